@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+// The gRPC server: sluice.v1.Sluice, health and reflection over one Unix socket. It shows an AgentView and changes
+// nothing; a failing view becomes a gRPC status, never a stack trace. Driven as a Unit by main.ts.
+import { type sendUnaryData, Server, ServerCredentials, type ServerUnaryCall, status as code } from '@grpc/grpc-js';
+import { loadSync } from '@grpc/proto-loader';
+import { ReflectionService } from '@grpc/reflection';
+import { HealthImplementation, protoPath as healthProto } from 'grpc-health-check';
+import type { Server as NetServer, Socket } from 'node:net';
+import type { Logger } from 'pino';
+
+import type { SluiceHandlers } from '../../proto/gen/sluice/v1/Sluice.ts';
+import { loadSluice } from '../../proto/load.ts';
+import { backendMessage, serviceMessage, statusMessage } from './messages.ts';
+import { listenOnSocket } from './socket.ts';
+import type { AgentView } from './view.ts';
+
+interface GrpcOptions {
+  readonly view: AgentView;
+  readonly socketPath: string;
+  /** Group that may connect. */
+  readonly socketGroup?: string | undefined;
+  readonly log?: Logger | undefined;
+}
+
+/** Health names: the whole, and our one service. */
+const healthNames = ['', 'sluice.v1.Sluice'];
+
+/** How long calls under way may take to finish when stopping. */
+const graceMs = 500;
+
+export class GrpcServer {
+  readonly name = 'grpc';
+  readonly #options: GrpcOptions;
+  readonly #health = new HealthImplementation(Object.fromEntries(healthNames.map((name) => [name, 'NOT_SERVING' as const])));
+  readonly #connections = new Set<Socket>();
+  #isServing = false;
+  #isStopping = false;
+  #server: Server | undefined;
+  #listener: NetServer | undefined;
+  #madeDirectory = false;
+
+  constructor(options: GrpcOptions) {
+    this.#options = options;
+  }
+
+  /** True when start() had to make the socket's directory. */
+  get madeDirectory(): boolean {
+    return this.#madeDirectory;
+  }
+
+  /** Listens; throws Refusal when the socket's path cannot be had. */
+  async start(): Promise<void> {
+    const server = this.#build();
+    const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
+    const { path, group } = { path: this.#options.socketPath, group: this.#options.socketGroup };
+    const { server: listener, madeDirectory } = await listenOnSocket({ path, group }, (socket) => {
+      this.#connections.add(socket);
+      socket.once('close', () => this.#connections.delete(socket));
+      injector.injectConnection(socket);
+    });
+    this.#server = server;
+    this.#listener = listener;
+    this.#madeDirectory = madeDirectory;
+    this.publishHealth();
+  }
+
+  /** Tells watchers when the view's readiness changed. Cheap and idempotent: call it whenever readiness may have changed. */
+  publishHealth(): void {
+    const isServing = !this.#isStopping && this.#options.view.health().ready;
+    if (isServing === this.#isServing) return;
+    this.#isServing = isServing;
+    for (const name of healthNames) this.#health.setStatus(name, isServing ? 'SERVING' : 'NOT_SERVING');
+  }
+
+  /** Ends within a second: says NOT_SERVING, gives calls under way half a second, removes the socket. Idempotent. */
+  async stop(): Promise<void> {
+    const [server, listener] = [this.#server, this.#listener];
+    if (server === undefined || listener === undefined) return;
+    this.#server = undefined;
+    this.#isStopping = true;
+    this.publishHealth();
+    // Closing the listener unlinks its path.
+    const unlinked = new Promise<void>((resolve) => void listener.close(() => resolve()));
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, graceMs);
+      server.tryShutdown(() => {
+        clearTimeout(timer);
+        resolve();
+      });
+    });
+    server.forceShutdown();
+    for (const socket of this.#connections) socket.destroy();
+    await unlinked;
+  }
+
+  #build(): Server {
+    const { definition, sluice } = loadSluice();
+    const server = new Server();
+    const { view } = this.#options;
+    const handlers: SluiceHandlers = {
+      Status: this.#answer(() => statusMessage(view.status())),
+      ListServices: this.#answer(() => ({ services: view.services().map(serviceMessage) })),
+      ListBackends: this.#answer(() => ({ backends: view.backends().map(backendMessage) })),
+    };
+    server.addService(sluice.Sluice.service, handlers);
+    this.#addHealth(server);
+    const healthDefinition = loadSync(healthProto, { longs: String, enums: String, defaults: true, oneofs: true });
+    new ReflectionService({ ...definition, ...healthDefinition }).addToServer(server);
+    return server;
+  }
+
+  /** Every health call looks at the view first, so that an answer is never older than the question. */
+  #addHealth(server: Server): void {
+    const fresh =
+      (handler: (...call: unknown[]) => void) =>
+      (...call: unknown[]): void => {
+        this.publishHealth();
+        handler(...call);
+      };
+    this.#health.addToServer({
+      addService: (definition, implementation) => {
+        const wrapped = Object.entries(implementation).map(([name, handler]) => [name, fresh(handler as (...call: unknown[]) => void)]);
+        server.addService(definition, Object.fromEntries(wrapped));
+      },
+    });
+  }
+
+  #answer<Request, Response>(make: () => Response) {
+    return (call: ServerUnaryCall<Request, Response>, callback: sendUnaryData<Response>): void => {
+      let response: Response;
+      try {
+        response = make();
+      } catch (err) {
+        this.#options.log?.error({ err, call: call.getPath() }, 'API call failed');
+        callback({ code: code.INTERNAL, details: 'the agent could not read its own state; its log says why' });
+        return;
+      }
+      callback(null, response);
+    };
+  }
+}

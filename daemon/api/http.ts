@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// The HTTP side: probes and metrics. buildHttp() makes the routes and listens nowhere, so tests inject requests;
+// listenHttp() binds. Every error is an RFC 9457 problem document without internals.
+import fastify, { type FastifyInstance, type FastifyReply } from 'fastify';
+import { STATUS_CODES } from 'node:http';
+import type { Logger } from 'pino';
+
+import { ExitCode, Refusal } from '../errors.ts';
+import type { Metrics } from './metrics.ts';
+import type { AgentView } from './view.ts';
+
+interface HttpOptions {
+  readonly view: AgentView;
+  readonly metrics: Metrics;
+  readonly log?: Logger | undefined;
+}
+
+/** GET /healthz: the process answers. GET /readyz: 200 or 503 with the reasons. GET /metrics: Prometheus text. */
+export function buildHttp({ view, metrics, log }: HttpOptions): FastifyInstance {
+  // Keep-alive connections of scrapers must not hold up close().
+  const http = fastify({
+    logger: false,
+    forceCloseConnections: true,
+    frameworkErrors: (err, _request, reply) => sendProblem(reply, err.statusCode ?? 400, err.message),
+  });
+  http.get('/healthz', (_request, reply) => reply.send({ status: 'ok' }));
+  http.get('/readyz', (_request, reply) => {
+    const { ready, reasons } = view.health();
+    return reply.code(ready ? 200 : 503).send({ ready, reasons });
+  });
+  http.get('/metrics', async (_request, reply) => {
+    const text = await metrics.scrape();
+    return reply.type(metrics.contentType).send(text);
+  });
+  http.setNotFoundHandler((request, reply) => {
+    sendProblem(reply, 404, `there is no ${request.method} ${request.url}: try GET /healthz, /readyz or /metrics`);
+  });
+  http.setErrorHandler((err: Error & { statusCode?: number }, request, reply) => {
+    const status = err.statusCode !== undefined && err.statusCode >= 400 && err.statusCode < 500 ? err.statusCode : 500;
+    if (status === 500) log?.error({ err, url: request.url }, 'HTTP request failed');
+    sendProblem(reply, status, status === 500 ? 'the agent could not read its own state; its log says why' : err.message);
+  });
+  return http;
+}
+
+function sendProblem(reply: FastifyReply, status: number, detail: string): void {
+  const problem = { type: 'about:blank', title: STATUS_CODES[status] ?? 'Error', status, detail };
+  void reply.code(status).type('application/problem+json').send(problem);
+}
+
+/** Binds; throws Refusal with the next step when the address cannot be had. Returns the port, for those who asked for 0. */
+export async function listenHttp(http: FastifyInstance, at: { readonly address: string; readonly port: number }): Promise<number> {
+  try {
+    await http.listen({ host: at.address, port: at.port });
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new Refusal(ExitCode.failure, `cannot serve HTTP: ${reason}: give another address with --http ADDR:PORT, or --http off`, {
+      cause: error,
+    });
+  }
+  const bound = http.server.address();
+  return bound !== null && typeof bound === 'object' ? bound.port : at.port;
+}

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+// AgentView's rows as the messages of proto/sluice/v1. Pure. 64-bit fields are given as decimal strings: protobufjs
+// encodes a BigInt as 0 without an error.
+import type { Backend } from '../../proto/gen/sluice/v1/Backend.ts';
+import type { BpfMap } from '../../proto/gen/sluice/v1/BpfMap.ts';
+import type { ServicePort } from '../../proto/gen/sluice/v1/ServicePort.ts';
+import type { Source } from '../../proto/gen/sluice/v1/Source.ts';
+import type { StatusResponse } from '../../proto/gen/sluice/v1/StatusResponse.ts';
+import type { AgentStatus, BackendView, MapStatus, ServiceView, SourceStatus } from './view.ts';
+
+const attachmentKinds = {
+  tcx: 'ATTACHMENT_KIND_TCX',
+  clsact: 'ATTACHMENT_KIND_CLSACT',
+  cgroup: 'ATTACHMENT_KIND_CGROUP',
+} as const;
+
+const backendStates = {
+  active: 'BACKEND_STATE_ACTIVE',
+  terminating: 'BACKEND_STATE_TERMINATING',
+  quarantined: 'BACKEND_STATE_QUARANTINED',
+} as const;
+
+const rowStates = { pending: 'ROW_STATE_PENDING', done: 'ROW_STATE_DONE', error: 'ROW_STATE_ERROR' } as const;
+
+const whole = (value: number): string => Math.trunc(value).toFixed(0);
+
+/** How full a map is, 0 to 1; undefined when that is unknown. */
+export function mapPressure(map: MapStatus): number | undefined {
+  return map.used === undefined || map.capacity === 0 ? undefined : map.used / map.capacity;
+}
+
+/** The whole status; every field is set. */
+export function statusMessage(status: AgentStatus): StatusResponse {
+  return {
+    agent: agentMessage(status),
+    ready: status.ready,
+    notReadyReasons: [...status.reasons],
+    sources: status.sources.map(sourceMessage),
+    reconcile: {
+      done: whole(status.reconcile.done),
+      pending: whole(status.reconcile.pending),
+      error: whole(status.reconcile.error),
+      errors: status.reconcile.errors.map(({ key, message, retries }) => ({ key, message, retries })),
+    },
+    counts: {
+      services: whole(status.counts.services),
+      frontends: whole(status.counts.frontends),
+      backends: whole(status.counts.backends),
+    },
+    maps: status.maps.map(mapMessage),
+    attachments: status.attachments.map(({ hook, target, kind, program }) => ({ hook, target, program, kind: attachmentKinds[kind] })),
+    socketLb: status.socketLb,
+    hostProblems: [...status.hostProblems],
+    drops: status.drops.map(({ reason, packets, bytes }) => ({ reason, packets: packets.toString(), bytes: bytes.toString() })),
+    conflicts: status.conflicts.map(({ frontend, owner, contenders }) => ({ frontend, owner, contenders: [...contenders] })),
+  };
+}
+
+function agentMessage(status: AgentStatus): NonNullable<StatusResponse['agent']> {
+  const { version, commit, libbpf, kernel, node, pid, uptimeSeconds } = status;
+  return { version, commit, libbpf, kernel, node, pid, uptimeSeconds: whole(uptimeSeconds) };
+}
+
+function sourceMessage(source: SourceStatus): Source {
+  return {
+    name: source.name,
+    initialized: source.isInitialized,
+    complete: source.isComplete,
+    problems: source.problems.map(({ file, line, kind, object, field, message }) => ({ file, line, kind, object, field, message })),
+  };
+}
+
+function mapMessage(map: MapStatus): BpfMap {
+  const { name, type, capacity, used } = map;
+  return { name, type, capacity: whole(capacity), used: whole(used ?? -1), pressure: mapPressure(map) ?? -1 };
+}
+
+/** One Service port; inSync follows from its differences. */
+export function serviceMessage(service: ServiceView): ServicePort {
+  const { id, key, namespace, name, portName, protocol, family, type, row } = service;
+  return {
+    id,
+    key,
+    namespace,
+    name,
+    portName,
+    protocol,
+    family,
+    type,
+    wanted: service.isWanted,
+    frontends: service.frontends.map(({ address, port, protocol: transport, scope, isWanted, isRealized }) => {
+      return { address, port, protocol: transport, scope, wanted: isWanted, realized: isRealized };
+    }),
+    backends: service.backends.map(({ address, port, use, isLocal }) => ({ address, port, state: backendStates[use], local: isLocal })),
+    run: service.run.map(({ id: backend, address, port, slots }) => ({ id: backend, address, port, slots })),
+    inSync: service.differences.length === 0,
+    differences: [...service.differences],
+    row: { state: rowStates[row.state], message: row.message, retries: row.retries },
+  };
+}
+
+/** One backend row. */
+export function backendMessage(backend: BackendView): Backend {
+  const { id, family, address, port, generation, service, frontends, flags, isWanted } = backend;
+  return { id, family, address, port, generation, service, frontends: [...frontends], flags: [...flags], wanted: isWanted };
+}

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+// The Prometheus registry, filled from AgentView when it is scraped. Names follow the ones that Cilium's dashboards use,
+// with our prefix. Nothing is counted here: counters live in the kernel and in the rows that the view shows.
+import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client';
+
+import { mapPressure } from './messages.ts';
+import type { AgentStatus, AgentView, Versions } from './view.ts';
+
+export interface Metrics {
+  readonly contentType: string;
+  /** The exposition text. Rejects when the view throws. */
+  scrape(): Promise<string>;
+}
+
+type Fill = (status: AgentStatus) => void;
+
+/** Registers every metric once; each has its own registry, so that tests and daemons can have several. */
+export function buildMetrics(options: { readonly view: AgentView; readonly versions: Versions; readonly withProcess?: boolean }): Metrics {
+  const registry = new Registry();
+  const { version, commit, libbpf, kernel } = options.versions;
+  const labelNames = ['version', 'commit', 'libbpf', 'kernel', 'node_version'];
+  const build = new Gauge({
+    name: 'sluice_build_info',
+    help: 'Always 1; the labels say what is running.',
+    labelNames,
+    registers: [registry],
+  });
+  build.set({ version, commit, libbpf, kernel, node_version: process.version }, 1);
+  const fills = [...agentMetrics(registry), ...datapathMetrics(registry)];
+  if (options.withProcess ?? true) collectDefaultMetrics({ register: registry });
+  return {
+    contentType: registry.contentType,
+    scrape: () => {
+      const status = options.view.status();
+      for (const fill of fills) fill(status);
+      return registry.metrics();
+    },
+  };
+}
+
+function agentMetrics(registry: Registry): Fill[] {
+  const registers = [registry];
+  const ready = new Gauge({ name: 'sluice_ready', help: '1 when the agent is ready, as /readyz says.', registers });
+  const services = new Gauge({ name: 'sluice_services', help: 'Services with at least one ClusterIP.', registers });
+  const frontends = new Gauge({ name: 'sluice_frontends', help: 'Frontends that the agent wants in the kernel.', registers });
+  const backends = new Gauge({ name: 'sluice_backends', help: 'Backends of all Service ports, usable or not.', registers });
+  const rows = new Gauge({ name: 'sluice_reconcile_rows', help: 'Service ports by reconcile status.', labelNames: ['status'], registers });
+  const problems = new Gauge({
+    name: 'sluice_source_problems',
+    help: 'Objects and files of a source that could not be used.',
+    labelNames: ['source'],
+    registers,
+  });
+  return [
+    (status) => ready.set(status.ready ? 1 : 0),
+    (status) => services.set(status.counts.services),
+    (status) => frontends.set(status.counts.frontends),
+    (status) => backends.set(status.counts.backends),
+    ({ reconcile }) => {
+      rows.set({ status: 'done' }, reconcile.done);
+      rows.set({ status: 'pending' }, reconcile.pending);
+      rows.set({ status: 'error' }, reconcile.error);
+    },
+    ({ sources }) => {
+      problems.reset();
+      for (const source of sources) problems.set({ source: source.name }, source.problems.length);
+    },
+  ];
+}
+
+function datapathMetrics(registry: Registry): Fill[] {
+  const registers = [registry];
+  const drops = new Counter({ name: 'sluice_drop_count_total', help: 'Packets dropped, by reason.', labelNames: ['reason'], registers });
+  const bytes = new Counter({
+    name: 'sluice_drop_bytes_total',
+    help: 'Bytes of dropped packets, by reason.',
+    labelNames: ['reason'],
+    registers,
+  });
+  const labelNames = ['map_name'];
+  const capacity = new Gauge({ name: 'sluice_bpf_map_capacity', help: 'Most entries that a BPF map can hold.', labelNames, registers });
+  const pressure = new Gauge({ name: 'sluice_bpf_map_pressure', help: 'How full a BPF map is, from 0 to 1.', labelNames, registers });
+  return [
+    (status) => {
+      drops.reset();
+      bytes.reset();
+      for (const drop of status.drops) {
+        drops.inc({ reason: drop.reason }, Number(drop.packets));
+        bytes.inc({ reason: drop.reason }, Number(drop.bytes));
+      }
+    },
+    ({ maps }) => {
+      capacity.reset();
+      pressure.reset();
+      for (const map of maps) {
+        capacity.set({ map_name: map.name }, map.capacity);
+        const full = mapPressure(map);
+        if (full !== undefined) pressure.set({ map_name: map.name }, full);
+      }
+    },
+  ];
+}

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+// `sluice service list` and `sluice backend list` for people. Pure. Where what is wanted and what the kernel holds differ,
+// a line beginning with "!" says so: a table without one is a kernel that does what it should.
+import type { Backend__Output as Backend } from '../../proto/gen/sluice/v1/Backend.ts';
+import type { ServicePort__Output as ServicePort } from '../../proto/gen/sluice/v1/ServicePort.ts';
+import { counted, hostPort, tableLines } from './table.ts';
+
+/** One row per frontend, one line per backend, differences below. `isWide` adds scope, status, ids and slots. */
+export function servicesText(services: readonly ServicePort[], isWide: boolean): string {
+  const titles = ['ID', 'Frontend', ...(isWide ? ['Scope', 'Status'] : []), 'Service', 'Type', 'Backend'];
+  const rows = services.map((service) => rowsOf(service, isWide));
+  const [header = [], ...blocks] = tableLines(titles, rows.flat());
+  const lines = services.flatMap((service, index) => [
+    ...blocks.splice(0, rows[index]?.length ?? 0).flat(),
+    ...remarks(service).map((remark) => `  ! ${remark}`),
+  ]);
+  const differing = services.filter((service) => remarks(service).length > 0).length;
+  const summary = differing === 0 ? [] : ['', `${differing} of ${counted(services.length, 'Service port')} not as wanted in the kernel`];
+  return `${[...header, ...lines, ...summary].join('\n')}\n`;
+}
+
+function rowsOf(service: ServicePort, isWide: boolean): string[][] {
+  const { id, wanted, namespace, name, portName, type } = service;
+  const row = (frontend: string, scope: string): string[] => [
+    id === 0 ? '-' : String(id),
+    frontend,
+    ...(isWide ? [scope, rowWord(service)] : []),
+    wanted ? `${namespace}/${name}${portName === '' ? '' : `:${portName}`}` : '-',
+    type === '' ? '-' : type,
+    backendLines(service, isWide).join('\n') || 'no backend',
+  ];
+  // A port whose frontends all belong to another Service has none.
+  if (service.frontends.length === 0) return [row('-', '-')];
+  return service.frontends.map(({ address, port, protocol, scope }) => row(`${hostPort(address, port)}/${protocol}`, scope));
+}
+
+const rowWord = ({ row, wanted }: ServicePort): string =>
+  !wanted ? 'not wanted' : (row?.state ?? '').replace('ROW_STATE_', '').toLowerCase();
+
+/** What is wanted, in order; then what only the kernel's run names. */
+function backendLines(service: ServicePort, isWide: boolean): string[] {
+  const held = new Map(service.run.map((each) => [hostPort(each.address, each.port), each]));
+  const lines = service.backends.map(({ address, port, state, local }) => {
+    const at = hostPort(address, port);
+    const inRun = held.get(at);
+    held.delete(at);
+    const words = [state.replace('BACKEND_STATE_', '').toLowerCase()];
+    if (isWide && local) words.push('local');
+    if (isWide && inRun !== undefined) words.push(`id ${inRun.id}`, counted(inRun.slots, 'slot'));
+    return { at, words };
+  });
+  for (const [at, { id, slots }] of held)
+    lines.push({ at, words: ['kernel only', ...(isWide ? [`id ${id}`, counted(slots, 'slot')] : [])] });
+  return lines.map(({ at, words }, index) => `${index + 1} => ${at}/${service.protocol} (${words.join(', ')})`);
+}
+
+function remarks(service: ServicePort): string[] {
+  const { row, wanted, differences } = service;
+  const remark = [...differences];
+  if (wanted && row?.state === 'ROW_STATE_ERROR') remark.push(`${counted(row.retries, 'attempt')} failed: ${row.message}`);
+  if (wanted && row?.state === 'ROW_STATE_PENDING') remark.push('waits to be applied');
+  return remark;
+}
+
+/** One row per backend that the kernel holds. */
+export function backendsText(backends: readonly Backend[]): string {
+  const rows = backends.map((backend) => [
+    String(backend.id),
+    hostPort(backend.address, backend.port),
+    String(backend.generation),
+    backend.flags.join(','),
+    backend.wanted ? backend.service : `! nobody wants it${backend.service === '' ? '' : ` (${backend.service})`}`,
+    backend.frontends.join('\n'),
+  ]);
+  const lines = tableLines(['ID', 'Backend', 'Generation', 'Flags', 'Service', 'Frontend'], rows);
+  return `${lines.flat().join('\n')}\n`;
+}

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+// The kinds of values that settings have, each read from text, whichever source the text came from (flag, environment,
+// file). Pure; every refusal is a clause that continues "NAME VALUE ...". Used by config.ts alone.
+import ipaddr from 'ipaddr.js';
+import { z } from 'zod';
+
+interface HttpAddress {
+  readonly address: string;
+  readonly port: number;
+}
+
+const text = z.string().trim();
+
+/** Text that is one of a few words. */
+export const oneOf = <const Word extends string>(...words: Word[]) =>
+  text.refine((value): value is Word => words.includes(value as Word), {
+    error: `must be one of ${words.join(', ')}`,
+  }) as unknown as z.ZodType<Word, string>;
+
+export const onOff = oneOf('on', 'off').transform((value) => value === 'on');
+
+export const nonEmpty = text.min(1, { error: 'must not be empty' });
+
+export const absolutePath = text
+  .refine((value) => value.startsWith('/'), { error: 'must be an absolute path' })
+  .transform((value) => (value === '/' ? value : value.replace(/\/+$/, '')));
+
+/** sun_path holds 108 bytes, the last a zero. */
+export const socketPath = absolutePath.refine((value) => Buffer.byteLength(value) <= 107, {
+  error: 'is longer than the 107 bytes that a socket path may have',
+});
+
+export const nodeName = text.refine(
+  (value) => value.length <= 253 && /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/.test(value),
+  {
+    error: 'is not a Node name: lower-case letters, digits, "-" and ".", at most 253 characters',
+  },
+);
+
+/** A whole number within bounds, both included. */
+export const wholeNumber = (least: number, most: number) =>
+  text.transform((value, context) => {
+    const number = /^\d+$/.test(value) ? Number(value) : Number.NaN;
+    if (number >= least && number <= most) return number;
+    context.addIssue({ code: 'custom', message: `must be a whole number from ${least} to ${most}` });
+    return z.NEVER;
+  });
+
+/** Comma-separated text; every part must be without problem. Repetitions are dropped. */
+const listOf = (problemOf: (part: string) => string | undefined) =>
+  text.transform((value, context): readonly string[] => {
+    const parts = value
+      .split(',')
+      .map((part) => part.trim())
+      .filter((part) => part !== '');
+    for (const message of parts.map(problemOf)) if (message !== undefined) context.addIssue({ code: 'custom', message });
+    return [...new Set(parts)];
+  });
+
+/** Device names, or prefixes of them. */
+export const devices = listOf((part) => {
+  // IFNAMSIZ is 16 with the closing zero; dev_valid_name() refuses "/", ":" and white space.
+  const isName = part.length <= 15 && /^[^/:\s]+$/.test(part) && part !== '.' && part !== '..';
+  return isName ? undefined : `holds "${part}", and no network device can be named so`;
+});
+
+export const cidrs = listOf((part) => {
+  const isCidr = ipaddr.IPv4.isValidCIDRFourPartDecimal(part) || ipaddr.IPv6.isValidCIDR(part);
+  if (!isCidr) return `holds "${part}", which is not a CIDR such as 10.96.0.0/12 or fd00::/108`;
+  const length = part.split('/')[1] ?? '';
+  const network = part.includes(':')
+    ? ipaddr.IPv6.networkAddressFromCIDR(part).toRFC5952String()
+    : ipaddr.IPv4.networkAddressFromCIDR(part).toString();
+  return part === `${network}/${length}` ? undefined : `holds "${part}": write ${network}/${length}`;
+});
+
+/** "127.0.0.1:9880" or "[::1]:9880"; "off" gives undefined. */
+export const httpAddress = text.transform((value, context): HttpAddress | undefined => {
+  if (value === 'off') return undefined;
+  const [, bracketed, plain, port] = /^(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})$/.exec(value) ?? [];
+  const isAddress = bracketed !== undefined ? ipaddr.IPv6.isValid(bracketed) : ipaddr.IPv4.isValidFourPartDecimal(plain ?? '');
+  if (isAddress && Number(port) <= 65_535) return { address: bracketed ?? plain ?? '', port: Number(port) };
+  context.addIssue({ code: 'custom', message: 'must be ADDR:PORT, such as 127.0.0.1:9880 or [::1]:9880, or "off"' });
+  return z.NEVER;
+});

@@ -1,0 +1,162 @@
+// Drives desired/: intent tables (services, slices) -> the table of DesiredPort rows, recomputed per Service, not per
+// world. Only rows that differ are written, so an event that changes nothing relevant causes no work behind. It writes
+// nothing before every source has finished its first list: half-known state never withdraws anything (design.md, 3.5).
+import { desiredPorts } from '../desired/desired-ports.ts';
+import { isSamePort } from '../desired/order.ts';
+import { type DesiredPort, frontendKey } from '../model/frontend.ts';
+import { type EndpointSlice, type Node, type Service, objectKey } from '../model/service.ts';
+import type { Observer, Table, TableView } from '../model/table.ts';
+import { Claims, type Conflict } from './claims.ts';
+
+export interface ServiceControllerOptions {
+  /** Keyed by "namespace/name". */
+  readonly services: TableView<string, Service>;
+  /** Keyed by "namespace/name". */
+  readonly slices: TableView<string, EndpointSlice>;
+  /** Keyed by name. Not read yet (topology will); the first compute waits for it all the same. */
+  readonly nodes: TableView<string, Node>;
+  /** Written by this controller only; it becomes initialized with the first compute. */
+  readonly desired: Table<string, DesiredPort>;
+  /** This node. */
+  readonly nodeName: string;
+}
+
+export class ServiceController {
+  readonly #options: ServiceControllerOptions;
+  readonly #markInitialized: () => void;
+  readonly #claims = new Claims();
+  /** What each port asks for, frontends that it does not own included. By port key. */
+  readonly #wanted = new Map<string, DesiredPort>();
+  readonly #portsOf = new Map<string, string[]>();
+  readonly #slicesOf = new Map<string, Set<string>>();
+  readonly #serviceOf = new Map<string, string>();
+  #serviceChanges: Observer<string, Service> | undefined;
+  #sliceChanges: Observer<string, EndpointSlice> | undefined;
+  #unsubscribes: (() => void)[] = [];
+
+  constructor(options: ServiceControllerOptions) {
+    this.#options = options;
+    this.#markInitialized = options.desired.registerSource('controller');
+  }
+
+  /** Computes what can be computed now, and again one tick after each change. */
+  start(): void {
+    const { services, slices, nodes } = this.#options;
+    this.#serviceChanges = services.observe();
+    this.#sliceChanges = slices.observe();
+    this.#unsubscribes = [services, slices, nodes].map((table) => table.onChange(() => this.#run()));
+    this.#run();
+  }
+
+  /** Rows stay as they are. */
+  stop(): void {
+    for (const unsubscribe of this.#unsubscribes.splice(0)) unsubscribe();
+    this.#serviceChanges?.close();
+    this.#sliceChanges?.close();
+  }
+
+  /** Frontends that more than one Service port claims, sorted. */
+  conflicts(): Conflict[] {
+    return this.#claims.conflicts();
+  }
+
+  #run(): void {
+    const { services, slices, nodes } = this.#options;
+    if (!services.initialized || !slices.initialized || !nodes.initialized) return;
+    const touched = new Set<string>();
+    for (const service of this.#changedServices()) this.#recompute(service, touched);
+    this.#publish(touched);
+    this.#markInitialized();
+  }
+
+  /** Keys of the Services to recompute: all slice changes are taken first, so an endpoint that moves never vanishes. */
+  #changedServices(): Set<string> {
+    const changed = new Set(this.#serviceChanges?.take().map((change) => change.key));
+    for (const { key, row } of this.#sliceChanges?.take() ?? []) {
+      const before = this.#serviceOf.get(key);
+      const after = row === undefined ? undefined : objectKey({ namespace: row.namespace, name: row.service });
+      if (before !== undefined && before !== after) this.#unlinkSlice(key, before);
+      if (after !== undefined) this.#linkSlice(key, after);
+      for (const service of [before, after]) if (service !== undefined) changed.add(service);
+    }
+    return changed;
+  }
+
+  #linkSlice(slice: string, service: string): void {
+    this.#serviceOf.set(slice, service);
+    const slices = this.#slicesOf.get(service);
+    if (slices === undefined) this.#slicesOf.set(service, new Set([slice]));
+    else slices.add(slice);
+  }
+
+  #unlinkSlice(slice: string, service: string): void {
+    this.#serviceOf.delete(slice);
+    const slices = this.#slicesOf.get(service);
+    slices?.delete(slice);
+    if (slices?.size === 0) this.#slicesOf.delete(service);
+  }
+
+  /** Replaces what a Service wants and claims; adds to `touched` every port whose row that may change, its rivals' too. */
+  #recompute(serviceKey: string, touched: Set<string>): void {
+    const service = this.#options.services.get(serviceKey);
+    const slices = [...(this.#slicesOf.get(serviceKey) ?? [])].map((key) => this.#options.slices.get(key));
+    const known = slices.filter((slice) => slice !== undefined);
+    const ports = service === undefined ? [] : desiredPorts(service, known, this.#options.nodeName);
+    for (const key of this.#portsOf.get(serviceKey) ?? []) this.#withdraw(key, touched);
+    if (ports.length === 0) this.#portsOf.delete(serviceKey);
+    else
+      this.#portsOf.set(
+        serviceKey,
+        ports.map((port) => port.key),
+      );
+    for (const port of ports) this.#claim(port, { service: serviceKey, created: service?.created ?? 0 }, touched);
+  }
+
+  #withdraw(key: string, touched: Set<string>): void {
+    touched.add(key);
+    for (const frontend of this.#wanted.get(key)?.frontends ?? []) {
+      this.#claims.remove(frontend, key);
+      for (const rival of this.#claims.claimants(frontend)) touched.add(rival.key);
+    }
+    this.#wanted.delete(key);
+  }
+
+  #claim(port: DesiredPort, by: { service: string; created: number }, touched: Set<string>): void {
+    touched.add(port.key);
+    this.#wanted.set(port.key, port);
+    for (const frontend of port.frontends) {
+      this.#claims.add(frontend, { key: port.key, ...by });
+      for (const rival of this.#claims.claimants(frontend)) touched.add(rival.key);
+    }
+  }
+
+  /** Rows that gain a frontend go first and deletions last, so that a VIP changes hands without a moment of nobody's. */
+  #publish(touched: ReadonlySet<string>): void {
+    const { desired } = this.#options;
+    const others: DesiredPort[] = [];
+    const gone: string[] = [];
+    for (const key of touched) {
+      const wanted = this.#wanted.get(key);
+      if (wanted === undefined) {
+        gone.push(key);
+        continue;
+      }
+      const row = this.#owned(wanted);
+      const before = desired.get(key);
+      if (before === undefined || gains(before, row)) desired.upsert(key, row);
+      else if (!isSamePort(before, row)) others.push(row);
+    }
+    for (const row of others) desired.upsert(row.key, row);
+    for (const key of gone) desired.delete(key);
+  }
+
+  #owned(port: DesiredPort): DesiredPort {
+    const frontends = port.frontends.filter((frontend) => this.#claims.isOwner(frontend, port.key));
+    return frontends.length === port.frontends.length ? port : { ...port, frontends };
+  }
+}
+
+function gains(before: DesiredPort, after: DesiredPort): boolean {
+  const had = new Set(before.frontends.map(frontendKey));
+  return after.frontends.some((frontend) => !had.has(frontendKey(frontend)));
+}

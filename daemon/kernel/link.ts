@@ -1,0 +1,115 @@
+// Attaching programs: BPF links (TCX on devices, cgroup hooks) and, where the kernel has no TCX (before 6.6), a clsact
+// filter. A link is replaced by one atomic update; the program that it held goes when nobody runs it any more.
+import { closeSync, openSync } from 'node:fs';
+import { checked, libbpf } from './native.ts';
+
+/** Attach types of the kernel's enum bpf_attach_type. */
+export const AttachType = {
+  tcxIngress: 46,
+  tcxEgress: 47,
+  connect4: 10,
+  connect6: 11,
+  sendmsg4: 14,
+  sendmsg6: 15,
+  recvmsg4: 19,
+  recvmsg6: 20,
+  getpeername4: 29,
+  getpeername6: 30,
+} as const;
+
+const LINK_TYPE_CGROUP = 3;
+const LINK_TYPE_TCX = 11;
+
+export interface LinkInfo {
+  readonly id: number;
+  readonly programId: number;
+  readonly kind: 'tcx' | 'cgroup' | 'other';
+  /** TCX: 0 once the device is gone. */
+  readonly ifindex: number;
+}
+
+/** struct bpf_link_info: type, id, prog_id, then by type; tcx: ifindex, attach_type. */
+export function linkInfo(fd: number): LinkInfo {
+  const info = new Uint8Array(64);
+  checked(libbpf.objInfo(fd, info, Uint32Array.of(info.length)), 'link info', `fd ${fd}`);
+  const view = new DataView(info.buffer);
+  const type = view.getUint32(0, true);
+  return {
+    id: view.getUint32(4, true),
+    programId: view.getUint32(8, true),
+    kind: type === LINK_TYPE_TCX ? 'tcx' : type === LINK_TYPE_CGROUP ? 'cgroup' : 'other',
+    ifindex: type === LINK_TYPE_TCX ? view.getUint32(16, true) : 0,
+  };
+}
+
+/** Id of the cgroup that a link is attached to: the inode number of its directory. 0: the cgroup is gone. */
+export function cgroupOfLink(fd: number): bigint {
+  const info = new Uint8Array(64);
+  checked(libbpf.objInfo(fd, info, Uint32Array.of(info.length)), 'link info', `fd ${fd}`);
+  return new DataView(info.buffer).getBigUint64(16, true);
+}
+
+/** Attaches to a device's tc hook; ENOTSUPP or EINVAL where the kernel has no TCX. Returns the link's descriptor. */
+export function attachTcx(programFd: number, ifindex: number, isIngress: boolean): number {
+  const type = isIngress ? AttachType.tcxIngress : AttachType.tcxEgress;
+  return checked(libbpf.linkCreate(programFd, ifindex, type, null), 'attach tcx', `ifindex ${ifindex}`);
+}
+
+/** Attaches to a cgroup (v2) directory. EPERM: another program holds the hook without the multi flag. */
+export function attachCgroup(programFd: number, directory: string, type: number): number {
+  const fd = openSync(directory, 'r');
+  try {
+    return checked(libbpf.linkCreate(programFd, fd, type, null), 'attach cgroup', directory);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Replaces the program of a link between two packets. */
+export function updateLink(linkFd: number, programFd: number): void {
+  checked(libbpf.linkUpdate(linkFd, programFd, null), 'update link', `fd ${linkFd}`);
+}
+
+// Ours on the clsact qdisc: the first filter we own.
+const TC_PRIORITY = 49; // behind filters of others that were there first
+const TC_HANDLE = 0x5c;
+const TC_REPLACE = 1;
+const EEXIST = 17;
+const ENOENT = 2;
+const EINVAL = 22;
+
+/** struct bpf_tc_hook: sz, ifindex, attach_point, parent. */
+function tcHook(ifindex: number, isIngress: boolean): Uint8Array {
+  const hook = new Uint8Array(24);
+  const view = new DataView(hook.buffer);
+  view.setBigUint64(0, BigInt(hook.length), true);
+  view.setInt32(8, ifindex, true);
+  view.setInt32(12, isIngress ? 1 : 2, true);
+  return hook;
+}
+
+/** struct bpf_tc_opts: sz, prog_fd, flags, prog_id, handle, priority. */
+function tcOptions(programFd: number, flags: number): Uint8Array {
+  const options = new Uint8Array(32);
+  const view = new DataView(options.buffer);
+  view.setBigUint64(0, BigInt(options.length), true);
+  view.setInt32(8, programFd, true);
+  view.setUint32(12, flags, true);
+  view.setUint32(20, TC_HANDLE, true);
+  view.setUint32(24, TC_PRIORITY, true);
+  return options;
+}
+
+/** Attaches or replaces our filter on a device's clsact qdisc, which is made if it is missing. */
+export function attachClsact(programFd: number, ifindex: number, isIngress: boolean): void {
+  const hook = tcHook(ifindex, isIngress);
+  const rc = libbpf.tcHookCreate(hook) as number;
+  if (rc !== -EEXIST) checked(rc, 'create clsact', `ifindex ${ifindex}`);
+  checked(libbpf.tcAttach(hook, tcOptions(programFd, TC_REPLACE)), 'attach clsact', `ifindex ${ifindex}`);
+}
+
+/** Removes our filter; the qdisc stays, others may use it. A missing filter, qdisc or device is no error. */
+export function detachClsact(ifindex: number, isIngress: boolean): void {
+  const rc = libbpf.tcDetach(tcHook(ifindex, isIngress), tcOptions(0, 0)) as number;
+  if (rc !== -ENOENT && rc !== -EINVAL && rc !== -19) checked(rc, 'detach clsact', `ifindex ${ifindex}`);
+}

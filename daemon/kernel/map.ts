@@ -1,0 +1,144 @@
+// BPF maps by descriptor: bytes in, bytes out. Knows no layout (maps/ does). Every failure is a KernelError.
+import { addressOf, checked, checkedErrno, closeFd, errno, kernelError, libbpf, libc, memory, type Pointer } from './native.ts';
+
+export interface MapInfo {
+  readonly id: number;
+  /** BPF_MAP_TYPE_*. */
+  readonly type: number;
+  readonly keySize: number;
+  readonly valueSize: number;
+  readonly maxEntries: number;
+  readonly flags: number;
+  readonly name: string;
+}
+
+const PROT_READ = 1;
+const PROT_WRITE = 2;
+const MAP_SHARED = 1;
+const PAGE = 4096;
+const ENOENT = 2;
+const ENOSPC = 28;
+const BATCH = 4096;
+
+/** struct bpf_map_info: type, id, key_size, value_size, max_entries, map_flags, name[16]. */
+export function mapInfo(fd: number): MapInfo {
+  const info = new Uint8Array(88);
+  const length = Uint32Array.of(info.length);
+  checked(libbpf.objInfo(fd, info, length), 'map info', `fd ${fd}`);
+  const view = new DataView(info.buffer);
+  const word = (at: number): number => view.getUint32(at, true);
+  const name = new TextDecoder().decode(info.subarray(24, 40)).replace(/\0.*$/s, '');
+  return { type: word(0), id: word(4), keySize: word(8), valueSize: word(12), maxEntries: word(16), flags: word(20), name };
+}
+
+/** One open BPF map. Buffers passed in must have the map's key and value size. */
+export class BpfMap {
+  readonly fd: number;
+  readonly info: MapInfo;
+  /** Bytes of one value as a lookup returns it: per-CPU maps give one value per possible CPU, each rounded up to 8. */
+  readonly lookupSize: number;
+  #mapped: { pointer: Pointer; length: number; isWritable: boolean; memory: ArrayBuffer } | undefined;
+
+  /** Owns `fd` from now on. `cpus` is the number of possible CPUs, for per-CPU maps only. */
+  constructor(fd: number, cpus = 1) {
+    this.fd = fd;
+    this.info = mapInfo(fd);
+    this.lookupSize = cpus === 1 ? this.info.valueSize : cpus * Math.ceil(this.info.valueSize / 8) * 8;
+  }
+
+  get(key: Uint8Array): Uint8Array | undefined {
+    const value = new Uint8Array(this.lookupSize);
+    const rc = libbpf.mapLookup(this.fd, key, value) as number;
+    if (rc === -ENOENT) return undefined;
+    checked(rc, 'map lookup', this.info.name);
+    return value;
+  }
+
+  /** Inserts or replaces; a full hash is E2BIG. */
+  set(key: Uint8Array, value: Uint8Array): void {
+    checked(libbpf.mapUpdate(this.fd, key, value, 0), 'map update', this.info.name);
+  }
+
+  /** An absent key is no error. */
+  delete(key: Uint8Array): void {
+    const rc = libbpf.mapDelete(this.fd, key) as number;
+    if (rc !== -ENOENT) checked(rc, 'map delete', this.info.name);
+  }
+
+  /** Inserts or replaces many: keys and values are concatenated. On failure some of them may have been written. */
+  setMany(keys: Uint8Array, values: Uint8Array): void {
+    const count = Uint32Array.of(keys.length / this.info.keySize);
+    if (count[0] !== 0) checked(libbpf.mapUpdateBatch(this.fd, keys, values, count, null), 'map update batch', this.info.name);
+  }
+
+  /** Deletes many; stops with ENOENT at a key that is absent. */
+  deleteMany(keys: Uint8Array): void {
+    const count = Uint32Array.of(keys.length / this.info.keySize);
+    if (count[0] !== 0) checked(libbpf.mapDeleteBatch(this.fd, keys, count, null), 'map delete batch', this.info.name);
+  }
+
+  /** Every key and value, in batches: elements that change meanwhile may be missing or old, never torn from another. */
+  *entries(): IterableIterator<[Uint8Array, Uint8Array]> {
+    const { keySize, name } = this.info;
+    const at = new Uint8Array(Math.max(keySize, 4));
+    let limit = BATCH;
+    for (let isFirst = true, isLast = false; !isLast; ) {
+      const keys = new Uint8Array(keySize * limit);
+      const values = new Uint8Array(this.lookupSize * limit);
+      const count = Uint32Array.of(limit);
+      const rc = libbpf.mapLookupBatch(this.fd, isFirst ? null : at, at, keys, values, count, null) as number;
+      if (rc === -ENOSPC) {
+        // One bucket holds more than the batch.
+        limit *= 2;
+        continue;
+      }
+      isLast = rc === -ENOENT;
+      if (!isLast) checked(rc, 'map lookup batch', name);
+      isFirst = false;
+      for (let i = 0; i < (count[0] ?? 0); i += 1) {
+        yield [keys.subarray(i * keySize, (i + 1) * keySize), values.subarray(i * this.lookupSize, (i + 1) * this.lookupSize)];
+      }
+    }
+  }
+
+  /**
+   * The values of a BPF_F_MMAPABLE array as shared memory, stride rounded up to 8. Mapped read-only first; asking for a
+   * writable mapping replaces it, so that a daemon with nothing to change can change nothing.
+   */
+  mmap(isWritable: boolean): ArrayBuffer {
+    const length = Math.ceil((Math.ceil(this.info.valueSize / 8) * 8 * this.info.maxEntries) / PAGE) * PAGE;
+    if (this.#mapped === undefined || (isWritable && !this.#mapped.isWritable)) {
+      const pointer = libc.mmap(null, length, isWritable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, this.fd, 0) as Pointer;
+      const failed = errno();
+      if (pointer === 0xffffffffffffffffn) throw kernelError('map mmap', this.info.name, failed);
+      this.#unmap();
+      this.#mapped = { pointer, length, isWritable, memory: memory(pointer, length) };
+    }
+    return this.#mapped.memory;
+  }
+
+  /** Views of mmap() must not be touched afterwards. */
+  close(): void {
+    this.#unmap();
+    closeFd(this.fd);
+  }
+
+  #unmap(): void {
+    if (this.#mapped !== undefined) checkedErrno(libc.munmap(this.#mapped.pointer, this.#mapped.length), 'map munmap', this.info.name);
+    this.#mapped = undefined;
+  }
+}
+
+/** Opens a pinned map, program or link; undefined when there is no such pin. The caller owns the descriptor. */
+export function openPin(path: string): number | undefined {
+  const fd = libbpf.objGet(path) as number;
+  if (fd === -ENOENT) return undefined;
+  return checked(fd, 'open pin', path);
+}
+
+/** Pins a map, program or link. */
+export function pin(fd: number, path: string): void {
+  checked(libbpf.objPin(fd, path), 'pin', path);
+}
+
+export { addressOf, closeFd };

@@ -1,0 +1,126 @@
+// BPF objects: open a compiled file, give its maps their size or the descriptor of a pinned one, load it, find its
+// programs. A program that the verifier refuses is a KernelError with the program, the source line and the first useful line
+// of the log. Attaching is link.ts.
+import { addressOf, checked, kernelError, libbpf, type Pointer } from './native.ts';
+import { mapInfo, type MapInfo } from './map.ts';
+
+const LOG_SIZE = 1 << 20;
+
+/** Map definitions as the object states them, before load. */
+export type MapSpec = Omit<MapInfo, 'id'>;
+
+export interface LoadOptions {
+  /** max_entries by map name; others keep the object's. */
+  readonly sizes?: Readonly<Record<string, number>>;
+  /** Descriptors of maps to share by name. Their layout must be the object's; asked by maps(). */
+  readonly reuse?: Readonly<Record<string, number>>;
+}
+
+/**
+ * The verifier's own reason: the last line that is not its statistics, with the source line that it quoted before.
+ * Undefined when the log is empty (the kernel refused before verification).
+ */
+export function verifierReason(log: string): string | undefined {
+  const lines = log.split('\n').map((line) => line.trim());
+  const isNoise = (line: string): boolean => /^(processed \d+|verification time|stack depth|peak_states|mark_precise|$)/.test(line);
+  const last = lines.findLastIndex((line) => !isNoise(line));
+  if (last === -1) return undefined;
+  const source = lines.slice(0, last).findLast((line) => line.startsWith('; '));
+  // "R5 offset is outside of the packet" explains the line before it.
+  const before = lines[last - 1] ?? '';
+  const reason = /^R\d+ /.test(lines[last] ?? '') && !isNoise(before) && !/^\d+: /.test(before) ? `${before} (${lines[last]})` : lines[last];
+  return source === undefined ? reason : `${reason}, at ${source.slice(2)}`;
+}
+
+export class BpfObject {
+  readonly path: string;
+  #pointer: Pointer;
+  // The kernel writes into these during load; they must not be collected before.
+  readonly #logs = new Map<string, Uint8Array>();
+
+  /** Opens and parses the file; nothing reaches the kernel yet. */
+  constructor(path: string) {
+    this.path = path;
+    this.#pointer = libbpf.objectOpen(path, null) as Pointer;
+    const error = Number(libbpf.getError(this.#pointer));
+    if (error !== 0 || this.#pointer === null) throw kernelError('open object', path, -error || 2);
+  }
+
+  /** What the object wants of its maps. */
+  maps(): MapSpec[] {
+    return [...this.#eachMap()].map((map) => ({
+      name: String(libbpf.mapName(map)),
+      type: libbpf.mapType(map) as number,
+      keySize: libbpf.mapKeySize(map) as number,
+      valueSize: libbpf.mapValueSize(map) as number,
+      maxEntries: libbpf.mapMaxEntries(map) as number,
+      flags: libbpf.mapFlags(map) as number,
+    }));
+  }
+
+  /** Creates the maps that are not reused and verifies the programs. Nothing is attached, nothing pinned. */
+  load(options: LoadOptions = {}): void {
+    for (const map of this.#eachMap()) {
+      const name = String(libbpf.mapName(map));
+      const size = options.sizes?.[name];
+      const fd = options.reuse?.[name];
+      if (size !== undefined) checked(libbpf.mapSetMaxEntries(map, size), 'size map', name);
+      if (fd !== undefined) checked(libbpf.mapReuseFd(map, fd), 'reuse map', name);
+    }
+    for (const program of this.#eachProgram()) {
+      const log = new Uint8Array(LOG_SIZE);
+      this.#logs.set(String(libbpf.programName(program)), log);
+      checked(libbpf.programSetLog(program, addressOf(log), log.length), 'set log of', String(libbpf.programName(program)));
+    }
+    const rc = libbpf.objectLoad(this.#pointer) as number;
+    if (rc < 0) throw this.#refused(-rc);
+    this.#logs.clear();
+  }
+
+  /** Descriptor of a loaded map, owned by the object. */
+  mapFd(name: string): number {
+    for (const map of this.#eachMap()) {
+      if (libbpf.mapName(map) === name) return checked(libbpf.mapFd(map), 'find map', name);
+    }
+    throw kernelError('find map', `${name} in ${this.path}`, 2);
+  }
+
+  /** Descriptor of a loaded program, owned by the object. */
+  programFd(name: string): number {
+    for (const program of this.#eachProgram()) {
+      if (libbpf.programName(program) === name) return checked(libbpf.programFd(program), 'find program', name);
+    }
+    throw kernelError('find program', `${name} in ${this.path}`, 2);
+  }
+
+  programNames(): string[] {
+    return [...this.#eachProgram()].map((program) => String(libbpf.programName(program)));
+  }
+
+  /** Closes the object's descriptors; what is pinned or attached stays. */
+  close(): void {
+    if (this.#pointer !== null) libbpf.objectClose(this.#pointer);
+    this.#pointer = null;
+  }
+
+  /** libbpf stops at the first program that fails: the last one that has a log. */
+  #refused(errno: number): Error {
+    const texts = [...this.#logs].map(([name, log]) => [name, new TextDecoder().decode(log.subarray(0, log.indexOf(0)))] as const);
+    const [name, text] = texts.findLast(([, log]) => log !== '') ?? [undefined, ''];
+    const reason = verifierReason(text);
+    if (name === undefined || reason === undefined) return kernelError('load', this.path, errno);
+    return kernelError('load program', name, errno, reason);
+  }
+
+  *#eachMap(): IterableIterator<Pointer> {
+    let map = libbpf.nextMap(this.#pointer, null) as Pointer;
+    for (; map !== null; map = libbpf.nextMap(this.#pointer, map) as Pointer) yield map;
+  }
+
+  *#eachProgram(): IterableIterator<Pointer> {
+    let program = libbpf.nextProgram(this.#pointer, null) as Pointer;
+    for (; program !== null; program = libbpf.nextProgram(this.#pointer, program) as Pointer) yield program;
+  }
+}
+
+export { mapInfo };

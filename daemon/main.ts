@@ -1,0 +1,87 @@
+// sluiced: reads its settings, starts the agent's units in order, waits for a signal, stops them in reverse. Whatever ends
+// it, the programs and maps stay in the kernel and go on. Every refusal is one sentence on stderr and an exit code of its own.
+import { readFileSync } from 'node:fs';
+import type { Logger } from 'pino';
+import { buildAgent } from './agent.ts';
+import { systemClock } from './clock.ts';
+import { configFromCommandLine } from './config-help.ts';
+import type { Config } from './config.ts';
+import { ExitCode, Refusal } from './errors.ts';
+import { notifyServiceManager } from './kernel/host.ts';
+import { Lifecycle } from './lifecycle.ts';
+import { createLog, subsystem } from './log.ts';
+import { versions } from './version.ts';
+
+const FORCED_EXIT_MS = 4900;
+
+/** Runs until a signal. Returns the exit code. */
+async function run(config: Config): Promise<number> {
+  const log = createLog(config);
+  const agent = buildAgent(config, log);
+  const stopped = Promise.withResolvers<number>();
+  const lifecycle = new Lifecycle({
+    units: agent.units,
+    clock: systemClock,
+    onEvent: ({ unit, did, ms }) => log.debug({ unit, ms: Math.round(ms) }, did),
+  });
+  const stop = async (signal: NodeJS.Signals): Promise<void> => {
+    log.info({ signal }, 'stopping; programs and maps stay');
+    notifyServiceManager('STOPPING=1');
+    setTimeout(() => process.exit(ExitCode.failure), FORCED_EXIT_MS).unref();
+    const report = await lifecycle.stop();
+    for (const unit of report.unstopped) log.error({ unit }, 'did not stop in time');
+    for (const { unit, error: err } of report.failures) log.error({ unit, err }, 'failed to stop');
+    stopped.resolve(report.unstopped.length + report.failures.length === 0 ? ExitCode.ok : ExitCode.failure);
+  };
+  process.once('SIGTERM', (signal) => void stop(signal));
+  process.once('SIGINT', (signal) => void stop(signal));
+  process.on('SIGHUP', () => void reread(agent.reread, log));
+
+  log.info({ ...versions(), node: config.node, source: config.source, pinPath: config.pinPath }, 'starting');
+  try {
+    await lifecycle.start();
+  } catch (error) {
+    // Stopped while starting: not a failure.
+    if (error instanceof DOMException && error.name === 'AbortError') return stopped.promise;
+    throw error;
+  }
+  void agent.ready.then(() => {
+    notifyServiceManager('READY=1');
+    const { counts, hostProblems } = agent.view.status();
+    for (const problem of hostProblems) subsystem(log, 'loader').warn(problem);
+    log.info({ ...counts, ms: Math.round(performance.now()) }, 'ready');
+  });
+  return stopped.promise;
+}
+
+async function reread(rescan: () => Promise<void>, log: Logger): Promise<void> {
+  log.info('SIGHUP: reading the sources anew');
+  notifyServiceManager('RELOADING=1');
+  try {
+    await rescan();
+  } catch (err) {
+    log.error({ err }, 'the sources could not be read');
+  }
+  notifyServiceManager('READY=1');
+}
+
+async function main(): Promise<number> {
+  try {
+    const config = configFromCommandLine({
+      argv: process.argv.slice(2),
+      env: process.env,
+      readFile: (path) => readFileSync(path, 'utf8'),
+      versions,
+      print: (text) => process.stdout.write(text),
+    });
+    return config === undefined ? ExitCode.ok : await run(config);
+  } catch (error) {
+    if (error instanceof Refusal) {
+      process.stderr.write(`sluiced: ${error.message}\n`);
+      return error.exitCode;
+    }
+    throw error;
+  }
+}
+
+process.exit(await main());

@@ -1,0 +1,59 @@
+// The parts that the generated codecs (gen/layouts.ts) are made of: bytes of a map key or value <-> a plain row.
+// Little-endian hosts only, like the datapath; what the C side types __be is network order.
+import { addressBytes, addressText } from '../model/address.ts';
+
+export interface Codec<Row> {
+  /** Name of the C struct. */
+  readonly name: string;
+  /** Bytes. */
+  readonly size: number;
+  /** Byte offset of each member, padding too. */
+  readonly offsets: Readonly<Record<string, number>>;
+  /** Writes `size` bytes at `at`; padding is left as it is. */
+  encode(row: Row, view: DataView, at?: number): void;
+  decode(view: DataView, at?: number): Row;
+}
+
+/** A fresh buffer that holds the encoded row. */
+export function encoded<Row>(codec: Codec<Row>, row: Row): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(codec.size);
+  codec.encode(row, new DataView(bytes.buffer));
+  return bytes;
+}
+
+export function decoded<Row>(codec: Codec<Row>, bytes: Uint8Array): Row {
+  return codec.decode(new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength));
+}
+
+export function putAddress(view: DataView, at: number, text: string): void {
+  putBytes(view, at, addressBytes(text));
+}
+
+export function getAddress(view: DataView, at: number, size: 4 | 16): string {
+  return addressText(getBytes(view, at, size));
+}
+
+export function putBytes(view: DataView, at: number, bytes: Uint8Array): void {
+  for (const [i, byte] of bytes.entries()) view.setUint8(at + i, byte);
+}
+
+/** A copy. */
+export function getBytes(view: DataView, at: number, size: number): Uint8Array {
+  return new Uint8Array(view.buffer, view.byteOffset + at, size).slice();
+}
+
+export function putWords(view: DataView, at: number, words: readonly number[]): void {
+  for (const [i, word] of words.entries()) view.setUint32(at + 4 * i, word, true);
+}
+
+export function getWords(view: DataView, at: number, count: number): number[] {
+  return Array.from({ length: count }, (_, i) => view.getUint32(at + 4 * i, true));
+}
+
+export function putLongs(view: DataView, at: number, longs: readonly bigint[]): void {
+  for (const [i, long] of longs.entries()) view.setBigUint64(at + 8 * i, long, true);
+}
+
+export function getLongs(view: DataView, at: number, count: number): bigint[] {
+  return Array.from({ length: count }, (_, i) => view.getBigUint64(at + 8 * i, true));
+}

@@ -1,0 +1,43 @@
+// What the programs tell user space and what they are told once: drop counters, and the configuration row with the
+// layout version and the hash seed. Not part of LbMaps: nothing here is reconciled.
+import { randomBytes } from 'node:crypto';
+import type { BpfMap } from '../kernel/map.ts';
+import { decoded, encoded } from './codec.ts';
+import { DropReason, Layout, lbConfigCodec, lbDropCodec } from './gen/layouts.ts';
+
+export interface DropCount {
+  /** "NO_BACKEND", as in enum drop_reason without its prefix. */
+  readonly reason: string;
+  readonly packets: number;
+  readonly bytes: number;
+}
+
+const reasons = Object.entries(DropReason).filter(([name]) => name !== 'DROP_NONE' && name !== 'DROP_REASONS');
+const zero = Uint8Array.of(0, 0, 0, 0);
+
+/** Sum over the CPUs, every reason, since the maps were made. `drops` is lb_drops, a per-CPU array. */
+export function dropCounts(drops: BpfMap): DropCount[] {
+  return reasons.map(([name, index]) => {
+    const perCpu = drops.get(new Uint8Array(Uint32Array.of(index).buffer)) ?? new Uint8Array();
+    let packets = 0;
+    let bytes = 0;
+    for (let at = 0; at + lbDropCodec.size <= perCpu.length; at += lbDropCodec.size) {
+      const count = decoded(lbDropCodec, perCpu.subarray(at, at + lbDropCodec.size));
+      packets += Number(count.packets);
+      bytes += Number(count.bytes);
+    }
+    return { reason: name.replace(/^DROP_/, ''), packets, bytes };
+  });
+}
+
+/** Layout version of the pinned state; 0 when the maps are fresh. This daemon understands Layout.LAYOUT_VERSION. */
+export function layoutVersion(config: BpfMap): number {
+  return decoded(lbConfigCodec, config.get(zero) ?? new Uint8Array(lbConfigCodec.size)).layout;
+}
+
+/** Writes the configuration row if the maps are fresh. The seed stays for the life of the pinned state. */
+export function initializeConfig(config: BpfMap): void {
+  if (layoutVersion(config) !== 0) return;
+  const seed = [...new BigUint64Array(new Uint8Array(randomBytes(16)).buffer)];
+  config.set(zero, encoded(lbConfigCodec, { layout: Layout.LAYOUT_VERSION, seed }));
+}

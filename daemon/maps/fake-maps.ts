@@ -1,0 +1,166 @@
+// LbMaps in memory, for tests and for trying things without a kernel: behaves like the kernel's maps (a full hash is
+// E2BIG, arrays are zero-filled, values are copied) and remembers every write. It must never be kinder than the kernel.
+import { KernelError } from '../errors.ts';
+import type { Family } from '../model/address.ts';
+import type { ArrayMap, BackendMapValue, FrontendMapKey, FrontendMapValue, HashMap, LbMaps, ServiceMapValue, SlotMap } from './types.ts';
+
+export interface FakeCapacities {
+  /** Entries of each family's frontend hash. */
+  readonly frontends: number;
+  /** Rows; index 0 included. */
+  readonly services: number;
+  readonly slots: number;
+  /** Rows of each family; id 0 included. */
+  readonly backends: number;
+}
+
+/** One write, as asked for: also one that changed nothing. */
+export interface FakeWrite {
+  readonly map: string;
+  readonly op: 'set' | 'delete' | 'write';
+  /** Key text, index, or base of the run. */
+  readonly at: string;
+}
+
+/** LbMaps with a memory of its writes. */
+export interface FakeLbMaps extends LbMaps {
+  /** Every write so far, oldest first. A test may empty it. */
+  readonly writes: FakeWrite[];
+}
+
+const defaults: FakeCapacities = { frontends: 1024, services: 1024, slots: 16_384, backends: 4096 };
+const word = 2 ** 32;
+
+/** Empty maps of the given sizes. */
+export function fakeLbMaps(capacities: Partial<FakeCapacities> = {}): FakeLbMaps {
+  const { frontends, services, slots, backends } = { ...defaults, ...capacities };
+  const writes: FakeWrite[] = [];
+  const backendMap = (name: string, family: Family): ArrayMap<BackendMapValue> =>
+    new FakeArray(name, {
+      capacity: backends,
+      zero: { address: family === 'IPv4' ? '0.0.0.0' : '::', port: 0, service: 0, meta: 0 },
+      writes,
+    });
+  return {
+    frontends: {
+      IPv4: new FakeFrontends('lb4_frontends', frontends, writes),
+      IPv6: new FakeFrontends('lb6_frontends', frontends, writes),
+    },
+    services: new FakeArray<ServiceMapValue>('lb_services', { capacity: services, zero: { base: 0, count: 0 }, writes }),
+    slots: new FakeSlots('lb_slots', slots, writes),
+    backends: { IPv4: backendMap('lb4_backends', 'IPv4'), IPv6: backendMap('lb6_backends', 'IPv6') },
+    writes,
+  };
+}
+
+const keyText = (key: FrontendMapKey): string => `${key.address} ${key.port} ${key.protocol} ${key.scope}`;
+
+class FakeFrontends implements HashMap<FrontendMapKey, FrontendMapValue> {
+  readonly name: string;
+  readonly capacity: number;
+  readonly #writes: FakeWrite[];
+  readonly #entries = new Map<string, [FrontendMapKey, FrontendMapValue]>();
+
+  constructor(name: string, capacity: number, writes: FakeWrite[]) {
+    this.name = name;
+    this.capacity = capacity;
+    this.#writes = writes;
+  }
+
+  get(key: FrontendMapKey): FrontendMapValue | undefined {
+    const entry = this.#entries.get(keyText(key));
+    return entry === undefined ? undefined : { ...entry[1] };
+  }
+
+  set(key: FrontendMapKey, value: FrontendMapValue): void {
+    const at = keyText(key);
+    if (!this.#entries.has(at) && this.#entries.size >= this.capacity) {
+      throw new KernelError({ op: 'map update', object: this.name, errno: 7, code: 'E2BIG' });
+    }
+    this.#writes.push({ map: this.name, op: 'set', at });
+    this.#entries.set(at, [{ ...key }, { ...value }]);
+  }
+
+  delete(key: FrontendMapKey): void {
+    const at = keyText(key);
+    this.#writes.push({ map: this.name, op: 'delete', at });
+    this.#entries.delete(at);
+  }
+
+  entries(): [FrontendMapKey, FrontendMapValue][] {
+    return [...this.#entries.values()].map(([key, value]) => [{ ...key }, { ...value }]);
+  }
+}
+
+class FakeArray<V extends object> implements ArrayMap<V> {
+  readonly name: string;
+  readonly capacity: number;
+  readonly #zero: V;
+  readonly #writes: FakeWrite[];
+  readonly #rows = new Map<number, V>();
+
+  constructor(name: string, options: { capacity: number; zero: V; writes: FakeWrite[] }) {
+    this.name = name;
+    this.capacity = options.capacity;
+    this.#zero = options.zero;
+    this.#writes = options.writes;
+  }
+
+  get(index: number): V {
+    this.#check(index);
+    return { ...(this.#rows.get(index) ?? this.#zero) };
+  }
+
+  set(index: number, value: V): void {
+    this.#check(index);
+    this.#writes.push({ map: this.name, op: 'set', at: String(index) });
+    this.#rows.set(index, { ...value });
+  }
+
+  rows(): [number, V][] {
+    const isZero = (row: V): boolean => JSON.stringify(row) === JSON.stringify(this.#zero);
+    return [...this.#rows]
+      .filter(([, row]) => !isZero(row))
+      .map(([index, row]): [number, V] => [index, { ...row }])
+      .sort(([a], [b]) => a - b);
+  }
+
+  #check(index: number): void {
+    if (!Number.isInteger(index) || index < 0 || index >= this.capacity) {
+      throw new RangeError(`${this.name} has no index ${index}: capacity ${this.capacity}`);
+    }
+  }
+}
+
+class FakeSlots implements SlotMap {
+  readonly name: string;
+  readonly capacity: number;
+  readonly #writes: FakeWrite[];
+  readonly #ids: Uint32Array;
+
+  constructor(name: string, capacity: number, writes: FakeWrite[]) {
+    this.name = name;
+    this.capacity = capacity;
+    this.#writes = writes;
+    this.#ids = new Uint32Array(capacity);
+  }
+
+  read(base: number, count: number): number[] {
+    this.#check(base, count);
+    return [...this.#ids.subarray(base, base + count)];
+  }
+
+  write(base: number, backendIds: readonly number[]): void {
+    this.#check(base, backendIds.length);
+    const bad = backendIds.find((id) => !Number.isInteger(id) || id < 0 || id >= word);
+    if (bad !== undefined) throw new RangeError(`${this.name} holds 32-bit ids, not ${bad}`);
+    this.#writes.push({ map: this.name, op: 'write', at: String(base) });
+    this.#ids.set(backendIds, base);
+  }
+
+  #check(base: number, count: number): void {
+    if (!Number.isInteger(base) || !Number.isInteger(count) || base < 0 || count < 0 || base + count > this.capacity) {
+      throw new RangeError(`${this.name} has no run of ${count} at ${base}: capacity ${this.capacity}`);
+    }
+  }
+}

@@ -1,0 +1,24 @@
+// The check word of a frontend entry: tells a reader in the kernel that the hash element it read is still that key's
+// (design.md, 3.1). Twin of frontend_check4/6() in datapath/lib/service.h: change both or neither.
+import { addressBytes } from '../model/address.ts';
+import type { FrontendMapKey } from './types.ts';
+
+const multiplier = 0x9e3779b97f4a7c15n;
+
+const times = (word: bigint): bigint => BigInt.asUintN(64, word * multiplier);
+const fold = (word: bigint): bigint => word ^ (word >> 32n);
+
+/** An unsigned 32-bit number that depends on every bit of the key. */
+export function frontendCheck(key: FrontendMapKey): number {
+  const address = addressBytes(key.address);
+  const bytes = new Uint8Array(address.length + 4);
+  const view = new DataView(bytes.buffer);
+  bytes.set(address);
+  view.setUint16(address.length, key.port);
+  view.setUint8(address.length + 2, key.protocol);
+  view.setUint8(address.length + 3, key.scope);
+  if (address.length === 4) return Number(times(view.getBigUint64(0, true)) >> 32n);
+  let hash = fold(times(view.getBigUint64(0, true)));
+  hash = fold(times(hash + view.getBigUint64(8, true)));
+  return Number(times(hash + BigInt(view.getUint32(16, true))) >> 32n);
+}

@@ -1,0 +1,154 @@
+// The load balancer's maps in the kernel: the interfaces of types.ts over pinned BPF maps, by the generated codecs.
+// Arrays are shared memory, mapped read-only until the first difference must be written (a daemon that has nothing to
+// change cannot change anything). Used by reconcile/ and, for reading, by api/ through main.ts.
+import type { BpfMap } from '../kernel/map.ts';
+import { type Codec, decoded, encoded } from './codec.ts';
+import { lb4BackendCodec, lb4KeyCodec, lb6BackendCodec, lb6KeyCodec, lbFrontendCodec, lbServiceCodec } from './gen/layouts.ts';
+import type { ArrayMap, HashMap, LbMaps, SlotMap } from './types.ts';
+
+/** Opens a pinned map of ours by name; throws when it is not there. */
+export type OpenMap = (name: string) => BpfMap;
+
+const SLOTS_PER_ROW = 16;
+
+class KernelHash<K, V> implements HashMap<K, V> {
+  readonly #map: BpfMap;
+  readonly #key: Codec<K>;
+  readonly #value: Codec<V>;
+
+  constructor(map: BpfMap, codecs: { key: Codec<K>; value: Codec<V> }) {
+    this.#map = map;
+    this.#key = codecs.key;
+    this.#value = codecs.value;
+  }
+
+  get name(): string {
+    return this.#map.info.name;
+  }
+
+  get capacity(): number {
+    return this.#map.info.maxEntries;
+  }
+
+  get(key: K): V | undefined {
+    const bytes = this.#map.get(encoded(this.#key, key));
+    return bytes === undefined ? undefined : decoded(this.#value, bytes);
+  }
+
+  set(key: K, value: V): void {
+    this.#map.set(encoded(this.#key, key), encoded(this.#value, value));
+  }
+
+  delete(key: K): void {
+    this.#map.delete(encoded(this.#key, key));
+  }
+
+  entries(): [K, V][] {
+    return [...this.#map.entries()].map(([key, value]) => [decoded(this.#key, key), decoded(this.#value, value)]);
+  }
+}
+
+function inRange(index: number, count: number, map: { name: string; capacity: number }): void {
+  if (!Number.isInteger(index) || index < 0 || count < 0 || index + count > map.capacity) {
+    throw new RangeError(`${map.name} has ${map.capacity} entries, asked for ${index}..${index + count - 1}`);
+  }
+}
+
+class KernelArray<V> implements ArrayMap<V> {
+  readonly #map: BpfMap;
+  readonly #codec: Codec<V>;
+  readonly #stride: number;
+
+  constructor(map: BpfMap, codec: Codec<V>) {
+    this.#map = map;
+    this.#codec = codec;
+    this.#stride = Math.ceil(codec.size / 8) * 8;
+  }
+
+  get name(): string {
+    return this.#map.info.name;
+  }
+
+  get capacity(): number {
+    return this.#map.info.maxEntries;
+  }
+
+  get(index: number): V {
+    inRange(index, 1, this);
+    return this.#codec.decode(new DataView(this.#map.mmap(false), index * this.#stride, this.#codec.size));
+  }
+
+  set(index: number, value: V): void {
+    inRange(index, 1, this);
+    const at = index * this.#stride;
+    const wanted = encoded(this.#codec, value);
+    const held = new Uint8Array(this.#map.mmap(false), at, this.#codec.size);
+    if (wanted.every((byte, i) => byte === held[i])) return;
+    const memory = this.#map.mmap(true);
+    if (wanted.length === 8) {
+      Atomics.store(new BigInt64Array(memory, at, 1), 0, new BigInt64Array(wanted.buffer)[0] ?? 0n);
+      return;
+    }
+    const words = new Int32Array(memory, at, wanted.length / 4);
+    for (const [i, word] of new Int32Array(wanted.buffer).entries()) if (words[i] !== word) Atomics.store(words, i, word);
+  }
+
+  rows(): [number, V][] {
+    const memory = this.#map.mmap(false);
+    const words = new BigInt64Array(memory, 0, (this.capacity * this.#stride) / 8);
+    const perRow = this.#stride / 8;
+    const found: [number, V][] = [];
+    let last = -1;
+    for (let word = 0; word < words.length; word += 1) {
+      const index = Math.floor(word / perRow);
+      if (words[word] === 0n || index === last) continue;
+      last = index;
+      found.push([index, this.#codec.decode(new DataView(memory, index * this.#stride, this.#codec.size))]);
+    }
+    return found;
+  }
+}
+
+class KernelSlots implements SlotMap {
+  readonly #map: BpfMap;
+
+  constructor(map: BpfMap) {
+    this.#map = map;
+  }
+
+  get name(): string {
+    return this.#map.info.name;
+  }
+
+  get capacity(): number {
+    return this.#map.info.maxEntries * SLOTS_PER_ROW;
+  }
+
+  read(base: number, count: number): number[] {
+    inRange(base, count, this);
+    return [...new Uint32Array(this.#map.mmap(false), base * 4, count)];
+  }
+
+  write(base: number, backendIds: readonly number[]): void {
+    inRange(base, backendIds.length, this);
+    const held = new Uint32Array(this.#map.mmap(false), base * 4, backendIds.length);
+    if (backendIds.every((id, i) => id === held[i])) return;
+    new Uint32Array(this.#map.mmap(true), base * 4, backendIds.length).set(backendIds);
+  }
+}
+
+/** The maps that reconcile/ writes. The BpfMaps stay open, and owned by the caller. */
+export function kernelMaps(open: OpenMap): LbMaps {
+  return {
+    frontends: {
+      IPv4: new KernelHash(open('lb4_frontends'), { key: lb4KeyCodec, value: lbFrontendCodec }),
+      IPv6: new KernelHash(open('lb6_frontends'), { key: lb6KeyCodec, value: lbFrontendCodec }),
+    },
+    services: new KernelArray(open('lb_services'), lbServiceCodec),
+    slots: new KernelSlots(open('lb_slots')),
+    backends: {
+      IPv4: new KernelArray(open('lb4_backends'), lb4BackendCodec),
+      IPv6: new KernelArray(open('lb6_backends'), lb6BackendCodec),
+    },
+  };
+}

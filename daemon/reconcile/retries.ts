@@ -1,0 +1,53 @@
+// When to try a failed row again: exponential back-off with jitter, 1 s to 60 s. Only the Reconciler uses it; time and
+// chance are arguments.
+
+const shortest = 1000;
+const longest = 60_000;
+
+/** Delay before the next try after `failures` (>= 1) in a row: between 1 and 2 s at first, between 30 and 60 s at last. */
+export function backOff(failures: number, random: () => number): number {
+  const lower = Math.min(longest / 2, shortest * 2 ** (failures - 1));
+  return lower + random() * lower;
+}
+
+export class Retries<K> {
+  readonly #due = new Map<K, number>();
+  #next = Infinity;
+
+  /** Rows that wait. */
+  get size(): number {
+    return this.#due.size;
+  }
+
+  /** When the next one falls due; Infinity when none waits. Never late, may be early. */
+  get nextDue(): number {
+    return this.#next;
+  }
+
+  set(key: K, due: number): void {
+    this.#due.set(key, due);
+    this.#next = Math.min(this.#next, due);
+  }
+
+  delete(key: K): void {
+    this.#due.delete(key);
+    if (this.#due.size === 0) this.#next = Infinity;
+  }
+
+  /** Up to `limit` keys that are due. The caller tries each and answers with set() or delete(). */
+  due(now: number, limit: number): K[] {
+    if (this.#next > now) return [];
+    const keys: K[] = [];
+    this.#next = Infinity;
+    for (const [key, due] of this.#due) {
+      if (due <= now && keys.length < limit) keys.push(key);
+      else this.#next = Math.min(this.#next, due);
+    }
+    return keys;
+  }
+
+  /** Makes due at once what `isMeant` picks. */
+  hasten(now: number, isMeant: (key: K) => boolean): void {
+    for (const key of this.#due.keys()) if (isMeant(key)) this.set(key, now);
+  }
+}

@@ -1,0 +1,93 @@
+// What became of each row, kept beside the rows (never inside): done or error, for which revision. A row that has changed
+// since is pending, by comparison, so nobody has to mark it. Written by the Reconciler, read by api/ through main.ts.
+import type { TableView } from '../model/table.ts';
+
+export interface RowStatus {
+  readonly kind: 'pending' | 'done' | 'error';
+  /** The last failure; only for kind error. */
+  readonly error?: Error;
+  /** Tries in a row that failed. */
+  readonly retries: number;
+  /** Clock time since when it is of this kind; for pending, since when the oldest change waits. */
+  readonly since: number;
+}
+
+export interface StatusCounts {
+  readonly done: number;
+  readonly pending: number;
+  readonly error: number;
+}
+
+/** What the log hears: the first failure and the recovery of each row or step, not every try. `what` is "restore" or "prune". */
+export interface ReconcileLog<K> {
+  rowFailed(key: K, error: Error): void;
+  rowRecovered(key: K, retries: number): void;
+  stepFailed(what: string, error: Error): void;
+  stepRecovered(what: string): void;
+}
+
+/** The outcome of a try, and the revision of the row it was about. */
+export interface Result {
+  readonly status: RowStatus;
+  readonly revision: number;
+}
+
+export class Statuses<K, Row> {
+  readonly #table: TableView<K, Row>;
+  readonly #results = new Map<K, Result>();
+  #errors = 0;
+
+  constructor(table: TableView<K, Row>) {
+    this.#table = table;
+  }
+
+  get errors(): number {
+    return this.#errors;
+  }
+
+  /** Undefined for a key that was never there, or whose deletion is done. `waitsSince` is for rows that are pending. */
+  get(key: K, waitsSince: number): RowStatus | undefined {
+    const result = this.#results.get(key);
+    const isPending = this.#table.get(key) === undefined ? result?.status.kind === 'done' : this.#isBehind(key, result);
+    return isPending ? { kind: 'pending', retries: result?.status.retries ?? 0, since: waitsSince } : result?.status;
+  }
+
+  counts(): StatusCounts {
+    let [done, pending] = [0, 0];
+    for (const [key] of this.#table.all()) {
+      const result = this.#results.get(key);
+      if (this.#isBehind(key, result)) pending += 1;
+      else if (result?.status.kind === 'done') done += 1;
+    }
+    return { done, pending, error: this.#errors };
+  }
+
+  /** Rows in error, deletions included. */
+  *failed(): IterableIterator<[K, RowStatus]> {
+    for (const [key, { status }] of this.#results) if (status.kind === 'error') yield [key, status];
+  }
+
+  /** The result before this one, if any. */
+  set(key: K, status: RowStatus, revision: number): RowStatus | undefined {
+    const before = this.#results.get(key)?.status;
+    this.#errors += Number(status.kind === 'error') - Number(before?.kind === 'error');
+    this.#results.set(key, { status: before?.kind === status.kind ? { ...status, since: before.since } : status, revision });
+    return before;
+  }
+
+  delete(key: K): RowStatus | undefined {
+    const before = this.#results.get(key)?.status;
+    this.#errors -= Number(before?.kind === 'error');
+    this.#results.delete(key);
+    return before;
+  }
+
+  /** The last outcome, also when the row has changed since. */
+  last(key: K): Result | undefined {
+    return this.#results.get(key);
+  }
+
+  #isBehind(key: K, result: Result | undefined): boolean {
+    return (result?.revision ?? 0) < this.#table.revisionOf(key);
+  }
+}

@@ -1,0 +1,96 @@
+// EndpointSlice object -> EndpointSlice row (kube-proxy-semantics.md, 7 and 8). A port or an endpoint that is wrong is left
+// out and reported; the rest of the slice is used, since every endpoint lost is capacity lost.
+import { z } from 'zod';
+import { InvalidObjectError } from '../errors.ts';
+import { parseAddress, type Family } from '../model/address.ts';
+import type { EndpointSlice, ServicePort, SliceEndpoint } from '../model/service.ts';
+import { hasForeignLabel } from './convert-service.ts';
+import { flag, invalid, must, portSchema, read, show, text, type Metadata, type Subject } from './fields.ts';
+
+const serviceNameLabel = 'kubernetes.io/service-name';
+
+const elements = z.array(z.unknown(), must('a list')).nullish();
+const sliceSchema = z.object({
+  addressType: z.enum(['IPv4', 'IPv6', 'FQDN'], must('IPv4, IPv6 or FQDN')),
+  ports: elements,
+  endpoints: elements,
+});
+
+const endpointSchema = z.object(
+  {
+    addresses: z.array(text, must('a list')).nullish(),
+    conditions: z.object({ ready: flag(true), serving: flag(true), terminating: flag(false) }, must('an object')).nullish(),
+    nodeName: text.nullish(),
+  },
+  must('an object'),
+);
+
+interface Gathering {
+  readonly at: Subject;
+  readonly problems: InvalidObjectError[];
+}
+
+/** Undefined row: nothing to gather from it (foreign label, FQDN, of no Service, without ports). Throws InvalidObjectError. */
+export function convertSlice(
+  raw: object,
+  metadata: Metadata,
+  at: Subject,
+): { row: EndpointSlice | undefined; problems: InvalidObjectError[] } {
+  const problems: InvalidObjectError[] = [];
+  const service = metadata.labels[serviceNameLabel] ?? '';
+  if (hasForeignLabel(metadata) || service === '') return { row: undefined, problems };
+  if (typeof service !== 'string') throw invalid(at, `metadata.labels[${serviceNameLabel}]`, `must be a string, is ${show(service)}`);
+  const slice = read(sliceSchema, raw, { ...at, path: [] });
+  if (slice.addressType === 'FQDN') return { row: undefined, problems };
+  if ((slice.ports ?? []).length === 0)
+    return { row: undefined, problems: [invalid(at, 'ports', 'is empty: the slice contributes nothing')] };
+  const row: EndpointSlice = {
+    namespace: metadata.namespace,
+    name: metadata.name,
+    service,
+    family: slice.addressType,
+    ports: gatherPorts(slice.ports ?? [], { at, problems }),
+    endpoints: gatherEndpoints(slice.endpoints ?? [], slice.addressType, { at, problems }),
+  };
+  return { row, problems };
+}
+
+/** Runs the reader; an InvalidObjectError becomes a problem and no value. */
+function gather<T>(problems: InvalidObjectError[], reader: () => T): T[] {
+  try {
+    return [reader()];
+  } catch (error) {
+    if (!(error instanceof InvalidObjectError)) throw error;
+    problems.push(error);
+    return [];
+  }
+}
+
+function gatherPorts(raws: readonly unknown[], { at, problems }: Gathering): ServicePort[] {
+  const indexes = new Map<string, number>();
+  return raws.flatMap((raw, index) =>
+    gather(problems, () => {
+      const port = read(portSchema, raw, { ...at, path: ['ports', index] });
+      const same = indexes.get(`${port.name}/${port.protocol}`);
+      if (same !== undefined)
+        throw invalid(at, `ports[${index}].name`, `must be unique, ${show(port.name)} is also the name of ports[${same}]`);
+      indexes.set(`${port.name}/${port.protocol}`, index);
+      return port;
+    }),
+  );
+}
+
+function gatherEndpoints(raws: readonly unknown[], family: Family, { at, problems }: Gathering): SliceEndpoint[] {
+  return raws.flatMap((raw, index) =>
+    gather(problems, (): SliceEndpoint => {
+      const { addresses, conditions, nodeName } = read(endpointSchema, raw, { ...at, path: ['endpoints', index] });
+      const given = addresses?.[0];
+      if (given === undefined) throw invalid(at, `endpoints[${index}].addresses`, 'is empty: the endpoint is left out');
+      const address = parseAddress(given);
+      if (address?.family !== family)
+        throw invalid(at, `endpoints[${index}].addresses[0]`, `must be an ${family} address, is ${show(given)}`);
+      const { ready, serving, terminating } = conditions ?? { ready: true, serving: true, terminating: false };
+      return { address: address.text, ready, serving, terminating, ...((nodeName ?? '') === '' ? {} : { nodeName: String(nodeName) }) };
+    }),
+  );
+}

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * No program: an object whose BTF holds every type that user space needs, for
+ * datapath/codecs.ts. The maps bring the structs; enums need a variable each.
+ */
+#include "lib/maps.h"
+
+enum layout layout;
+enum scope scope;
+enum backend_state backend_state;
+enum drop_reason drop_reason;
+enum flow_direction flow_direction;
+enum flow_flags flow_flags;

@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The flow table: look up, make, refresh, close. A flow is two LRU rows that
+ * hold the same object (types.h); only this file knows that. Rows live and die
+ * together: once a second a packet of either direction touches the other row,
+ * or puts it back. A row that the kernel recycled while we read it is a miss.
+ */
+#ifndef SLUICE_CT_H
+#define SLUICE_CT_H
+
+#include "config.h"
+
+/* Tries for a source port when the reply row is taken (design.md, 3.12). */
+#define PORT_PROBES 8
+#define PORT_FIRST 1024
+#define PORT_COUNT 28976 /* below NodePorts and the ephemeral range */
+
+/* A UDP flow idle for longer is a new one: nf_conntrack_udp_timeout_stream. */
+#define UDP_IDLE 112 /* 120 s in units of flow_now() */
+
+#define EEXIST 17
+
+static __always_inline struct lb_scratch *ct_scratch(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&lb_scratch, &zero);
+}
+
+#endif
+
+/* What a flow does to one packet. */
+struct FN(path) {
+	struct FN(tuple) to; /* the tuple that the packet gets */
+	__u32 dev; /* ifindex to send it to */
+	__u32 flags; /* enum flow_flags */
+	__u8 direction; /* enum flow_direction */
+	__u8 node_mac[6];
+};
+
+static __always_inline void FN(flow_forward_key)(const struct FN(flow) *flow,
+						 struct FN(tuple) *key)
+{
+	__builtin_memset(key, 0, sizeof(*key));
+	key->saddr = flow->client;
+	key->daddr = flow->vip;
+	key->sport = flow->client_port;
+	key->dport = flow->vip_port;
+	key->protocol = flow->protocol;
+}
+
+static __always_inline void FN(flow_reply_key)(const struct FN(flow) *flow,
+					       struct FN(tuple) *key)
+{
+	__builtin_memset(key, 0, sizeof(*key));
+	key->saddr = flow->backend;
+	key->daddr = flow->source;
+	key->sport = flow->backend_port;
+	key->dport = flow->source_port;
+	key->protocol = flow->protocol;
+}
+
+/* Is this the tuple of the flow's packets from client to VIP? */
+static __always_inline bool FN(flow_is_forward)(const struct FN(flow) *flow,
+						const struct FN(tuple) *t)
+{
+	return FN(addr_equal)(&flow->client, &t->saddr) &&
+	       FN(addr_equal)(&flow->vip, &t->daddr) &&
+	       flow->client_port == t->sport && flow->vip_port == t->dport &&
+	       flow->protocol == t->protocol;
+}
+
+/* Is this the tuple of the flow's packets from backend to source? */
+static __always_inline bool FN(flow_is_reply)(const struct FN(flow) *flow,
+					      const struct FN(tuple) *t)
+{
+	return FN(addr_equal)(&flow->backend, &t->saddr) &&
+	       FN(addr_equal)(&flow->source, &t->daddr) &&
+	       flow->backend_port == t->sport &&
+	       flow->source_port == t->dport && flow->protocol == t->protocol;
+}
+
+/* Same client and frontend: the same flow, whichever backend it has. */
+static __always_inline bool FN(flow_is_same)(const struct FN(flow) *a,
+					     const struct FN(flow) *b)
+{
+	return FN(addr_equal)(&a->client, &b->client) &&
+	       FN(addr_equal)(&a->vip, &b->vip) &&
+	       a->client_port == b->client_port && a->vip_port == b->vip_port;
+}
+
+static __always_inline struct FN(flow) *FN(ct_lookup)(struct FN(tuple) *tuple)
+{
+	return bpf_map_lookup_elem(&FN(ct), tuple);
+}
+
+/*
+ * Copies what the row does to a packet of this tuple. False when the row is
+ * another flow's by now: compared after the copy, so a true copy is whole.
+ */
+static __always_inline bool FN(flow_path)(const struct FN(flow) *flow,
+					  const struct FN(tuple) *tuple,
+					  struct FN(path) *path)
+{
+	path->flags = flow->flags;
+	path->direction = flow->direction;
+	if (flow->direction == FLOW_FORWARD) {
+		path->to.saddr = flow->source;
+		path->to.daddr = flow->backend;
+		path->to.sport = flow->source_port;
+		path->to.dport = flow->backend_port;
+		path->dev = flow->backend_dev;
+		barrier();
+		return FN(flow_is_forward)(flow, tuple);
+	}
+	path->to.saddr = flow->vip;
+	path->to.daddr = flow->client;
+	path->to.sport = flow->vip_port;
+	path->to.dport = flow->client_port;
+	path->dev = flow->client_dev;
+	__builtin_memcpy(path->node_mac, flow->node_mac, 6);
+	barrier();
+	return FN(flow_is_reply)(flow, tuple);
+}
+
+/*
+ * May `flow` have the reply row that `row` holds? Yes if that flow is over, or
+ * has moved to another row. `key` is that row's key, and is overwritten.
+ */
+static __always_inline bool FN(ct_may_take)(const struct FN(flow) *row,
+					    const struct FN(flow) *flow,
+					    struct FN(tuple) *key)
+{
+	const __u32 both = FLOW_CLIENT_FIN | FLOW_BACKEND_FIN;
+	struct FN(flow) *forward;
+
+	if (row->direction != FLOW_REPLY)
+		return false;
+	if (FN(flow_is_same)(row, flow))
+		return true;
+	FN(flow_forward_key)(row, key);
+	forward = FN(ct_lookup)(key);
+	if (!forward || forward->direction != FLOW_FORWARD)
+		return true;
+	if (forward->flags & FLOW_RST || (forward->flags & both) == both)
+		return true;
+	FN(flow_reply_key)(flow, key);
+	return !FN(flow_is_reply)(forward, key);
+}
+
+/*
+ * Inserts both rows of the flow in scratch: the reply row first, and only where
+ * it is free, else the flow gets another source port. 0, -DROP_FLOW_FULL or
+ * -DROP_PORT_EXHAUSTED.
+ */
+static noinline int FN(ct_insert)(struct FN(flow) *flow)
+{
+	struct FN(tuple) key;
+	struct FN(flow) *row;
+	int i, ret;
+
+	for (i = 0; i < PORT_PROBES; i++) {
+		FN(flow_reply_key)(flow, &key);
+		row = FN(ct_lookup)(&key);
+		if (!row || FN(ct_may_take)(row, flow, &key)) {
+			FN(flow_reply_key)(flow, &key);
+			flow->direction = FLOW_REPLY;
+			ret = bpf_map_update_elem(&FN(ct), &key, flow,
+						  row ? BPF_ANY : BPF_NOEXIST);
+			if (!ret)
+				goto forward;
+			if (ret != -EEXIST)
+				return -DROP_FLOW_FULL;
+		}
+		flow->source_port = bpf_htons(
+			PORT_FIRST + bpf_get_prandom_u32() % PORT_COUNT);
+	}
+	return -DROP_PORT_EXHAUSTED;
+forward:
+	flow->direction = FLOW_FORWARD;
+	FN(flow_forward_key)(flow, &key);
+	if (!bpf_map_update_elem(&FN(ct), &key, flow, BPF_ANY))
+		return 0;
+	FN(flow_reply_key)(flow, &key);
+	bpf_map_delete_elem(&FN(ct), &key);
+	return -DROP_FLOW_FULL;
+}
+
+/* Forgets the reply row of a flow that moved to another backend. */
+static __always_inline void FN(ct_forget_reply)(struct FN(tuple) *old,
+						const struct FN(flow) *flow)
+{
+	struct FN(flow) *row;
+
+	if (FN(flow_is_reply)(flow, old))
+		return;
+	row = FN(ct_lookup)(old);
+	if (row && row->direction == FLOW_REPLY && FN(flow_is_same)(row, flow))
+		bpf_map_delete_elem(&FN(ct), old);
+}
+
+/*
+ * The once-a-second part of a flow's life: marks the row used, touches the
+ * other row (an LRU table evicts what nobody looks at) or puts it back.
+ */
+static noinline void FN(ct_refresh)(struct FN(flow) *flow, __u32 client_dev)
+{
+	struct lb_scratch *scratch = ct_scratch();
+	struct FN(flow) *peer;
+	struct FN(tuple) key;
+	__u8 direction = flow->direction;
+
+	if (!scratch)
+		return;
+	flow->seen = flow_now();
+	if (direction == FLOW_FORWARD) {
+		flow->client_dev = client_dev;
+		FN(flow_reply_key)(flow, &key);
+	} else {
+		FN(flow_forward_key)(flow, &key);
+	}
+	peer = FN(ct_lookup)(&key);
+	if (peer) {
+		if (direction == FLOW_FORWARD && FN(flow_is_same)(peer, flow))
+			peer->client_dev = client_dev;
+		return;
+	}
+	scratch->FN(flow) = *flow;
+	scratch->FN(flow).direction = !direction;
+	bpf_map_update_elem(&FN(ct), &key, &scratch->FN(flow), BPF_NOEXIST);
+}
+
+/* FIN and RST are noted in the forward row, where a later SYN looks. */
+static __always_inline void FN(ct_note_close)(struct FN(flow) *flow,
+					      __u8 tcp_flags)
+{
+	struct FN(tuple) key;
+	__u32 bits;
+
+	if (!(tcp_flags & (TCP_FIN | TCP_RST)))
+		return;
+	bits = tcp_flags & TCP_RST		 ? FLOW_RST :
+	       flow->direction == FLOW_FORWARD ? FLOW_CLIENT_FIN :
+						 FLOW_BACKEND_FIN;
+	if (flow->direction == FLOW_REPLY) {
+		FN(flow_forward_key)(flow, &key);
+		flow = FN(ct_lookup)(&key);
+		if (!flow || flow->direction != FLOW_FORWARD)
+			return;
+	}
+	if ((flow->flags & bits) != bits)
+		__sync_fetch_and_or(&flow->flags, bits);
+}

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Counting drops: one counter per reason and CPU, read by /metrics and status. */
+#ifndef SLUICE_DROP_H
+#define SLUICE_DROP_H
+
+#include "maps.h"
+
+static __always_inline void drop_count(__u32 reason, __u32 bytes)
+{
+	struct lb_drop *drop = bpf_map_lookup_elem(&lb_drops, &reason);
+
+	if (!drop)
+		return;
+	drop->packets += 1;
+	drop->bytes += bytes;
+}
+
+#endif

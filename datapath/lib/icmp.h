@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * ICMP errors about a translated packet: the quoted packet and the outer
+ * addresses are translated back, so that the sender of the original recognizes
+ * it. Believed only if the quoted packet is a flow of ours. The quoted L4
+ * checksum is left as it is: receivers match by addresses and ports.
+ * Slow path: everything goes through load_bytes and store_bytes.
+ */
+#ifndef SLUICE_ICMP_H
+#define SLUICE_ICMP_H
+
+#define ICMP_QUOTE 8 /* offset of the quoted packet in the ICMP message */
+#define ICMP_CHECK_OFFSET 2
+
+static __always_inline bool icmp_is_error4(__u8 type)
+{
+	return type == 3 || type == 11 || type == 12; /* RFC 792 */
+}
+
+static __always_inline bool icmp_is_error6(__u8 type)
+{
+	return type >= 1 && type <= 4; /* RFC 4443, 2.1 */
+}
+
+#endif
+
+#if FAMILY == 4
+#define IP_HEADER struct iphdr
+#else
+#define IP_HEADER struct ipv6hdr
+#endif
+
+/* In lb_scratch.answer. */
+struct FN(icmp_work) {
+	struct FN(tuple) quoted; /* of the quoted packet, as it came */
+	struct FN(tuple) inner; /* its reverse: the key; then what it becomes */
+	struct FN(tuple) outer; /* addresses of the error itself, afterwards */
+	struct FN(path) path;
+	__u32 ports_at; /* offset of the quoted ports */
+};
+
+/*
+ * Reads the quoted packet. The error travels against it, so that its reverse is
+ * the key of the row that knows it. False: not TCP or UDP.
+ */
+static __always_inline bool FN(icmp_quoted)(struct __sk_buff *skb, __u32 quote,
+					    struct FN(icmp_work) *work)
+{
+	struct FN(tuple) *quoted = &work->quoted, *inner = &work->inner;
+	IP_HEADER ip;
+	__be16 ports[2];
+
+	if (bpf_skb_load_bytes(skb, quote, &ip, sizeof(ip)))
+		return false;
+	__builtin_memset(quoted, 0, sizeof(*quoted));
+	__builtin_memcpy(&quoted->saddr, &ip.saddr, sizeof(addr_t));
+	__builtin_memcpy(&quoted->daddr, &ip.daddr, sizeof(addr_t));
+#if FAMILY == 4
+	quoted->protocol = ip.protocol;
+	work->ports_at = quote + ip.ihl * 4;
+#else
+	quoted->protocol = ip.nexthdr;
+	work->ports_at = quote + sizeof(ip);
+#endif
+	if (quoted->protocol != IPPROTO_TCP && quoted->protocol != IPPROTO_UDP)
+		return false;
+	if (bpf_skb_load_bytes(skb, work->ports_at, ports, sizeof(ports)))
+		return false;
+	quoted->sport = ports[0];
+	quoted->dport = ports[1];
+	*inner = *quoted;
+	inner->saddr = quoted->daddr;
+	inner->daddr = quoted->saddr;
+	inner->sport = quoted->dport;
+	inner->dport = quoted->sport;
+	return true;
+}
+
+/* Writes an IP header's addresses at `at`. IPv4: its checksum too. */
+static __always_inline int FN(icmp_store_addresses)(struct __sk_buff *skb,
+						    __u32 at,
+						    struct FN(tuple) *from,
+						    struct FN(tuple) *to)
+{
+	IP_HEADER ip;
+
+	if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)))
+		return -DROP_WRITE;
+#if FAMILY == 4
+	ip.check = csum_adjust(ip.check, csum_diff_tuple4(from, to));
+#else
+	(void)from;
+#endif
+	__builtin_memcpy(&ip.saddr, &to->saddr, sizeof(addr_t));
+	__builtin_memcpy(&ip.daddr, &to->daddr, sizeof(addr_t));
+	return bpf_skb_store_bytes(skb, at, &ip, sizeof(ip), 0) ? -DROP_WRITE :
+								  0;
+}
+
+/* The quoted packet becomes `inner`. */
+static noinline int FN(icmp_rewrite)(struct __sk_buff *skb, __u32 l4,
+				     struct FN(icmp_work) *work)
+{
+	struct FN(tuple) *quoted = &work->quoted, *inner = &work->inner;
+	__u32 diff;
+	__be16 ports[2];
+
+	ports[0] = inner->sport;
+	ports[1] = inner->dport;
+	diff = csum_diff16(quoted->sport, inner->sport) +
+	       csum_diff16(quoted->dport, inner->dport);
+#if FAMILY == 6
+	/* No IP checksum inside balances the addresses. */
+	diff = csum_fold32((__u64)diff + csum_diff_tuple6(quoted, inner));
+#endif
+	if (FN(icmp_store_addresses)(skb, l4 + ICMP_QUOTE, quoted, inner) ||
+	    bpf_skb_store_bytes(skb, work->ports_at, ports, sizeof(ports), 0) ||
+	    bpf_l4_csum_replace(skb, l4 + ICMP_CHECK_OFFSET, 0, diff, 0))
+		return -DROP_WRITE;
+	return 0;
+}
+
+/* The outer header; ICMPv6 has a pseudo-header (RFC 4443, 2.3). */
+static noinline int FN(icmp_rewrite_outer)(struct __sk_buff *skb, __u32 l4,
+					   struct FN(tuple) *from,
+					   struct FN(tuple) *to)
+{
+	if (FN(icmp_store_addresses)(skb, ETH_HLEN, from, to))
+		return -DROP_WRITE;
+#if FAMILY == 6
+	if (bpf_l4_csum_replace(skb, l4 + ICMP_CHECK_OFFSET, 0,
+				csum_diff_tuple6(from, to), 0))
+		return -DROP_WRITE;
+#else
+	(void)l4;
+#endif
+	return 0;
+}
+
+/* Translates an ICMP error if it is about a flow of ours. TC action or drop. */
+static noinline int FN(icmp_error)(struct __sk_buff *skb, struct FN(packet) *p,
+				   enum hook hook)
+{
+	struct lb_scratch *scratch = ct_scratch();
+	struct FN(icmp_work) *work;
+	__u32 l4 = bounded(p->l4);
+	struct FN(flow) *flow;
+	struct FN(path) *path;
+	__u8 type;
+	int ret;
+
+	_Static_assert(sizeof(*work) <= sizeof(scratch->answer),
+		       "lb_scratch.answer is too small");
+	if (!scratch)
+		return TC_ACT_OK;
+	work = (struct FN(icmp_work) *)scratch->answer;
+	path = &work->path;
+	if (bpf_skb_load_bytes(skb, l4, &type, sizeof(type)) ||
+	    !FN(icmp_is_error)(type) ||
+	    !FN(icmp_quoted)(skb, l4 + ICMP_QUOTE, work))
+		return TC_ACT_OK;
+	flow = FN(ct_lookup)(&work->inner);
+	if (!flow || !FN(flow_path)(flow, &work->inner, path))
+		return TC_ACT_OK;
+	if (path->direction == FLOW_REPLY && hook != HOOK_POD_IN &&
+	    hook != HOOK_UPLINK_IN && !(path->flags & FLOW_NODE_BACKEND))
+		return TC_ACT_OK;
+	/* A router on the way keeps its own address as the error's source. */
+	work->outer = p->tuple;
+	if (FN(addr_equal)(&p->tuple.saddr, &work->inner.saddr))
+		work->outer.saddr = path->to.saddr;
+	work->outer.daddr = path->to.daddr;
+	work->inner.saddr = path->to.daddr;
+	work->inner.daddr = path->to.saddr;
+	work->inner.sport = path->to.dport;
+	work->inner.dport = path->to.sport;
+	ret = FN(icmp_rewrite)(skb, l4, work);
+	if (!ret)
+		ret = FN(icmp_rewrite_outer)(skb, l4, &p->tuple, &work->outer);
+	return ret ? ret : FN(redirect)(skb, path, hook);
+}
+#undef IP_HEADER

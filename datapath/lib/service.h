@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Step 2 of the walk: which Service port is (address, port, protocol)? Returns
+ * its index in lb_services (1..), 0 when it is not a frontend of ours, or
+ * -DROP_FRONTEND_TORN. Twin of frontendCheck() in daemon/maps.
+ */
+#ifndef SLUICE_SERVICE_H
+#define SLUICE_SERVICE_H
+
+/* The kernel may recycle a hash element while we read it: read again then. */
+#define FRONTEND_READS 4
+
+static __always_inline __u32 frontend_check4(const struct lb4_key *key)
+{
+	__u64 word = key->address | (__u64)key->port << 32 |
+		     (__u64)key->protocol << 48 | (__u64)key->scope << 56;
+
+	return word * HASH_MULTIPLIER >> 32;
+}
+
+static __always_inline __u32 frontend_check6(const struct lb6_key *key)
+{
+	const addr6 *a = &key->address;
+	__u64 rest = key->port | (__u64)key->protocol << 16 |
+		     (__u64)key->scope << 24;
+	__u64 hash;
+
+	hash = (a->word[0] | (__u64)a->word[1] << 32) * HASH_MULTIPLIER;
+	hash ^= hash >> 32;
+	hash += a->word[2] | (__u64)a->word[3] << 32;
+	hash *= HASH_MULTIPLIER;
+	hash ^= hash >> 32;
+	return (hash + rest) * HASH_MULTIPLIER >> 32;
+}
+
+#endif
+
+static __always_inline int FN(service_lookup)(const addr_t *address,
+					      __be16 port, __u8 protocol)
+{
+	struct LB(key) key = {
+		.address = *address,
+		.port = port,
+		.protocol = protocol,
+		.scope = SCOPE_INTERNAL,
+	};
+	__u32 check = FN(frontend_check)(&key);
+	int i;
+
+	for (i = 0; i < FRONTEND_READS; i++) {
+		__u64 *value = bpf_map_lookup_elem(&LB(frontends), &key);
+		__u64 frontend;
+
+		if (!value)
+			return 0;
+		frontend = *(volatile __u64 *)value;
+		if (frontend >> 32 == check)
+			return frontend & 0x7fffffff;
+	}
+	return -DROP_FRONTEND_TORN;
+}

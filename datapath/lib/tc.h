@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What every tc program is made of: the walk for both families, and the one
+ * exit that counts and drops. Included once by each tc_*.bpf.c.
+ */
+#ifndef SLUICE_TC_H
+#define SLUICE_TC_H
+
+#include "family.h"
+#include "maps.h"
+#include "config.h"
+#include "drop.h"
+
+#define FAMILY 4
+#include "parse.h"
+#include "service.h"
+#include "backend.h"
+#include "ct.h"
+#include "nat.h"
+#include "redirect.h"
+#include "icmp.h"
+#include "refuse.h"
+#include "flow.h"
+#include "walk.h"
+#undef FAMILY
+
+#define FAMILY 6
+#include "parse.h"
+#include "service.h"
+#include "backend.h"
+#include "ct.h"
+#include "nat.h"
+#include "redirect.h"
+#include "icmp.h"
+#include "refuse.h"
+#include "flow.h"
+#include "walk.h"
+#undef FAMILY
+
+static __always_inline int walk_ipv4(struct __sk_buff *skb, enum hook hook)
+{
+	struct walk4 walk;
+
+	return walk4(skb, &walk, hook);
+}
+
+/* Its own frame, and scratch: IPv4 does not pay for IPv6's stack. */
+static noinline int walk_ipv6(struct __sk_buff *skb, enum hook hook)
+{
+	struct lb_scratch *scratch = ct_scratch();
+
+	_Static_assert(sizeof(struct walk6) <= sizeof(scratch->walk6),
+		       "lb_scratch.walk6 is too small");
+	if (!scratch)
+		return -DROP_FLOW_FULL;
+	return walk6(skb, (struct walk6 *)scratch->walk6, hook);
+}
+
+static __always_inline int tc_walk(struct __sk_buff *skb, const enum hook hook)
+{
+	int ret;
+
+	switch (skb->protocol) {
+	case bpf_htons(ETH_P_IP):
+		ret = walk_ipv4(skb, hook);
+		break;
+	case bpf_htons(ETH_P_IPV6):
+		ret = walk_ipv6(skb, hook);
+		break;
+	default:
+		return TC_ACT_OK;
+	}
+	if (ret >= 0)
+		return ret;
+	drop_count(-ret, skb->len);
+	return TC_ACT_SHOT;
+}
+
+#endif

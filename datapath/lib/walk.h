@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The packet's walk, the same on every tc hook and for both families:
+ * parse -> flow table -> (service -> backend -> new flow) -> nat -> redirect.
+ * Returns a TC action; a negative value is a drop and its reason.
+ */
+static __always_inline int FN(walk_translate)(struct __sk_buff *skb,
+					      struct FN(packet) *p,
+					      struct FN(path) *path,
+					      enum hook hook)
+{
+	int ret = FN(nat)(skb, p, &path->to);
+
+	return ret ? ret : FN(redirect)(skb, path, hook);
+}
+
+/* A packet of backend -> source. Only the node's own sockets send on *_OUT. */
+static __always_inline int FN(walk_reply)(struct __sk_buff *skb,
+					  struct FN(packet) *p,
+					  struct FN(flow) *flow,
+					  struct FN(path) *path, enum hook hook)
+{
+	if ((hook == HOOK_POD_OUT || hook == HOOK_UPLINK_OUT) &&
+	    !(path->flags & FLOW_NODE_BACKEND))
+		return TC_ACT_OK;
+	if (flow->seen != flow_now())
+		FN(ct_refresh)(flow, 0);
+	FN(ct_note_close)(flow, p->tcp_flags);
+	return FN(walk_translate)(skb, p, path, hook);
+}
+
+/* Keeps an old flow's row fresh: its age, its route, where its client is. */
+static __always_inline void FN(walk_refresh)(struct __sk_buff *skb,
+					     struct FN(packet) *p,
+					     struct FN(flow) *flow,
+					     struct FN(path) *path,
+					     enum hook hook)
+{
+	__u32 client_dev = client_device(skb, hook);
+	int dev;
+
+	if (flow->seen == flow_now() && flow->client_dev == client_dev)
+		return;
+	FN(ct_refresh)(flow, client_dev);
+	if (path->flags & FLOW_NODE_BACKEND)
+		return;
+	dev = FN(route_lookup)(skb, &p->tuple.saddr, &path->to.daddr);
+	if (dev > 0) {
+		flow->backend_dev = dev;
+		path->dev = dev;
+	}
+}
+
+/* The walk's variables: on the stack for IPv4, in scratch for IPv6. */
+struct FN(walk) {
+	struct FN(packet) p;
+	struct FN(path) path;
+};
+
+static __always_inline int FN(walk)(struct __sk_buff *skb,
+				    struct FN(walk) *walk, const enum hook hook)
+{
+	enum standing standing = FLOW_FALLS;
+	struct FN(packet) *p = &walk->p;
+	struct FN(path) *path = &walk->path;
+	struct FN(flow) *flow;
+	int ret;
+
+	ret = FN(parse)(skb, p);
+	if (ret == PARSE_PASS)
+		return TC_ACT_OK;
+	if (ret == PARSE_ICMP_ERROR)
+		return FN(icmp_error)(skb, p, hook);
+
+	flow = FN(ct_lookup)(&p->tuple);
+	if (flow && !FN(flow_path)(flow, &p->tuple, path))
+		flow = NULL;
+	if (flow && path->direction == FLOW_REPLY)
+		return FN(walk_reply)(skb, p, flow, path, hook);
+	if (hook == HOOK_POD_OUT)
+		return TC_ACT_OK;
+
+	if (flow)
+		standing = FN(flow_standing)(flow, p);
+	if (standing != FLOW_STANDS) {
+		ret = FN(flow_open)(skb, p, flow, hook);
+		if (ret == 1) {
+			struct lb_scratch *scratch = ct_scratch();
+
+			if (!scratch)
+				return -DROP_FLOW_FULL;
+			flow = NULL;
+			FN(flow_path)(&scratch->FN(flow), &p->tuple, path);
+		} else if (standing == FLOW_FALLS) {
+			if (ret == -DROP_NO_BACKEND)
+				return FN(refuse)(skb, p, hook);
+			return ret; /* 0: not a frontend, TC_ACT_OK */
+		}
+	}
+	if (flow) {
+		FN(walk_refresh)(skb, p, flow, path, hook);
+		FN(ct_note_close)(flow, p->tcp_flags);
+	}
+	return FN(walk_translate)(skb, p, path, hook);
+}

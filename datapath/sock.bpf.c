@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * The sockets of a cgroup: connect(), sendmsg(), recvmsg(), getpeername(). An
+ * IPv6 socket that talks to an IPv4-mapped address is an IPv4 client. Each hook
+ * takes the address out of its context, asks lib/socket.h and puts it back.
+ */
+#include "lib/family.h"
+#include "lib/maps.h"
+#include "lib/config.h"
+#include "lib/drop.h"
+
+#define FAMILY 4
+#include "lib/service.h"
+#include "lib/backend.h"
+#include "lib/socket.h"
+#undef FAMILY
+
+#define FAMILY 6
+#include "lib/service.h"
+#include "lib/backend.h"
+#include "lib/socket.h"
+#undef FAMILY
+
+#define ALLOW 1
+#define REJECT 0
+#define ECONNREFUSED 111
+
+enum call {
+	CALL_CONNECT,
+	CALL_SENDMSG,
+	CALL_RECEIVE, /* recvmsg() and getpeername() */
+};
+
+static __always_inline bool is_ours(struct bpf_sock_addr *ctx)
+{
+	return ctx->protocol == IPPROTO_TCP || ctx->protocol == IPPROTO_UDP;
+}
+
+/*
+ * TCP without backends is refused here. UDP is left untranslated, since an
+ * unconnected sendto() must not fail: tc answers the packet (design.md, 3.17).
+ */
+static __always_inline int verdict(struct bpf_sock_addr *ctx, int ret)
+{
+	if (ret != -DROP_NO_BACKEND || ctx->protocol != IPPROTO_TCP)
+		return ALLOW;
+	drop_count(DROP_NO_BACKEND, 0);
+	bpf_set_retval(-ECONNREFUSED);
+	return REJECT;
+}
+
+static __always_inline int sock4(struct bpf_sock_addr *ctx, enum call call)
+{
+	addr4 address = ctx->user_ip4;
+	__be16 port = ctx->user_port;
+	int ret;
+
+	if (!is_ours(ctx))
+		return ALLOW;
+	if (call == CALL_RECEIVE)
+		ret = sock_to_vip4(ctx, &address, &port);
+	else
+		ret = sock_to_backend4(ctx, &address, &port,
+				       call == CALL_SENDMSG);
+	if (ret == SOCK_REWRITE) {
+		ctx->user_ip4 = address;
+		ctx->user_port = port;
+	}
+	return call == CALL_RECEIVE ? ALLOW : verdict(ctx, ret);
+}
+
+/* ::ffff:a.b.c.d: an IPv4 client on an IPv6 socket. */
+static __always_inline int sock4_mapped(struct bpf_sock_addr *ctx,
+					enum call call)
+{
+	addr4 address = ctx->user_ip6[3];
+	__be16 port = ctx->user_port;
+	int ret;
+
+	if (call == CALL_RECEIVE)
+		ret = sock_to_vip4(ctx, &address, &port);
+	else
+		ret = sock_to_backend4(ctx, &address, &port,
+				       call == CALL_SENDMSG);
+	if (ret == SOCK_REWRITE) {
+		ctx->user_ip6[3] = address;
+		ctx->user_port = port;
+	}
+	return call == CALL_RECEIVE ? ALLOW : verdict(ctx, ret);
+}
+
+static __always_inline int sock6(struct bpf_sock_addr *ctx, enum call call)
+{
+	addr6 address = { .word = { ctx->user_ip6[0], ctx->user_ip6[1],
+				    ctx->user_ip6[2], ctx->user_ip6[3] } };
+	__be16 port = ctx->user_port;
+	int ret;
+
+	if (!is_ours(ctx))
+		return ALLOW;
+	if (!address.word[0] && !address.word[1] &&
+	    address.word[2] == bpf_htonl(0xffff))
+		return sock4_mapped(ctx, call);
+	if (call == CALL_RECEIVE)
+		ret = sock_to_vip6(ctx, &address, &port);
+	else
+		ret = sock_to_backend6(ctx, &address, &port,
+				       call == CALL_SENDMSG);
+	if (ret == SOCK_REWRITE) {
+		ctx->user_ip6[0] = address.word[0];
+		ctx->user_ip6[1] = address.word[1];
+		ctx->user_ip6[2] = address.word[2];
+		ctx->user_ip6[3] = address.word[3];
+		ctx->user_port = port;
+	}
+	return call == CALL_RECEIVE ? ALLOW : verdict(ctx, ret);
+}
+
+SEC("cgroup/connect4")
+int sock_connect4(struct bpf_sock_addr *ctx)
+{
+	return sock4(ctx, CALL_CONNECT);
+}
+
+SEC("cgroup/connect6")
+int sock_connect6(struct bpf_sock_addr *ctx)
+{
+	return sock6(ctx, CALL_CONNECT);
+}
+
+SEC("cgroup/sendmsg4")
+int sock_sendmsg4(struct bpf_sock_addr *ctx)
+{
+	return sock4(ctx, CALL_SENDMSG);
+}
+
+SEC("cgroup/sendmsg6")
+int sock_sendmsg6(struct bpf_sock_addr *ctx)
+{
+	return sock6(ctx, CALL_SENDMSG);
+}
+
+SEC("cgroup/recvmsg4")
+int sock_recvmsg4(struct bpf_sock_addr *ctx)
+{
+	return sock4(ctx, CALL_RECEIVE);
+}
+
+SEC("cgroup/recvmsg6")
+int sock_recvmsg6(struct bpf_sock_addr *ctx)
+{
+	return sock6(ctx, CALL_RECEIVE);
+}
+
+SEC("cgroup/getpeername4")
+int sock_getpeer4(struct bpf_sock_addr *ctx)
+{
+	return sock4(ctx, CALL_RECEIVE);
+}
+
+SEC("cgroup/getpeername6")
+int sock_getpeer6(struct bpf_sock_addr *ctx)
+{
+	return sock6(ctx, CALL_RECEIVE);
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * The host's end of a pod's veth. In: what the pod sends, requests to VIPs and
+ * replies of its own server. Out: replies of the node's sockets to the pod.
+ */
+#include "lib/tc.h"
+
+SEC("tc")
+int tc_pod_in(struct __sk_buff *skb)
+{
+	return tc_walk(skb, HOOK_POD_IN);
+}
+
+SEC("tc")
+int tc_pod_out(struct __sk_buff *skb)
+{
+	return tc_walk(skb, HOOK_POD_OUT);
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";

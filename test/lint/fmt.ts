@@ -1,0 +1,12 @@
+// `npm run fmt`: formats all TypeScript and C in place.
+import { spawnSync } from 'node:child_process';
+import { clangFormat, cSources, oxfmt, tsSources } from './sources.ts';
+
+const commands: [string, string[]][] = [[oxfmt, tsSources]];
+if (cSources().length > 0) commands.push([clangFormat, ['-i', ...cSources()]]);
+
+for (const [command, args] of commands) {
+  const run = spawnSync(command, args, { stdio: 'inherit' });
+  if (run.error) throw run.error;
+  if (run.status !== 0) process.exitCode = 1;
+}

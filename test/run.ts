@@ -1,0 +1,71 @@
+// `npm test [-- project... [vitest's filters and flags]]`: runs the vitest projects and ends with the one line that says how
+// it went. Exit code 0 only when something passed, nothing failed, and nothing was skipped but for a known missing feature.
+import { spawn } from 'node:child_process';
+import { globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { allowedMissing, type RunRecord, type TestRecord, verdictOn } from './runner/verdict.ts';
+
+const projects = ['unit', 'script', 'kernel', 'netns'];
+const needRoot = ['kernel', 'netns'];
+
+/** Runs vitest to its end; what it found, or one error when it left no result. */
+async function vitest(args: readonly string[]): Promise<RunRecord> {
+  const folder = mkdtempSync(join(tmpdir(), 'sluice-test-'));
+  const resultPath = join(folder, 'result.json');
+  const child = spawn('vitest', ['run', '--config', 'test/vitest.config.ts', ...args], {
+    stdio: 'inherit',
+    env: { ...process.env, SLUICE_TEST_RESULT: resultPath },
+  });
+  // The terminal interrupts the whole group: vitest ends, then we tell how far it came.
+  const onInterrupt = (): void => undefined;
+  const onTerminate = (): void => void child.kill('SIGTERM');
+  process.on('SIGINT', onInterrupt).on('SIGTERM', onTerminate);
+  try {
+    const ended = await new Promise<string>((resolve) => {
+      child.on('error', (error) => resolve(error.message));
+      child.on('close', (code, signal) => resolve(signal ?? `exit code ${code}`));
+    });
+    return readResult(resultPath, ended);
+  } finally {
+    process.off('SIGINT', onInterrupt).off('SIGTERM', onTerminate);
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+function readResult(path: string, ended: string): RunRecord {
+  let record: RunRecord;
+  try {
+    record = JSON.parse(readFileSync(path, 'utf8')) as RunRecord;
+  } catch {
+    return { tests: [], errors: [`vitest left no result (${ended})`] };
+  }
+  const isExplained = record.errors.length > 0 || record.tests.some((test) => test.state === 'failed');
+  return ended === 'exit code 0' || isExplained ? record : { ...record, errors: [`vitest ended with ${ended}`] };
+}
+
+/** The files of projects that cannot run here, each as one skip. */
+function leftOut(names: readonly string[], reason: string): TestRecord[] {
+  const files = names.flatMap((name) => globSync(`test/${name}/**/*.test.ts`).map((file) => `${name} ${file}`));
+  return files.map((name) => ({ name, state: 'skipped', note: reason }));
+}
+
+const args = process.argv.slice(2);
+const firstOther = args.findIndex((arg) => !projects.includes(arg));
+const named = firstOther === -1 ? args : args.slice(0, firstOther);
+const rest = args.slice(named.length);
+
+const wanted = named.length > 0 ? named : projects;
+const isRoot = process.getuid?.() === 0;
+const unable = isRoot ? [] : wanted.filter((name) => needRoot.includes(name));
+const able = wanted.filter((name) => !unable.includes(name));
+if (unable.length > 0) console.log(`${unable.join(' and ')} need root and do not run: sudo npm test`);
+
+const ran = able.length > 0 ? await vitest([...able.map((name) => `--project=${name}`), ...rest]) : { tests: [], errors: [] };
+const verdict = verdictOn(
+  { tests: [...ran.tests, ...leftOut(unable, 'needs root')], errors: ran.errors },
+  { allowedMissing, isByName: rest.some((arg) => /^(-t|--testNamePattern)(=|$)/.test(arg)) },
+);
+for (const complaint of verdict.complaints) console.log(complaint);
+console.log(verdict.summary);
+process.exitCode = verdict.isGood ? 0 : 1;

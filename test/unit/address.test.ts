@@ -1,0 +1,88 @@
+// Addresses are compared with === everywhere, so one address must have one text, and the bytes in maps must mean that text.
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { addressBytes, addressText, familyOf, hostPort, parseAddress } from '../../daemon/model/address.ts';
+
+describe('parseAddress', () => {
+  test.for([
+    { text: '10.0.0.1', family: 'IPv4', want: '10.0.0.1' },
+    { text: '0.0.0.0', family: 'IPv4', want: '0.0.0.0' },
+    { text: '255.255.255.255', family: 'IPv4', want: '255.255.255.255' },
+    { text: '010.001.000.012', family: 'IPv4', want: '10.1.0.12' },
+    { text: '::', family: 'IPv6', want: '::' },
+    { text: '::1', family: 'IPv6', want: '::1' },
+    { text: 'FD00:0:0::A', family: 'IPv6', want: 'fd00::a' },
+    { text: '2001:db8:0:0:1:0:0:1', family: 'IPv6', want: '2001:db8::1:0:0:1' },
+    { text: '2001:db8:0:1:1:1:1:1', family: 'IPv6', want: '2001:db8:0:1:1:1:1:1' },
+    { text: '::ffff:10.0.0.1', family: 'IPv4', want: '10.0.0.1' },
+    { text: '::ffff:a00:1', family: 'IPv4', want: '10.0.0.1' },
+  ])('$text is $want', ({ text, family, want }) => {
+    expect(parseAddress(text)).toEqual({ family, text: want });
+  });
+
+  test.for([
+    '',
+    ' ',
+    'None',
+    '10.0.0',
+    '10.0.0.0.1',
+    '10.0.0.256',
+    '10.0.0.-1',
+    '10.0.0.1 ',
+    '10.0.0.1/32',
+    '0x0a.0.0.1',
+    '167772161',
+    '1.2.3.4:80',
+    ':',
+    ':::',
+    '::1::',
+    'fe80::1%eth0',
+    '[::1]',
+    '1:2:3:4:5:6:7:8:9',
+    'g::',
+    '::1/128',
+    '::10.0.0.256',
+  ])('%o is not an address', (text) => {
+    expect(parseAddress(text)).toBeUndefined();
+  });
+
+  test('what it made, it reads as the same', () => {
+    fc.assert(
+      fc.property(fc.oneof(fc.ipV4(), fc.ipV6()), (text) => {
+        const address = parseAddress(text);
+        expect(address).toBeDefined();
+        expect(parseAddress(address?.text ?? '')).toEqual(address);
+        expect(familyOf(address?.text ?? '')).toBe(address?.family);
+      }),
+    );
+  });
+});
+
+describe('bytes', () => {
+  test.for([
+    { text: '10.1.2.255', bytes: [10, 1, 2, 255] },
+    { text: 'fd00::1', bytes: [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1] },
+  ])('$text in network order', ({ text, bytes }) => {
+    expect([...addressBytes(text)]).toEqual(bytes);
+  });
+
+  test('any 4 or 16 bytes come back', () => {
+    const sized = (size: number): fc.Arbitrary<Uint8Array> => fc.uint8Array({ minLength: size, maxLength: size });
+    fc.assert(
+      fc.property(fc.oneof(sized(4), sized(16)), (bytes) => {
+        expect([...addressBytes(addressText(bytes))]).toEqual([...bytes]);
+      }),
+    );
+  });
+
+  test('text that parseAddress did not make is refused', () => {
+    expect(() => addressBytes('pod-1')).toThrow(/neither IPv6 nor IPv4/);
+  });
+});
+
+test.for([
+  { address: '10.0.0.1', port: 80, want: '10.0.0.1:80' },
+  { address: 'fd00::1', port: 443, want: '[fd00::1]:443' },
+])('hostPort: $want', ({ address, port, want }) => {
+  expect(hostPort(address, port)).toBe(want);
+});

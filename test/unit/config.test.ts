@@ -1,0 +1,414 @@
+// SPDX-License-Identifier: Apache-2.0
+// Settings: order of the sources, what is refused and in which words, and what --help, --version, --check-config print.
+import { describe, expect, test } from 'vitest';
+
+import { allSettings, type Config, parseConfig } from '../../daemon/config.ts';
+import { configFromCommandLine, settingsMarkdown } from '../../daemon/config-help.ts';
+import { ExitCode, Refusal } from '../../daemon/errors.ts';
+
+interface Given {
+  readonly argv?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+  /** Text of the file /etc/s.yaml. */
+  readonly file?: string;
+}
+
+const reader =
+  (file: string | undefined) =>
+  (path: string): string => {
+    if (file === undefined || path !== '/etc/s.yaml') throw new Error(`ENOENT: no such file or directory, open '${path}'`);
+    return file;
+  };
+
+const flagsOf = ({ argv = [], file }: Given): string[] => [...(file === undefined ? [] : ['--config', '/etc/s.yaml']), ...argv];
+const configOf = (given: Given): Config => parseConfig(flagsOf(given), given.env ?? {}, reader(given.file));
+
+function refusalOf(given: Given): { exitCode: number; message: string } {
+  try {
+    configOf(given);
+  } catch (error) {
+    if (error instanceof Refusal) return { exitCode: error.exitCode, message: error.message };
+    throw error;
+  }
+  throw new Error('not refused');
+}
+
+const base = ['--source', '/src', '--node', 'n1'];
+
+test('defaults', () => {
+  expect(configOf({ argv: base })).toEqual({
+    source: '/src',
+    node: 'n1',
+    podInterfaces: [],
+    uplinks: [],
+    serviceCidr: [],
+    socketLb: true,
+    pinPath: '/sys/fs/bpf/sluice',
+    socket: '/run/sluice/sluice.sock',
+    http: { address: '127.0.0.1', port: 9880 },
+    logLevel: 'info',
+    logFormat: 'json',
+    maxServices: 65_536,
+    maxFrontends: 65_536,
+    maxBackends: 262_144,
+    maxSlots: 1_048_576,
+    maxFlows: 262_144,
+    maxSocketFlows: 65_536,
+  });
+});
+
+test('the node is named after the host, in lower case', () => {
+  expect(configOf({ argv: ['--source', '/src'] }).node).toMatch(/^[a-z0-9.-]+$/);
+});
+
+describe('order: default < file < environment < flag', () => {
+  const file = 'source: /src\nlog-level: warn\n';
+  const env = { SLUICE_LOG_LEVEL: 'error' };
+  const argv = ['--log-level', 'fatal'];
+  test.for([
+    { name: 'default', given: { argv: base }, want: 'info' },
+    { name: 'file over default', given: { file }, want: 'warn' },
+    { name: 'environment over file', given: { file, env }, want: 'error' },
+    { name: 'flag over all', given: { file, env, argv }, want: 'fatal' },
+    { name: 'an empty variable is none', given: { file, env: { SLUICE_LOG_LEVEL: '' } }, want: 'warn' },
+    { name: 'the last flag of two', given: { argv: [...base, ...argv, '--log-level', 'debug'] }, want: 'debug' },
+  ])('$name', ({ given, want }) => expect(configOf(given).logLevel).toBe(want));
+
+  test('the file may be named by SLUICE_CONFIG', () => {
+    expect(parseConfig([], { SLUICE_CONFIG: '/etc/s.yaml' }, reader(file)).source).toBe('/src');
+  });
+});
+
+describe('values', () => {
+  test.for<{ name: string; given: Given; want: Partial<Config> }>([
+    { name: 'a list by commas', given: { argv: ['--uplinks', 'eth0, eth1,eth0'] }, want: { uplinks: ['eth0', 'eth1'] } },
+    { name: 'a list by repeated flags', given: { argv: ['--uplinks', 'eth0', '--uplinks=eth1'] }, want: { uplinks: ['eth0', 'eth1'] } },
+    { name: 'a list in a file', given: { file: 'pod-interfaces: [lxc, veth]' }, want: { podInterfaces: ['lxc', 'veth'] } },
+    {
+      name: 'JSON',
+      given: { file: '{"max-slots": 32, "socket-lb": false, "uplinks": ["eth0"]}' },
+      want: { maxSlots: 32, socketLb: false },
+    },
+    { name: 'an empty file', given: { file: '# nothing\n' }, want: { logLevel: 'info' } },
+    { name: 'an empty key', given: { file: 'cgroup:\n' }, want: {} },
+    { name: 'a number as a name', given: { file: 'socket-group: 007' }, want: { socketGroup: '007' } },
+    {
+      name: 'off',
+      given: { argv: ['--socket-lb', 'off', '--uplinks', 'eth0', '--http', 'off'] },
+      want: { socketLb: false, http: undefined },
+    },
+    { name: 'IPv6 address', given: { argv: ['--http', '[::1]:0'] }, want: { http: { address: '::1', port: 0 } } },
+    {
+      name: 'both families of CIDR',
+      given: { argv: ['--service-cidr', '10.96.0.0/12,fd00::/108'] },
+      want: { serviceCidr: ['10.96.0.0/12', 'fd00::/108'] },
+    },
+    {
+      name: 'a closing slash',
+      given: { argv: ['--pin-path', '/sys/fs/bpf/x/', '--cgroup', '/cg//'] },
+      want: { pinPath: '/sys/fs/bpf/x', cgroup: '/cg' },
+    },
+    {
+      name: "Kubernetes' own variables",
+      given: { env: { SLUICE_SERVICE_HOST: '10.0.0.1', SLUICE_X_PORT_80_TCP_ADDR: '10.0.0.1' } },
+      want: {},
+    },
+  ])('$name', ({ given, want }) => {
+    expect(configOf({ ...given, argv: [...base, ...(given.argv ?? [])] })).toMatchObject(want);
+  });
+});
+
+describe('refused', () => {
+  const { usage, config } = ExitCode;
+  test.for<{ name: string; given: Given; code: number; want: string }>([
+    {
+      name: 'no source',
+      given: {},
+      code: usage,
+      want: '--source DIR is required (or SLUICE_SOURCE, or "source:" in the --config file)',
+    },
+    {
+      name: 'unknown flag',
+      given: { argv: ['--pod-interface', 'x'] },
+      code: usage,
+      want: "unknown option '--pod-interface' (Did you mean --pod-interfaces?); sluiced --help lists the flags",
+    },
+    { name: 'a word', given: { argv: ['start'] }, code: usage, want: '"start" is no flag; sluiced --help lists them' },
+    {
+      name: 'flag without value',
+      given: { argv: ['--source'] },
+      code: usage,
+      want: "option '--source <DIR>' argument missing; sluiced --help lists the flags",
+    },
+    {
+      name: 'unknown variable',
+      given: { env: { SLUICE_UPLINK: 'eth0' } },
+      code: config,
+      want: 'the environment variable SLUICE_UPLINK is no setting (did you mean SLUICE_UPLINKS?)',
+    },
+    {
+      name: 'unknown variable, nothing near',
+      given: { env: { SLUICE_WAREHOUSE: '1' } },
+      code: config,
+      want: 'the environment variable SLUICE_WAREHOUSE is no setting: sluiced --help lists them',
+    },
+    {
+      name: 'unknown key in camel case',
+      given: { file: 'source: /src\npodInterfaces: x\n' },
+      code: config,
+      want: '/etc/s.yaml line 2: "podInterfaces" is no setting (did you mean pod-interfaces?)',
+    },
+    {
+      name: 'unknown key, nothing near',
+      given: { file: 'kubeconfigs: x\n' },
+      code: config,
+      want: '/etc/s.yaml line 1: "kubeconfigs" is no setting: sluiced --help lists them',
+    },
+    {
+      name: 'file of another shape',
+      given: { file: '- source\n' },
+      code: config,
+      want: '/etc/s.yaml must hold one mapping from setting names to values',
+    },
+    { name: 'broken file', given: { file: 'source: "x\n' }, code: config, want: '/etc/s.yaml line 2: Missing closing "quote' },
+    { name: 'key twice', given: { file: 'node: a\nnode: b\n' }, code: config, want: '/etc/s.yaml line 2: Map keys must be unique' },
+    { name: 'nested value', given: { file: 'node: {a: b}' }, code: config, want: '/etc/s.yaml line 1: "node" must be a single value' },
+    {
+      name: 'nested list',
+      given: { file: 'uplinks: [{a: b}]' },
+      code: config,
+      want: '/etc/s.yaml line 1: "uplinks" must be a list of words',
+    },
+    {
+      name: 'missing file',
+      given: { argv: ['--config', '/no'] },
+      code: config,
+      want: "cannot read the --config file /no: ENOENT: no such file or directory, open '/no'",
+    },
+    { name: 'empty source', given: { argv: ['--source', ''] }, code: usage, want: '--source "" must not be empty' },
+    {
+      name: 'Node name',
+      given: { argv: [...base, '--node', 'Node_1'] },
+      code: usage,
+      want: '--node Node_1 is not a Node name: lower-case letters, digits, "-" and ".", at most 253 characters',
+    },
+    {
+      name: 'device name',
+      given: { argv: [...base, '--uplinks', 'eth0,much-too-long-name'] },
+      code: usage,
+      want: '--uplinks eth0,much-too-long-name holds "much-too-long-name", and no network device can be named so',
+    },
+    {
+      name: 'CIDR',
+      given: { argv: [...base, '--service-cidr', '10.96/12'] },
+      code: usage,
+      want: 'holds "10.96/12", which is not a CIDR such as 10.96.0.0/12',
+    },
+    {
+      name: 'host bits',
+      given: { argv: [...base, '--service-cidr', '10.97.0.1/12'] },
+      code: usage,
+      want: 'holds "10.97.0.1/12": write 10.96.0.0/12',
+    },
+    { name: 'on or off', given: { argv: [...base, '--socket-lb', 'yes'] }, code: usage, want: '--socket-lb yes must be one of on, off' },
+    {
+      name: 'relative pin path',
+      given: { argv: [...base, '--pin-path', 'pins'] },
+      code: usage,
+      want: '--pin-path pins must be an absolute path',
+    },
+    { name: 'relative cgroup', given: { argv: [...base, '--cgroup', 'x'] }, code: usage, want: '--cgroup x must be an absolute path' },
+    {
+      name: 'long socket path',
+      given: { argv: [...base, '--socket', `/${'x'.repeat(107)}`] },
+      code: usage,
+      want: 'is longer than the 107 bytes that a socket path may have',
+    },
+    { name: 'empty group', given: { argv: [...base, '--socket-group', ''] }, code: usage, want: '--socket-group "" must not be empty' },
+    {
+      name: 'HTTP port',
+      given: { argv: [...base, '--http', '127.0.0.1:70000'] },
+      code: usage,
+      want: 'must be ADDR:PORT, such as 127.0.0.1:9880 or [::1]:9880, or "off"',
+    },
+    { name: 'HTTP name', given: { argv: [...base, '--http', 'localhost:80'] }, code: usage, want: 'must be ADDR:PORT' },
+    {
+      name: 'level',
+      given: { file: 'source: /s\nlog-level: loud' },
+      code: config,
+      want: '/etc/s.yaml line 2: "log-level: loud" must be one of trace, debug',
+    },
+    {
+      name: 'format',
+      given: { argv: base, env: { SLUICE_LOG_FORMAT: 'xml' } },
+      code: config,
+      want: 'SLUICE_LOG_FORMAT=xml must be one of text, json',
+    },
+    {
+      name: 'zero',
+      given: { argv: [...base, '--max-services', '0'] },
+      code: usage,
+      want: '--max-services 0 must be a whole number from 1 to 4194304',
+    },
+    { name: 'negative', given: { argv: [...base, '--max-frontends=-1'] }, code: usage, want: 'must be a whole number from 1 to 16777216' },
+    { name: 'no number', given: { argv: [...base, '--max-backends', '1e3'] }, code: usage, want: 'must be a whole number' },
+    { name: 'too few flows', given: { argv: [...base, '--max-flows', '10'] }, code: usage, want: 'must be a whole number from 1024' },
+    {
+      name: 'too few socket flows',
+      given: { argv: [...base, '--max-socket-flows', '10'] },
+      code: usage,
+      want: 'must be a whole number from 1024',
+    },
+    {
+      name: 'slots',
+      given: { argv: [...base, '--max-slots', '1000'] },
+      code: usage,
+      want: '--max-slots 1000 must be a multiple of 16, the slots in one array element',
+    },
+    {
+      name: 'an uplink that is a pod interface',
+      given: { argv: [...base, '--uplinks', 'lxc0', '--pod-interfaces', 'lxc'] },
+      code: usage,
+      want: '--uplinks lxc0 holds "lxc0", which the pod-interfaces prefix "lxc" matches too: a device leads to a pod or out',
+    },
+    {
+      name: 'a socket in the pin path',
+      given: { argv: [...base, '--socket', '/sys/fs/bpf/sluice/api.sock'] },
+      code: usage,
+      want: '--socket /sys/fs/bpf/sluice/api.sock lies in the pin path /sys/fs/bpf/sluice, where no socket can be made',
+    },
+    {
+      name: 'nothing to translate packets',
+      given: { file: 'source: /s\nsocket-lb: off\n' },
+      code: config,
+      want: '/etc/s.yaml line 2: "socket-lb: off" leaves nothing to translate packets: give --pod-interfaces or --uplinks, or turn it on',
+    },
+    { name: 'every wrong value at once', given: { argv: ['--max-slots', '1', '--http', 'x'] }, code: usage, want: '; ' },
+  ])('$name', ({ given, code, want }) => {
+    const refusal = refusalOf(given);
+    expect(refusal.message).toContain(want);
+    expect(refusal.exitCode).toBe(code);
+  });
+});
+
+describe('words only', () => {
+  const versions = () => ({ version: '0.1.0', commit: 'abc', libbpf: '1.5', kernel: '6.18.0' });
+
+  function printed(argv: readonly string[], file?: string): { text: string; config: Config | undefined } {
+    let text = '';
+    const config = configFromCommandLine({
+      argv,
+      env: { SLUICE_UPLINKS: 'eth0' },
+      readFile: reader(file),
+      versions,
+      print: (part) => (text += part),
+    });
+    return { text, config };
+  }
+
+  test('--version wins over missing settings', () => {
+    expect(printed(['--version'])).toEqual({ text: 'sluiced 0.1.0\ncommit abc\nlibbpf 1.5\nkernel 6.18.0\n', config: undefined });
+  });
+
+  test('--help names every flag, every variable and the exit codes', () => {
+    const { text } = printed(['-h']);
+    for (const { name, environment } of allSettings()) expect(text).toMatch(new RegExp(`--${name} [^]*${environment}`));
+    expect(text).toMatchInlineSnapshot(`
+      "Usage: sluiced --source DIR [flags]
+
+      Sluice node agent: watches Services, translates their packets in the kernel, serves an API.
+
+      Options:
+        --source <DIR>                 directory of Service, EndpointSlice and Node YAML, watched (required)
+                                       (SLUICE_SOURCE)
+        --node <NAME>                  name of the Node this agent serves (SLUICE_NODE, default the host's name)
+        --pod-interfaces <PREFIX,...>  devices whose names begin so lead to pods: they get programs as they appear
+                                       (SLUICE_POD_INTERFACES)
+        --uplinks <DEV,...>            devices that lead out of the node (SLUICE_UPLINKS)
+        --service-cidr <CIDR,...>      Service address ranges, for the check that the host routes them
+                                       (SLUICE_SERVICE_CIDR)
+        --socket-lb <on|off>           translate connect() and its relatives in socket hooks (SLUICE_SOCKET_LB,
+                                       default on)
+        --cgroup <DIR>                 cgroup2 directory for the socket hooks; default: the cgroup2 mount
+                                       (SLUICE_CGROUP)
+        --pin-path <DIR>               where in a bpffs maps and links are pinned (SLUICE_PIN_PATH, default
+                                       /sys/fs/bpf/sluice)
+        --socket <PATH>                Unix socket of the gRPC API (SLUICE_SOCKET, default /run/sluice/sluice.sock)
+        --socket-group <NAME>          group that may use the API; default: root only (SLUICE_SOCKET_GROUP)
+        --http <ADDR:PORT>             /healthz, /readyz and /metrics; "off" for none (SLUICE_HTTP, default
+                                       127.0.0.1:9880)
+        --log-level <LEVEL>            trace, debug, info, warn, error or fatal (SLUICE_LOG_LEVEL, default info)
+        --log-format <text|json>       text for people, json for collectors (SLUICE_LOG_FORMAT, default json)
+        --max-services <N>             most Service ports, each family counting (SLUICE_MAX_SERVICES, default 65536)
+        --max-frontends <N>            most frontends per family (SLUICE_MAX_FRONTENDS, default 65536)
+        --max-backends <N>             most backends per family (SLUICE_MAX_BACKENDS, default 262144)
+        --max-slots <N>                most slots, a multiple of 16 (SLUICE_MAX_SLOTS, default 1048576)
+        --max-flows <N>                most flow rows per family, two to a flow; the oldest make room
+                                       (SLUICE_MAX_FLOWS, default 262144)
+        --max-socket-flows <N>         most translated UDP socket peers remembered (SLUICE_MAX_SOCKET_FLOWS, default
+                                       65536)
+        --config <FILE>                YAML or JSON file of these settings, keys without "--" (SLUICE_CONFIG)
+        --check-config                 check the settings, print each with its origin, and exit
+        --version                      print version, commit, libbpf and kernel, and exit
+        -h, --help                     print this, and exit
+
+      Every setting is taken from the last of: its default, the --config file, its environment variable, its flag.
+      A list flag may be given again. Empty variables count as not given.
+
+      Exit codes:
+        0  stopped as asked
+        1  failed while starting, running or stopping
+        2  a flag is wrong
+        3  the settings file, the environment or the host is wrong
+        4  another daemon holds the pin path or the socket
+        5  the kernel refused, or lacks what is needed
+        6  sluice only: the daemon cannot be reached
+      "
+    `);
+  });
+
+  test('--check-config prints a settings file with origins, which reads back as the same', () => {
+    const { text, config } = printed(
+      ['--config', '/etc/s.yaml', '--check-config', '--node', 'n1', '--http', '[::1]:1'],
+      'source: "/my dir"\n',
+    );
+    expect(config).toBeUndefined();
+    expect(text).toMatchInlineSnapshot(`
+      "source: "/my dir"                # /etc/s.yaml line 1
+      node: n1                         # flag --node
+      # pod-interfaces:                # not set
+      uplinks: eth0                    # environment SLUICE_UPLINKS
+      # service-cidr:                  # not set
+      socket-lb: on                    # default
+      # cgroup:                        # not set
+      pin-path: /sys/fs/bpf/sluice     # default
+      socket: /run/sluice/sluice.sock  # default
+      # socket-group:                  # not set
+      http: "[::1]:1"                  # flag --http
+      log-level: info                  # default
+      log-format: json                 # default
+      max-services: 65536              # default
+      max-frontends: 65536             # default
+      max-backends: 262144             # default
+      max-slots: 1048576               # default
+      max-flows: 262144                # default
+      max-socket-flows: 65536          # default
+      "
+    `);
+    const again = parseConfig(['--config', '/etc/s.yaml'], {}, reader(text));
+    expect(again).toMatchObject({ source: '/my dir', node: 'n1', uplinks: ['eth0'], http: { address: '::1', port: 1 } });
+  });
+
+  test('--check-config refuses what a start would refuse', () => {
+    expect(() => printed(['--check-config'])).toThrow('--source DIR is required');
+  });
+
+  test('without them the settings come back and nothing is printed', () => {
+    expect(printed(base)).toMatchObject({ text: '', config: { node: 'n1', uplinks: ['eth0'] } });
+  });
+
+  test("README's table has a row for each setting", () => {
+    expect(settingsMarkdown().split('\n')).toHaveLength(allSettings().length + 3);
+    expect(settingsMarkdown()).toContain('| `--max-slots N` | `SLUICE_MAX_SLOTS` | `1048576` | most slots, a multiple of 16 |');
+  });
+});

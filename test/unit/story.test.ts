@@ -1,0 +1,120 @@
+// Read this first. One Service walks from YAML to the bytes that the datapath reads: the control walk of design.md,
+// section 1, a step a test. Each step starts from what the one before it left.
+import { parse } from 'yaml';
+import { describe, expect, test } from 'vitest';
+import { ServiceController } from '../../daemon/controller/service-controller.ts';
+import { trace } from '../../daemon/desired/trace.ts';
+import { encoded } from '../../daemon/maps/codec.ts';
+import { fakeLbMaps } from '../../daemon/maps/fake-maps.ts';
+import { lb4BackendCodec, lb4KeyCodec, lbFrontendCodec, lbServiceCodec } from '../../daemon/maps/gen/layouts.ts';
+import type { DesiredPort } from '../../daemon/model/frontend.ts';
+import type { EndpointSlice, Node, Service } from '../../daemon/model/service.ts';
+import { Table } from '../../daemon/model/table.ts';
+import { dumpMaps } from '../../daemon/reconcile/dump.ts';
+import { LbOperations } from '../../daemon/reconcile/lb-operations.ts';
+import { Reconciler } from '../../daemon/reconcile/reconciler.ts';
+import { convertObject } from '../../daemon/source/objects.ts';
+import { FakeClock, ManualScheduler } from '../fake-clock.ts';
+
+const service = `
+apiVersion: v1
+kind: Service
+metadata: { name: web, namespace: default, creationTimestamp: "2025-01-01T00:00:00Z" }
+spec: { clusterIP: 10.96.0.10, ports: [{ name: http, port: 80, targetPort: 8080 }] }
+`;
+
+const slice = `
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: { name: web-abc, namespace: default, labels: { kubernetes.io/service-name: web } }
+addressType: IPv4
+ports: [{ name: http, port: 8080 }]
+endpoints:
+- { addresses: [10.244.1.2], nodeName: node-1, conditions: { ready: true } }
+- { addresses: [10.244.2.2], nodeName: node-2, conditions: { ready: false, serving: true, terminating: true } }
+`;
+
+describe('a Service, from YAML to bytes', () => {
+  const scheduler = new ManualScheduler();
+  const services = new Table<string, Service>('services', scheduler.schedule);
+  const slices = new Table<string, EndpointSlice>('slices', scheduler.schedule);
+  const nodes = new Table<string, Node>('nodes', scheduler.schedule);
+  const desired = new Table<string, DesiredPort>('desired', scheduler.schedule);
+  const maps = fakeLbMaps();
+  const frontend = { address: '10.96.0.10', port: 80, protocol: 6, scope: 0 };
+  const bytes = (row: Uint8Array): string =>
+    Buffer.from(row)
+      .toString('hex')
+      .replace(/(.{8})(?=.)/g, '$1 ');
+
+  test('1. source: each object becomes a row of what we use of it; the rest is forgotten', () => {
+    const listed = [services, slices, nodes].map((table) => table.registerSource('story'));
+    for (const text of [service, slice]) {
+      const object = convertObject(parse(text));
+      expect(object.problems).toEqual([]);
+      if (object.kind === 'Service' && object.row !== undefined) services.upsert(object.key, object.row);
+      if (object.kind === 'EndpointSlice' && object.row !== undefined) slices.upsert(object.key, object.row);
+    }
+    // Until every source has said that its first list is in, nothing behind the tables moves.
+    for (const mark of listed) mark();
+    expect(services.get('default/web')).toMatchObject({
+      clusterIPs: { IPv4: '10.96.0.10' },
+      ports: [{ name: 'http', protocol: 'TCP', port: 80 }],
+    });
+    expect(slices.get('default/web-abc')).toMatchObject({ service: 'web', family: 'IPv4', ports: [{ name: 'http', port: 8080 }] });
+  });
+
+  test('2. desired: the controller recomputes that Service, purely; a ready backend leaves the draining one no new flows', () => {
+    new ServiceController({ services, slices, nodes, desired, nodeName: 'node-1' }).start();
+    expect(desired.get('default/web:http/TCP/IPv4')).toMatchObject({
+      frontends: [{ address: '10.96.0.10', port: 80, protocol: 'TCP', scope: 'internal' }],
+      backends: [
+        { address: '10.244.1.2', port: 8080, isUsable: true, isLocal: true, isServing: true },
+        { address: '10.244.2.2', port: 8080, isUsable: false, isLocal: false, isServing: true },
+      ],
+    });
+  });
+
+  test('3. oracle: what should happen to a packet can be said from the rows alone', () => {
+    const packet = { protocol: 'TCP', sourceIP: '10.244.1.9', sourcePort: 40_000, destIP: '10.96.0.10', destPort: 80 } as const;
+    const rows = new Map(desired.all());
+    expect(trace(rows, packet)).toMatchObject({ verdict: 'DNAT', candidates: ['10.244.1.2:8080'], hairpin: [] });
+    expect(trace(rows, { ...packet, destPort: 81 })).toMatchObject({ verdict: 'NONE' });
+  });
+
+  test('4. reconcile: the row is written so that nothing half-done can be seen, the frontend last', () => {
+    const clock = new FakeClock();
+    const silent = { rowFailed: () => {}, rowRecovered: () => {}, stepFailed: () => {}, stepRecovered: () => {} };
+    const operations = new LbOperations({ maps, clock });
+    const reconciler = new Reconciler({ table: desired, operations, clock, schedule: scheduler.schedule, log: silent });
+    reconciler.start();
+    scheduler.flush();
+    expect(reconciler.status('default/web:http/TCP/IPv4')?.kind).toBe('done');
+    expect(reconciler.isReady).toBe(true);
+    expect(maps.writes.map((write) => write.map)).toEqual(['lb4_backends', 'lb4_backends', 'lb_slots', 'lb_services', 'lb4_frontends']);
+  });
+
+  test('5. maps: frontend -> service index -> run of slots -> backend id -> backend; for people, without the numbers', () => {
+    expect(maps.frontends.IPv4.get(frontend)).toMatchObject({ service: 1 });
+    expect(maps.services.get(1)).toEqual({ base: 0, count: 1 });
+    expect(maps.slots.read(0, 1)).toEqual([1]);
+    expect(maps.backends.IPv4.get(1)).toMatchObject({ address: '10.244.1.2', port: 8080, service: 1 });
+    expect(dumpMaps(maps)).toEqual([
+      'BE 10.96.0.10:80/TCP 10.244.1.2:8080 usable,local,serving',
+      'BE 10.96.0.10:80/TCP 10.244.2.2:8080 serving',
+      'FE 10.96.0.10:80/TCP internal -> #10.96.0.10:80/TCP',
+      'SVC 10.96.0.10:80/TCP [10.244.1.2:8080]',
+    ]);
+  });
+
+  test('6. bytes: what the programs in datapath/ load, by codecs generated from their own structs', () => {
+    const value = maps.frontends.IPv4.get(frontend) ?? { service: 0, check: 0 };
+    // Address, then port, protocol and scope: wire order.
+    expect(bytes(encoded(lb4KeyCodec, frontend))).toBe('0a60000a 00500600');
+    // Index 1, then the check that tells a recycled hash element: this machine's order from here on.
+    expect(bytes(encoded(lbFrontendCodec, value))).toBe('01000000 d3c90d6a');
+    expect(bytes(encoded(lbServiceCodec, maps.services.get(1)))).toBe('00000000 01000000');
+    // Address, port and padding, owner 1, and meta: generation 1, state usable + local + serving + present.
+    expect(bytes(encoded(lb4BackendCodec, maps.backends.IPv4.get(1)))).toBe('0af40102 1f900000 01000000 0f010000');
+  });
+});

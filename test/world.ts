@@ -1,0 +1,173 @@
+// A control plane in one object, for tests: intent tables -> controller -> desired table -> reconciler -> LbMaps, wired as
+// main.ts wires it but on a fake clock and a manual scheduler, so that everything is synchronous. restart() is a kill -9:
+// only the maps survive.
+import { ServiceController } from '../daemon/controller/service-controller.ts';
+import type { DesiredPort } from '../daemon/model/frontend.ts';
+import { type EndpointSlice, type Node, objectKey, type Service } from '../daemon/model/service.ts';
+import { Table } from '../daemon/model/table.ts';
+import { LbOperations } from '../daemon/reconcile/lb-operations.ts';
+import { Reconciler } from '../daemon/reconcile/reconciler.ts';
+import type { LbMaps } from '../daemon/maps/types.ts';
+import { FakeClock, ManualScheduler, seededRandom } from './fake-clock.ts';
+
+export const thisNode = 'node-1';
+
+export interface WorldOptions {
+  readonly maps: LbMaps;
+  readonly batchSize?: number;
+}
+
+/** What the API server would hold. */
+export interface Objects {
+  readonly services: ReadonlyMap<string, Service>;
+  readonly slices: ReadonlyMap<string, EndpointSlice>;
+}
+
+export class World {
+  readonly maps: LbMaps;
+  readonly clock = new FakeClock();
+  /** "failed KEY", "recovered KEY": what the log would say, of every life. */
+  readonly log: string[] = [];
+  readonly #options: WorldOptions;
+  #life: Life;
+  #isComplete = true;
+
+  constructor(options: WorldOptions) {
+    this.maps = options.maps;
+    this.#options = options;
+    this.#life = this.#boot();
+  }
+
+  get services(): Table<string, Service> {
+    return this.#life.services;
+  }
+
+  get slices(): Table<string, EndpointSlice> {
+    return this.#life.slices;
+  }
+
+  get desired(): Table<string, DesiredPort> {
+    return this.#life.desired;
+  }
+
+  get controller(): ServiceController {
+    return this.#life.controller;
+  }
+
+  get operations(): LbOperations {
+    return this.#life.operations;
+  }
+
+  get reconciler(): Reconciler<string, DesiredPort> {
+    return this.#life.reconciler;
+  }
+
+  put(...objects: (Service | EndpointSlice)[]): this {
+    for (const object of objects) {
+      if ('clusterIPs' in object) this.services.upsert(objectKey(object), object);
+      else this.slices.upsert(objectKey(object), object);
+    }
+    return this;
+  }
+
+  putAll(objects: Objects): this {
+    return this.put(...objects.slices.values(), ...objects.services.values());
+  }
+
+  objects(): Objects {
+    return { services: new Map(this.services.all()), slices: new Map(this.slices.all()) };
+  }
+
+  /** The source has finished its first list. */
+  listed(): this {
+    this.#life.markListed();
+    return this.flush();
+  }
+
+  /** Whether every source is complete: prune waits for it. */
+  complete(isComplete: boolean): this {
+    this.#isComplete = isComplete;
+    if (isComplete) this.reconciler.requestPrune();
+    return this;
+  }
+
+  /** Lets everything happen that needs no time. */
+  flush(): this {
+    this.#life.scheduler.flush();
+    return this;
+  }
+
+  advance(ms: number): this {
+    const end = this.clock.now() + ms;
+    this.flush();
+    for (let next = this.clock.nextTimer; next !== undefined && next <= end; next = this.clock.nextTimer) {
+      this.clock.advance(Math.max(0, next - this.clock.now()));
+      this.flush();
+    }
+    this.clock.advance(end - this.clock.now());
+    return this.flush();
+  }
+
+  /** Advances until nothing failed, waits or is left to prune. Throws when that does not come in 100 rounds of retries. */
+  settle(): this {
+    this.flush();
+    for (let round = 0; !this.reconciler.isClean; round += 1) {
+      const failed = [...this.reconciler.failed()].map(([key, status]) => `${key}: ${status.error?.message}`);
+      if (round === 100) throw new Error(`does not settle: ${failed.join('; ')}`);
+      this.advance(60_000);
+    }
+    return this;
+  }
+
+  /** Kills the daemon and starts another one over the same maps, with empty tables. */
+  restart(): this {
+    this.#life.stop();
+    this.#life = this.#boot();
+    return this;
+  }
+
+  #boot(): Life {
+    const scheduler = new ManualScheduler();
+    const services = new Table<string, Service>('services', scheduler.schedule);
+    const slices = new Table<string, EndpointSlice>('slices', scheduler.schedule);
+    const nodes = new Table<string, Node>('nodes', scheduler.schedule);
+    const desired = new Table<string, DesiredPort>('desired', scheduler.schedule);
+    const marks = [services, slices, nodes].map((table) => table.registerSource('test'));
+    const controller = new ServiceController({ services, slices, nodes, desired, nodeName: thisNode });
+    const operations = new LbOperations({ maps: this.maps, clock: this.clock });
+    const reconciler = new Reconciler<string, DesiredPort>({
+      ...{ table: desired, operations, clock: this.clock, schedule: scheduler.schedule },
+      log: {
+        rowFailed: (key) => this.log.push(`failed ${key}`),
+        rowRecovered: (key) => this.log.push(`recovered ${key}`),
+        stepFailed: (what) => this.log.push(`failed ${what}`),
+        stepRecovered: (what) => this.log.push(`recovered ${what}`),
+      },
+      mayPrune: () => this.#isComplete,
+      random: seededRandom(1),
+      ...(this.#options.batchSize === undefined ? {} : { batchSize: this.#options.batchSize }),
+    });
+    controller.start();
+    reconciler.start();
+    const markListed = (): void => {
+      for (const mark of marks) mark();
+    };
+    const stop = (): void => {
+      controller.stop();
+      reconciler.stop();
+    };
+    return { scheduler, services, slices, desired, controller, operations, reconciler, markListed, stop };
+  }
+}
+
+interface Life {
+  readonly scheduler: ManualScheduler;
+  readonly services: Table<string, Service>;
+  readonly slices: Table<string, EndpointSlice>;
+  readonly desired: Table<string, DesiredPort>;
+  readonly controller: ServiceController;
+  readonly operations: LbOperations;
+  readonly reconciler: Reconciler<string, DesiredPort>;
+  readonly markListed: () => void;
+  readonly stop: () => void;
+}
