@@ -1,0 +1,104 @@
+// sluiced in a lab's node namespace, started as a user would start it by hand, and the YAML directory that it watches.
+import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { stringify } from 'yaml';
+import type { Lab } from './lab.ts';
+import { podAddresses } from './lab.ts';
+import type { LabProcess } from './process.ts';
+import { sh } from './shell.ts';
+
+const root = join(import.meta.dirname, '../..');
+
+export interface DaemonOptions {
+  readonly hasSocketLb: boolean;
+  readonly extra?: readonly string[];
+}
+
+export class Daemon {
+  readonly lab: Lab;
+  readonly source: string;
+  readonly socket: string;
+  process: LabProcess | undefined;
+
+  constructor(lab: Lab) {
+    this.lab = lab;
+    this.source = join(lab.directory, 'yaml');
+    this.socket = join(lab.directory, 'run', 'sluice.sock');
+    mkdirSync(this.source, { recursive: true });
+  }
+
+  /** Starts it and resolves when it is ready. */
+  async start({ hasSocketLb, extra = [] }: DaemonOptions): Promise<void> {
+    this.process = this.lab.start('node', [process.execPath, join(root, 'daemon/main.ts'), ...this.flags(hasSocketLb), ...extra]);
+    await this.process.line((line) => line.includes('"msg":"ready"'));
+  }
+
+  flags(hasSocketLb: boolean): string[] {
+    return [
+      ...['--source', this.source, '--node', 'node-a', '--pod-interfaces', 'lxc', '--uplinks', 'eth0'],
+      ...['--pin-path', join(this.lab.bpffs, 'sluice'), '--cgroup', this.lab.cgroup, '--socket', this.socket],
+      ...['--socket-lb', hasSocketLb ? 'on' : 'off', '--http', 'off', '--log-level', 'debug'],
+    ];
+  }
+
+  /** `sluice` against this daemon. Throws what it printed on stderr when it fails. */
+  cli(...args: readonly string[]): string {
+    return sh(process.execPath, join(root, 'daemon/cli/main.ts'), '--socket', this.socket, ...args);
+  }
+
+  /** Replaces a file of the source directory in one step. Its documents are plain objects. */
+  write(name: string, ...documents: readonly object[]): void {
+    const partial = join(this.source, `.${name}.partial`);
+    writeFileSync(partial, documents.map((document) => stringify(document)).join('---\n'));
+    renameSync(partial, join(this.source, name));
+  }
+
+  /** Resolves when `sluice service list` shows no difference and `isReached` accepts it. */
+  async settled(isReached: (services: readonly ListedService[]) => boolean): Promise<void> {
+    for (const until = Date.now() + 10_000; ; ) {
+      const { services = [] } = JSON.parse(this.cli('service', 'list', '-o', 'json')) as { services?: ListedService[] };
+      if (services.every((service) => service.inSync) && isReached(services)) return;
+      if (Date.now() > until) throw new Error(`the services did not settle: ${JSON.stringify(services)}`);
+    }
+  }
+}
+
+/** The part of `sluice service list -o json` that tests read. */
+export interface ListedService {
+  readonly key: string;
+  readonly inSync: boolean;
+  readonly kernelBackends?: readonly { readonly address: string }[];
+}
+
+export const vips = { IPv4: '10.96.0.10', IPv6: 'fd00:96::10' } as const;
+
+/** A dual-stack Service: TCP 80 -> 8080 and UDP 53 -> 5353. */
+export function service(name: string, addresses: { IPv4: string; IPv6: string } = vips): object {
+  return {
+    ...{ apiVersion: 'v1', kind: 'Service', metadata: { name, namespace: 'default' } },
+    spec: {
+      ...{ clusterIP: addresses.IPv4, clusterIPs: [addresses.IPv4, addresses.IPv6], ipFamilies: ['IPv4', 'IPv6'] },
+      ports: [
+        { name: 'web', port: 80, protocol: 'TCP' },
+        { name: 'dns', port: 53, protocol: 'UDP' },
+      ],
+    },
+  };
+}
+
+/** Its EndpointSlices: one per family, of the node's pods with these numbers, or of other addresses. */
+export function slices(name: string, backends: readonly (number | { IPv4: string; IPv6: string })[]): object[] {
+  return (['IPv4', 'IPv6'] as const).map((family) => ({
+    ...{ apiVersion: 'discovery.k8s.io/v1', kind: 'EndpointSlice', addressType: family },
+    metadata: { name: `${name}-${family.toLowerCase()}`, namespace: 'default', labels: { 'kubernetes.io/service-name': name } },
+    ports: [
+      { name: 'web', port: 8080, protocol: 'TCP' },
+      { name: 'dns', port: 5353, protocol: 'UDP' },
+    ],
+    endpoints: backends.map((backend) => ({
+      addresses: [(typeof backend === 'number' ? podAddresses(backend) : backend)[family]],
+      conditions: { ready: true },
+      nodeName: typeof backend === 'number' ? 'node-a' : 'node-b',
+    })),
+  }));
+}
