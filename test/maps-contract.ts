@@ -124,6 +124,20 @@ function testBackends(family: Family, make: () => LbMaps): void {
     expect(map.get(2)).toEqual(zero);
   });
 
+  test('rows() lists what is not all zeros, in order', () => {
+    const map = make().backends[family];
+    expect(map.rows()).toEqual([]);
+    const row = { address: addresses[family][1], port: 80, service: 1, meta: 0x100 };
+    for (const id of [map.capacity - 1, 0, 3, 2]) map.set(id, row);
+    map.set(2, zero);
+    map.set(3, { ...zero, meta: 0x100 });
+    expect(map.rows()).toEqual([
+      [0, row],
+      [3, { ...zero, meta: 0x100 }],
+      [map.capacity - 1, row],
+    ]);
+  });
+
   test('an index outside is a RangeError', () => {
     const map = make().backends[family];
     for (const index of [-1, map.capacity, 0.5]) {
@@ -140,6 +154,10 @@ function testServices(make: () => LbMaps): void {
     for (let index = 0; index < map.capacity; index += 1) expect(map.get(index)).toEqual({ base: 0, count: 0 });
     map.set(map.capacity - 1, { base: u32, count: u32 });
     map.set(1, { base: 1, count: 2 });
+    expect(map.rows()).toEqual([
+      [1, { base: 1, count: 2 }],
+      [map.capacity - 1, { base: u32, count: u32 }],
+    ]);
     expect(map.get(map.capacity - 1)).toEqual({ base: u32, count: u32 });
     expect(map.get(1)).toEqual({ base: 1, count: 2 });
     map.set(1, { base: 0, count: 0 });

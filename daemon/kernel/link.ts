@@ -55,6 +55,15 @@ export function attachTcx(programFd: number, ifindex: number, isIngress: boolean
   return checked(libbpf.linkCreate(programFd, ifindex, type, null), 'attach tcx', `ifindex ${ifindex}`);
 }
 
+/** Ids of the programs on a device's TCX hook, in the order in which they run. */
+export function tcxPrograms(ifindex: number, isIngress: boolean): number[] {
+  const ids = new Uint32Array(64);
+  const count = Uint32Array.of(ids.length);
+  const type = isIngress ? AttachType.tcxIngress : AttachType.tcxEgress;
+  checked(libbpf.progQuery(ifindex, type, 0, null, ids, count), 'query tcx', `ifindex ${ifindex}`);
+  return [...ids.subarray(0, count[0])];
+}
+
 /** Attaches to a cgroup (v2) directory. EPERM: another program holds the hook without the multi flag. */
 export function attachCgroup(programFd: number, directory: string, type: number): number {
   const fd = openSync(directory, 'r');

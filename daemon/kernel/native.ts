@@ -72,7 +72,7 @@ export const libbpf = {
   mapDeleteBatch: bpf.func('int bpf_map_delete_batch(int fd, const void *keys, uint32_t *count, const void *opts)'),
   linkCreate: bpf.func('int bpf_link_create(int prog_fd, int target_fd, int attach_type, const void *opts)'),
   linkUpdate: bpf.func('int bpf_link_update(int link_fd, int prog_fd, const void *opts)'),
-  linkDetach: bpf.func('int bpf_link_detach(int link_fd)'),
+  progQuery: bpf.func('int bpf_prog_query(int target, int type, uint32_t query_flags, uint32_t *attach_flags, uint32_t *ids, uint32_t *count)'),
   testRun: bpf.func('int bpf_prog_test_run_opts(int prog_fd, void *opts)'),
   tcHookCreate: bpf.func('int bpf_tc_hook_create(void *hook)'),
   tcAttach: bpf.func('int bpf_tc_attach(const void *hook, void *opts)'),

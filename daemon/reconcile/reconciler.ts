@@ -64,7 +64,7 @@ export class Reconciler<K, Row> {
   constructor(options: ReconcilerOptions<K, Row>) {
     this.#table = options.table;
     this.#operations = options.operations;
-    this.#options = { mayPrune: () => true, random: Math.random, batchSize: 256, ...options };
+    this.#options = { mayPrune: () => true, random: Math.random, batchSize: 64, ...options };
     this.#statuses = new Statuses(options.table);
   }
 

@@ -38,6 +38,8 @@ export class Daemon {
       ...['--source', this.source, '--node', 'node-a', '--pod-interfaces', 'lxc', '--uplinks', 'eth0'],
       ...['--pin-path', join(this.lab.bpffs, 'sluice'), '--cgroup', this.lab.cgroup, '--socket', this.socket],
       ...['--socket-lb', hasSocketLb ? 'on' : 'off', '--http', 'off', '--log-level', 'debug'],
+      // Small, so that a dump of every map is quick.
+      ...['--max-services', '1024', '--max-frontends', '1024', '--max-backends', '4096', '--max-slots', '65536', '--max-flows', '65536'],
     ];
   }
 
@@ -67,7 +69,7 @@ export class Daemon {
 export interface ListedService {
   readonly key: string;
   readonly inSync: boolean;
-  readonly kernelBackends?: readonly { readonly address: string }[];
+  readonly backends?: readonly { readonly address: string }[];
 }
 
 export const vips = { IPv4: '10.96.0.10', IPv6: 'fd00:96::10' } as const;

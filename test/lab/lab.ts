@@ -11,7 +11,7 @@ import { attempt, sh } from './shell.ts';
 export const podAddresses = (number: number): { IPv4: string; IPv6: string } => ({ IPv4: `10.244.1.${number}`, IPv6: `fd00:244:1::${number}` });
 export const nodeAddresses = { IPv4: '10.0.0.1', IPv6: 'fd00:10::1' };
 export const outsideAddresses = { IPv4: '10.0.0.254', IPv6: 'fd00:10::254' };
-/** Behind the outside host: the pod of another node. */
+/** The pod of another node, behind the outside host: addRemotePod(). */
 export const remoteAddresses = { IPv4: '10.244.2.1', IPv6: 'fd00:244:2::1' };
 
 const GATEWAY4 = '169.254.1.1';
@@ -148,8 +148,24 @@ export class Lab {
     this.ip('outside', 'route', 'add', '10.96.0.0/16', 'via', nodeAddresses.IPv4);
     this.ip('outside', '-6', 'route', 'add', 'fd00:244:1::/64', 'via', nodeAddresses.IPv6);
     this.ip('outside', '-6', 'route', 'add', 'fd00:96::/64', 'via', nodeAddresses.IPv6);
-    this.ip('outside', 'address', 'add', `${remoteAddresses.IPv4}/32`, 'dev', 'lo');
-    this.ip('outside', 'address', 'add', `${remoteAddresses.IPv6}/128`, 'dev', 'lo', 'nodad');
+  }
+
+  /** A pod of another node: namespace "remote", behind the outside host. */
+  addRemotePod(): void {
+    this.#namespace('remote');
+    this.ip('outside', 'link', 'add', 'remote', 'type', 'veth', 'peer', 'name', 'eth0', 'netns', this.netns('remote'));
+    this.ip('outside', 'link', 'set', 'remote', 'up');
+    this.ip('remote', 'link', 'set', 'eth0', 'up');
+    for (const [family, address, length] of [['-4', remoteAddresses.IPv4, 32], ['-6', remoteAddresses.IPv6, 128]] as const) {
+      this.ip('remote', 'address', 'add', `${address}/${length}`, 'dev', 'eth0', ...(family === '-6' ? ['nodad'] : []));
+      this.ip('remote', family, 'route', 'add', 'default', 'dev', 'eth0');
+      this.ip('remote', 'neigh', 'add', family === '-4' ? outsideAddresses.IPv4 : outsideAddresses.IPv6, 'lladdr', this.#mac('outside', 'remote'), 'dev', 'eth0');
+      this.ip('outside', family, 'route', 'add', `${address}/${length}`, 'dev', 'remote');
+      this.ip('outside', 'neigh', 'add', address, 'lladdr', this.#mac('remote', 'eth0'), 'dev', 'remote', 'nud', 'permanent');
+    }
+    // Everything it sends goes to the outside host, whatever the address.
+    this.ip('remote', 'route', 'replace', 'default', 'via', outsideAddresses.IPv4, 'dev', 'eth0', 'onlink');
+    this.ip('remote', '-6', 'route', 'replace', 'default', 'via', outsideAddresses.IPv6, 'dev', 'eth0', 'onlink');
   }
 
   /** Removes what labs of processes that were killed have left. */

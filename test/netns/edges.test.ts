@@ -1,0 +1,133 @@
+// What is beside the plain case: no backends, closed ports, backends on other nodes and on the node's own address, clients
+// outside, and backends that go while traffic flows.
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { Daemon, service, slices, vips } from '../lab/daemon.ts';
+import { Lab, nodeAddresses, remoteAddresses } from '../lab/lab.ts';
+import { Client, Server } from '../lab/peers.ts';
+
+const families = ['IPv4', 'IPv6'] as const;
+const deadVips = { IPv4: '10.96.0.66', IPv6: 'fd00:96::66' };
+const remoteVips = { IPv4: '10.96.0.77', IPv6: 'fd00:96::77' };
+const hostVips = { IPv4: '10.96.0.88', IPv6: 'fd00:96::88' };
+
+describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translation: $hasSocketLb', ({ hasSocketLb }) => {
+  let lab: Lab;
+  let daemon: Daemon;
+  let pod: Client;
+  let node: Client;
+
+  beforeAll(async () => {
+    lab = new Lab();
+    for (const number of [1, 2, 9]) lab.addPod(number);
+    lab.addRemotePod();
+    await Promise.all([
+      ...[1, 2].map((number) => Server.start(lab, { netns: `pod${number}`, name: `pod${number}` })),
+      Server.start(lab, { netns: 'remote', name: 'remote' }),
+      Server.start(lab, { netns: 'node', name: 'host' }),
+    ]);
+    daemon = new Daemon(lab);
+    daemon.write('dead.yaml', service('dead', deadVips), ...slices('dead', []));
+    daemon.write('remote.yaml', service('remote', remoteVips), ...slices('remote', [remoteAddresses]));
+    daemon.write('host.yaml', service('host', hostVips), ...slices('host', [nodeAddresses]));
+    daemon.write('web.yaml', service('web'), ...slices('web', [1, 2]));
+    await daemon.start({ hasSocketLb });
+    [pod, node] = await Promise.all([Client.start(lab, 'pod9'), Client.start(lab, 'node')]);
+  });
+
+  afterAll(() => lab.close());
+
+  describe.each(families.map((family) => ({ family })))('$family', ({ family }) => {
+    test.for([{ who: 'a pod' }, { who: 'the node' }])('no backends: TCP of $who is refused at once', async ({ who }) => {
+      const client = who === 'a pod' ? pod : node;
+      const began = performance.now();
+      const result = await client.ask({ protocol: 'tcp', address: deadVips[family], port: 80, count: 50, timeoutMs: 2000 });
+      expect(result.failures).toEqual({ ECONNREFUSED: 50 });
+      expect(performance.now() - began).toBeLessThan(1000);
+    });
+
+    test.for([{ who: 'a pod' }, { who: 'the node' }])('no backends: UDP of $who hears port unreachable', async ({ who }) => {
+      const client = who === 'a pod' ? pod : node;
+      const result = await client.ask({ protocol: 'udp', address: deadVips[family], port: 53, count: 20, isConnected: true, timeoutMs: 2000 });
+      expect(result.failures).toEqual({ ECONNREFUSED: 20 });
+    });
+
+    test('no backends: an unconnected sendto() does not fail, it is not answered', async () => {
+      const result = await pod.ask({ protocol: 'udp', address: deadVips[family], port: 53, count: 3, timeoutMs: 300 });
+      expect(result.failures).toEqual({ timeout: 3 });
+    });
+
+    test('a backend on another node, and the replies come back', async () => {
+      for (const client of [pod, node]) {
+        for (const [protocol, port] of [['tcp', 80], ['udp', 53]] as const) {
+          const result = await client.ask({ protocol, address: remoteVips[family], port, count: 100 });
+          expect(result).toMatchObject({ failures: {}, answers: { remote: 100 }, peers: { [`${remoteVips[family]}:${port}`]: 100 } });
+        }
+      }
+    });
+
+    test("a backend on the node's own address", async () => {
+      for (const [protocol, port] of [['tcp', 80], ['udp', 53]] as const) {
+        const result = await pod.ask({ protocol, address: hostVips[family], port, count: 100 });
+        expect(result).toMatchObject({ failures: {}, answers: { host: 100 }, peers: { [`${hostVips[family]}:${port}`]: 100 } });
+      }
+    });
+
+    test('a client outside reaches a pod by the ClusterIP', async () => {
+      const outside = await Client.start(lab, 'outside');
+      for (const [protocol, port] of [['tcp', 80], ['udp', 53]] as const) {
+        const result = await outside.ask({ protocol, address: vips[family], port, count: 50 });
+        expect(result).toMatchObject({ failures: {}, peers: { [`${vips[family]}:${port}`]: 50 } });
+      }
+      await outside.process.kill();
+    });
+  });
+
+  test('a closed port of a backend is a refusal that the client hears', async () => {
+    const lost = { IPv4: '10.96.0.99', IPv6: 'fd00:96::99' };
+    const closed = slices('closed', [1]).map((slice) => ({ ...slice, ports: [{ name: 'web', port: 9, protocol: 'TCP' }, { name: 'dns', port: 9, protocol: 'UDP' }] }));
+    daemon.write('closed.yaml', service('closed', lost), ...closed);
+    await daemon.settled((services) => services.some((each) => each.key.startsWith('default/closed')));
+    for (const family of families) {
+      // The ICMP error of the backend's stack, translated back: a connected UDP socket hears it.
+      const udp = await pod.ask({ protocol: 'udp', address: lost[family], port: 53, count: 5, isConnected: true, timeoutMs: 2000 });
+      expect(udp.failures).toEqual({ ECONNREFUSED: 5 });
+      const tcp = await pod.ask({ protocol: 'tcp', address: lost[family], port: 80, count: 5, timeoutMs: 2000 });
+      expect(tcp.failures).toEqual({ ECONNREFUSED: 5 });
+    }
+  });
+
+  describe('backends that change', () => {
+    beforeEach(async () => {
+      daemon.write('web.yaml', service('web'), ...slices('web', [1, 2]));
+      await daemon.settled((services) => services.filter((each) => each.key.startsWith('default/web')).every((each) => each.backends?.length === 2));
+    });
+
+    test('scaled to one, all new requests go there; back to two, to both', async () => {
+      daemon.write('web.yaml', service('web'), ...slices('web', [2]));
+      await daemon.settled((services) => services.filter((each) => each.key.startsWith('default/web')).every((each) => each.backends?.length === 1));
+      const one = await pod.ask({ protocol: 'tcp', address: vips.IPv4, port: 80, count: 200 });
+      expect(one).toMatchObject({ failures: {}, answers: { pod2: 200 } });
+      daemon.write('web.yaml', service('web'), ...slices('web', [1, 2]));
+      await daemon.settled((services) => services.filter((each) => each.key.startsWith('default/web')).every((each) => each.backends?.length === 2));
+      const two = await pod.ask({ protocol: 'tcp', address: vips.IPv4, port: 80, count: 200 });
+      expect(two.failures).toEqual({});
+      expect(Object.keys(two.answers).sort()).toEqual(['pod1', 'pod2']);
+    });
+  });
+});
+
+test('without socket translation, a node process and a backend of its own node: dropped with its reason', async () => {
+  const lab = new Lab();
+  try {
+    await Server.start(lab, { netns: 'node', name: 'host' });
+    const daemon = new Daemon(lab);
+    daemon.write('host.yaml', service('host', hostVips), ...slices('host', [nodeAddresses]));
+    await daemon.start({ hasSocketLb: false });
+    const node = await Client.start(lab, 'node');
+    const result = await node.ask({ protocol: 'udp', address: hostVips.IPv4, port: 53, count: 2, timeoutMs: 200 });
+    expect(result.failures).toEqual({ timeout: 2 });
+    expect(daemon.cli('status')).toContain('NODE_TO_SELF');
+  } finally {
+    await lab.close();
+  }
+});

@@ -1,0 +1,130 @@
+// Stop and start: by signal and by kill -9, under traffic, and back. What is pinned goes on; the next daemon takes it over
+// and writes nothing when nothing has changed. Witnesses: the clients, bpftool, and the files of the bpffs.
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { Daemon, service, slices, vips } from '../lab/daemon.ts';
+import { Lab } from '../lab/lab.ts';
+import { Client, Server } from '../lab/peers.ts';
+import { sh } from '../lab/shell.ts';
+
+let lab: Lab;
+let daemon: Daemon;
+
+beforeEach(async () => {
+  lab = new Lab();
+  for (const number of [1, 2, 3, 9]) lab.addPod(number);
+  await Promise.all([1, 2, 3].map((number) => Server.start(lab, { netns: `pod${number}`, name: `pod${number}` })));
+  daemon = new Daemon(lab);
+  daemon.write('web.yaml', service('web'), ...slices('web', [1, 2, 3]));
+});
+
+afterEach(() => lab.close());
+
+const dataMaps = ['lb_config', 'lb4_frontends', 'lb6_frontends', 'lb_services', 'lb_slots', 'lb4_backends', 'lb6_backends'];
+
+/** The data maps to the byte, as bpftool reads them. */
+const dump = (): string[] => dataMaps.map((name) => sh('bpftool', 'map', 'dump', 'pinned', join(lab.bpffs, 'sluice/maps', name)));
+
+const linkIds = (): number[] => {
+  const all = JSON.parse(sh('bpftool', '-j', '-f', 'link', 'show')) as { id: number; pinned?: string[] }[];
+  return all.filter((link) => link.pinned?.some((path) => path.startsWith(lab.bpffs))).map((link) => link.id).sort();
+};
+
+describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translation: $hasSocketLb', ({ hasSocketLb }) => {
+  test.for([{ signal: 'SIGTERM' }, { signal: 'SIGINT' }, { signal: 'SIGKILL' }] as const)(
+    '$signal: gone within 5 s, traffic runs on, the next daemon takes over',
+    async ({ signal }) => {
+      await daemon.start({ hasSocketLb });
+      const client = await Client.start(lab, 'pod9');
+      const before = { dump: dump(), links: linkIds() };
+      const traffic = (count: number) => client.ask({ protocol: 'tcp', address: vips.IPv4, port: 80, count });
+
+      const running = traffic(2000);
+      const began = performance.now();
+      const code = await daemon.process?.kill(signal);
+      expect(performance.now() - began).toBeLessThan(5000);
+      expect(code).toBe(signal === 'SIGKILL' ? -1 : 0);
+      expect((await running).failures).toEqual({});
+
+      const dead = await traffic(500);
+      expect(dead.failures).toEqual({});
+      expect(Object.keys(dead.answers).sort()).toEqual(['pod1', 'pod2', 'pod3']);
+      expect(dump()).toEqual(before.dump);
+
+      const across = traffic(3000);
+      await daemon.start({ hasSocketLb });
+      expect((await across).failures).toEqual({});
+      expect(linkIds()).toEqual(before.links);
+      expect(dump()).toEqual(before.dump);
+    },
+  );
+});
+
+test('a change made while it was dead is applied at the next start', async () => {
+  await daemon.start({ hasSocketLb: false });
+  await daemon.process?.kill('SIGKILL');
+  daemon.write('web.yaml', service('web'), ...slices('web', [2]));
+  await daemon.start({ hasSocketLb: false });
+  const client = await Client.start(lab, 'pod9');
+  expect(await client.ask({ protocol: 'tcp', address: vips.IPv4, port: 80, count: 100 })).toMatchObject({ failures: {}, answers: { pod2: 100 } });
+});
+
+test('input that cannot be read at start withdraws nothing; once it can be, what is unwanted goes', async () => {
+  await daemon.start({ hasSocketLb: false });
+  await daemon.process?.kill('SIGKILL');
+  writeFileSync(join(daemon.source, 'web.yaml'), 'kind: Service\nmetadata: {name: web\n');
+  await daemon.start({ hasSocketLb: false });
+  const client = await Client.start(lab, 'pod9');
+  expect((await client.ask({ protocol: 'tcp', address: vips.IPv4, port: 80, count: 100 })).failures).toEqual({});
+  daemon.write('web.yaml', service('other', { IPv4: '10.96.0.20', IPv6: 'fd00:96::20' }));
+  await daemon.settled((services) => services.length > 0 && services.every((each) => each.key.startsWith('default/other')));
+});
+
+test('switching socket translation off and on takes the hooks off and puts them on', async () => {
+  const hooks = (): number => sh('bpftool', 'cgroup', 'show', lab.cgroup).split('\n').filter((line) => line.includes('sock_')).length;
+  for (const hasSocketLb of [true, false, true]) {
+    await daemon.start({ hasSocketLb });
+    expect(hooks()).toBe(hasSocketLb ? 8 : 0);
+    expect(await daemon.process?.kill('SIGTERM')).toBe(0);
+  }
+});
+
+describe('a second daemon', () => {
+  test('on the same pins is refused, and the first goes on', async () => {
+    await daemon.start({ hasSocketLb: true });
+    const second = lab.start('node', [process.execPath, 'daemon/main.ts', ...daemon.flags(true)]);
+    expect(await second.ended).toBe(4);
+    expect(second.lines.filter((line) => line.startsWith('sluiced:'))).toEqual([expect.stringMatching(/another sluiced holds .*--pin-path/)]);
+    expect(daemon.cli('status')).toMatch(/Ready: +Ok/);
+  });
+
+  test('on the same socket is refused; a socket that a dead one left is not in the way', async () => {
+    await daemon.start({ hasSocketLb: true });
+    const flags = daemon.flags(true).map((flag) => (flag.endsWith('/sluice') ? `${flag}-2` : flag === lab.cgroup ? '' : flag));
+    const second = lab.start('node', [process.execPath, 'daemon/main.ts', ...flags.filter((flag) => flag !== '--cgroup' && flag !== ''), '--socket-lb', 'off']);
+    expect(await second.ended).toBe(4);
+    await daemon.process?.kill('SIGKILL');
+    await daemon.start({ hasSocketLb: true });
+    expect(daemon.cli('status')).toMatch(/Ready: +Ok/);
+  });
+
+  test('in a namespace of its own, on the same machine, serves its own Services', async () => {
+    await daemon.start({ hasSocketLb: true });
+    const other = new Lab();
+    try {
+      for (const number of [1, 9]) other.addPod(number);
+      await Server.start(other, { netns: 'pod1', name: 'elsewhere' });
+      const theirs = new Daemon(other);
+      theirs.write('web.yaml', service('web'), ...slices('web', [1]));
+      await theirs.start({ hasSocketLb: true });
+      const [here, there] = await Promise.all([Client.start(lab, 'pod9'), Client.start(other, 'pod9')]);
+      const task = { protocol: 'tcp', address: vips.IPv4, port: 80, count: 200 } as const;
+      const [own, foreign] = await Promise.all([here.ask(task), there.ask(task)]);
+      expect(Object.keys(own.answers).sort()).toEqual(['pod1', 'pod2', 'pod3']);
+      expect(foreign).toMatchObject({ failures: {}, answers: { elsewhere: 200 } });
+    } finally {
+      await other.close();
+    }
+  });
+});

@@ -1,0 +1,85 @@
+// The main job with real sockets: every kind of client, both families, both protocols, socket translation on and off.
+// Counted at the backends: 100 % answered, each of three backends within 15 % of a third.
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Daemon, service, slices, vips } from '../lab/daemon.ts';
+import { Lab } from '../lab/lab.ts';
+import { Client, Server } from '../lab/peers.ts';
+
+const REQUESTS = 3000;
+const backends = [1, 2, 3];
+
+describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translation: $hasSocketLb', ({ hasSocketLb }) => {
+  let lab: Lab;
+  let daemon: Daemon;
+  let servers: Server[];
+
+  beforeAll(async () => {
+    lab = new Lab();
+    for (const number of [...backends, 9]) lab.addPod(number);
+    servers = await Promise.all(backends.map((number) => Server.start(lab, { netns: `pod${number}`, name: `pod${number}` })));
+    daemon = new Daemon(lab);
+    daemon.write('web.yaml', service('web'), ...slices('web', backends));
+    await daemon.start({ hasSocketLb });
+  });
+
+  afterAll(() => lab.close());
+
+  const clients = [
+    { client: 'the client pod', netns: 'pod9' },
+    { client: 'the node itself', netns: 'node' },
+    { client: 'a backend pod, to its own Service', netns: 'pod1' },
+  ];
+  const cases = clients.flatMap((client) =>
+    (['IPv4', 'IPv6'] as const).flatMap((family) => (['tcp', 'udp'] as const).map((protocol) => ({ ...client, family, protocol }))),
+  );
+
+  test.for(cases)('$client, $family, $protocol', async ({ netns, family, protocol }) => {
+    const client = await Client.start(lab, netns);
+    const before = await Promise.all(servers.map((server) => server.counts()));
+    const port = protocol === 'tcp' ? 80 : 53;
+    const result = await client.ask({ protocol, address: vips[family], port, count: REQUESTS });
+    const after = await Promise.all(servers.map((server) => server.counts()));
+    const counted = after.map((counts, i) => counts[protocol] - (before[i]?.[protocol] ?? 0));
+
+    expect(result.failures).toEqual({});
+    // The client sees the VIP: getpeername() for TCP, the datagram's source for UDP.
+    expect(result.peers).toEqual({ [`${vips[family]}:${port}`]: REQUESTS });
+    expect(counted.reduce((sum, count) => sum + count)).toBe(REQUESTS);
+    for (const count of counted) {
+      expect(count).toBeGreaterThan((REQUESTS / 3) * 0.85);
+      expect(count).toBeLessThan((REQUESTS / 3) * 1.15);
+    }
+    await client.process.kill();
+  });
+
+  test.for((['IPv4', 'IPv6'] as const).map((family) => ({ family })))('a connected UDP socket, $family', async ({ family }) => {
+    const client = await Client.start(lab, 'pod9');
+    const result = await client.ask({ protocol: 'udp', address: vips[family], port: 53, count: 300, isConnected: true });
+    expect(result.failures).toEqual({});
+    expect(result.peers).toEqual({ [`${vips[family]}:53`]: 300 });
+    await client.process.kill();
+  });
+
+  test('pods keep their source address', async () => {
+    const client = await Client.start(lab, 'pod9');
+    await client.ask({ protocol: 'tcp', address: vips.IPv4, port: 80, count: 30 });
+    const counts = await Promise.all(servers.map((server) => server.counts()));
+    const sources = new Set(counts.flatMap((each) => Object.keys(each.clients)));
+    expect(sources).toContain('10.244.1.9');
+    expect([...sources].filter((source) => source.startsWith('169.254') || source.startsWith('10.0.0.254'))).toEqual([]);
+    await client.process.kill();
+  });
+
+  test('an IPv4 VIP from an IPv6 socket', async () => {
+    const client = await Client.start(lab, 'pod9');
+    const result = await client.ask({ protocol: 'tcp', address: `::ffff:${vips.IPv4}`, port: 80, count: 30 });
+    expect(result.failures).toEqual({});
+    await client.process.kill();
+  });
+
+  test('status agrees: in sync, nothing dropped', () => {
+    const status = daemon.cli('status');
+    expect(status).toMatch(/Ready: +Ok/);
+    expect(status).toMatch(/Drops: +none/);
+  });
+});
