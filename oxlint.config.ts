@@ -72,6 +72,9 @@ const roomOverrides = rooms.flatMap((room) => [
 const impure =
   'Buffer Date clearInterval clearTimeout console fetch performance process queueMicrotask setImmediate setInterval setTimeout'.split(' ');
 
+/** Files directly in daemon/ that build the parts and hang them together. */
+const composition = 'main,agent,agent-view,control-plane,version';
+
 /** Files directly in daemon/: only the composition root sees the rooms. */
 const topRule = (group: readonly string[]) => ({
   'no-restricted-imports': ['error', { paths: noChild, patterns: [noDetour, { group, message: direction }, noKoffi] }],
@@ -117,8 +120,8 @@ export default defineConfig({
   overrides: [
     ...roomOverrides,
     { files: both('cli/uninstall.ts'), rules: importRule({ may: ['config*.ts', 'loader/**', '/proto/**'] }, 1) },
-    { files: both('*.ts'), excludeFiles: both('{main,errors}.ts'), rules: topRule(['../**', './*/**', '!./model/**']) },
-    { files: both('main.ts'), rules: topRule(['../**', '!../proto/**']) },
+    { files: both('*.ts'), excludeFiles: both(`{${composition},errors}.ts`), rules: topRule(['../**', './*/**', '!./model/**']) },
+    { files: both(`{${composition}}.ts`), rules: topRule(['../**', '!../proto/**']) },
     { files: both('errors.ts'), rules: topRule(['**']) },
     {
       files: both('{model,desired}/**'),

@@ -1,8 +1,16 @@
 // What the API shows, read at one moment from tables, maps and the reconciler's status: wanted beside held, and the
 // difference. Reads only. Built by agent.ts; api/ shows it.
-import type { ControlPlane } from './agent.ts';
-import { type AgentStatus, type AgentView, backendUse, type BackendView, type Health, type ServiceView, type Versions } from './api/view.ts';
+import {
+  type AgentStatus,
+  type AgentView,
+  backendUse,
+  type BackendView,
+  type Health,
+  type ServiceView,
+  type Versions,
+} from './api/view.ts';
 import type { Config } from './config.ts';
+import type { ControlPlane } from './control-plane.ts';
 import { hostProblems } from './loader/host-checks.ts';
 import type { Datapath } from './loader/datapath.ts';
 import type { Devices } from './loader/devices.ts';
@@ -138,7 +146,12 @@ class View implements AgentView {
   }
 
   #mapStatus(): AgentStatus['maps'] {
-    const used = new Map(this.#parts.plane.loop()?.operations.pressure().map((row) => [row.map, row]));
+    const used = new Map(
+      this.#parts.plane
+        .loop()
+        ?.operations.pressure()
+        .map((row) => [row.map, row]),
+    );
     return this.#parts.datapath.mapNames().map((name) => {
       const { info } = this.#parts.datapath.map(name);
       const row = used.get(name);

@@ -8,12 +8,11 @@ import { GrpcServer } from './api/grpc.ts';
 import { buildHttp, listenHttp } from './api/http.ts';
 import { buildMetrics } from './api/metrics.ts';
 import type { AgentView } from './api/view.ts';
-import { systemClock } from './clock.ts';
 import type { Config } from './config.ts';
-import { ServiceController } from './controller/service-controller.ts';
+import { controlPlane } from './control-plane.ts';
 import { ExitCode, Refusal } from './errors.ts';
 import { findCgroup2 } from './kernel/host.ts';
-import { type Unit } from './lifecycle.ts';
+import type { Unit } from './lifecycle.ts';
 import { Datapath } from './loader/datapath.ts';
 import { Devices } from './loader/devices.ts';
 import { PinDirectory } from './loader/pins.ts';
@@ -21,12 +20,6 @@ import { Sockets } from './loader/sockets.ts';
 import { subsystem } from './log.ts';
 import { kernelMaps } from './maps/kernel-maps.ts';
 import type { LbMaps } from './maps/types.ts';
-import type { DesiredPort } from './model/frontend.ts';
-import type { EndpointSlice, Node, Service } from './model/service.ts';
-import { Table } from './model/table.ts';
-import { LbOperations } from './reconcile/lb-operations.ts';
-import { Reconciler } from './reconcile/reconciler.ts';
-import { FilesSource } from './source/files/files-source.ts';
 import { versions } from './version.ts';
 
 const objectsPath = join(import.meta.dirname, '../datapath/gen');
@@ -63,55 +56,18 @@ export interface Agent {
   readonly ready: Promise<void>;
 }
 
-/** The tables and the loop between them: everything but kernel and network. `maps` is asked when the loop starts. */
-function controlPlane(config: Config, log: Logger, maps: () => LbMaps) {
-  const services = new Table<string, Service>('services', setImmediate);
-  const slices = new Table<string, EndpointSlice>('endpoint-slices', setImmediate);
-  const nodes = new Table<string, Node>('nodes', setImmediate);
-  const desired = new Table<string, DesiredPort>('desired-ports', setImmediate);
-  const sourceLog = subsystem(log, 'source');
-  let loop: { operations: LbOperations; reconciler: Reconciler<string, DesiredPort> } | undefined;
-  const source = new FilesSource({
-    directory: config.source,
-    tables: { services, slices, nodes },
-    clock: systemClock,
-    log: {
-      appeared: ({ message }) => sourceLog.warn(message),
-      resolved: ({ message }) => {
-        sourceLog.info(`resolved: ${message}`);
-        // What an incomplete source held back may be withdrawn now.
-        setImmediate(() => loop?.reconciler.requestPrune());
-      },
-    },
-  });
-  const controller = new ServiceController({ services, slices, nodes, desired, nodeName: config.node });
-  const reconcileLog = subsystem(log, 'reconcile');
-  const startLoop = (): NonNullable<typeof loop> => {
-    const operations = new LbOperations({ maps: maps(), clock: systemClock });
-    const reconciler = new Reconciler<string, DesiredPort>({
-      ...{ table: desired, operations, clock: systemClock, schedule: setImmediate, mayPrune: () => source.isComplete },
-      log: {
-        rowFailed: (row, err) => reconcileLog.error({ row, err }, 'row not applied, will be tried again'),
-        rowRecovered: (row, retries) => reconcileLog.info({ row, retries }, 'row applied after all'),
-        stepFailed: (step, err) => reconcileLog.error({ step, err }, 'step failed, will be tried again'),
-        stepRecovered: (step) => reconcileLog.info({ step }, 'step done after all'),
-      },
-    });
-    loop = { operations, reconciler };
-    reconciler.start();
-    return loop;
-  };
-  return { services, desired, source, controller, startLoop, loop: () => loop };
-}
-
-export type ControlPlane = ReturnType<typeof controlPlane>;
-
 /** Everything, built and not started: constructors do nothing. */
 export function buildAgent(config: Config, log: Logger): Agent {
   const pins = new PinDirectory(config.pinPath);
   const datapath = new Datapath(pins, { objectsPath, sizes: mapSizes(config) });
   const sockets = new Sockets(pins, datapath);
-  const devices = new Devices({ podPrefixes: config.podInterfaces, uplinks: config.uplinks, datapath, pins, log: subsystem(log, 'loader') });
+  const devices = new Devices({
+    podPrefixes: config.podInterfaces,
+    uplinks: config.uplinks,
+    datapath,
+    pins,
+    log: subsystem(log, 'loader'),
+  });
   const maps = (): LbMaps => kernelMaps((name) => datapath.map(name));
   const plane = controlPlane(config, log, maps);
   const view = agentView({ config, datapath, devices, sockets, plane, maps });
@@ -139,12 +95,28 @@ export function buildAgent(config: Config, log: Logger): Agent {
     reread: () => plane.source.rescan(),
     units: [
       unit('pins', openPins, () => pins.unlock()),
-      unit('datapath', () => datapath.load(), () => datapath.close()),
-      unit('controller', () => plane.controller.start(), () => plane.controller.stop()),
+      unit(
+        'datapath',
+        () => datapath.load(),
+        () => datapath.close(),
+      ),
+      unit(
+        'controller',
+        () => plane.controller.start(),
+        () => plane.controller.stop(),
+      ),
       unit('sockets', attachSockets, () => undefined),
-      unit('devices', () => devices.start(), () => devices.stop()),
+      unit(
+        'devices',
+        () => devices.start(),
+        () => devices.stop(),
+      ),
       unit('reconcile', startLoop, () => plane.loop()?.reconciler.stop()),
-      unit('source', () => plane.source.start(), () => plane.source.stop()),
+      unit(
+        'source',
+        () => plane.source.start(),
+        () => plane.source.stop(),
+      ),
       unit('http', listen, () => http.close()),
       grpc,
     ],

@@ -35,7 +35,7 @@ async function run(config: Config): Promise<number> {
   };
   process.once('SIGTERM', (signal) => void stop(signal));
   process.once('SIGINT', (signal) => void stop(signal));
-  process.on('SIGHUP', () => void reread(agent.reread, log));
+  process.on('SIGHUP', () => void reread(() => agent.reread(), log));
 
   log.info({ ...versions(), node: config.node, source: config.source, pinPath: config.pinPath }, 'starting');
   try {

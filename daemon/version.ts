@@ -13,7 +13,9 @@ function commit(): string {
   try {
     const head = readFileSync(join(root, '.git/HEAD'), 'utf8').trim();
     if (!head.startsWith('ref: ')) return head.slice(0, 12);
-    return readFileSync(join(root, '.git', head.slice(5)), 'utf8').trim().slice(0, 12);
+    return readFileSync(join(root, '.git', head.slice(5)), 'utf8')
+      .trim()
+      .slice(0, 12);
   } catch {
     return '';
   }

@@ -1,5 +1,5 @@
 // BPF maps by descriptor: bytes in, bytes out. Knows no layout (maps/ does). Every failure is a KernelError.
-import { addressOf, checked, checkedErrno, closeFd, errno, kernelError, libbpf, libc, memory, type Pointer } from './native.ts';
+import { checked, checkedErrno, closeFd, errno, kernelError, libbpf, libc, memory, type Pointer } from './native.ts';
 
 export interface MapInfo {
   readonly id: number;
@@ -82,7 +82,7 @@ export class BpfMap {
     const { keySize, name } = this.info;
     const at = new Uint8Array(Math.max(keySize, 4));
     let limit = BATCH;
-    for (let isFirst = true, isLast = false; !isLast; ) {
+    for (let isFirst = true, isLast = false; !isLast;) {
       const keys = new Uint8Array(keySize * limit);
       const values = new Uint8Array(this.lookupSize * limit);
       const count = Uint32Array.of(limit);
@@ -141,4 +141,4 @@ export function pin(fd: number, path: string): void {
   checked(libbpf.objPin(fd, path), 'pin', path);
 }
 
-export { addressOf, closeFd };
+export { closeFd };

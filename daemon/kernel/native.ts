@@ -72,7 +72,9 @@ export const libbpf = {
   mapDeleteBatch: bpf.func('int bpf_map_delete_batch(int fd, const void *keys, uint32_t *count, const void *opts)'),
   linkCreate: bpf.func('int bpf_link_create(int prog_fd, int target_fd, int attach_type, const void *opts)'),
   linkUpdate: bpf.func('int bpf_link_update(int link_fd, int prog_fd, const void *opts)'),
-  progQuery: bpf.func('int bpf_prog_query(int target, int type, uint32_t query_flags, uint32_t *attach_flags, uint32_t *ids, uint32_t *count)'),
+  progQuery: bpf.func(
+    'int bpf_prog_query(int target, int type, uint32_t query_flags, uint32_t *attach_flags, uint32_t *ids, uint32_t *count)',
+  ),
   testRun: bpf.func('int bpf_prog_test_run_opts(int prog_fd, void *opts)'),
   tcHookCreate: bpf.func('int bpf_tc_hook_create(void *hook)'),
   tcAttach: bpf.func('int bpf_tc_attach(const void *hook, void *opts)'),
@@ -82,12 +84,17 @@ export const libbpf = {
 // libbpf would print every failure to stderr; we turn each into one KernelError instead.
 libbpf.setPrint(null);
 
-const names = new Map<number, string>([...Object.entries(constants.errno).map(([name, number]): [number, string] => [number, name]), [524, 'ENOTSUPP']]);
+const names = new Map<number, string>([
+  ...Object.entries(constants.errno).map(([name, number]): [number, string] => [number, name]),
+  [524, 'ENOTSUPP'],
+]);
+
+/** "ENOENT" of 2. */
+export const errnoName = (errno: number): string => names.get(errno) ?? `errno ${errno}`;
 
 /** KernelError of a positive errno. */
-export function kernelError(op: string, object: string, errno: number, detail?: string): KernelError {
-  const code = names.get(errno) ?? `errno ${errno}`;
-  return new KernelError({ op, object, errno, code, ...(detail === undefined ? {} : { detail }) });
+export function kernelError(op: string, object: string, errno: number): KernelError {
+  return new KernelError({ op, object, errno, code: errnoName(errno) });
 }
 
 /** Result of a libbpf call, or throws: negative means -errno. */

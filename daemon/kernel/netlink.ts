@@ -29,7 +29,7 @@ export interface NetlinkMessage {
 export function attributes(bytes: Uint8Array): Map<number, Uint8Array> {
   const found = new Map<number, Uint8Array>();
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  for (let at = 0; at + 4 <= bytes.length; ) {
+  for (let at = 0; at + 4 <= bytes.length;) {
     const length = view.getUint16(at, true);
     if (length < 4) break;
     found.set(view.getUint16(at + 2, true) & 0x3fff, bytes.subarray(at + 4, at + length));
@@ -50,7 +50,7 @@ export function attribute(type: number, value: Uint8Array): Uint8Array {
 
 function* messages(bytes: Uint8Array): IterableIterator<NetlinkMessage> {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  for (let at = 0; at + HEADER <= bytes.length; ) {
+  for (let at = 0; at + HEADER <= bytes.length;) {
     const length = view.getUint32(at, true);
     if (length < HEADER) return;
     yield { type: view.getUint16(at + 4, true), body: bytes.subarray(at + HEADER, at + length) };

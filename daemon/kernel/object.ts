@@ -1,7 +1,8 @@
 // BPF objects: open a compiled file, give its maps their size or the descriptor of a pinned one, load it, find its
 // programs. A program that the verifier refuses is a KernelError with the program, the source line and the first useful line
 // of the log. Attaching is link.ts.
-import { addressOf, checked, kernelError, libbpf, type Pointer } from './native.ts';
+import { KernelError } from '../errors.ts';
+import { addressOf, checked, errnoName, kernelError, libbpf, type Pointer } from './native.ts';
 import { mapInfo, type MapInfo } from './map.ts';
 
 const LOG_SIZE = 1 << 20;
@@ -28,7 +29,8 @@ export function verifierReason(log: string): string | undefined {
   const source = lines.slice(0, last).findLast((line) => line.startsWith('; '));
   // "R5 offset is outside of the packet" explains the line before it.
   const before = lines[last - 1] ?? '';
-  const reason = /^R\d+ /.test(lines[last] ?? '') && !isNoise(before) && !/^\d+: /.test(before) ? `${before} (${lines[last]})` : lines[last];
+  const reason =
+    /^R\d+ /.test(lines[last] ?? '') && !isNoise(before) && !/^\d+: /.test(before) ? `${before} (${lines[last]})` : lines[last];
   return source === undefined ? reason : `${reason}, at ${source.slice(2)}`;
 }
 
@@ -109,7 +111,7 @@ export class BpfObject {
     const [name, text] = texts.findLast(([, log]) => log !== '') ?? [undefined, ''];
     const reason = verifierReason(text);
     if (name === undefined || reason === undefined) return kernelError('load', this.path, errno);
-    return kernelError('load program', name, errno, reason);
+    return new KernelError({ op: 'load program', object: name, errno, code: errnoName(errno), detail: reason });
   }
 
   *#eachMap(): IterableIterator<Pointer> {

@@ -124,7 +124,8 @@ export class Datapath {
   #refuseOther(spec: MapSpec, fd: number): void {
     const held = mapInfo(fd);
     const wantedEntries = this.#sizes[spec.name]?.entries ?? spec.maxEntries;
-    const isSame = held.type === spec.type && held.keySize === spec.keySize && held.valueSize === spec.valueSize && held.flags === spec.flags;
+    const isSame =
+      held.type === spec.type && held.keySize === spec.keySize && held.valueSize === spec.valueSize && held.flags === spec.flags;
     if (!isSame) {
       throw new Refusal(
         ExitCode.kernel,

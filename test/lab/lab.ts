@@ -8,7 +8,10 @@ import { LabProcess, type StartOptions } from './process.ts';
 import { attempt, sh } from './shell.ts';
 
 /** Addresses of a pod: number N is 10.244.1.N and fd00:244:1::N. */
-export const podAddresses = (number: number): { IPv4: string; IPv6: string } => ({ IPv4: `10.244.1.${number}`, IPv6: `fd00:244:1::${number}` });
+export const podAddresses = (number: number): { IPv4: string; IPv6: string } => ({
+  IPv4: `10.244.1.${number}`,
+  IPv6: `fd00:244:1::${number}`,
+});
 export const nodeAddresses = { IPv4: '10.0.0.1', IPv6: 'fd00:10::1' };
 export const outsideAddresses = { IPv4: '10.0.0.254', IPv6: 'fd00:10::254' };
 /** The pod of another node, behind the outside host: addRemotePod(). */
@@ -36,7 +39,10 @@ export class Lab {
     this.bpffs = join(this.directory, 'bpf');
     mkdirSync(this.bpffs);
     sh('mount', '-t', 'bpf', 'bpf', this.bpffs);
-    const mount = readFileSync('/proc/self/mounts', 'utf8').split('\n').map((line) => line.split(' ')).find((fields) => fields[2] === 'cgroup2');
+    const mount = readFileSync('/proc/self/mounts', 'utf8')
+      .split('\n')
+      .map((line) => line.split(' '))
+      .find((fields) => fields[2] === 'cgroup2');
     if (mount?.[1] === undefined) throw new Error('no cgroup v2 is mounted: mount -t cgroup2 none /sys/fs/cgroup');
     this.cgroup = join(mount[1], this.id);
     mkdirSync(this.cgroup);
@@ -133,7 +139,10 @@ export class Lab {
     this.#namespace('node');
     this.#namespace('outside');
     this.ip('node', 'link', 'add', 'eth0', 'type', 'veth', 'peer', 'name', 'eth0', 'netns', this.netns('outside'));
-    for (const [name, address] of [['node', nodeAddresses], ['outside', outsideAddresses]] as const) {
+    for (const [name, address] of [
+      ['node', nodeAddresses],
+      ['outside', outsideAddresses],
+    ] as const) {
       this.sysctl(name, 'net.ipv4.ip_forward', '1');
       this.sysctl(name, 'net.ipv6.conf.all.forwarding', '1');
       this.ip(name, 'address', 'add', `${address.IPv4}/24`, 'dev', 'eth0');
@@ -156,10 +165,22 @@ export class Lab {
     this.ip('outside', 'link', 'add', 'remote', 'type', 'veth', 'peer', 'name', 'eth0', 'netns', this.netns('remote'));
     this.ip('outside', 'link', 'set', 'remote', 'up');
     this.ip('remote', 'link', 'set', 'eth0', 'up');
-    for (const [family, address, length] of [['-4', remoteAddresses.IPv4, 32], ['-6', remoteAddresses.IPv6, 128]] as const) {
+    for (const [family, address, length] of [
+      ['-4', remoteAddresses.IPv4, 32],
+      ['-6', remoteAddresses.IPv6, 128],
+    ] as const) {
       this.ip('remote', 'address', 'add', `${address}/${length}`, 'dev', 'eth0', ...(family === '-6' ? ['nodad'] : []));
       this.ip('remote', family, 'route', 'add', 'default', 'dev', 'eth0');
-      this.ip('remote', 'neigh', 'add', family === '-4' ? outsideAddresses.IPv4 : outsideAddresses.IPv6, 'lladdr', this.#mac('outside', 'remote'), 'dev', 'eth0');
+      this.ip(
+        'remote',
+        'neigh',
+        'add',
+        family === '-4' ? outsideAddresses.IPv4 : outsideAddresses.IPv6,
+        'lladdr',
+        this.#mac('outside', 'remote'),
+        'dev',
+        'eth0',
+      );
       this.ip('outside', family, 'route', 'add', `${address}/${length}`, 'dev', 'remote');
       this.ip('outside', 'neigh', 'add', address, 'lladdr', this.#mac('remote', 'eth0'), 'dev', 'remote', 'nud', 'permanent');
     }
@@ -181,7 +202,10 @@ export class Lab {
       if (name !== undefined && path.endsWith('/bpf')) attempt('umount', '-l', path);
     }
     for (const name of readdirSync(tmpdir()).filter(isDead)) rmSync(join(tmpdir(), name), { recursive: true, force: true });
-    const root = readFileSync('/proc/self/mounts', 'utf8').split('\n').map((line) => line.split(' ')).find((fields) => fields[2] === 'cgroup2')?.[1];
+    const root = readFileSync('/proc/self/mounts', 'utf8')
+      .split('\n')
+      .map((line) => line.split(' '))
+      .find((fields) => fields[2] === 'cgroup2')?.[1];
     if (root !== undefined) for (const name of readdirSync(root).filter(isDead)) Lab.#removeCgroup(join(root, name));
   }
 

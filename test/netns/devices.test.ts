@@ -107,7 +107,13 @@ describe('what the host lacks is named with the command that mends it', () => {
   });
 
   test('a bpffs', async () => {
-    const refused = lab.start('node', [process.execPath, 'daemon/main.ts', ...daemon.flags(false), '--pin-path', join(lab.directory, 'plain')]);
+    const refused = lab.start('node', [
+      process.execPath,
+      'daemon/main.ts',
+      ...daemon.flags(false),
+      '--pin-path',
+      join(lab.directory, 'plain'),
+    ]);
     expect(await refused.ended).toBe(5);
     expect(refused.lines.find((line) => line.startsWith('sluiced:'))).toMatch(/is not on a BPF file system: mount -t bpf/);
     expect(readdirSync(lab.directory)).not.toContain('plain');
@@ -123,28 +129,46 @@ describe('what the host lacks is named with the command that mends it', () => {
 describe('uninstall', () => {
   /** Everything of ours that the kernel or the file system holds. */
   const traces = (): string[] => {
-    const rows = (what: string): { name?: string; pinned?: string[] }[] => JSON.parse(sh('bpftool', '-j', '-f', what, 'show')) as { name?: string; pinned?: string[] }[];
-    const pinned = ['map', 'link', 'prog'].flatMap((what) => rows(what).filter((row) => row.pinned?.some((path) => path.startsWith(lab.bpffs))).map((row) => `${what} ${row.name ?? ''}`));
-    return [...pinned, ...programsOf('eth0'), ...programsOf('lxc1'), ...readdirSync(lab.bpffs).filter((name) => !name.endsWith('.debug')), ...(existsSync(join(lab.directory, 'run')) ? ['socket directory'] : [])];
+    const rows = (what: string): { name?: string; pinned?: string[] }[] =>
+      JSON.parse(sh('bpftool', '-j', '-f', what, 'show')) as { name?: string; pinned?: string[] }[];
+    const pinned = ['map', 'link', 'prog'].flatMap((what) =>
+      rows(what)
+        .filter((row) => row.pinned?.some((path) => path.startsWith(lab.bpffs)))
+        .map((row) => `${what} ${row.name ?? ''}`),
+    );
+    return [
+      ...pinned,
+      ...programsOf('eth0'),
+      ...programsOf('lxc1'),
+      ...readdirSync(lab.bpffs).filter((name) => !name.endsWith('.debug')),
+      ...(existsSync(join(lab.directory, 'run')) ? ['socket directory'] : []),
+    ];
   };
   const uninstall = (...extra: string[]): string =>
     sh(process.execPath, 'daemon/cli/main.ts', '--socket', daemon.socket, 'uninstall', '--pin-path', join(lab.bpffs, 'sluice'), ...extra);
 
-  test.for([{ signal: 'SIGKILL' }, { signal: 'SIGTERM' }] as const)('after $signal: dry run lists it, the run removes it all', async ({ signal }) => {
-    // Link-local addresses settle by themselves meanwhile.
-    const rows = (what: string): string[] => lab.ip('node', '-o', what, 'show').split('\n').filter((line) => !line.includes('fe80:'));
-    const host = (): string[] => ['link', 'address', 'route', 'rule', 'neigh'].flatMap((what) => rows(what).sort());
-    const before = host();
-    await daemon.start({ hasSocketLb: true });
-    expect(() => uninstall()).toThrow(/another sluiced holds/);
-    await daemon.process?.kill(signal);
-    const listed = uninstall('--dry-run').trim().split('\n');
-    expect(listed.length).toBeGreaterThan(16 + 8 + 6);
-    expect(traces()).not.toEqual([]);
-    const removed = uninstall().trim().split('\n');
-    expect(removed.map((line) => line.replace(/^removed /, ''))).toEqual(listed.map((line) => line.replace(/^would remove /, '')));
-    expect(traces()).toEqual([]);
-    expect(host()).toEqual(before);
-    expect(uninstall()).toBe('nothing to remove\n');
-  });
+  test.for([{ signal: 'SIGKILL' }, { signal: 'SIGTERM' }] as const)(
+    'after $signal: dry run lists it, the run removes it all',
+    async ({ signal }) => {
+      // Link-local addresses settle by themselves meanwhile.
+      const rows = (what: string): string[] =>
+        lab
+          .ip('node', '-o', what, 'show')
+          .split('\n')
+          .filter((line) => !line.includes('fe80:'));
+      const host = (): string[] => ['link', 'address', 'route', 'rule', 'neigh'].flatMap((what) => rows(what).sort());
+      const before = host();
+      await daemon.start({ hasSocketLb: true });
+      expect(() => uninstall()).toThrow(/another sluiced holds/);
+      await daemon.process?.kill(signal);
+      const listed = uninstall('--dry-run').trim().split('\n');
+      expect(listed.length).toBeGreaterThan(16 + 8 + 6);
+      expect(traces()).not.toEqual([]);
+      const removed = uninstall().trim().split('\n');
+      expect(removed.map((line) => line.replace(/^removed /, ''))).toEqual(listed.map((line) => line.replace(/^would remove /, '')));
+      expect(traces()).toEqual([]);
+      expect(host()).toEqual(before);
+      expect(uninstall()).toBe('nothing to remove\n');
+    },
+  );
 });

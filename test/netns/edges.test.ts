@@ -47,7 +47,14 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
 
     test.for([{ who: 'a pod' }, { who: 'the node' }])('no backends: UDP of $who hears port unreachable', async ({ who }) => {
       const client = who === 'a pod' ? pod : node;
-      const result = await client.ask({ protocol: 'udp', address: deadVips[family], port: 53, count: 20, isConnected: true, timeoutMs: 2000 });
+      const result = await client.ask({
+        protocol: 'udp',
+        address: deadVips[family],
+        port: 53,
+        count: 20,
+        isConnected: true,
+        timeoutMs: 2000,
+      });
       expect(result.failures).toEqual({ ECONNREFUSED: 20 });
     });
 
@@ -58,7 +65,10 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
 
     test('a backend on another node, and the replies come back', async () => {
       for (const client of [pod, node]) {
-        for (const [protocol, port] of [['tcp', 80], ['udp', 53]] as const) {
+        for (const [protocol, port] of [
+          ['tcp', 80],
+          ['udp', 53],
+        ] as const) {
           const result = await client.ask({ protocol, address: remoteVips[family], port, count: 100 });
           expect(result).toMatchObject({ failures: {}, answers: { remote: 100 }, peers: { [`${remoteVips[family]}:${port}`]: 100 } });
         }
@@ -66,7 +76,10 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
     });
 
     test("a backend on the node's own address", async () => {
-      for (const [protocol, port] of [['tcp', 80], ['udp', 53]] as const) {
+      for (const [protocol, port] of [
+        ['tcp', 80],
+        ['udp', 53],
+      ] as const) {
         const result = await pod.ask({ protocol, address: hostVips[family], port, count: 100 });
         expect(result).toMatchObject({ failures: {}, answers: { host: 100 }, peers: { [`${hostVips[family]}:${port}`]: 100 } });
       }
@@ -74,7 +87,10 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
 
     test('a client outside reaches a pod by the ClusterIP', async () => {
       const outside = await Client.start(lab, 'outside');
-      for (const [protocol, port] of [['tcp', 80], ['udp', 53]] as const) {
+      for (const [protocol, port] of [
+        ['tcp', 80],
+        ['udp', 53],
+      ] as const) {
         const result = await outside.ask({ protocol, address: vips[family], port, count: 50 });
         expect(result).toMatchObject({ failures: {}, peers: { [`${vips[family]}:${port}`]: 50 } });
       }
@@ -84,7 +100,13 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
 
   test('a closed port of a backend is a refusal that the client hears', async () => {
     const lost = { IPv4: '10.96.0.99', IPv6: 'fd00:96::99' };
-    const closed = slices('closed', [1]).map((slice) => ({ ...slice, ports: [{ name: 'web', port: 9, protocol: 'TCP' }, { name: 'dns', port: 9, protocol: 'UDP' }] }));
+    const closed = slices('closed', [1]).map((slice) => ({
+      ...slice,
+      ports: [
+        { name: 'web', port: 9, protocol: 'TCP' },
+        { name: 'dns', port: 9, protocol: 'UDP' },
+      ],
+    }));
     daemon.write('closed.yaml', service('closed', lost), ...closed);
     await daemon.settled((services) => services.some((each) => each.key.startsWith('default/closed')));
     for (const family of families) {
@@ -99,16 +121,22 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
   describe('backends that change', () => {
     beforeEach(async () => {
       daemon.write('web.yaml', service('web'), ...slices('web', [1, 2]));
-      await daemon.settled((services) => services.filter((each) => each.key.startsWith('default/web')).every((each) => each.backends?.length === 2));
+      await daemon.settled((services) =>
+        services.filter((each) => each.key.startsWith('default/web')).every((each) => each.backends?.length === 2),
+      );
     });
 
     test('scaled to one, all new requests go there; back to two, to both', async () => {
       daemon.write('web.yaml', service('web'), ...slices('web', [2]));
-      await daemon.settled((services) => services.filter((each) => each.key.startsWith('default/web')).every((each) => each.backends?.length === 1));
+      await daemon.settled((services) =>
+        services.filter((each) => each.key.startsWith('default/web')).every((each) => each.backends?.length === 1),
+      );
       const one = await pod.ask({ protocol: 'tcp', address: vips.IPv4, port: 80, count: 200 });
       expect(one).toMatchObject({ failures: {}, answers: { pod2: 200 } });
       daemon.write('web.yaml', service('web'), ...slices('web', [1, 2]));
-      await daemon.settled((services) => services.filter((each) => each.key.startsWith('default/web')).every((each) => each.backends?.length === 2));
+      await daemon.settled((services) =>
+        services.filter((each) => each.key.startsWith('default/web')).every((each) => each.backends?.length === 2),
+      );
       const two = await pod.ask({ protocol: 'tcp', address: vips.IPv4, port: 80, count: 200 });
       expect(two.failures).toEqual({});
       expect(Object.keys(two.answers).sort()).toEqual(['pod1', 'pod2']);

@@ -12,7 +12,11 @@ beforeAll(async () => {
   lab = new Lab();
   for (const number of [1, 2, 9]) lab.addPod(number);
   await Promise.all([1, 2].map((number) => Server.start(lab, { netns: `pod${number}`, name: `pod${number}` })));
-  lab.run('node', 'nft', 'add table inet watch; add chain inet watch forwarded { type filter hook forward priority 0; }; add rule inet watch forwarded ct state new counter');
+  lab.run(
+    'node',
+    'nft',
+    'add table inet watch; add chain inet watch forwarded { type filter hook forward priority 0; }; add rule inet watch forwarded ct state new counter',
+  );
   const daemon = new Daemon(lab);
   daemon.write('web.yaml', service('web'), ...slices('web', [1, 2]));
   await daemon.start({ hasSocketLb: false });
@@ -28,7 +32,10 @@ const ruleset = (): string => lab.run('node', 'nft', 'list', 'ruleset').replaceA
 test('pod clients leave conntrack and rules as they were', async () => {
   const before = { entries: entries(), ruleset: ruleset() };
   for (const address of [vips.IPv4, vips.IPv6]) {
-    for (const [protocol, port] of [['tcp', 80], ['udp', 53]] as const) {
+    for (const [protocol, port] of [
+      ['tcp', 80],
+      ['udp', 53],
+    ] as const) {
       const result = await client.ask({ protocol, address, port, count: 300 });
       expect(result.failures).toEqual({});
     }

@@ -28,7 +28,10 @@ const dump = (): string[] => dataMaps.map((name) => sh('bpftool', 'map', 'dump',
 
 const linkIds = (): number[] => {
   const all = JSON.parse(sh('bpftool', '-j', '-f', 'link', 'show')) as { id: number; pinned?: string[] }[];
-  return all.filter((link) => link.pinned?.some((path) => path.startsWith(lab.bpffs))).map((link) => link.id).sort();
+  return all
+    .filter((link) => link.pinned?.some((path) => path.startsWith(lab.bpffs)))
+    .map((link) => link.id)
+    .sort((a, b) => a - b);
 };
 
 describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translation: $hasSocketLb', ({ hasSocketLb }) => {
@@ -67,7 +70,10 @@ test('a change made while it was dead is applied at the next start', async () =>
   daemon.write('web.yaml', service('web'), ...slices('web', [2]));
   await daemon.start({ hasSocketLb: false });
   const client = await Client.start(lab, 'pod9');
-  expect(await client.ask({ protocol: 'tcp', address: vips.IPv4, port: 80, count: 100 })).toMatchObject({ failures: {}, answers: { pod2: 100 } });
+  expect(await client.ask({ protocol: 'tcp', address: vips.IPv4, port: 80, count: 100 })).toMatchObject({
+    failures: {},
+    answers: { pod2: 100 },
+  });
 });
 
 test('input that cannot be read at start withdraws nothing; once it can be, what is unwanted goes', async () => {
@@ -82,7 +88,10 @@ test('input that cannot be read at start withdraws nothing; once it can be, what
 });
 
 test('switching socket translation off and on takes the hooks off and puts them on', async () => {
-  const hooks = (): number => sh('bpftool', 'cgroup', 'show', lab.cgroup).split('\n').filter((line) => line.includes('sock_')).length;
+  const hooks = (): number =>
+    sh('bpftool', 'cgroup', 'show', lab.cgroup)
+      .split('\n')
+      .filter((line) => line.includes('sock_')).length;
   for (const hasSocketLb of [true, false, true]) {
     await daemon.start({ hasSocketLb });
     expect(hooks()).toBe(hasSocketLb ? 8 : 0);
@@ -95,14 +104,22 @@ describe('a second daemon', () => {
     await daemon.start({ hasSocketLb: true });
     const second = lab.start('node', [process.execPath, 'daemon/main.ts', ...daemon.flags(true)]);
     expect(await second.ended).toBe(4);
-    expect(second.lines.filter((line) => line.startsWith('sluiced:'))).toEqual([expect.stringMatching(/another sluiced holds .*--pin-path/)]);
+    expect(second.lines.filter((line) => line.startsWith('sluiced:'))).toEqual([
+      expect.stringMatching(/another sluiced holds .*--pin-path/),
+    ]);
     expect(daemon.cli('status')).toMatch(/Ready: +Ok/);
   });
 
   test('on the same socket is refused; a socket that a dead one left is not in the way', async () => {
     await daemon.start({ hasSocketLb: true });
     const flags = daemon.flags(true).map((flag) => (flag.endsWith('/sluice') ? `${flag}-2` : flag === lab.cgroup ? '' : flag));
-    const second = lab.start('node', [process.execPath, 'daemon/main.ts', ...flags.filter((flag) => flag !== '--cgroup' && flag !== ''), '--socket-lb', 'off']);
+    const second = lab.start('node', [
+      process.execPath,
+      'daemon/main.ts',
+      ...flags.filter((flag) => flag !== '--cgroup' && flag !== ''),
+      '--socket-lb',
+      'off',
+    ]);
     expect(await second.ended).toBe(4);
     await daemon.process?.kill('SIGKILL');
     await daemon.start({ hasSocketLb: true });
