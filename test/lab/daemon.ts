@@ -12,6 +12,7 @@ const root = join(import.meta.dirname, '../..');
 export interface DaemonOptions {
   readonly hasSocketLb: boolean;
   readonly extra?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 export class Daemon {
@@ -28,8 +29,8 @@ export class Daemon {
   }
 
   /** Starts it and resolves when it is ready. */
-  async start({ hasSocketLb, extra = [] }: DaemonOptions): Promise<void> {
-    this.process = this.lab.start('node', [process.execPath, join(root, 'daemon/main.ts'), ...this.flags(hasSocketLb), ...extra]);
+  async start({ hasSocketLb, extra = [], env = {} }: DaemonOptions): Promise<void> {
+    this.process = this.lab.start('node', [process.execPath, join(root, 'daemon/main.ts'), ...this.flags(hasSocketLb), ...extra], { env });
     await this.process.line((line) => line.includes('"msg":"ready"'));
   }
 
@@ -45,7 +46,11 @@ export class Daemon {
 
   /** `sluice` against this daemon. Throws what it printed on stderr when it fails. */
   cli(...args: readonly string[]): string {
-    return sh(process.execPath, join(root, 'daemon/cli/main.ts'), '--socket', this.socket, ...args);
+    return this.cliAt(this.socket, ...args);
+  }
+
+  cliAt(socket: string, ...args: readonly string[]): string {
+    return sh(process.execPath, join(root, 'daemon/cli/main.ts'), '--socket', socket, ...args);
   }
 
   /** Replaces a file of the source directory in one step. Its documents are plain objects. */
