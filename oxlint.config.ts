@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The lint rules that matter (style.md, 1). Import directions are design.md, 2, as one table: a room imports its own files,
 // errors.ts and what its row names, nothing else of ours. A later override of a rule silently replaces an earlier one: the
 // last that matches a file is the whole truth about it. Every override names its fixtures too: test/lint/check-fixtures.ts expects each line marked

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the API shows, read at one moment from tables, maps and the reconciler's status: wanted beside held, and the
 // difference. Reads only. Built by agent.ts; api/ shows it.
 import {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The parts of the daemon and how they hang together, as units in start order: maps before ids, ids before sources,
 // programs last of the datapath, the API when there is something to say. Wired by hand, so that a reader can follow it.
 // No logic of its own; main.ts runs it.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Time as an argument: whoever waits or measures takes a Clock, so that tests can advance it. Only main.ts passes the
 // system's; pure rooms (model/, desired/) take none at all.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The control walk as it hangs together: source -> intent tables -> controller -> desired table -> reconciler -> maps.
 // Everything of the agent but kernel and network, wired by hand; agent.ts starts and stops the parts.
 import type { Logger } from 'pino';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The errors that cross rooms. Any room may import this file; it imports nothing.
 // Kernel failures are KernelError (daemon/kernel/errors.ts makes them); bad API objects are InvalidObjectError;
 // a start that must not go on is a Refusal, which carries the process exit code and the next step.

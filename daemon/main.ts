@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // sluiced: reads its settings, starts the agent's units in order, waits for a signal, stops them in reverse. Whatever ends
 // it, the programs and maps stay in the kernel and go on. Every refusal is one sentence on stderr and an exit code of its own.
 import { readFileSync } from 'node:fs';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Which program this is and what it runs on: --version, the build metric, status.
 import { readFileSync } from 'node:fs';
 import { release } from 'node:os';

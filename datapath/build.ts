@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 // Builds what is not committed: datapath/gen/*.bpf.o (clang), daemon/maps/gen/layouts.ts (codecs from BTF), proto/gen
 // (types of the API). Incremental: a target newer than its sources is left alone. Prints a line per step that it runs.
 import { execFileSync } from 'node:child_process';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Rows for tests, with defaults for what a test does not care about.
 import { hostPort, familyOf } from '../daemon/model/address.ts';
 import type { Backend, DesiredPort, Frontend } from '../daemon/model/frontend.ts';

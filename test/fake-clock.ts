@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Time and turns under the test's control: FakeClock stands still until advanced, ManualScheduler keeps tasks until
 // flushed. With both, a whole daemon runs synchronously and a test needs neither sleep nor await.
 import type { Clock } from '../daemon/clock.ts';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // LbMaps that fail: wraps any other and throws KernelError from a given share of the operations, before doing anything.
 // Every story and property runs on it too, so that "retry reaches the right state" is not a hope. Seeded: a failing run
 // can be repeated.

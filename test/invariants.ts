@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What must hold in the maps after every single step, whatever failed (design.md, 3.1 and 3.3). Checked on the good maps
 // inside the faulty ones.
 import { families } from '../daemon/model/address.ts';

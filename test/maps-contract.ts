@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The contract of LbMaps, as one suite that every implementation passes: fake and faulty in test/unit, the kernel's own in
 // test/kernel. If reconcile/ relies on it, it is here.
 import { describe, expect, test } from 'vitest';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // `npm test [-- project... [vitest's filters and flags]]`: runs the vitest projects and ends with the one line that says how
 // it went. Exit code 0 only when something passed, nothing failed, and nothing was skipped but for a known missing feature.
 import { spawn } from 'node:child_process';

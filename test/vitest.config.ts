@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The four test projects, cheap ones first (design.md, 7). Names are folders under test/; test/run.ts chooses among them.
 // kernel and netns change kernel state that all files share, so their files run one at a time, each in a process of its
 // own: koffi and setns act on a process's main thread, which a worker thread is not.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A control plane in one object, for tests: intent tables -> controller -> desired table -> reconciler -> LbMaps, wired as
 // main.ts wires it but on a fake clock and a manual scheduler, so that everything is synchronous. restart() is a kill -9:
 // only the maps survive.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // `sluice uninstall`: the one command that works without the daemon, and only without it. Prints what it removes, or would.
 import { removals } from '../loader/uninstall.ts';
 

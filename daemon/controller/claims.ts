@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Who owns a contested VIP. Every Service port claims its frontends here; the smallest claim wins (oldest Service, then
 // name, then port: kube-proxy-semantics.md, 3.3), whatever the order in which claims came. Used by service-controller.ts only.
 import { type Frontend, frontendKey } from '../model/frontend.ts';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Drives desired/: intent tables (services, slices) -> the table of DesiredPort rows, recomputed per Service, not per
 // world. Only rows that differ are written, so an event that changes nothing relevant causes no work behind. It writes
 // nothing before every source has finished its first list: half-known state never withdraws anything (design.md, 3.5).

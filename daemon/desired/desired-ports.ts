@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Service x EndpointSlices -> DesiredPort rows: pure, and the same whatever the order of its input. Called by
 // controller/ for one Service at a time. It must not decide who owns a contested VIP: it sees one Service only.
 import { type Family, families } from '../model/address.ts';

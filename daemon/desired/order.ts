@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Order and equality of desired rows. Pure. Sorting by value, not by text, keeps 10.0.0.9 before 10.0.0.10 and makes the
 // run of slots, and so every dump, independent of the order of events.
 import { addressBytes } from '../model/address.ts';

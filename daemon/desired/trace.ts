@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The packet oracle: what should happen to the first packet of a flow, said from the desired rows alone. Packet tables run
 // through it and through the kernel, and both must agree. It must stay simpler than the datapath that it judges.
 import { type Address, hostPort, parseAddress } from '../model/address.ts';

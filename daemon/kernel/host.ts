@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Small calls on the host: network namespaces, sysctls, advisory locks, sd_notify, and what the file system under a path
 // is. Namespaces: strictly synchronous, the thread is back in its own before the call returns.
 import { closeSync, openSync, readFileSync, statfsSync } from 'node:fs';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Attaching programs: BPF links (TCX on devices, cgroup hooks) and, where the kernel has no TCX (before 6.6), a clsact
 // filter. A link is replaced by one atomic update; the program that it held goes when nobody runs it any more.
 import { closeSync, openSync } from 'node:fs';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // BPF maps by descriptor: bytes in, bytes out. Knows no layout (maps/ does). Every failure is a KernelError.
 import { checked, checkedErrno, closeFd, errno, kernelError, libbpf, libc, memory, type Pointer } from './native.ts';
 

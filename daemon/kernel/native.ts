@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The C functions we call, declared once: libc and the system's libbpf through koffi. Only this room imports this file.
 // libbpf 1.x returns -errno; libc returns -1 and leaves errno, which must be read on the very next line (any other
 // work in between may overwrite it).

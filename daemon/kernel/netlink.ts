@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One AF_NETLINK route socket: requests and dumps answered synchronously (the kernel answers at once), and multicast
 // events from the event loop. Marshals only; what messages mean is rtnetlink.ts. The socket belongs to the network
 // namespace in which it was made, whatever the thread does later.

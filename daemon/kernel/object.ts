@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // BPF objects: open a compiled file, give its maps their size or the descriptor of a pinned one, load it, find its
 // programs. A program that the verifier refuses is a KernelError with the program, the source line and the first useful line
 // of the log. Attaching is link.ts.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What rtnetlink says of links, addresses, routes and neighbours, as plain rows. Reads only; a pod's interface is made
 // elsewhere. Called by loader/ (devices that come and go) and the host checks.
 import { attribute, attributes, type NetlinkMessage, NetlinkSocket } from './netlink.ts';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // BPF_PROG_TEST_RUN: runs a loaded tc program on one packet, in the caller's network namespace, without sending anything.
 // What a redirect would do is only in the return value (TC_ACT_REDIRECT).
 import { addressOf, checked, libbpf } from './native.ts';

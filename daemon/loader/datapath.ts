@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The compiled objects in the kernel: programs verified, maps shared by all of them and pinned. Takes over the maps that
 // an earlier daemon pinned, and refuses, before it touches anything, those that it would not understand. Attaches nothing.
 import { readFileSync } from 'node:fs';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Programs onto devices, and off them: pod veths by name prefix, uplinks by name, as netlink tells of them. A device that
 // had our program from an earlier daemon gets the new one by link update, with no packet between two programs lost. Never
 // touches a device that is neither.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The directory of pins: what outlives the process. maps/NAME, links/PROGRAM-IFINDEX (or links/PROGRAM for a cgroup hook),
 // clsact/PROGRAM-IFINDEX (a pinned program: the mark of a filter, which has no link of its own). Knows names and paths
 // only; datapath.ts, devices.ts, sockets.ts and uninstall.ts make and remove the pins.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Programs onto the sockets of a cgroup, and off them. Replaced by link update like the devices' programs. A cgroup hook
 // that somebody else holds alone is refused with a sentence, before any of ours is attached there.
 import { statSync } from 'node:fs';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Removes what Sluice left on the host: links (and with them the programs), filters, maps, pin directories, the API
 // socket. Needs no daemon, and refuses while one is alive. Works from the pins alone, so it finds what any version made.
 import { existsSync, readdirSync, rmdirSync, statSync, unlinkSync } from 'node:fs';

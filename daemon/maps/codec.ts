@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The parts that the generated codecs (gen/layouts.ts) are made of: bytes of a map key or value <-> a plain row.
 // Little-endian hosts only, like the datapath; what the C side types __be is network order.
 import { addressBytes, addressText } from '../model/address.ts';

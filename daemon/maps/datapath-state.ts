@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the programs tell user space and what they are told once: drop counters, and the configuration row with the
 // layout version and the hash seed. Not part of LbMaps: nothing here is reconciled.
 import { randomBytes } from 'node:crypto';

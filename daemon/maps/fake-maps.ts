@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // LbMaps in memory, for tests and for trying things without a kernel: behaves like the kernel's maps (a full hash is
 // E2BIG, arrays are zero-filled, values are copied) and remembers every write. It must never be kinder than the kernel.
 import { KernelError } from '../errors.ts';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The check word of a frontend entry: tells a reader in the kernel that the hash element it read is still that key's
 // (design.md, 3.1). Twin of frontend_check4/6() in datapath/lib/service.h: change both or neither.
 import { addressBytes } from '../model/address.ts';

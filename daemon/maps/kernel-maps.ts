@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The load balancer's maps in the kernel: the interfaces of types.ts over pinned BPF maps, by the generated codecs.
 // Arrays are shared memory, mapped read-only until the first difference must be written (a daemon that has nothing to
 // change cannot change anything). Used by reconcile/ and, for reading, by api/ through main.ts.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The load balancer's maps as interfaces: what reconcile/ writes and api/ compares. Three implementations: kernel
 // (kernel-maps.ts), fake (fake-maps.ts) and, in test/, faulty. One contract suite runs over all of them.
 // Every call may throw KernelError; a set or delete that throws has changed nothing.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // IP addresses as rows hold them: canonical text (IPv4 dotted, IPv6 compressed lower case), compared with ===.
 // Parsing is ipaddr.js's; this file only fixes Kubernetes' reading of leading zeros and the byte form that maps need.
 import ipaddr from 'ipaddr.js';

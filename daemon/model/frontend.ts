@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Desired rows: what the datapath should do. Written by controller/ only; reconcile/ makes it so; api/ shows it.
 import { type Family, hostPort } from './address.ts';
 import type { Protocol } from './service.ts';

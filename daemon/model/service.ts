@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Intent rows: what the API objects say, reduced to what we use. Written by source/ only, read by controller/.
 import type { Family } from './address.ts';
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Table: keyed, immutable rows with a revision counter. Writers are few; observers each take the changes they have not
 // seen. A deleted row is remembered until every observer has passed it. No clock, no I/O; the scheduler is an argument.
 

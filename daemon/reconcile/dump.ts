@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The canonical dump: what the maps say, with ids, indices and slot positions replaced by what they name and generations
 // left out, so that two maps which forward alike print alike. From the maps alone. Used by tests, stories and the CLI.
 import { type Family, families, hostPort } from '../model/address.ts';

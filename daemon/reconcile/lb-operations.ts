@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Makes the load balancer's maps hold one DesiredPort: update, delete, prune. The order of every write keeps the datapath
 // whole at each step (design.md, 3.1 and 3.3): backends, slots of a fresh run, ONE publish, frontends; deletion in reverse.
 // Every operation is idempotent and may fail at any call: our memory changes only after the call it describes succeeded.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Our own memory of what the maps hold: live Service ports, what an earlier process left, and the allocators. It follows
 // the maps: lb-operations.ts and prune.ts change it only after the map call that the change describes has succeeded.
 import type { Clock } from '../clock.ts';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Allocators of what array maps have a fixed number of: ids (service indices, backend ids) and runs of slots. Memory
 // only, no map calls; lb-state.ts fills them from the maps at start. Who frees must let the grace period pass first.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Withdraws what an earlier process left and no desired row has adopted. In the order of every deletion: frontends first,
 // then the run, then the backends. Called by LbOperations when every source is complete; may be called again at any time.
 import { families } from '../model/address.ts';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What was freed is not handed out at once: a program that loaded the old run or id a moment ago may still follow it. The
 // grace period is the same for all, so the queue is in order of time. No timer: whoever allocates calls releaseDue() first.
 import type { Clock } from '../clock.ts';

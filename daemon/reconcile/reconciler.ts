@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The loop that makes reality equal to a table: wait (change | retry due | prune due | stop), take a bounded number of
 // changes in revision order, update or delete each, try again what failed, prune when every source is complete. The only
 // place that retries, and the only one that meets kernel failure: a source never hears of it. It knows nothing of maps.

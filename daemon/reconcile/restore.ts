@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Rebuilds LbState from the maps, so that ids survive a restart and unchanged input writes nothing (design.md, 3.4). All
 // that is found begins as a leftover; a Service port adopts its part when its row first comes. Reads only, never writes;
 // whatever a crash or a stranger left must not stop it.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // When to try a failed row again: exponential back-off with jitter, 1 s to 60 s. Only the Reconciler uses it; time and
 // chance are arguments.
 

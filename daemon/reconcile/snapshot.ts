@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the maps hold, read whole and judged, with no memory of our own: the base of restore, of the canonical dump and of
 // what the API shows as realized. Only reads; tolerates any content, since a crash or a stranger may have left it.
 import { type Family, families, hostPort } from '../model/address.ts';

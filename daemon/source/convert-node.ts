@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Node object -> Node row: the addresses that are IPs, and the labels (zone). An address that is none is left out and reported.
 import { z } from 'zod';
 import type { InvalidObjectError } from '../errors.ts';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Service object -> Service row. Reads what kube-proxy reads (kube-proxy-semantics.md, 1, 2 and 14), no more.
 // A Service that is wrong in any field is rejected whole: half a Service would answer under the wrong address or port.
 import { z } from 'zod';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // EndpointSlice object -> EndpointSlice row (kube-proxy-semantics.md, 7 and 8). A port or an endpoint that is wrong is left
 // out and reported; the rest of the slice is used, since every endpoint lost is capacity lost.
 import { z } from 'zod';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The vocabulary of API objects for zod: scalars with messages people can act on, and field paths as Kubernetes writes
 // them. Used by the converters beside it and by files/ to find the line of a field. Knows no object and no table.
 import { z } from 'zod';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One API object, already parsed from YAML or JSON -> a model row and the parts of it that could not be used. Every source
 // converts here, so that files and the API server give the same rows. Writes no table and logs nothing.
 import type { InvalidObjectError } from '../errors.ts';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A node made of network namespaces: client pod, node, backend pods, and an outside host behind the uplink. Everything is
 // its own (namespaces, bpffs, cgroup, directory) and is removed by close(), also when the process ends by a signal or an
 // exception. Nothing is done to the root namespace. Used by the netns tests and the demo.
@@ -89,9 +90,6 @@ export class Lab {
     this.ip(name, '-6', 'route', 'add', 'default', 'via', GATEWAY6, 'dev', 'eth0');
     this.ip('node', 'route', 'add', `${address.IPv4}/32`, 'dev', host);
     this.ip('node', '-6', 'route', 'add', `${address.IPv6}/128`, 'dev', host);
-    const podMac = this.#mac(name, 'eth0');
-    this.ip('node', 'neigh', 'replace', address.IPv4, 'lladdr', podMac, 'dev', host, 'nud', 'permanent');
-    this.ip('node', 'neigh', 'replace', address.IPv6, 'lladdr', podMac, 'dev', host, 'nud', 'permanent');
   }
 
   removePod(number: number): void {

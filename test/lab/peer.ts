@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A peer that runs inside a namespace of the lab: a server that says its name and counts, or a client that asks many times.
 // Talks to its parent in lines of JSON on stdin and stdout. It knows nothing of Sluice: the witness must not be our own.
 import { createSocket } from 'node:dgram';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Servers and clients of a lab, as its parent sees them: each is a process of peer.ts in one namespace.
 import { join } from 'node:path';
 import type { Lab } from './lab.ts';

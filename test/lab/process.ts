@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A child process of the lab, in a namespace and perhaps in the lab's cgroup. Its lines can be waited for; it is killed by
 // its own id only.
 import { type ChildProcess, spawn } from 'node:child_process';

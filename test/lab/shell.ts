@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Running commands for the lab: synchronous, argument lists only, an error says what the command printed.
 import { execFileSync } from 'node:child_process';
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // `npm run check`: types, lint, import directions, format, dead code, C and proto. One line per tool, the output of a tool
 // that fails in full, exit code 1 if any did. It changes no file: `npm run fmt` does.
 import { spawn } from 'node:child_process';

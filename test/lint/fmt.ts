@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // `npm run fmt`: formats all TypeScript and C in place.
 import { spawnSync } from 'node:child_process';
 import { clangFormat, cSources, oxfmt, tsSources } from './sources.ts';

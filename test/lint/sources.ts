@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What is linted and formatted, in one place for check.ts and fmt.ts. Folders are named: without a .gitignore the tools
 // would walk node_modules.
 import { globSync } from 'node:fs';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Devices that come and go: programs by netlink event within 50 ms, off again when the device goes, nobody else touched.
 // Also what the host lacks, and what uninstall leaves. Witnesses: the kernel's own list of programs, the pins, `ip`.
 import { existsSync, readdirSync } from 'node:fs';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What is beside the plain case: no backends, closed ports, backends on other nodes and on the node's own address, clients
 // outside, and backends that go while traffic flows.
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';

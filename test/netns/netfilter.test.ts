@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // No netfilter: with tc only, what pods send through a Service makes no conntrack entry and no rule. The positive control:
 // conntrack is live in the node (a rule asks for it), and plain traffic of the same pods does make entries.
 import { afterAll, beforeAll, expect, test } from 'vitest';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The daemon as its operator meets it: service manager, HTTP, signals, flags, the API socket's rights, broken YAML while it
 // serves. One daemon for all of them.
 import { statSync, symlinkSync, writeFileSync } from 'node:fs';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Stop and start: by signal and by kill -9, under traffic, and back. What is pinned goes on; the next daemon takes it over
 // and writes nothing when nothing has changed. Witnesses: the clients, bpftool, and the files of the bpffs.
 import { writeFileSync } from 'node:fs';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The main job with real sockets: every kind of client, both families, both protocols, socket translation on and off.
 // Counted at the backends: 100 % answered, each of three backends within 15 % of a third.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';

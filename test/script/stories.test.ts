@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Every story in stories/, once on good maps and once on maps that fail one write in ten. Each repetition (`npm run
 // stress`) takes another seed; the name of a failing one says which.
 import { globSync, readFileSync } from 'node:fs';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Runs one story: Kubernetes YAML in, map dump out, over fake or faulty maps. Each line is a command; "!" before it says
 // that it must fail; "#" begins a comment. With faults injected, every command that looks waits until retries are through.
 import { parseAllDocuments } from 'yaml';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The archive format of stories: a comment (here: commands), then files, each under a line "-- name --". Parsing only.
 
 export interface Archive {

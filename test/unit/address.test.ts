@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Addresses are compared with === everywhere, so one address must have one text, and the bytes in maps must mean that text.
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Intent tables -> desired table: per Service, only what differs, in any order; and who owns a contested VIP.
 import { describe, expect, test } from 'vitest';
 import { ServiceController } from '../../daemon/controller/service-controller.ts';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Service x EndpointSlices -> desired rows (kube-proxy-semantics.md, 7 and 8), and the packet oracle over them.
 import { describe, expect, test } from 'vitest';
 import { desiredPorts } from '../../daemon/desired/desired-ports.ts';

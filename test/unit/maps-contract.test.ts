@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The two implementations of LbMaps that need no kernel pass the contract; and the faulty one fails as it should.
 import { describe, expect, test } from 'vitest';
 import { KernelError } from '../../daemon/errors.ts';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The property that the control plane stands on: the maps depend on the objects only. Random histories of events, with
 // contested VIPs, both families, map faults, restarts and time passing, must end in the same canonical dump as a clean
 // start on the final objects; and no step may break an invariant that the datapath relies on.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One DesiredPort into the maps: the order and number of writes, lives of ids, full maps. Rows are given directly, so that
 // a port may have several frontends.
 import { describe, expect, test } from 'vitest';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The generic loop, over operations that only remember what was asked of them: order, batches, retries, prune, statuses.
 import { describe, expect, test } from 'vitest';
 import { KernelError } from '../../daemon/errors.ts';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Bad input: each message names file, line, object and field, the good objects keep working, and nothing is withdrawn that
 // the directory did not clearly withdraw.
 import { chmodSync, mkdirSync, rmdirSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The watched directory in good order: what is read, what counts as one object, and that only differences are written.
 import { mkdirSync, renameSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A files source over a real temporary directory with real inotify; only time is the test's. Nothing here sleeps: until()
 // looks again whenever a table or the log has changed.
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What stays while the directory is in between: objects whose new text is broken, rejected, half written or half removed keep
 // their rows, and the end state is that of the files alone.
 import { appendFileSync, truncateSync, unlinkSync } from 'node:fs';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One API object in, one row or one precise complaint out (kube-proxy-semantics.md, 1, 7, 8 and 14).
 import { describe, expect, test } from 'vitest';
 import { InvalidObjectError } from '../../daemon/errors.ts';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Read this first. One Service walks from YAML to the bytes that the datapath reads: the control walk of design.md,
 // section 1, a step a test. Each step starts from what the one before it left.
 import { parse } from 'yaml';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The table is where rooms meet: whatever an observer's pace, it must end with the writer's rows and forget nothing deleted.
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What `npm test` calls good: the line it ends with and the skips it forgives.
 import { describe, expect, test } from 'vitest';
 import { type RunRecord, type TestRecord, verdictOn } from '../runner/verdict.ts';

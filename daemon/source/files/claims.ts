@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // All files' claims on all objects -> rows in the tables. The first definition in (file name, document order) wins whatever
 // the order of events; a claim that only holds leaves the row as it is; an object nobody claims is deleted.
 // The only writer of the tables in this room; it writes differences.

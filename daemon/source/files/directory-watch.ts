@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Tells when something in a directory may have changed, by inotify. Watches the directory and every name on the way to it,
 // so that a link that is turned elsewhere, or a directory that is removed and made again, is noticed and followed.
 // Never reads a file. When the directory cannot be watched it tries again with back-off, and at once when the way changes.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The text of one file -> documents, each with the objects it holds. A document's text is the unit of parsing: whoever keeps
 // the parsed documents of the last text parses again only what changed. Pure: text in, definitions and findings out.
 import { InvalidObjectError } from '../../errors.ts';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One file's reading -> what the file says now: the objects it defines, those it merely holds on to, and its problems.
 // The rule of the room lives here: text that is broken, cut or unreadable withdraws nothing (design.md, 3.5). Pure.
 import type { Definition } from '../objects.ts';

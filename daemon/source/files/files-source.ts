@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A directory of YAML and JSON as a source of Services, EndpointSlices and Nodes: reads it once, then whenever inotify says
 // that something changed. Adds and changes count at once; a withdrawal, or text that may be half written, counts when it has
 // stood for `settleMs`, since editors and git empty or remove a file before they write it. Bad input withdraws nothing.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What is wrong in the watched directory, as rows that people, logs and the API read. Nothing here changes what is served.
 
 export interface SourceProblem {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The disk as the scan sees it: the names in the directory and the text of one file, each in one blocking call (local
 // configuration; a call costs microseconds, a promise would cost more than the read). Keeps no state.
 import { closeSync, constants, fstatSync, lstatSync, openSync, readdirSync, readFileSync } from 'node:fs';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Text of one document -> plain values, each knowing on which line a field stands. The only file that knows the parsers.
 // Never throws: text that cannot be parsed is a Broken value with the line where the parser stopped.
 import { LineCounter, isAlias, isMap, isNode, isScalar, isSeq, parseAllDocuments, type Document } from 'yaml';
