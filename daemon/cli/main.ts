@@ -1,4 +1,3 @@
-// SPDX-License-Identifier: Apache-2.0
 #!/usr/bin/env node
 // SPDX-License-Identifier: Apache-2.0
 // The executable of the `sluice` command: gives run() the real process and nothing else. A reader that closes the pipe
