@@ -230,6 +230,20 @@ static noinline void FN(ct_refresh)(struct FN(flow) *flow, __u32 client_dev)
 	bpf_map_update_elem(&FN(ct), &key, &scratch->FN(flow), BPF_NOEXIST);
 }
 
+/* A UDP flow in which neither side has sent for long. `flow` is its forward row. */
+static noinline bool FN(ct_is_idle)(struct FN(flow) *flow)
+{
+	struct FN(flow) *reply;
+	struct FN(tuple) key;
+	__u32 now = flow_now();
+
+	if (now - flow->seen <= UDP_IDLE)
+		return false;
+	FN(flow_reply_key)(flow, &key);
+	reply = FN(ct_lookup)(&key);
+	return !reply || now - reply->seen > UDP_IDLE;
+}
+
 /* FIN and RST are noted in the forward row, where a later SYN looks. */
 static __always_inline void FN(ct_note_close)(struct FN(flow) *flow,
 					      __u8 tcp_flags)

@@ -36,8 +36,7 @@ static __always_inline enum standing FN(flow_standing)(struct FN(flow) *flow,
 		return FLOW_FALLS;
 	if (health == BACKEND_DRAINS)
 		return FLOW_MAY_MOVE;
-	if (p->tuple.protocol == IPPROTO_UDP &&
-	    flow_now() - flow->seen > UDP_IDLE)
+	if (p->tuple.protocol == IPPROTO_UDP && FN(ct_is_idle)(flow))
 		return FLOW_MAY_MOVE;
 	return FLOW_STANDS;
 }

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A vitest reporter that writes what happened to a file, for test/run.ts to judge. It judges nothing itself.
 import { writeFileSync } from 'node:fs';
 import type { Reporter, SerializedError, TestModule } from 'vitest/node';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What a run of the tests amounts to: counts, and whether it is good. Pure; test/run.ts feeds it. A skip is good only with
 // the note "missing: <feature>" of a feature listed here; whatever did not finish, and every error outside a test, failed.
 
