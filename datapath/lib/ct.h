@@ -123,6 +123,14 @@ static __always_inline bool FN(flow_path)(const struct FN(flow) *flow,
 	return FN(flow_is_reply)(flow, tuple);
 }
 
+/* Neither side will send on this TCP flow any more. `flow` is a forward row. */
+static __always_inline bool FN(flow_is_closed)(const struct FN(flow) *flow)
+{
+	const __u32 both = FLOW_CLIENT_FIN | FLOW_BACKEND_FIN;
+
+	return flow->flags & FLOW_RST || (flow->flags & both) == both;
+}
+
 /*
  * May `flow` have the reply row that `row` holds? Yes if that flow is over, or
  * has moved to another row. `key` is that row's key, and is overwritten.
@@ -131,7 +139,6 @@ static __always_inline bool FN(ct_may_take)(const struct FN(flow) *row,
 					    const struct FN(flow) *flow,
 					    struct FN(tuple) *key)
 {
-	const __u32 both = FLOW_CLIENT_FIN | FLOW_BACKEND_FIN;
 	struct FN(flow) *forward;
 
 	if (row->direction != FLOW_REPLY)
@@ -142,7 +149,7 @@ static __always_inline bool FN(ct_may_take)(const struct FN(flow) *row,
 	forward = FN(ct_lookup)(key);
 	if (!forward || forward->direction != FLOW_FORWARD)
 		return true;
-	if (forward->flags & FLOW_RST || (forward->flags & both) == both)
+	if (FN(flow_is_closed)(forward))
 		return true;
 	FN(flow_reply_key)(flow, key);
 	return !FN(flow_is_reply)(forward, key);
@@ -242,6 +249,34 @@ static noinline bool FN(ct_is_idle)(struct FN(flow) *flow)
 	FN(flow_reply_key)(flow, &key);
 	reply = FN(ct_lookup)(&key);
 	return !reply || now - reply->seen > UDP_IDLE;
+}
+
+/*
+ * Asked of a reply that may belong to a later connection, which its client
+ * opened directly to the backend from the port of a flow that is over: a TCP
+ * packet with SYN or RST, or UDP after a long silence. Forgets such a flow.
+ */
+static noinline bool FN(ct_is_over)(struct FN(flow) *reply,
+				    struct FN(tuple) *tuple)
+{
+	struct FN(flow) *forward;
+	struct FN(tuple) key;
+
+	FN(flow_forward_key)(reply, &key);
+	forward = FN(ct_lookup)(&key);
+	if (forward && (forward->direction != FLOW_FORWARD ||
+			!FN(flow_is_reply)(forward, tuple)))
+		forward = NULL;
+	if (forward && tuple->protocol == IPPROTO_TCP &&
+	    !FN(flow_is_closed)(forward))
+		return false;
+	if (forward && tuple->protocol == IPPROTO_UDP &&
+	    !FN(ct_is_idle)(forward))
+		return false;
+	if (forward)
+		bpf_map_delete_elem(&FN(ct), &key);
+	bpf_map_delete_elem(&FN(ct), tuple);
+	return true;
 }
 
 /* FIN and RST are noted in the forward row, where a later SYN looks. */

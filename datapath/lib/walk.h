@@ -23,6 +23,11 @@ static __always_inline int FN(walk_reply)(struct __sk_buff *skb,
 	if ((hook == HOOK_POD_OUT || hook == HOOK_UPLINK_OUT) &&
 	    !(path->flags & FLOW_NODE_BACKEND))
 		return TC_ACT_OK;
+	if ((p->tcp_flags & (TCP_SYN | TCP_RST) ||
+	     (p->tuple.protocol == IPPROTO_UDP &&
+	      flow_now() - flow->seen > UDP_IDLE)) &&
+	    FN(ct_is_over)(flow, &p->tuple))
+		return TC_ACT_OK;
 	if (flow->seen != flow_now())
 		FN(ct_refresh)(flow, 0);
 	FN(ct_note_close)(flow, p->tcp_flags);

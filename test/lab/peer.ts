@@ -25,6 +25,8 @@ export interface ClientTask {
   /** UDP: connect() the socket instead of sending to an address. */
   readonly isConnected?: boolean;
   readonly timeoutMs?: number;
+  /** TCP: bind to this port before connecting. */
+  readonly localPort?: number;
 }
 
 /** What a server has counted: connections or datagrams, and by client address. */
@@ -66,9 +68,9 @@ interface Answer {
   readonly peer: string;
 }
 
-function askTcp({ address, port, timeoutMs = 5000 }: ClientTask): Promise<Answer> {
+function askTcp({ address, port, localPort, timeoutMs = 5000 }: ClientTask): Promise<Answer> {
   return new Promise((resolve, reject) => {
-    const socket = createConnection({ host: address, port });
+    const socket = createConnection({ host: address, port, ...(localPort === undefined ? {} : { localPort }) });
     socket.setTimeout(timeoutMs, () => socket.destroy(new Error('timeout')));
     socket.once('connect', () => socket.write('hello\n'));
     socket.once('data', (data) => {

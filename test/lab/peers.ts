@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { Lab } from './lab.ts';
 import type { ClientResult, ClientTask, ServerCounts } from './peer.ts';
 import type { LabProcess } from './process.ts';
+import type { StreamResult } from './stream.ts';
 
 const script = join(import.meta.dirname, 'peer.ts');
 
@@ -43,5 +44,25 @@ export class Client {
 
   async ask(task: ClientTask): Promise<ClientResult> {
     return JSON.parse(await this.process.ask(JSON.stringify(task))) as ClientResult;
+  }
+}
+
+/** A TCP and a UDP flow that go on until they are stopped: stream.ts. */
+export class Streams {
+  readonly process: LabProcess;
+
+  private constructor(process: LabProcess) {
+    this.process = process;
+  }
+
+  static async start(lab: Lab, netns: string, to: { address: string; tcp: number; udp: number }): Promise<Streams> {
+    const command = [process.execPath, join(import.meta.dirname, 'stream.ts'), to.address, String(to.tcp), String(to.udp)];
+    const started = lab.start(netns, command, { inCgroup: true });
+    await started.line((line) => line.includes('"ready"'));
+    return new Streams(started);
+  }
+
+  async stop(): Promise<StreamResult> {
+    return JSON.parse(await this.process.ask('stop')) as StreamResult;
   }
 }

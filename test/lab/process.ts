@@ -18,6 +18,7 @@ interface Spawn {
 }
 
 const LINE_TIMEOUT_MS = 30_000;
+const SHOWN_LINES = 20;
 
 export class LabProcess {
   readonly #child: ChildProcess;
@@ -58,7 +59,9 @@ export class LabProcess {
       const found = this.lines.slice(from).find(is);
       if (found !== undefined) return found;
       if (this.#isEnded || Date.now() > timeout) {
-        throw new Error(`${this.#isEnded ? 'the process ended' : 'the line did not come'}; it printed:\n${this.lines.join('\n')}`);
+        throw new Error(
+          `${this.#isEnded ? 'the process ended' : 'the line did not come'}; it printed last:\n${this.lines.slice(-SHOWN_LINES).join('\n')}`,
+        );
       }
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, 1000);

@@ -3,7 +3,7 @@
 // outside, and backends that go while traffic flows.
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { Daemon, service, slices, vips } from '../lab/daemon.ts';
-import { Lab, nodeAddresses, remoteAddresses } from '../lab/lab.ts';
+import { Lab, nodeAddresses, podAddresses, remoteAddresses } from '../lab/lab.ts';
 import { Client, Server } from '../lab/peers.ts';
 
 const families = ['IPv4', 'IPv6'] as const;
@@ -116,6 +116,21 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
       expect(udp.failures).toEqual({ ECONNREFUSED: 5 });
       const tcp = await pod.ask({ protocol: 'tcp', address: lost[family], port: 80, count: 5, timeoutMs: 2000 });
       expect(tcp.failures).toEqual({ ECONNREFUSED: 5 });
+    }
+  });
+
+  // With socket translation both are one connection to the client's own stack.
+  const tcOnly = hasSocketLb ? undefined : test;
+  tcOnly?.('a direct connection to a backend from the port of a flow that is over is not taken for it', async () => {
+    for (const family of families) {
+      for (let localPort = 45_000; localPort < 45_020; localPort += 1) {
+        const task = { protocol: 'tcp', port: 80, count: 1, localPort, timeoutMs: 2000 } as const;
+        const through = await pod.ask({ ...task, address: vips[family] });
+        expect(through.failures).toEqual({});
+        const backend = Object.keys(through.answers)[0] === 'pod1' ? 1 : 2;
+        const direct = await pod.ask({ ...task, address: podAddresses(backend)[family], port: 8080 });
+        expect(direct.failures).toEqual({});
+      }
     }
   });
 

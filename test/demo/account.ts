@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// How the demo speaks: headings, facts, bars, and a progress line for what takes longer than a second. Prints only.
+const WIDTH = 30;
+const PROGRESS_AFTER_MS = 1000;
+
+let step = 0;
+
+export const line = (text = ''): void => void process.stdout.write(`${text}\n`);
+
+export function heading(text: string): void {
+  step += 1;
+  line();
+  line(`${step}. ${text}`);
+}
+
+export const fact = (text: string): void => line(`   ${text}`);
+
+/** One bar for each backend: share of the answers. */
+export function bars(label: string, answers: Readonly<Record<string, number>>): void {
+  const total = Object.values(answers).reduce((sum, count) => sum + count, 0);
+  fact(label);
+  for (const [name, count] of Object.entries(answers).sort(([a], [b]) => (a < b ? -1 : 1))) {
+    const length = Math.round((count / total) * WIDTH * 1.5);
+    fact(`  ${name}  ${'#'.repeat(length).padEnd(WIDTH)} ${String(count).padStart(4)}`);
+  }
+}
+
+/** Says what is going on if it takes longer than a second: in place on a terminal, else as a line of its own. */
+export async function progress<T>(what: string, work: Promise<T>): Promise<T> {
+  const began = performance.now();
+  let isShown = false;
+  const show = (): void => {
+    const text = `   ... ${what}, ${Math.round((performance.now() - began) / 1000)} s`;
+    if (process.stdout.isTTY) process.stdout.write(`\r${text}`);
+    else if (!isShown) line(text);
+    isShown = true;
+  };
+  const timer = setInterval(show, PROGRESS_AFTER_MS);
+  try {
+    return await work;
+  } finally {
+    clearInterval(timer);
+    if (isShown && process.stdout.isTTY) process.stdout.write('\r\u001B[K');
+  }
+}
+
+export const seconds = (ms: number): string => `${(ms / 1000).toFixed(1)} s`;

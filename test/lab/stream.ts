@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// One long TCP connection and one UDP socket that each send a number every few milliseconds and check every echo. Runs
+// inside a namespace; says what it counted when it is told to stop. It knows nothing of Sluice.
+import { createSocket } from 'node:dgram';
+import { createConnection, isIPv6 } from 'node:net';
+import { createInterface } from 'node:readline';
+
+export interface StreamCounts {
+  readonly sent: number;
+  readonly answered: number;
+  /** Names that answered: one, as long as the flow keeps its backend. */
+  readonly servers: string[];
+  /** Longest time between two answers. */
+  readonly longestGapMs: number;
+  readonly error: string;
+}
+
+export interface StreamResult {
+  readonly tcp: StreamCounts;
+  readonly udp: StreamCounts;
+}
+
+const INTERVAL_MS = 5;
+const DRAIN_MS = 500;
+
+class Stream {
+  sent = 0;
+  error = '';
+  readonly #unanswered = new Set<number>();
+  readonly #servers = new Set<string>();
+  #answered = 0;
+  #last = 0;
+  #longestGapMs = 0;
+
+  next(): string {
+    this.#unanswered.add((this.sent += 1));
+    return String(this.sent);
+  }
+
+  /** An echo: "<server> <number>". */
+  answer(text: string): void {
+    const [server = '', number = ''] = text.trim().split(' ');
+    if (!this.#unanswered.delete(Number(number))) return;
+    this.#answered += 1;
+    this.#servers.add(server);
+    const now = performance.now();
+    if (this.#last > 0) this.#longestGapMs = Math.max(this.#longestGapMs, now - this.#last);
+    this.#last = now;
+  }
+
+  counts(): StreamCounts {
+    return { sent: this.sent, answered: this.#answered, servers: [...this.#servers], longestGapMs: this.#longestGapMs, error: this.error };
+  }
+}
+
+const [address = '', tcpPort = '', udpPort = ''] = process.argv.slice(2);
+const tcp = new Stream();
+const udp = new Stream();
+
+const connection = createConnection({ host: address, port: Number(tcpPort), noDelay: true });
+connection.on('error', (error) => (tcp.error = error.message));
+connection.on('close', () => (tcp.error ||= 'closed'));
+createInterface({ input: connection }).on('line', (line) => tcp.answer(line));
+
+const socket = createSocket({ type: isIPv6(address) ? 'udp6' : 'udp4', recvBufferSize: 1 << 20 });
+socket.on('message', (message) => udp.answer(message.toString()));
+socket.on('error', (error) => (udp.error = error.message));
+
+connection.once('connect', () => {
+  const timer = setInterval(() => {
+    connection.write(`${tcp.next()}\n`);
+    socket.send(udp.next(), Number(udpPort), address);
+  }, INTERVAL_MS);
+  process.stdout.write('{"ready":true}\n');
+  createInterface({ input: process.stdin }).on('line', () => {
+    clearInterval(timer);
+    // The last echoes are on their way.
+    setTimeout(() => {
+      process.stdout.write(`${JSON.stringify({ tcp: tcp.counts(), udp: udp.counts() } satisfies StreamResult)}\n`);
+      process.exit(0);
+    }, DRAIN_MS);
+  });
+});

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// The demo as a newcomer runs it: it tells its story and removes everything, to the end or interrupted half way.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { expect, test } from 'vitest';
+
+interface Run {
+  readonly pid: number;
+  readonly code: number;
+  readonly text: string;
+}
+
+/** Runs it; sends the signal as soon as it prints `at`. */
+async function demo(interrupt?: { at: string; signal: NodeJS.Signals }): Promise<Run> {
+  const child = spawn(process.execPath, ['test/demo/main.ts'], { stdio: ['ignore', 'pipe', 'pipe'] });
+  let text = '';
+  let isSent = false;
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.on('data', (data: Buffer) => {
+      text += data.toString();
+      if (interrupt === undefined || isSent || !text.includes(interrupt.at)) return;
+      isSent = true;
+      child.kill(interrupt.signal);
+    });
+  }
+  const [code] = (await once(child, 'close')) as [number];
+  return { pid: child.pid ?? 0, code, text };
+}
+
+/** What a lab of that process has left: its names begin with "sl<pid>". */
+function leftovers(pid: number): string[] {
+  const isOurs = (name: string): boolean => new RegExp(`sl${pid}[a-z]`).test(name);
+  const netns = existsSync('/run/netns') ? readdirSync('/run/netns') : [];
+  const mounts = readFileSync('/proc/self/mounts', 'utf8').split('\n');
+  const cgroups = mounts.map((line) => line.split(' ')).filter((fields) => fields[2] === 'cgroup2');
+  return [...netns, ...readdirSync(tmpdir()), ...mounts, ...cgroups.flatMap((fields) => readdirSync(fields[1] ?? '/'))].filter(isOurs);
+}
+
+test('tells the whole story, loses nothing, leaves nothing', async () => {
+  const { pid, code, text } = await demo();
+  expect(text).not.toContain('NOT AS IT SHOULD BE');
+  expect(text).toContain('lost in all: 0');
+  const first = /first answer from the Service after (\d+\.\d) s/.exec(text)?.[1];
+  expect(Number(first)).toBeLessThan(10);
+  expect(code).toBe(0);
+  expect(leftovers(pid)).toEqual([]);
+});
+
+test.for([
+  { signal: 'SIGINT', at: 'A node, a client pod', code: 130 },
+  { signal: 'SIGTERM', at: 'first answer from the Service', code: 143 },
+] as const)('$signal half way: everything is removed', async ({ signal, at, code: want }) => {
+  const { pid, code } = await demo({ at, signal });
+  expect(code).toBe(want);
+  expect(leftovers(pid)).toEqual([]);
+});
