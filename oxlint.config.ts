@@ -114,6 +114,7 @@ export default defineConfig({
     // Contract suites assert inside helpers, and tables name the tests.
     'vitest/expect-expect': 'off',
     'vitest/no-conditional-expect': 'off',
+    'vitest/no-conditional-tests': 'off',
     'vitest/no-standalone-expect': 'off',
     'vitest/valid-describe-callback': 'off',
     'vitest/valid-title': 'off',

@@ -27,7 +27,6 @@ export class KernelError extends Error {
 const hasCode = (e: unknown, ...codes: string[]): boolean => e instanceof KernelError && codes.includes(e.code);
 
 export const isNotFound = (e: unknown): boolean => hasCode(e, 'ENOENT', 'ENODEV', 'ENOLINK', 'ESRCH');
-export const isExists = (e: unknown): boolean => hasCode(e, 'EEXIST');
 /** The map (or table, or memory) is full: E2BIG from a hash, ENOSPC from a batch or from our own allocators. */
 export const isNoSpace = (e: unknown): boolean => hasCode(e, 'E2BIG', 'ENOSPC', 'ENOMEM');
 export const isNotSupported = (e: unknown): boolean => hasCode(e, 'EOPNOTSUPP', 'ENOTSUPP', 'EINVAL', 'ENOSYS');

@@ -130,6 +130,11 @@ export class BpfMap {
   }
 }
 
+/** A descriptor of the map with this id; ENOENT when it is gone. The caller owns it. */
+export function openMapById(id: number): number {
+  return checked(libbpf.mapById(id), 'open map', `id ${id}`);
+}
+
 /** Opens a pinned map, program or link; undefined when there is no such pin. The caller owns the descriptor. */
 export function openPin(path: string): number | undefined {
   const fd = libbpf.objGet(path) as number;

@@ -60,6 +60,7 @@ export const libbpf = {
   programFd: bpf.func('int bpf_program__fd(const void *prog)'),
   programSetLog: bpf.func('int bpf_program__set_log_buf(void *prog, void *log, size_t size)'),
   objPin: bpf.func('int bpf_obj_pin(int fd, const char *path)'),
+  mapById: bpf.func('int bpf_map_get_fd_by_id(uint32_t id)'),
   objGet: bpf.func('int bpf_obj_get(const char *path)'),
   objInfo: bpf.func('int bpf_obj_get_info_by_fd(int fd, void *info, uint32_t *length)'),
   mapUpdate: bpf.func('int bpf_map_update_elem(int fd, const void *key, const void *value, uint64_t flags)'),

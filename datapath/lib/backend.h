@@ -87,8 +87,7 @@ static __always_inline int FN(backend_health)(__u32 id, __u32 generation)
 	if (!backend)
 		return BACKEND_GONE;
 	meta = *(volatile __u32 *)&backend->meta;
-	if (backend_generation(meta) != generation ||
-	    !(meta & BACKEND_PRESENT))
+	if (backend_generation(meta) != generation || !(meta & BACKEND_PRESENT))
 		return BACKEND_GONE;
 	return meta & BACKEND_SERVING ? BACKEND_SERVES : BACKEND_DRAINS;
 }

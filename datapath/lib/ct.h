@@ -288,7 +288,7 @@ static __always_inline void FN(ct_note_close)(struct FN(flow) *flow,
 
 	if (!(tcp_flags & (TCP_FIN | TCP_RST)))
 		return;
-	bits = tcp_flags & TCP_RST		 ? FLOW_RST :
+	bits = tcp_flags & TCP_RST	       ? FLOW_RST :
 	       flow->direction == FLOW_FORWARD ? FLOW_CLIENT_FIN :
 						 FLOW_BACKEND_FIN;
 	if (flow->direction == FLOW_REPLY) {

@@ -138,9 +138,9 @@ static noinline int FN(refuse_tcp)(struct __sk_buff *skb, struct FN(packet) *p,
 		answer.tcp.ack = 1;
 		answer.tcp.ack_seq = bpf_htonl(bpf_ntohl(tcp.seq) + length);
 	}
-	answer.tcp.check = csum_of(
-		&answer.tcp, sizeof(answer.tcp),
-		FN(pseudo_sum)(&p->tuple, IPPROTO_TCP, sizeof(answer.tcp)));
+	answer.tcp.check = csum_of(&answer.tcp, sizeof(answer.tcp),
+				   FN(pseudo_sum)(&p->tuple, IPPROTO_TCP,
+						  sizeof(answer.tcp)));
 	if (bpf_skb_change_tail(skb, ETH_HLEN + sizeof(answer), 0) ||
 	    bpf_skb_store_bytes(skb, ETH_HLEN, &answer, sizeof(answer), 0))
 		return -DROP_WRITE;

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+// The datapath loaded for a kernel test: a namespace and a bpffs of its own, the product's loader, and real maps written by
+// the product's reconciler. Nothing is attached; packets go through BPF_PROG_TEST_RUN.
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { newNetns } from '../../daemon/kernel/host.ts';
+import { testRun, type TestRunResult } from '../../daemon/kernel/test-run.ts';
+import { Datapath, type MapSizes } from '../../daemon/loader/datapath.ts';
+import { PinDirectory } from '../../daemon/loader/pins.ts';
+import { dropCounts } from '../../daemon/maps/datapath-state.ts';
+import { kernelMaps } from '../../daemon/maps/kernel-maps.ts';
+import type { LbMaps } from '../../daemon/maps/types.ts';
+import type { DesiredPort } from '../../daemon/model/frontend.ts';
+import { LbOperations } from '../../daemon/reconcile/lb-operations.ts';
+import { FakeClock } from '../fake-clock.ts';
+
+export const objectsPath = join(import.meta.dirname, '../../datapath/gen');
+
+const size = (entries: number): { entries: number; flag: string } => ({ entries, flag: 'test' });
+export const smallSizes: MapSizes = {
+  ...{ lb4_frontends: size(64), lb6_frontends: size(64), lb_services: size(64), lb_slots: size(64) },
+  ...{ lb4_backends: size(256), lb6_backends: size(256), ct4: size(8192), ct6: size(8192) },
+};
+
+export const ip = (...args: readonly string[]): string => execFileSync('ip', args, { encoding: 'utf8' });
+
+/** A bpffs of its own; close() unmounts it, and with it goes everything pinned there. */
+export class Bpffs {
+  readonly path: string;
+  readonly #directory: string;
+
+  constructor() {
+    this.#directory = mkdtempSync(join(tmpdir(), 'sluice-kernel-'));
+    this.path = join(this.#directory, 'bpf');
+    mkdirSync(this.path);
+    execFileSync('mount', ['-t', 'bpf', 'bpf', this.path]);
+  }
+
+  close(): void {
+    execFileSync('umount', ['-l', this.path]);
+    rmSync(this.#directory, { recursive: true });
+  }
+}
+
+/** Devices of the namespace: pods behind lxc1..lxc3 (10.244.1.N), the uplink eth0 (10.0.0.1). */
+export const devices = { lxc1: 0, lxc2: 0, lxc3: 0, eth0: 0 };
+
+/** Once per file: moves this process into a fresh namespace with devices and routes, so that the FIB has answers. */
+export function enterNamespace(): void {
+  newNetns();
+  ip('link', 'set', 'lo', 'up');
+  for (const name of Object.keys(devices) as (keyof typeof devices)[]) {
+    ip('link', 'add', name, 'type', 'veth', 'peer', 'name', `${name}p`);
+    ip('link', 'set', name, 'up');
+    ip('link', 'set', `${name}p`, 'up');
+    const [link] = JSON.parse(ip('-j', 'link', 'show', 'dev', name)) as { ifindex: number }[];
+    devices[name] = link?.ifindex ?? 0;
+  }
+  execFileSync('sh', ['-c', 'echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding']);
+  ip('address', 'add', '10.0.0.1/24', 'dev', 'eth0');
+  ip('address', 'add', 'fd00:10::1/64', 'dev', 'eth0', 'nodad');
+  for (const n of [1, 2, 3]) {
+    ip('route', 'add', `10.244.1.${n}/32`, 'dev', `lxc${n}`);
+    ip('-6', 'route', 'add', `fd00:244:1::${n}/128`, 'dev', `lxc${n}`);
+  }
+}
+
+/** The loaded product, and what tests do with it. */
+export class Loaded {
+  readonly datapath: Datapath;
+  readonly maps: LbMaps;
+  readonly clock = new FakeClock();
+  readonly #operations: LbOperations;
+
+  constructor(bpffs: Bpffs, sizes: MapSizes = smallSizes) {
+    const pins = new PinDirectory(join(bpffs.path, 'sluice'));
+    pins.open();
+    this.datapath = new Datapath(pins, { objectsPath, sizes });
+    this.datapath.load();
+    this.maps = kernelMaps((name) => this.datapath.map(name));
+    this.#operations = new LbOperations({ maps: this.maps, clock: this.clock });
+    this.#operations.restore();
+  }
+
+  /** Brings the maps to these rows and no others. */
+  apply(rows: readonly DesiredPort[]): void {
+    for (const key of this.#operations.owners().values()) if (!rows.some((row) => row.key === key)) this.#operations.delete(key);
+    for (const row of rows) this.#operations.update(row);
+  }
+
+  /** Forgets every flow. */
+  forgetFlows(): void {
+    for (const name of ['ct4', 'ct6']) {
+      const map = this.datapath.map(name);
+      for (const [key] of [...map.entries()]) map.delete(key);
+    }
+  }
+
+  run(program: string, packet: Uint8Array, at: { ifindex: number; ingressIfindex?: number }): TestRunResult {
+    return testRun(this.datapath.program(program), packet, at);
+  }
+
+  drops(): Record<string, number> {
+    return Object.fromEntries(dropCounts(this.datapath.map('lb_drops')).map(({ reason, packets }) => [reason, packets]));
+  }
+}

@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: Apache-2.0
+// Loading, taking over, attaching: verifier messages, pinned maps of another layout or size, TCX links and their fallback,
+// cgroup links, and what rtnetlink says against `ip`. In a namespace, a bpffs and a cgroup of its own.
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { isDenied, isNotFound, Refusal } from '../../daemon/errors.ts';
+import { findCgroup2 } from '../../daemon/kernel/host.ts';
+import {
+  attachCgroup,
+  attachClsact,
+  attachTcx,
+  AttachType,
+  cgroupOfLink,
+  detachClsact,
+  linkInfo,
+  tcxPrograms,
+  updateLink,
+} from '../../daemon/kernel/link.ts';
+import { closeFd, openPin, pin } from '../../daemon/kernel/map.ts';
+import { BpfObject, verifierReason } from '../../daemon/kernel/object.ts';
+import { addresses, LinkMonitor, links, neighbours, routes, routeTo } from '../../daemon/kernel/rtnetlink.ts';
+import { addressBytes, addressText } from '../../daemon/model/address.ts';
+import { Bpffs, devices, enterNamespace, ip, Loaded, smallSizes } from './fixture.ts';
+
+let bpffs: Bpffs;
+beforeAll(() => enterNamespace());
+beforeEach(() => {
+  bpffs = new Bpffs();
+});
+afterEach(() => bpffs.close());
+
+describe('the verifier', () => {
+  const directory = mkdtempSync(join(tmpdir(), 'sluice-bad-'));
+  afterAll(() => rmSync(directory, { recursive: true }));
+
+  test('a program that it refuses: named, with the reason and the source line', () => {
+    const source = join(directory, 'bad.bpf.c');
+    writeFileSync(
+      source,
+      `#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+SEC("tc") int bad_reader(struct __sk_buff *skb)
+{
+	return *(char *)(long)skb->data; /* beyond what it has checked */
+}
+char _license[] SEC("license") = "GPL";
+`,
+    );
+    const multiarch = process.arch === 'arm64' ? 'aarch64-linux-gnu' : 'x86_64-linux-gnu';
+    execFileSync('clang-19', [
+      '-O2',
+      '-g',
+      '-target',
+      'bpf',
+      `-I/usr/include/${multiarch}`,
+      '-c',
+      source,
+      '-o',
+      join(directory, 'bad.bpf.o'),
+    ]);
+    const object = new BpfObject(join(directory, 'bad.bpf.o'));
+    expect(() => object.load()).toThrow(
+      /^load program bad_reader: EACCES: invalid access to packet.*, at return \*\(char \*\)\(long\)skb->data;.*bad\.bpf\.c:5/,
+    );
+    object.close();
+  });
+
+  test('a file that is none', () => {
+    expect(() => new BpfObject(join(directory, 'none.bpf.o'))).toThrow(/open object .*none\.bpf\.o: ENOENT/);
+    writeFileSync(join(directory, 'text.bpf.o'), 'not an object');
+    expect(() => new BpfObject(join(directory, 'text.bpf.o'))).toThrow(/open object .*text\.bpf\.o/);
+  });
+
+  test.for([
+    { name: 'nothing', log: '', want: undefined },
+    { name: 'statistics only', log: 'processed 5 insns (limit 1000000)\n', want: undefined },
+    {
+      name: 'a reason after its line',
+      log: '; x = y; @ a.c:3\n0: (61) r1\nR1 type=scalar expected=ctx\nprocessed 1 insns',
+      want: 'R1 type=scalar expected=ctx, at x = y; @ a.c:3',
+    },
+    {
+      name: 'too much stack',
+      log: '0: safe\ncombined stack size of 3 calls is 688. Too large\nverification time 1 usec',
+      want: 'combined stack size of 3 calls is 688. Too large',
+    },
+  ])('its reason: $name', ({ log, want }) => {
+    expect(verifierReason(log)).toBe(want);
+  });
+
+  test('every program stays below 100,000 instructions of its work', () => {
+    const loaded = new Loaded(bpffs);
+    for (const name of ['tc_pod_in', 'tc_pod_out', 'tc_uplink_in', 'tc_uplink_out', 'sock_connect4', 'sock_sendmsg6']) {
+      const info = readFileSync(`/proc/self/fdinfo/${loaded.datapath.program(name)}`, 'utf8');
+      const verified = Number(/verified_insns:\s+(\d+)/.exec(info)?.[1]);
+      expect(verified).toBeGreaterThan(10);
+      expect(verified).toBeLessThan(100_000);
+    }
+    loaded.datapath.close();
+  });
+});
+
+describe('pinned maps', () => {
+  test('are taken over by the next load: the same maps, the same content', () => {
+    const first = new Loaded(bpffs);
+    first.maps.services.set(5, { base: 32, count: 2 });
+    const seed = first.datapath.map('lb_config').get(new Uint8Array(4));
+    const ids = first.datapath.mapNames().map((name) => first.datapath.map(name).info.id);
+    first.datapath.close();
+    const second = new Loaded(bpffs);
+    expect(second.datapath.mapNames().map((name) => second.datapath.map(name).info.id)).toEqual(ids);
+    expect(second.maps.services.get(5)).toEqual({ base: 32, count: 2 });
+    expect(second.datapath.map('lb_config').get(new Uint8Array(4))).toEqual(seed);
+    second.datapath.close();
+  });
+
+  test('of another size are refused, naming the flag, and stay as they are', () => {
+    new Loaded(bpffs).datapath.close();
+    const before = readdirSync(join(bpffs.path, 'sluice/maps'));
+    expect(() => new Loaded(bpffs, { ...smallSizes, ct4: { entries: 4096, flag: 'max-flows' } })).toThrow(
+      /ct4 holds 8192 entries, --max-flows wants 4096/,
+    );
+    expect(readdirSync(join(bpffs.path, 'sluice/maps'))).toEqual(before);
+  });
+
+  test('of another layout version are refused before anything is touched', () => {
+    const first = new Loaded(bpffs);
+    const config = first.datapath.map('lb_config');
+    const row = config.get(new Uint8Array(4)) ?? new Uint8Array();
+    config.set(new Uint8Array(4), row.with(0, 99));
+    first.datapath.close();
+    expect(() => new Loaded(bpffs)).toThrow(Refusal);
+    expect(() => new Loaded(bpffs)).toThrow(/layout 99, this version has 1/);
+  });
+});
+
+describe('links', () => {
+  let loaded: Loaded;
+  const path = (): string => join(bpffs.path, 'link');
+  beforeEach(() => {
+    loaded = new Loaded(bpffs);
+  });
+  afterEach(() => loaded.datapath.close());
+
+  test('TCX: attached, pinned, updated through the pin with the same link, dead when the device is gone', () => {
+    ip('link', 'add', 'temp0', 'type', 'veth', 'peer', 'name', 'temp1');
+    const [{ ifindex } = { ifindex: 0 }] = JSON.parse(ip('-j', 'link', 'show', 'dev', 'temp0')) as { ifindex: number }[];
+    const link = attachTcx(loaded.datapath.program('tc_pod_in'), ifindex, true);
+    pin(link, path());
+    const before = linkInfo(link);
+    closeFd(link);
+    const again = openPin(path()) ?? -1;
+    updateLink(again, loaded.datapath.program('tc_uplink_in'));
+    const after = linkInfo(again);
+    expect(after).toMatchObject({ id: before.id, kind: 'tcx', ifindex });
+    expect(after.programId).not.toBe(before.programId);
+    expect(tcxPrograms(ifindex, true)).toEqual([after.programId]);
+    ip('link', 'delete', 'temp0');
+    expect(linkInfo(again).ifindex).toBe(0);
+    closeFd(again);
+    expect(() => attachTcx(loaded.datapath.program('tc_pod_in'), ifindex, true)).toThrow(expect.toSatisfy(isNotFound));
+  });
+
+  test('clsact, where there is no TCX: attached, replaced, detached; absence is no error', () => {
+    const filters = (): string => execFileSync('tc', ['filter', 'show', 'dev', 'lxc3', 'ingress'], { encoding: 'utf8' });
+    attachClsact(loaded.datapath.program('tc_pod_in'), devices.lxc3, true);
+    expect(filters()).toContain('tc_pod_in');
+    attachClsact(loaded.datapath.program('tc_uplink_in'), devices.lxc3, true);
+    expect(filters()).toContain('tc_uplink_in');
+    expect(filters()).not.toContain('tc_pod_in');
+    detachClsact(devices.lxc3, true);
+    expect(filters()).toBe('');
+    detachClsact(devices.lxc3, true);
+    detachClsact(devices.lxc2, true);
+  });
+
+  test('cgroup: attached, and refused where another program holds the hook alone', () => {
+    const cgroup = join(findCgroup2() ?? '', `sluice-test-${process.pid}`);
+    const program = loaded.datapath.program('sock_connect4');
+    mkdirSync(cgroup);
+    try {
+      const link = attachCgroup(program, cgroup, AttachType.connect4);
+      expect(cgroupOfLink(link)).toBeGreaterThan(0n);
+      closeFd(link);
+      pin(program, path());
+      execFileSync('bpftool', ['cgroup', 'attach', cgroup, 'connect4', 'pinned', path()]);
+      expect(() => attachCgroup(program, cgroup, AttachType.connect4)).toThrow(expect.toSatisfy(isDenied));
+      execFileSync('bpftool', ['cgroup', 'detach', cgroup, 'connect4', 'pinned', path()]);
+    } finally {
+      rmdirSync(cgroup);
+    }
+  });
+});
+
+describe('rtnetlink', () => {
+  test('links, addresses, routes and neighbours are what ip shows', () => {
+    ip('neigh', 'add', '10.0.0.9', 'lladdr', '02:00:00:00:00:09', 'dev', 'eth0');
+    const shown = JSON.parse(ip('-j', '-d', 'link', 'show')) as {
+      ifindex: number;
+      ifname: string;
+      address: string;
+      mtu: number;
+      linkinfo?: { info_kind?: string };
+    }[];
+    expect(
+      links().map(({ ifindex, name, kind, mac, mtu }) => ({ ifindex, name, kind, mtu, mac: Buffer.from(mac).toString('hex') })),
+    ).toEqual(
+      shown.map((link) => ({
+        ifindex: link.ifindex,
+        name: link.ifname,
+        kind: link.linkinfo?.info_kind ?? '',
+        mtu: link.mtu,
+        mac: link.address.replaceAll(':', ''),
+      })),
+    );
+    const own = addresses()
+      .filter((row) => row.ifindex === devices.eth0)
+      .map((row) => `${addressText(row.address)}/${row.prefixLength}`);
+    expect(own).toEqual(expect.arrayContaining(['10.0.0.1/24', 'fd00:10::1/64']));
+    const toPod = routes().find((route) => route.prefixLength === 32 && addressText(route.destination) === '10.244.1.2');
+    expect(toPod).toMatchObject({ ifindex: devices.lxc2, type: 1 });
+    const neighbour = neighbours().find((row) => addressText(row.address) === '10.0.0.9');
+    expect(neighbour).toMatchObject({ ifindex: devices.eth0, mac: Uint8Array.of(2, 0, 0, 0, 0, 9) });
+  });
+
+  test('the route to an address, and none', () => {
+    expect(routeTo(addressBytes('10.244.1.3'))).toMatchObject({ ifindex: devices.lxc3, type: 1 });
+    expect(routeTo(addressBytes('10.0.0.1'))).toMatchObject({ type: 2 });
+    expect(() => routeTo(addressBytes('192.0.2.1'))).toThrow(/ENETUNREACH/);
+    expect(() => routeTo(addressBytes('2001:db8::1'))).toThrow(/ENETUNREACH/);
+  });
+
+  test('a dump that needs many messages', () => {
+    const commands = Array.from({ length: 300 }, (_, i) => `link add many${i} type veth peer name peer${i}`).join('\n');
+    execFileSync('ip', ['-batch', '-'], { input: commands });
+    expect(links().filter((link) => /^(many|peer)\d/.test(link.name))).toHaveLength(600);
+    execFileSync('ip', ['-batch', '-'], {
+      input: commands.replaceAll('link add', 'link delete').replaceAll(/ type veth peer name \S+/g, ''),
+    });
+    expect(links().filter((link) => /^(many|peer)\d/.test(link.name))).toHaveLength(0);
+  });
+
+  test('events: a device that appears, is renamed, goes', async () => {
+    const monitor = new LinkMonitor();
+    const seen: string[] = [];
+    const gone = Promise.withResolvers<void>();
+    monitor.listen(
+      (event) => {
+        seen.push(event.kind === 'new' ? event.link.name : 'gone');
+        if (event.kind === 'gone') gone.resolve();
+      },
+      () => seen.push('lost'),
+    );
+    ip('link', 'add', 'event0', 'type', 'veth', 'peer', 'name', 'event1');
+    ip('link', 'set', 'event0', 'name', 'event2');
+    ip('link', 'delete', 'event2');
+    await gone.promise;
+    monitor.close();
+    expect(seen).toEqual(expect.arrayContaining(['event0', 'event1', 'event2', 'gone']));
+    expect(seen).not.toContain('lost');
+  });
+});
+
+test('nothing of ours stays mounted or in a cgroup', () => {
+  expect(existsSync(join(findCgroup2() ?? '', `sluice-test-${process.pid}`))).toBe(false);
+});

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+// Real kernel maps: the contract that fake and faulty maps pass too, batches, memory mappings, and layouts held against the
+// BTF of every compiled object. bpftool is the independent witness.
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { afterAll, afterEach, describe, expect, test } from 'vitest';
+import { BpfMap, mapInfo, openMapById } from '../../daemon/kernel/map.ts';
+import { BpfObject } from '../../daemon/kernel/object.ts';
+import { encoded, decoded, type Codec } from '../../daemon/maps/codec.ts';
+import { BackendState as GeneratedState, codecs, DropReason, lb4KeyCodec, lb6KeyCodec } from '../../daemon/maps/gen/layouts.ts';
+import { kernelMaps } from '../../daemon/maps/kernel-maps.ts';
+import { BackendState } from '../../daemon/maps/types.ts';
+import { contractSizes, testLbMaps } from '../maps-contract.ts';
+import { objectsPath } from './fixture.ts';
+
+const objects = ['tc_pod', 'tc_uplink', 'sock', 'layout'];
+const open: { close(): void }[] = [];
+const closeAll = (): void => open.splice(0).forEach((each) => each.close());
+afterAll(closeAll);
+
+/** Maps of an object that has no program, freshly made. */
+function freshMaps(sizes: Record<string, number>): (name: string) => BpfMap {
+  const object = new BpfObject(join(objectsPath, 'layout.bpf.o'));
+  object.load({ sizes });
+  open.push(object);
+  return (name) => {
+    // The object owns its descriptor, the BpfMap its own.
+    const map = new BpfMap(duplicate(object.mapFd(name)));
+    open.push(map);
+    return map;
+  };
+}
+
+/** A descriptor of the same map, by its id. */
+function duplicate(fd: number): number {
+  return openMapById(mapInfo(fd).id);
+}
+
+afterEach(closeAll);
+
+testLbMaps('kernel', () =>
+  kernelMaps(
+    freshMaps({
+      ...{ lb4_frontends: contractSizes.frontends, lb6_frontends: contractSizes.frontends, lb_services: contractSizes.services },
+      ...{ lb_slots: contractSizes.slots / 16, lb4_backends: contractSizes.backends, lb6_backends: contractSizes.backends },
+    }),
+  ),
+);
+
+describe('a hash map', () => {
+  test('in batches: 20,000 keys in, out, and half of them deleted', () => {
+    const map = freshMaps({ ct4: 1024, lb4_frontends: 20_000 })('lb4_frontends');
+    const keys = new Uint8Array(8 * 20_000);
+    const values = new Uint8Array(8 * 20_000);
+    for (let i = 0; i < 20_000; i += 1) {
+      new DataView(keys.buffer).setUint32(8 * i, i);
+      new DataView(values.buffer).setUint32(8 * i, i + 1, true);
+    }
+    map.setMany(keys, values);
+    const sum = (): number =>
+      [...map.entries()].reduce((total, [, value]) => total + new DataView(value.buffer, value.byteOffset).getUint32(0, true), 0);
+    expect(sum()).toBe((20_000 * 20_001) / 2);
+    map.deleteMany(keys.subarray(0, 8 * 10_000));
+    expect([...map.entries()]).toHaveLength(10_000);
+  });
+
+  test('full: E2BIG, and nothing changed', () => {
+    const map = freshMaps({ lb4_frontends: 1 })('lb4_frontends');
+    map.set(Uint8Array.of(1, 0, 0, 0, 0, 0, 0, 0), new Uint8Array(8));
+    expect(() => map.set(Uint8Array.of(2, 0, 0, 0, 0, 0, 0, 0), new Uint8Array(8))).toThrow(expect.objectContaining({ code: 'E2BIG' }));
+    expect([...map.entries()]).toHaveLength(1);
+  });
+});
+
+describe('a mapped array', () => {
+  const writable = (): number =>
+    readFileSync('/proc/self/maps', 'utf8')
+      .split('\n')
+      .filter((line) => line.includes('bpf-map') && line.includes('rw-s')).length;
+
+  test('is not mapped writable before there is a difference to write', () => {
+    const maps = kernelMaps(freshMaps({}));
+    expect(maps.services.get(1)).toEqual({ base: 0, count: 0 });
+    maps.services.set(1, { base: 0, count: 0 });
+    expect(maps.slots.read(0, 100)).toEqual(Array.from({ length: 100 }, () => 0));
+    expect(writable()).toBe(0);
+    maps.services.set(1, { base: 16, count: 3 });
+    expect(writable()).toBe(1);
+  });
+
+  test('is the memory that look-ups see', () => {
+    const opened = freshMaps({});
+    kernelMaps(opened).services.set(7, { base: 5, count: 6 });
+    expect(opened('lb_services').get(Uint8Array.of(7, 0, 0, 0))).toEqual(Uint8Array.of(5, 0, 0, 0, 6, 0, 0, 0));
+  });
+});
+
+describe('layouts', () => {
+  interface Btf {
+    readonly types: readonly {
+      kind: string;
+      name: string;
+      size?: number;
+      members?: { name: string; bits_offset: number }[];
+      values?: { name: string; val: number }[];
+    }[];
+  }
+  const btf = (name: string): Btf =>
+    JSON.parse(
+      execFileSync('bpftool', ['-j', 'btf', 'dump', 'file', join(objectsPath, `${name}.bpf.o`)], { encoding: 'utf8', maxBuffer: 1 << 26 }),
+    ) as Btf;
+
+  test.for(objects)('codecs have the size and the offsets of the structs in %s', (name) => {
+    const structs = new Map(
+      btf(name)
+        .types.filter((type) => type.kind === 'STRUCT')
+        .map((type) => [type.name, type]),
+    );
+    for (const codec of codecs) {
+      const struct = structs.get(codec.name);
+      if (struct === undefined) continue;
+      expect({ name: codec.name, size: codec.size }).toEqual({ name: struct.name, size: struct.size });
+      expect(codec.offsets).toEqual(Object.fromEntries((struct.members ?? []).map((member) => [member.name, member.bits_offset / 8])));
+    }
+    // Every object defines every map, so every key and value is there.
+    expect(codecs.filter((codec) => structs.has(codec.name)).length).toBeGreaterThan(15);
+  });
+
+  test('every object defines the same maps, with names that the kernel does not cut', () => {
+    const [first, ...others] = objects.map((name) => {
+      const object = new BpfObject(join(objectsPath, `${name}.bpf.o`));
+      open.push(object);
+      for (const text of [...object.maps().map((map) => map.name), ...object.programNames()]) expect(text.length).toBeLessThanOrEqual(15);
+      return object.maps().filter((map) => map.name !== 'layout.bss');
+    });
+    for (const other of others) expect(other).toEqual(first);
+  });
+
+  test('constants that are written twice agree', () => {
+    const named = Object.entries(BackendState).map(([name, value]) => [`BACKEND_${name.toUpperCase()}`, value]);
+    expect(Object.fromEntries(named)).toEqual(GeneratedState);
+    expect(Object.values(DropReason)).toEqual(Object.values(DropReason).map((_, i) => i));
+  });
+
+  test.for([
+    { codec: lb4KeyCodec as Codec<never>, size: 8 },
+    { codec: lb6KeyCodec as Codec<never>, size: 20 },
+  ])('$codec.name: any bytes decode to a row that encodes to them', ({ codec, size }) => {
+    fc.assert(
+      fc.property(fc.uint8Array({ minLength: size, maxLength: size }), (bytes) => {
+        expect(encoded(codec, decoded(codec, bytes))).toEqual(bytes);
+      }),
+    );
+  });
+});

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+// Packets for tests: built from what a case says, and read back with every checksum verified. Its checksums are summed from
+// scratch, so that they judge the datapath's incremental ones. Knows nothing of Sluice.
+import { addressBytes, addressText } from '../../daemon/model/address.ts';
+
+export interface Packet {
+  readonly protocol: 'TCP' | 'UDP' | 'ICMP';
+  readonly source: string;
+  readonly destination: string;
+  readonly sourcePort?: number;
+  readonly destinationPort?: number;
+  /** TCP: bits of the flags byte. */
+  readonly flags?: number;
+  readonly sequence?: number;
+  readonly acknowledge?: number;
+  /** UDP over IPv4: send no checksum. */
+  readonly hasNoChecksum?: boolean;
+  /** IPv4 options, or IPv6 extension headers: bytes, whole words. */
+  readonly options?: Uint8Array;
+  /** ICMP: type and code. */
+  readonly type?: number;
+  readonly code?: number;
+  readonly payload?: Uint8Array;
+  /** Ethernet addresses: the last byte of 02:00:00:00:00:xx. */
+  readonly mac?: { readonly source: number; readonly destination: number };
+}
+
+export const tcpFlags = { FIN: 1, SYN: 2, RST: 4, ACK: 16 } as const;
+const numbers = { TCP: 6, UDP: 17 } as const;
+
+/** RFC 1071, over any number of parts (each but the last of even length). */
+export function checksum(...parts: readonly Uint8Array[]): number {
+  let sum = 0;
+  for (const part of parts) {
+    for (let i = 0; i < part.length; i += 2) sum += ((part[i] ?? 0) << 8) | (part[i + 1] ?? 0);
+  }
+  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
+  return ~sum & 0xffff;
+}
+
+const concat = (...parts: readonly Uint8Array[]): Uint8Array => Uint8Array.from(parts.flatMap((part) => [...part]));
+const isV6 = (address: string): boolean => address.includes(':');
+const put16 = (bytes: Uint8Array, at: number, value: number): void => new DataView(bytes.buffer, bytes.byteOffset).setUint16(at, value);
+const put32 = (bytes: Uint8Array, at: number, value: number): void => new DataView(bytes.buffer, bytes.byteOffset).setUint32(at, value);
+
+function pseudo(source: string, destination: string, tail: { protocol: number; length: number }): Uint8Array {
+  const end = new Uint8Array(8);
+  put32(end, 0, tail.length);
+  put32(end, 4, tail.protocol);
+  return concat(addressBytes(source), addressBytes(destination), end);
+}
+
+const protocolNumber = (packet: Packet): number => (packet.protocol === 'ICMP' ? (isV6(packet.source) ? 58 : 1) : numbers[packet.protocol]);
+
+function l4(packet: Packet): Uint8Array {
+  const payload = packet.payload ?? new Uint8Array();
+  const header = new Uint8Array({ TCP: 20, UDP: 8, ICMP: 8 }[packet.protocol]);
+  if (packet.protocol === 'ICMP') {
+    header.set([packet.type ?? 0, packet.code ?? 0]);
+  } else {
+    put16(header, 0, packet.sourcePort ?? 0);
+    put16(header, 2, packet.destinationPort ?? 0);
+  }
+  if (packet.protocol === 'TCP') {
+    put32(header, 4, packet.sequence ?? 1000);
+    put32(header, 8, packet.acknowledge ?? 0);
+    header[12] = 0x50;
+    header[13] = packet.flags ?? tcpFlags.ACK;
+  }
+  if (packet.protocol === 'UDP') put16(header, 4, header.length + payload.length);
+  const length = header.length + payload.length;
+  const before =
+    packet.protocol === 'ICMP' && !isV6(packet.source)
+      ? []
+      : [pseudo(packet.source, packet.destination, { protocol: protocolNumber(packet), length })];
+  const at = { TCP: 16, UDP: 6, ICMP: 2 }[packet.protocol];
+  if (packet.hasNoChecksum !== true) put16(header, at, checksum(...before, header, payload) || 0xffff);
+  return concat(header, payload);
+}
+
+function l3(packet: Packet, inside: Uint8Array): Uint8Array {
+  const options = packet.options ?? new Uint8Array();
+  if (isV6(packet.source)) {
+    const header = new Uint8Array(40);
+    header[0] = 0x60;
+    put16(header, 4, options.length + inside.length);
+    header[6] = options.length > 0 ? 0 : protocolNumber(packet);
+    header[7] = 64;
+    header.set(addressBytes(packet.source), 8);
+    header.set(addressBytes(packet.destination), 24);
+    return concat(header, options, inside);
+  }
+  const header = concat(new Uint8Array(20), options);
+  header[0] = 0x40 | (header.length / 4);
+  put16(header, 2, header.length + inside.length);
+  header[8] = 64;
+  header[9] = protocolNumber(packet);
+  header.set(addressBytes(packet.source), 12);
+  header.set(addressBytes(packet.destination), 16);
+  put16(header, 10, checksum(header));
+  return concat(header, inside);
+}
+
+/** Just the IP packet: what an ICMP error quotes. */
+export const ipPacket = (packet: Packet): Uint8Array => l3(packet, l4(packet));
+
+export function build(packet: Packet): Uint8Array {
+  const ethernet = new Uint8Array(14);
+  ethernet.set([2, 0, 0, 0, 0, packet.mac?.destination ?? 2, 2, 0, 0, 0, 0, packet.mac?.source ?? 1]);
+  put16(ethernet, 12, isV6(packet.source) ? 0x86dd : 0x0800);
+  return concat(ethernet, ipPacket(packet));
+}
+
+/** Reads an IP packet. Throws on a wrong checksum; `isQuoted`: L4 may be cut, its checksum is not looked at. */
+export function readIp(bytes: Uint8Array, isQuoted = false): Packet {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const six = (bytes[0] ?? 0) >> 4 === 6;
+  const source = addressText(six ? bytes.slice(8, 24) : bytes.slice(12, 16));
+  const destination = addressText(six ? bytes.slice(24, 40) : bytes.slice(16, 20));
+  let at = six ? 40 : ((bytes[0] ?? 0) & 15) * 4;
+  let number = six ? (bytes[6] ?? 0) : (bytes[9] ?? 0);
+  if (!six && checksum(bytes.subarray(0, at)) !== 0) throw new Error('wrong IPv4 checksum');
+  if (six && number === 0) {
+    number = bytes[at] ?? 0;
+    at += ((bytes[at + 1] ?? 0) + 1) * 8;
+  }
+  const end = isQuoted ? bytes.length : six ? 40 + view.getUint16(4) : view.getUint16(2);
+  const inside = bytes.subarray(at, end);
+  const protocol = number === 6 ? 'TCP' : number === 17 ? 'UDP' : 'ICMP';
+  const hasNoChecksum = protocol === 'UDP' && !six && view.getUint16(at + 6) === 0;
+  const before = protocol === 'ICMP' && !six ? [] : [pseudo(source, destination, { protocol: number, length: inside.length })];
+  if (!isQuoted && !hasNoChecksum && checksum(...before, inside) !== 0) throw new Error(`wrong ${protocol} checksum`);
+  const base = { protocol, source, destination } as const;
+  if (protocol === 'ICMP') return { ...base, type: inside[0] ?? 0, code: inside[1] ?? 0, payload: inside.slice(8) };
+  const ports = { sourcePort: view.getUint16(at), destinationPort: view.getUint16(at + 2) };
+  if (protocol === 'UDP') return { ...base, ...ports, ...(hasNoChecksum ? { hasNoChecksum } : {}), payload: inside.slice(8) };
+  if (isQuoted) return { ...base, ...ports };
+  const tcp = { sequence: view.getUint32(at + 4), acknowledge: view.getUint32(at + 8), flags: inside[13] ?? 0 };
+  return { ...base, ...ports, ...tcp, payload: inside.slice(((inside[12] ?? 0) >> 4) * 4) };
+}
+
+/** Reads a frame; see readIp. */
+export const read = (frame: Uint8Array): Packet => readIp(frame.subarray(14));

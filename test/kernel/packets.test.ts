@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: Apache-2.0
+// Packet walks, each through the real program in the kernel and the first packet of a flow through the oracle
+// (desired/trace.ts) too. Output is read back with every checksum verified. Both families and both protocols run every case.
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { trace } from '../../daemon/desired/trace.ts';
+import { encoded, decoded } from '../../daemon/maps/codec.ts';
+import { flow4Codec, flow6Codec, tuple4Codec, tuple6Codec } from '../../daemon/maps/gen/layouts.ts';
+import { type Family, hostPort } from '../../daemon/model/address.ts';
+import type { Backend, DesiredPort } from '../../daemon/model/frontend.ts';
+import { Bpffs, devices, enterNamespace, Loaded } from './fixture.ts';
+import { build, ipPacket, type Packet, read, readIp, tcpFlags } from './packet.ts';
+
+const TC_ACT_OK = 0;
+const TC_ACT_SHOT = 2;
+const TC_ACT_REDIRECT = 7;
+const { FIN, SYN, RST, ACK } = tcpFlags;
+
+let bpffs: Bpffs;
+let loaded: Loaded;
+
+beforeAll(() => {
+  enterNamespace();
+  bpffs = new Bpffs();
+  loaded = new Loaded(bpffs);
+});
+afterAll(() => {
+  loaded.datapath.close();
+  bpffs.close();
+});
+
+const cases = (['IPv4', 'IPv6'] as const).flatMap((family) => (['TCP', 'UDP'] as const).map((protocol) => ({ family, protocol })));
+
+describe.each(cases)('$family $protocol', ({ family, protocol }) => {
+  const four = family === 'IPv4';
+  const vip = four ? '10.96.0.10' : 'fd00:96::10';
+  const otherVip = four ? '10.96.0.20' : 'fd00:96::20';
+  const deadVip = four ? '10.96.0.66' : 'fd00:96::66';
+  const node = four ? '10.0.0.1' : 'fd00:10::1';
+  const outside = four ? '10.0.0.7' : 'fd00:10::7';
+  const pod = (n: number): string => (four ? `10.244.1.${n}` : `fd00:244:1::${n}`);
+  const isTcp = protocol === 'TCP';
+
+  const backend = (address: string, fields: Partial<Backend> = {}): Backend => ({
+    address,
+    port: 8080,
+    isUsable: true,
+    isLocal: true,
+    isServing: true,
+    ...fields,
+  });
+  const port = (name: string, address: string, backends: readonly Backend[]): DesiredPort => ({
+    ...{
+      key: `default/${name}:web/${protocol}/${family}`,
+      namespace: 'default',
+      name,
+      portName: 'web',
+      protocol,
+      family: family as Family,
+      backends,
+    },
+    frontends: [{ address, family, port: 80, protocol, scope: 'internal' }],
+  });
+  /** The first packet of a flow from pod 1. */
+  const request = (fields: Partial<Packet> = {}): Packet => ({
+    ...{ protocol, source: pod(1), destination: vip, sourcePort: 40_000, destinationPort: 80, payload: Uint8Array.of(1, 2, 3) },
+    ...(isTcp ? { flags: SYN } : {}),
+    ...fields,
+  });
+  const send = (packet: Packet, program = 'tc_pod_in', ifindex = devices.lxc1) => loaded.run(program, build(packet), { ifindex });
+  /** Sends and expects a translation; returns what came out. */
+  const translated = (packet: Packet, program?: string, ifindex?: number): Packet => {
+    const result = send(packet, program, ifindex);
+    expect(result.verdict).toBe(TC_ACT_REDIRECT);
+    return read(result.packet);
+  };
+  const untouched = (packet: Packet, program?: string, ifindex?: number): void => {
+    const result = send(packet, program, ifindex);
+    expect(result.verdict).toBe(TC_ACT_OK);
+    expect(result.packet).toEqual(build(packet));
+  };
+  /** The backend's answer to a translated packet. */
+  const answerTo = (sent: Packet, flags: number = SYN | ACK): Packet => ({
+    ...{ protocol, source: sent.destination, destination: sent.source, payload: Uint8Array.of(9, 9) },
+    ...{ sourcePort: sent.destinationPort ?? 0, destinationPort: sent.sourcePort ?? 0 },
+    ...(isTcp ? { flags } : {}),
+  });
+
+  beforeEach(() => {
+    loaded.forgetFlows();
+    loaded.apply([port('web', vip, [backend(pod(2)), backend(pod(3))]), port('dead', deadVip, [])]);
+  });
+
+  test('a request is translated, and the kernel chooses what the oracle allows', () => {
+    const rows = [port('web', vip, [backend(pod(2)), backend(pod(3))]), port('dead', deadVip, [])];
+    for (let sourcePort = 40_000; sourcePort < 40_050; sourcePort += 1) {
+      const packet = request({ sourcePort });
+      const expected = trace(rows, { protocol, sourceIP: pod(1), sourcePort, destIP: vip, destPort: 80 });
+      const out = translated(packet);
+      expect(expected.candidates).toContain(hostPort(out.destination, out.destinationPort ?? 0));
+      expect(out).toEqual({ ...read(build(packet)), destination: out.destination, destinationPort: 8080 });
+      // The same packet again gets the same answer.
+      expect(translated(packet)).toEqual(out);
+    }
+  });
+
+  test('the choice is even: each of three within 15 % of a third', () => {
+    loaded.apply([port('web', vip, [backend(pod(1)), backend(pod(2)), backend(pod(3))])]);
+    const counts = new Map<string, number>();
+    for (let sourcePort = 30_000; sourcePort < 33_000; sourcePort += 1) {
+      const { destination } = translated(request({ sourcePort }));
+      counts.set(destination, (counts.get(destination) ?? 0) + 1);
+    }
+    expect(counts.size).toBe(3);
+    for (const count of counts.values()) expect(Math.abs(count - 1000)).toBeLessThan(150);
+  });
+
+  test('the reply comes back from the VIP; a reply of no flow is untouched', () => {
+    const sent = translated(request());
+    const back = translated(answerTo(sent));
+    expect(back).toMatchObject({ source: vip, sourcePort: 80, destination: pod(1), destinationPort: 40_000 });
+    untouched({ ...answerTo(sent), destinationPort: 41_111 });
+  });
+
+  test('payloads of any length, options, extension headers', () => {
+    for (const length of [0, 1, 2, 7, 100, 1201])
+      expect(translated(request({ payload: new Uint8Array(length).fill(7) })).payload).toHaveLength(length);
+    const options = four ? Uint8Array.of(1, 1, 1, 0) : Uint8Array.of(isTcp ? 6 : 17, 0, 1, 4, 0, 0, 0, 0);
+    expect(translated(request({ options })).destinationPort).toBe(8080);
+    if (four && !isTcp) expect(translated(request({ hasNoChecksum: true })).hasNoChecksum).toBe(true);
+  });
+
+  test('what is not ours passes untouched', () => {
+    untouched(request({ destination: otherVip }));
+    untouched(request({ destinationPort: 81 }));
+    untouched({ ...request(), protocol: isTcp ? 'UDP' : 'TCP' });
+    untouched({ protocol: 'ICMP', source: pod(1), destination: vip, type: four ? 8 : 128, payload: new Uint8Array(20) });
+    const frame = build(request());
+    // The kernel's test run takes no packet that ends within its IP header.
+    for (const inside of [0, 1, 3, 7]) {
+      const cut = frame.subarray(0, (four ? 34 : 54) + inside);
+      expect(loaded.run('tc_pod_in', cut, { ifindex: devices.lxc1 })).toMatchObject({ verdict: TC_ACT_OK, packet: cut });
+    }
+    if (!four) return;
+    const fragment = build(request());
+    fragment[20] = 0x20; // more fragments
+    expect(loaded.run('tc_pod_in', fragment, { ifindex: devices.lxc1 })).toMatchObject({ verdict: TC_ACT_OK, packet: fragment });
+  });
+
+  test('hairpin: the pod sees the VIP as its peer, and its reply comes back to itself', () => {
+    loaded.apply([port('web', vip, [backend(pod(1))])]);
+    const sent = translated(request());
+    expect(sent).toMatchObject({ source: vip, sourcePort: 40_000, destination: pod(1), destinationPort: 8080 });
+    expect(translated(answerTo(sent))).toMatchObject({ source: vip, sourcePort: 80, destination: pod(1), destinationPort: 40_000 });
+  });
+
+  test('two VIPs that lead one client port to one backend do not collide', () => {
+    loaded.apply([port('web', vip, [backend(pod(2))]), port('other', otherVip, [backend(pod(2))])]);
+    const first = translated(request());
+    const second = translated(request({ destination: otherVip }));
+    expect(first.sourcePort).toBe(40_000);
+    expect(second.sourcePort).not.toBe(40_000);
+    expect(translated(answerTo(first))).toMatchObject({ source: vip, destinationPort: 40_000 });
+    expect(translated(answerTo(second))).toMatchObject({ source: otherVip, destinationPort: 40_000 });
+  });
+
+  test('a backend that is removed: TCP keeps it until it closes, UDP moves with the next packet', () => {
+    const before = translated(request());
+    const others = [pod(2), pod(3)].filter((address) => address !== before.destination).map((address) => backend(address));
+    loaded.apply([port('web', vip, others)]);
+    const after = translated(request(isTcp ? { flags: ACK } : {}));
+    if (isTcp) {
+      expect(after.destination).toBe(before.destination);
+      // A new SYN asks anew.
+      expect(translated(request()).destination).toBe(others[0]?.address);
+    } else expect(after.destination).toBe(others[0]?.address);
+  });
+
+  test('a backend that no longer serves: UDP moves if another does, else stays', () => {
+    const before = translated(request());
+    const draining = backend(before.destination, { isUsable: false, isServing: false });
+    loaded.apply([port('web', vip, [draining])]);
+    expect(translated(request(isTcp ? { flags: ACK } : {})).destination).toBe(before.destination);
+    const other = [pod(2), pod(3)].find((address) => address !== before.destination) ?? '';
+    loaded.apply([port('web', vip, [draining, backend(other)])]);
+    expect(translated(request(isTcp ? { flags: ACK } : {})).destination).toBe(isTcp ? before.destination : other);
+  });
+
+  test('a flow whose other row was evicted is whole again after a second', () => {
+    const sent = translated(request());
+    const map = loaded.datapath.map(four ? 'ct4' : 'ct6');
+    const tuple = {
+      saddr: sent.destination,
+      daddr: sent.source,
+      sport: sent.destinationPort ?? 0,
+      dport: sent.sourcePort ?? 0,
+      protocol: isTcp ? 6 : 17,
+    };
+    const key = encoded(four ? tuple4Codec : tuple6Codec, tuple);
+    expect(map.get(key)).toBeDefined();
+    map.delete(key);
+    // The forward row's clock is set back, as if a second had passed.
+    const forward = encoded(four ? tuple4Codec : tuple6Codec, { ...tuple, saddr: pod(1), daddr: vip, sport: 40_000, dport: 80 });
+    const row = map.get(forward) ?? new Uint8Array();
+    const codec = four ? flow4Codec : flow6Codec;
+    map.set(forward, encoded(codec, { ...decoded(codec, row), seen: decoded(codec, row).seen - 1 }));
+    translated(request(isTcp ? { flags: ACK } : {}));
+    expect(map.get(key)).toBeDefined();
+    expect(translated(answerTo(sent)).source).toBe(vip);
+  });
+
+  test('no usable backend: refused from the VIP, back where it came from, and counted', () => {
+    const before = loaded.drops()['NO_BACKEND'] ?? 0;
+    const packet = request({ destination: deadVip, sequence: 7000 });
+    const out = translated({ ...packet, mac: { source: 0x11, destination: 0x22 } });
+    expect(loaded.drops()['NO_BACKEND']).toBe(before + 1);
+    if (isTcp) {
+      // SYN and three bytes.
+      expect(out).toMatchObject({
+        protocol: 'TCP',
+        source: deadVip,
+        destination: pod(1),
+        sourcePort: 80,
+        destinationPort: 40_000,
+        flags: RST | ACK,
+        acknowledge: 7004,
+      });
+      expect(translated(request({ destination: deadVip, flags: ACK, acknowledge: 555 }))).toMatchObject({ flags: RST, sequence: 555 });
+      expect(send(request({ destination: deadVip, flags: RST })).verdict).toBe(TC_ACT_SHOT);
+    } else {
+      expect(out).toMatchObject({ protocol: 'ICMP', source: deadVip, destination: pod(1), type: four ? 3 : 1, code: four ? 3 : 4 });
+      expect(readIp(out.payload ?? new Uint8Array(), true)).toMatchObject({
+        source: pod(1),
+        destination: deadVip,
+        sourcePort: 40_000,
+        destinationPort: 80,
+      });
+    }
+  });
+
+  describe('ICMP errors', () => {
+    const unreachable = four ? { type: 3, code: 3 } : { type: 1, code: 4 };
+    const tooBig = four ? { type: 3, code: 4 } : { type: 2, code: 0 };
+
+    test("of the backend's side are about the packet that the client sent", () => {
+      const sent = translated(request());
+      for (const from of [sent.destination, outside]) {
+        const out = translated(
+          { protocol: 'ICMP', source: from, destination: pod(1), ...unreachable, payload: ipPacket(sent) },
+          from === outside ? 'tc_uplink_in' : 'tc_pod_in',
+          devices.lxc2,
+        );
+        // A router on the way keeps its own address.
+        expect(out).toMatchObject({ source: from === outside ? outside : vip, destination: pod(1), ...unreachable });
+        expect(readIp(out.payload ?? new Uint8Array(), true)).toMatchObject({
+          source: pod(1),
+          destination: vip,
+          sourcePort: 40_000,
+          destinationPort: 80,
+        });
+      }
+    });
+
+    test("of the client's side are about the packet that the backend sent", () => {
+      const sent = translated(request());
+      const reply = translated(answerTo(sent));
+      const out = translated({ protocol: 'ICMP', source: pod(1), destination: vip, ...tooBig, payload: ipPacket(reply) });
+      expect(out).toMatchObject({ source: pod(1), destination: sent.destination, ...tooBig });
+      expect(readIp(out.payload ?? new Uint8Array(), true)).toMatchObject({
+        source: sent.destination,
+        destination: pod(1),
+        sourcePort: 8080,
+        destinationPort: 40_000,
+      });
+    });
+
+    test('about no flow of ours are untouched', () => {
+      translated(request());
+      const stranger = ipPacket({ protocol, source: pod(1), destination: pod(2), sourcePort: 5, destinationPort: 6 });
+      untouched({ protocol: 'ICMP', source: pod(2), destination: pod(1), ...unreachable, payload: stranger });
+    });
+  });
+
+  test('a socket of the node: out by the uplink, and the reply goes into the node by its MAC', () => {
+    const sent = translated(request({ source: node, mac: { source: 0x77, destination: 0x99 } }), 'tc_uplink_out', devices.eth0);
+    const result = send(answerTo(sent), 'tc_pod_in', devices.lxc2);
+    expect(result.verdict).toBe(TC_ACT_REDIRECT);
+    expect([...result.packet.subarray(0, 6)]).toEqual([2, 0, 0, 0, 0, 0x77]);
+    expect(read(result.packet)).toMatchObject({ source: vip, destination: node });
+  });
+
+  test("a backend on the node's own address: up the stack, and its replies are translated on the way to the pod", () => {
+    loaded.apply([port('web', vip, [backend(node)])]);
+    const up = send(request());
+    expect(up.verdict).toBe(TC_ACT_OK);
+    expect(read(up.packet)).toMatchObject({ source: pod(1), destination: node, destinationPort: 8080 });
+    const back = send(answerTo(read(up.packet)), 'tc_pod_out', devices.lxc1);
+    expect(back.verdict).toBe(TC_ACT_OK);
+    expect(read(back.packet)).toMatchObject({ source: vip, sourcePort: 80, destination: pod(1) });
+  });
+
+  test('the node to its own address, and a backend without a route: dropped and counted', () => {
+    const before = loaded.drops();
+    loaded.apply([port('web', vip, [backend(node)])]);
+    expect(send(request({ source: node }), 'tc_uplink_out', devices.eth0).verdict).toBe(TC_ACT_SHOT);
+    expect(loaded.drops()['NODE_TO_SELF']).toBe((before['NODE_TO_SELF'] ?? 0) + 1);
+  });
+
+  test('a reply on the way out of a device is left alone unless the node is the backend', () => {
+    const sent = translated(request());
+    untouched(answerTo(sent), 'tc_pod_out', devices.lxc1);
+  });
+
+  if (isTcp) {
+    test('SYN on an open flow stays; after FIN or RST it asks anew', () => {
+      const before = translated(request());
+      translated(answerTo(before));
+      expect(translated(request()).destination).toBe(before.destination);
+      translated(request({ flags: FIN | ACK }));
+      const other = [pod(2), pod(3)].find((address) => address !== before.destination) ?? '';
+      loaded.apply([port('web', vip, [backend(other), backend(before.destination, { isUsable: false })])]);
+      expect(translated(request({ flags: ACK })).destination).toBe(before.destination);
+      expect(translated(request()).destination).toBe(other);
+    });
+
+    test('a later direct connection with the tuple of a flow that is over is not ours', () => {
+      const sent = translated(request());
+      translated(answerTo(sent));
+      translated(request({ flags: FIN | ACK }));
+      expect(translated(answerTo(sent, ACK)).source).toBe(vip); // half-closed: still ours
+      translated(answerTo(sent, FIN | ACK));
+      untouched(answerTo(sent, SYN | ACK));
+      untouched(answerTo(sent, ACK));
+    });
+  }
+});
