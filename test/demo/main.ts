@@ -8,6 +8,11 @@ import { Story } from './story.ts';
 
 const signals = { SIGINT: 130, SIGTERM: 143 } as const;
 
+function failed(error: unknown): number {
+  process.stderr.write(`demo: ${error instanceof Error ? error.message : String(error)}\n`);
+  return 1;
+}
+
 async function main(): Promise<number> {
   if (process.getuid?.() !== 0) {
     process.stderr.write(
@@ -15,7 +20,12 @@ async function main(): Promise<number> {
     );
     return 1;
   }
-  const lab = new Lab();
+  let lab: Lab;
+  try {
+    lab = new Lab();
+  } catch (error) {
+    return failed(error);
+  }
   for (const [signal, code] of Object.entries(signals)) {
     process.once(signal, () => {
       lab.closeNow();
@@ -30,8 +40,7 @@ async function main(): Promise<number> {
     return story.failures.length === 0 ? 0 : 1;
   } catch (error) {
     line();
-    process.stderr.write(`demo: ${error instanceof Error ? error.message : String(error)}\n`);
-    return 1;
+    return failed(error);
   } finally {
     await lab.close();
     line();

@@ -34,18 +34,19 @@ export class Lab {
 
   constructor() {
     Lab.#sweep();
-    this.id = `sl${process.pid}${String.fromCharCode(97 + Lab.#count++)}`;
-    process.once('exit', this.#cleanUp);
-    this.directory = mkdtempSync(join(tmpdir(), `${this.id}-`));
-    this.bpffs = join(this.directory, 'bpf');
-    mkdirSync(this.bpffs);
-    sh('mount', '-t', 'bpf', 'bpf', this.bpffs);
     const mount = readFileSync('/proc/self/mounts', 'utf8')
       .split('\n')
       .map((line) => line.split(' '))
       .find((fields) => fields[2] === 'cgroup2');
     if (mount?.[1] === undefined) throw new Error('no cgroup v2 is mounted: mount -t cgroup2 none /sys/fs/cgroup');
+    this.id = `sl${process.pid}${String.fromCharCode(97 + Lab.#count++)}`;
     this.cgroup = join(mount[1], this.id);
+    this.directory = mkdtempSync(join(tmpdir(), `${this.id}-`));
+    this.bpffs = join(this.directory, 'bpf');
+    // Whatever fails from here on, what was made goes with the process.
+    process.once('exit', this.#cleanUp);
+    mkdirSync(this.bpffs);
+    sh('mount', '-t', 'bpf', 'bpf', this.bpffs);
     mkdirSync(this.cgroup);
     this.#buildNode();
   }
@@ -123,8 +124,8 @@ export class Lab {
   }
 
   #namespace(name: string): void {
-    sh('ip', 'netns', 'add', this.netns(name));
     this.#namespaces.push(this.netns(name));
+    sh('ip', 'netns', 'add', this.netns(name));
     this.ip(name, 'link', 'set', 'lo', 'up');
   }
 
