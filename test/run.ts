@@ -16,7 +16,7 @@ async function vitest(args: readonly string[]): Promise<RunRecord> {
   const resultPath = join(folder, 'result.json');
   const child = spawn('vitest', ['run', '--config', 'test/vitest.config.ts', ...args], {
     stdio: 'inherit',
-    env: { ...process.env, SLUICE_TEST_RESULT: resultPath },
+    env: { ...process.env, TEST_RESULT_FILE: resultPath },
   });
   // The terminal interrupts the whole group: vitest ends, then we tell how far it came.
   const onInterrupt = (): void => undefined;

@@ -31,7 +31,7 @@ const project = ({ name, order, timeout, isSerial }: Project) => ({
   },
 });
 
-const resultPath = process.env['SLUICE_TEST_RESULT'];
+const resultPath = process.env['TEST_RESULT_FILE'];
 
 export default defineConfig({
   root: fileURLToPath(new URL('..', import.meta.url)),
