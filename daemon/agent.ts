@@ -82,7 +82,12 @@ export function buildAgent(config: Config, log: Logger): Agent {
     else if (cgroup !== undefined) sockets.attach(cgroup);
     else throw new Refusal(ExitCode.kernel, 'no cgroup v2 is mounted: mount -t cgroup2 none /sys/fs/cgroup, or --socket-lb off');
   };
-  const startLoop = (): void => void plane.startLoop().reconciler.firstDone.then(firstDone.resolve);
+  const startLoop = (): void => {
+    void plane.startLoop().reconciler.firstDone.then(() => {
+      grpc.publishHealth();
+      firstDone.resolve();
+    });
+  };
   const listen = async (): Promise<void> => {
     if (config.http !== undefined) await listenHttp(http, config.http);
   };

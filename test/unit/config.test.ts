@@ -2,8 +2,7 @@
 // Settings: order of the sources, what is refused and in which words, and what --help, --version, --check-config print.
 import { describe, expect, test } from 'vitest';
 
-import { allSettings, type Config, parseConfig } from '../../daemon/config.ts';
-import { configFromCommandLine, settingsMarkdown } from '../../daemon/config-help.ts';
+import { type Config, parseConfig } from '../../daemon/config.ts';
 import { ExitCode, Refusal } from '../../daemon/errors.ts';
 
 interface Given {
@@ -288,127 +287,5 @@ describe('refused', () => {
     const refusal = refusalOf(given);
     expect(refusal.message).toContain(want);
     expect(refusal.exitCode).toBe(code);
-  });
-});
-
-describe('words only', () => {
-  const versions = () => ({ version: '0.1.0', commit: 'abc', libbpf: '1.5', kernel: '6.18.0' });
-
-  function printed(argv: readonly string[], file?: string): { text: string; config: Config | undefined } {
-    let text = '';
-    const config = configFromCommandLine({
-      argv,
-      env: { SLUICE_UPLINKS: 'eth0' },
-      readFile: reader(file),
-      versions,
-      print: (part) => (text += part),
-    });
-    return { text, config };
-  }
-
-  test('--version wins over missing settings', () => {
-    expect(printed(['--version'])).toEqual({ text: 'sluiced 0.1.0\ncommit abc\nlibbpf 1.5\nkernel 6.18.0\n', config: undefined });
-  });
-
-  test('--help names every flag, every variable and the exit codes', () => {
-    const { text } = printed(['-h']);
-    for (const { name, environment } of allSettings()) expect(text).toMatch(new RegExp(`--${name} [^]*${environment}`));
-    expect(text).toMatchInlineSnapshot(`
-      "Usage: sluiced --source DIR [flags]
-
-      Sluice node agent: watches Services, translates their packets in the kernel, serves an API.
-
-      Options:
-        --source <DIR>                 directory of Service, EndpointSlice and Node YAML, watched (required)
-                                       (SLUICE_SOURCE)
-        --node <NAME>                  name of the Node this agent serves (SLUICE_NODE, default the host's name)
-        --pod-interfaces <PREFIX,...>  devices whose names begin so lead to pods: they get programs as they appear
-                                       (SLUICE_POD_INTERFACES)
-        --uplinks <DEV,...>            devices that lead out of the node (SLUICE_UPLINKS)
-        --service-cidr <CIDR,...>      Service address ranges, for the check that the host routes them
-                                       (SLUICE_SERVICE_CIDR)
-        --socket-lb <on|off>           translate connect() and its relatives in socket hooks (SLUICE_SOCKET_LB,
-                                       default on)
-        --cgroup <DIR>                 cgroup2 directory for the socket hooks; default: the cgroup2 mount
-                                       (SLUICE_CGROUP)
-        --pin-path <DIR>               where in a bpffs maps and links are pinned (SLUICE_PIN_PATH, default
-                                       /sys/fs/bpf/sluice)
-        --socket <PATH>                Unix socket of the gRPC API (SLUICE_SOCKET, default /run/sluice/sluice.sock)
-        --socket-group <NAME>          group that may use the API; default: root only (SLUICE_SOCKET_GROUP)
-        --http <ADDR:PORT>             /healthz, /readyz and /metrics; "off" for none (SLUICE_HTTP, default
-                                       127.0.0.1:9880)
-        --log-level <LEVEL>            trace, debug, info, warn, error or fatal (SLUICE_LOG_LEVEL, default info)
-        --log-format <text|json>       text for people, json for collectors (SLUICE_LOG_FORMAT, default json)
-        --max-services <N>             most Service ports, each family counting (SLUICE_MAX_SERVICES, default 65536)
-        --max-frontends <N>            most frontends per family (SLUICE_MAX_FRONTENDS, default 65536)
-        --max-backends <N>             most backends per family (SLUICE_MAX_BACKENDS, default 262144)
-        --max-slots <N>                most slots, a multiple of 16 (SLUICE_MAX_SLOTS, default 1048576)
-        --max-flows <N>                most flow rows per family, two to a flow; the oldest make room
-                                       (SLUICE_MAX_FLOWS, default 262144)
-        --max-socket-flows <N>         most translated UDP socket peers remembered (SLUICE_MAX_SOCKET_FLOWS, default
-                                       65536)
-        --config <FILE>                YAML or JSON file of these settings, keys without "--" (SLUICE_CONFIG)
-        --check-config                 check the settings, print each with its origin, and exit
-        --version                      print version, commit, libbpf and kernel, and exit
-        -h, --help                     print this, and exit
-
-      Every setting is taken from the last of: its default, the --config file, its environment variable, its flag.
-      A list flag may be given again. Empty variables count as not given.
-
-      Exit codes:
-        0  stopped as asked
-        1  failed while starting, running or stopping
-        2  a flag is wrong
-        3  the settings file, the environment or the host is wrong
-        4  another daemon holds the pin path or the socket
-        5  the kernel refused, or lacks what is needed
-        6  sluice only: the daemon cannot be reached
-      "
-    `);
-  });
-
-  test('--check-config prints a settings file with origins, which reads back as the same', () => {
-    const { text, config } = printed(
-      ['--config', '/etc/s.yaml', '--check-config', '--node', 'n1', '--http', '[::1]:1'],
-      'source: "/my dir"\n',
-    );
-    expect(config).toBeUndefined();
-    expect(text).toMatchInlineSnapshot(`
-      "source: "/my dir"                # /etc/s.yaml line 1
-      node: n1                         # flag --node
-      # pod-interfaces:                # not set
-      uplinks: eth0                    # environment SLUICE_UPLINKS
-      # service-cidr:                  # not set
-      socket-lb: on                    # default
-      # cgroup:                        # not set
-      pin-path: /sys/fs/bpf/sluice     # default
-      socket: /run/sluice/sluice.sock  # default
-      # socket-group:                  # not set
-      http: "[::1]:1"                  # flag --http
-      log-level: info                  # default
-      log-format: json                 # default
-      max-services: 65536              # default
-      max-frontends: 65536             # default
-      max-backends: 262144             # default
-      max-slots: 1048576               # default
-      max-flows: 262144                # default
-      max-socket-flows: 65536          # default
-      "
-    `);
-    const again = parseConfig(['--config', '/etc/s.yaml'], {}, reader(text));
-    expect(again).toMatchObject({ source: '/my dir', node: 'n1', uplinks: ['eth0'], http: { address: '::1', port: 1 } });
-  });
-
-  test('--check-config refuses what a start would refuse', () => {
-    expect(() => printed(['--check-config'])).toThrow('--source DIR is required');
-  });
-
-  test('without them the settings come back and nothing is printed', () => {
-    expect(printed(base)).toMatchObject({ text: '', config: { node: 'n1', uplinks: ['eth0'] } });
-  });
-
-  test("README's table has a row for each setting", () => {
-    expect(settingsMarkdown().split('\n')).toHaveLength(allSettings().length + 3);
-    expect(settingsMarkdown()).toContain('| `--max-slots N` | `SLUICE_MAX_SLOTS` | `1048576` | most slots, a multiple of 16 |');
   });
 });
