@@ -14,6 +14,8 @@ export interface ClientResult {
   /** Who the clients seemed to talk to, by getpeername() (TCP) or the datagram's source (UDP). */
   readonly peers: Record<string, number>;
   readonly firstAnswerMs: number;
+  /** When asked for: monotonic ms before connect() and after the answer, and who answered; the same clock in every process. */
+  readonly stamps: [number, number, string][];
 }
 
 export interface ClientTask {
@@ -25,6 +27,9 @@ export interface ClientTask {
   /** UDP: connect() the socket instead of sending to an address. */
   readonly isConnected?: boolean;
   readonly timeoutMs?: number;
+  readonly isStamped?: boolean;
+  /** Stop asking after this time, whatever the count. */
+  readonly forMs?: number;
   /** TCP: bind to this port before connecting. */
   readonly localPort?: number;
 }
@@ -38,6 +43,8 @@ export interface ServerCounts {
 
 const bump = (counts: Record<string, number>, key: string): void => void (counts[key] = (counts[key] ?? 0) + 1);
 const print = (value: unknown): void => void process.stdout.write(`${JSON.stringify(value)}\n`);
+/** CLOCK_MONOTONIC in ms. */
+const monotonic = (): number => Number(process.hrtime.bigint()) / 1e6;
 const plain = (address: string | undefined): string => (address ?? '').replace(/^::ffff:/, '');
 
 async function serve(name: string, ports: { tcp: number; udp: number }): Promise<void> {
@@ -98,15 +105,18 @@ function askUdp({ address, port, isConnected = false, timeoutMs = 5000 }: Client
 }
 
 async function ask(task: ClientTask): Promise<ClientResult> {
-  const result: ClientResult & { firstAnswerMs: number } = { answers: {}, failures: {}, peers: {}, firstAnswerMs: -1 };
+  const result: ClientResult & { firstAnswerMs: number } = { answers: {}, failures: {}, peers: {}, firstAnswerMs: -1, stamps: [] };
   const began = performance.now();
   let left = task.count;
   const worker = async (): Promise<void> => {
-    while (left-- > 0) {
+    while (left-- > 0 && performance.now() - began < (task.forMs ?? Infinity)) {
+      const before = monotonic();
       try {
         const { text, peer } = await (task.protocol === 'tcp' ? askTcp(task) : askUdp(task));
         if (result.firstAnswerMs < 0) result.firstAnswerMs = performance.now() - began;
-        bump(result.answers, text.split(' ')[0] ?? '');
+        const server = text.split(' ')[0] ?? '';
+        if (task.isStamped === true) result.stamps.push([before, monotonic(), server]);
+        bump(result.answers, server);
         bump(result.peers, peer);
       } catch (error) {
         bump(result.failures, (error as NodeJS.ErrnoException).code ?? (error as Error).message);

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+// Changes under load. The backend set alternates between {1,2} and {3,4}: every connection reaches a member of a set that
+// was in force while it was made, and none fails. A dead daemon and its successor: no connection fails, no number is lost.
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { Daemon, service, slices, vips } from '../lab/daemon.ts';
+import { Lab } from '../lab/lab.ts';
+import { Client, Server, Streams } from '../lab/peers.ts';
+
+const monotonic = (): number => Number(process.hrtime.bigint()) / 1e6;
+const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+
+const UPDATES = 100;
+const BETWEEN_MS = 200;
+/** From the rename of the file to the kernel: more than this is a failure. */
+const LATEST_MS = 150;
+
+describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translation: $hasSocketLb', ({ hasSocketLb }) => {
+  let lab: Lab;
+  let daemon: Daemon;
+  let servers: Server[];
+  const sets = [
+    [1, 2],
+    [3, 4],
+  ];
+
+  beforeEach(async () => {
+    lab = new Lab();
+    for (const number of [1, 2, 3, 4, 9]) lab.addPod(number);
+    servers = await Promise.all([1, 2, 3, 4].map((number) => Server.start(lab, { netns: `pod${number}`, name: `pod${number}` })));
+    daemon = new Daemon(lab);
+    daemon.write('web.yaml', service('web'), ...slices('web', [1, 2]));
+    await daemon.start({ hasSocketLb });
+  });
+
+  afterEach(() => lab.close());
+
+  test('100 updates over 20 s: each connection reaches a set in force, none fails', async () => {
+    const client = await Client.start(lab, 'pod9');
+    const forMs = UPDATES * BETWEEN_MS + 1000;
+    const asked = client.ask({ protocol: 'tcp', address: vips.IPv4, port: 80, count: 1e6, parallel: 1, isStamped: true, forMs });
+    // When each set was written: index 0 was in force from the start.
+    const written = [-Infinity];
+    for (let update = 1; update <= UPDATES; update += 1) {
+      await pause(BETWEEN_MS);
+      written.push(monotonic());
+      daemon.write('web.yaml', service('web'), ...slices('web', sets[update % 2] ?? []));
+    }
+    const result = await asked;
+    expect(result.failures).toEqual({});
+    expect(result.stamps.length).toBeGreaterThanOrEqual(4000);
+    const wrong = result.stamps.filter(([before, after, server]) => {
+      const number = Number(server.replace('pod', ''));
+      return !written.some((from, update) => {
+        const isMember = sets[update % 2]?.includes(number) === true;
+        return isMember && after >= from && before <= (written[update + 1] ?? Infinity) + LATEST_MS;
+      });
+    });
+    expect(wrong).toEqual([]);
+    const counted = await Promise.all(servers.map((server) => server.counts()));
+    expect(counted.reduce((sum, counts) => sum + counts.tcp, 0)).toBe(result.stamps.length);
+    for (const counts of counted) expect(counts.tcp).toBeGreaterThan(result.stamps.length / 10);
+  });
+
+  test('killed with -9, dead for 3 s, started again under load: nothing fails, nothing is lost', async () => {
+    const client = await Client.start(lab, 'pod9');
+    const streams = await Streams.start(lab, 'pod9', { address: vips.IPv4, tcp: 80, udp: 53 });
+    const asked = client.ask({ protocol: 'tcp', address: vips.IPv4, port: 80, count: 1e6, parallel: 4, forMs: 10_000 });
+    await pause(1000);
+    await daemon.process?.kill('SIGKILL');
+    await pause(3000);
+    await daemon.start({ hasSocketLb });
+    const result = await asked;
+    expect(result.failures).toEqual({});
+    // 1,000 connections a second and more.
+    expect(Object.values(result.answers).reduce((sum, count) => sum + count, 0)).toBeGreaterThan(10_000);
+    const { tcp, udp } = await streams.stop();
+    expect(tcp).toMatchObject({ answered: tcp.sent, error: '', servers: [expect.any(String)] });
+    expect(udp).toMatchObject({ answered: udp.sent, error: '', servers: [expect.any(String)] });
+  });
+});
