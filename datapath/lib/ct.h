@@ -2,8 +2,8 @@
 /*
  * The flow table: look up, make, refresh, close. A flow is two LRU rows that
  * hold the same object (types.h); only this file knows that. Rows live and die
- * together: once a second a packet of either direction touches the other row,
- * or puts it back. A row that the kernel recycled while we read it is a miss.
+ * together: every few seconds a packet of either direction touches the other
+ * row, or puts it back. A row that was recycled while we read it is a miss.
  */
 #ifndef SLUICE_CT_H
 #define SLUICE_CT_H
@@ -16,7 +16,7 @@
 #define PORT_COUNT 28976 /* below NodePorts and the ephemeral range */
 
 /* A UDP flow idle for longer is a new one: nf_conntrack_udp_timeout_stream. */
-#define UDP_IDLE 112 /* 120 s in units of flow_now() */
+#define UDP_IDLE 28 /* 120 s in units of flow_now() */
 
 #define EEXIST 17
 
@@ -168,16 +168,18 @@ static noinline int FN(ct_insert)(struct FN(flow) *flow)
 
 	for (i = 0; i < PORT_PROBES; i++) {
 		FN(flow_reply_key)(flow, &key);
+		flow->direction = FLOW_REPLY;
+		ret = bpf_map_update_elem(&FN(ct), &key, flow, BPF_NOEXIST);
+		if (!ret)
+			goto forward;
+		if (ret != -EEXIST)
+			return -DROP_FLOW_FULL;
 		row = FN(ct_lookup)(&key);
 		if (!row || FN(ct_may_take)(row, flow, &key)) {
 			FN(flow_reply_key)(flow, &key);
-			flow->direction = FLOW_REPLY;
-			ret = bpf_map_update_elem(&FN(ct), &key, flow,
-						  row ? BPF_ANY : BPF_NOEXIST);
-			if (!ret)
-				goto forward;
-			if (ret != -EEXIST)
+			if (bpf_map_update_elem(&FN(ct), &key, flow, BPF_ANY))
 				return -DROP_FLOW_FULL;
+			goto forward;
 		}
 		flow->source_port = bpf_htons(
 			PORT_FIRST + bpf_get_prandom_u32() % PORT_COUNT);
@@ -207,8 +209,8 @@ static __always_inline void FN(ct_forget_reply)(struct FN(tuple) *old,
 }
 
 /*
- * The once-a-second part of a flow's life: marks the row used, touches the
- * other row (an LRU table evicts what nobody looks at) or puts it back.
+ * Once in a unit of flow_now(): notes the time, touches the other row (an LRU
+ * table evicts what nobody looks at) or puts it back.
  */
 static noinline void FN(ct_refresh)(struct FN(flow) *flow, __u32 client_dev)
 {

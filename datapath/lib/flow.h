@@ -88,22 +88,19 @@ static __always_inline int FN(flow_fill)(struct __sk_buff *skb,
 }
 
 /*
- * Opens a flow for p in scratch and in the table, in place of `old` if given.
- * 1: done; 0: p is not for a frontend of ours; else -DROP_*.
+ * Opens a flow from p to a backend of `service`, in scratch and in the table,
+ * in place of `old` if given. 0 or -DROP_*.
  */
 static noinline int FN(flow_open)(struct __sk_buff *skb, struct FN(packet) *p,
-				  struct FN(flow) *old, enum hook hook)
+				  struct FN(flow) *old, __u32 service,
+				  enum hook hook)
 {
 	struct lb_scratch *scratch = ct_scratch();
 	struct FN(chosen) chosen;
 	struct FN(flow) *flow;
 	int ret;
 
-	ret = FN(service_lookup)(&p->tuple.daddr, p->tuple.dport,
-				 p->tuple.protocol);
-	if (ret <= 0)
-		return ret;
-	ret = FN(backend_select)(ret, FN(flow_hash)(&p->tuple), &chosen);
+	ret = FN(backend_select)(service, FN(flow_hash)(&p->tuple), &chosen);
 	if (ret)
 		return ret;
 	if (!scratch)
@@ -122,5 +119,5 @@ static noinline int FN(flow_open)(struct __sk_buff *skb, struct FN(packet) *p,
 		return ret;
 	if (old)
 		FN(ct_forget_reply)(&scratch->FN(old_reply), flow);
-	return 1;
+	return 0;
 }

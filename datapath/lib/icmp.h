@@ -25,9 +25,11 @@ static __always_inline bool icmp_is_error6(__u8 type)
 #endif
 
 #if FAMILY == 4
-#define IP_HEADER struct iphdr
+#define AT_ADDRESSES offsetof(struct iphdr, saddr)
+#define AT_PROTOCOL offsetof(struct iphdr, protocol)
 #else
-#define IP_HEADER struct ipv6hdr
+#define AT_ADDRESSES offsetof(struct ipv6hdr, saddr)
+#define AT_PROTOCOL offsetof(struct ipv6hdr, nexthdr)
 #endif
 
 /* In lb_scratch.answer. */
@@ -47,27 +49,25 @@ static __always_inline bool FN(icmp_quoted)(struct __sk_buff *skb, __u32 quote,
 					    struct FN(icmp_work) *work)
 {
 	struct FN(tuple) *quoted = &work->quoted, *inner = &work->inner;
-	IP_HEADER ip;
-	__be16 ports[2];
 
-	if (bpf_skb_load_bytes(skb, quote, &ip, sizeof(ip)))
-		return false;
 	__builtin_memset(quoted, 0, sizeof(*quoted));
-	__builtin_memcpy(&quoted->saddr, &ip.saddr, sizeof(addr_t));
-	__builtin_memcpy(&quoted->daddr, &ip.daddr, sizeof(addr_t));
+	work->ports_at = quote + sizeof(struct ipv6hdr);
 #if FAMILY == 4
-	quoted->protocol = ip.protocol;
-	work->ports_at = quote + ip.ihl * 4;
-#else
-	quoted->protocol = ip.nexthdr;
-	work->ports_at = quote + sizeof(ip);
+	__u8 version_and_length;
+
+	if (bpf_skb_load_bytes(skb, quote, &version_and_length, 1))
+		return false;
+	work->ports_at = quote + (version_and_length & 15) * 4;
 #endif
+	/* Both addresses and both ports stand together, there and here. */
+	if (bpf_skb_load_bytes(skb, quote + AT_ADDRESSES, &quoted->saddr,
+			       2 * sizeof(addr_t)) ||
+	    bpf_skb_load_bytes(skb, quote + AT_PROTOCOL, &quoted->protocol,
+			       1) ||
+	    bpf_skb_load_bytes(skb, work->ports_at, &quoted->sport, 4))
+		return false;
 	if (quoted->protocol != IPPROTO_TCP && quoted->protocol != IPPROTO_UDP)
 		return false;
-	if (bpf_skb_load_bytes(skb, work->ports_at, ports, sizeof(ports)))
-		return false;
-	quoted->sport = ports[0];
-	quoted->dport = ports[1];
 	*inner = *quoted;
 	inner->saddr = quoted->daddr;
 	inner->daddr = quoted->saddr;
@@ -76,25 +76,28 @@ static __always_inline bool FN(icmp_quoted)(struct __sk_buff *skb, __u32 quote,
 	return true;
 }
 
-/* Writes an IP header's addresses at `at`. IPv4: its checksum too. */
+/* Gives the IP header at `at` the addresses of `to`. IPv4: its checksum too. */
 static __always_inline int FN(icmp_store_addresses)(struct __sk_buff *skb,
 						    __u32 at,
 						    struct FN(tuple) *from,
 						    struct FN(tuple) *to)
 {
-	IP_HEADER ip;
-
-	if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)))
-		return -DROP_WRITE;
 #if FAMILY == 4
-	ip.check = csum_adjust(ip.check, csum_diff_tuple4(from, to));
+	__u32 check_at = at + offsetof(struct iphdr, check);
+	__u16 check;
+
+	if (bpf_skb_load_bytes(skb, check_at, &check, sizeof(check)))
+		return -DROP_WRITE;
+	check = csum_adjust(check, csum_diff_tuple4(from, to));
+	if (bpf_skb_store_bytes(skb, check_at, &check, sizeof(check), 0))
+		return -DROP_WRITE;
 #else
 	(void)from;
 #endif
-	__builtin_memcpy(&ip.saddr, &to->saddr, sizeof(addr_t));
-	__builtin_memcpy(&ip.daddr, &to->daddr, sizeof(addr_t));
-	return bpf_skb_store_bytes(skb, at, &ip, sizeof(ip), 0) ? -DROP_WRITE :
-								  0;
+	if (bpf_skb_store_bytes(skb, at + AT_ADDRESSES, &to->saddr,
+				2 * sizeof(addr_t), 0))
+		return -DROP_WRITE;
+	return 0;
 }
 
 /* The quoted packet becomes `inner`. */
@@ -103,10 +106,7 @@ static noinline int FN(icmp_rewrite)(struct __sk_buff *skb, __u32 l4,
 {
 	struct FN(tuple) *quoted = &work->quoted, *inner = &work->inner;
 	__u32 diff;
-	__be16 ports[2];
 
-	ports[0] = inner->sport;
-	ports[1] = inner->dport;
 	diff = csum_diff16(quoted->sport, inner->sport) +
 	       csum_diff16(quoted->dport, inner->dport);
 #if FAMILY == 6
@@ -114,7 +114,7 @@ static noinline int FN(icmp_rewrite)(struct __sk_buff *skb, __u32 l4,
 	diff = csum_fold32((__u64)diff + csum_diff_tuple6(quoted, inner));
 #endif
 	if (FN(icmp_store_addresses)(skb, l4 + ICMP_QUOTE, quoted, inner) ||
-	    bpf_skb_store_bytes(skb, work->ports_at, ports, sizeof(ports), 0) ||
+	    bpf_skb_store_bytes(skb, work->ports_at, &inner->sport, 4, 0) ||
 	    bpf_l4_csum_replace(skb, l4 + ICMP_CHECK_OFFSET, 0, diff, 0))
 		return -DROP_WRITE;
 	return 0;
@@ -179,4 +179,5 @@ static noinline int FN(icmp_error)(struct __sk_buff *skb, struct FN(packet) *p,
 		ret = FN(icmp_rewrite_outer)(skb, l4, &p->tuple, &work->outer);
 	return ret ? ret : FN(redirect)(skb, path, hook);
 }
-#undef IP_HEADER
+#undef AT_ADDRESSES
+#undef AT_PROTOCOL

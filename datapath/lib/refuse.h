@@ -8,7 +8,7 @@
 #ifndef SLUICE_REFUSE_H
 #define SLUICE_REFUSE_H
 
-#define REFUSALS_PER_WINDOW 1024 /* per CPU and 1.07 s; Linux sends 1000/s */
+#define REFUSALS_PER_WINDOW 4096 /* per CPU and 4.29 s; Linux sends 1000/s */
 #define REFUSAL_TTL 64
 
 struct icmp_message {

@@ -37,7 +37,7 @@
 #include "walk.h"
 #undef FAMILY
 
-static __always_inline int walk_ipv4(struct __sk_buff *skb, enum hook hook)
+static noinline int walk_ipv4(struct __sk_buff *skb, enum hook hook)
 {
 	struct walk4 walk;
 

@@ -143,7 +143,7 @@ enum flow_flags {
  * A flow is one object in two rows, one per direction, each holding all of it:
  * client -> VIP becomes source -> backend, and back.
  */
-struct flow4 {
+struct flow4 { /* 64 bytes: with its key, whole cache lines of the hash */
 	addr4 client;
 	addr4 vip;
 	addr4 source; /* what the backend sees: the client, or the VIP (hairpin) */
@@ -161,6 +161,7 @@ struct flow4 {
 	__u8 protocol;
 	__u8 direction; /* enum flow_direction */
 	__u8 node_mac[6]; /* of client_dev, when FLOW_NODE_CLIENT */
+	__u64 pad;
 };
 
 struct flow6 {

@@ -88,19 +88,25 @@ static __always_inline int FN(walk)(struct __sk_buff *skb,
 	if (flow)
 		standing = FN(flow_standing)(flow, p);
 	if (standing != FLOW_STANDS) {
-		ret = FN(flow_open)(skb, p, flow, hook);
-		if (ret == 1) {
-			struct lb_scratch *scratch = ct_scratch();
+		ret = FN(service_lookup)(&p->tuple.daddr, p->tuple.dport,
+					 p->tuple.protocol);
+		if (ret > 0) {
+			ret = FN(flow_open)(skb, p, flow, ret, hook);
+			if (!ret) {
+				struct lb_scratch *scratch = ct_scratch();
 
-			if (!scratch)
-				return -DROP_FLOW_FULL;
-			flow = NULL;
-			FN(flow_path)(&scratch->FN(flow), &p->tuple, path);
-		} else if (standing == FLOW_FALLS) {
-			if (ret == -DROP_NO_BACKEND)
-				return FN(refuse)(skb, p, hook);
-			return ret; /* 0: not a frontend, TC_ACT_OK */
+				if (!scratch)
+					return -DROP_FLOW_FULL;
+				FN(flow_path)(&scratch->FN(flow), &p->tuple,
+					      path);
+				return FN(walk_translate)(skb, p, path, hook);
+			}
 		}
+		/* Not a frontend (TC_ACT_OK), or no better backend. */
+		if (standing == FLOW_FALLS)
+			return ret == -DROP_NO_BACKEND ?
+				       FN(refuse)(skb, p, hook) :
+				       ret;
 	}
 	if (flow) {
 		FN(walk_refresh)(skb, p, flow, path, hook);

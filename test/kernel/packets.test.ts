@@ -185,7 +185,7 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
     expect(translated(request(isTcp ? { flags: ACK } : {})).destination).toBe(isTcp ? before.destination : other);
   });
 
-  test('a flow whose other row was evicted is whole again after a second', () => {
+  test('a flow whose other row was evicted is whole again after a few seconds', () => {
     const sent = translated(request());
     const map = loaded.datapath.map(four ? 'ct4' : 'ct6');
     const tuple = {
@@ -198,7 +198,7 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
     const key = encoded(four ? tuple4Codec : tuple6Codec, tuple);
     expect(map.get(key)).toBeDefined();
     map.delete(key);
-    // The forward row's clock is set back, as if a second had passed.
+    // The forward row's clock is set back, as if a unit of it had passed.
     const forward = encoded(four ? tuple4Codec : tuple6Codec, { ...tuple, saddr: pod(1), daddr: vip, sport: 40_000, dport: 80 });
     const row = map.get(forward) ?? new Uint8Array();
     const codec = four ? flow4Codec : flow6Codec;
