@@ -6,8 +6,6 @@
  * of tc_pod_in for IPv4 TCP (VIP hash, two LRU rows a flow, DNAT, checksum
  * helpers, redirect). Not part of the product.
  */
-#include <bpf/bpf_endian.h>
-#include <bpf/bpf_helpers.h>
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
@@ -15,155 +13,162 @@
 #include <linux/pkt_cls.h>
 #include <linux/tcp.h>
 #include <stddef.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
 
 #define HEADERS 54 /* Ethernet, IPv4, TCP */
 
 struct bench_state {
-  __u32 flows; /* source addresses and ports to step through */
-  __u32 next;
-  __u8 headers[HEADERS];
+	__u32 flows; /* source addresses and ports to step through */
+	__u32 next;
+	__u8 headers[HEADERS];
 };
 
 struct {
-  __uint(type, BPF_MAP_TYPE_ARRAY);
-  __uint(max_entries, 1);
-  __type(key, __u32);
-  __type(value, struct bench_state);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct bench_state);
 } bench_state SEC(".maps");
 
 struct {
-  __uint(type, BPF_MAP_TYPE_PROG_ARRAY);
-  __uint(max_entries, 1);
-  __type(key, __u32);
-  __type(value, __u32);
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
 } bench_target SEC(".maps");
 
 /* Flow n: source 10.a.b.c and port by n, so that 16 M flows differ. */
 SEC("tc")
-int bench_wrapper(struct __sk_buff *skb) {
-  __u32 zero = 0, n;
-  struct bench_state *state = bpf_map_lookup_elem(&bench_state, &zero);
-  struct {
-    __be32 address;
-  } source;
-  __be16 port;
+int bench_wrapper(struct __sk_buff *skb)
+{
+	__u32 zero = 0, n;
+	struct bench_state *state = bpf_map_lookup_elem(&bench_state, &zero);
+	struct {
+		__be32 address;
+	} source;
+	__be16 port;
 
-  if (!state)
-    return TC_ACT_SHOT;
-  n = state->next;
-  state->next = n + 1 >= state->flows ? 0 : n + 1;
-  bpf_skb_store_bytes(skb, 0, state->headers, HEADERS, 0);
-  source.address = bpf_htonl(0x0a000000 | (n >> 4 & 0xffffff));
-  port = bpf_htons(1024 + (n & 15) * 1009);
-  bpf_skb_store_bytes(skb, ETH_HLEN + offsetof(struct iphdr, saddr), &source,
-                      sizeof(source), 0);
-  bpf_skb_store_bytes(skb, ETH_HLEN + sizeof(struct iphdr), &port, sizeof(port),
-                      0);
-  bpf_tail_call(skb, &bench_target, 0);
-  return TC_ACT_SHOT;
+	if (!state)
+		return TC_ACT_SHOT;
+	n = state->next;
+	state->next = n + 1 >= state->flows ? 0 : n + 1;
+	bpf_skb_store_bytes(skb, 0, state->headers, HEADERS, 0);
+	source.address = bpf_htonl(0x0a000000 | (n >> 4 & 0xffffff));
+	port = bpf_htons(1024 + (n & 15) * 1009);
+	bpf_skb_store_bytes(skb, ETH_HLEN + offsetof(struct iphdr, saddr),
+			    &source, sizeof(source), 0);
+	bpf_skb_store_bytes(skb, ETH_HLEN + sizeof(struct iphdr), &port,
+			    sizeof(port), 0);
+	bpf_tail_call(skb, &bench_target, 0);
+	return TC_ACT_SHOT;
 }
 
 SEC("tc")
-int bench_empty(struct __sk_buff *skb) {
-  (void)skb;
-  return TC_ACT_OK;
+int bench_empty(struct __sk_buff *skb)
+{
+	(void)skb;
+	return TC_ACT_OK;
 }
 
 struct floor_key {
-  __be32 saddr, daddr;
-  __be16 sport, dport;
-  __u32 protocol;
+	__be32 saddr, daddr;
+	__be16 sport, dport;
+	__u32 protocol;
 };
 
 struct floor_vip {
-  __be32 address;
-  __be16 port;
-  __u16 protocol;
+	__be32 address;
+	__be16 port;
+	__u16 protocol;
 };
 
 struct floor_backend {
-  __be32 address;
-  __be16 port;
-  __u16 device;
+	__be32 address;
+	__be16 port;
+	__u16 device;
 };
 
 struct {
-  __uint(type, BPF_MAP_TYPE_HASH);
-  __uint(max_entries, 131072);
-  __type(key, struct floor_vip);
-  __type(value, __u32);
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 131072);
+	__type(key, struct floor_vip);
+	__type(value, __u32);
 } floor_vips SEC(".maps");
 
 struct {
-  __uint(type, BPF_MAP_TYPE_ARRAY);
-  __uint(max_entries, 128);
-  __type(key, __u32);
-  __type(value, struct floor_backend);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 128);
+	__type(key, __u32);
+	__type(value, struct floor_backend);
 } floor_backends SEC(".maps");
 
 struct {
-  __uint(type, BPF_MAP_TYPE_LRU_HASH);
-  __uint(max_entries, 1048576);
-  __type(key, struct floor_key);
-  __type(value, struct floor_backend);
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1048576);
+	__type(key, struct floor_key);
+	__type(value, struct floor_backend);
 } floor_flows SEC(".maps");
 
-static __always_inline __u16 csum16(__u64 sum) {
-  sum = (sum & 0xffffffff) + (sum >> 32);
-  sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
-  sum = (sum & 0xffff) + (sum >> 16);
-  return ~(__u16)(sum + (sum >> 16));
+static __always_inline __u16 csum16(__u64 sum)
+{
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return ~(__u16)(sum + (sum >> 16));
 }
 
 SEC("tc")
-int bench_floor(struct __sk_buff *skb) {
-  void *data = (void *)(long)skb->data;
-  void *end = (void *)(long)skb->data_end;
-  struct iphdr *ip = data + ETH_HLEN;
-  struct tcphdr *tcp = (void *)(ip + 1);
-  struct floor_backend *flow, *backend, to;
-  struct floor_key key = {};
-  struct floor_vip vip;
-  __u32 *index, chosen;
+int bench_floor(struct __sk_buff *skb)
+{
+	void *data = (void *)(long)skb->data;
+	void *end = (void *)(long)skb->data_end;
+	struct iphdr *ip = data + ETH_HLEN;
+	struct tcphdr *tcp = (void *)(ip + 1);
+	struct floor_backend *flow, *backend, to;
+	struct floor_key key = {};
+	struct floor_vip vip;
+	__u32 *index, chosen;
 
-  if ((void *)(tcp + 1) > end || ip->protocol != IPPROTO_TCP || ip->ihl != 5)
-    return TC_ACT_OK;
-  key.saddr = ip->saddr;
-  key.daddr = ip->daddr;
-  key.sport = tcp->source;
-  key.dport = tcp->dest;
-  key.protocol = IPPROTO_TCP;
-  vip.address = key.daddr;
-  vip.port = key.dport;
-  vip.protocol = IPPROTO_TCP;
-  index = bpf_map_lookup_elem(&floor_vips, &vip);
-  flow = bpf_map_lookup_elem(&floor_flows, &key);
-  if (!index)
-    return TC_ACT_OK;
-  if (flow) {
-    to = *flow;
-  } else {
-    chosen = (*index + bpf_get_prandom_u32()) & 1;
-    backend = bpf_map_lookup_elem(&floor_backends, &chosen);
-    if (!backend)
-      return TC_ACT_SHOT;
-    to = *backend;
-    bpf_map_update_elem(&floor_flows, &key, &to, BPF_ANY);
-    key.saddr = to.address;
-    key.daddr = ip->saddr;
-    key.sport = to.port;
-    key.dport = tcp->source;
-    bpf_map_update_elem(&floor_flows, &key, &to, BPF_ANY);
-  }
-  ip->daddr = to.address;
-  ip->check =
-      csum16((__u64)(__u16)~ip->check + (__u32)~vip.address + to.address);
-  tcp->dest = to.port;
-  bpf_l4_csum_replace(skb, ETH_HLEN + 20 + offsetof(struct tcphdr, check),
-                      vip.address, to.address, BPF_F_PSEUDO_HDR | 4);
-  bpf_l4_csum_replace(skb, ETH_HLEN + 20 + offsetof(struct tcphdr, check),
-                      vip.port, to.port, 2);
-  return bpf_redirect_neigh(to.device, NULL, 0, 0);
+	if ((void *)(tcp + 1) > end || ip->protocol != IPPROTO_TCP ||
+	    ip->ihl != 5)
+		return TC_ACT_OK;
+	key.saddr = ip->saddr;
+	key.daddr = ip->daddr;
+	key.sport = tcp->source;
+	key.dport = tcp->dest;
+	key.protocol = IPPROTO_TCP;
+	vip.address = key.daddr;
+	vip.port = key.dport;
+	vip.protocol = IPPROTO_TCP;
+	index = bpf_map_lookup_elem(&floor_vips, &vip);
+	flow = bpf_map_lookup_elem(&floor_flows, &key);
+	if (!index)
+		return TC_ACT_OK;
+	if (flow) {
+		to = *flow;
+	} else {
+		chosen = (*index + bpf_get_prandom_u32()) & 1;
+		backend = bpf_map_lookup_elem(&floor_backends, &chosen);
+		if (!backend)
+			return TC_ACT_SHOT;
+		to = *backend;
+		bpf_map_update_elem(&floor_flows, &key, &to, BPF_ANY);
+		key.saddr = to.address;
+		key.daddr = ip->saddr;
+		key.sport = to.port;
+		key.dport = tcp->source;
+		bpf_map_update_elem(&floor_flows, &key, &to, BPF_ANY);
+	}
+	ip->daddr = to.address;
+	ip->check = csum16((__u64)(__u16)~ip->check + (__u32)~vip.address +
+			   to.address);
+	tcp->dest = to.port;
+	bpf_l4_csum_replace(skb, ETH_HLEN + 20 + offsetof(struct tcphdr, check),
+			    vip.address, to.address, BPF_F_PSEUDO_HDR | 4);
+	bpf_l4_csum_replace(skb, ETH_HLEN + 20 + offsetof(struct tcphdr, check),
+			    vip.port, to.port, 2);
+	return bpf_redirect_neigh(to.device, NULL, 0, 0);
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -9,10 +9,10 @@ const [role, ...args] = process.argv.slice(2);
 const print = (text: string): void => void process.stdout.write(`${text}\n`);
 
 if (role === 'receive') {
-  const server = createServer(async (socket) => {
+  const server = createServer((socket) => {
     const hash = createHash('sha256');
-    for await (const chunk of socket) hash.update(chunk as Buffer);
-    print(hash.digest('hex'));
+    socket.on('data', (chunk) => hash.update(chunk));
+    socket.once('end', () => print(hash.digest('hex')));
   });
   server.listen(Number(args[0]), '::', () => print('listening'));
 } else {
