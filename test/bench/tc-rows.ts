@@ -53,14 +53,14 @@ export class TcBench {
   readonly #target: BpfMap;
 
   constructor() {
-    enterNamespace();
-    this.#bpffs = new Bpffs();
-    this.#loaded = new Loaded(this.#bpffs, sizes);
-    this.#loaded.apply(Array.from({ length: FRONTENDS }, (_, n) => portOf(n)));
     const object = join(this.#directory, 'yardstick.bpf.o');
     const multiarch = process.arch === 'arm64' ? 'aarch64-linux-gnu' : 'x86_64-linux-gnu';
     const flags = ['-O2', '-g', '-target', 'bpf', '-mcpu=v3', '-Wall', '-Wextra', '-Werror', `-I/usr/include/${multiarch}`];
     execFileSync('clang-19', [...flags, '-c', join(import.meta.dirname, 'yardstick.bpf.c'), '-o', object]);
+    enterNamespace();
+    this.#bpffs = new Bpffs();
+    this.#loaded = new Loaded(this.#bpffs, sizes);
+    this.#loaded.apply(Array.from({ length: FRONTENDS }, (_, n) => portOf(n)));
     this.#yardstick = new BpfObject(object);
     this.#yardstick.load();
     this.#state = this.#open('bench_state');
