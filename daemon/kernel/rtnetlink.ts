@@ -17,6 +17,7 @@ const IFLA_MTU = 4;
 const IFLA_LINKINFO = 18;
 const IFLA_INFO_KIND = 1;
 
+const AF_UNSPEC = 0;
 const AF_INET = 2;
 const AF_INET6 = 10;
 const ARPHRD_ETHER = 1;
@@ -165,6 +166,8 @@ export class LinkMonitor {
   /** `onLost`: events were lost, list the links anew. */
   listen(onEvent: (event: LinkEvent) => void, onLost: () => void): void {
     this.#socket.listen((message: NetlinkMessage) => {
+      // AF_BRIDGE: a device became, or ceased to be, a bridge's port; it is still there.
+      if (message.body[0] !== AF_UNSPEC) return;
       if (message.type === RTM_NEWLINK) onEvent({ kind: 'new', link: linkOf(message.body) });
       if (message.type === RTM_DELLINK) onEvent({ kind: 'gone', ifindex: linkOf(message.body).ifindex });
     }, onLost);

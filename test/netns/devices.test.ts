@@ -68,6 +68,22 @@ test('renamed into and out of the prefix', async () => {
   await until(() => programsOf('vtemp').length === 0, 'no programs');
 });
 
+test("a pod's veth that becomes a bridge's port, and ceases to be one, keeps its programs", async () => {
+  await daemon.start({ hasSocketLb: false });
+  const [link] = JSON.parse(lab.ip('node', '-j', 'link', 'show', 'dev', 'lxc9')) as { ifindex: number }[];
+  const linkId = (): number =>
+    (JSON.parse(sh('bpftool', '-j', 'link', 'show', 'pinned', join(links(), `tc_pod_in-${link?.ifindex}`))) as { id: number }).id;
+  const before = linkId();
+  lab.ip('node', 'link', 'add', 'bridge0', 'type', 'bridge');
+  lab.ip('node', 'link', 'set', 'lxc9', 'master', 'bridge0');
+  lab.ip('node', 'link', 'set', 'lxc9', 'nomaster');
+  // A device that comes later is served: the events before it have been seen.
+  lab.ip('node', 'link', 'add', 'lxclast', 'type', 'veth', 'peer', 'name', 'last1');
+  await until(() => programsOf('lxclast').length === 2, 'programs of the last device');
+  expect(programsOf('lxc9')).toHaveLength(2);
+  expect(linkId()).toBe(before);
+});
+
 test('a device of the prefix that is no veth, and an uplink that is missing, are left alone and named', async () => {
   await daemon.start({ hasSocketLb: false, extra: ['--uplinks', 'later0'] });
   lab.ip('node', 'link', 'add', 'lxcbridge', 'type', 'bridge');
