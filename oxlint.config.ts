@@ -74,7 +74,7 @@ const impure =
   'Buffer Date clearInterval clearTimeout console fetch performance process queueMicrotask setImmediate setInterval setTimeout'.split(' ');
 
 /** Files directly in daemon/ that build the parts and hang them together. */
-const composition = 'main,agent,agent-view,control-plane,version';
+const composition = 'main,agent,agent-view,control-plane,repairs,version';
 
 /** Files directly in daemon/: only the composition root sees the rooms. */
 const topRule = (group: readonly string[]) => ({
@@ -121,7 +121,7 @@ export default defineConfig({
   },
   overrides: [
     ...roomOverrides,
-    { files: both('cli/uninstall.ts'), rules: importRule({ may: ['config*.ts', 'loader/**', '/proto/**'] }, 1) },
+    { files: both('cli/{uninstall,preflight}.ts'), rules: importRule({ may: ['config*.ts', 'loader/**', '/proto/**'] }, 1) },
     { files: both('*.ts'), excludeFiles: both(`{${composition},errors}.ts`), rules: topRule(['../**', './*/**', '!./model/**']) },
     { files: both(`{${composition}}.ts`), rules: topRule(['../**', '!../proto/**']) },
     { files: both('errors.ts'), rules: topRule(['**']) },

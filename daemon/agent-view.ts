@@ -15,12 +15,14 @@ import type { ControlPlane } from './control-plane.ts';
 import { hostProblems } from './loader/host-checks.ts';
 import type { Datapath } from './loader/datapath.ts';
 import type { Devices } from './loader/devices.ts';
+import type { Guard } from './loader/guard.ts';
 import type { Sockets } from './loader/sockets.ts';
 import { dropCounts } from './maps/datapath-state.ts';
 import { BackendState, type LbMaps } from './maps/types.ts';
 import { families, type Family, familyOf, hostPort, parseAddress } from './model/address.ts';
 import { type DesiredPort, frontendKey, frontendText } from './model/frontend.ts';
 import type { Protocol } from './model/service.ts';
+import type { Repairs } from './repairs.ts';
 import { realized, type RealizedFrontend } from './reconcile/realized.ts';
 import { generationOf } from './reconcile/snapshot.ts';
 import { versions } from './version.ts';
@@ -30,6 +32,8 @@ export interface AgentParts {
   readonly datapath: Datapath;
   readonly devices: Devices;
   readonly sockets: Sockets;
+  readonly guard: Guard;
+  readonly repairs: Repairs;
   readonly plane: ControlPlane;
   readonly maps: () => LbMaps;
 }
@@ -62,7 +66,7 @@ class View implements AgentView {
   }
 
   status(): AgentStatus {
-    const { config, datapath, devices, sockets, plane } = this.#parts;
+    const { config, datapath, devices, sockets, guard, repairs, plane } = this.#parts;
     const reconciler = plane.loop()?.reconciler;
     const errors = [...(reconciler?.failed() ?? [])].slice(0, shownErrors);
     const attachments = [...devices.attachments(), ...sockets.attachments()];
@@ -88,6 +92,7 @@ class View implements AgentView {
       drops: dropCounts(datapath.map('lb_drops'))
         .filter(({ packets }) => packets > 0)
         .map(({ reason, packets, bytes }) => ({ reason, packets: BigInt(packets), bytes: BigInt(bytes) })),
+      repairs: { total: repairs.total, last: repairs.last(), problems: guard.problems() },
       conflicts: plane.controller.conflicts().map((conflict) => conflict),
     };
   }

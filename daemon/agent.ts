@@ -8,39 +8,26 @@ import { agentView } from './agent-view.ts';
 import { GrpcServer } from './api/grpc.ts';
 import { buildHttp, listenHttp } from './api/http.ts';
 import { buildMetrics } from './api/metrics.ts';
-import type { AgentView } from './api/view.ts';
+import type { AgentView, ReloadReport } from './api/view.ts';
 import type { Config } from './config.ts';
+import { systemClock } from './clock.ts';
 import { controlPlane } from './control-plane.ts';
-import { ExitCode, Refusal } from './errors.ts';
-import { findCgroup2 } from './kernel/host.ts';
 import type { Unit } from './lifecycle.ts';
+import type { Held } from './loader/attached.ts';
 import { Datapath } from './loader/datapath.ts';
 import { Devices } from './loader/devices.ts';
+import { Guard } from './loader/guard.ts';
+import { needCapabilities, needCgroup, needFreeHooks, needKernel } from './loader/host-needs.ts';
+import { mapSizes } from './loader/map-sizes.ts';
 import { PinDirectory } from './loader/pins.ts';
 import { Sockets } from './loader/sockets.ts';
 import { subsystem } from './log.ts';
 import { kernelMaps } from './maps/kernel-maps.ts';
 import type { LbMaps } from './maps/types.ts';
+import { Repairs } from './repairs.ts';
 import { versions } from './version.ts';
 
 const objectsPath = join(import.meta.dirname, '../datapath/gen');
-const SLOTS_PER_ROW = 16;
-
-/** max_entries of the pinned maps, and the flag that each comes from. */
-function mapSizes(config: Config) {
-  const entries = (count: number, flag: string): { entries: number; flag: string } => ({ entries: count, flag });
-  const frontends = entries(config.maxFrontends, 'max-frontends');
-  const backends = entries(config.maxBackends, 'max-backends');
-  const flows = entries(config.maxFlows, 'max-flows');
-  const peers = entries(config.maxSocketFlows, 'max-socket-flows');
-  return {
-    ...{ lb4_frontends: frontends, lb6_frontends: frontends, lb4_backends: backends, lb6_backends: backends },
-    lb_services: entries(config.maxServices, 'max-services'),
-    lb_slots: entries(config.maxSlots / SLOTS_PER_ROW, 'max-slots'),
-    ...{ ct4: flows, ct6: flows, sk4_backends: peers, sk6_backends: peers, sk4_vips: peers, sk6_vips: peers },
-  };
-}
-
 /** A unit out of two calls. */
 const unit = (name: string, start: () => Promise<void> | void, stop: () => Promise<void> | void): Unit => ({
   name,
@@ -70,17 +57,31 @@ export function buildAgent(config: Config, log: Logger): Agent {
     log: subsystem(log, 'loader'),
   });
   const maps = (): LbMaps => kernelMaps((name) => datapath.map(name));
-  const plane = controlPlane(config, log, maps);
-  const view = agentView({ config, datapath, devices, sockets, plane, maps });
-  const grpc = new GrpcServer({ view, socketPath: config.socket, socketGroup: config.socketGroup, log: subsystem(log, 'api') });
+  const repairs = new Repairs(subsystem(log, 'repair'), systemClock);
+  const onMended = (sentence: string): void => repairs.add(sentence);
+  const plane = controlPlane(config, log, { maps, onMended });
+  const guard = new Guard({
+    ...{ pins, datapath, sockets, devices, clock: systemClock, periodMs: config.syncPeriod, onMended },
+    onFailed: (sentence) => subsystem(log, 'repair').error(sentence),
+  });
+  const view = agentView({ config, datapath, devices, sockets, guard, repairs, plane, maps });
+  const reload = (): ReloadReport => {
+    const began = performance.now();
+    const held = (): Held[] => [...sockets.held(), ...devices.held()];
+    datapath.reload(() => {
+      for (const { program, attached } of held()) attached.replace(datapath.program(program));
+    });
+    const report = { hooks: held().length, milliseconds: performance.now() - began };
+    subsystem(log, 'loader').info(report, 'programs replaced');
+    return report;
+  };
+  const grpc = new GrpcServer({ view, reload, socketPath: config.socket, socketGroup: config.socketGroup, log: subsystem(log, 'api') });
   const http = buildHttp({ view, metrics: buildMetrics({ view, versions: versions() }), log: subsystem(log, 'api') });
   const firstDone = Promise.withResolvers<void>();
 
   const attachSockets = (): void => {
-    const cgroup = config.cgroup ?? findCgroup2();
-    if (!config.socketLb) sockets.detach();
-    else if (cgroup !== undefined) sockets.attach(cgroup);
-    else throw new Refusal(ExitCode.kernel, 'no cgroup v2 is mounted: mount -t cgroup2 none /sys/fs/cgroup, or --socket-lb off');
+    if (config.socketLb) sockets.attach(needCgroup(config.cgroup));
+    else sockets.detach();
   };
   const startLoop = (): void => {
     void plane.startLoop().reconciler.firstDone.then(() => {
@@ -91,6 +92,13 @@ export function buildAgent(config: Config, log: Logger): Agent {
   const listen = async (): Promise<void> => {
     if (config.http !== undefined) await listenHttp(http, config.http);
   };
+  /** Everything that can be refused is refused here, before anything is made or attached. */
+  const askHost = (): void => {
+    needCapabilities();
+    needKernel();
+    pins.refuseUnusable();
+    if (config.socketLb) needFreeHooks(needCgroup(config.cgroup));
+  };
   const openPins = (): void => {
     pins.open();
     pins.lock();
@@ -100,6 +108,7 @@ export function buildAgent(config: Config, log: Logger): Agent {
     ready: firstDone.promise,
     reread: () => plane.source.rescan(),
     units: [
+      unit('host', askHost, () => undefined),
       unit('pins', openPins, () => pins.unlock()),
       unit(
         'datapath',
@@ -111,11 +120,16 @@ export function buildAgent(config: Config, log: Logger): Agent {
         () => plane.controller.start(),
         () => plane.controller.stop(),
       ),
-      unit('sockets', attachSockets, () => undefined),
+      unit('sockets', attachSockets, () => sockets.close()),
       unit(
         'devices',
         () => devices.start(),
         () => devices.stop(),
+      ),
+      unit(
+        'guard',
+        () => guard.start(),
+        () => guard.stop(),
       ),
       unit('reconcile', startLoop, () => plane.loop()?.reconciler.stop()),
       unit(

@@ -67,6 +67,11 @@ const exitMeanings: Readonly<Record<keyof typeof ExitCode, string>> = {
   locked: 'another daemon holds the pin path or the socket',
   kernel: 'the kernel refused, or lacks what is needed',
   unreachable: 'sluice only: the daemon cannot be reached',
+  capability: 'the process lacks a capability',
+  bpffs: 'the pin path is not on a bpffs, cannot be written, or is not ours',
+  cgroup: 'there is no cgroup v2, or --cgroup is none',
+  occupied: 'another program holds a hook alone',
+  layout: 'the pinned state is of another version',
 };
 
 /** `--help`. */

@@ -46,6 +46,15 @@ export const wholeNumber = (least: number, most: number) =>
     return z.NEVER;
   });
 
+/** "10s", "500ms", "2m": milliseconds, from a tenth of a second to a day. */
+export const duration = text.transform((value, context) => {
+  const [, amount, unit] = /^(\d+)(ms|s|m|h)$/.exec(value) ?? [];
+  const milliseconds = Number(amount) * ({ ms: 1, s: 1000, m: 60_000, h: 3_600_000 }[unit ?? ''] ?? Number.NaN);
+  if (milliseconds >= 100 && milliseconds <= 86_400_000) return milliseconds;
+  context.addIssue({ code: 'custom', message: 'must be a time from 100ms to 24h, such as 10s' });
+  return z.NEVER;
+});
+
 /** Comma-separated text; every part must be without problem. Repetitions are dropped. */
 const listOf = (problemOf: (part: string) => string | undefined) =>
   text.transform((value, context): readonly string[] => {

@@ -6,7 +6,19 @@ import { hostname } from 'node:os';
 import { z } from 'zod';
 
 import { type GivenText, kebab, type NamedSetting, readEnvironment, readFlags, readSettingsFile } from './config-sources.ts';
-import { absolutePath, cidrs, devices, httpAddress, nodeName, nonEmpty, oneOf, onOff, socketPath, wholeNumber } from './config-values.ts';
+import {
+  absolutePath,
+  cidrs,
+  devices,
+  duration,
+  httpAddress,
+  nodeName,
+  nonEmpty,
+  oneOf,
+  onOff,
+  socketPath,
+  wholeNumber,
+} from './config-values.ts';
 import { ExitCode, Refusal } from './errors.ts';
 
 interface SettingMeta {
@@ -65,6 +77,11 @@ const shape = {
   socket: setting(socketPath, { argument: 'PATH', help: 'Unix socket of the gRPC API', fallback: '/run/sluice/sluice.sock' }),
   socketGroup: setting(nonEmpty.optional(), { argument: 'NAME', help: 'group that may use the API; default: root only' }),
   http: setting(httpAddress, { argument: 'ADDR:PORT', help: '/healthz, /readyz and /metrics; "off" for none', fallback: '127.0.0.1:9880' }),
+  syncPeriod: setting(duration, {
+    argument: 'TIME',
+    help: 'how often pins, links and maps are compared with what they should be, and put right',
+    fallback: '10s',
+  }),
   logLevel: setting(oneOf('trace', 'debug', 'info', 'warn', 'error', 'fatal'), {
     argument: 'LEVEL',
     help: 'trace, debug, info, warn, error or fatal',

@@ -14,8 +14,8 @@ import { LbOperations } from './reconcile/lb-operations.ts';
 import { Reconciler } from './reconcile/reconciler.ts';
 import { FilesSource } from './source/files/files-source.ts';
 
-/** Builds the tables and what stands between them. `maps` is asked when the loop starts. */
-export function controlPlane(config: Config, log: Logger, maps: () => LbMaps) {
+/** Builds the tables and what stands between them. `maps` is asked when the loop starts; `onMended` hears what it put back. */
+export function controlPlane(config: Config, log: Logger, outlets: { maps: () => LbMaps; onMended: (sentence: string) => void }) {
   const services = new Table<string, Service>('services', setImmediate);
   const slices = new Table<string, EndpointSlice>('endpoint-slices', setImmediate);
   const nodes = new Table<string, Node>('nodes', setImmediate);
@@ -38,14 +38,16 @@ export function controlPlane(config: Config, log: Logger, maps: () => LbMaps) {
   const controller = new ServiceController({ services, slices, nodes, desired, nodeName: config.node });
   const reconcileLog = subsystem(log, 'reconcile');
   const startLoop = (): NonNullable<typeof loop> => {
-    const operations = new LbOperations({ maps: maps(), clock: systemClock });
+    const operations = new LbOperations({ maps: outlets.maps(), clock: systemClock });
     const reconciler = new Reconciler<string, DesiredPort>({
       ...{ table: desired, operations, clock: systemClock, schedule: setImmediate, mayPrune: () => source.isComplete },
+      mendEveryMs: config.syncPeriod,
       log: {
         rowFailed: (row, err) => reconcileLog.error({ row, err }, 'row not applied, will be tried again'),
         rowRecovered: (row, retries) => reconcileLog.info({ row, retries }, 'row applied after all'),
         stepFailed: (step, err) => reconcileLog.error({ step, err }, 'step failed, will be tried again'),
         stepRecovered: (step) => reconcileLog.info({ step }, 'step done after all'),
+        mended: outlets.onMended,
       },
     });
     loop = { operations, reconciler };

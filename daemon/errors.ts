@@ -59,6 +59,11 @@ export const ExitCode = {
   locked: 4,
   kernel: 5,
   unreachable: 6,
+  capability: 7,
+  bpffs: 8,
+  cgroup: 9,
+  occupied: 10,
+  layout: 11,
 } as const;
 
 /** A start (or command) that is refused before anything was changed: one sentence that says what is wrong and what to do. */

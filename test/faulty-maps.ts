@@ -60,6 +60,7 @@ function faultyHash<K, V>(map: HashMap<K, V>, fault: Fault): HashMap<K, V> {
     set: (key, value) => (fault(name, 'write'), map.set(key, value)),
     delete: (key) => (fault(name, 'write'), map.delete(key)),
     entries: () => (fault(name, 'read'), map.entries()),
+    keys: () => (fault(name, 'read'), map.keys()),
   };
 }
 

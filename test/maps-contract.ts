@@ -88,9 +88,11 @@ function testFrontends(family: Family, make: () => LbMaps): void {
     map.set(keyOf(family, 1), { service: 99, check: 0 });
     expect(map.get(keyOf(family, 1))?.service).toBe(99);
     expect(map.entries()).toHaveLength(map.capacity);
+    expect([...map.keys()]).toHaveLength(map.capacity);
     map.delete(keyOf(family, 2));
     map.set(keyOf(family, 1000), { service: 1, check: 0 });
     expect(map.entries()).toHaveLength(map.capacity);
+    expect([...map.keys()]).toHaveLength(map.capacity);
   });
 }
 

@@ -11,6 +11,9 @@ import { Reconciler } from '../daemon/reconcile/reconciler.ts';
 import type { LbMaps } from '../daemon/maps/types.ts';
 import { FakeClock, ManualScheduler, seededRandom } from './fake-clock.ts';
 
+/** What others change in the maps is put back within this time. */
+export const MEND_EVERY_MS = 10_000;
+
 export const thisNode = 'node-1';
 
 export interface WorldOptions {
@@ -143,9 +146,11 @@ export class World {
         rowRecovered: (key) => this.log.push(`recovered ${key}`),
         stepFailed: (what) => this.log.push(`failed ${what}`),
         stepRecovered: (what) => this.log.push(`recovered ${what}`),
+        mended: (sentence) => this.log.push(`mended ${sentence}`),
       },
       mayPrune: () => this.#isComplete,
       random: seededRandom(1),
+      mendEveryMs: MEND_EVERY_MS,
       ...(this.#options.batchSize === undefined ? {} : { batchSize: this.#options.batchSize }),
     });
     controller.start();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The gRPC server: sluice.v1.Sluice, health and reflection over one Unix socket. It shows an AgentView and changes
-// nothing; a failing view becomes a gRPC status, never a stack trace. Driven as a Unit by main.ts.
+// The gRPC server: sluice.v1.Sluice, sluice.v1.Admin, health and reflection over one Unix socket. It shows an AgentView, and
+// changes only what Admin is for; a failing call becomes a gRPC status, never a stack trace. Driven as a Unit by main.ts.
 import { type sendUnaryData, Server, ServerCredentials, type ServerUnaryCall, status as code } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import { ReflectionService } from '@grpc/reflection';
@@ -8,22 +8,26 @@ import { HealthImplementation, protoPath as healthProto } from 'grpc-health-chec
 import type { Server as NetServer, Socket } from 'node:net';
 import type { Logger } from 'pino';
 
+import type { AdminHandlers } from '../../proto/gen/sluice/v1/Admin.ts';
 import type { SluiceHandlers } from '../../proto/gen/sluice/v1/Sluice.ts';
+import { KernelError, Refusal } from '../errors.ts';
 import { loadSluice } from '../../proto/load.ts';
 import { backendMessage, serviceMessage, statusMessage } from './messages.ts';
 import { listenOnSocket } from './socket.ts';
-import type { AgentView } from './view.ts';
+import type { AgentView, ReloadReport } from './view.ts';
 
 interface GrpcOptions {
   readonly view: AgentView;
+  /** Replaces the programs; throws a sentence's Error when it cannot, and then nothing has changed. */
+  readonly reload: () => ReloadReport;
   readonly socketPath: string;
   /** Group that may connect. */
   readonly socketGroup?: string | undefined;
   readonly log?: Logger | undefined;
 }
 
-/** Health names: the whole, and our one service. */
-const healthNames = ['', 'sluice.v1.Sluice'];
+/** Health names: the whole, and our services. */
+const healthNames = ['', 'sluice.v1.Sluice', 'sluice.v1.Admin'];
 
 /** How long calls under way may take to finish when stopping. */
 const graceMs = 500;
@@ -103,6 +107,8 @@ export class GrpcServer {
       ListBackends: this.#answer(() => ({ backends: view.backends().map(backendMessage) })),
     };
     server.addService(sluice.Sluice.service, handlers);
+    const admin: AdminHandlers = { Reload: this.#answer(() => this.#options.reload(), code.FAILED_PRECONDITION) };
+    server.addService(sluice.Admin.service, admin);
     this.#addHealth(server);
     const healthDefinition = loadSync(healthProto, { longs: String, enums: String, defaults: true, oneofs: true });
     new ReflectionService({ ...definition, ...healthDefinition }).addToServer(server);
@@ -125,13 +131,18 @@ export class GrpcServer {
     });
   }
 
-  #answer<Request, Response>(make: () => Response) {
+  /** `expected`: what a Refusal or KernelError becomes, with its sentence; anything else is INTERNAL and stays in the log. */
+  #answer<Request, Response>(make: () => Response, expected?: code) {
     return (call: ServerUnaryCall<Request, Response>, callback: sendUnaryData<Response>): void => {
       let response: Response;
       try {
         response = make();
       } catch (err) {
         this.#options.log?.error({ err, call: call.getPath() }, 'API call failed');
+        if (expected !== undefined && (err instanceof Refusal || err instanceof KernelError)) {
+          callback({ code: expected, details: err.message });
+          return;
+        }
         callback({ code: code.INTERNAL, details: 'the agent could not read its own state; its log says why' });
         return;
       }

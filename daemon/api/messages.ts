@@ -52,6 +52,11 @@ export function statusMessage(status: AgentStatus): StatusResponse {
     socketLb: status.socketLb,
     hostProblems: [...status.hostProblems],
     drops: status.drops.map(({ reason, packets, bytes }) => ({ reason, packets: packets.toString(), bytes: bytes.toString() })),
+    repairs: {
+      total: whole(status.repairs.total),
+      last: status.repairs.last.map(({ sentence, at }) => ({ sentence, time: new Date(at).toISOString() })),
+      problems: [...status.repairs.problems],
+    },
     conflicts: status.conflicts.map(({ frontend, owner, contenders }) => ({ frontend, owner, contenders: [...contenders] })),
   };
 }

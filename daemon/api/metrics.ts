@@ -51,8 +51,17 @@ function agentMetrics(registry: Registry): Fill[] {
     labelNames: ['source'],
     registers,
   });
+  const repairs = new Counter({
+    name: 'sluice_repairs_total',
+    help: 'Things that others changed in the kernel or the bpffs and the agent put back.',
+    registers,
+  });
   return [
     (status) => ready.set(status.ready ? 1 : 0),
+    (status) => {
+      repairs.reset();
+      repairs.inc(status.repairs.total);
+    },
     (status) => services.set(status.counts.services),
     (status) => frontends.set(status.counts.frontends),
     (status) => backends.set(status.counts.backends),

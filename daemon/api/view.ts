@@ -16,6 +16,13 @@ export interface AgentView {
   health(): Health;
 }
 
+/** What `sluice reload` did. */
+export interface ReloadReport {
+  /** Hooks whose program was replaced. */
+  readonly hooks: number;
+  readonly milliseconds: number;
+}
+
 export interface Health {
   readonly ready: boolean;
   /** Why not, one sentence each. */
@@ -47,6 +54,17 @@ export interface AgentStatus extends Versions, Health {
   /** Counters that are not zero. */
   readonly drops: readonly DropStatus[];
   readonly conflicts: readonly ConflictStatus[];
+  readonly repairs: RepairStatus;
+}
+
+/** What others changed of ours, and the agent put back. */
+export interface RepairStatus {
+  /** Since the agent started. */
+  readonly total: number;
+  /** The newest first; `at` in milliseconds since 1970. */
+  readonly last: readonly { readonly sentence: string; readonly at: number }[];
+  /** What could not be put back, one sentence each. */
+  readonly problems: readonly string[];
 }
 
 export interface SourceStatus {

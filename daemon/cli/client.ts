@@ -4,8 +4,10 @@
 import { credentials, type ServiceError, status as code } from '@grpc/grpc-js';
 import { connect } from 'node:net';
 
+import type { AdminClient } from '../../proto/gen/sluice/v1/Admin.ts';
 import type { ListBackendsResponse__Output as BackendList } from '../../proto/gen/sluice/v1/ListBackendsResponse.ts';
 import type { ListServicesResponse__Output as ServiceList } from '../../proto/gen/sluice/v1/ListServicesResponse.ts';
+import type { ReloadResponse__Output as Reload } from '../../proto/gen/sluice/v1/ReloadResponse.ts';
 import type { SluiceClient } from '../../proto/gen/sluice/v1/Sluice.ts';
 import type { StatusResponse__Output as Status } from '../../proto/gen/sluice/v1/StatusResponse.ts';
 import { loadSluice } from '../../proto/load.ts';
@@ -28,10 +30,22 @@ export const askServices = (daemon: Daemon): Promise<ServiceList> =>
 export const askBackends = (daemon: Daemon): Promise<BackendList> =>
   ask(daemon, (client, deadline, done: Done<BackendList>) => client.listBackends({}, { deadline }, done));
 
-async function ask<T>(daemon: Daemon, question: (client: SluiceClient, deadline: Date, done: Done<T>) => void): Promise<T> {
+export const askReload = (daemon: Daemon): Promise<Reload> =>
+  askOf<Reload, AdminClient>(daemon, 'Admin', (client, deadline, done) => client.reload({}, { deadline }, done));
+
+const ask = <T>(daemon: Daemon, question: Question<T, SluiceClient>): Promise<T> => askOf(daemon, 'Sluice', question);
+
+type Question<T, C> = (client: C, deadline: Date, done: Done<T>) => void;
+
+async function askOf<T, C extends SluiceClient | AdminClient>(
+  daemon: Daemon,
+  service: 'Sluice' | 'Admin',
+  question: Question<T, C>,
+): Promise<T> {
   const { sluice } = loadSluice();
   // A node with 100,000 endpoints answers with more than gRPC's default of 4 MiB.
-  const client = new sluice.Sluice(`unix:${daemon.socket}`, credentials.createInsecure(), { 'grpc.max_receive_message_length': -1 });
+  const options = { 'grpc.max_receive_message_length': -1 };
+  const client = new sluice[service](`unix:${daemon.socket}`, credentials.createInsecure(), options) as C;
   try {
     return await new Promise<T>((resolve, reject) => {
       question(client, new Date(Date.now() + daemon.timeoutMs), (error, response) => {
@@ -60,6 +74,7 @@ async function refusalOf(error: ServiceError, daemon: Daemon): Promise<Refusal> 
   if (error.code === code.UNIMPLEMENTED) {
     return refusal(ExitCode.failure, `${at} does not know this question: use the sluice command of its own version`);
   }
+  if (error.code === code.FAILED_PRECONDITION) return refusal(ExitCode.failure, error.details);
   return refusal(ExitCode.failure, `${at} could not answer: ${error.details || error.message}`);
 }
 

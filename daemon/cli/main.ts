@@ -13,5 +13,6 @@ process.exitCode = await run(process.argv.slice(2), {
   env: process.env,
   out: (text) => void process.stdout.write(text),
   err: (text) => void process.stderr.write(text),
+  preflight: async (options) => (await import('./preflight.ts')).runPreflight(options),
   uninstall: async (options) => (await import('./uninstall.ts')).uninstall(options),
 });

@@ -4,7 +4,7 @@
 import { Command, CommanderError, Option } from 'commander';
 
 import { ExitCode, KernelError, Refusal } from '../errors.ts';
-import { askBackends, askServices, askStatus, type Daemon } from './client.ts';
+import { askBackends, askReload, askServices, askStatus, type Daemon } from './client.ts';
 import { backendsText, servicesText } from './list-text.ts';
 import { isHealthy, statusText } from './status-text.ts';
 
@@ -15,12 +15,22 @@ export interface UninstallOptions {
   readonly print: (line: string) => void;
 }
 
+export interface PreflightOptions {
+  /** sluiced's own flags. */
+  readonly argv: readonly string[];
+  readonly env: Shell['env'];
+  readonly isJson: boolean;
+  readonly print: (text: string) => void;
+}
+
 export interface Shell {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly out: (text: string) => void;
   readonly err: (text: string) => void;
   /** Works without a daemon; loads the kernel's libraries, so only when asked. */
   readonly uninstall: (options: UninstallOptions) => Promise<number>;
+  /** The same. */
+  readonly preflight: (options: PreflightOptions) => Promise<number>;
 }
 
 /** Does what `sluice ARGV...` says. Never rejects; resolves to the exit code. */
@@ -63,7 +73,7 @@ function program(shell: Shell, outcome: { exitCode: number }): Command {
   );
   sluice.addHelpText(
     'after',
-    '\nExit codes:\n  0  done\n  1  failed, or not ready, or degraded\n  2  wrong arguments\n  5  the kernel refused (uninstall)\n  6  the daemon cannot be reached',
+    "\nExit codes:\n  0  done\n  1  failed, or not ready, or degraded\n  2  wrong arguments\n  5  the kernel refused (uninstall)\n  6  the daemon cannot be reached\nThose of preflight are sluiced's: see sluiced --help.",
   );
   const daemon = (): Daemon => {
     const { socket, timeout } = sluice.opts<GlobalOptions>();
@@ -71,6 +81,8 @@ function program(shell: Shell, outcome: { exitCode: number }): Command {
   };
   addStatus(sluice, { shell, daemon, outcome });
   addLists(sluice, { shell, daemon });
+  addReload(sluice, { shell, daemon });
+  addPreflight(sluice, { shell, daemon, outcome });
   addUninstall(sluice, { shell, daemon, outcome });
   return sluice;
 }
@@ -116,6 +128,34 @@ function addLists(sluice: Command, { shell, daemon }: Omit<Context, 'outcome'>):
     .action(async (options: { output: string }) => {
       const response = await askBackends(daemon());
       shell.out(options.output === 'json' ? json(response) : backendsText(response.backends));
+    });
+}
+
+function addReload(sluice: Command, { shell, daemon }: Omit<Context, 'outcome'>): void {
+  sluice
+    .command('reload')
+    .description('load the BPF programs anew from disk and replace those that run, between two packets; all of them or none')
+    .addOption(output('table', 'json'))
+    .action(async (options: { output: string }) => {
+      const response = await askReload(daemon());
+      const text = `replaced the programs on ${response.hooks} hooks in ${Math.round(response.milliseconds)} ms\n`;
+      shell.out(options.output === 'json' ? json(response) : text);
+    });
+}
+
+function addPreflight(sluice: Command, { shell, daemon, outcome }: Context): void {
+  sluice
+    .command('preflight')
+    .description('whether this host can be served, with the flags of sluiced; changes nothing. Exit code: that of sluiced')
+    .argument('[FLAGS...]', 'the flags that sluiced would get, such as --source DIR --uplinks eth0')
+    .allowUnknownOption()
+    .addOption(output('table', 'json'))
+    .action(async (flags: string[], options: { output: string }) => {
+      const socket = daemon().socket;
+      outcome.exitCode = await shell.preflight({
+        ...{ argv: [...flags, '--socket', socket], env: shell.env, print: shell.out },
+        isJson: options.output === 'json',
+      });
     });
 }
 

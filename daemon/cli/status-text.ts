@@ -16,6 +16,7 @@ interface Line {
 
 /** From this pressure on a map is about to refuse. */
 const tightPressure = 0.9;
+const shownRepairs = 5;
 
 /** False when a line says Degraded or NotReady. */
 export function isHealthy(status: Status): boolean {
@@ -48,6 +49,7 @@ function linesOf(status: Status): Line[] {
       below: status.hostProblems,
     },
     attachmentLine(status),
+    repairLine(status),
     mapLine(status),
   ];
 }
@@ -104,6 +106,17 @@ function attachmentLine({ attachments }: Status): Line {
   const shares = [...kinds].map(([kind, group]) => `${group.length} ${kind}`).join(', ');
   if (attachments.length === 0) return { key: 'Programs', word: 'Warning', detail: 'none attached: no packet is translated' };
   return { key: 'Programs', word: 'Ok', detail: `${attachments.length} attached (${shares})` };
+}
+
+function repairLine({ repairs }: Status): Line {
+  if (repairs === null) return { key: 'Repairs', word: 'Ok', detail: 'the daemon did not say' };
+  const { total, last, problems } = repairs;
+  return {
+    key: 'Repairs',
+    word: problems.length > 0 ? 'Degraded' : Number(total) > 0 ? 'Warning' : 'Ok',
+    detail: Number(total) === 0 ? 'nothing was changed by others' : `${counted(total, 'thing')} changed by others and put back`,
+    below: [...problems, ...last.slice(0, shownRepairs).map(({ sentence, time }) => `${time} ${sentence}`)],
+  };
 }
 
 function mapLine({ maps }: Status): Line {

@@ -79,3 +79,20 @@ export function notifyServiceManager(state: string, path = process.env['NOTIFY_S
   closeFd(fd);
   return sent === message.length;
 }
+
+const CAP_NET_ADMIN = 12;
+const CAP_SYS_ADMIN = 21;
+const CAP_PERFMON = 38;
+const CAP_BPF = 39;
+
+/** Names of the capabilities that we need and this process lacks. CAP_SYS_ADMIN stands for CAP_BPF and CAP_PERFMON (capabilities(7)). */
+export function missingCapabilities(status = readFileSync('/proc/self/status', 'utf8')): string[] {
+  const effective = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)$/m.exec(status)?.[1] ?? '0'}`);
+  const has = (bit: number): boolean => ((effective >> BigInt(bit)) & 1n) === 1n;
+  const isAdmin = has(CAP_SYS_ADMIN);
+  return [
+    ...(isAdmin || has(CAP_BPF) ? [] : ['CAP_BPF']),
+    ...(isAdmin || has(CAP_PERFMON) ? [] : ['CAP_PERFMON']),
+    ...(has(CAP_NET_ADMIN) ? [] : ['CAP_NET_ADMIN']),
+  ];
+}

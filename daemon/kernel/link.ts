@@ -2,7 +2,8 @@
 // Attaching programs: BPF links (TCX on devices, cgroup hooks) and, where the kernel has no TCX (before 6.6), a clsact
 // filter. A link is replaced by one atomic update; the program that it held goes when nobody runs it any more.
 import { closeSync, openSync } from 'node:fs';
-import { checked, libbpf } from './native.ts';
+import { isNotSupported } from '../errors.ts';
+import { checked, kernelError, libbpf } from './native.ts';
 
 /** Attach types of the kernel's enum bpf_attach_type. */
 export const AttachType = {
@@ -20,6 +21,7 @@ export const AttachType = {
 
 const LINK_TYPE_CGROUP = 3;
 const LINK_TYPE_TCX = 11;
+const LOOPBACK = 1;
 
 export interface LinkInfo {
   readonly id: number;
@@ -50,7 +52,14 @@ export function cgroupOfLink(fd: number): bigint {
   return new DataView(info.buffer).getBigUint64(16, true);
 }
 
-/** Attaches to a device's tc hook; ENOTSUPP or EINVAL where the kernel has no TCX. Returns the link's descriptor. */
+/** Id of a program: struct bpf_prog_info begins with type, id. */
+export function programId(fd: number): number {
+  const info = new Uint8Array(8);
+  checked(libbpf.objInfo(fd, info, Uint32Array.of(info.length)), 'program info', `fd ${fd}`);
+  return new DataView(info.buffer).getUint32(4, true);
+}
+
+/** Attaches to a device's tc hook, where hasTcx(). Returns the link's descriptor. */
 export function attachTcx(programFd: number, ifindex: number, isIngress: boolean): number {
   const type = isIngress ? AttachType.tcxIngress : AttachType.tcxEgress;
   return checked(libbpf.linkCreate(programFd, ifindex, type, null), 'attach tcx', `ifindex ${ifindex}`);
@@ -65,9 +74,48 @@ export function tcxPrograms(ifindex: number, isIngress: boolean): number[] {
   return [...ids.subarray(0, count[0])];
 }
 
+/** The kernel has TCX (6.6 and later). */
+export function hasTcx(): boolean {
+  try {
+    tcxPrograms(LOOPBACK, true);
+    return true;
+  } catch (error) {
+    if (isNotSupported(error)) return false;
+    throw error;
+  }
+}
+
+function openDirectory(path: string): number {
+  try {
+    return openSync(path, 'r');
+  } catch (error) {
+    throw kernelError('open', path, -((error as NodeJS.ErrnoException).errno ?? 0));
+  }
+}
+
+export interface CgroupPrograms {
+  readonly ids: readonly number[];
+  /** BPF_F_ALLOW_OVERRIDE 1, BPF_F_ALLOW_MULTI 2; 0: the one program there tolerates no other, here or below. */
+  readonly flags: number;
+}
+
+/** The programs attached to a cgroup (v2) directory itself, not to those above it. */
+export function cgroupPrograms(directory: string, type: number): CgroupPrograms {
+  const fd = openDirectory(directory);
+  try {
+    const ids = new Uint32Array(64);
+    const count = Uint32Array.of(ids.length);
+    const flags = new Uint32Array(1);
+    checked(libbpf.progQuery(fd, type, 0, flags, ids, count), 'query cgroup', directory);
+    return { ids: [...ids.subarray(0, count[0])], flags: flags[0] ?? 0 };
+  } finally {
+    closeSync(fd);
+  }
+}
+
 /** Attaches to a cgroup (v2) directory. EPERM: another program holds the hook without the multi flag. */
 export function attachCgroup(programFd: number, directory: string, type: number): number {
-  const fd = openSync(directory, 'r');
+  const fd = openDirectory(directory);
   try {
     return checked(libbpf.linkCreate(programFd, fd, type, null), 'attach cgroup', directory);
   } finally {
@@ -86,6 +134,7 @@ const TC_HANDLE = 0x5c;
 const TC_REPLACE = 1;
 const EEXIST = 17;
 const ENOENT = 2;
+const ENODEV = 19;
 const EINVAL = 22;
 
 /** struct bpf_tc_hook: sz, ifindex, attach_point, parent. */
@@ -118,8 +167,17 @@ export function attachClsact(programFd: number, ifindex: number, isIngress: bool
   checked(libbpf.tcAttach(hook, tcOptions(programFd, TC_REPLACE)), 'attach clsact', `ifindex ${ifindex}`);
 }
 
+/** Id of the program of our filter; undefined when there is no such filter, qdisc or device. */
+export function clsactProgram(ifindex: number, isIngress: boolean): number | undefined {
+  const options = tcOptions(0, 0);
+  const rc = libbpf.tcQuery(tcHook(ifindex, isIngress), options) as number;
+  if (rc === -ENOENT || rc === -EINVAL || rc === -ENODEV) return undefined;
+  checked(rc, 'query clsact', `ifindex ${ifindex}`);
+  return new DataView(options.buffer).getUint32(16, true);
+}
+
 /** Removes our filter; the qdisc stays, others may use it. A missing filter, qdisc or device is no error. */
 export function detachClsact(ifindex: number, isIngress: boolean): void {
   const rc = libbpf.tcDetach(tcHook(ifindex, isIngress), tcOptions(0, 0)) as number;
-  if (rc !== -ENOENT && rc !== -EINVAL && rc !== -19) checked(rc, 'detach clsact', `ifindex ${ifindex}`);
+  if (rc !== -ENOENT && rc !== -EINVAL && rc !== -ENODEV) checked(rc, 'detach clsact', `ifindex ${ifindex}`);
 }

@@ -142,6 +142,11 @@ export function openPin(path: string): number | undefined {
   return checked(fd, 'open pin', path);
 }
 
+/** Another descriptor of the same thing. The caller owns it. */
+export function duplicate(fd: number): number {
+  return checkedErrno(libc.dup(fd), 'dup', `fd ${fd}`);
+}
+
 /** Pins a map, program or link. */
 export function pin(fd: number, path: string): void {
   checked(libbpf.objPin(fd, path), 'pin', path);

@@ -25,6 +25,7 @@ const bpf = load(['libbpf.so.1'], 'libbpf1');
 
 export const libc = {
   close: c.func('int close(int fd)'),
+  dup: c.func('int dup(int fd)'),
   flock: c.func('int flock(int fd, int operation)'),
   mmap: c.func('void *mmap(void *addr, size_t length, int prot, int flags, int fd, long offset)'),
   munmap: c.func('int munmap(void *addr, size_t length)'),
@@ -80,6 +81,7 @@ export const libbpf = {
   testRun: bpf.func('int bpf_prog_test_run_opts(int prog_fd, void *opts)'),
   tcHookCreate: bpf.func('int bpf_tc_hook_create(void *hook)'),
   tcAttach: bpf.func('int bpf_tc_attach(const void *hook, void *opts)'),
+  tcQuery: bpf.func('int bpf_tc_query(const void *hook, void *opts)'),
   tcDetach: bpf.func('int bpf_tc_detach(const void *hook, const void *opts)'),
 };
 

@@ -4,13 +4,15 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ExitCode, KernelError, Refusal } from '../errors.ts';
-import { BpfMap, closeFd, openPin, pin } from '../kernel/map.ts';
+import { BpfMap, closeFd, duplicate, openPin, pin } from '../kernel/map.ts';
 import { BpfObject, mapInfo, type MapSpec } from '../kernel/object.ts';
 import { initializeConfig, layoutVersion } from '../maps/datapath-state.ts';
 import { Layout } from '../maps/gen/layouts.ts';
 import type { PinDirectory } from './pins.ts';
 
-const objectNames = ['tc_pod', 'tc_uplink', 'sock'];
+const objectNames = ['tc_pod', 'tc_uplink', 'sock'] as const;
+const SMALL = 64; // entries
+const zero = new Uint8Array(4);
 const perCpuTypes = new Set([5, 6, 10]); // PERCPU_HASH, PERCPU_ARRAY, LRU_PERCPU_HASH
 
 /** Which flag sets a map's size, for messages. */
@@ -30,6 +32,8 @@ export class Datapath {
   readonly #sizes: MapSizes;
   readonly #maps = new Map<string, BpfMap>();
   #objects: BpfObject[] = [];
+  #layout = Buffer.alloc(0);
+  #config: Uint8Array = new Uint8Array();
 
   constructor(pins: PinDirectory, options: { objectsPath: string; sizes: MapSizes }) {
     this.#pins = pins;
@@ -39,68 +43,114 @@ export class Datapath {
 
   /** Loads every program. Afterwards all maps are pinned; on failure nothing is left behind that was not there before. */
   load(): void {
-    this.#objects = objectNames.map((name) => new BpfObject(join(this.#objectsPath, `${name}.bpf.o`)));
-    const reuse: Record<string, number> = {};
-    const opened: number[] = [];
+    this.#layout = this.#readLayout();
+    const opened = this.#openPinned();
     try {
-      for (const spec of this.#objects[0]?.maps() ?? []) {
-        const fd = openPin(this.#pins.pathOf('maps', spec.name));
-        if (fd === undefined) continue;
-        opened.push(fd);
-        this.#refuseOther(spec, fd);
-        reuse[spec.name] = fd;
-      }
-      this.#refuseLayout(reuse['lb_config']);
-      this.#loadObjects(reuse);
+      this.#objects = this.#loadObjects(Object.fromEntries(opened));
+    } finally {
+      for (const [, fd] of opened) closeFd(fd);
+    }
+    try {
+      initializeConfig(this.map('lb_config'));
+      this.#config = this.map('lb_config').get(zero) ?? new Uint8Array();
     } catch (error) {
       this.close();
       throw error;
-    } finally {
-      for (const fd of opened) closeFd(fd);
     }
   }
 
-  #loadObjects(reuse: Record<string, number>): void {
-    const sizes = Object.fromEntries(Object.entries(this.#sizes).map(([map, size]) => [map, size.entries]));
-    const fresh: string[] = [];
-    for (const object of this.#objects) {
-      object.load({ sizes, reuse });
-      for (const { name } of object.maps()) {
-        if (name in reuse) continue;
-        reuse[name] = object.mapFd(name);
-        fresh.push(name);
+  /** Says what is pinned. Throws Refusal when load() would; changes nothing. */
+  describePinned(): string {
+    const opened = this.#openPinned();
+    for (const fd of opened.values()) closeFd(fd);
+    return opened.size === 0 ? 'none: maps would be made' : `${opened.size} maps of this layout: they would be taken over`;
+  }
+
+  /** Has the verifier look at every program, over small maps of their own: nothing is pinned, and all is gone on return. */
+  verify(): string {
+    const names: string[] = [];
+    for (const name of objectNames) {
+      const object = this.#open(name);
+      try {
+        object.load({ sizes: Object.fromEntries(Object.keys(this.#sizes).map((map) => [map, SMALL])) });
+        names.push(...object.programNames());
+      } finally {
+        object.close();
       }
     }
+    return `the verifier accepts all ${names.length}`;
+  }
+
+  /**
+   * Loads the objects anew, as they are on disk now, over the same maps; `swap` puts the programs onto the hooks. When it
+   * throws it is called again with the programs from before. Throws Refusal when the new objects have another layout.
+   */
+  reload(swap: () => void): void {
+    if (!this.#layout.equals(this.#readLayout())) {
+      throw new Refusal(
+        ExitCode.layout,
+        `the objects in ${this.#objectsPath} have another map layout than this daemon: restart sluiced instead of reloading`,
+      );
+    }
+    const before = this.#objects;
+    const held = Object.fromEntries(this.mapNames().map((name) => [name, this.#mapFd(name)]));
+    this.#objects = this.#loadObjects(held);
+    let unused = before;
     try {
-      for (const name of fresh) pin(reuse[name] ?? -1, this.#pins.pathOf('maps', name));
-      initializeConfig(this.map('lb_config'));
+      swap();
     } catch (error) {
-      for (const name of fresh) this.#pins.remove('maps', name);
+      unused = this.#objects;
+      this.#objects = before;
+      swap();
       throw error;
+    } finally {
+      for (const object of unused) object.close();
     }
   }
 
-  /** An open map, closed with the datapath. */
+  /** A map by name, closed with the datapath. */
   map(name: string): BpfMap {
     let map = this.#maps.get(name);
     if (map === undefined) {
-      const fd = openPin(this.#pins.pathOf('maps', name));
-      if (fd === undefined) throw new KernelError({ op: 'open map', object: name, errno: 2, code: 'ENOENT' });
+      const fd = duplicate(this.#mapFd(name));
       map = new BpfMap(fd, perCpuTypes.has(mapInfo(fd).type) ? possibleCpus() : 1);
       this.#maps.set(name, map);
     }
     return map;
   }
 
+  /** Sorted. */
   mapNames(): string[] {
-    return this.#pins.list('maps');
+    return [...new Set(this.#objects.flatMap((object) => object.maps().map(({ name }) => name)))].sort();
   }
 
-  /** Descriptor of a loaded program, valid until close(). */
+  /** Descriptor of a loaded program, valid until reload() or close(). */
   program(name: string): number {
     const object = this.#objects.find((candidate) => candidate.programNames().includes(name));
     if (object === undefined) throw new KernelError({ op: 'find program', object: name, errno: 2, code: 'ENOENT' });
     return object.programFd(name);
+  }
+
+  /** Pins the map again when its pin is gone or is another map's: a clause, none when all is well. */
+  mendPin(name: string): string[] {
+    const fd = this.#mapFd(name);
+    const pinned = openPin(this.#pins.pathOf('maps', name));
+    if (pinned !== undefined) {
+      const isOurs = mapInfo(pinned).id === mapInfo(fd).id;
+      closeFd(pinned);
+      if (isOurs) return [];
+      this.#pins.remove('maps', name);
+    }
+    pin(fd, this.#pins.pathOf('maps', name));
+    return ['had lost its pin'];
+  }
+
+  /** Writes the configuration row again when somebody has changed it. */
+  mendConfig(): string[] {
+    const map = this.map('lb_config');
+    if (Buffer.from(this.#config).equals(map.get(zero) ?? new Uint8Array())) return [];
+    map.set(zero, this.#config);
+    return ['had been changed'];
   }
 
   /** Closes our descriptors; what is pinned or attached goes on. */
@@ -111,13 +161,76 @@ export class Datapath {
     this.#maps.clear();
   }
 
+  #open(name: string): BpfObject {
+    return new BpfObject(join(this.#objectsPath, `${name}.bpf.o`));
+  }
+
+  /** What the programs' and our idea of the rows follow from: the BTF of every shared struct. */
+  #readLayout(): Buffer<ArrayBuffer> {
+    return readFileSync(join(this.#objectsPath, 'layout.bpf.o'));
+  }
+
+  /** Descriptors of the maps that an earlier daemon pinned. Throws Refusal when one is not as we would make it. */
+  #openPinned(): Map<string, number> {
+    const opened = new Map<string, number>();
+    const object = this.#open(objectNames[0]);
+    try {
+      for (const spec of object.maps()) {
+        const fd = openPin(this.#pins.pathOf('maps', spec.name));
+        if (fd === undefined) continue;
+        opened.set(spec.name, fd);
+        this.#refuseOther(spec, fd);
+      }
+      this.#refuseLayout(opened.get('lb_config'));
+      return opened;
+    } catch (error) {
+      for (const fd of opened.values()) closeFd(fd);
+      throw error;
+    } finally {
+      object.close();
+    }
+  }
+
+  /** Loaded objects over the given maps; those that are not given are made and pinned. All or nothing. */
+  #loadObjects(given: Readonly<Record<string, number>>): BpfObject[] {
+    const sizes = Object.fromEntries(Object.entries(this.#sizes).map(([map, size]) => [map, size.entries]));
+    const reuse = { ...given };
+    const fresh: string[] = [];
+    const objects: BpfObject[] = [];
+    try {
+      for (const name of objectNames) {
+        const object = this.#open(name);
+        objects.push(object);
+        object.load({ sizes, reuse });
+        for (const { name: map } of object.maps()) {
+          if (map in reuse) continue;
+          reuse[map] = object.mapFd(map);
+          fresh.push(map);
+        }
+      }
+      for (const map of fresh) pin(reuse[map] ?? -1, this.#pins.pathOf('maps', map));
+      return objects;
+    } catch (error) {
+      for (const map of fresh) this.#pins.remove('maps', map);
+      for (const object of objects) object.close();
+      throw error;
+    }
+  }
+
+  /** The objects' own descriptor of a map. */
+  #mapFd(name: string): number {
+    const object = this.#objects.find((candidate) => candidate.maps().some((map) => map.name === name));
+    if (object === undefined) throw new KernelError({ op: 'find map', object: name, errno: 2, code: 'ENOENT' });
+    return object.mapFd(name);
+  }
+
   #refuseLayout(configFd: number | undefined): void {
     if (configFd === undefined) return;
     // The descriptor is the caller's: this BpfMap is never closed.
     const version = layoutVersion(new BpfMap(configFd));
     if (version === 0 || version === Layout.LAYOUT_VERSION) return;
     throw new Refusal(
-      ExitCode.kernel,
+      ExitCode.layout,
       `the maps in ${this.#pins.path} have layout ${version}, this version has ${Layout.LAYOUT_VERSION}: run the version that made them, or \`sluice uninstall\` first`,
     );
   }
@@ -129,7 +242,7 @@ export class Datapath {
       held.type === spec.type && held.keySize === spec.keySize && held.valueSize === spec.valueSize && held.flags === spec.flags;
     if (!isSame) {
       throw new Refusal(
-        ExitCode.kernel,
+        ExitCode.layout,
         `the pinned map ${this.#pins.pathOf('maps', spec.name)} has another layout (key ${held.keySize}, value ${held.valueSize} bytes; wanted ${spec.keySize}, ${spec.valueSize}): run the version that made it, or \`sluice uninstall\` first`,
       );
     }

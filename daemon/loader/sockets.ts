@@ -2,15 +2,15 @@
 // Programs onto the sockets of a cgroup, and off them. Replaced by link update like the devices' programs. A cgroup hook
 // that somebody else holds alone is refused with a sentence, before any of ours is attached there.
 import { statSync } from 'node:fs';
-import { ExitCode, isDenied, isNotFound, Refusal } from '../errors.ts';
-import { attachCgroup, AttachType, cgroupOfLink, updateLink } from '../kernel/link.ts';
-import { closeFd, openPin, pin } from '../kernel/map.ts';
-import { isCgroup2 } from '../kernel/host.ts';
+import { ExitCode, isDenied, Refusal } from '../errors.ts';
+import { attachCgroup, AttachType, cgroupOfLink } from '../kernel/link.ts';
+import { type Held, HeldLink } from './attached.ts';
 import type { Datapath } from './datapath.ts';
 import type { Attachment } from './devices.ts';
 import type { PinDirectory } from './pins.ts';
 
-const hooks: readonly { program: string; type: number }[] = [
+/** Program and attach type of each hook. */
+export const socketHooks: readonly { readonly program: string; readonly type: number }[] = [
   { program: 'sock_connect4', type: AttachType.connect4 },
   { program: 'sock_connect6', type: AttachType.connect6 },
   { program: 'sock_sendmsg4', type: AttachType.sendmsg4 },
@@ -24,7 +24,9 @@ const hooks: readonly { program: string; type: number }[] = [
 export class Sockets {
   readonly #pins: PinDirectory;
   readonly #datapath: Datapath;
-  #cgroup: string | undefined;
+  #cgroup = '';
+  /** By program. */
+  readonly #links = new Map<string, HeldLink>();
 
   constructor(pins: PinDirectory, datapath: Datapath) {
     this.#pins = pins;
@@ -33,68 +35,56 @@ export class Sockets {
 
   /** Attaches all hooks to the cgroup, or none: on failure those that this call made are removed again. */
   attach(cgroup: string): void {
-    this.#refuseOther(cgroup);
+    this.#cgroup = cgroup;
+    // A cgroup's id is its directory's inode number.
+    const id = BigInt(statSync(cgroup, { bigint: true }).ino);
     const made: string[] = [];
     try {
-      for (const hook of hooks) if (!this.#takeOver(hook.program, cgroup)) made.push(this.#attachOne(hook, cgroup));
+      for (const { program, type } of socketHooks) {
+        const link = this.#linkOf({ program, type, id });
+        if (link.attach(this.#datapath.program(program))) made.push(program);
+        this.#links.set(program, link);
+      }
     } catch (error) {
-      for (const program of made) this.#pins.remove('links', program);
+      for (const program of made) this.#links.get(program)?.remove();
+      this.close();
       if (!isDenied(error)) throw error;
       throw new Refusal(
-        ExitCode.kernel,
-        `cgroup ${cgroup} does not let us attach: another program holds its socket hooks alone, or CAP_NET_ADMIN is missing (see bpftool cgroup tree); give --cgroup another directory or --socket-lb off`,
+        ExitCode.occupied,
+        `cgroup ${cgroup} does not let us attach: another program holds its socket hooks alone (see bpftool cgroup tree); give --cgroup another directory or --socket-lb off`,
         { cause: error },
       );
     }
-    this.#cgroup = cgroup;
   }
 
   /** Takes the hooks off again (--socket-lb off after on). */
   detach(): void {
-    for (const hook of hooks) this.#pins.remove('links', hook.program);
-    this.#cgroup = undefined;
+    for (const { program } of socketHooks) this.#pins.remove('links', program);
+  }
+
+  /** Every program on its hook. */
+  *held(): IterableIterator<Held> {
+    for (const [program, attached] of this.#links) yield { program, target: this.#cgroup, attached };
+  }
+
+  /** Closes our descriptors; the programs stay on the cgroup. */
+  close(): void {
+    for (const link of this.#links.values()) link.close();
+    this.#links.clear();
   }
 
   attachments(): Attachment[] {
-    const target = this.#cgroup;
-    return target === undefined ? [] : hooks.map((hook) => ({ program: hook.program, target, kind: 'cgroup' }));
+    return [...this.#links.keys()].map((program) => ({ program, target: this.#cgroup, kind: 'cgroup' }));
   }
 
-  #refuseOther(cgroup: string): void {
-    let isRight = false;
-    try {
-      isRight = isCgroup2(cgroup);
-    } catch (cause) {
-      throw new Refusal(ExitCode.config, `--cgroup ${cgroup} cannot be opened: name a directory of a cgroup v2 mount`, { cause });
-    }
-    if (!isRight) throw new Refusal(ExitCode.config, `--cgroup ${cgroup} is not cgroup v2: name a directory of a cgroup2 mount`);
-  }
-
-  #attachOne(hook: { program: string; type: number }, cgroup: string): string {
-    const link = attachCgroup(this.#datapath.program(hook.program), cgroup, hook.type);
-    try {
-      pin(link, this.#pins.pathOf('links', hook.program));
-    } finally {
-      closeFd(link);
-    }
-    return hook.program;
-  }
-
-  #takeOver(program: string, cgroup: string): boolean {
-    const link = openPin(this.#pins.pathOf('links', program));
-    if (link === undefined) return false;
-    try {
-      // A cgroup's id is its directory's inode number.
-      const isSame = cgroupOfLink(link) === BigInt(statSync(cgroup, { bigint: true }).ino);
-      if (isSame) updateLink(link, this.#datapath.program(program));
-      else this.#pins.remove('links', program);
-      return isSame;
-    } catch (error) {
-      if (!isNotFound(error)) throw error;
-      this.#pins.remove('links', program); // the cgroup was removed: ENOLINK, ENOENT
-      return false;
-    } finally {
-      closeFd(link);
-    }
+  #linkOf(hook: { program: string; type: number; id: bigint }): HeldLink {
+    const cgroup = this.#cgroup;
+    return new HeldLink({
+      pins: this.#pins,
+      name: hook.program,
+      attach: (fd) => attachCgroup(fd, cgroup, hook.type),
+      // 0 once the cgroup is gone or the link was detached.
+      isOurs: (link) => cgroupOfLink(link) === hook.id,
+    });
   }
 }

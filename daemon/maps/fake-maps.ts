@@ -91,6 +91,10 @@ class FakeFrontends implements HashMap<FrontendMapKey, FrontendMapValue> {
   entries(): [FrontendMapKey, FrontendMapValue][] {
     return [...this.#entries.values()].map(([key, value]) => [{ ...key }, { ...value }]);
   }
+
+  *keys(): Iterable<FrontendMapKey> {
+    for (const [key] of this.#entries.values()) yield { ...key };
+  }
 }
 
 class FakeArray<V extends object> implements ArrayMap<V> {

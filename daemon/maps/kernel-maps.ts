@@ -47,6 +47,10 @@ class KernelHash<K, V> implements HashMap<K, V> {
   entries(): [K, V][] {
     return [...this.#map.entries()].map(([key, value]) => [decoded(this.#key, key), decoded(this.#value, value)]);
   }
+
+  *keys(): Iterable<K> {
+    for (const [key] of this.#map.entries()) yield decoded(this.#key, key);
+  }
 }
 
 function inRange(index: number, count: number, map: { name: string; capacity: number }): void {

@@ -15,6 +15,8 @@ export interface HashMap<K, V> {
   /** Deleting an absent key succeeds. */
   delete(key: K): void;
   entries(): [K, V][];
+  /** Every key, read in batches as the caller goes on: what changes meanwhile may be told or not. */
+  keys(): Iterable<K>;
 }
 
 /** A mmapable BPF array: every index exists, and is all zeros until set. Out of range throws RangeError. */

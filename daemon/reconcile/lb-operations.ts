@@ -10,7 +10,8 @@ import { objectKey } from '../model/service.ts';
 import type { TableView } from '../model/table.ts';
 import { frontendCheck } from '../maps/frontend-check.ts';
 import { BackendState, type LbMaps } from '../maps/types.ts';
-import { type LbState, type LiveBackend, type LivePort, noRun, noSpace, type Run } from './lb-state.ts';
+import { mendDrift } from './drift.ts';
+import { type LbState, type LiveBackend, type LivePort, noRun, noSpace, rowOf, type Run } from './lb-state.ts';
 import { indicesLedTo, pruneLeftovers } from './prune.ts';
 import type { Operations } from './reconciler.ts';
 import { adopt, restoreState } from './restore.ts';
@@ -88,6 +89,10 @@ export class LbOperations implements Operations<string, DesiredPort> {
       for (const [, row] of rows.all()) for (const frontend of row.frontends) wanted.add(frontendKey(frontend));
     }
     return pruneLeftovers(this.#state, this.#maps, (key) => wanted.has(key));
+  }
+
+  mend(): Iterator<string[], void> {
+    return mendDrift(this.#state, this.#maps);
   }
 
   freed(): number {
@@ -273,11 +278,6 @@ function stateBits(backend: Backend): number {
   const { usable, local, serving, present } = BackendState;
   return present | (backend.isUsable ? usable : 0) | (backend.isLocal ? local : 0) | (backend.isServing ? serving : 0);
 }
-
-const rowOf = (port: LivePort, { address, port: number, generation }: LiveBackend, state: number) => ({
-  ...{ address, port: number, service: port.index },
-  meta: ((generation << 8) | state) >>> 0,
-});
 
 /** Nothing of it is in the maps. */
 const isBlank = ({ run, backends, frontends }: LivePort): boolean =>

@@ -113,6 +113,12 @@ export class LbState {
   }
 }
 
+/** The map row of a backend in that state. */
+export const rowOf = (owner: LivePort, { address, port, generation }: LiveBackend, state: number): BackendMapValue => ({
+  ...{ address, port, service: owner.index },
+  meta: ((generation << 8) | state) >>> 0,
+});
+
 /** Our own allocators' "full", worded for the operator: names the map, its size and the Service that did not fit. */
 export function noSpace(map: { name: string; capacity: number }, unit: string, who: { service: string; needs: number }): KernelError {
   const detail = `${map.name} is full: ${map.capacity} ${unit}, ${who.service} needs ${who.needs}`;

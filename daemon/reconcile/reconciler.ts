@@ -5,6 +5,7 @@
 import type { Clock } from '../clock.ts';
 import { isNoSpace, KernelError } from '../errors.ts';
 import type { Observer, Scheduler, TableView } from '../model/table.ts';
+import { Patrol } from './patrol.ts';
 import { backOff, Retries } from './retries.ts';
 import { type ReconcileLog, type RowStatus, type StatusCounts, Statuses } from './status.ts';
 
@@ -17,6 +18,8 @@ export interface Operations<K, Row> {
   delete(key: K): void;
   /** Withdraws what no row wants. True when nothing is left for a later prune. */
   prune(rows: TableView<K, Row>): boolean;
+  /** Compares what is applied with our memory of it and puts back what others changed: a step at a time, a sentence each. */
+  mend(): Iterator<readonly string[], void>;
   /** Grows whenever room became free: rows that failed for lack of it are tried again at once. */
   freed(): number;
   /** When room will become free by itself, in clock time. */
@@ -36,6 +39,8 @@ export interface ReconcilerOptions<K, Row> {
   readonly random?: () => number;
   /** Most rows in one turn of the event loop. */
   readonly batchSize?: number;
+  /** How often all that is applied is compared; never unless told. */
+  readonly mendEveryMs?: number;
 }
 
 interface Waiter {
@@ -49,7 +54,9 @@ export class Reconciler<K, Row> {
   readonly #options: Required<ReconcilerOptions<K, Row>>;
   readonly #statuses: Statuses<K, Row>;
   readonly #retries = new Retries<K>();
-  readonly #steps = { restore: { tries: 0, due: 0, isFailing: false }, prune: { tries: 0, due: 0, isFailing: false } };
+  readonly #steps = { restore: { tries: 0, due: 0 }, prune: { tries: 0, due: 0 } };
+  readonly #failing = new Set<string>();
+  readonly #patrol: Patrol;
   readonly #statusCallbacks = new Set<() => void>();
   readonly #firstDone = Promise.withResolvers<void>();
   #waiters: Waiter[] = [];
@@ -65,7 +72,8 @@ export class Reconciler<K, Row> {
   constructor(options: ReconcilerOptions<K, Row>) {
     this.#table = options.table;
     this.#operations = options.operations;
-    this.#options = { mayPrune: () => true, random: Math.random, batchSize: 64, ...options };
+    this.#options = { mayPrune: () => true, random: Math.random, batchSize: 64, mendEveryMs: Infinity, ...options };
+    this.#patrol = new Patrol(() => options.operations.mend(), this.#options.mendEveryMs);
     this.#statuses = new Statuses(options.table);
   }
 
@@ -188,11 +196,13 @@ export class Reconciler<K, Row> {
     for (const key of this.#retries.due(clock.now(), batchSize)) this.#try(key);
     if (this.#isDrained && this.#table.initialized) {
       if (this.#options.mayPrune()) this.#isStepDone('prune', () => this.#operations.prune(this.#table));
+      if (!this.#isReady) this.#patrol.schedule(clock.now());
       this.#isReady = true;
       this.#firstDone.resolve();
     }
     this.#hastenWhatLackedSpace();
-    return !this.#isDrained || this.#retries.nextDue <= clock.now();
+    if (this.#isDrained) this.#mend();
+    return !this.#isDrained || Math.min(this.#retries.nextDue, this.#patrol.due) <= clock.now();
   }
 
   /** Brings the row, as it is now, into effect. Synchronous, so no result can be about a row that changed meanwhile. */
@@ -224,7 +234,7 @@ export class Reconciler<K, Row> {
 
   /** Runs a step if it is due: false when it failed or left something to do, with the next try set. */
   #isStepDone(name: 'restore' | 'prune', run: () => boolean): boolean {
-    const { clock, random, log } = this.#options;
+    const { clock, random } = this.#options;
     const step = this.#steps[name];
     if (step.due > clock.now()) return step.due === Infinity;
     let isDone = false;
@@ -234,12 +244,38 @@ export class Reconciler<K, Row> {
     } catch (error) {
       failure = asRetriable(error);
     }
-    if (failure !== undefined && !step.isFailing) log.stepFailed(name, failure);
-    if (failure === undefined && step.isFailing) log.stepRecovered(name);
-    step.isFailing = failure !== undefined;
+    this.#tell(name, failure);
     step.tries = isDone ? 0 : step.tries + 1;
     step.due = isDone ? Infinity : clock.now() + backOff(step.tries, random);
     return isDone;
+  }
+
+  /** The log hears of the first failure of a step, and of its end. */
+  #tell(step: string, failure: Error | undefined): void {
+    const { log } = this.#options;
+    if (failure === undefined) {
+      if (this.#failing.delete(step)) log.stepRecovered(step);
+      return;
+    }
+    if (!this.#failing.has(step)) log.stepFailed(step, failure);
+    this.#failing.add(step);
+  }
+
+  /** Some steps of the walk over all that is applied, when it is due. */
+  #mend(): void {
+    const { batchSize, clock, log } = this.#options;
+    if (this.#patrol.due > clock.now()) return;
+    let mended: string[] = [];
+    try {
+      mended = this.#patrol.take(clock.now(), batchSize);
+      this.#tell('mend', undefined);
+    } catch (error) {
+      this.#tell('mend', asRetriable(error));
+      this.#patrol.schedule(clock.now());
+    }
+    for (const sentence of mended) log.mended(sentence);
+    // What nobody made is prune's.
+    if (mended.length > 0) this.#steps.prune.due = 0;
   }
 
   #hastenWhatLackedSpace(): void {
@@ -254,7 +290,7 @@ export class Reconciler<K, Row> {
     const { clock } = this.#options;
     const { restore, prune } = this.#steps;
     const mayPrune = this.#isReady && this.#options.mayPrune();
-    const due = [this.#retries.nextDue, restore.due, mayPrune ? prune.due : Infinity];
+    const due = [this.#retries.nextDue, this.#patrol.due, restore.due, mayPrune ? prune.due : Infinity];
     if (this.#retries.size > 0) due.push(this.#operations.freesAt() ?? Infinity);
     const next = Math.min(...due);
     if (next === Infinity) return;

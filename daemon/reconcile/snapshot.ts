@@ -68,7 +68,8 @@ export function readSnapshot(maps: LbMaps): Snapshot {
   };
 }
 
-function heldFrontend(maps: LbMaps, family: Family, [key, value]: [FrontendMapKey, FrontendMapValue]): HeldFrontend {
+/** An entry of the frontend hash, judged. */
+export function heldFrontend(maps: LbMaps, family: Family, [key, value]: [FrontendMapKey, FrontendMapValue]): HeldFrontend {
   const text = `${hostPort(key.address, key.port)}/${nameOf(protocolNumbers, key.protocol)}`;
   const scope = nameOf(scopeNumbers, key.scope);
   const isSound = value.service > 0 && value.service < maps.services.capacity && value.check === frontendCheck(key);

@@ -14,6 +14,8 @@ export interface DaemonOptions {
   readonly hasSocketLb: boolean;
   readonly extra?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
+  /** Another main.ts than the checkout's. */
+  readonly main?: string;
 }
 
 export class Daemon {
@@ -30,8 +32,8 @@ export class Daemon {
   }
 
   /** Starts it and resolves when it is ready. */
-  async start({ hasSocketLb, extra = [], env = {} }: DaemonOptions): Promise<void> {
-    this.process = this.lab.start('node', [process.execPath, join(root, 'daemon/main.ts'), ...this.flags(hasSocketLb), ...extra], { env });
+  async start({ hasSocketLb, extra = [], env = {}, main = join(root, 'daemon/main.ts') }: DaemonOptions): Promise<void> {
+    this.process = this.lab.start('node', [process.execPath, main, ...this.flags(hasSocketLb), ...extra], { env });
     await this.process.line((line) => line.includes('"msg":"ready"'));
   }
 
@@ -95,12 +97,16 @@ export function service(name: string, addresses: { IPv4: string; IPv6: string } 
 }
 
 /** Its EndpointSlices: one per family, of the node's pods with these numbers, or of other addresses. */
-export function slices(name: string, backends: readonly (number | { IPv4: string; IPv6: string })[]): object[] {
+export function slices(
+  name: string,
+  backends: readonly (number | { IPv4: string; IPv6: string })[],
+  ports: { readonly web: number } = { web: 8080 },
+): object[] {
   return (['IPv4', 'IPv6'] as const).map((family) => ({
     ...{ apiVersion: 'discovery.k8s.io/v1', kind: 'EndpointSlice', addressType: family },
     metadata: { name: `${name}-${family.toLowerCase()}`, namespace: 'default', labels: { 'kubernetes.io/service-name': name } },
     ports: [
-      { name: 'web', port: 8080, protocol: 'TCP' },
+      { name: 'web', port: ports.web, protocol: 'TCP' },
       { name: 'dns', port: 5353, protocol: 'UDP' },
     ],
     endpoints: backends.map((backend) => ({

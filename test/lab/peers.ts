@@ -3,6 +3,7 @@
 import { join } from 'node:path';
 import type { Lab } from './lab.ts';
 import type { ClientResult, ClientTask, ServerCounts } from './peer.ts';
+import type { NumbersResult } from './numbers.ts';
 import type { LabProcess } from './process.ts';
 import type { StreamResult } from './stream.ts';
 
@@ -64,5 +65,45 @@ export class Streams {
 
   async stop(): Promise<StreamResult> {
     return JSON.parse(await this.process.ask('stop')) as StreamResult;
+  }
+}
+
+/** Numbered UDP datagrams until stopped, and at least as many as asked for: numbers.ts. */
+export class Numbers {
+  readonly process: LabProcess;
+
+  private constructor(process: LabProcess) {
+    this.process = process;
+  }
+
+  static async start(lab: Lab, netns: string, to: { address: string; port: number; least: number }): Promise<Numbers> {
+    const command = [process.execPath, join(import.meta.dirname, 'numbers.ts'), to.address, String(to.port), String(to.least)];
+    const started = lab.start(netns, command, { inCgroup: true });
+    await started.line((line) => line.includes('"ready"'));
+    return new Numbers(started);
+  }
+
+  async stop(): Promise<NumbersResult> {
+    return JSON.parse(await this.process.ask('stop')) as NumbersResult;
+  }
+}
+
+/** The longest time in which a device received nothing: stall.ts. */
+export class Stall {
+  readonly process: LabProcess;
+
+  private constructor(process: LabProcess) {
+    this.process = process;
+  }
+
+  static async start(lab: Lab, netns: string, device: string): Promise<Stall> {
+    const started = lab.start(netns, [process.execPath, join(import.meta.dirname, 'stall.ts'), device]);
+    await started.line((line) => line.includes('"ready"'));
+    return new Stall(started);
+  }
+
+  /** Milliseconds since the last call. */
+  async longest(): Promise<number> {
+    return (JSON.parse(await this.process.ask('longest')) as { longestStallMs: number }).longestStallMs;
   }
 }

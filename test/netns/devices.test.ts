@@ -122,25 +122,6 @@ describe('what the host lacks is named with the command that mends it', () => {
     expect((await node.ask(task)).failures).toEqual({});
     expect(daemonStatus()).not.toMatch(/no route to the Service address 10/);
   });
-
-  test('a bpffs', async () => {
-    const refused = lab.start('node', [
-      process.execPath,
-      'daemon/main.ts',
-      ...daemon.flags(false),
-      '--pin-path',
-      join(lab.directory, 'plain'),
-    ]);
-    expect(await refused.ended).toBe(5);
-    expect(refused.lines.find((line) => line.startsWith('sluiced:'))).toMatch(/is not on a BPF file system: mount -t bpf/);
-    expect(readdirSync(lab.directory)).not.toContain('plain');
-  });
-
-  test('cgroup v2', async () => {
-    const refused = lab.start('node', [process.execPath, 'daemon/main.ts', ...daemon.flags(true), '--cgroup', lab.directory]);
-    expect(await refused.ended).toBe(3);
-    expect(refused.lines.find((line) => line.startsWith('sluiced:'))).toMatch(/is not cgroup v2/);
-  });
 });
 
 describe('uninstall', () => {

@@ -26,6 +26,7 @@ export const status: AgentStatus = {
   ],
   socketLb: true,
   hostProblems: [],
+  repairs: { total: 0, last: [], problems: [] },
   drops: [{ reason: 'no backend', packets: 9_007_199_254_740_993n, bytes: 540n }],
   conflicts: [],
 };
@@ -56,6 +57,11 @@ export const troubledStatus: AgentStatus = {
   maps: [{ name: 'lb4_frontends', type: 'hash', capacity: 100, used: 95 }],
   attachments: [],
   hostProblems: ['net.ipv4.ip_forward is 0: set it to 1'],
+  repairs: {
+    total: 3,
+    last: [{ sentence: 'tc_pod_in on lxc1 had been detached', at: Date.UTC(2026, 10, 23, 4, 5, 6) }],
+    problems: ['map ct4 could not be put back: pin /sys/fs/bpf/sluice/maps/ct4: EPERM'],
+  },
   drops: [],
   conflicts: [{ frontend: '10.96.0.10:80/TCP', owner: 'default/web:http/TCP/IPv4', contenders: ['default/late:http/TCP/IPv4'] }],
 };

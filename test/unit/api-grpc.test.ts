@@ -21,6 +21,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { GrpcServer } from '../../daemon/api/grpc.ts';
 import { ExitCode, KernelError, Refusal } from '../../daemon/errors.ts';
 import { loadSluice } from '../../proto/load.ts';
+import type { ReloadReport } from '../../daemon/api/view.ts';
 import { FakeView, troubledStatus } from './api-fixture.ts';
 
 type Unary = (request: object, callback: (error: ServiceError | null, response: unknown) => void) => void;
@@ -29,11 +30,13 @@ let directory: string;
 let socketPath: string;
 let view: FakeView;
 const undo: (() => unknown)[] = [];
+let reload: () => ReloadReport;
 
 beforeEach(() => {
   directory = mkdtempSync(join(tmpdir(), 'sluice-api-'));
   socketPath = join(directory, 'run', 'sluice.sock');
   view = new FakeView();
+  reload = () => ({ hooks: 12, milliseconds: 34.5 });
 });
 
 afterEach(async () => {
@@ -42,7 +45,7 @@ afterEach(async () => {
 });
 
 async function startServer(): Promise<GrpcServer> {
-  const server = new GrpcServer({ view, socketPath });
+  const server = new GrpcServer({ view, reload, socketPath });
   await server.start();
   undo.push(() => server.stop());
   return server;
@@ -228,14 +231,14 @@ describe('the socket', () => {
     // Root may give it to any group, others to their own.
     const gid = process.getuid?.() === 0 ? 1 : process.getgid?.();
     const group = readFileSync('/etc/group', 'utf8').match(new RegExp(`^([^:]+):[^:]*:${gid}:`, 'm'))?.[1] ?? '';
-    const server = new GrpcServer({ view, socketPath, socketGroup: group });
+    const server = new GrpcServer({ view, reload, socketPath, socketGroup: group });
     await server.start();
     undo.push(() => server.stop());
     expect([statSync(socketPath).gid, statSync(dirname(socketPath)).gid]).toEqual([gid, gid]);
   });
 
   test('is refused for a group that does not exist, before anything is made', async () => {
-    const server = new GrpcServer({ view, socketPath, socketGroup: 'no-such-group' });
+    const server = new GrpcServer({ view, reload, socketPath, socketGroup: 'no-such-group' });
     const refusal = await refusalOf(server.start());
     expect(refusal.exitCode).toBe(ExitCode.config);
     expect(refusal.message).toContain('no-such-group');
@@ -256,7 +259,7 @@ describe('the socket', () => {
 
   test('of a living daemon is refused and left alone', async () => {
     await startServer();
-    const refusal = await refusalOf(new GrpcServer({ view, socketPath }).start());
+    const refusal = await refusalOf(new GrpcServer({ view, reload, socketPath }).start());
     expect(refusal.exitCode).toBe(ExitCode.locked);
     expect(refusal.message).toContain(socketPath);
     expect(await call(sluiceClient(), 'ListBackends')).toBeDefined();
@@ -265,14 +268,14 @@ describe('the socket', () => {
   test('is refused where another kind of file is', async () => {
     mkdirSync(dirname(socketPath));
     writeFileSync(socketPath, 'precious');
-    const refusal = await refusalOf(new GrpcServer({ view, socketPath }).start());
+    const refusal = await refusalOf(new GrpcServer({ view, reload, socketPath }).start());
     expect(refusal.exitCode).toBe(ExitCode.config);
     expect(statSync(socketPath).size).toBe(8);
   });
 
   test('is refused where the path is too long for the kernel', async () => {
     socketPath = join(directory, 'x'.repeat(120));
-    expect((await refusalOf(new GrpcServer({ view, socketPath }).start())).exitCode).toBe(ExitCode.failure);
+    expect((await refusalOf(new GrpcServer({ view, reload, socketPath }).start())).exitCode).toBe(ExitCode.failure);
   });
 
   test('a client that never speaks does not hold up stop()', async () => {

@@ -9,8 +9,8 @@ import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 
 import { GrpcServer } from '../../daemon/api/grpc.ts';
-import type { ServiceView } from '../../daemon/api/view.ts';
-import { run, type UninstallOptions } from '../../daemon/cli/run.ts';
+import type { ReloadReport, ServiceView } from '../../daemon/api/view.ts';
+import { type PreflightOptions, run, type UninstallOptions } from '../../daemon/cli/run.ts';
 import { KernelError, Refusal } from '../../daemon/errors.ts';
 import { FakeView, services, status, troubledStatus } from './api-fixture.ts';
 
@@ -18,12 +18,14 @@ let directory: string;
 let socketPath: string;
 let view: FakeView;
 let server: GrpcServer;
+let reload: () => ReloadReport;
 
 beforeEach(async () => {
   directory = mkdtempSync(join(tmpdir(), 'sluice-cli-'));
   socketPath = join(directory, 's.sock');
   view = new FakeView();
-  server = new GrpcServer({ view, socketPath });
+  reload = () => ({ hooks: 12, milliseconds: 34.5 });
+  server = new GrpcServer({ view, reload: () => reload(), socketPath });
   await server.start();
 });
 
@@ -40,7 +42,13 @@ interface Result {
   readonly err: string;
 }
 
-async function sluice(line: string, { uninstall, env }: { uninstall?: Uninstall; env?: Record<string, string> } = {}): Promise<Result> {
+interface Given {
+  readonly uninstall?: Uninstall;
+  readonly preflight?: (options: PreflightOptions) => Promise<number>;
+  readonly env?: Record<string, string>;
+}
+
+async function sluice(line: string, { uninstall, preflight, env }: Given = {}): Promise<Result> {
   let [out, err] = ['', ''];
   const exitCode = await run(
     line.split(' ').filter((word) => word !== ''),
@@ -48,6 +56,7 @@ async function sluice(line: string, { uninstall, env }: { uninstall?: Uninstall;
       env: env ?? { SLUICE_SOCKET: socketPath },
       out: (text) => (out += text),
       err: (text) => (err += text),
+      preflight: preflight ?? (() => Promise.resolve(0)),
       uninstall: uninstall ?? (() => Promise.resolve(0)),
     },
   );
@@ -66,6 +75,7 @@ describe('status', () => {
       Conflicts:   Ok   no frontend is claimed twice
       Host:        Ok   has all that is needed
       Programs:    Ok   2 attached (1 tcx, 1 cgroup)
+      Repairs:     Ok   nothing was changed by others
       Maps:        Ok   2 maps, the fullest lb4_frontends with 12 of 65536 entries (0.0 %)
 
       KubeProxyReplacement Details:
@@ -101,6 +111,9 @@ describe('status', () => {
       Host:        Degraded   1 problem
         - net.ipv4.ip_forward is 0: set it to 1
       Programs:    Warning    none attached: no packet is translated
+      Repairs:     Degraded   3 things changed by others and put back
+        - map ct4 could not be put back: pin /sys/fs/bpf/sluice/maps/ct4: EPERM
+        - 2026-11-23T04:05:06.000Z tc_pod_in on lxc1 had been detached
       Maps:        Warning    1 map, the fullest lb4_frontends with 95 of 100 entries (95.0 %)
         - lb4_frontends with 95 of 100 entries (95.0 %): give it room with a larger --max-... setting
 
@@ -293,17 +306,22 @@ describe('failures are one sentence with an exit code', () => {
       Look at the Sluice agent of this node: what it wants, what the kernel holds, and any difference.
 
       Options:
-        --socket <PATH>      the daemon's API socket (SLUICE_SOCKET) (default: "/run/sluice/sluice.sock")
-        --timeout <TIME>     how long to wait for an answer, such as 10s or 500ms (default: 5s)
-        -h, --help           display help for command
+        --socket <PATH>                 the daemon's API socket (SLUICE_SOCKET) (default: "/run/sluice/sluice.sock")
+        --timeout <TIME>                how long to wait for an answer, such as 10s or 500ms (default: 5s)
+        -h, --help                      display help for command
 
       Commands:
-        status [options]     how agent, sources, host and datapath are; exit code 1 when not ready or degraded
-        service              Services and their frontends
-        backend              backend rows in the kernel
-        uninstall [options]  remove every program, link, map, pin and file of Sluice from this node; the daemon must
-                             have ended
-        help [command]       display help for command
+        status [options]                how agent, sources, host and datapath are; exit code 1 when not ready or
+                                        degraded
+        service                         Services and their frontends
+        backend                         backend rows in the kernel
+        reload [options]                load the BPF programs anew from disk and replace those that run, between two
+                                        packets; all of them or none
+        preflight [options] [FLAGS...]  whether this host can be served, with the flags of sluiced; changes nothing.
+                                        Exit code: that of sluiced
+        uninstall [options]             remove every program, link, map, pin and file of Sluice from this node; the
+                                        daemon must have ended
+        help [command]                  display help for command
 
       Exit codes:
         0  done
@@ -311,6 +329,7 @@ describe('failures are one sentence with an exit code', () => {
         2  wrong arguments
         5  the kernel refused (uninstall)
         6  the daemon cannot be reached
+      Those of preflight are sluiced's: see sluiced --help.
       "
     `);
   });
@@ -361,4 +380,36 @@ test('a reader that closes the pipe is no error', async () => {
   child.stdout.once('data', () => child.stdout.destroy());
   const exitCode = await new Promise((resolve) => void child.once('close', resolve));
   expect({ exitCode, err }).toEqual({ exitCode: 0, err: '' });
+});
+
+describe('reload', () => {
+  test('says how many programs were replaced', async () => {
+    expect(await sluice('reload')).toEqual({ exitCode: 0, out: 'replaced the programs on 12 hooks in 35 ms\n', err: '' });
+    expect(JSON.parse((await sluice('reload -o json')).out)).toEqual({ hooks: 12, milliseconds: 34.5 });
+  });
+
+  test('refused by the daemon: its sentence, and nothing else', async () => {
+    reload = () => {
+      throw new Refusal(11, 'the objects have another map layout: restart sluiced');
+    };
+    expect(await sluice('reload')).toEqual({
+      ...{ exitCode: 1, out: '' },
+      err: 'sluice: the objects have another map layout: restart sluiced\n',
+    });
+  });
+});
+
+test('preflight gets the flags of sluiced, the socket, and its exit code is passed on', async () => {
+  let given: PreflightOptions | undefined;
+  const preflight = (options: PreflightOptions): Promise<number> => {
+    given = options;
+    return Promise.resolve(8);
+  };
+  const { exitCode } = await sluice('--socket /run/x.sock preflight --source /etc/s --uplinks eth0,eth1 --socket-lb off -o json', {
+    preflight,
+  });
+  expect(exitCode).toBe(8);
+  expect(given).toMatchObject({
+    ...{ argv: ['--source', '/etc/s', '--uplinks', 'eth0,eth1', '--socket-lb', 'off', '--socket', '/run/x.sock'], isJson: true },
+  });
 });

@@ -61,6 +61,8 @@ describe('words only', () => {
         --socket-group <NAME>          group that may use the API; default: root only (SLUICE_SOCKET_GROUP)
         --http <ADDR:PORT>             /healthz, /readyz and /metrics; "off" for none (SLUICE_HTTP, default
                                        127.0.0.1:9880)
+        --sync-period <TIME>           how often pins, links and maps are compared with what they should be, and put
+                                       right (SLUICE_SYNC_PERIOD, default 10s)
         --log-level <LEVEL>            trace, debug, info, warn, error or fatal (SLUICE_LOG_LEVEL, default info)
         --log-format <text|json>       text for people, json for collectors (SLUICE_LOG_FORMAT, default json)
         --max-services <N>             most Service ports, each family counting (SLUICE_MAX_SERVICES, default 65536)
@@ -87,6 +89,11 @@ describe('words only', () => {
         4  another daemon holds the pin path or the socket
         5  the kernel refused, or lacks what is needed
         6  sluice only: the daemon cannot be reached
+        7  the process lacks a capability
+        8  the pin path is not on a bpffs, cannot be written, or is not ours
+        9  there is no cgroup v2, or --cgroup is none
+        10  another program holds a hook alone
+        11  the pinned state is of another version
       "
     `);
   });
@@ -109,6 +116,7 @@ describe('words only', () => {
       socket: /run/sluice/sluice.sock  # default
       # socket-group:                  # not set
       http: "[::1]:1"                  # flag --http
+      sync-period: 10s                 # default
       log-level: info                  # default
       log-format: json                 # default
       max-services: 65536              # default

@@ -42,6 +42,7 @@ test('defaults', () => {
     uplinks: [],
     serviceCidr: [],
     socketLb: true,
+    syncPeriod: 10_000,
     pinPath: '/sys/fs/bpf/sluice',
     socket: '/run/sluice/sluice.sock',
     http: { address: '127.0.0.1', port: 9880 },

@@ -16,6 +16,8 @@ class Recorder implements Operations<string, string> {
   isPruned = true;
   freedCount = 0;
   nextFree: number | undefined;
+  /** What each step of the walk finds. */
+  drift: string[][] = [];
 
   restore(): void {
     this.#call('restore', 'restore');
@@ -32,6 +34,13 @@ class Recorder implements Operations<string, string> {
   prune(rows: TableView<string, string>): boolean {
     this.#call(`prune ${rows.size}`, 'prune');
     return this.isPruned;
+  }
+
+  *mend(): Generator<string[], void> {
+    for (const sentences of this.drift) {
+      this.#call('mend', 'mend');
+      yield sentences;
+    }
   }
 
   freed(): number {
@@ -64,6 +73,7 @@ function setup(options: Partial<ReconcilerOptions<string, string>> = {}) {
       rowRecovered: (key, retries) => log.push(`recovered ${key} after ${retries}`),
       stepFailed: (what) => log.push(`failed ${what}`),
       stepRecovered: (what) => log.push(`recovered ${what}`),
+      mended: (sentence) => log.push(`mended ${sentence}`),
     },
     ...options,
   });
@@ -319,5 +329,53 @@ describe('progress', () => {
     expect(statuses).toBeGreaterThan(1);
     await reconciler.settled();
     await reconciler.idle();
+  });
+});
+
+describe('the periodic walk over what is applied', () => {
+  const due = { mendEveryMs: 10_000, batchSize: 2 };
+
+  test('begins a period after the first reconcile, takes a bounded number of steps a turn, and says what it put back', () => {
+    const { reconciler, operations, log, turns, markListed, put, advance, flush } = setup(due);
+    operations.drift = [['a was gone'], [], ['b was changed', 'c was changed']];
+    put('a1');
+    reconciler.start();
+    markListed();
+    flush();
+    expect(advance(9_999)).toEqual([]);
+    expect(advance(1)).toEqual(['mend', 'mend']);
+    expect(log).toEqual(['mended a was gone']);
+    turns.shift()?.();
+    // What it found may be for prune.
+    expect(flush()).toEqual(['prune 1', 'mend']);
+    expect(log).toEqual(['mended a was gone', 'mended b was changed', 'mended c was changed']);
+    expect(advance(9_999)).toEqual(['prune 1']);
+    expect(advance(1)).toEqual(['mend', 'mend']);
+  });
+
+  test('a failure is said once, and the walk begins anew a period later', () => {
+    const { reconciler, operations, log, markListed, advance, flush } = setup(due);
+    operations.drift = [['never said']];
+    operations.failing.set('mend', 'EIO');
+    reconciler.start();
+    markListed();
+    flush();
+    advance(10_000);
+    advance(10_000);
+    expect(log).toEqual(['failed mend']);
+    operations.failing.clear();
+    advance(10_000);
+    expect(log).toEqual(['failed mend', 'recovered mend', 'mended never said']);
+  });
+
+  test('a change goes first', () => {
+    const { reconciler, operations, markListed, put, flush, clock } = setup(due);
+    operations.drift = [[]];
+    reconciler.start();
+    markListed();
+    flush();
+    put('a1');
+    clock.advance(10_000);
+    expect(flush()).toEqual(['update a1', 'mend']);
   });
 });

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// `sluice preflight`: asks loader/preflight.ts with the settings that sluiced would have, and prints the answers. Needs no
+// daemon and changes nothing.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { parseConfig } from '../config.ts';
+import { type Check, preflight } from '../loader/preflight.ts';
+
+export interface PreflightOptions {
+  /** sluiced's own flags. */
+  readonly argv: readonly string[];
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly isJson: boolean;
+  readonly print: (text: string) => void;
+}
+
+const words = { ok: 'Ok', warning: 'Warning', failed: 'Failed' } as const;
+
+/** Exit code: 0, or that of the first check that failed. Throws Refusal when the settings are wrong. */
+export async function runPreflight({ argv, env, isJson, print }: PreflightOptions): Promise<number> {
+  const config = parseConfig(argv, env, (path) => readFileSync(path, 'utf8'));
+  const checks = preflight(config, join(import.meta.dirname, '../../datapath/gen'));
+  const exitCode = checks.find(({ state }) => state === 'failed')?.exitCode ?? 0;
+  print(isJson ? `${JSON.stringify({ ok: exitCode === 0, exitCode, checks }, undefined, 2)}\n` : preflightText(checks));
+  return exitCode;
+}
+
+function preflightText(checks: readonly Check[]): string {
+  const width = Math.max(...checks.map(({ name }) => name.length)) + 1;
+  return checks.map(({ name, state, message }) => `${`${name}:`.padEnd(width)}   ${words[state].padEnd(7)}   ${message}\n`).join('');
+}

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+// What must be there before anything is loaded: capabilities, a kernel with BPF and BTF, a cgroup v2 whose socket hooks are
+// free. Each need is one function that returns a clause when it is met and throws a Refusal with the next step when not.
+// Reads only. The daemon asks before it touches anything; `sluice preflight` shows the answers.
+import { existsSync } from 'node:fs';
+import { release } from 'node:os';
+import { dirname } from 'node:path';
+import { ExitCode, isNotSupported, Refusal } from '../errors.ts';
+import { findCgroup2, isCgroup2, missingCapabilities, readSysctl } from '../kernel/host.ts';
+import { cgroupPrograms, hasTcx } from '../kernel/link.ts';
+import { socketHooks } from './sockets.ts';
+
+const ALLOW_MULTI = 2;
+
+export function needCapabilities(): string {
+  const missing = missingCapabilities();
+  if (missing.length === 0) return 'has CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN';
+  throw new Refusal(
+    ExitCode.capability,
+    `this process lacks ${missing.join(', ')}: run it as root, or give the container these capabilities`,
+  );
+}
+
+export function needKernel(): string {
+  if (!existsSync('/sys/kernel/btf/vmlinux')) {
+    throw new Refusal(
+      ExitCode.kernel,
+      `kernel ${release()} has no BTF (/sys/kernel/btf/vmlinux): run one built with CONFIG_DEBUG_INFO_BTF=y, as distributions do since 5.10`,
+    );
+  }
+  const jit = readSysctl('net.core.bpf_jit_enable') === '0' ? ', JIT off: sysctl -w net.core.bpf_jit_enable=1 for speed' : '';
+  return `${release()}, ${hasTcx() ? 'TCX' : 'no TCX, so clsact filters are used'}${jit}`;
+}
+
+/** The cgroup that socket hooks go on: the one that was named, else the cgroup2 mount. */
+export function needCgroup(named: string | undefined): string {
+  const cgroup = named ?? findCgroup2();
+  if (cgroup === undefined) {
+    throw new Refusal(ExitCode.cgroup, 'no cgroup v2 is mounted: mount -t cgroup2 none /sys/fs/cgroup, or --socket-lb off');
+  }
+  let isRight = false;
+  try {
+    isRight = isCgroup2(cgroup);
+  } catch (cause) {
+    throw new Refusal(ExitCode.cgroup, `--cgroup ${cgroup} cannot be opened: name a directory of a cgroup v2 mount`, { cause });
+  }
+  if (!isRight) throw new Refusal(ExitCode.cgroup, `--cgroup ${cgroup} is not cgroup v2: name a directory of a cgroup2 mount`);
+  return cgroup;
+}
+
+/** A program that was attached without BPF_F_ALLOW_MULTI, here or above, keeps every other one off (EPERM). */
+export function needFreeHooks(cgroup: string): string {
+  for (const { program, type } of socketHooks) {
+    for (let directory = cgroup; isCgroup2(directory); directory = dirname(directory)) {
+      const { ids, flags } = programsOf(directory, type);
+      // An overridable one above tolerates ours below it; on the same cgroup only its like.
+      const isExclusive = directory === cgroup ? (flags & ALLOW_MULTI) === 0 : flags === 0;
+      if (ids.length === 0 || !isExclusive) continue;
+      throw new Refusal(
+        ExitCode.occupied,
+        `program ${ids.join(', ')} holds the ${program.replace('sock_', '')} hook of cgroup ${directory} alone: detach it (bpftool cgroup show ${directory}), give --cgroup another directory, or --socket-lb off`,
+      );
+    }
+  }
+  return `${cgroup}, its socket hooks take our programs`;
+}
+
+function programsOf(directory: string, type: number): { ids: readonly number[]; flags: number } {
+  try {
+    return cgroupPrograms(directory, type);
+  } catch (error) {
+    if (!isNotSupported(error)) throw error;
+    throw new Refusal(ExitCode.kernel, `kernel ${release()} has no such socket hook on cgroups (attach type ${type}): run 5.8 or later`, {
+      cause: error,
+    });
+  }
+}

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// max_entries of the pinned maps, and the flag that each comes from: what an operator set, turned into what the maps are
+// made with. Pure.
+import type { MapSizes } from './datapath.ts';
+
+const SLOTS_PER_ROW = 16;
+
+/** The settings of the same names. */
+export interface MapLimits {
+  readonly maxServices: number;
+  readonly maxFrontends: number;
+  readonly maxBackends: number;
+  readonly maxSlots: number;
+  readonly maxFlows: number;
+  readonly maxSocketFlows: number;
+}
+
+export function mapSizes(limits: MapLimits): MapSizes {
+  const entries = (count: number, flag: string): { entries: number; flag: string } => ({ entries: count, flag });
+  const frontends = entries(limits.maxFrontends, 'max-frontends');
+  const backends = entries(limits.maxBackends, 'max-backends');
+  const flows = entries(limits.maxFlows, 'max-flows');
+  const peers = entries(limits.maxSocketFlows, 'max-socket-flows');
+  return {
+    ...{ lb4_frontends: frontends, lb6_frontends: frontends, lb4_backends: backends, lb6_backends: backends },
+    lb_services: entries(limits.maxServices, 'max-services'),
+    lb_slots: entries(limits.maxSlots / SLOTS_PER_ROW, 'max-slots'),
+    ...{ ct4: flows, ct6: flows, sk4_backends: peers, sk6_backends: peers, sk4_vips: peers, sk6_vips: peers },
+  };
+}

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// What was found changed behind our back and put back: counted, logged, and the last few kept for status. Written by the
+// guard and the reconciler through agent.ts; a flood of repairs logs its first lines and then only how many more.
+import type { Logger } from 'pino';
+import type { Clock } from './clock.ts';
+
+export interface Repair {
+  readonly sentence: string;
+  /** Wall clock, milliseconds since 1970. */
+  readonly at: number;
+}
+
+const KEPT = 20;
+const LOGGED = 100; // in one window
+const WINDOW_MS = 10_000;
+
+export class Repairs {
+  readonly #log: Logger;
+  readonly #clock: Clock;
+  readonly #last: Repair[] = [];
+  #total = 0;
+  #inWindow = 0;
+
+  constructor(log: Logger, clock: Clock) {
+    this.#log = log;
+    this.#clock = clock;
+  }
+
+  /** Since the daemon started. */
+  get total(): number {
+    return this.#total;
+  }
+
+  /** The newest first. */
+  last(): readonly Repair[] {
+    return this.#last.toReversed();
+  }
+
+  add(sentence: string): void {
+    this.#total += 1;
+    this.#last.push({ sentence, at: Date.now() });
+    if (this.#last.length > KEPT) this.#last.shift();
+    this.#inWindow += 1;
+    if (this.#inWindow === 1) this.#clock.setTimer(WINDOW_MS, () => this.#closeWindow());
+    if (this.#inWindow <= LOGGED) this.#log.warn(`put back: ${sentence}`);
+  }
+
+  #closeWindow(): void {
+    if (this.#inWindow > LOGGED) this.#log.warn({ more: this.#inWindow - LOGGED }, 'put back more');
+    this.#inWindow = 0;
+  }
+}

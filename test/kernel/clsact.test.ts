@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+// A kernel without TCX, played by telling Devices so: programs as filters on clsact, replaced, mended when filter or qdisc
+// goes, taken off by uninstall, and followed by TCX links when the next daemon has them. Witness: `tc`.
+import { execFileSync } from 'node:child_process';
+import { join } from 'node:path';
+import { pino } from 'pino';
+import { afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import { tcxPrograms } from '../../daemon/kernel/link.ts';
+import { Datapath } from '../../daemon/loader/datapath.ts';
+import { Devices } from '../../daemon/loader/devices.ts';
+import { Guard } from '../../daemon/loader/guard.ts';
+import { PinDirectory } from '../../daemon/loader/pins.ts';
+import { Sockets } from '../../daemon/loader/sockets.ts';
+import { removals } from '../../daemon/loader/uninstall.ts';
+import { FakeClock } from '../fake-clock.ts';
+import { Bpffs, devices as device, enterNamespace, objectsPath, smallSizes } from './fixture.ts';
+
+let bpffs: Bpffs;
+let pins: PinDirectory;
+let datapath: Datapath;
+let devices: Devices;
+const mended: string[] = [];
+
+const tc = (...args: readonly string[]): string => execFileSync('tc', args, { encoding: 'utf8' });
+const filters = (direction: 'ingress' | 'egress'): string[] =>
+  [...tc('filter', 'show', 'dev', 'lxc1', direction).matchAll(/ (tc_\w+)(?::\[\d+\])? direct-action/g)].map((match) => match[1] ?? '');
+
+function follow(hasTcx: boolean): Devices {
+  const log = pino({ level: 'silent' });
+  const made = new Devices({ podPrefixes: ['lxc1'], uplinks: ['eth0'], datapath, pins, log, hasTcx });
+  made.start();
+  return made;
+}
+
+function look(): string[] {
+  const sockets = new Sockets(pins, datapath);
+  const guard = new Guard({
+    ...{ pins, datapath, sockets, devices, clock: new FakeClock(), periodMs: 1000 },
+    onMended: (sentence) => mended.push(sentence),
+    onFailed: (sentence) => mended.push(sentence),
+  });
+  guard.look();
+  return mended.splice(0);
+}
+
+beforeAll(() => enterNamespace());
+
+beforeEach(() => {
+  bpffs = new Bpffs();
+  pins = new PinDirectory(join(bpffs.path, 'sluice'));
+  pins.open();
+  datapath = new Datapath(pins, { objectsPath, sizes: smallSizes });
+  datapath.load();
+  devices = follow(false);
+});
+
+afterEach(() => {
+  devices.stop();
+  datapath.close();
+  for (const name of ['lxc1', 'eth0']) {
+    try {
+      tc('qdisc', 'delete', 'dev', name, 'clsact');
+    } catch {
+      // The test has taken it off.
+    }
+  }
+  bpffs.close();
+});
+
+test('attached once, also by the next daemon and by a reload, and replaced', () => {
+  expect([filters('ingress'), filters('egress')]).toEqual([['tc_pod_in'], ['tc_pod_out']]);
+  expect(new Set(devices.attachments().map(({ kind }) => kind))).toEqual(new Set(['clsact']));
+  devices.stop();
+  devices = follow(false);
+  datapath.reload(() => {
+    for (const { program, attached } of devices.held()) attached.replace(datapath.program(program));
+  });
+  expect([filters('ingress'), filters('egress')]).toEqual([['tc_pod_in'], ['tc_pod_out']]);
+  expect(look()).toEqual([]);
+});
+
+test.for([
+  { what: 'the filter', spoil: () => tc('filter', 'delete', 'dev', 'lxc1', 'ingress'), says: ['tc_pod_in on lxc1 had lost its filter'] },
+  {
+    what: 'the qdisc',
+    spoil: () => tc('qdisc', 'delete', 'dev', 'lxc1', 'clsact'),
+    says: ['tc_pod_in on lxc1 had lost its filter', 'tc_pod_out on lxc1 had lost its filter'],
+  },
+  {
+    what: 'the pin',
+    spoil: () => pins.remove('clsact', `tc_pod_in-${device.lxc1}`),
+    says: ['tc_pod_in on lxc1 had lost its pin'],
+  },
+])('$what deleted: put back', ({ spoil, says }) => {
+  const before = pins.list('clsact');
+  spoil();
+  expect(look().sort()).toEqual(says);
+  expect([filters('ingress'), filters('egress')]).toEqual([['tc_pod_in'], ['tc_pod_out']]);
+  expect(pins.list('clsact')).toEqual(before);
+  expect(look()).toEqual([]);
+});
+
+test('the next daemon has TCX: its links come, the filters go', () => {
+  devices.stop();
+  devices = follow(true);
+  expect([filters('ingress'), filters('egress')]).toEqual([[], []]);
+  expect(tcxPrograms(device.lxc1, true)).toHaveLength(1);
+  expect(pins.list('clsact')).toEqual([]);
+});
+
+test('uninstall takes the filters off', () => {
+  devices.stop();
+  datapath.close();
+  for (const { remove } of removals({ pinPath: pins.path, socket: join(bpffs.path, 'none/s.sock') })) remove();
+  expect([filters('ingress'), filters('egress')]).toEqual([[], []]);
+});

@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+// A host that cannot be served: sluiced ends with one sentence and an exit code of its own and leaves nothing behind, and
+// `sluice preflight` says the same beforehand and changes nothing. What only looks like a hindrance is served.
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { inNetns } from '../../daemon/kernel/host.ts';
+import { attachTcx } from '../../daemon/kernel/link.ts';
+import { closeFd } from '../../daemon/kernel/map.ts';
+import { BpfObject } from '../../daemon/kernel/object.ts';
+import { Daemon, service, slices, vips } from '../lab/daemon.ts';
+import { Lab } from '../lab/lab.ts';
+import { Client, Server } from '../lab/peers.ts';
+import { sh } from '../lab/shell.ts';
+
+const root = join(import.meta.dirname, '../..');
+
+let lab: Lab;
+let daemon: Daemon;
+
+beforeEach(() => {
+  lab = new Lab();
+  lab.addPod(1);
+  lab.addPod(9);
+  daemon = new Daemon(lab);
+  daemon.write('web.yaml', service('web'), ...slices('web', [1]));
+});
+
+afterEach(() => lab.close());
+
+/** A program of somebody else's, pinned in the lab's bpffs: attaches to connect4 and does nothing. */
+function foreignProgram(): string {
+  const source = join(lab.directory, 'foreign.bpf.c');
+  const object = source.replace(/c$/, 'o');
+  writeFileSync(
+    source,
+    `#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+SEC("cgroup/connect4") int foreign(struct bpf_sock_addr *ctx) { return 1; }
+SEC("tc") int foreign_tc(struct __sk_buff *skb) { return -1; }
+char _license[] SEC("license") = "GPL";
+`,
+  );
+  const multiarch = process.arch === 'arm64' ? 'aarch64-linux-gnu' : 'x86_64-linux-gnu';
+  sh('clang-19', '-O2', '-g', '-target', 'bpf', `-I/usr/include/${multiarch}`, '-c', source, '-o', object);
+  return object;
+}
+
+interface Run {
+  readonly code: number;
+  readonly text: string;
+}
+
+/** `before` runs in a mount namespace of its own, in front of the command. */
+async function command(before: string, ...args: readonly string[]): Promise<Run> {
+  const run = lab.start('node', ['unshare', '-m', 'sh', '-c', `${before === '' ? '' : `${before} && `}exec "$@"`, 'sh', ...args]);
+  const code = await run.ended;
+  return { code, text: run.lines.join('\n') };
+}
+
+interface Preflight {
+  readonly ok: boolean;
+  readonly exitCode: number;
+  readonly checks: readonly { readonly name: string; readonly state: string; readonly message: string; readonly exitCode: number }[];
+}
+
+const preflight = async (before: string, wrap: readonly string[], flags: readonly string[]): Promise<Run & { report: Preflight }> => {
+  const cli = [process.execPath, join(root, 'daemon/cli/main.ts'), 'preflight', ...flags, '-o', 'json'];
+  const run = await command(before, ...wrap, ...cli);
+  return { ...run, report: JSON.parse(run.text) as Preflight };
+};
+
+/** All that Sluice could have left: pins, links, hooks, the socket's directory. */
+const traces = (): string[] => [
+  ...readdirSync(lab.bpffs).filter((name) => !name.endsWith('.debug')),
+  ...sh('bpftool', 'cgroup', 'show', lab.cgroup)
+    .split('\n')
+    .filter((line) => line.includes('sock_')),
+  ...readdirSync(lab.directory).filter((name) => name === 'run'),
+];
+
+interface Case {
+  readonly what: string;
+  readonly code: number;
+  readonly says: RegExp;
+  /** Shell, in a mount namespace of its own. */
+  readonly before?: () => string;
+  /** Command in front of ours. */
+  readonly wrap?: readonly string[];
+  readonly flags?: () => readonly string[];
+}
+
+const without = (...capabilities: string[]): string[] => {
+  const list = capabilities.map((name) => `-${name}`).join(',');
+  return ['setpriv', '--bounding-set', list, '--inh-caps', list];
+};
+
+const cases: readonly Case[] = [
+  {
+    what: 'without CAP_BPF and CAP_SYS_ADMIN',
+    code: 7,
+    says: /lacks CAP_BPF, CAP_PERFMON: run it as root/,
+    wrap: without('bpf', 'perfmon', 'sys_admin'),
+  },
+  { what: 'without CAP_NET_ADMIN', code: 7, says: /lacks CAP_NET_ADMIN: run it as root/, wrap: without('net_admin') },
+  {
+    what: 'a kernel without BTF',
+    code: 5,
+    says: /has no BTF/,
+    before: () => 'mount -t tmpfs none /sys/kernel/btf',
+  },
+  {
+    what: 'a pin path that is not on a bpffs',
+    code: 8,
+    says: /is not on a BPF file system: mount -t bpf/,
+    flags: () => ['--pin-path', join(lab.directory, 'plain')],
+  },
+  {
+    what: 'a bpffs that is mounted read-only',
+    code: 8,
+    says: /cannot be written, its bpffs is mounted read-only: mount -o remount,rw/,
+    before: () => `mount -o remount,ro,bind ${lab.bpffs}`,
+  },
+  {
+    what: "a pin path with somebody else's pins",
+    code: 8,
+    says: /holds pins that are not Sluice's \(theirs\): name a --pin-path of its own/,
+    flags: () => {
+      const maps = join(lab.bpffs, 'other/maps');
+      mkdirSync(maps, { recursive: true });
+      sh('bpftool', 'map', 'create', join(maps, 'theirs'), 'type', 'array', 'key', '4', 'value', '4', 'entries', '1', 'name', 'theirs');
+      return ['--pin-path', join(lab.bpffs, 'other')];
+    },
+  },
+  { what: 'a cgroup that is none', code: 9, says: /is not cgroup v2/, flags: () => ['--cgroup', lab.directory] },
+  { what: 'a cgroup that does not exist', code: 9, says: /cannot be opened/, flags: () => ['--cgroup', '/nowhere'] },
+  {
+    what: 'a hook of the cgroup that another program holds alone',
+    code: 10,
+    says: /holds the connect4 hook of cgroup .* alone: detach it .*--socket-lb off/,
+    flags: () => {
+      sh('bpftool', 'prog', 'loadall', foreignProgram(), join(lab.bpffs, 'foreign'));
+      sh('bpftool', 'cgroup', 'attach', lab.cgroup, 'connect4', 'pinned', join(lab.bpffs, 'foreign/foreign'));
+      return [];
+    },
+  },
+];
+
+test.for(cases)('$what: exit code $code, one sentence, nothing left; preflight says it too', async (each) => {
+  const flags = [...daemon.flags(true), ...(each.flags?.() ?? [])];
+  const before = traces();
+  const asked = await preflight(each.before?.() ?? '', each.wrap ?? [], flags);
+  expect(asked.code).toBe(each.code);
+  expect(asked.report).toMatchObject({ ok: false, exitCode: each.code });
+  const failed = asked.report.checks.find(({ state }) => state === 'failed');
+  expect(failed?.message).toMatch(each.says);
+  expect(traces()).toEqual(before);
+
+  const started = await command(each.before?.() ?? '', ...(each.wrap ?? []), process.execPath, join(root, 'daemon/main.ts'), ...flags);
+  expect(started.code).toBe(each.code);
+  expect(started.text.split('\n').filter((line) => line.startsWith('sluiced:'))).toEqual([`sluiced: ${failed?.message}`]);
+  expect(started.text).not.toMatch(/\n\s+at /);
+  expect(traces()).toEqual(before);
+});
+
+test('pinned state of another version: refused, and it serves on', async () => {
+  await daemon.start({ hasSocketLb: false });
+  await daemon.process?.kill();
+  const config = join(lab.bpffs, 'sluice/maps/lb_config');
+  const [row] = JSON.parse(sh('bpftool', '-j', 'map', 'dump', 'pinned', config)) as { value: string[] }[];
+  const bytes = [...(row?.value ?? [])].map((byte) => Number(byte));
+  sh('bpftool', 'map', 'update', 'pinned', config, 'key', '0', '0', '0', '0', 'value', '99', ...bytes.slice(1).map(String));
+  const asked = await preflight('', [], daemon.flags(false));
+  expect(asked.code).toBe(11);
+  const started = await command('', process.execPath, join(root, 'daemon/main.ts'), ...daemon.flags(false));
+  expect(started.code).toBe(11);
+  expect(started.text).toMatch(/have layout 99, this version has \d+: run the version that made them, or `sluice uninstall` first/);
+  await Server.start(lab, { netns: 'pod1', name: 'pod1' });
+  const client = await Client.start(lab, 'pod9');
+  expect((await client.ask({ protocol: 'tcp', address: vips.IPv4, port: 80, count: 20 })).failures).toEqual({});
+});
+
+describe('served all the same', () => {
+  const serves = async (before: string, wrap: readonly string[]): Promise<void> => {
+    const asked = await preflight(before, wrap, daemon.flags(true));
+    expect(asked.report).toMatchObject({ ok: true, exitCode: 0 });
+    expect(asked.report.checks.map(({ name, state }) => `${name} ${state}`)).toEqual([
+      ...['capabilities ok', 'kernel ok', 'bpffs ok', 'pinned state ok', 'programs ok', 'cgroup ok'],
+      ...['uplink eth0 ok', 'pods lxc* ok', 'order on eth0 ok', 'source ok'],
+    ]);
+    expect(traces()).toEqual([]);
+    const shell = ['unshare', '-m', 'sh', '-c', `${before === '' ? '' : `${before} && `}exec "$@"`, 'sh'];
+    const flags = daemon.flags(true);
+    const running = lab.start('node', [...shell, ...wrap, process.execPath, join(root, 'daemon/main.ts'), ...flags]);
+    await running.line((line) => line.includes('"msg":"ready"'));
+    await Server.start(lab, { netns: 'pod1', name: 'pod1' });
+    const client = await Client.start(lab, 'pod9');
+    expect((await client.ask({ protocol: 'tcp', address: vips.IPv4, port: 80, count: 20 })).failures).toEqual({});
+  };
+
+  test('a read-only cgroup: attaching writes nothing there', async () => {
+    await serves(`mount --bind ${lab.cgroup} ${lab.cgroup} && mount -o remount,ro,bind ${lab.cgroup}`, []);
+  });
+
+  test('a process with CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN only', async () => {
+    const drop = ['--bounding-set', '-all,+bpf,+perfmon,+net_admin', '--inh-caps', '-all'];
+    await serves('', ['setpriv', ...drop]);
+  });
+});
+
+test("preflight warns of another program on the uplink's TCX hook, and of forwarding that is off", async () => {
+  const object = new BpfObject(foreignProgram());
+  object.load();
+  const [link] = JSON.parse(lab.ip('node', '-j', 'link', 'show', 'dev', 'eth0')) as { ifindex: number }[];
+  const attached = inNetns(`/run/netns/${lab.netns('node')}`, () => attachTcx(object.programFd('foreign_tc'), link?.ifindex ?? 0, true));
+  lab.sysctl('node', 'net.ipv4.ip_forward', '0');
+  const { code, report } = await preflight('', [], daemon.flags(true));
+  closeFd(attached);
+  object.close();
+  expect(code).toBe(0);
+  const warnings = report.checks.filter(({ state }) => state === 'warning').map(({ message }) => message);
+  expect(warnings).toEqual([
+    expect.stringMatching(/^TCX program \d+ is on eth0 already: ours run behind it/),
+    expect.stringContaining('sysctl -w net.ipv4.ip_forward=1'),
+  ]);
+});
+
+test('preflight as text', async () => {
+  const run = await command('', process.execPath, join(root, 'daemon/cli/main.ts'), 'preflight', ...daemon.flags(true));
+  expect(run.code).toBe(0);
+  expect(run.text).toMatch(/^programs: +Ok +the verifier accepts all \d+$/m);
+});

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+// `sluice reload` under traffic: every program is replaced fifty times and nothing notices. Witnesses: numbered datagrams,
+// iperf3, the byte counter of the backend's device, bpftool's lists of links and programs.
+import { cpSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { askReload } from '../../daemon/cli/client.ts';
+import { Daemon, service, slices, vips } from '../lab/daemon.ts';
+import { Lab } from '../lab/lab.ts';
+import { Numbers, Server, Stall } from '../lab/peers.ts';
+import { sh } from '../lab/shell.ts';
+
+const RELOADS = 50;
+const DATAGRAMS = 100_000;
+
+let lab: Lab;
+let daemon: Daemon;
+
+beforeEach(async () => {
+  lab = new Lab();
+  for (const number of [1, 2, 9]) lab.addPod(number);
+  await Promise.all([1, 2].map((number) => Server.start(lab, { netns: `pod${number}`, name: `pod${number}` })));
+  daemon = new Daemon(lab);
+  daemon.write('web.yaml', service('web'), ...slices('web', [1, 2]));
+});
+
+afterEach(() => lab.close());
+
+interface Shown {
+  readonly id: number;
+  readonly name?: string;
+  readonly prog_id?: number;
+  readonly pinned?: readonly string[];
+}
+const shown = (what: 'link' | 'prog'): Shown[] => JSON.parse(sh('bpftool', '-j', '-f', what, 'show')) as Shown[];
+const ourLinks = (): Shown[] => shown('link').filter((link) => link.pinned?.some((path) => path.startsWith(lab.bpffs)));
+const linkIds = (): number[] => ourLinks().map((link) => link.id);
+const programIds = (): (number | undefined)[] => ourLinks().map((link) => link.prog_id);
+const programCount = (): number => shown('prog').filter((program) => /^(tc|sock)_/.test(program.name ?? '')).length;
+
+async function until(is: () => boolean): Promise<void> {
+  for (const end = Date.now() + 5000; !is() && Date.now() < end;) await new Promise((resolve) => setTimeout(resolve, 20));
+  expect(is()).toBe(true);
+}
+
+describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translation: $hasSocketLb', ({ hasSocketLb }) => {
+  test(`${DATAGRAMS} datagrams and an iperf3 stream through ${RELOADS} reloads`, async () => {
+    await daemon.start({ hasSocketLb });
+    // One backend port for iperf3, on one pod, by a Service of its own.
+    const stream = { IPv4: '10.96.0.30', IPv6: 'fd00:96::30' };
+    const iperf = lab.start('pod1', ['iperf3', '-s', '-1', '--forceflush', '-p', '8081']);
+    await iperf.line((line) => line.includes('listening'));
+    daemon.write('iperf.yaml', service('iperf', stream), ...slices('iperf', [1], { web: 8081 }));
+    await daemon.settled((services) => services.some((each) => each.key.startsWith('default/iperf')));
+
+    const before = { links: linkIds(), programs: programIds(), count: programCount() };
+    const numbers = await Numbers.start(lab, 'pod9', { address: vips.IPv4, port: 53, least: DATAGRAMS });
+    const stall = await Stall.start(lab, 'pod1', 'eth0');
+    const client = lab.start('pod9', ['iperf3', '-c', stream.IPv4, '-p', '80', '-b', '100M', '-t', '600', '-J'], { inCgroup: true });
+    await stall.longest();
+
+    for (let reload = 0; reload < RELOADS; reload += 1) {
+      expect(await askReload({ socket: daemon.socket, timeoutMs: 10_000 })).toMatchObject({ hooks: before.links.length });
+    }
+    const longest = await stall.longest();
+    const result = await numbers.stop();
+    client.signal('SIGINT');
+    const said = (await client.ended, client.lines.join('\n'));
+    const { end, error } = JSON.parse(said) as { end: { sum_sent: { bytes: number } }; error?: string };
+
+    expect(result.lost).toBe(0);
+    expect(result.sent).toBeGreaterThanOrEqual(DATAGRAMS);
+    expect(Object.keys(result.servers)).toHaveLength(1);
+    expect(error ?? 'interrupt').toMatch(/interrupt/);
+    expect(end.sum_sent.bytes).toBeGreaterThan(1e7);
+    expect(longest).toBeLessThan(50);
+    expect(linkIds()).toEqual(before.links);
+    expect(programIds().some((id) => before.programs.includes(id))).toBe(false);
+    // The kernel frees what is replaced a moment later.
+    await until(() => programCount() === before.count);
+  });
+});
+
+describe('a reload that cannot be', () => {
+  /** The daemon with objects of its own, which the test may spoil. */
+  const withOwnObjects = async (): Promise<string> => {
+    const copy = join(lab.directory, 'sluice');
+    for (const folder of ['daemon', 'datapath', 'proto', 'package.json']) {
+      cpSync(join(import.meta.dirname, '../..', folder), join(copy, folder), { recursive: true });
+    }
+    sh('ln', '-s', join(import.meta.dirname, '../../node_modules'), join(copy, 'node_modules'));
+    await daemon.start({ hasSocketLb: true, main: join(copy, 'daemon/main.ts') });
+    return join(copy, 'datapath/gen');
+  };
+
+  test.for([
+    { what: 'objects that are broken', file: 'tc_uplink.bpf.o', says: /load program tc_uplink_in: EINVAL/ },
+    { what: 'objects of another layout', file: 'layout.bpf.o', says: /another map layout .*restart sluiced/ },
+  ])('$what: refused in a sentence, and everything runs on', async ({ file, says }) => {
+    const objects = await withOwnObjects();
+    const before = { links: linkIds(), programs: programIds(), count: programCount() };
+    writeFileSync(join(objects, file), readFileSync(join(objects, file)).fill(7, 100, 200));
+    expect(() => daemon.cli('reload')).toThrow(says);
+    expect({ links: linkIds(), programs: programIds() }).toEqual({ links: before.links, programs: before.programs });
+    await until(() => programCount() === before.count);
+    expect(daemon.cli('status')).toMatch(/Ready: +Ok/);
+  });
+});
