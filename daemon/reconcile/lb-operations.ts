@@ -106,8 +106,9 @@ export class LbOperations implements Operations<string, DesiredPort> {
 
   /** Used and capacity of each map, for metrics; nothing before restore. */
   pressure(): MapPressure[] {
-    const pools = this.#restoredState?.pools;
-    if (pools === undefined) return [];
+    if (this.#restoredState === undefined) return [];
+    const { pools, quarantine } = this.#restoredState;
+    quarantine.releaseDue();
     const { frontends, services, slots, backends } = this.#maps;
     const row = (map: { name: string; capacity: number }, used: number): MapPressure => ({ map: map.name, used, capacity: map.capacity });
     return [

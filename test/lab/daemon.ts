@@ -56,6 +56,11 @@ export class Daemon {
     return sh(process.execPath, join(root, 'daemon/cli/main.ts'), '--socket', socket, ...args);
   }
 
+  /** The command line of `sluice` against this daemon. */
+  command(...args: readonly string[]): string[] {
+    return [process.execPath, join(root, 'daemon/cli/main.ts'), '--socket', this.socket, ...args];
+  }
+
   /** Replaces a file of the source directory in one step. Its documents are plain objects. */
   write(name: string, ...documents: readonly object[]): void {
     const partial = join(this.source, `.${name}.partial`);

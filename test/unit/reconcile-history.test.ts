@@ -6,7 +6,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { trace } from '../../daemon/desired/trace.ts';
 import { type Family, hostPort } from '../../daemon/model/address.ts';
-import { frontendKey } from '../../daemon/model/frontend.ts';
+import { type DesiredPort, frontendKey } from '../../daemon/model/frontend.ts';
 import type { EndpointSlice, Service, ServicePort, SliceEndpoint } from '../../daemon/model/service.ts';
 import { dumpMaps } from '../../daemon/reconcile/dump.ts';
 import { realized } from '../../daemon/reconcile/realized.ts';
@@ -132,12 +132,31 @@ function expectOracle(world: World): void {
   }
 }
 
+/** Rows that are reported done and that the maps do not hold. */
+function doneTooSoon(world: World, maps: FakeLbMaps): string[] {
+  const held = new Map(realized(maps).map((frontend) => [frontend.key, frontend]));
+  const isHeld = (row: DesiredPort): boolean => {
+    const wanted = row.backends.filter((backend) => backend.isUsable).map(({ address, port }) => hostPort(address, port));
+    return row.frontends.every((frontend) => {
+      const found = held.get(frontendKey(frontend));
+      return found?.backends.map(({ address, port }) => hostPort(address, port)).join() === wanted.join();
+    });
+  };
+  const rows = [...world.desired.all()].map(([, row]) => row);
+  return rows.filter((row) => world.reconciler.status(row.key)?.kind === 'done' && !isHeld(row)).map((row) => row.key);
+}
+
 function runHistory(steps: readonly Step[], rate: number): void {
   const inner = fakeLbMaps(sizes);
   const faulty = faultyLbMaps(inner, { rate: 0, seed: steps.length + 1, reads: true });
   const world = new World({ maps: faulty, batchSize: 3 }).listed();
   faulty.rate = rate;
-  const check = (): void => expect(brokenInvariants(inner, world.operations.owners())).toEqual([]);
+  const check = (): void => {
+    expect(brokenInvariants(inner, world.operations.owners())).toEqual([]);
+    expect(doneTooSoon(world, inner)).toEqual([]);
+  };
+  // Also in the middle of a step, after each turn of the loop.
+  world.reconciler.onStatus(() => expect(doneTooSoon(world, inner)).toEqual([]));
   for (const action of steps) {
     take({ world, faulty, inner }, action);
     check();
@@ -163,7 +182,6 @@ function expectEmptyAfterDeletion(world: World, inner: FakeLbMaps): void {
   for (const [key] of [...world.services.all()]) world.services.delete(key);
   world.settle().advance(2000);
   expect(dumpMaps(inner)).toEqual([]);
-  world.operations.freed();
   expect(world.operations.pressure().filter((map) => map.used !== 0)).toEqual([]);
 }
 

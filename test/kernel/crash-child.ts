@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+// The control plane over pinned maps, in a process that its parent (crash.test.ts) kills at any moment: tables, controller,
+// reconciler and real maps, real time. Every line on stdin names a file with all objects; the first one starts it. Prints
+// "loaded" before that, and "settled" when the maps follow.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { systemClock } from '../../daemon/clock.ts';
+import { ServiceController } from '../../daemon/controller/service-controller.ts';
+import { BpfMap, openPin } from '../../daemon/kernel/map.ts';
+import { kernelMaps } from '../../daemon/maps/kernel-maps.ts';
+import type { DesiredPort } from '../../daemon/model/frontend.ts';
+import { type EndpointSlice, type Node, objectKey, type Service } from '../../daemon/model/service.ts';
+import { Table } from '../../daemon/model/table.ts';
+import { LbOperations } from '../../daemon/reconcile/lb-operations.ts';
+import { Reconciler } from '../../daemon/reconcile/reconciler.ts';
+
+export interface CrashObjects {
+  readonly services: readonly Service[];
+  readonly slices: readonly EndpointSlice[];
+}
+
+const TURNS = 5;
+const pinPath = process.argv[2] ?? '';
+const print = (text: string): void => void process.stdout.write(`${text}\n`);
+
+const services = new Table<string, Service>('services', setImmediate);
+const slices = new Table<string, EndpointSlice>('slices', setImmediate);
+const nodes = new Table<string, Node>('nodes', setImmediate);
+const desired = new Table<string, DesiredPort>('desired', setImmediate);
+const marks = [services, slices, nodes].map((table) => table.registerSource('parent'));
+const controller = new ServiceController({ services, slices, nodes, desired, nodeName: 'node-1' });
+
+function openMap(name: string): BpfMap {
+  const fd = openPin(join(pinPath, 'maps', name));
+  if (fd === undefined) throw new Error(`no pin ${name}`);
+  return new BpfMap(fd);
+}
+
+/** Makes a table hold exactly these. */
+function replace<Row extends Service | EndpointSlice>(table: Table<string, Row>, rows: readonly Row[]): void {
+  const wanted = new Set(rows.map(objectKey));
+  for (const [key] of [...table.all()]) if (!wanted.has(key)) table.delete(key);
+  for (const row of rows) table.upsert(objectKey(row), row);
+}
+
+function start(): Reconciler<string, DesiredPort> {
+  const fail = (what: string, error: Error): never => {
+    throw new Error(`${what}: ${error.message}`);
+  };
+  const reconciler = new Reconciler<string, DesiredPort>({
+    ...{ table: desired, clock: systemClock, schedule: setImmediate },
+    operations: new LbOperations({ maps: kernelMaps(openMap), clock: systemClock, graceMs: 20 }),
+    log: { rowFailed: fail, rowRecovered: () => {}, stepFailed: fail, stepRecovered: () => {}, mended: () => {} },
+  });
+  controller.start();
+  reconciler.start();
+  return reconciler;
+}
+
+let reconciler: Reconciler<string, DesiredPort> | undefined;
+createInterface({ input: process.stdin }).on('line', (line) => {
+  const objects = JSON.parse(readFileSync(line, 'utf8')) as CrashObjects;
+  const isFirst = reconciler === undefined;
+  reconciler ??= start();
+  replace(services, objects.services);
+  replace(slices, objects.slices);
+  if (isFirst) for (const mark of marks) mark();
+  // A change goes through two tables, a turn each.
+  const look = (turn: number): void => {
+    if (turn > TURNS && reconciler?.isClean === true) print('settled');
+    else setImmediate(look, turn + 1);
+  };
+  look(0);
+});
+print('loaded');
