@@ -1,96 +1,72 @@
 // SPDX-License-Identifier: Apache-2.0
 // `npm run bench`: rows of design.md, 6, each beside its yardstick in interleaved rounds, as ratios with their intervals.
-// Writes test/bench/RESULTS.md and results.json; `--compare FILE` sets this run against an earlier results.json.
+// Writes test/bench/RESULTS.md and results.json; `--compare FILE` sets this run against an earlier results.json, `--only REGEX`
+// takes some rows. All is done in namespaces, cgroups and bpffs of its own, and removed.
 import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
-import { cpus, release } from 'node:os';
+import { cpus, loadavg, release } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { interval, type Interval, isRegression, median, verdict } from './stats.ts';
-import { TcBench, type TcRow, tcRows } from './tc-rows.ts';
-
-interface Result {
-  readonly row: string;
-  readonly yardstick: string;
-  readonly goal: number;
-  readonly ours: number;
-  readonly theirs: number;
-  readonly ratio: Interval;
-  readonly verdict: string;
-}
+import { libbpfVersion } from '../../daemon/kernel/native.ts';
+import { FrontendBench } from './frontend-rows.ts';
+import { HookBench } from './hook-rows.ts';
+import { MemoryBench } from './memory-rows.ts';
+import { PathBench } from './path-rows.ts';
+import { compare, report, table } from './report.ts';
+import { type Group, type Result, resultOf, type Row, type Sample } from './row.ts';
+import { TcBench } from './tc-rows.ts';
 
 const { values } = parseArgs({
-  options: { rounds: { type: 'string', default: '15' }, compare: { type: 'string' }, 'no-write': { type: 'boolean' } },
+  options: {
+    rounds: { type: 'string', default: '15' },
+    only: { type: 'string', default: '' },
+    compare: { type: 'string' },
+    'no-write': { type: 'boolean', default: false },
+  },
 });
 
-function measureAll(rounds: number): Result[] {
-  const bench = new TcBench();
-  const taken = new Map<TcRow, { ours: number; floor: number }[]>(tcRows.map((row) => [row, []]));
+const say = (text: string): void => void process.stderr.write(`${text}\n`);
+
+async function measure<R extends Row>(group: Group<R>, rounds: number): Promise<Result[]> {
+  const rows = group.rows.filter(({ name }) => new RegExp(values.only).test(name));
+  if (rows.length === 0) return [];
+  const samples: Sample[][] = [];
   try {
-    for (let round = 1; round <= rounds; round += 1) {
-      process.stderr.write(`round ${round} of ${rounds}\n`);
-      for (const row of tcRows) taken.get(row)?.push(bench.measure(row));
+    say(`${rows.map(({ name }) => name).join('; ')}`);
+    await group.open(rows);
+    for (let round = 1; round <= Math.min(rounds, group.mostRounds ?? rounds); round += 1) {
+      say(`  round ${round}`);
+      samples.push(await group.round(rows, round));
     }
   } finally {
-    bench.close();
+    await group.close();
   }
-  return tcRows.map((row) => {
-    const samples = taken.get(row) ?? [];
-    const ratio = interval(samples.map(({ ours, floor }) => ours / floor));
-    const [ours, theirs] = [median(samples.map((each) => each.ours)), median(samples.map((each) => each.floor))];
-    return { row: row.name, yardstick: row.yardstick, goal: row.goal, ours, theirs, ratio, verdict: verdict(ratio, row.goal) };
-  });
+  return rows.map((row, index) => resultOf(row, samples.map((round) => round[index] ?? { ours: NaN, theirs: NaN })));
 }
 
-const ratioText = ({ low, median: middle, high }: Interval): string => `${middle.toFixed(2)} (${low.toFixed(2)}-${high.toFixed(2)})`;
+const version = (command: string, ...args: readonly string[]): string => execFileSync(command, args, { encoding: 'utf8' }).trim();
 
-function table(results: readonly Result[]): string {
-  const lines = results.map(
-    (each) =>
-      `| ${each.row} | ${each.yardstick} | ${Math.round(each.ours)} | ${Math.round(each.theirs)} | ${ratioText(each.ratio)} | <= ${each.goal} | ${each.verdict} |`,
-  );
-  return ['| row | yardstick | ours, ns | yardstick, ns | ratio (95 %) | goal | verdict |', '|---|---|---|---|---|---|---|', ...lines].join(
-    '\n',
-  );
-}
-
-function report(results: readonly Result[], rounds: number): string {
-  const commit = execFileSync('git', ['rev-parse', '--short', 'HEAD'], { encoding: 'utf8' }).trim();
-  return `# Bench results
-
-Made by \`npm run bench\` on ${new Date().toISOString().slice(0, 10)}: ${cpus().length} x ${cpus()[0]?.model ?? 'CPU'}, Linux ${release()}, Node.js ${process.version},
-commit ${commit}, ${rounds} interleaved rounds of 1,000,000 packets a cell.
-
-${table(results)}
-
-Net ns per packet: BPF_PROG_TEST_RUN of a wrapper that restores the headers, steps through the flows and calls the program, less the
-same with an empty program. The floor (yardstick.bpf.c) is the smallest tc program that does the job for IPv4 TCP: VIP hash, two LRU rows
-a flow, DNAT, checksum helpers, redirect; same map sizes, 1,000 VIPs, 1,048,576 flow rows. Ratios are per round; the interval is that of
-their median, by bootstrap. No NIC, no driver: ratios and regressions only. The machine is shared and noisy.
-
-Met: the interval's upper end meets the goal; missed: its lower end exceeds it; else undecided. A regression, for \`npm run bench -- --compare
-test/bench/results.json\`: the intervals do not overlap and the median ratio grew by more than 10 %.
-`;
-}
-
-function compare(results: readonly Result[], path: string): number {
-  const before = JSON.parse(readFileSync(path, 'utf8')) as Result[];
-  let worse = 0;
-  for (const now of results) {
-    const then = before.find((each) => each.row === now.row);
-    if (then === undefined) continue;
-    const isWorse = isRegression(then.ratio, now.ratio);
-    worse += Number(isWorse);
-    console.log(`${isWorse ? 'WORSE' : 'ok   '}  ${now.row}: ${ratioText(then.ratio)} -> ${ratioText(now.ratio)}`);
-  }
-  return worse === 0 ? 0 : 1;
-}
-
-const rounds = Number(values.rounds);
-const results = measureAll(rounds);
-console.log(table(results));
-if (values['no-write'] !== true && values.compare === undefined) {
-  writeFileSync(join(import.meta.dirname, 'RESULTS.md'), report(results, rounds));
+async function run(): Promise<number> {
+  const load = loadavg().map((each) => each.toFixed(2)).join(' ');
+  say(`load average ${load}, ${cpus().length} CPUs${(loadavg()[0] ?? 0) > 0.5 ? ': NOT QUIET, do not trust what follows' : ''}`);
+  const began = performance.now();
+  const rounds = Number(values.rounds);
+  const results: Result[] = [];
+  // The namespaces first: from the test runs on, this process is in one of its own.
+  results.push(...(await measure(new PathBench(), rounds)), ...(await measure(new MemoryBench(), rounds)));
+  results.unshift(...(await measure(new TcBench(), rounds)), ...(await measure(new FrontendBench(), rounds)), ...(await measure(new HookBench(), rounds)));
+  console.log(table(results));
+  if (values.compare !== undefined) return compare(results, JSON.parse(readFileSync(values.compare, 'utf8')) as Result[]) === 0 ? 0 : 1;
+  if (values['no-write'] || values.only !== '') return 0;
+  const at = {
+    ...{ date: new Date().toISOString().slice(0, 10), rounds, load, minutes: (performance.now() - began) / 60_000 },
+    machine: `${cpus().length} x ${cpus()[0]?.model ?? 'CPU'}, Linux ${release()}`,
+    versions: `Node.js ${process.version}, libbpf ${libbpfVersion()}, ${version('nft', '--version')}, ${version('clang-19', '--version').split('\n')[0]}`,
+    commit: version('git', 'describe', '--always', '--dirty'),
+  };
+  writeFileSync(join(import.meta.dirname, 'RESULTS.md'), report(results, at));
   writeFileSync(join(import.meta.dirname, 'results.json'), `${JSON.stringify(results, undefined, 1)}\n`);
+  return 0;
 }
-process.exit(values.compare === undefined ? 0 : compare(results, values.compare));
+
+process.exitCode = await run();

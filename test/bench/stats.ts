@@ -8,6 +8,8 @@ export interface Interval {
   readonly high: number;
 }
 
+/** Which side of its limit a goal is on. */
+export type Side = 'atMost' | 'atLeast';
 export type Verdict = 'met' | 'missed' | 'undecided';
 
 const RESAMPLES = 2000;
@@ -26,13 +28,17 @@ export function interval(values: readonly number[], random: () => number = seede
   return { low: at(0.025), median: median(values), high: at(0.975) };
 }
 
-export function verdict(ratio: Interval, goal: number): Verdict {
-  if (ratio.high <= goal) return 'met';
-  return ratio.low > goal ? 'missed' : 'undecided';
+export function verdict(judged: Interval, { limit, side }: { limit: number; side: Side }): Verdict {
+  if (side === 'atLeast') return judged.low >= limit ? 'met' : judged.high < limit ? 'missed' : 'undecided';
+  if (judged.high <= limit) return 'met';
+  return judged.low > limit ? 'missed' : 'undecided';
 }
 
-/** Two runs of one row: worse when the intervals do not overlap and the median grew by more than a tenth. */
-export const isRegression = (before: Interval, after: Interval): boolean => after.low > before.high && after.median > before.median * 1.1;
+/** Two runs of one row: worse when the intervals do not overlap and the median moved the wrong way by more than a tenth. */
+export function isRegression(before: Interval, after: Interval, side: Side): boolean {
+  if (side === 'atLeast') return after.high < before.low && after.median < before.median * 0.9;
+  return after.low > before.high && after.median > before.median * 1.1;
+}
 
 /** mulberry32: small, and the same everywhere. */
 function seeded(seed: number): () => number {

@@ -2,9 +2,9 @@
 /*
  * What the bench measures with: a wrapper that gives every repetition of a test
  * run a fresh packet and calls the program under test; an empty program, whose
- * time is subtracted; and the floor, the smallest tc program that does the job
- * of tc_pod_in for IPv4 TCP (VIP hash, two LRU rows a flow, DNAT, checksum
- * helpers, redirect). Not part of the product.
+ * time is subtracted; the floor, the smallest tc program that does the job of
+ * tc_pod_in for IPv4 TCP (VIP hash, two LRU rows a flow, DNAT, checksum helpers,
+ * redirect); and the minimal connect hook. Not part of the product.
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -21,6 +21,7 @@
 struct bench_state {
 	__u32 flows; /* source addresses and ports to step through */
 	__u32 next;
+	__u32 vips; /* destinations to step through, from that of headers */
 	__u8 headers[HEADERS];
 };
 
@@ -38,7 +39,10 @@ struct {
 	__type(value, __u32);
 } bench_target SEC(".maps");
 
-/* Flow n: source 10.a.b.c and port by n, so that 16 M flows differ. */
+/*
+ * Packet n: source 10.a.b.c and port by n, so that 16 M flows differ, and the
+ * n-th destination.
+ */
 SEC("tc")
 int bench_wrapper(struct __sk_buff *skb)
 {
@@ -46,7 +50,7 @@ int bench_wrapper(struct __sk_buff *skb)
 	struct bench_state *state = bpf_map_lookup_elem(&bench_state, &zero);
 	struct {
 		__be32 address;
-	} source;
+	} source, destination;
 	__be16 port;
 
 	if (!state)
@@ -60,6 +64,14 @@ int bench_wrapper(struct __sk_buff *skb)
 			    &source, sizeof(source), 0);
 	bpf_skb_store_bytes(skb, ETH_HLEN + sizeof(struct iphdr), &port,
 			    sizeof(port), 0);
+	__builtin_memcpy(&destination,
+			 state->headers + ETH_HLEN +
+				 offsetof(struct iphdr, daddr),
+			 sizeof(destination));
+	destination.address = bpf_htonl(bpf_ntohl(destination.address) +
+					(state->vips ? n % state->vips : 0));
+	bpf_skb_store_bytes(skb, ETH_HLEN + offsetof(struct iphdr, daddr),
+			    &destination, sizeof(destination), 0);
 	bpf_tail_call(skb, &bench_target, 0);
 	return TC_ACT_SHOT;
 }
@@ -169,6 +181,57 @@ int bench_floor(struct __sk_buff *skb)
 	bpf_l4_csum_replace(skb, ETH_HLEN + 20 + offsetof(struct tcphdr, check),
 			    vip.port, to.port, 2);
 	return bpf_redirect_neigh(to.device, NULL, 0, 0);
+}
+
+struct floor_peer {
+	__u64 cookie;
+	__be32 address;
+	__be16 port;
+	__u16 pad;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct floor_peer);
+	__type(value, struct floor_vip);
+} floor_peers SEC(".maps");
+
+SEC("cgroup/connect4")
+int bench_empty_hook(struct bpf_sock_addr *ctx)
+{
+	(void)ctx;
+	return 1;
+}
+
+/* VIP -> backend, and the row that getpeername() needs. */
+SEC("cgroup/connect4")
+int bench_floor_hook(struct bpf_sock_addr *ctx)
+{
+	struct floor_backend *backend;
+	struct floor_peer peer = {};
+	struct floor_vip vip;
+	__u32 *index, chosen;
+
+	if (ctx->protocol != IPPROTO_TCP)
+		return 1;
+	vip.address = ctx->user_ip4;
+	vip.port = ctx->user_port;
+	vip.protocol = IPPROTO_TCP;
+	index = bpf_map_lookup_elem(&floor_vips, &vip);
+	if (!index)
+		return 1;
+	chosen = 2 + ((*index + bpf_get_prandom_u32()) & 1);
+	backend = bpf_map_lookup_elem(&floor_backends, &chosen);
+	if (!backend)
+		return 1;
+	peer.cookie = bpf_get_socket_cookie(ctx);
+	peer.address = backend->address;
+	peer.port = backend->port;
+	bpf_map_update_elem(&floor_peers, &peer, &vip, BPF_ANY);
+	ctx->user_ip4 = backend->address;
+	ctx->user_port = backend->port;
+	return 1;
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

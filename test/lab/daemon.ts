@@ -10,12 +10,20 @@ import { sh } from './shell.ts';
 
 const root = join(import.meta.dirname, '../..');
 
+/** What the daemon does without the small sizes; a flag given twice counts as the last one. */
+const defaultSizes = [
+  ...['--max-services', '65536', '--max-frontends', '65536', '--max-backends', '262144'],
+  ...['--max-slots', '1048576', '--max-flows', '262144'],
+];
+
 export interface DaemonOptions {
   readonly hasSocketLb: boolean;
   readonly extra?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
   /** Another main.ts than the checkout's. */
   readonly main?: string;
+  /** False: maps of the default sizes. */
+  readonly isSmall?: boolean;
 }
 
 export class Daemon {
@@ -32,8 +40,9 @@ export class Daemon {
   }
 
   /** Starts it and resolves when it is ready. */
-  async start({ hasSocketLb, extra = [], env = {}, main = join(root, 'daemon/main.ts') }: DaemonOptions): Promise<void> {
-    this.process = this.lab.start('node', [process.execPath, main, ...this.flags(hasSocketLb), ...extra], { env });
+  async start({ hasSocketLb, extra = [], env = {}, main = join(root, 'daemon/main.ts'), isSmall = true }: DaemonOptions): Promise<void> {
+    const flags = [...this.flags(hasSocketLb), ...(isSmall ? [] : defaultSizes), ...extra];
+    this.process = this.lab.start('node', [process.execPath, main, ...flags], { env });
     await this.process.line((line) => line.includes('"msg":"ready"'));
   }
 

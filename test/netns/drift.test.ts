@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Somebody deletes, detaches or overwrites what is ours, with the tools that they would use: it is put back within a period
 // and said, and what can go on meanwhile does. Witnesses: bpftool, the pins, clients.
-import { existsSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { updateLink } from '../../daemon/kernel/link.ts';
@@ -101,8 +101,10 @@ const cases: readonly Case[] = [
   {
     what: "another map under our map's name",
     spoil: () => {
-      rmSync(pin('maps/lb_drops'));
-      sh('bpftool', 'map', 'create', pin('maps/lb_drops'), 'type', 'array', 'key', '4', 'value', '4', 'entries', '1', 'name', 'theirs');
+      // In one step: the guard would put ours back between a removal and a creation.
+      const theirs = join(lab.bpffs, 'theirs');
+      sh('bpftool', 'map', 'create', theirs, 'type', 'array', 'key', '4', 'value', '4', 'entries', '1', 'name', 'theirs');
+      renameSync(theirs, pin('maps/lb_drops'));
     },
     says: /map lb_drops had lost its pin/,
     isSeamless: true,

@@ -87,7 +87,9 @@ interface StatusJson {
 function sample(lab: Lab, daemon: Daemon): Sample {
   const pid = daemon.process?.pid ?? 0;
   const rss = Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024;
-  const status = JSON.parse(lab.run('node', 'sh', '-c', `"$@" || true`, 'sh', ...daemon.command('status', '-o', 'json'))) as StatusJson;
+  const text = lab.run('node', 'sh', '-c', `"$@" 2>&1 || true`, 'sh', ...daemon.command('status', '-o', 'json'));
+  if (!text.startsWith('{')) throw new Error(`sluice status said: ${text}; the daemon last:\n${daemon.process?.lines.slice(-5).join('\n')}`);
+  const status = JSON.parse(text) as StatusJson;
   const pinned = (what: string): number =>
     (JSON.parse(sh('bpftool', '-j', '-f', what, 'show')) as { pinned?: string[] }[]).filter((each) =>
       each.pinned?.some((path) => path.startsWith(lab.bpffs)),

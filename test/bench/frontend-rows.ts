@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// tc_pod_in beside itself: with 100,000 Services in its maps, packets to many of them in turn against packets to one. What
+// grows is the look-up and the selection; the number of flows is the same on both sides.
+import { Bpffs, Loaded } from '../kernel/fixture.ts';
+import { benchSizes, Harness, portOf, TC_ACT_REDIRECT, vip } from './harness.ts';
+import type { Group, Row, Sample } from './row.ts';
+
+const REPEAT = 400_000;
+const SERVICES = 100_000;
+const NEW_FLOWS = 1 << 24;
+
+interface FrontendRow extends Row {
+  readonly vips: number;
+  readonly flows: number;
+  readonly warmUp: number;
+}
+
+const row = (name: string, run: Pick<FrontendRow, 'vips' | 'flows' | 'warmUp'>): FrontendRow => ({
+  ...{ name, yardstick: 'itself, 1 in turn', unit: 'ns', ...run },
+  goal: { of: 'ratio', limit: 2, side: 'atMost' },
+});
+
+export class FrontendBench implements Group<FrontendRow> {
+  readonly rows = [
+    row('100,000 frontends in turn, established, 100,000 flows', { vips: SERVICES, flows: SERVICES, warmUp: 200_000 }),
+    row('100,000 frontends in turn, new flow', { vips: SERVICES, flows: NEW_FLOWS, warmUp: 100_000 }),
+    row('1,024 Services in turn, new flow', { vips: 1024, flows: NEW_FLOWS, warmUp: 100_000 }),
+  ];
+  #harness: Harness | undefined;
+  #bpffs: Bpffs | undefined;
+  #loaded: Loaded | undefined;
+
+  open(): void {
+    this.#harness = new Harness();
+    this.#bpffs = new Bpffs();
+    this.#loaded = new Loaded(this.#bpffs, benchSizes(SERVICES));
+    this.#loaded.apply(Array.from({ length: SERVICES }, (_, n) => portOf(n, ['10.244.1.2', '10.244.1.3'])));
+  }
+
+  round(rows: readonly FrontendRow[]): Sample[] {
+    const [harness, loaded] = [this.#harness, this.#loaded];
+    if (harness === undefined || loaded === undefined) throw new Error('not open');
+    return rows.map(({ vips, flows, warmUp }) => {
+      const run = { destination: vip(0), flows, warmUp, repeat: REPEAT, expected: TC_ACT_REDIRECT };
+      const program = loaded.datapath.program('tc_pod_in');
+      const [theirs = NaN] = harness.net([program], { ...run, vips: 1 });
+      const [ours = NaN] = harness.net([program], { ...run, vips });
+      return { ours, theirs };
+    });
+  }
+
+  close(): void {
+    this.#loaded?.datapath.close();
+    this.#bpffs?.close();
+    this.#harness?.close();
+  }
+}

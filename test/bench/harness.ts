@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the rows by test run share: this process in a namespace of its own, yardstick.bpf.c compiled and loaded, and the clock:
+// ns per packet of a program called by the wrapper. Sends nothing.
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { BpfMap, mapInfo, openMapById } from '../../daemon/kernel/map.ts';
+import { BpfObject } from '../../daemon/kernel/object.ts';
+import { testRun } from '../../daemon/kernel/test-run.ts';
+import type { MapSizes } from '../../daemon/loader/datapath.ts';
+import type { DesiredPort } from '../../daemon/model/frontend.ts';
+import { backendRow, desiredRow, frontendRow } from '../builders.ts';
+import { devices, enterNamespace } from '../kernel/fixture.ts';
+import { build, tcpFlags } from '../kernel/packet.ts';
+
+export const TC_ACT_OK = 0;
+export const TC_ACT_REDIRECT = 7;
+
+let hasEntered = false;
+
+const size = (entries: number): { entries: number; flag: string } => ({ entries, flag: 'bench' });
+
+/** Sizes of the maps for so many Services of two backends. */
+export const benchSizes = (services: number): MapSizes => ({
+  ...{ lb4_frontends: size(131_072), lb6_frontends: size(64), lb_services: size(services + 64), lb_slots: size(services + 64) },
+  ...{ lb4_backends: size(2 * services + 64), lb6_backends: size(64), ct4: size(1 << 20), ct6: size(64) },
+});
+
+/** The n-th VIP, as the wrapper counts them: 10.128.0.0 and up. */
+export const vip = (n: number): string => `10.${128 + (n >> 16)}.${(n >> 8) & 255}.${n & 255}`;
+
+export const NOT_OURS = '10.200.0.1';
+
+/** Service n of port 80 with these backends of port 8080. */
+export const portOf = (n: number, backends: readonly string[]): DesiredPort =>
+  desiredRow(`s${n}`, [frontendRow(vip(n))], backends.map((address) => backendRow(address, { isLocal: true })));
+
+export interface Run {
+  /** Packets: the destination of the first, and how many differ in their source (flows) or destination (VIPs). */
+  readonly destination: string;
+  readonly flows: number;
+  readonly vips: number;
+  /** Before the clock runs. */
+  readonly warmUp: number;
+  readonly repeat: number;
+  readonly expected: number;
+}
+
+/** C of this folder, compiled into a directory that the caller removes. */
+export function compile(name: string, directory: string): string {
+  const isBpf = name.endsWith('.bpf.c');
+  const output = join(directory, name.replace(/\.c$/, isBpf ? '.o' : ''));
+  const multiarch = process.arch === 'arm64' ? 'aarch64-linux-gnu' : 'x86_64-linux-gnu';
+  const flags = isBpf ? ['-g', '-target', 'bpf', '-mcpu=v3', `-I/usr/include/${multiarch}`, '-c'] : [];
+  execFileSync('clang-19', ['-O2', '-Wall', '-Wextra', '-Werror', ...flags, join(import.meta.dirname, name), '-o', output]);
+  return output;
+}
+
+export class Harness {
+  readonly directory = mkdtempSync(join(tmpdir(), 'sluice-bench-'));
+  readonly #yardstick: BpfObject;
+  readonly #state: BpfMap;
+  readonly #target: BpfMap;
+
+  constructor() {
+    const object = compile('yardstick.bpf.c', this.directory);
+    if (!hasEntered) enterNamespace();
+    hasEntered = true;
+    this.#yardstick = new BpfObject(object);
+    this.#yardstick.load();
+    this.#state = this.openMap('bench_state');
+    this.#target = this.openMap('bench_target');
+  }
+
+  program(name: string): number {
+    return this.#yardstick.programFd(name);
+  }
+
+  /** The caller closes it. */
+  openMap(name: string): BpfMap {
+    return new BpfMap(openMapById(mapInfo(this.#yardstick.mapFd(name)).id));
+  }
+
+  /** The floor's maps: as many VIPs, two backends behind lxc2 and lxc3, two that nothing leads to. */
+  fillFloor(vips: number): void {
+    const table = this.openMap('floor_vips');
+    const backends = this.openMap('floor_backends');
+    for (let n = 0; n < vips; n += 1) table.set(Uint8Array.of(...vip(n).split('.').map(Number), 0, 80, 6, 0), new Uint8Array(4));
+    for (const n of [0, 1]) {
+      const device = n === 0 ? devices.lxc2 : devices.lxc3;
+      backends.set(Uint8Array.of(n, 0, 0, 0), Uint8Array.of(10, 244, 1, 2 + n, 0x1f, 0x90, device & 255, device >> 8));
+      backends.set(Uint8Array.of(2 + n, 0, 0, 0), Uint8Array.of(10, 250, 0, 2 + n, 0x1f, 0x90, 0, 0));
+    }
+    table.close();
+    backends.close();
+  }
+
+  /** Net ns per packet of each program: less the empty program's time, taken first. */
+  net(programs: readonly number[], run: Run): number[] {
+    const empty = this.#time(this.program('bench_empty'), { ...run, expected: TC_ACT_OK });
+    return programs.map((program) => this.#time(program, run) - empty);
+  }
+
+  #time(program: number, run: Run): number {
+    const { destination, flows, vips, warmUp, repeat, expected } = run;
+    const ports = { sourcePort: 1024, destinationPort: 80 };
+    const packet = build({ protocol: 'TCP', source: '10.0.0.0', destination, ...ports, flags: tcpFlags.ACK });
+    const state = new Uint8Array(this.#state.info.valueSize);
+    const view = new DataView(state.buffer);
+    view.setUint32(0, flows, true);
+    view.setUint32(8, vips, true);
+    state.set(packet.subarray(0, 54), 12);
+    this.#state.set(new Uint8Array(4), state);
+    this.#target.set(new Uint8Array(4), new Uint8Array(Uint32Array.of(program).buffer));
+    const wrapper = this.program('bench_wrapper');
+    const at = { ifindex: devices.lxc1 };
+    if (warmUp > 0) testRun(wrapper, packet, { ...at, repeat: warmUp });
+    const result = testRun(wrapper, packet, { ...at, repeat });
+    // A look-up that missed would be measured as fast.
+    if (result.verdict !== expected) throw new Error(`to ${destination}: verdict ${result.verdict}, expected ${expected}`);
+    // The port only: the wrapper leaves the checksums of varied sources wrong.
+    const port = ((result.packet[36] ?? 0) << 8) | (result.packet[37] ?? 0);
+    if (expected === TC_ACT_REDIRECT && port !== 8080) throw new Error(`to ${destination}: not translated`);
+    return result.nanoseconds;
+  }
+
+  close(): void {
+    this.#state.close();
+    this.#target.close();
+    this.#yardstick.close();
+    rmSync(this.directory, { recursive: true });
+  }
+}

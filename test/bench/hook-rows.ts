@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+// sock_connect4 beside the minimal hook. A cgroup hook cannot be test-run: a process in a cgroup of its own calls connect() on
+// TCP sockets, to what no route leads to, and the kernel tells how long the program ran. Nothing is sent; the statistics are
+// on only while that process lives.
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, rmdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { findCgroup2 } from '../../daemon/kernel/host.ts';
+import { attachCgroup, AttachType, programId } from '../../daemon/kernel/link.ts';
+import { closeFd } from '../../daemon/kernel/map.ts';
+import { Bpffs, Loaded } from '../kernel/fixture.ts';
+import { sh } from '../lab/shell.ts';
+import { benchSizes, compile, Harness, NOT_OURS, portOf, vip } from './harness.ts';
+import type { Group, Row, Sample } from './row.ts';
+
+const SERVICES = 1000;
+const CALLS = 100_000;
+const WARM_UP_CALLS = 2000;
+
+interface HookRow extends Row {
+  readonly address: string;
+  readonly role: 'hook-same' | 'hook-fresh';
+}
+
+const row = (name: string, nanoseconds: number, ask: Pick<HookRow, 'address' | 'role'>): HookRow => ({
+  ...{ name, yardstick: 'minimal hook', unit: 'ns', ...ask },
+  goal: { of: 'ours', limit: nanoseconds, side: 'atMost' },
+});
+
+interface Shown {
+  readonly run_time_ns?: number;
+  readonly run_cnt?: number;
+}
+
+export class HookBench implements Group<HookRow> {
+  readonly rows = [
+    row('socket connect hook, hit, one socket', 56, { address: vip(7), role: 'hook-same' }),
+    row('socket connect hook, hit, a fresh socket each time', 56, { address: vip(7), role: 'hook-fresh' }),
+    row('socket connect hook, not a Service', 15, { address: NOT_OURS, role: 'hook-same' }),
+  ];
+  #harness: Harness | undefined;
+  #bpffs: Bpffs | undefined;
+  #loaded: Loaded | undefined;
+  #cgroup: string | undefined;
+  #peer = '';
+
+  open(): void {
+    const mount = findCgroup2();
+    if (mount === undefined) throw new Error('no cgroup v2 is mounted');
+    this.#harness = new Harness();
+    this.#peer = compile('peer.c', this.#harness.directory);
+    this.#bpffs = new Bpffs();
+    this.#loaded = new Loaded(this.#bpffs, benchSizes(SERVICES));
+    this.#loaded.apply(Array.from({ length: SERVICES }, (_, n) => portOf(n, ['10.250.0.2', '10.250.0.3'])));
+    this.#harness.fillFloor(SERVICES);
+    const cgroup = join(mount, `sluice-bench-${process.pid}`);
+    mkdirSync(cgroup);
+    this.#cgroup = cgroup;
+  }
+
+  round(rows: readonly HookRow[]): Sample[] {
+    const [harness, loaded] = [this.#harness, this.#loaded];
+    if (harness === undefined || loaded === undefined) throw new Error('not open');
+    return rows.map((each) => {
+      const empty = this.#time(harness.program('bench_empty_hook'), each);
+      const theirs = this.#time(harness.program('bench_floor_hook'), each) - empty;
+      return { ours: this.#time(loaded.datapath.program('sock_connect4'), each) - empty, theirs };
+    });
+  }
+
+  /** Mean ns of the program, the kernel's own overhead included. */
+  #time(program: number, { role, address }: HookRow): number {
+    const cgroup = this.#cgroup ?? '';
+    const link = attachCgroup(program, cgroup, AttachType.connect4);
+    try {
+      const call = (calls: number): Buffer =>
+        execFileSync('sh', ['-c', `echo $$ > '${cgroup}/cgroup.procs' && exec "$@"`, 'sh', this.#peer, role, address, '80', String(calls)]);
+      const shown = (): Shown => JSON.parse(sh('bpftool', '-j', 'prog', 'show', 'id', String(programId(program)))) as Shown;
+      call(WARM_UP_CALLS);
+      const before = shown();
+      call(CALLS);
+      const after = shown();
+      const runs = (after.run_cnt ?? 0) - (before.run_cnt ?? 0);
+      if (runs !== CALLS) throw new Error(`the hook ran ${runs} times for ${CALLS} calls`);
+      return ((after.run_time_ns ?? 0) - (before.run_time_ns ?? 0)) / runs;
+    } finally {
+      closeFd(link);
+    }
+  }
+
+  close(): void {
+    this.#loaded?.datapath.close();
+    this.#bpffs?.close();
+    this.#harness?.close();
+    if (this.#cgroup !== undefined) rmdirSync(this.#cgroup);
+  }
+}

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the bench says: the table, RESULTS.md around it, and the comparison with an earlier run. Pure text.
+import type { Result } from './row.ts';
+import { type Interval, isRegression } from './stats.ts';
+
+const ratioText = ({ low, median: middle, high }: Interval): string => `${middle.toFixed(2)} (${low.toFixed(2)}-${high.toFixed(2)})`;
+
+/** As many digits as a noisy machine can mean. */
+const figure = (value: number): string => (Math.abs(value) < 100 ? value.toFixed(1).replace(/\.0$/, '') : Math.round(value).toLocaleString('en'));
+
+function goalText({ goal, unit }: Result): string {
+  return `${goal.side === 'atMost' ? '<=' : '>='} ${goal.limit}${goal.of === 'ratio' ? '' : ` ${unit}`}`;
+}
+
+export function table(results: readonly Result[]): string {
+  const lines = results.map((each) => {
+    const peer = each.peer === undefined ? '' : `${figure(each.peer.value)} (${each.peer.ratio.toFixed(2)})`;
+    const cells = [each.row, each.yardstick, each.unit, figure(each.ours), figure(each.theirs), ratioText(each.ratio)];
+    return `| ${[...cells, goalText(each), each.verdict, peer].join(' | ')} |`;
+  });
+  const head = '| row | yardstick | unit | ours | yardstick | ratio (95 %) | goal | verdict | nftables (ratio) |';
+  return [head, '|---|---|---|---|---|---|---|---|---|', ...lines].join('\n');
+}
+
+/** Where and how a run was made. */
+export interface Circumstances {
+  readonly date: string;
+  readonly machine: string;
+  readonly versions: string;
+  readonly commit: string;
+  readonly rounds: number;
+  readonly load: string;
+  readonly minutes: number;
+}
+
+export function report(results: readonly Result[], at: Circumstances): string {
+  return `# Bench results
+
+Made by \`npm run bench\` on ${at.date}: ${at.machine},
+${at.versions}, commit ${at.commit}; ${at.rounds} interleaved rounds (memory: 5) in ${at.minutes.toFixed(1)} minutes, load average at the start ${at.load}.
+
+${table(results)}
+
+Met: the 95 % interval's upper end meets the goal (where more is better: its lower end); missed: the other end does not; else undecided. Ratios
+are per round; the interval is that of their median, by bootstrap. The machine is shared and noisy: ratios and regressions only.
+
+- **tc rows**: net ns per packet: BPF_PROG_TEST_RUN of a wrapper that restores the headers, steps through flows and VIPs and calls the program,
+  less the same with an empty program. The floor (yardstick.bpf.c) is the smallest tc program that does the job for IPv4 TCP: VIP hash, two LRU
+  rows a flow, DNAT, checksum helpers, redirect; same map sizes, 1,000 VIPs, 1,048,576 flow rows. No NIC, no driver. The rows "in turn" are the
+  program beside itself: every packet to the next of 100,000 Services (or of 1,024), against every packet to one of them.
+- **socket rows**: the program's own run time (BPF_ENABLE_STATS) in connect() calls of TCP sockets to a backend that no route leads to, so that
+  nothing leaves, less an empty program. The minimal hook: VIP hash, backend array, rewrite, and the row that getpeername() needs. The goal is
+  Cilium's figure from another machine (perf.md), without such a row.
+- **veth rows**: four nodes of namespaces at once, asked in turn: direct routing with nothing attached, socket translation, tc only, and nftables
+  rules in kube-proxy's style; 10,000 Services each, the last one asked. One connection at a time (connect is what is timed; then a byte each way,
+  reset), client on the first CPU, servers on the last. UDP: one flow of 64 bytes, counted where it arrives.
+- **memory**: the daemon, ready and idle with one Service and the maps of default size, beside a Node.js that does nothing.
+
+A regression, for \`npm run bench -- --compare test/bench/results.json\`: the intervals do not overlap and the median ratio got worse by more
+than 10 %. \`--only REGEX\` takes some rows, \`--rounds N\` fewer rounds, \`--no-write\` keeps the last results.
+`;
+}
+
+/** Prints a line a row; the number of those that got worse. */
+export function compare(results: readonly Result[], before: readonly Result[]): number {
+  let worse = 0;
+  for (const now of results) {
+    const then = before.find((each) => each.row === now.row);
+    if (then === undefined) {
+      console.log(`new    ${now.row}: ${ratioText(now.ratio)}`);
+      continue;
+    }
+    const isWorse = isRegression(then.ratio, now.ratio, now.goal.side);
+    worse += Number(isWorse);
+    console.log(`${isWorse ? 'WORSE' : 'ok   '}  ${now.row}: ${ratioText(then.ratio)} -> ${ratioText(now.ratio)}`);
+  }
+  return worse;
+}
