@@ -34,7 +34,11 @@ export const NOT_OURS = '10.200.0.1';
 
 /** Service n of port 80 with these backends of port 8080. */
 export const portOf = (n: number, backends: readonly string[]): DesiredPort =>
-  desiredRow(`s${n}`, [frontendRow(vip(n))], backends.map((address) => backendRow(address, { isLocal: true })));
+  desiredRow(
+    `s${n}`,
+    [frontendRow(vip(n))],
+    backends.map((address) => backendRow(address, { isLocal: true })),
+  );
 
 export interface Run {
   /** Packets: the destination of the first, and how many differ in their source (flows) or destination (VIPs). */

@@ -41,20 +41,31 @@ async function measure<R extends Row>(group: Group<R>, rounds: number): Promise<
   } finally {
     await group.close();
   }
-  return rows.map((row, index) => resultOf(row, samples.map((round) => round[index] ?? { ours: NaN, theirs: NaN })));
+  return rows.map((row, index) =>
+    resultOf(
+      row,
+      samples.map((round) => round[index] ?? { ours: NaN, theirs: NaN }),
+    ),
+  );
 }
 
 const version = (command: string, ...args: readonly string[]): string => execFileSync(command, args, { encoding: 'utf8' }).trim();
 
 async function run(): Promise<number> {
-  const load = loadavg().map((each) => each.toFixed(2)).join(' ');
+  const load = loadavg()
+    .map((each) => each.toFixed(2))
+    .join(' ');
   say(`load average ${load}, ${cpus().length} CPUs${(loadavg()[0] ?? 0) > 0.5 ? ': NOT QUIET, do not trust what follows' : ''}`);
   const began = performance.now();
   const rounds = Number(values.rounds);
   const results: Result[] = [];
   // The namespaces first: from the test runs on, this process is in one of its own.
   results.push(...(await measure(new PathBench(), rounds)), ...(await measure(new MemoryBench(), rounds)));
-  results.unshift(...(await measure(new TcBench(), rounds)), ...(await measure(new FrontendBench(), rounds)), ...(await measure(new HookBench(), rounds)));
+  results.unshift(
+    ...(await measure(new TcBench(), rounds)),
+    ...(await measure(new FrontendBench(), rounds)),
+    ...(await measure(new HookBench(), rounds)),
+  );
   console.log(table(results));
   if (values.compare !== undefined) return compare(results, JSON.parse(readFileSync(values.compare, 'utf8')) as Result[]) === 0 ? 0 : 1;
   if (values['no-write'] || values.only !== '') return 0;

@@ -21,7 +21,9 @@ function services(): NftService[] {
   return Array.from({ length: SERVICES }, (_, n) => {
     const protocol = n === SERVICES - 2 ? 'udp' : 'tcp';
     const isServed = n >= SERVICES - 2;
-    const hosts = isServed ? SERVERS.map((number) => podAddresses(number).IPv4) : [1, 2].map((b) => `10.245.${n >> 7}.${(n & 127) * 2 + b - 1}`);
+    const hosts = isServed
+      ? SERVERS.map((number) => podAddresses(number).IPv4)
+      : [1, 2].map((b) => `10.245.${n >> 7}.${(n & 127) * 2 + b - 1}`);
     const endpoints = hosts.map((host) => `${host}:${PORTS[protocol]}`);
     return { name: `s${n}`, address: `10.96.${n >> 8}.${n & 255}`, protocol, port: 80, endpoints };
   });
@@ -33,7 +35,12 @@ function objects({ name, address, protocol, port, endpoints }: NftService): obje
   const upper = protocol.toUpperCase();
   const [, backendPort] = endpoints[0]?.split(':') ?? [];
   return [
-    { apiVersion: 'v1', kind: 'Service', metadata, spec: { clusterIP: address, clusterIPs: [address], ports: [{ port, protocol: upper }] } },
+    {
+      apiVersion: 'v1',
+      kind: 'Service',
+      metadata,
+      spec: { clusterIP: address, clusterIPs: [address], ports: [{ port, protocol: upper }] },
+    },
     {
       ...{ apiVersion: 'discovery.k8s.io/v1', kind: 'EndpointSlice', addressType: 'IPv4' },
       metadata: { ...metadata, labels: { 'kubernetes.io/service-name': name } },
@@ -80,7 +87,10 @@ export class BenchNode {
 
   async #startDaemon(): Promise<void> {
     const daemon = new Daemon(this.#lab);
-    writeFileSync(join(daemon.source, 'services.json'), JSON.stringify({ apiVersion: 'v1', kind: 'List', items: services().flatMap(objects) }));
+    writeFileSync(
+      join(daemon.source, 'services.json'),
+      JSON.stringify({ apiVersion: 'v1', kind: 'List', items: services().flatMap(objects) }),
+    );
     await daemon.start({ hasSocketLb: this.way === 'socket', isSmall: false, extra: ['--log-level', 'info'] });
   }
 
@@ -102,7 +112,7 @@ export class BenchNode {
 
   async #ask(role: string, protocol: 'tcp' | 'udp', ms: number): Promise<unknown> {
     const last = services()[SERVICES - (protocol === 'udp' ? 2 : 1)];
-    const [address = '', port] = this.way === 'direct' ? [podAddresses(1).IPv4, PORTS[protocol]] : [last?.address, 80];
+    const [address, port] = this.way === 'direct' ? [podAddresses(1).IPv4, PORTS[protocol]] : [last?.address ?? '', 80];
     const client = this.#lab.start(CLIENT, [this.#peer, role, address, String(port), String(ms)], { inCgroup: true });
     const answer = await client.line((line) => line.startsWith('{'));
     await client.ended;

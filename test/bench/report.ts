@@ -6,7 +6,8 @@ import { type Interval, isRegression } from './stats.ts';
 const ratioText = ({ low, median: middle, high }: Interval): string => `${middle.toFixed(2)} (${low.toFixed(2)}-${high.toFixed(2)})`;
 
 /** As many digits as a noisy machine can mean. */
-const figure = (value: number): string => (Math.abs(value) < 100 ? value.toFixed(1).replace(/\.0$/, '') : Math.round(value).toLocaleString('en'));
+const figure = (value: number): string =>
+  Math.abs(value) < 100 ? value.toFixed(1).replace(/\.0$/, '') : Math.round(value).toLocaleString('en');
 
 function goalText({ goal, unit }: Result): string {
   return `${goal.side === 'atMost' ? '<=' : '>='} ${goal.limit}${goal.of === 'ratio' ? '' : ` ${unit}`}`;

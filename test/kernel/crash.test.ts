@@ -198,6 +198,9 @@ test(`${CHANGES} changes, each followed by kill -9`, { timeout: 240_000 }, async
     if (change % 3 !== 0) at[found === before ? 'beginning' : found === after ? 'end' : 'middle'] += 1;
     before = after;
   }
+  next.send(history.objects);
+  await next.heard('settled');
+  expect(dump(), 'after the last kill').toBe(before);
   await next.kill();
   // The kills hit all parts of the work, or the test proves nothing.
   expect(at.middle).toBeGreaterThan(3);

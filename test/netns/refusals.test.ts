@@ -163,6 +163,8 @@ test.for(cases)('$what: exit code $code, one sentence, nothing left; preflight s
   expect(traces()).toEqual(before);
 });
 
+const dataMaps = ['lb_config', 'lb4_frontends', 'lb6_frontends', 'lb_services', 'lb_slots', 'lb4_backends', 'lb6_backends'];
+
 test('pinned state of another version: refused, and it serves on', async () => {
   await daemon.start({ hasSocketLb: false });
   await daemon.process?.kill();
@@ -170,11 +172,21 @@ test('pinned state of another version: refused, and it serves on', async () => {
   const [row] = JSON.parse(sh('bpftool', '-j', 'map', 'dump', 'pinned', config)) as { value: string[] }[];
   const bytes = [...(row?.value ?? [])].map((byte) => Number(byte));
   sh('bpftool', 'map', 'update', 'pinned', config, 'key', '0', '0', '0', '0', 'value', '99', ...bytes.slice(1).map(String));
+  const held = (): string[] => [
+    ...readdirSync(join(lab.bpffs, 'sluice'), { recursive: true }).map(String).sort(),
+    ...['link', 'map']
+      .map((what) => sh('bpftool', '-f', what, 'show'))
+      .flatMap((text) => text.split('\n').filter((line) => line.includes(lab.bpffs))),
+    ...dataMaps.map((name) => sh('bpftool', 'map', 'dump', 'pinned', join(lab.bpffs, 'sluice/maps', name))),
+  ];
+  const before = held();
   const asked = await preflight('', [], daemon.flags(false));
   expect(asked.code).toBe(11);
+  expect(asked.report.checks.find(({ state }) => state === 'failed')).toMatchObject({ name: 'pinned state', exitCode: 11 });
   const started = await command('', process.execPath, join(root, 'daemon/main.ts'), ...daemon.flags(false));
   expect(started.code).toBe(11);
   expect(started.text).toMatch(/have layout 99, this version has \d+: run the version that made them, or `sluice uninstall` first/);
+  expect(held()).toEqual(before);
   await Server.start(lab, { netns: 'pod1', name: 'pod1' });
   const client = await Client.start(lab, 'pod9');
   expect((await client.ask({ protocol: 'tcp', address: vips.IPv4, port: 80, count: 20 })).failures).toEqual({});
@@ -226,6 +238,18 @@ test("preflight warns of another program on the uplink's TCX hook, and of forwar
 });
 
 test('preflight as text', async () => {
+  const plain = join(lab.directory, 'plain');
+  const refused = await command(
+    '',
+    process.execPath,
+    join(root, 'daemon/cli/main.ts'),
+    'preflight',
+    ...daemon.flags(true),
+    '--pin-path',
+    plain,
+  );
+  expect(refused.code).toBe(8);
+  expect(refused.text).toMatch(/^bpffs: +Failed +.*is not on a BPF file system: mount -t bpf/m);
   const run = await command('', process.execPath, join(root, 'daemon/cli/main.ts'), 'preflight', ...daemon.flags(true));
   expect(run.code).toBe(0);
   expect(run.text).toMatch(/^programs: +Ok +the verifier accepts all \d+$/m);

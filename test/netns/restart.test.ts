@@ -4,6 +4,9 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { BpfMap, openPin } from '../../daemon/kernel/map.ts';
+import { kernelMaps } from '../../daemon/maps/kernel-maps.ts';
+import { dumpMaps } from '../../daemon/reconcile/dump.ts';
 import { Daemon, service, slices, vips } from '../lab/daemon.ts';
 import { Lab } from '../lab/lab.ts';
 import { Client, Server } from '../lab/peers.ts';
@@ -26,6 +29,19 @@ const dataMaps = ['lb_config', 'lb4_frontends', 'lb6_frontends', 'lb_services', 
 
 /** The data maps to the byte, as bpftool reads them. */
 const dump = (): string[] => dataMaps.map((name) => sh('bpftool', 'map', 'dump', 'pinned', join(lab.bpffs, 'sluice/maps', name)));
+
+/** What the pinned maps say, ids and slots replaced by what they name. */
+function canonical({ bpffs }: Lab): string[] {
+  const opened: BpfMap[] = [];
+  const maps = kernelMaps((name) => {
+    const map = new BpfMap(openPin(join(bpffs, 'sluice/maps', name)) ?? -1);
+    opened.push(map);
+    return map;
+  });
+  const lines = dumpMaps(maps);
+  for (const map of opened) map.close();
+  return lines;
+}
 
 const linkIds = (): number[] => {
   const all = JSON.parse(sh('bpftool', '-j', '-f', 'link', 'show')) as { id: number; pinned?: string[] }[];
@@ -75,6 +91,32 @@ test('a change made while it was dead is applied at the next start', async () =>
     failures: {},
     answers: { pod2: 100 },
   });
+});
+
+test('a changed restart comes to what a clean start makes of the same files', async () => {
+  await daemon.start({ hasSocketLb: true });
+  daemon.write('gone.yaml', service('gone', { IPv4: '10.96.0.11', IPv6: 'fd00:96::11' }), ...slices('gone', [1, 2]));
+  daemon.write('kept.yaml', service('kept', { IPv4: '10.96.0.12', IPv6: 'fd00:96::12' }), ...slices('kept', [3, 1]));
+  await daemon.settled((services) => services.some(({ key }) => key.startsWith('default/kept')));
+  await daemon.process?.kill('SIGKILL');
+  const change = (to: Daemon): void => {
+    to.write('gone.yaml', service('new', { IPv4: '10.96.0.13', IPv6: 'fd00:96::13' }), ...slices('new', [2]));
+    to.write('kept.yaml', service('kept', { IPv4: '10.96.0.12', IPv6: 'fd00:96::12' }), ...slices('kept', [1, 2]));
+    to.write('web.yaml', service('web', { IPv4: '10.96.0.14', IPv6: 'fd00:96::10' }), ...slices('web', [3, 2]));
+  };
+  change(daemon);
+  await daemon.start({ hasSocketLb: true });
+  const clean = new Lab();
+  try {
+    const fresh = new Daemon(clean);
+    change(fresh);
+    await fresh.start({ hasSocketLb: true });
+    const wanted = canonical(clean);
+    expect(wanted.join('\n')).toMatch(/^FE 10\.96\.0\.13:80\/TCP/m);
+    expect(canonical(lab)).toEqual(wanted);
+  } finally {
+    await clean.close();
+  }
 });
 
 test('input that cannot be read at start withdraws nothing; once it can be, what is unwanted goes', async () => {

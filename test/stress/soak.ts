@@ -84,12 +84,20 @@ interface StatusJson {
   readonly maps: readonly { readonly name: string; readonly used: string }[];
 }
 
-function sample(lab: Lab, daemon: Daemon): Sample {
+/** The daemon's log must be read meanwhile, or it waits for us when the pipe is full: no blocking call to it. */
+async function statusOf(lab: Lab, daemon: Daemon): Promise<StatusJson> {
+  const asked = lab.start('node', daemon.command('status', '-o', 'json'));
+  await asked.ended;
+  const text = asked.lines.join('\n');
+  // It ends with 1 when something is degraded, which may be.
+  if (!text.startsWith('{')) throw new Error(`sluice status said: ${text}`);
+  return JSON.parse(text) as StatusJson;
+}
+
+async function sample(lab: Lab, daemon: Daemon): Promise<Sample> {
   const pid = daemon.process?.pid ?? 0;
   const rss = Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024;
-  const text = lab.run('node', 'sh', '-c', `"$@" 2>&1 || true`, 'sh', ...daemon.command('status', '-o', 'json'));
-  if (!text.startsWith('{')) throw new Error(`sluice status said: ${text}; the daemon last:\n${daemon.process?.lines.slice(-5).join('\n')}`);
-  const status = JSON.parse(text) as StatusJson;
+  const status = await statusOf(lab, daemon);
   const pinned = (what: string): number =>
     (JSON.parse(sh('bpftool', '-j', '-f', what, 'show')) as { pinned?: string[] }[]).filter((each) =>
       each.pinned?.some((path) => path.startsWith(lab.bpffs)),
@@ -112,10 +120,10 @@ const textOf = (counts: Sample['counts']): string => Object.values(counts).join(
 
 /** The sample once it is as it should be; the last one when that does not come. */
 async function quiet(lab: Lab, daemon: Daemon, wanted: Sample | undefined): Promise<Sample> {
-  let last = sample(lab, daemon);
+  let last = await sample(lab, daemon);
   for (const until = Date.now() + SETTLE_MS; Date.now() < until;) {
     await pause(500);
-    const now = sample(lab, daemon);
+    const now = await sample(lab, daemon);
     const isSteady = textOf(now.counts) === textOf(wanted?.counts ?? last.counts) && now.counts['waiting'] === 0;
     last = now;
     if (isSteady) break;
