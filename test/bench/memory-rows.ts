@@ -15,6 +15,12 @@ const MOST_LOOKS = 15;
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
+/** What `npm run sluiced` gives Node.js. */
+function sluicedFlags(): string[] {
+  const { scripts } = JSON.parse(readFileSync(join(import.meta.dirname, '../../package.json'), 'utf8')) as { scripts: { sluiced: string } };
+  return /exec node (.*)daemon\/main\.ts/.exec(scripts.sluiced)?.[1]?.split(' ').filter(Boolean) ?? [];
+}
+
 export class MemoryBench implements Group {
   readonly rows: readonly Row[] = [
     {
@@ -42,7 +48,8 @@ export class MemoryBench implements Group {
   async #ask(): Promise<Sample> {
     const [lab, daemon] = [this.#lab, this.#daemon];
     if (lab === undefined || daemon === undefined) throw new Error('not open');
-    await daemon.start({ hasSocketLb: true, extra: ['--log-level', 'info'], isSmall: false, env: { NODE_COMPILE_CACHE: this.#cache } });
+    const env = { NODE_COMPILE_CACHE: this.#cache };
+    await daemon.start({ hasSocketLb: true, extra: ['--log-level', 'info'], isSmall: false, node: sluicedFlags(), env });
     const ours = await steady(daemon.process);
     // The cache is written at a regular end.
     await daemon.process?.kill('SIGTERM');

@@ -22,6 +22,8 @@ export interface DaemonOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Another main.ts than the checkout's. */
   readonly main?: string;
+  /** Flags of Node.js itself. */
+  readonly node?: readonly string[];
   /** False: maps of the default sizes. */
   readonly isSmall?: boolean;
 }
@@ -40,9 +42,10 @@ export class Daemon {
   }
 
   /** Starts it and resolves when it is ready. */
-  async start({ hasSocketLb, extra = [], env = {}, main = join(root, 'daemon/main.ts'), isSmall = true }: DaemonOptions): Promise<void> {
+  async start(options: DaemonOptions): Promise<void> {
+    const { hasSocketLb, extra = [], env = {}, main = join(root, 'daemon/main.ts'), node = [], isSmall = true } = options;
     const flags = [...this.flags(hasSocketLb), ...(isSmall ? [] : defaultSizes), ...extra];
-    this.process = this.lab.start('node', [process.execPath, main, ...flags], { env });
+    this.process = this.lab.start('node', [process.execPath, ...node, main, ...flags], { env });
     await this.process.line((line) => line.includes('"msg":"ready"'));
   }
 
