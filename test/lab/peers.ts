@@ -96,8 +96,9 @@ export class Stall {
     this.process = process;
   }
 
-  static async start(lab: Lab, netns: string, device: string): Promise<Stall> {
-    const started = lab.start(netns, [process.execPath, join(import.meta.dirname, 'stall.ts'), device]);
+  /** On eth0; `before` is put in front of its command. */
+  static async start(lab: Lab, netns: string, before: readonly string[]): Promise<Stall> {
+    const started = lab.start(netns, [...before, process.execPath, join(import.meta.dirname, 'stall.ts'), 'eth0']);
     await started.line((line) => line.includes('"ready"'));
     return new Stall(started);
   }
