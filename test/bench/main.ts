@@ -27,6 +27,9 @@ const { values } = parseArgs({
 
 const say = (text: string): void => void process.stderr.write(`${text}\n`);
 
+let interrupted: NodeJS.Signals | undefined;
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => (interrupted = signal));
+
 async function measure<R extends Row>(group: Group<R>, rounds: number): Promise<Result[]> {
   const rows = group.rows.filter(({ name }) => new RegExp(values.only).test(name));
   if (rows.length === 0) return [];
@@ -37,6 +40,9 @@ async function measure<R extends Row>(group: Group<R>, rounds: number): Promise<
     for (let round = 1; round <= Math.min(rounds, group.mostRounds ?? rounds); round += 1) {
       say(`  round ${round}`);
       samples.push(await group.round(rows, round));
+      // Signals are heard between rounds, so that what was made is removed.
+      await new Promise(setImmediate);
+      if (interrupted !== undefined) throw new Error(`interrupted by ${interrupted}`);
     }
   } finally {
     await group.close();

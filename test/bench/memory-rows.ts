@@ -31,9 +31,10 @@ export class MemoryBench implements Group {
   readonly mostRounds = 5;
   #lab: Lab | undefined;
   #daemon: Daemon | undefined;
-  readonly #cache = mkdtempSync(join(tmpdir(), 'sluice-bench-'));
+  #cache = '';
 
   async open(): Promise<void> {
+    this.#cache = mkdtempSync(join(tmpdir(), 'sluice-bench-'));
     this.#lab = new Lab();
     this.#lab.addPod(1);
     this.#daemon = new Daemon(this.#lab);
@@ -62,7 +63,7 @@ export class MemoryBench implements Group {
 
   async close(): Promise<void> {
     await this.#lab?.close();
-    rmSync(this.#cache, { recursive: true });
+    if (this.#cache !== '') rmSync(this.#cache, { recursive: true });
   }
 }
 

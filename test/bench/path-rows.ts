@@ -35,9 +35,10 @@ export class PathBench implements Group<PathRow> {
     row('UDP packets, 10,000 Services, tc', 'packets', { way: 'tc', limit: 0.9, side: 'atLeast' }),
   ];
   readonly #nodes: BenchNode[] = [];
-  readonly #directory = mkdtempSync(join(tmpdir(), 'sluice-bench-'));
+  #directory = '';
 
   async open(rows: readonly PathRow[]): Promise<void> {
+    this.#directory = mkdtempSync(join(tmpdir(), 'sluice-bench-'));
     const peer = compile('peer.c', this.#directory);
     for (const way of new Set<Way>(['direct', 'nft', ...rows.map((each) => each.way)])) {
       const node = new BenchNode(way, peer);
@@ -64,6 +65,6 @@ export class PathBench implements Group<PathRow> {
 
   async close(): Promise<void> {
     await Promise.all(this.#nodes.map((node) => node.close()));
-    rmSync(this.#directory, { recursive: true });
+    if (this.#directory !== '') rmSync(this.#directory, { recursive: true });
   }
 }
