@@ -10,14 +10,16 @@ import type { Config } from './config.ts';
 import { ExitCode, Refusal } from './errors.ts';
 import { notifyServiceManager } from './kernel/host.ts';
 import { Lifecycle } from './lifecycle.ts';
-import { createLog, subsystem } from './log.ts';
+import { createLog, LogOutput, subsystem } from './log.ts';
 import { versions } from './version.ts';
 
 const FORCED_EXIT_MS = 4900;
+const output = new LogOutput();
 
 /** Runs until a signal. Returns the exit code. */
 async function run(config: Config): Promise<number> {
-  const log = createLog(config);
+  const log = await createLog(config, output.stream);
+  output.report(log);
   const agent = buildAgent(config, log);
   const stopped = Promise.withResolvers<number>();
   const lifecycle = new Lifecycle({
@@ -85,4 +87,6 @@ async function main(): Promise<number> {
   }
 }
 
-process.exit(await main());
+const exitCode = await main();
+await output.flush();
+process.exit(exitCode);
