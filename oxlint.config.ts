@@ -29,8 +29,9 @@ const rooms: readonly Room[] = [
   { folder: 'loader', may: ['model/**', 'maps/**', 'kernel/**'], hasClock: true },
   { folder: 'endpoint', may: ['model/**', 'maps/**', 'kernel/**'] },
   { folder: 'flows', may: ['model/**', 'maps/**'] },
+  { folder: 'explain', may: ['model/**', 'maps/**'] },
   { folder: 'api', may: ['model/**', 'flows/**', '/proto/**'], hasClock: true },
-  { folder: 'cli', may: ['config*.ts', '/proto/**'] },
+  { folder: 'cli', may: ['config*.ts', 'model/**', '/proto/**'] },
 ];
 
 const direction = 'Imports do not run in this direction: design.md, 2.';
@@ -74,7 +75,7 @@ const impure =
   'Buffer Date clearInterval clearTimeout console fetch performance process queueMicrotask setImmediate setInterval setTimeout'.split(' ');
 
 /** Files directly in daemon/ that build the parts and hang them together. */
-const composition = 'main,agent,agent-view,control-plane,repairs,version';
+const composition = 'main,agent,agent-view,control-plane,dry-explain,dry-run,health,live-explain,repairs,version';
 
 /** Files directly in daemon/: only the composition root sees the rooms. */
 const topRule = (group: readonly string[]) => ({
@@ -117,11 +118,14 @@ export default defineConfig({
     'vitest/no-conditional-tests': 'off',
     'vitest/no-standalone-expect': 'off',
     'vitest/valid-describe-callback': 'off',
+    'vitest/valid-expect': ['error', { maxArgs: 2 }],
     'vitest/valid-title': 'off',
   },
   overrides: [
     ...roomOverrides,
     { files: both('cli/{uninstall,preflight}.ts'), rules: importRule({ may: ['config*.ts', 'loader/**', '/proto/**'] }, 1) },
+    { files: both('cli/explain.ts'), rules: importRule({ may: ['config*.ts', 'dry-explain.ts', 'model/**', '/proto/**'] }, 1) },
+    { files: both('cli/plan.ts'), rules: importRule({ may: ['config*.ts', 'dry-run.ts', 'model/**', '/proto/**'] }, 1) },
     { files: both('*.ts'), excludeFiles: both(`{${composition},errors}.ts`), rules: topRule(['../**', './*/**', '!./model/**']) },
     { files: both(`{${composition}}.ts`), rules: topRule(['../**', '!../proto/**']) },
     { files: both('errors.ts'), rules: topRule(['**']) },

@@ -12,19 +12,22 @@ import {
 } from './api/view.ts';
 import type { Config } from './config.ts';
 import type { ControlPlane } from './control-plane.ts';
+import type { HealthParts } from './health.ts';
+import type { LiveExplain } from './live-explain.ts';
 import { hostProblems } from './loader/host-checks.ts';
 import type { Datapath } from './loader/datapath.ts';
 import type { Devices } from './loader/devices.ts';
 import type { Guard } from './loader/guard.ts';
 import type { Sockets } from './loader/sockets.ts';
 import { dropCounts } from './maps/datapath-state.ts';
-import { BackendState, type LbMaps } from './maps/types.ts';
+import { BackendState, FrontendFlag, type LbMaps } from './maps/types.ts';
 import { families, type Family, familyOf, hostPort, parseAddress } from './model/address.ts';
-import { type DesiredPort, frontendKey, frontendText } from './model/frontend.ts';
+import type { Answer, Question } from './model/explanation.ts';
+import { type DesiredPort, frontendKey, scopeOf } from './model/frontend.ts';
 import type { Protocol } from './model/service.ts';
 import type { Repairs } from './repairs.ts';
 import { realized, type RealizedFrontend } from './reconcile/realized.ts';
-import { generationOf } from './reconcile/snapshot.ts';
+import { flagsOf, flagsText, generationOf } from './reconcile/snapshot.ts';
 import { versions } from './version.ts';
 
 export interface AgentParts {
@@ -36,6 +39,8 @@ export interface AgentParts {
   readonly repairs: Repairs;
   readonly plane: ControlPlane;
   readonly maps: () => LbMaps;
+  readonly explain: LiveExplain;
+  readonly health: HealthParts;
 }
 
 /** Map types by the kernel's number, for the few that we have. */
@@ -58,17 +63,18 @@ class View implements AgentView {
 
   health(): Health {
     const { plane } = this.#parts;
-    const reconciler = plane.loop()?.reconciler;
+    const loop = plane.loop();
     const reasons: string[] = [];
-    if (!plane.desired.initialized) reasons.push('the first list of the sources is not finished');
-    else if (reconciler?.isReady !== true) reasons.push('the first reconcile is not finished');
+    if (!plane.desired.initialized || !plane.host.initialized) reasons.push('the first list of the sources is not finished');
+    else if (loop?.isReady() !== true) reasons.push('the first reconcile is not finished');
     return { ready: reasons.length === 0, reasons };
   }
 
   status(): AgentStatus {
-    const { config, datapath, devices, sockets, guard, repairs, plane } = this.#parts;
+    const { config, datapath, devices, sockets, guard, repairs, plane, health } = this.#parts;
     const reconciler = plane.loop()?.reconciler;
-    const errors = [...(reconciler?.failed() ?? [])].slice(0, shownErrors);
+    const hostReconciler = plane.loop()?.hostReconciler;
+    const errors = [...(reconciler?.failed() ?? []), ...(hostReconciler?.failed() ?? [])].slice(0, shownErrors);
     const attachments = [...devices.attachments(), ...sockets.attachments()];
     return {
       ...{ ...this.#versions, ...this.health() },
@@ -88,13 +94,17 @@ class View implements AgentView {
       counts: this.#counts(),
       maps: this.#mapStatus(),
       attachments: attachments.map(({ program, target, kind }) => ({ hook: hookNames[program] ?? program, target, kind, program })),
-      hostProblems: [...this.#hostProblems(), ...devices.problems()],
+      hostProblems: [...this.#hostProblems(), ...devices.problems(), ...health.problems()],
       drops: dropCounts(datapath.map('lb_drops'))
         .filter(({ packets }) => packets > 0)
         .map(({ reason, packets, bytes }) => ({ reason, packets: BigInt(packets), bytes: BigInt(bytes) })),
       repairs: { total: repairs.total, last: repairs.last(), problems: guard.problems() },
       conflicts: plane.controller.conflicts().map((conflict) => conflict),
     };
+  }
+
+  explain(questions: readonly Question[]): readonly Answer[] {
+    return this.#parts.explain.explain(questions);
   }
 
   services(): readonly ServiceView[] {
@@ -116,7 +126,7 @@ class View implements AgentView {
         const wanted = this.#parts.plane.desired.get(key)?.backends ?? [];
         found.push({
           ...{ id, family, address, port, service: key, generation: generationOf(meta) },
-          frontends: (frontendsOf.get(service) ?? []).filter((each) => each.family === family).map((each) => withoutScope(each.key)),
+          frontends: (frontendsOf.get(service) ?? []).filter((each) => each.family === family).map((each) => each.key),
           flags: (['usable', 'local', 'serving', 'present'] as const).filter((flag) => (meta & BackendState[flag]) !== 0),
           isWanted: wanted.some((backend) => backend.address === address && backend.port === port),
         });
@@ -132,8 +142,10 @@ class View implements AgentView {
     const status = this.#parts.plane.loop()?.reconciler.status(port.key);
     return {
       ...{ id: first?.service ?? 0, key: port.key, namespace: port.namespace, name: port.name, portName: port.portName },
-      ...{ protocol: port.protocol, family: port.family, type: 'ClusterIP', isWanted: true },
-      frontends: frontends.map(({ frontend, realized: found }) => ({ ...frontend, isWanted: true, isRealized: found !== undefined })),
+      ...{ protocol: port.protocol, family: port.family, type: port.frontends[0]?.type ?? '', isWanted: true },
+      frontends: frontends.map(({ frontend, realized: found }) => ({
+        ...{ ...frontend, scope: scopeOf(frontend), isWanted: true, isRealized: found !== undefined },
+      })),
       backends: port.backends.map((backend) => ({ ...backend, use: backendUse(backend) })),
       run: runOf(first),
       differences: differencesOf(port, frontends),
@@ -184,8 +196,6 @@ class View implements AgentView {
 
 type Held = RealizedFrontend & { isClaimed: boolean };
 
-const withoutScope = (key: string): string => key.replace(/\/[^/]+$/, '');
-
 /** Each backend of the run once, with the number of slots that name it. */
 function runOf(held: RealizedFrontend | undefined): ServiceView['run'] {
   const byId = Map.groupBy(held?.backends ?? [], (backend) => backend.id);
@@ -200,30 +210,38 @@ function differencesOf(
   frontends: readonly { readonly frontend: DesiredPort['frontends'][number]; readonly realized: RealizedFrontend | undefined }[],
 ): string[] {
   const lines: string[] = [];
-  const wanted = new Set(port.backends.filter((backend) => backend.isUsable).map((backend) => hostPort(backend.address, backend.port)));
+  const textsOf = (backends: readonly { address: string; port: number }[]): Set<string> =>
+    new Set(backends.map((backend) => hostPort(backend.address, backend.port)));
+  const wantedSets = {
+    Cluster: textsOf(port.backends.filter((backend) => backend.isUsable)),
+    Local: textsOf(port.backends.filter((backend) => backend.isLocallyUsable)),
+  };
   for (const { frontend, realized: found } of frontends) {
     if (found === undefined) {
-      lines.push(`kernel lacks frontend ${frontendText(frontend)}`);
+      lines.push(`kernel lacks frontend ${frontendKey(frontend)}`);
       continue;
     }
-    const held = new Set(found.backends.map((backend) => hostPort(backend.address, backend.port)));
-    for (const each of wanted.difference(held)) lines.push(`kernel lacks ${each} for ${frontendText(frontend)}`);
-    for (const each of held.difference(wanted)) lines.push(`kernel has ${each} for ${frontendText(frontend)}, which is not wanted`);
-    if (found.dangling > 0) lines.push(`${found.dangling} slots of ${frontendText(frontend)} name no backend`);
+    if (found.flags !== flagsOf(frontend)) lines.push(`kernel has ${frontendKey(frontend)} as ${flagsText(found.flags)}`);
+    const wanted = wantedSets[frontend.policy];
+    const held = textsOf(frontend.policy === 'Local' ? found.localBackends : found.backends);
+    for (const each of wanted.difference(held)) lines.push(`kernel lacks ${each} for ${frontendKey(frontend)}`);
+    for (const each of held.difference(wanted)) lines.push(`kernel has ${each} for ${frontendKey(frontend)}, which is not wanted`);
+    if (found.dangling > 0) lines.push(`${found.dangling} slots of ${frontendKey(frontend)} name no backend`);
   }
   return lines;
 }
 
 /** A frontend that the kernel holds and nobody wants. */
 function unwantedView(held: RealizedFrontend): ServiceView {
-  const [, address = '', port = '', protocol = '', scope = ''] = /^\[?([^\]]*?)\]?:(\d+)\/(\w+)\/(\w+)$/.exec(held.key) ?? [];
-  const text = withoutScope(held.key);
+  const [, address = '', port = '', protocol = ''] = /^\[?([^\]]*?)\]?:(\d+)\/(\w+)$/.exec(held.key) ?? [];
+  const text = held.key;
+  const scope = (held.flags & FrontendFlag.external) === 0 ? 'internal' : 'external';
   return {
     ...{ id: held.service, key: text, namespace: '', name: '', portName: '', protocol: protocol as Protocol, family: held.family },
     ...{ type: '', isWanted: false, backends: [], run: runOf(held) },
     frontends: [
       {
-        ...{ address, port: Number(port), protocol: protocol as Protocol, scope: scope === 'external' ? 'external' : 'internal' },
+        ...{ address, port: Number(port), protocol: protocol as Protocol, scope, type: '', policy: '' },
         ...{ isWanted: false, isRealized: true },
       },
     ],

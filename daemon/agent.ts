@@ -6,24 +6,31 @@ import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { agentView } from './agent-view.ts';
 import { GrpcServer } from './api/grpc.ts';
+import { familiesOfPort, type SyncedTable } from './api/sync-feed.ts';
 import { buildHttp, listenHttp } from './api/http.ts';
 import { buildMetrics } from './api/metrics.ts';
 import type { AgentView, ReloadReport } from './api/view.ts';
 import type { Config } from './config.ts';
 import { systemClock } from './clock.ts';
-import { controlPlane } from './control-plane.ts';
+import { type ControlPlane, controlPlane } from './control-plane.ts';
+import { healthAddresses, healthParts } from './health.ts';
 import type { Unit } from './lifecycle.ts';
+import { LiveExplain } from './live-explain.ts';
 import type { Held } from './loader/attached.ts';
 import { Datapath } from './loader/datapath.ts';
 import { Devices } from './loader/devices.ts';
 import { Guard } from './loader/guard.ts';
-import { needCapabilities, needCgroup, needFreeHooks, needKernel } from './loader/host-needs.ts';
+import { netnsCookie } from './kernel/host.ts';
+import { needCapabilities, needCgroup, needFreeHooks, needKernel, needOwnPorts } from './loader/host-needs.ts';
+import { LocalAddresses } from './loader/local-addresses.ts';
 import { mapSizes } from './loader/map-sizes.ts';
 import { PinDirectory } from './loader/pins.ts';
 import { Sockets } from './loader/sockets.ts';
 import { subsystem } from './log.ts';
 import { kernelMaps } from './maps/kernel-maps.ts';
 import type { LbMaps } from './maps/types.ts';
+import { families } from './model/address.ts';
+import type { HostFacts } from './reconcile/host-operations.ts';
 import { Repairs } from './repairs.ts';
 import { versions } from './version.ts';
 
@@ -44,6 +51,16 @@ export interface Agent {
   readonly ready: Promise<void>;
 }
 
+/** Tables whose changes count as a sync of the proxy. */
+function syncedTables(plane: ControlPlane): SyncedTable[] {
+  const loop = plane.loop();
+  if (loop === undefined) return [];
+  return [
+    { table: plane.desired, loop: loop.reconciler, familiesOf: familiesOfPort },
+    { table: plane.host, loop: loop.hostReconciler, familiesOf: () => families },
+  ];
+}
+
 /** Everything, built and not started: constructors do nothing. */
 export function buildAgent(config: Config, log: Logger): Agent {
   const pins = new PinDirectory(config.pinPath);
@@ -59,24 +76,42 @@ export function buildAgent(config: Config, log: Logger): Agent {
   const maps = (): LbMaps => kernelMaps((name) => datapath.map(name));
   const repairs = new Repairs(subsystem(log, 'repair'), systemClock);
   const onMended = (sentence: string): void => repairs.add(sentence);
-  const plane = controlPlane(config, log, { maps, onMended });
+  const hostFacts = (): HostFacts => ({
+    netnsCookie: netnsCookie(),
+    hasTc: { pods: config.podInterfaces.length > 0, node: config.uplinks.length > 0 },
+    snatPorts: config.snatPorts,
+  });
+  const plane = controlPlane(config, log, { maps, hostFacts, onMended });
+  const localAddresses = new LocalAddresses(plane.localAddresses);
+  const explain = new LiveExplain({ config, datapath, plane, maps, objectsPath });
   const guard = new Guard({
     ...{ pins, datapath, sockets, devices, clock: systemClock, periodMs: config.syncPeriod, onMended },
     onFailed: (sentence) => subsystem(log, 'repair').error(sentence),
   });
-  const view = agentView({ config, datapath, devices, sockets, guard, repairs, plane, maps });
+  const health = healthParts({
+    ...{ services: plane.services, slices: plane.slices, nodes: plane.nodes, desired: plane.desired, nodeName: config.node },
+    ...{ proxyHealth: config.healthzBindAddress, nodePortAddresses: () => healthAddresses(config, plane) },
+    ...{ clock: systemClock, schedule: setImmediate, log: subsystem(log, 'health') },
+    synced: () => syncedTables(plane),
+  });
+  const view = agentView({ config, datapath, devices, sockets, guard, repairs, plane, maps, explain, health });
   const reload = (): ReloadReport => {
     const began = performance.now();
     const held = (): Held[] => [...sockets.held(), ...devices.held()];
     datapath.reload(() => {
       for (const { program, attached } of held()) attached.replace(datapath.program(program));
     });
+    explain.close();
     const report = { hooks: held().length, milliseconds: performance.now() - began };
     subsystem(log, 'loader').info(report, 'programs replaced');
     return report;
   };
   const grpc = new GrpcServer({ view, reload, socketPath: config.socket, socketGroup: config.socketGroup, log: subsystem(log, 'api') });
-  const http = buildHttp({ view, metrics: buildMetrics({ view, versions: versions() }), log: subsystem(log, 'api') });
+  const http = buildHttp({
+    view,
+    metrics: buildMetrics({ view, versions: versions(), also: [health.metrics] }),
+    log: subsystem(log, 'api'),
+  });
   const firstDone = Promise.withResolvers<void>();
 
   const attachSockets = (): void => {
@@ -84,7 +119,7 @@ export function buildAgent(config: Config, log: Logger): Agent {
     else sockets.detach();
   };
   const startLoop = (): void => {
-    void plane.startLoop().reconciler.firstDone.then(() => {
+    void plane.startLoop().firstDone.then(() => {
       grpc.publishHealth();
       firstDone.resolve();
     });
@@ -96,6 +131,7 @@ export function buildAgent(config: Config, log: Logger): Agent {
   const askHost = (): void => {
     needCapabilities();
     needKernel();
+    needOwnPorts(config.snatPorts);
     pins.refuseUnusable();
     if (config.socketLb) needFreeHooks(needCgroup(config.cgroup));
   };
@@ -117,8 +153,24 @@ export function buildAgent(config: Config, log: Logger): Agent {
       ),
       unit(
         'controller',
-        () => plane.controller.start(),
-        () => plane.controller.stop(),
+        () => {
+          plane.hostController.start();
+          plane.controller.start();
+        },
+        () => {
+          plane.hostController.stop();
+          plane.controller.stop();
+        },
+      ),
+      unit(
+        'local addresses',
+        () => localAddresses.start(),
+        () => localAddresses.stop(),
+      ),
+      unit(
+        'explain',
+        () => undefined,
+        () => explain.close(),
       ),
       unit('sockets', attachSockets, () => sockets.close()),
       unit(
@@ -131,7 +183,8 @@ export function buildAgent(config: Config, log: Logger): Agent {
         () => guard.start(),
         () => guard.stop(),
       ),
-      unit('reconcile', startLoop, () => plane.loop()?.reconciler.stop()),
+      unit('reconcile', startLoop, () => plane.loop()?.stop()),
+      ...health.units,
       unit(
         'source',
         () => plane.source.start(),

@@ -36,6 +36,8 @@ export interface NamedSetting {
   readonly fallbackShown?: string;
   /** Giving the flag again adds to it. */
   readonly isList?: boolean;
+  /** What the flag means without a value; undefined: it needs one. */
+  readonly bare?: string;
 }
 
 /** "podInterfaces" -> "pod-interfaces". */
@@ -47,7 +49,8 @@ export function daemonCommand(settings: readonly NamedSetting[]): Command {
   command.configureOutput({ writeOut: () => undefined, writeErr: () => undefined, outputError: () => undefined });
   command.description('Sluice node agent: watches Services, translates their packets in the kernel, serves an API.');
   for (const each of settings) {
-    const option = new Option(`--${each.name} <${each.argument}>`, describe(each));
+    const argument = each.bare === undefined ? `<${each.argument}>` : `[${each.argument}]`;
+    const option = new Option(`--${each.name} ${argument}`, describe(each)).preset(each.bare);
     if (each.isList === true) option.argParser((text, before?: string) => (before === undefined ? text : `${before},${text}`));
     command.addOption(option);
   }

@@ -4,6 +4,8 @@
 import ipaddr from 'ipaddr.js';
 import { z } from 'zod';
 
+import { parseCidr } from './model/address.ts';
+
 interface HttpAddress {
   readonly address: string;
   readonly port: number;
@@ -81,6 +83,49 @@ export const cidrs = listOf((part) => {
     ? ipaddr.IPv6.networkAddressFromCIDR(part).toRFC5952String()
     : ipaddr.IPv4.networkAddressFromCIDR(part).toString();
   return part === `${network}/${length}` ? undefined : `holds "${part}": write ${network}/${length}`;
+});
+
+/** CIDRs as kube-proxy reads them: host bits are cleared, leading zeros are decimal. */
+export const looseCidrs = listOf((part) =>
+  parseCidr(part) === undefined ? `holds "${part}", which is not a CIDR such as 10.244.0.0/16 or fd00::/64` : undefined,
+).transform((parts): readonly string[] => [...new Set(parts.map((part) => parseCidr(part)?.text ?? part))]);
+
+/** "all", "primary", or CIDRs; never an empty list. */
+export const nodePortAddresses = text.transform((value, context): 'all' | 'primary' | readonly string[] => {
+  if (value === 'all' || value === 'primary') return value;
+  const { data } = looseCidrs.safeParse(value);
+  if (data !== undefined && data.length > 0) return data;
+  context.addIssue({ code: 'custom', message: 'must be all, primary, or CIDRs such as 192.168.0.0/16' });
+  return z.NEVER;
+});
+
+interface PortRange {
+  readonly first: number;
+  readonly last: number;
+}
+
+/** Kubernetes' default NodePorts: a masqueraded flow on one of these would be taken for a client of the Service. */
+const nodePorts: PortRange = { first: 30_000, last: 32_767 };
+
+const overlap = (a: PortRange, b: PortRange): boolean => a.first <= b.last && b.first <= a.last;
+
+/** "1024-29999,61000-65535": one or two ranges, sorted. */
+export const snatPorts = text.transform((value, context): readonly PortRange[] => {
+  const refuse = (message: string): never => {
+    context.addIssue({ code: 'custom', message });
+    return z.NEVER;
+  };
+  const ranges = value.split(',').map((part) => {
+    const [, first, last] = /^(\d{1,5})-(\d{1,5})$/.exec(part.trim()) ?? [];
+    return { first: Number(first), last: Number(last) };
+  });
+  if (ranges.length > 2 || !ranges.every(({ first, last }) => first >= 1024 && first <= last && last <= 65_535))
+    return refuse('must be one or two ranges within 1024-65535, such as 1024-29999,61000-65535');
+  const [low, high] = ranges.toSorted((a, b) => a.first - b.first);
+  if (low !== undefined && high !== undefined && overlap(low, high)) return refuse('holds two ranges that overlap');
+  const taken = ranges.find((range) => overlap(range, nodePorts));
+  if (taken !== undefined) return refuse(`holds ${taken.first}-${taken.last}, which overlaps the NodePorts 30000-32767`);
+  return ranges.toSorted((a, b) => a.first - b.first);
 });
 
 /** "127.0.0.1:9880" or "[::1]:9880"; "off" gives undefined. */

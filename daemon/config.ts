@@ -12,10 +12,13 @@ import {
   devices,
   duration,
   httpAddress,
+  looseCidrs,
   nodeName,
+  nodePortAddresses,
   nonEmpty,
   oneOf,
   onOff,
+  snatPorts,
   socketPath,
   wholeNumber,
 } from './config-values.ts';
@@ -31,6 +34,8 @@ interface SettingMeta {
   readonly fallbackShown?: string;
   /** Giving the flag again adds to it. */
   readonly isList?: boolean;
+  /** What the flag means without a value. */
+  readonly bare?: string;
 }
 
 const metas = z.registry<SettingMeta>();
@@ -67,9 +72,37 @@ const shape = {
   uplinks: setting(devices, { argument: 'DEV,...', help: 'devices that lead out of the node', fallback: '', isList: true }),
   serviceCidr: setting(cidrs, {
     argument: 'CIDR,...',
-    help: 'Service address ranges, for the check that the host routes them',
+    help: 'Service address ranges beside those of ServiceCIDR objects: unallocated addresses in them are dropped',
     fallback: '',
     isList: true,
+  }),
+  clusterCidr: setting(looseCidrs, {
+    argument: 'CIDR,...',
+    help: 'ranges of pod addresses, for detect-local-mode ClusterCIDR',
+    fallback: '',
+    isList: true,
+  }),
+  detectLocalMode: setting(oneOf('ClusterCIDR', 'NodeCIDR', 'InterfaceNamePrefix', 'none'), {
+    argument: 'MODE',
+    help: "how pods are told, whose packets to ClusterIPs keep their source: by cluster-cidr, by the Node's podCIDRs, by pod-interfaces, or not (ClusterCIDR, NodeCIDR, InterfaceNamePrefix, none)",
+    fallback: 'ClusterCIDR',
+  }),
+  masqueradeAll: setting(onOff, {
+    argument: 'on|off',
+    help: 'masquerade everything that goes to a ClusterIP',
+    fallback: 'off',
+    bare: 'on',
+  }),
+  nodePortAddresses: setting(nodePortAddresses, {
+    argument: 'all|primary|CIDR,...',
+    help: "addresses of the node on which NodePorts are served: all but loopback, the Node's primary ones, or those within CIDRs",
+    fallback: 'primary',
+    isList: true,
+  }),
+  snatPorts: setting(snatPorts, {
+    argument: 'FIRST-LAST,...',
+    help: "source ports of masqueraded flows: one or two ranges, apart from NodePorts and the host's ip_local_port_range",
+    fallback: '1024-29999,61000-65535',
   }),
   socketLb: setting(onOff, { argument: 'on|off', help: 'translate connect() and its relatives in socket hooks', fallback: 'on' }),
   cgroup: setting(absolutePath.optional(), { argument: 'DIR', help: 'cgroup2 directory for the socket hooks; default: the cgroup2 mount' }),
@@ -77,6 +110,11 @@ const shape = {
   socket: setting(socketPath, { argument: 'PATH', help: 'Unix socket of the gRPC API', fallback: '/run/sluice/sluice.sock' }),
   socketGroup: setting(nonEmpty.optional(), { argument: 'NAME', help: 'group that may use the API; default: root only' }),
   http: setting(httpAddress, { argument: 'ADDR:PORT', help: '/healthz, /readyz and /metrics; "off" for none', fallback: '127.0.0.1:9880' }),
+  healthzBindAddress: setting(httpAddress, {
+    argument: 'ADDR:PORT',
+    help: '/healthz and /livez as kube-proxy answers them, for load balancers and the kubelet; "off" for none',
+    fallback: '0.0.0.0:10256',
+  }),
   syncPeriod: setting(duration, {
     argument: 'TIME',
     help: 'how often pins, links and maps are compared with what they should be, and put right',

@@ -4,57 +4,108 @@
 import type { Logger } from 'pino';
 import { systemClock } from './clock.ts';
 import type { Config } from './config.ts';
+import { HostController } from './controller/host-controller.ts';
 import { ServiceController } from './controller/service-controller.ts';
 import { subsystem } from './log.ts';
 import type { LbMaps } from './maps/types.ts';
-import type { DesiredPort } from './model/frontend.ts';
-import type { EndpointSlice, Node, Service } from './model/service.ts';
+import type { DesiredPort, HostRow } from './model/frontend.ts';
+import type { LocalAddress } from './model/host.ts';
+import type { EndpointSlice, Node, Service, ServiceCIDR } from './model/service.ts';
 import { Table } from './model/table.ts';
+import { HostOperations, type HostFacts } from './reconcile/host-operations.ts';
 import { LbOperations } from './reconcile/lb-operations.ts';
 import { Reconciler } from './reconcile/reconciler.ts';
+import type { ReconcileLog } from './reconcile/status.ts';
 import { FilesSource } from './source/files/files-source.ts';
 
+interface Outlets {
+  readonly maps: () => LbMaps;
+  readonly hostFacts: () => HostFacts;
+  readonly onMended: (sentence: string) => void;
+}
+
+/** What runs once the maps are there. */
+interface Loop {
+  readonly operations: LbOperations;
+  readonly reconciler: Reconciler<string, DesiredPort>;
+  readonly hostReconciler: Reconciler<string, HostRow>;
+  /** Both have done all there was to do at first. */
+  readonly firstDone: Promise<unknown>;
+  isReady(): boolean;
+  stop(): void;
+}
+
 /** Builds the tables and what stands between them. `maps` is asked when the loop starts; `onMended` hears what it put back. */
-export function controlPlane(config: Config, log: Logger, outlets: { maps: () => LbMaps; onMended: (sentence: string) => void }) {
+export function controlPlane(config: Config, log: Logger, outlets: Outlets) {
   const services = new Table<string, Service>('services', setImmediate);
   const slices = new Table<string, EndpointSlice>('endpoint-slices', setImmediate);
   const nodes = new Table<string, Node>('nodes', setImmediate);
+  const serviceCIDRs = new Table<string, ServiceCIDR>('service-cidrs', setImmediate);
+  const localAddresses = new Table<string, LocalAddress>('local-addresses', setImmediate);
   const desired = new Table<string, DesiredPort>('desired-ports', setImmediate);
+  const host = new Table<string, HostRow>('host', setImmediate);
   const sourceLog = subsystem(log, 'source');
-  let loop: { operations: LbOperations; reconciler: Reconciler<string, DesiredPort> } | undefined;
+  let loop: Loop | undefined;
   const source = new FilesSource({
     directory: config.source,
-    tables: { services, slices, nodes },
+    tables: { services, slices, nodes, serviceCIDRs },
     clock: systemClock,
     log: {
       appeared: ({ message }) => sourceLog.warn(message),
       resolved: ({ message }) => {
         sourceLog.info(`resolved: ${message}`);
         // What an incomplete source held back may be withdrawn now.
-        setImmediate(() => loop?.reconciler.requestPrune());
+        setImmediate(() => {
+          loop?.reconciler.requestPrune();
+          loop?.hostReconciler.requestPrune();
+        });
       },
     },
   });
-  const controller = new ServiceController({ services, slices, nodes, desired, nodeName: config.node });
+  const own = { nodes, localAddresses, nodeName: config.node, settings: config };
+  const controller = new ServiceController({ services, slices, desired, ...own });
+  const hostController = new HostController({ services, serviceCIDRs, host, ...own });
   const reconcileLog = subsystem(log, 'reconcile');
-  const startLoop = (): NonNullable<typeof loop> => {
+  const startLoop = (): Loop => {
     const operations = new LbOperations({ maps: outlets.maps(), clock: systemClock });
-    const reconciler = new Reconciler<string, DesiredPort>({
-      ...{ table: desired, operations, clock: systemClock, schedule: setImmediate, mayPrune: () => source.isComplete },
-      mendEveryMs: config.syncPeriod,
+    const common = {
+      ...{ clock: systemClock, schedule: setImmediate, mayPrune: () => source.isComplete, mendEveryMs: config.syncPeriod },
       log: {
         rowFailed: (row, err) => reconcileLog.error({ row, err }, 'row not applied, will be tried again'),
         rowRecovered: (row, retries) => reconcileLog.info({ row, retries }, 'row applied after all'),
         stepFailed: (step, err) => reconcileLog.error({ step, err }, 'step failed, will be tried again'),
         stepRecovered: (step) => reconcileLog.info({ step }, 'step done after all'),
         mended: outlets.onMended,
-      },
-    });
-    loop = { operations, reconciler };
-    reconciler.start();
+      } satisfies ReconcileLog<string>,
+    };
+    const hostOperations = new HostOperations(outlets.maps(), outlets.hostFacts());
+    const hostReconciler = new Reconciler<string, HostRow>({ ...common, table: host, operations: hostOperations });
+    const reconciler = new Reconciler<string, DesiredPort>({ ...common, table: desired, operations });
+    // What holds for every Service first: a frontend may ask for it at once.
+    const both = [hostReconciler, reconciler];
+    loop = {
+      ...{ operations, reconciler, hostReconciler },
+      firstDone: Promise.all(both.map((each) => each.firstDone)),
+      isReady: () => both.every((each) => each.isReady),
+      stop: () => both.forEach((each) => each.stop()),
+    };
+    for (const each of both) each.start();
     return loop;
   };
-  return { services, desired, source, controller, startLoop, loop: () => loop };
+  return {
+    services,
+    slices,
+    nodes,
+    serviceCIDRs,
+    localAddresses,
+    desired,
+    host,
+    source,
+    controller,
+    hostController,
+    startLoop,
+    loop: () => loop,
+  };
 }
 
 export type ControlPlane = ReturnType<typeof controlPlane>;

@@ -6,8 +6,12 @@
 #include "lib/maps.h"
 
 enum layout layout;
-enum scope scope;
+enum frontend_flags frontend_flags;
+enum address_set address_set;
+enum host_flags host_flags;
 enum backend_state backend_state;
 enum drop_reason drop_reason;
 enum flow_direction flow_direction;
 enum flow_flags flow_flags;
+struct lb_explain lb_explain;
+struct lb_connect lb_connect;

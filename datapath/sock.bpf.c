@@ -49,6 +49,39 @@ static __always_inline int verdict(struct bpf_sock_addr *ctx, int ret)
 	return REJECT;
 }
 
+/* Who calls, and for what. */
+static __always_inline struct sock_call caller(struct bpf_sock_addr *ctx,
+					       enum call call)
+{
+	struct lb_host *host = config_host();
+	struct sock_call found = {
+		.cookie = bpf_get_socket_cookie(ctx),
+		.protocol = ctx->protocol,
+		.is_datagram = call == CALL_SENDMSG,
+		.is_node = host && bpf_get_netns_cookie(ctx) == host->netns,
+	};
+
+	return found;
+}
+
+static __always_inline int to_backend4(struct bpf_sock_addr *ctx,
+				       enum call call, addr4 *address,
+				       __be16 *port)
+{
+	struct sock_call found = caller(ctx, call);
+
+	return sock_to_backend4(&found, address, port);
+}
+
+static __always_inline int to_backend6(struct bpf_sock_addr *ctx,
+				       enum call call, addr6 *address,
+				       __be16 *port)
+{
+	struct sock_call found = caller(ctx, call);
+
+	return sock_to_backend6(&found, address, port);
+}
+
 static __always_inline int sock4(struct bpf_sock_addr *ctx, enum call call)
 {
 	addr4 address = ctx->user_ip4;
@@ -60,8 +93,7 @@ static __always_inline int sock4(struct bpf_sock_addr *ctx, enum call call)
 	if (call == CALL_RECEIVE)
 		ret = sock_to_vip4(ctx, &address, &port);
 	else
-		ret = sock_to_backend4(ctx, &address, &port,
-				       call == CALL_SENDMSG);
+		ret = to_backend4(ctx, call, &address, &port);
 	if (ret == SOCK_REWRITE) {
 		ctx->user_ip4 = address;
 		ctx->user_port = port;
@@ -80,8 +112,7 @@ static __always_inline int sock4_mapped(struct bpf_sock_addr *ctx,
 	if (call == CALL_RECEIVE)
 		ret = sock_to_vip4(ctx, &address, &port);
 	else
-		ret = sock_to_backend4(ctx, &address, &port,
-				       call == CALL_SENDMSG);
+		ret = to_backend4(ctx, call, &address, &port);
 	if (ret == SOCK_REWRITE) {
 		ctx->user_ip6[3] = address;
 		ctx->user_port = port;
@@ -104,8 +135,7 @@ static __always_inline int sock6(struct bpf_sock_addr *ctx, enum call call)
 	if (call == CALL_RECEIVE)
 		ret = sock_to_vip6(ctx, &address, &port);
 	else
-		ret = sock_to_backend6(ctx, &address, &port,
-				       call == CALL_SENDMSG);
+		ret = to_backend6(ctx, call, &address, &port);
 	if (ret == SOCK_REWRITE) {
 		ctx->user_ip6[0] = address.word[0];
 		ctx->user_ip6[1] = address.word[1];

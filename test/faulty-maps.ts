@@ -3,7 +3,7 @@
 // Every story and property runs on it too, so that "retry reaches the right state" is not a hope. Seeded: a failing run
 // can be repeated.
 import { KernelError } from '../daemon/errors.ts';
-import type { ArrayMap, HashMap, LbMaps, SlotMap } from '../daemon/maps/types.ts';
+import type { ArrayMap, HashMap, LbMaps, RangeMap, SlotMap } from '../daemon/maps/types.ts';
 import { seededRandom } from './fake-clock.ts';
 
 export interface FaultOptions {
@@ -47,6 +47,8 @@ export function faultyLbMaps(maps: LbMaps, options: FaultOptions): FaultyLbMaps 
     services: faultyArray(maps.services, fault),
     slots: faultySlots(maps.slots, fault),
     backends: { IPv4: faultyArray(maps.backends.IPv4, fault), IPv6: faultyArray(maps.backends.IPv6, fault) },
+    ranges: { IPv4: faultyRanges(maps.ranges.IPv4, fault), IPv6: faultyRanges(maps.ranges.IPv6, fault) },
+    host: faultyArray(maps.host, fault),
   };
   return faulty;
 }
@@ -72,6 +74,17 @@ function faultyArray<V>(map: ArrayMap<V>, fault: Fault): ArrayMap<V> {
     get: (index) => (fault(name, 'read'), map.get(index)),
     set: (index, value) => (fault(name, 'write'), map.set(index, value)),
     rows: () => (fault(name, 'read'), map.rows()),
+  };
+}
+
+function faultyRanges(map: RangeMap, fault: Fault): RangeMap {
+  const { name, capacity } = map;
+  return {
+    name,
+    capacity,
+    add: (key) => (fault(name, 'write'), map.add(key)),
+    remove: (key) => (fault(name, 'write'), map.remove(key)),
+    entries: () => (fault(name, 'read'), map.entries()),
   };
 }
 

@@ -5,6 +5,7 @@ import { describe, expect, test } from 'vitest';
 import { isNoSpace } from '../daemon/errors.ts';
 import { type Family, families } from '../daemon/model/address.ts';
 import type { BackendMapValue, FrontendMapKey, LbMaps } from '../daemon/maps/types.ts';
+import { serviceValue } from './builders.ts';
 
 /** Sizes the suite asks `make` for: small enough to fill. Slots come in rows of 16. */
 export const contractSizes = { frontends: 8, services: 8, slots: 64, backends: 8 } as const;
@@ -18,7 +19,7 @@ const addresses: Record<Family, readonly [string, string]> = {
 
 const zeroAddress: Record<Family, string> = { IPv4: '0.0.0.0', IPv6: '::' };
 
-const keyOf = (family: Family, port: number): FrontendMapKey => ({ address: addresses[family][0], port, protocol: 6, scope: 0 });
+const keyOf = (family: Family, port: number): FrontendMapKey => ({ address: addresses[family][0], port, protocol: 6 });
 
 /** Registers the suite. `make` gives empty maps of contractSizes each time. */
 export function testLbMaps(name: string, make: () => LbMaps): void {
@@ -31,7 +32,7 @@ export function testLbMaps(name: string, make: () => LbMaps): void {
 }
 
 function testFrontends(family: Family, make: () => LbMaps): void {
-  const sorted = (maps: LbMaps) => maps.frontends[family].entries().sort(([a], [b]) => a.port - b.port);
+  const sorted = (maps: LbMaps) => maps.frontends[family].entries().sort(([a], [b]) => a.port - b.port || a.protocol - b.protocol);
 
   test('an absent key has no value', () => {
     expect(make().frontends[family].get(keyOf(family, 80))).toBeUndefined();
@@ -39,58 +40,58 @@ function testFrontends(family: Family, make: () => LbMaps): void {
 
   test('what is set is read back, and a second set replaces it', () => {
     const map = make().frontends[family];
-    map.set(keyOf(family, 80), { service: 1, check: 2 });
-    expect(map.get(keyOf(family, 80))).toEqual({ service: 1, check: 2 });
-    map.set(keyOf(family, 80), { service: u32, check: u32 });
-    expect(map.get(keyOf(family, 80))).toEqual({ service: u32, check: u32 });
-    expect(map.entries()).toEqual([[keyOf(family, 80), { service: u32, check: u32 }]]);
+    map.set(keyOf(family, 80), { service: 1, meta: 2 });
+    expect(map.get(keyOf(family, 80))).toEqual({ service: 1, meta: 2 });
+    map.set(keyOf(family, 80), { service: u32, meta: u32 });
+    expect(map.get(keyOf(family, 80))).toEqual({ service: u32, meta: u32 });
+    expect(map.entries()).toEqual([[keyOf(family, 80), { service: u32, meta: u32 }]]);
   });
 
-  test('address, port, protocol and scope all tell keys apart', () => {
+  test('address, port and protocol all tell keys apart', () => {
     const maps = make();
     const [low, high] = addresses[family];
     const keys = [
-      { address: low, port: 1, protocol: 6, scope: 0 },
-      { address: low, port: 2, protocol: 17, scope: 0 },
-      { address: low, port: 3, protocol: 6, scope: 1 },
-      { address: high, port: 65_535, protocol: 255, scope: 255 },
+      { address: low, port: 1, protocol: 6 },
+      { address: low, port: 2, protocol: 6 },
+      { address: low, port: 2, protocol: 17 },
+      { address: high, port: 65_535, protocol: 255 },
     ];
-    keys.forEach((key, i) => maps.frontends[family].set(key, { service: i + 1, check: i }));
-    expect(sorted(maps)).toEqual(keys.map((key, i) => [key, { service: i + 1, check: i }]));
+    keys.forEach((key, i) => maps.frontends[family].set(key, { service: i + 1, meta: i }));
+    expect(sorted(maps)).toEqual(keys.map((key, i) => [key, { service: i + 1, meta: i }]));
   });
 
   test('a value given or received is a copy', () => {
     const map = make().frontends[family];
-    const [key, value] = [keyOf(family, 80), { service: 1, check: 2 }];
+    const [key, value] = [keyOf(family, 80), { service: 1, meta: 2 }];
     map.set(key, value);
     value.service = 9;
     key.port = 81;
     const read = map.get(keyOf(family, 80));
-    if (read !== undefined) read.check = 9;
-    expect(map.entries()).toEqual([[keyOf(family, 80), { service: 1, check: 2 }]]);
+    if (read !== undefined) read.meta = 9;
+    expect(map.entries()).toEqual([[keyOf(family, 80), { service: 1, meta: 2 }]]);
   });
 
   test('deleting takes only that key, and deleting an absent one succeeds', () => {
     const maps = make();
-    maps.frontends[family].set(keyOf(family, 80), { service: 1, check: 1 });
-    maps.frontends[family].set(keyOf(family, 81), { service: 2, check: 2 });
+    maps.frontends[family].set(keyOf(family, 80), { service: 1, meta: 1 });
+    maps.frontends[family].set(keyOf(family, 81), { service: 2, meta: 2 });
     maps.frontends[family].delete(keyOf(family, 80));
     maps.frontends[family].delete(keyOf(family, 80));
-    expect(sorted(maps)).toEqual([[keyOf(family, 81), { service: 2, check: 2 }]]);
+    expect(sorted(maps)).toEqual([[keyOf(family, 81), { service: 2, meta: 2 }]]);
   });
 
   test('a full map refuses a new key, still replaces, and has room after a delete', () => {
     const maps = make();
     const map = maps.frontends[family];
     expect(map.capacity).toBe(contractSizes.frontends);
-    for (let port = 1; port <= map.capacity; port += 1) map.set(keyOf(family, port), { service: port, check: 0 });
-    expect(caught(() => map.set(keyOf(family, 1000), { service: 1, check: 0 }))).toSatisfy(isNoSpace);
-    map.set(keyOf(family, 1), { service: 99, check: 0 });
+    for (let port = 1; port <= map.capacity; port += 1) map.set(keyOf(family, port), { service: port, meta: 0 });
+    expect(caught(() => map.set(keyOf(family, 1000), { service: 1, meta: 0 }))).toSatisfy(isNoSpace);
+    map.set(keyOf(family, 1), { service: 99, meta: 0 });
     expect(map.get(keyOf(family, 1))?.service).toBe(99);
     expect(map.entries()).toHaveLength(map.capacity);
     expect([...map.keys()]).toHaveLength(map.capacity);
     map.delete(keyOf(family, 2));
-    map.set(keyOf(family, 1000), { service: 1, check: 0 });
+    map.set(keyOf(family, 1000), { service: 1, meta: 0 });
     expect(map.entries()).toHaveLength(map.capacity);
     expect([...map.keys()]).toHaveLength(map.capacity);
   });
@@ -154,24 +155,24 @@ function testServices(make: () => LbMaps): void {
   test('rows are zero until set, and are read back', () => {
     const map = make().services;
     expect(map.capacity).toBe(contractSizes.services);
-    for (let index = 0; index < map.capacity; index += 1) expect(map.get(index)).toEqual({ base: 0, count: 0 });
-    map.set(map.capacity - 1, { base: u32, count: u32 });
-    map.set(1, { base: 1, count: 2 });
+    for (let index = 0; index < map.capacity; index += 1) expect(map.get(index)).toEqual(serviceValue({ base: 0, count: 0 }));
+    map.set(map.capacity - 1, serviceValue({ base: u32, count: u32 }));
+    map.set(1, serviceValue({ base: 1, count: 2 }));
     expect(map.rows()).toEqual([
-      [1, { base: 1, count: 2 }],
-      [map.capacity - 1, { base: u32, count: u32 }],
+      [1, serviceValue({ base: 1, count: 2 })],
+      [map.capacity - 1, serviceValue({ base: u32, count: u32 })],
     ]);
-    expect(map.get(map.capacity - 1)).toEqual({ base: u32, count: u32 });
-    expect(map.get(1)).toEqual({ base: 1, count: 2 });
-    map.set(1, { base: 0, count: 0 });
-    expect(map.get(1)).toEqual({ base: 0, count: 0 });
+    expect(map.get(map.capacity - 1)).toEqual(serviceValue({ base: u32, count: u32 }));
+    expect(map.get(1)).toEqual(serviceValue({ base: 1, count: 2 }));
+    map.set(1, serviceValue({ base: 0, count: 0 }));
+    expect(map.get(1)).toEqual(serviceValue({ base: 0, count: 0 }));
   });
 
   test('an index outside is a RangeError', () => {
     const map = make().services;
     for (const index of [-1, map.capacity]) {
       expect(() => map.get(index)).toThrow(RangeError);
-      expect(() => map.set(index, { base: 0, count: 0 })).toThrow(RangeError);
+      expect(() => map.set(index, serviceValue({ base: 0, count: 0 }))).toThrow(RangeError);
     }
   });
 }

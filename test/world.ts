@@ -2,13 +2,16 @@
 // A control plane in one object, for tests: intent tables -> controller -> desired table -> reconciler -> LbMaps, wired as
 // main.ts wires it but on a fake clock and a manual scheduler, so that everything is synchronous. restart() is a kill -9:
 // only the maps survive.
+import { HostController } from '../daemon/controller/host-controller.ts';
 import { ServiceController } from '../daemon/controller/service-controller.ts';
-import type { DesiredPort } from '../daemon/model/frontend.ts';
-import { type EndpointSlice, type Node, objectKey, type Service } from '../daemon/model/service.ts';
+import type { DesiredPort, HostRow } from '../daemon/model/frontend.ts';
+import type { HostSettings, LocalAddress } from '../daemon/model/host.ts';
+import { type EndpointSlice, type Node, objectKey, type Service, type ServiceCIDR } from '../daemon/model/service.ts';
 import { Table } from '../daemon/model/table.ts';
 import { LbOperations } from '../daemon/reconcile/lb-operations.ts';
 import { Reconciler } from '../daemon/reconcile/reconciler.ts';
 import type { LbMaps } from '../daemon/maps/types.ts';
+import { hostSettings } from './builders.ts';
 import { FakeClock, ManualScheduler, seededRandom } from './fake-clock.ts';
 
 /** What others change in the maps is put back within this time. */
@@ -19,12 +22,15 @@ export const thisNode = 'node-1';
 export interface WorldOptions {
   readonly maps: LbMaps;
   readonly batchSize?: number;
+  readonly settings?: Partial<HostSettings>;
 }
 
 /** What the API server would hold. */
 export interface Objects {
   readonly services: ReadonlyMap<string, Service>;
   readonly slices: ReadonlyMap<string, EndpointSlice>;
+  readonly nodes: ReadonlyMap<string, Node>;
+  readonly serviceCIDRs: ReadonlyMap<string, ServiceCIDR>;
 }
 
 export class World {
@@ -50,6 +56,22 @@ export class World {
     return this.#life.slices;
   }
 
+  get nodes(): Table<string, Node> {
+    return this.#life.nodes;
+  }
+
+  get serviceCIDRs(): Table<string, ServiceCIDR> {
+    return this.#life.serviceCIDRs;
+  }
+
+  get localAddresses(): Table<string, LocalAddress> {
+    return this.#life.localAddresses;
+  }
+
+  get host(): Table<string, HostRow> {
+    return this.#life.host;
+  }
+
   get desired(): Table<string, DesiredPort> {
     return this.#life.desired;
   }
@@ -66,20 +88,25 @@ export class World {
     return this.#life.reconciler;
   }
 
-  put(...objects: (Service | EndpointSlice)[]): this {
+  put(...objects: (Service | EndpointSlice | Node | ServiceCIDR)[]): this {
     for (const object of objects) {
       if ('clusterIPs' in object) this.services.upsert(objectKey(object), object);
-      else this.slices.upsert(objectKey(object), object);
+      else if ('endpoints' in object) this.slices.upsert(objectKey(object), object);
+      else if ('podCIDRs' in object) this.nodes.upsert(object.name, object);
+      else this.serviceCIDRs.upsert(object.name, object);
     }
     return this;
   }
 
   putAll(objects: Objects): this {
-    return this.put(...objects.slices.values(), ...objects.services.values());
+    const { services, slices, nodes, serviceCIDRs } = objects;
+    return this.put(...nodes.values(), ...serviceCIDRs.values(), ...slices.values(), ...services.values());
   }
 
   objects(): Objects {
-    return { services: new Map(this.services.all()), slices: new Map(this.slices.all()) };
+    const { services, slices, nodes, serviceCIDRs } = this.#life;
+    const [all, cidrs] = [new Map(services.all()), new Map(serviceCIDRs.all())];
+    return { services: all, slices: new Map(slices.all()), nodes: new Map(nodes.all()), serviceCIDRs: cidrs };
   }
 
   /** The source has finished its first list. */
@@ -136,8 +163,13 @@ export class World {
     const slices = new Table<string, EndpointSlice>('slices', scheduler.schedule);
     const nodes = new Table<string, Node>('nodes', scheduler.schedule);
     const desired = new Table<string, DesiredPort>('desired', scheduler.schedule);
-    const marks = [services, slices, nodes].map((table) => table.registerSource('test'));
-    const controller = new ServiceController({ services, slices, nodes, desired, nodeName: thisNode });
+    const serviceCIDRs = new Table<string, ServiceCIDR>('service-cidrs', scheduler.schedule);
+    const localAddresses = new Table<string, LocalAddress>('local-addresses', scheduler.schedule);
+    const host = new Table<string, HostRow>('host', scheduler.schedule);
+    const marks = [services, slices, nodes, serviceCIDRs, localAddresses].map((table) => table.registerSource('test'));
+    const own = { nodes, localAddresses, nodeName: thisNode, settings: hostSettings(this.#options.settings) };
+    const controller = new ServiceController({ services, slices, desired, ...own });
+    const hostController = new HostController({ services, serviceCIDRs, host, ...own });
     const operations = new LbOperations({ maps: this.maps, clock: this.clock });
     const reconciler = new Reconciler<string, DesiredPort>({
       ...{ table: desired, operations, clock: this.clock, schedule: scheduler.schedule },
@@ -153,16 +185,19 @@ export class World {
       mendEveryMs: MEND_EVERY_MS,
       ...(this.#options.batchSize === undefined ? {} : { batchSize: this.#options.batchSize }),
     });
+    hostController.start();
     controller.start();
     reconciler.start();
     const markListed = (): void => {
       for (const mark of marks) mark();
     };
     const stop = (): void => {
+      hostController.stop();
       controller.stop();
       reconciler.stop();
     };
-    return { scheduler, services, slices, desired, controller, operations, reconciler, markListed, stop };
+    const tables = { services, slices, nodes, serviceCIDRs, localAddresses, host, desired };
+    return { scheduler, ...tables, controller, operations, reconciler, markListed, stop };
   }
 }
 
@@ -170,6 +205,10 @@ interface Life {
   readonly scheduler: ManualScheduler;
   readonly services: Table<string, Service>;
   readonly slices: Table<string, EndpointSlice>;
+  readonly nodes: Table<string, Node>;
+  readonly serviceCIDRs: Table<string, ServiceCIDR>;
+  readonly localAddresses: Table<string, LocalAddress>;
+  readonly host: Table<string, HostRow>;
   readonly desired: Table<string, DesiredPort>;
   readonly controller: ServiceController;
   readonly operations: LbOperations;

@@ -9,9 +9,11 @@ import type { Server as NetServer, Socket } from 'node:net';
 import type { Logger } from 'pino';
 
 import type { AdminHandlers } from '../../proto/gen/sluice/v1/Admin.ts';
+import type { ExplainRequest__Output } from '../../proto/gen/sluice/v1/ExplainRequest.ts';
 import type { SluiceHandlers } from '../../proto/gen/sluice/v1/Sluice.ts';
 import { KernelError, Refusal } from '../errors.ts';
 import { loadSluice } from '../../proto/load.ts';
+import { explanationMessage, questionOf } from './explain-messages.ts';
 import { backendMessage, serviceMessage, statusMessage } from './messages.ts';
 import { listenOnSocket } from './socket.ts';
 import type { AgentView, ReloadReport } from './view.ts';
@@ -105,6 +107,10 @@ export class GrpcServer {
       Status: this.#answer(() => statusMessage(view.status())),
       ListServices: this.#answer(() => ({ services: view.services().map(serviceMessage) })),
       ListBackends: this.#answer(() => ({ backends: view.backends().map(backendMessage) })),
+      Explain: this.#answer(
+        (request: ExplainRequest__Output) => ({ explanations: view.explain(request.packets.map(questionOf)).map(explanationMessage) }),
+        code.INVALID_ARGUMENT,
+      ),
     };
     server.addService(sluice.Sluice.service, handlers);
     const admin: AdminHandlers = { Reload: this.#answer(() => this.#options.reload(), code.FAILED_PRECONDITION) };
@@ -132,11 +138,11 @@ export class GrpcServer {
   }
 
   /** `expected`: what a Refusal or KernelError becomes, with its sentence; anything else is INTERNAL and stays in the log. */
-  #answer<Request, Response>(make: () => Response, expected?: code) {
+  #answer<Request, Response>(make: (request: Request) => Response, expected?: code) {
     return (call: ServerUnaryCall<Request, Response>, callback: sendUnaryData<Response>): void => {
       let response: Response;
       try {
-        response = make();
+        response = make(call.request);
       } catch (err) {
         this.#options.log?.error({ err, call: call.getPath() }, 'API call failed');
         if (expected !== undefined && (err instanceof Refusal || err instanceof KernelError)) {

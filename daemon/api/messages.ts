@@ -93,10 +93,13 @@ export function serviceMessage(service: ServiceView): ServicePort {
     family,
     type,
     wanted: service.isWanted,
-    frontends: service.frontends.map(({ address, port, protocol: transport, scope, isWanted, isRealized }) => {
-      return { address, port, protocol: transport, scope, wanted: isWanted, realized: isRealized };
+    frontends: service.frontends.map(({ protocol: transport, isWanted, isRealized, ...frontend }) => {
+      const { address, port, scope, type: kind, policy } = frontend;
+      return { address, port, protocol: transport, scope, type: kind, policy, wanted: isWanted, realized: isRealized };
     }),
-    backends: service.backends.map(({ address, port, use, isLocal }) => ({ address, port, state: backendStates[use], local: isLocal })),
+    backends: service.backends.map(({ address, port, use, isLocal, isUsable, isLocallyUsable }) => {
+      return { address, port, state: backendStates[use], local: isLocal, usable: isUsable, locallyUsable: isLocallyUsable };
+    }),
     run: service.run.map(({ id: backend, address, port, slots }) => ({ id: backend, address, port, slots })),
     inSync: service.differences.length === 0,
     differences: [...service.differences],

@@ -14,8 +14,18 @@ export interface Metrics {
 
 type Fill = (status: AgentStatus) => void;
 
+/** Metrics of another file: puts them into the registry, and returns what fills them at every scrape. */
+export type MetricPart = (registry: Registry) => () => void;
+
+export interface MetricsOptions {
+  readonly view: AgentView;
+  readonly versions: Versions;
+  readonly withProcess?: boolean;
+  readonly also?: readonly MetricPart[];
+}
+
 /** Registers every metric once; each has its own registry, so that tests and daemons can have several. */
-export function buildMetrics(options: { readonly view: AgentView; readonly versions: Versions; readonly withProcess?: boolean }): Metrics {
+export function buildMetrics(options: MetricsOptions): Metrics {
   const registry = new Registry();
   const { version, commit, libbpf, kernel } = options.versions;
   const labelNames = ['version', 'commit', 'libbpf', 'kernel', 'node_version'];
@@ -27,12 +37,14 @@ export function buildMetrics(options: { readonly view: AgentView; readonly versi
   });
   build.set({ version, commit, libbpf, kernel, node_version: process.version }, 1);
   const fills = [...agentMetrics(registry), ...datapathMetrics(registry)];
+  const others = (options.also ?? []).map((part) => part(registry));
   if (options.withProcess ?? true) collectDefaultMetrics({ register: registry });
   return {
     contentType: registry.contentType,
     scrape: () => {
       const status = options.view.status();
       for (const fill of fills) fill(status);
+      for (const fill of others) fill();
       return registry.metrics();
     },
   };

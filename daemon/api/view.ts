@@ -2,8 +2,9 @@
 // What api/ asks of the rest of the daemon: plain rows, read at one moment. main.ts implements AgentView from tables, maps
 // and the reconciler's status; grpc.ts, http.ts and metrics.ts only show it. Nothing in api/ can change what it is shown.
 import type { Family } from '../model/address.ts';
-import type { Backend, Scope } from '../model/frontend.ts';
-import type { Protocol } from '../model/service.ts';
+import type { Answer, Question } from '../model/explanation.ts';
+import type { Backend, FrontendType, Scope } from '../model/frontend.ts';
+import type { Protocol, TrafficPolicy } from '../model/service.ts';
 
 /** The read-only face of the agent. Every call returns a fresh snapshot and may throw KernelError when a map cannot be read. */
 export interface AgentView {
@@ -12,6 +13,8 @@ export interface AgentView {
   services(): readonly ServiceView[];
   /** Sorted by family and id. */
   backends(): readonly BackendView[];
+  /** What the programs would do with each packet; changes no state. Throws Refusal for a question that cannot be asked. */
+  explain(questions: readonly Question[]): readonly Answer[];
   /** Cheap: asked by every probe. `reasons` is empty exactly when ready. */
   health(): Health;
 }
@@ -141,11 +144,11 @@ export interface ServiceView {
   readonly portName: string;
   readonly protocol: Protocol;
   readonly family: Family;
-  readonly type: 'ClusterIP' | '';
+  readonly type: FrontendType | '';
   readonly isWanted: boolean;
   readonly frontends: readonly FrontendView[];
   /** Wanted. */
-  readonly backends: readonly { readonly address: string; readonly port: number; readonly use: BackendUse; readonly isLocal: boolean }[];
+  readonly backends: readonly WantedBackend[];
   /** Held: what the run of slots names, each backend once. */
   readonly run: readonly { readonly id: number; readonly address: string; readonly port: number; readonly slots: number }[];
   /** Lines such as "kernel lacks 10.0.1.3:8080"; empty exactly when kernel and desired state agree. */
@@ -153,11 +156,24 @@ export interface ServiceView {
   readonly row: { readonly state: 'pending' | 'done' | 'error'; readonly message: string; readonly retries: number };
 }
 
+export interface WantedBackend {
+  readonly address: string;
+  readonly port: number;
+  readonly use: BackendUse;
+  readonly isLocal: boolean;
+  /** Frontends of policy Cluster lead to it; of policy Local. */
+  readonly isUsable: boolean;
+  readonly isLocallyUsable: boolean;
+}
+
 export interface FrontendView {
   readonly address: string;
   readonly port: number;
   readonly protocol: Protocol;
   readonly scope: Scope;
+  /** Type and policy are empty when nobody wants it. */
+  readonly type: FrontendType | '';
+  readonly policy: TrafficPolicy | '';
   readonly isWanted: boolean;
   /** The kernel holds it and it leads to this Service port. */
   readonly isRealized: boolean;
@@ -179,7 +195,7 @@ export interface BackendView {
 }
 
 /** The one reading of a backend's conditions that status shows: usable ones take new flows, serving ones keep theirs. */
-export function backendUse(backend: Pick<Backend, 'isUsable' | 'isServing'>): BackendUse {
-  if (backend.isUsable) return 'active';
+export function backendUse(backend: Pick<Backend, 'isUsable' | 'isLocallyUsable' | 'isServing'>): BackendUse {
+  if (backend.isUsable || backend.isLocallyUsable) return 'active';
   return backend.isServing ? 'terminating' : 'quarantined';
 }

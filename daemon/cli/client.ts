@@ -5,6 +5,7 @@ import { credentials, type ServiceError, status as code } from '@grpc/grpc-js';
 import { connect } from 'node:net';
 
 import type { AdminClient } from '../../proto/gen/sluice/v1/Admin.ts';
+import type { ExplainResponse__Output as Explanations } from '../../proto/gen/sluice/v1/ExplainResponse.ts';
 import type { ListBackendsResponse__Output as BackendList } from '../../proto/gen/sluice/v1/ListBackendsResponse.ts';
 import type { ListServicesResponse__Output as ServiceList } from '../../proto/gen/sluice/v1/ListServicesResponse.ts';
 import type { ReloadResponse__Output as Reload } from '../../proto/gen/sluice/v1/ReloadResponse.ts';
@@ -12,6 +13,7 @@ import type { SluiceClient } from '../../proto/gen/sluice/v1/Sluice.ts';
 import type { StatusResponse__Output as Status } from '../../proto/gen/sluice/v1/StatusResponse.ts';
 import { loadSluice } from '../../proto/load.ts';
 import { ExitCode, Refusal } from '../errors.ts';
+import type { Question as PacketQuestion } from '../model/explanation.ts';
 
 export interface Daemon {
   readonly socket: string;
@@ -29,6 +31,17 @@ export const askServices = (daemon: Daemon): Promise<ServiceList> =>
 
 export const askBackends = (daemon: Daemon): Promise<BackendList> =>
   ask(daemon, (client, deadline, done: Done<BackendList>) => client.listBackends({}, { deadline }, done));
+
+export const askExplain = (daemon: Daemon, questions: readonly PacketQuestion[]): Promise<Explanations> => {
+  const packets = questions.map(({ sourceIP, destIP, from = '', iface = '', ...rest }) => ({
+    ...rest,
+    sourceIp: sourceIP,
+    destIp: destIP,
+    from,
+    iface,
+  }));
+  return ask(daemon, (client, deadline, done: Done<Explanations>) => client.explain({ packets }, { deadline }, done));
+};
 
 export const askReload = (daemon: Daemon): Promise<Reload> =>
   askOf<Reload, AdminClient>(daemon, 'Admin', (client, deadline, done) => client.reload({}, { deadline }, done));
@@ -74,6 +87,7 @@ async function refusalOf(error: ServiceError, daemon: Daemon): Promise<Refusal> 
   if (error.code === code.UNIMPLEMENTED) {
     return refusal(ExitCode.failure, `${at} does not know this question: use the sluice command of its own version`);
   }
+  if (error.code === code.INVALID_ARGUMENT) return refusal(ExitCode.usage, error.details);
   if (error.code === code.FAILED_PRECONDITION) return refusal(ExitCode.failure, error.details);
   return refusal(ExitCode.failure, `${at} could not answer: ${error.details || error.message}`);
 }

@@ -19,28 +19,37 @@ export function servicesText(services: readonly ServicePort[], isWide: boolean):
   return `${[...header, ...lines, ...summary].join('\n')}\n`;
 }
 
+/** What governs a frontend. */
+interface Governed {
+  readonly scope: string;
+  readonly type: string;
+  readonly policy: string;
+}
+
 function rowsOf(service: ServicePort, isWide: boolean): string[][] {
-  const { id, wanted, namespace, name, portName, type } = service;
-  const row = (frontend: string, scope: string): string[] => [
+  const { id, wanted, namespace, name, portName } = service;
+  const row = (frontend: string, { scope, type, policy }: Governed): string[] => [
     id === 0 ? '-' : String(id),
     frontend,
     ...(isWide ? [scope, rowWord(service)] : []),
     wanted ? `${namespace}/${name}${portName === '' ? '' : `:${portName}`}` : '-',
-    type === '' ? '-' : type,
-    backendLines(service, isWide).join('\n') || 'no backend',
+    type === '' ? '-' : `${type}${policy === 'Local' ? ' (Local)' : ''}`,
+    backendLines(service, policy, isWide).join('\n') || 'no backend',
   ];
   // A port whose frontends all belong to another Service has none.
-  if (service.frontends.length === 0) return [row('-', '-')];
-  return service.frontends.map(({ address, port, protocol, scope }) => row(`${hostPort(address, port)}/${protocol}`, scope));
+  if (service.frontends.length === 0) return [row('-', { scope: '-', type: service.type, policy: '' })];
+  return service.frontends.map((frontend) => row(`${hostPort(frontend.address, frontend.port)}/${frontend.protocol}`, frontend));
 }
 
 const rowWord = ({ row, wanted }: ServicePort): string =>
   !wanted ? 'not wanted' : (row?.state ?? '').replace('ROW_STATE_', '').toLowerCase();
 
-/** What is wanted, in order; then what only the kernel's run names. */
-function backendLines(service: ServicePort, isWide: boolean): string[] {
-  const held = new Map(service.run.map((each) => [hostPort(each.address, each.port), each]));
-  const lines = service.backends.map(({ address, port, state, local }) => {
+/** What is wanted of the policy's set, in order; then what only the kernel's run names (it tells the set of policy Cluster). */
+function backendLines(service: ServicePort, policy: string, isWide: boolean): string[] {
+  const isLocalSet = policy === 'Local';
+  const held = new Map(isLocalSet ? [] : service.run.map((each) => [hostPort(each.address, each.port), each]));
+  const shown = isLocalSet ? service.backends.filter(({ locallyUsable }) => locallyUsable) : service.backends;
+  const lines = shown.map(({ address, port, state, local }) => {
     const at = hostPort(address, port);
     const inRun = held.get(at);
     held.delete(at);

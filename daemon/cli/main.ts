@@ -14,5 +14,7 @@ process.exitCode = await run(process.argv.slice(2), {
   out: (text) => void process.stdout.write(text),
   err: (text) => void process.stderr.write(text),
   preflight: async (options) => (await import('./preflight.ts')).runPreflight(options),
+  explain: async (options) => (await import('./explain.ts')).runExplain(options),
+  plan: async (options) => (await import('./plan.ts')).runPlan(options),
   uninstall: async (options) => (await import('./uninstall.ts')).uninstall(options),
 });

@@ -7,6 +7,7 @@ import { ExitCode, KernelError, Refusal } from '../errors.ts';
 import { askBackends, askReload, askServices, askStatus, type Daemon } from './client.ts';
 import { backendsText, servicesText } from './list-text.ts';
 import { isHealthy, statusText } from './status-text.ts';
+import { addExplain, addPlan, type WhatIfShell } from './what-if.ts';
 
 export interface UninstallOptions {
   readonly pinPath: string;
@@ -23,10 +24,7 @@ export interface PreflightOptions {
   readonly print: (text: string) => void;
 }
 
-export interface Shell {
-  readonly env: Readonly<Record<string, string | undefined>>;
-  readonly out: (text: string) => void;
-  readonly err: (text: string) => void;
+export interface Shell extends WhatIfShell {
   /** Works without a daemon; loads the kernel's libraries, so only when asked. */
   readonly uninstall: (options: UninstallOptions) => Promise<number>;
   /** The same. */
@@ -82,6 +80,8 @@ function program(shell: Shell, outcome: { exitCode: number }): Command {
   addStatus(sluice, { shell, daemon, outcome });
   addLists(sluice, { shell, daemon });
   addReload(sluice, { shell, daemon });
+  addExplain(sluice, { shell, daemon });
+  addPlan(sluice, { shell, daemon });
   addPreflight(sluice, { shell, daemon, outcome });
   addUninstall(sluice, { shell, daemon, outcome });
   return sluice;

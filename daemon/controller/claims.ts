@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Who owns a contested VIP. Every Service port claims its frontends here; the smallest claim wins (oldest Service, then
-// name, then port: kube-proxy-semantics.md, 3.3), whatever the order in which claims came. Used by service-controller.ts only.
+// Who owns a contested frontend. Every Service port claims its frontends here; the smallest claim wins (an exact address
+// before a NodePort, then the oldest Service, then name and port: kube-proxy-semantics.md, 3.1 and 3.3), whatever the order
+// in which claims came. Used by service-controller.ts only.
 import { type Frontend, frontendKey } from '../model/frontend.ts';
 
 export interface Claimant {
@@ -12,9 +13,13 @@ export interface Claimant {
   readonly created: number;
 }
 
+interface Claim extends Claimant {
+  readonly isNodePort: boolean;
+}
+
 /** A frontend that several Service ports claim. */
 export interface Conflict {
-  /** "10.96.0.10:80/TCP/internal". */
+  /** "10.96.0.10:80/TCP". */
   readonly frontend: string;
   /** Key of the DesiredPort that has it. */
   readonly owner: string;
@@ -24,26 +29,31 @@ export interface Conflict {
 
 const compareText = (a: string, b: string): number => (a < b ? -1 : Number(a > b));
 
-const compareClaimants = (a: Claimant, b: Claimant): number =>
-  (a.created || Infinity) - (b.created || Infinity) || compareText(a.service, b.service) || compareText(a.key, b.key);
+const compareClaims = (a: Claim, b: Claim): number =>
+  Number(a.isNodePort) - Number(b.isNodePort) ||
+  (a.created || Infinity) - (b.created || Infinity) ||
+  compareText(a.service, b.service) ||
+  compareText(a.key, b.key);
 
 export class Claims {
-  // Sorted by compareClaimants, never empty.
-  readonly #claimants = new Map<string, Claimant[]>();
+  // Sorted by compareClaims, never empty.
+  readonly #claims = new Map<string, Claim[]>();
   readonly #contested = new Set<string>();
 
   add(frontend: Frontend, claimant: Claimant): void {
     const key = frontendKey(frontend);
-    const others = (this.#claimants.get(key) ?? []).filter((other) => other.key !== claimant.key);
-    this.#set(key, [...others, claimant].sort(compareClaimants));
+    const others = (this.#claims.get(key) ?? []).filter((other) => other.key !== claimant.key);
+    this.#set(key, [...others, { ...claimant, isNodePort: frontend.type === 'NodePort' }].sort(compareClaims));
   }
 
   /** Removing a claim that was never made does nothing. */
   remove(frontend: Frontend, portKey: string): void {
     const key = frontendKey(frontend);
+    const claims = this.#claims.get(key);
+    if (claims === undefined) return;
     this.#set(
       key,
-      this.claimants(frontend).filter((other) => other.key !== portKey),
+      claims.filter((other) => other.key !== portKey),
     );
   }
 
@@ -53,22 +63,22 @@ export class Claims {
 
   /** The owner first. */
   claimants(frontend: Frontend): readonly Claimant[] {
-    return this.#claimants.get(frontendKey(frontend)) ?? [];
+    return this.#claims.get(frontendKey(frontend)) ?? [];
   }
 
   conflicts(): Conflict[] {
     const conflicts: Conflict[] = [];
     for (const frontend of [...this.#contested].sort(compareText)) {
-      const [owner, ...contenders] = (this.#claimants.get(frontend) ?? []).map((claimant) => claimant.key);
+      const [owner, ...contenders] = (this.#claims.get(frontend) ?? []).map((claim) => claim.key);
       if (owner !== undefined) conflicts.push({ frontend, owner, contenders });
     }
     return conflicts;
   }
 
-  #set(key: string, claimants: Claimant[]): void {
-    if (claimants.length === 0) this.#claimants.delete(key);
-    else this.#claimants.set(key, claimants);
-    if (claimants.length > 1) this.#contested.add(key);
+  #set(key: string, claims: Claim[]): void {
+    if (claims.length === 0) this.#claims.delete(key);
+    else this.#claims.set(key, claims);
+    if (claims.length > 1) this.#contested.add(key);
     else this.#contested.delete(key);
   }
 }

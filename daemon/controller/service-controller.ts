@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Drives desired/: intent tables (services, slices) -> the table of DesiredPort rows, recomputed per Service, not per
-// world. Only rows that differ are written, so an event that changes nothing relevant causes no work behind. It writes
+// Drives desired-ports: intent tables (services, slices) -> the table of DesiredPort rows, recomputed per Service, not per
+// world, unless what all take from this node changed (zone, addresses). Only rows that differ are written, so an event that changes nothing relevant causes no work behind. It writes
 // nothing before every source has finished its first list: half-known state never withdraws anything (design.md, 3.5).
 import { desiredPorts } from '../desired/desired-ports.ts';
+import { type NodeContext, nodeContext } from '../desired/node-context.ts';
 import { isSamePort } from '../desired/order.ts';
 import { type DesiredPort, frontendKey } from '../model/frontend.ts';
+import type { HostSettings, LocalAddress } from '../model/host.ts';
 import { type EndpointSlice, type Node, type Service, objectKey } from '../model/service.ts';
 import type { Observer, Table, TableView } from '../model/table.ts';
 import { Claims, type Conflict } from './claims.ts';
@@ -14,12 +16,14 @@ export interface ServiceControllerOptions {
   readonly services: TableView<string, Service>;
   /** Keyed by "namespace/name". */
   readonly slices: TableView<string, EndpointSlice>;
-  /** Keyed by name. Not read yet (topology will); the first compute waits for it all the same. */
+  /** Keyed by name. */
   readonly nodes: TableView<string, Node>;
+  readonly localAddresses: TableView<string, LocalAddress>;
   /** Written by this controller only; it becomes initialized with the first compute. */
   readonly desired: Table<string, DesiredPort>;
   /** This node. */
   readonly nodeName: string;
+  readonly settings: HostSettings;
 }
 
 export class ServiceController {
@@ -31,6 +35,7 @@ export class ServiceController {
   readonly #portsOf = new Map<string, string[]>();
   readonly #slicesOf = new Map<string, Set<string>>();
   readonly #serviceOf = new Map<string, string>();
+  #node: NodeContext | undefined;
   #serviceChanges: Observer<string, Service> | undefined;
   #sliceChanges: Observer<string, EndpointSlice> | undefined;
   #unsubscribes: (() => void)[] = [];
@@ -42,10 +47,10 @@ export class ServiceController {
 
   /** Computes what can be computed now, and again one tick after each change. */
   start(): void {
-    const { services, slices, nodes } = this.#options;
+    const { services, slices, nodes, localAddresses } = this.#options;
     this.#serviceChanges = services.observe();
     this.#sliceChanges = slices.observe();
-    this.#unsubscribes = [services, slices, nodes].map((table) => table.onChange(() => this.#run()));
+    this.#unsubscribes = [services, slices, nodes, localAddresses].map((table) => table.onChange(() => this.#run()));
     this.#run();
   }
 
@@ -62,12 +67,24 @@ export class ServiceController {
   }
 
   #run(): void {
-    const { services, slices, nodes } = this.#options;
-    if (!services.initialized || !slices.initialized || !nodes.initialized) return;
+    const { services, slices, nodes, localAddresses } = this.#options;
+    if (![services, slices, nodes, localAddresses].every((table) => table.initialized)) return;
+    const node = this.#currentNode();
+    const changed = this.#changedServices();
+    if (node !== this.#node) for (const [service] of services.all()) changed.add(service);
+    this.#node = node;
     const touched = new Set<string>();
-    for (const service of this.#changedServices()) this.#recompute(service, touched);
+    for (const service of changed) this.#recompute(service, { node, touched });
     this.#publish(touched);
     this.#markInitialized();
+  }
+
+  /** What all Services take from this node: the same object as before when it says the same. */
+  #currentNode(): NodeContext {
+    const { nodes, localAddresses, nodeName, settings } = this.#options;
+    const local = [...localAddresses.all()].map(([, row]) => row);
+    const node = nodeContext({ nodeName, node: nodes.get(nodeName), localAddresses: local, settings });
+    return this.#node !== undefined && JSON.stringify(this.#node) === JSON.stringify(node) ? this.#node : node;
   }
 
   /** Keys of the Services to recompute: all slice changes are taken first, so an endpoint that moves never vanishes. */
@@ -98,11 +115,11 @@ export class ServiceController {
   }
 
   /** Replaces what a Service wants and claims; adds to `touched` every port whose row that may change, its rivals' too. */
-  #recompute(serviceKey: string, touched: Set<string>): void {
+  #recompute(serviceKey: string, { node, touched }: { node: NodeContext; touched: Set<string> }): void {
     const service = this.#options.services.get(serviceKey);
     const slices = [...(this.#slicesOf.get(serviceKey) ?? [])].map((key) => this.#options.slices.get(key));
     const known = slices.filter((slice) => slice !== undefined);
-    const ports = service === undefined ? [] : desiredPorts(service, known, this.#options.nodeName);
+    const ports = service === undefined ? [] : desiredPorts(service, known, node);
     for (const key of this.#portsOf.get(serviceKey) ?? []) this.#withdraw(key, touched);
     if (ports.length === 0) this.#portsOf.delete(serviceKey);
     else

@@ -30,6 +30,21 @@ export function inNetns<T>(path: string, work: () => T): T {
   }
 }
 
+const SO_NETNS_COOKIE = 71;
+const SOL_SOCKET = 1;
+
+/** The kernel's name for this thread's network namespace (Linux 5.14), as bpf_get_netns_cookie() gives it. */
+export function netnsCookie(): bigint {
+  const fd = checkedErrno(libc.socket(AF_UNIX, SOCK_DGRAM_CLOEXEC, 0), 'socket', 'network namespace cookie');
+  try {
+    const cookie = new BigUint64Array(1);
+    checkedErrno(libc.getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, cookie, Uint32Array.of(8)), 'getsockopt', 'SO_NETNS_COOKIE');
+    return cookie[0] ?? 0n;
+  } finally {
+    closeFd(fd);
+  }
+}
+
 /** Moves this thread, for good, into a fresh network namespace. For tests. */
 export function newNetns(): void {
   checkedErrno(libc.unshare(CLONE_NEWNET), 'unshare', 'network namespace');

@@ -19,6 +19,7 @@ const MAP_SHARED = 1;
 const PAGE = 4096;
 const ENOENT = 2;
 const ENOSPC = 28;
+const ARRAY_BATCH = 8192; // elements
 const BATCH = 4096;
 
 /** struct bpf_map_info: type, id, key_size, value_size, max_entries, map_flags, name[16]. */
@@ -76,6 +77,24 @@ export class BpfMap {
   deleteMany(keys: Uint8Array): void {
     const count = Uint32Array.of(keys.length / this.info.keySize);
     if (count[0] !== 0) checked(libbpf.mapDeleteBatch(this.fd, keys, count, null), 'map delete batch', this.info.name);
+  }
+
+  /**
+   * The values of an array in order, many at a time: the index of the first, and the bytes. The buffer is used again. Looking
+   * through a large array so costs no memory; through mmap() every page of it would stay.
+   */
+  *arrayChunks(): IterableIterator<[number, Uint8Array]> {
+    const { valueSize, maxEntries, name } = this.info;
+    const [keys, values] = [new Uint8Array(4 * ARRAY_BATCH), new Uint8Array(valueSize * ARRAY_BATCH)];
+    const at = new Uint8Array(4);
+    for (let first = 0; first < maxEntries;) {
+      const count = Uint32Array.of(Math.min(ARRAY_BATCH, maxEntries - first));
+      const rc = libbpf.mapLookupBatch(this.fd, first === 0 ? null : at, at, keys, values, count, null) as number;
+      if (rc !== -ENOENT) checked(rc, 'map lookup batch', name);
+      if ((count[0] ?? 0) === 0) return;
+      yield [first, values.subarray(0, (count[0] ?? 0) * valueSize)];
+      first += count[0] ?? 0;
+    }
   }
 
   /** Every key and value, in batches: elements that change meanwhile may be missing or old, never torn from another. */

@@ -32,6 +32,7 @@ export const libc = {
   socket: c.func('int socket(int domain, int type, int protocol)'),
   bind: c.func('int bind(int fd, const void *addr, uint32_t length)'),
   setsockopt: c.func('int setsockopt(int fd, int level, int name, const void *value, uint32_t length)'),
+  getsockopt: c.func('int getsockopt(int fd, int level, int name, _Out_ void *value, _Inout_ uint32_t *length)'),
   send: c.func('long send(int fd, const void *bytes, size_t length, int flags)'),
   sendto: c.func('long sendto(int fd, const void *bytes, size_t length, int flags, const void *addr, uint32_t addrlen)'),
   recv: c.func('long recv(int fd, void *bytes, size_t length, int flags)'),

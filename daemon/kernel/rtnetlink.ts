@@ -10,6 +10,8 @@ const RTM_GETADDR = 22;
 const RTM_GETROUTE = 26;
 const RTM_GETNEIGH = 30;
 const RTMGRP_LINK = 1;
+const RTMGRP_IPV4_IFADDR = 0x10;
+const RTMGRP_IPV6_IFADDR = 0x100;
 
 const IFLA_ADDRESS = 1;
 const IFLA_IFNAME = 3;
@@ -171,6 +173,19 @@ export class LinkMonitor {
       if (message.type === RTM_NEWLINK) onEvent({ kind: 'new', link: linkOf(message.body) });
       if (message.type === RTM_DELLINK) onEvent({ kind: 'gone', ifindex: linkOf(message.body).ifindex });
     }, onLost);
+  }
+
+  close(): void {
+    this.#socket.close();
+  }
+}
+
+/** Tells that an address of some device came or went in the namespace where it was made; read addresses() then. */
+export class AddressMonitor {
+  readonly #socket = new NetlinkSocket(RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR);
+
+  listen(onChange: () => void): void {
+    this.#socket.listen(onChange, onChange);
   }
 
   close(): void {

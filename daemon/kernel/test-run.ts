@@ -44,3 +44,14 @@ export function testRun(programFd: number, packet: Uint8Array, options: TestRunO
   checked(libbpf.testRun(programFd, opts), 'test run', `program fd ${programFd}`);
   return { verdict: view.getUint32(56, true), packet: out.slice(0, view.getUint32(28, true)), nanoseconds: view.getUint32(64, true) };
 }
+
+/** Runs a syscall program on its argument; returns what it returned, as a signed number. */
+export function testRunSyscall(programFd: number, argument: Uint8Array): number {
+  const opts = new Uint8Array(OPTIONS_SIZE);
+  const view = new DataView(opts.buffer);
+  view.setBigUint64(0, BigInt(OPTIONS_SIZE), true);
+  view.setBigUint64(32, addressOf(argument), true);
+  view.setUint32(48, argument.length, true);
+  checked(libbpf.testRun(programFd, opts), 'test run', `program fd ${programFd}`);
+  return view.getInt32(56, true);
+}

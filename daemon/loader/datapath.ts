@@ -93,7 +93,7 @@ export class Datapath {
       );
     }
     const before = this.#objects;
-    const held = Object.fromEntries(this.mapNames().map((name) => [name, this.#mapFd(name)]));
+    const held = this.mapFds();
     this.#objects = this.#loadObjects(held);
     let unused = before;
     try {
@@ -122,6 +122,11 @@ export class Datapath {
   /** Sorted. */
   mapNames(): string[] {
     return [...new Set(this.#objects.flatMap((object) => object.maps().map(({ name }) => name)))].sort();
+  }
+
+  /** Descriptors of all maps by name, valid until close(). */
+  mapFds(): Record<string, number> {
+    return Object.fromEntries(this.mapNames().map((name) => [name, this.#mapFd(name)]));
   }
 
   /** Descriptor of a loaded program, valid until reload() or close(). */

@@ -32,6 +32,18 @@ export function needKernel(): string {
   return `${release()}, ${hasTcx() ? 'TCX' : 'no TCX, so clsact filters are used'}${jit}`;
 }
 
+/** Masqueraded flows must not take ports that the host gives to its own sockets. */
+export function needOwnPorts(ranges: readonly { readonly first: number; readonly last: number }[]): string {
+  const [first = 0, last = 0] = (readSysctl('net.ipv4.ip_local_port_range') ?? '').split(/\s+/).map(Number);
+  const taken = ranges.find((range) => range.first <= last && first <= range.last);
+  const text = ranges.map((range) => `${range.first}-${range.last}`).join(',');
+  if (taken === undefined) return `source ports ${text} for masqueraded flows, apart from the host's ${first}-${last}`;
+  throw new Refusal(
+    ExitCode.config,
+    `--snat-ports ${taken.first}-${taken.last} overlaps net.ipv4.ip_local_port_range ${first}-${last}: change one of the two`,
+  );
+}
+
 /** The cgroup that socket hooks go on: the one that was named, else the cgroup2 mount. */
 export function needCgroup(named: string | undefined): string {
   const cgroup = named ?? findCgroup2();

@@ -4,6 +4,7 @@
 import type { MapSizes } from './datapath.ts';
 
 const SLOTS_PER_ROW = 16;
+const RANGES = 65_536;
 
 /** The settings of the same names. */
 export interface MapLimits {
@@ -18,11 +19,14 @@ export interface MapLimits {
 export function mapSizes(limits: MapLimits): MapSizes {
   const entries = (count: number, flag: string): { entries: number; flag: string } => ({ entries: count, flag });
   const frontends = entries(limits.maxFrontends, 'max-frontends');
+  // Every ClusterIP and source range; their memory is taken as they come.
+  const ranges = entries(2 * limits.maxFrontends + RANGES, 'max-frontends');
   const backends = entries(limits.maxBackends, 'max-backends');
   const flows = entries(limits.maxFlows, 'max-flows');
   const peers = entries(limits.maxSocketFlows, 'max-socket-flows');
   return {
     ...{ lb4_frontends: frontends, lb6_frontends: frontends, lb4_backends: backends, lb6_backends: backends },
+    ...{ lb4_ranges: ranges, lb6_ranges: ranges },
     lb_services: entries(limits.maxServices, 'max-services'),
     lb_slots: entries(limits.maxSlots / SLOTS_PER_ROW, 'max-slots'),
     ...{ ct4: flows, ct6: flows, sk4_backends: peers, sk6_backends: peers, sk4_vips: peers, sk6_vips: peers },

@@ -9,7 +9,7 @@ import { links } from '../kernel/rtnetlink.ts';
 import type { Family } from '../model/address.ts';
 import { Datapath } from './datapath.ts';
 import { hostProblems } from './host-checks.ts';
-import { needCapabilities, needCgroup, needFreeHooks, needKernel } from './host-needs.ts';
+import { needCapabilities, needCgroup, needFreeHooks, needKernel, needOwnPorts } from './host-needs.ts';
 import { mapSizes, type MapLimits } from './map-sizes.ts';
 import { parseDevicePin, PinDirectory } from './pins.ts';
 
@@ -18,6 +18,7 @@ export interface PreflightSettings extends MapLimits {
   readonly source: string;
   readonly pinPath: string;
   readonly socketLb: boolean;
+  readonly snatPorts: readonly { readonly first: number; readonly last: number }[];
   readonly cgroup?: string | undefined;
   readonly uplinks: readonly string[];
   readonly podInterfaces: readonly string[];
@@ -39,6 +40,7 @@ export function preflight(settings: PreflightSettings, objectsPath: string): Che
   return [
     check('capabilities', needCapabilities),
     check('kernel', needKernel),
+    check('source ports', () => needOwnPorts(settings.snatPorts)),
     check('bpffs', () => {
       pins.refuseUnusable();
       return `${settings.pinPath} can hold our pins`;

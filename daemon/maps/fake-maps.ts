@@ -3,7 +3,19 @@
 // E2BIG, arrays are zero-filled, values are copied) and remembers every write. It must never be kinder than the kernel.
 import { KernelError } from '../errors.ts';
 import type { Family } from '../model/address.ts';
-import type { ArrayMap, BackendMapValue, FrontendMapKey, FrontendMapValue, HashMap, LbMaps, ServiceMapValue, SlotMap } from './types.ts';
+import type {
+  ArrayMap,
+  BackendMapValue,
+  FrontendMapKey,
+  FrontendMapValue,
+  HashMap,
+  HostMapValue,
+  LbMaps,
+  RangeMap,
+  RangeMapKey,
+  ServiceMapValue,
+  SlotMap,
+} from './types.ts';
 
 export interface FakeCapacities {
   /** Entries of each family's frontend hash. */
@@ -13,6 +25,8 @@ export interface FakeCapacities {
   readonly slots: number;
   /** Rows of each family; id 0 included. */
   readonly backends: number;
+  /** Entries of each family's trie. */
+  readonly ranges: number;
 }
 
 /** One write, as asked for: also one that changed nothing. */
@@ -29,12 +43,17 @@ export interface FakeLbMaps extends LbMaps {
   readonly writes: FakeWrite[];
 }
 
-const defaults: FakeCapacities = { frontends: 1024, services: 1024, slots: 16_384, backends: 4096 };
+const defaults: FakeCapacities = { frontends: 1024, services: 1024, slots: 16_384, backends: 4096, ranges: 1024 };
 const word = 2 ** 32;
+const noService: ServiceMapValue = { base: 0, count: 0, localBase: 0, localCount: 0, affinity: 0 };
+const noHost: HostMapValue = {
+  ...{ address4: '0.0.0.0', flags: 0, address6: '::', netns: 0n, cluster4First: 0n, cluster4Last: 0n, cluster6First: 0n, cluster6Last: 0n },
+  ...{ snatFirst: [0, 0], snatCount: [0, 0] },
+};
 
 /** Empty maps of the given sizes. */
 export function fakeLbMaps(capacities: Partial<FakeCapacities> = {}): FakeLbMaps {
-  const { frontends, services, slots, backends } = { ...defaults, ...capacities };
+  const { frontends, services, slots, backends, ranges } = { ...defaults, ...capacities };
   const writes: FakeWrite[] = [];
   const backendMap = (name: string, family: Family): ArrayMap<BackendMapValue> =>
     new FakeArray(name, {
@@ -47,14 +66,16 @@ export function fakeLbMaps(capacities: Partial<FakeCapacities> = {}): FakeLbMaps
       IPv4: new FakeFrontends('lb4_frontends', frontends, writes),
       IPv6: new FakeFrontends('lb6_frontends', frontends, writes),
     },
-    services: new FakeArray<ServiceMapValue>('lb_services', { capacity: services, zero: { base: 0, count: 0 }, writes }),
+    services: new FakeArray<ServiceMapValue>('lb_services', { capacity: services, zero: noService, writes }),
     slots: new FakeSlots('lb_slots', slots, writes),
     backends: { IPv4: backendMap('lb4_backends', 'IPv4'), IPv6: backendMap('lb6_backends', 'IPv6') },
+    ranges: { IPv4: new FakeRanges('lb4_ranges', ranges, writes), IPv6: new FakeRanges('lb6_ranges', ranges, writes) },
+    host: new FakeArray<HostMapValue>('lb_host', { capacity: 1, zero: noHost, writes }),
     writes,
   };
 }
 
-const keyText = (key: FrontendMapKey): string => `${key.address} ${key.port} ${key.protocol} ${key.scope}`;
+const keyText = (key: FrontendMapKey): string => `${key.address} ${key.port} ${key.protocol}`;
 
 class FakeFrontends implements HashMap<FrontendMapKey, FrontendMapValue> {
   readonly name: string;
@@ -123,7 +144,8 @@ class FakeArray<V extends object> implements ArrayMap<V> {
   }
 
   rows(): [number, V][] {
-    const isZero = (row: V): boolean => JSON.stringify(row) === JSON.stringify(this.#zero);
+    const text = (row: V): string => JSON.stringify(row, (_, value: unknown) => (typeof value === 'bigint' ? String(value) : value));
+    const isZero = (row: V): boolean => text(row) === text(this.#zero);
     return [...this.#rows]
       .filter(([, row]) => !isZero(row))
       .map(([index, row]): [number, V] => [index, { ...row }])
@@ -169,3 +191,37 @@ class FakeSlots implements SlotMap {
     }
   }
 }
+
+class FakeRanges implements RangeMap {
+  readonly name: string;
+  readonly capacity: number;
+  readonly #writes: FakeWrite[];
+  readonly #entries = new Map<string, RangeMapKey>();
+
+  constructor(name: string, capacity: number, writes: FakeWrite[]) {
+    this.name = name;
+    this.capacity = capacity;
+    this.#writes = writes;
+  }
+
+  add(key: RangeMapKey): void {
+    const at = rangeText(key);
+    if (!this.#entries.has(at) && this.#entries.size >= this.capacity) {
+      throw new KernelError({ op: 'map update', object: this.name, errno: 28, code: 'ENOSPC' });
+    }
+    this.#writes.push({ map: this.name, op: 'set', at });
+    this.#entries.set(at, { ...key });
+  }
+
+  remove(key: RangeMapKey): void {
+    const at = rangeText(key);
+    this.#writes.push({ map: this.name, op: 'delete', at });
+    this.#entries.delete(at);
+  }
+
+  entries(): RangeMapKey[] {
+    return [...this.#entries.values()].map((key) => ({ ...key }));
+  }
+}
+
+const rangeText = ({ set, address, prefix }: RangeMapKey): string => `${set} ${address}/${prefix}`;

@@ -9,7 +9,7 @@ const multiplier = 0x9e3779b97f4a7c15n;
 const times = (word: bigint): bigint => BigInt.asUintN(64, word * multiplier);
 const fold = (word: bigint): bigint => word ^ (word >> 32n);
 
-/** An unsigned 32-bit number that depends on every bit of the key. */
+/** An unsigned 24-bit number that depends on every bit of the key. */
 export function frontendCheck(key: FrontendMapKey): number {
   const address = addressBytes(key.address);
   const bytes = new Uint8Array(address.length + 4);
@@ -17,9 +17,11 @@ export function frontendCheck(key: FrontendMapKey): number {
   bytes.set(address);
   view.setUint16(address.length, key.port);
   view.setUint8(address.length + 2, key.protocol);
-  view.setUint8(address.length + 3, key.scope);
-  if (address.length === 4) return Number(times(view.getBigUint64(0, true)) >> 32n);
+  if (address.length === 4) return Number(times(view.getBigUint64(0, true)) >> 40n);
   let hash = fold(times(view.getBigUint64(0, true)));
   hash = fold(times(hash + view.getBigUint64(8, true)));
-  return Number(times(hash + BigInt(view.getUint32(16, true))) >> 32n);
+  return Number(times(hash + BigInt(view.getUint32(16, true))) >> 40n);
 }
+
+/** FrontendMapValue.meta. */
+export const frontendMeta = (key: FrontendMapKey, flags: number): number => ((frontendCheck(key) << 8) | flags) >>> 0;

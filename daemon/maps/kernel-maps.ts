@@ -4,8 +4,18 @@
 // change cannot change anything). Used by reconcile/ and, for reading, by api/ through main.ts.
 import type { BpfMap } from '../kernel/map.ts';
 import { type Codec, decoded, encoded } from './codec.ts';
-import { lb4BackendCodec, lb4KeyCodec, lb6BackendCodec, lb6KeyCodec, lbFrontendCodec, lbServiceCodec } from './gen/layouts.ts';
-import type { ArrayMap, HashMap, LbMaps, SlotMap } from './types.ts';
+import {
+  lb4BackendCodec,
+  lb4KeyCodec,
+  lb4RangeKeyCodec,
+  lb6BackendCodec,
+  lb6KeyCodec,
+  lb6RangeKeyCodec,
+  lbFrontendCodec,
+  lbHostCodec,
+  lbServiceCodec,
+} from './gen/layouts.ts';
+import type { ArrayMap, HashMap, LbMaps, RangeMap, RangeMapKey, SlotMap } from './types.ts';
 
 /** Opens a pinned map of ours by name; throws when it is not there. */
 export type OpenMap = (name: string) => BpfMap;
@@ -89,26 +99,23 @@ class KernelArray<V> implements ArrayMap<V> {
     const wanted = encoded(this.#codec, value);
     const held = new Uint8Array(this.#map.mmap(false), at, this.#codec.size);
     if (wanted.every((byte, i) => byte === held[i])) return;
-    const memory = this.#map.mmap(true);
-    if (wanted.length === 8) {
-      Atomics.store(new BigInt64Array(memory, at, 1), 0, new BigInt64Array(wanted.buffer)[0] ?? 0n);
-      return;
-    }
-    const words = new Int32Array(memory, at, wanted.length / 4);
-    for (const [i, word] of new Int32Array(wanted.buffer).entries()) if (words[i] !== word) Atomics.store(words, i, word);
+    const words = new BigInt64Array(this.#map.mmap(true), at, wanted.length / 8);
+    for (const [i, word] of new BigInt64Array(wanted.buffer).entries()) if (words[i] !== word) Atomics.store(words, i, word);
   }
 
   rows(): [number, V][] {
-    const memory = this.#map.mmap(false);
-    const words = new BigInt64Array(memory, 0, (this.capacity * this.#stride) / 8);
-    const perRow = this.#stride / 8;
     const found: [number, V][] = [];
-    let last = -1;
-    for (let word = 0; word < words.length; word += 1) {
-      const index = Math.floor(word / perRow);
-      if (words[word] === 0n || index === last) continue;
-      last = index;
-      found.push([index, this.#codec.decode(new DataView(memory, index * this.#stride, this.#codec.size))]);
+    const { size } = this.#codec;
+    const perRow = size / 4;
+    for (const [first, values] of this.#map.arrayChunks()) {
+      const words = new Int32Array(values.buffer, values.byteOffset, values.length / 4);
+      let last = -1;
+      for (let word = 0; word < words.length; word += 1) {
+        const row = Math.floor(word / perRow);
+        if (words[word] === 0 || row === last) continue;
+        last = row;
+        found.push([first + row, this.#codec.decode(new DataView(values.buffer, values.byteOffset + row * size, size))]);
+      }
     }
     return found;
   }
@@ -142,6 +149,36 @@ class KernelSlots implements SlotMap {
   }
 }
 
+class KernelRanges implements RangeMap {
+  readonly #map: BpfMap;
+  readonly #codec: Codec<RangeMapKey>;
+
+  constructor(map: BpfMap, codec: Codec<RangeMapKey>) {
+    this.#map = map;
+    this.#codec = codec;
+  }
+
+  get name(): string {
+    return this.#map.info.name;
+  }
+
+  get capacity(): number {
+    return this.#map.info.maxEntries;
+  }
+
+  add(key: RangeMapKey): void {
+    this.#map.set(encoded(this.#codec, key), Uint8Array.of(1, 0, 0, 0));
+  }
+
+  remove(key: RangeMapKey): void {
+    this.#map.delete(encoded(this.#codec, key));
+  }
+
+  entries(): RangeMapKey[] {
+    return [...this.#map.entries()].map(([key]) => decoded(this.#codec, key));
+  }
+}
+
 /** The maps that reconcile/ writes. The BpfMaps stay open, and owned by the caller. */
 export function kernelMaps(open: OpenMap): LbMaps {
   return {
@@ -155,5 +192,10 @@ export function kernelMaps(open: OpenMap): LbMaps {
       IPv4: new KernelArray(open('lb4_backends'), lb4BackendCodec),
       IPv6: new KernelArray(open('lb6_backends'), lb6BackendCodec),
     },
+    ranges: {
+      IPv4: new KernelRanges(open('lb4_ranges'), lb4RangeKeyCodec),
+      IPv6: new KernelRanges(open('lb6_ranges'), lb6RangeKeyCodec),
+    },
+    host: new KernelArray(open('lb_host'), lbHostCodec),
   };
 }

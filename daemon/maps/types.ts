@@ -24,7 +24,7 @@ export interface ArrayMap<V> {
   readonly name: string;
   readonly capacity: number;
   get(index: number): V;
-  /** Writes only the words that differ. A row of 8 bytes is one atomic store; a longer one is stored word by word, last word last. */
+  /** Writes only the words of 8 bytes that differ, each by one atomic store, in order. */
   set(index: number, value: V): void;
   /** Every index and row that is not all zeros, in order: what a reader of a mostly empty array wants. */
   rows(): [number, V][];
@@ -46,22 +46,63 @@ export interface FrontendMapKey {
   port: number;
   /** IPPROTO number. */
   protocol: number;
-  /** 0 internal, 1 external. */
-  scope: number;
 }
 
 export interface FrontendMapValue {
   /** Index into lb_services; 0 is never used. */
   service: number;
-  /** frontendCheck() of the key, so that a reader notices a recycled element (design.md, 3.1). */
-  check: number;
+  /** frontendCheck() of the key << 8, so that a reader notices a recycled element (design.md, 3.1), and FrontendFlags. */
+  meta: number;
 }
 
-/** lb_services row: the run of slots, published by one 8-byte store. */
+/** Bits of FrontendMapValue.meta's low byte; enum frontend_flags in datapath/lib/types.h. */
+export const FrontendFlag = { external: 1, local: 2, ranges: 4, nodePort: 8 } as const;
+
+/** lb_services row: the sets of policy Cluster and of policy Local within one run of slots, each published by one 8-byte store. */
 export interface ServiceMapValue {
   base: number;
   count: number;
+  localBase: number;
+  localCount: number;
+  /** Seconds of ClientIP affinity; 0: none. */
+  affinity: number;
 }
+
+/** Key of lb4_ranges, lb6_ranges. Absent and present is all they say: the value is not read. */
+export interface RangeMapKey {
+  /** 32 for the set, and the length of the CIDR. */
+  prefix: number;
+  /** AddressSetNumber, or the service index whose source ranges these are. */
+  set: number;
+  address: string;
+}
+
+/** Sets that belong to no Service port; enum address_set in datapath/lib/types.h. */
+export const AddressSetNumber = { node: 0x8000_0000, pod: 0x8000_0001, clusterIP: 0x8000_0002, serviceCIDR: 0x8000_0003 } as const;
+
+/** lb_host[0]. Addresses of all zeros: not known. */
+export interface HostMapValue {
+  address4: string;
+  /** HostFlag bits. */
+  flags: number;
+  address6: string;
+  /** Cookie of the node's network namespace. */
+  netns: bigint;
+  /** Bounds of all cluster addresses as numbers; of IPv6 the upper halves. */
+  cluster4First: bigint;
+  cluster4Last: bigint;
+  cluster6First: bigint;
+  cluster6Last: bigint;
+  /** Two ranges of source ports for masqueraded flows. */
+  snatFirst: number[];
+  snatCount: number[];
+}
+
+/** Bits of HostMapValue.flags; enum host_flags in datapath/lib/types.h. */
+export const HostFlag = {
+  ...{ detectCidr4: 1, detectCidr6: 2, detectInterface4: 4, detectInterface6: 8 },
+  ...{ masqueradeAll: 16, tcPods: 32, tcNode: 64 },
+} as const;
 
 /** lb4_backends, lb6_backends row. All zeros: the id is free and was never used. */
 export interface BackendMapValue {
@@ -74,11 +115,23 @@ export interface BackendMapValue {
 }
 
 /** Bits of BackendMapValue.meta's low byte; enum backend_state in datapath/lib/types.h. */
-export const BackendState = { usable: 1, local: 2, serving: 4, present: 8 } as const;
+export const BackendState = { usable: 1, local: 2, serving: 4, present: 8, locallyUsable: 16 } as const;
 
 export interface LbMaps {
   readonly frontends: Readonly<Record<Family, HashMap<FrontendMapKey, FrontendMapValue>>>;
   readonly services: ArrayMap<ServiceMapValue>;
   readonly slots: SlotMap;
   readonly backends: Readonly<Record<Family, ArrayMap<BackendMapValue>>>;
+  readonly ranges: Readonly<Record<Family, RangeMap>>;
+  readonly host: ArrayMap<HostMapValue>;
+}
+
+/** An LPM trie of address sets. Adding what is there and removing what is not succeeds. */
+export interface RangeMap {
+  readonly name: string;
+  readonly capacity: number;
+  /** Full: isNoSpace(). */
+  add(key: RangeMapKey): void;
+  remove(key: RangeMapKey): void;
+  entries(): RangeMapKey[];
 }

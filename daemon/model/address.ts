@@ -6,6 +6,7 @@ import ipaddr from 'ipaddr.js';
 export type Family = 'IPv4' | 'IPv6';
 export const families: readonly Family[] = ['IPv4', 'IPv6'];
 
+/** An address or a CIDR. */
 export interface Address {
   readonly family: Family;
   /** Canonical text. */
@@ -27,6 +28,56 @@ export function parseAddress(text: string): Address | undefined {
     ? { family: 'IPv4', text: address.toIPv4Address().toString() }
     : { family: 'IPv6', text: address.toRFC5952String() };
 }
+
+/**
+ * Reads a CIDR as kube-proxy does: decimal leading zeros ("203.0.113.000/025" is 203.0.113.0/25), host bits cleared.
+ * Undefined when it is none; an address without a length is none.
+ */
+export function parseCidr(text: string): Address | undefined {
+  const [, host = '', length = ''] = /^([^/]+)\/(\d{1,3})$/.exec(text) ?? [];
+  const address = parseAddress(host);
+  // A mapped address has become IPv4 and lost 96 bits of prefix.
+  const bits = Number(length) - (address?.family === 'IPv4' && host.includes(':') ? 96 : 0);
+  if (address === undefined || length === '' || bits < 0 || bits > bitsOf(address.family)) return undefined;
+  const network = addressText(masked(addressBytes(address.text), { bits, fill: 0 }));
+  return { family: address.family, text: `${network}/${bits}` };
+}
+
+/** "10.0.0.1" -> "10.0.0.1/32". */
+export const hostCidr = (address: string): string => `${address}/${bitsOf(familyOf(address))}`;
+
+/** First and last address of a canonical CIDR. */
+export function cidrBounds(cidr: string): { readonly first: string; readonly last: string } {
+  const [first = '', length] = cidr.split('/');
+  return { first, last: addressText(masked(addressBytes(first), { bits: Number(length), fill: 0xff })) };
+}
+
+/** Whether a canonical CIDR holds a canonical address; never one of the other family. */
+export function cidrContains(cidr: string, address: string): boolean {
+  const [first = '', length] = cidr.split('/');
+  if (familyOf(first) !== familyOf(address)) return false;
+  return addressText(masked(addressBytes(address), { bits: Number(length), fill: 0 })) === first;
+}
+
+const bitsOf = (family: Family): number => (family === 'IPv4' ? 32 : 128);
+
+/** The bytes with all behind the first `bits` bits cleared, or set when `fill` is 0xff. */
+const masked = (bytes: Uint8Array, { bits, fill }: { readonly bits: number; readonly fill: 0 | 0xff }): Uint8Array =>
+  bytes.map((byte, index) => {
+    const host = 0xff >> Math.min(8, Math.max(0, bits - 8 * index));
+    return (byte & ~host) | (fill & host);
+  });
+
+/** Order by value, not by text: 10.0.0.9 before 10.0.0.10. Both of one family. */
+export function compareAddresses(a: string, b: string): number {
+  if (a === b) return 0;
+  if (!a.includes(':') && !b.includes(':')) return numberOf4(a) - numberOf4(b);
+  const [left, right] = [addressBytes(a), addressBytes(b)];
+  const at = left.findIndex((byte, i) => byte !== right[i]);
+  return at === -1 ? 0 : (left[at] ?? 0) - (right[at] ?? 0);
+}
+
+const numberOf4 = (text: string): number => text.split('.').reduce((sum, octet) => sum * 256 + Number(octet), 0);
 
 /** Network-order bytes (4 or 16) of a canonical address. Throws on text that parseAddress did not make. */
 export function addressBytes(text: string): Uint8Array {

@@ -1,25 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 // Desired rows: what the datapath should do. Written by controller/ only; reconcile/ makes it so; api/ shows it.
 import { type Family, hostPort } from './address.ts';
-import type { Protocol } from './service.ts';
+import type { Protocol, TrafficPolicy } from './service.ts';
 
-/** Which policy's backends a look-up wants. ClusterIPs are internal. */
+export type FrontendType = 'ClusterIP' | 'NodePort' | 'ExternalIP' | 'LoadBalancer';
+
+/** Which of a Service's two traffic policies governs a frontend: internal for ClusterIPs, external for all others. */
 export type Scope = 'internal' | 'external';
 
-/** One VIP:port/protocol by which a Service is reached. */
+/** One address:port/protocol by which a Service is reached. */
 export interface Frontend {
   readonly address: string;
   readonly family: Family;
   readonly port: number;
   readonly protocol: Protocol;
-  readonly scope: Scope;
+  readonly type: FrontendType;
+  /** The traffic policy in force. */
+  readonly policy: TrafficPolicy;
+  /** Only sources in DesiredPort.sourceRanges are admitted. */
+  readonly hasSourceRanges: boolean;
 }
 
 export interface Backend {
   readonly address: string;
   readonly port: number;
-  /** In the set that internal or cluster-wide traffic is spread over: these, and only these, are in the run. */
+  /** In the set of policy Cluster. */
   readonly isUsable: boolean;
+  /** In the set of policy Local; false throughout when no frontend of the port has that policy. */
+  readonly isLocallyUsable: boolean;
   /** On this node. */
   readonly isLocal: boolean;
   readonly isServing: boolean;
@@ -40,10 +48,44 @@ export interface DesiredPort {
   readonly family: Family;
   readonly frontends: readonly Frontend[];
   readonly backends: readonly Backend[];
+  /** Timeout of ClientIP affinity; 0: none. */
+  readonly affinitySeconds: number;
+  /** Canonical CIDRs of this family, sorted; asked only for frontends with hasSourceRanges. */
+  readonly sourceRanges: readonly string[];
 }
 
-/** "10.96.0.10:80/TCP": how people, dumps and logs name a frontend. */
-export const frontendText = (f: Pick<Frontend, 'address' | 'port' | 'protocol'>): string => `${hostPort(f.address, f.port)}/${f.protocol}`;
+/** What the sets of addresses are asked for (kube-proxy-semantics.md): this node's own (6.4), local pods' (9), ClusterIPs and Service CIDRs (5). */
+export type AddressSet = 'node' | 'pod' | 'clusterIP' | 'serviceCIDR';
 
-/** Key of a frontend in tables: text plus scope. */
-export const frontendKey = (f: Frontend): string => `${frontendText(f)}/${f.scope}`;
+/** A member of an address set. */
+export interface DesiredRange {
+  readonly set: AddressSet;
+  /** Canonical; a single address is a /32 or /128. */
+  readonly cidr: string;
+}
+
+/** How a packet's source is found to be a local pod: an address in the set "pod", the interface it came from, or not at all. */
+export type PodDetection = 'cidr' | 'interface' | 'none';
+
+/** What holds for every Service on this node: the row "host" of the table that also holds the DesiredRanges by rangeKey(). */
+export interface DesiredHost {
+  /** What masqueraded packets get as their source: the node's primary address by family. */
+  readonly nodeAddresses: Readonly<Partial<Record<Family, string>>>;
+  /** By family: a family without a range in the set "pod" has no CIDR detector, whatever the other has. */
+  readonly podDetection: Readonly<Record<Family, PodDetection>>;
+  readonly masqueradeAll: boolean;
+  /** The smallest range of addresses that covers every ClusterIP and Service CIDR of a family: others are not asked about. */
+  readonly clusterRange: Readonly<Partial<Record<Family, { readonly first: string; readonly last: string }>>>;
+}
+
+export type HostRow = DesiredHost | DesiredRange;
+
+export const scopeOf = (frontend: Pick<Frontend, 'type'>): Scope => (frontend.type === 'ClusterIP' ? 'internal' : 'external');
+
+/** "10.96.0.10:80/TCP": how people, dumps and logs name a frontend, and its key in tables: nobody else can have it too. */
+export const frontendKey = (f: Pick<Frontend, 'address' | 'port' | 'protocol'>): string => `${hostPort(f.address, f.port)}/${f.protocol}`;
+
+export const hostKey = 'host';
+
+/** Key of a range in its table. */
+export const rangeKey = (range: DesiredRange): string => `${range.set} ${range.cidr}`;

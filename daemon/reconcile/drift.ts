@@ -3,14 +3,14 @@
 // slots, the run, frontends. A frontend that nobody made becomes a leftover, for prune. One Service port a step, so that
 // the caller can let other work in between.
 import { families } from '../model/address.ts';
-import { frontendText } from '../model/frontend.ts';
-import { frontendCheck } from '../maps/frontend-check.ts';
+import { frontendMeta } from '../maps/frontend-check.ts';
 import type { LbMaps } from '../maps/types.ts';
 import { type LbState, type LivePort, rowOf } from './lb-state.ts';
-import { heldFrontend, mapKeyOf } from './snapshot.ts';
+import { cidrText, heldFrontend, isSameService } from './snapshot.ts';
 
 /** Sentences about what was put back in this step. Throws what the maps throw; begin anew then. */
 export function* mendDrift(state: LbState, maps: LbMaps): Generator<string[], void> {
+  yield mendRanges(state, maps);
   for (const port of [...state.ports.values()]) {
     // Not one that was deleted since the walk began.
     if (state.ports.get(port.key) === port) yield mendPort(maps, port);
@@ -21,9 +21,9 @@ export function* mendDrift(state: LbState, maps: LbMaps): Generator<string[], vo
       const value = maps.frontends[family].get(key);
       if (value === undefined) continue;
       const held = heldFrontend(maps, family, [key, value]);
-      if (state.owners.has(held.id) || state.leftovers.frontends.has(held.id)) continue;
+      if (state.owners.has(held.text) || state.leftovers.frontends.has(held.text)) continue;
       // It leads nowhere that we know of: unsound, so that prune takes it alone.
-      state.leftovers.frontends.set(held.id, { ...held, isSound: false });
+      state.leftovers.frontends.set(held.text, { ...held, isSound: false });
       state.pools.frontendCounts[family] += 1;
       yield [`${maps.frontends[family].name} has ${held.text}, which is nobody's`];
     }
@@ -48,9 +48,8 @@ function mendPort(maps: LbMaps, port: LivePort): string[] {
       maps.slots.write(run.base, run.ids);
       mended.push(`${key}: ${maps.slots.name} from ${run.base} had been changed`);
     }
-    const service = maps.services.get(port.index);
-    if (service.base !== run.base || service.count !== run.count) {
-      maps.services.set(port.index, { base: run.base, count: run.count });
+    if (!isSameService(maps.services.get(port.index), port.row)) {
+      maps.services.set(port.index, port.row);
       mended.push(`${key}: row ${port.index} of ${maps.services.name} had been changed`);
     }
   }
@@ -60,13 +59,38 @@ function mendPort(maps: LbMaps, port: LivePort): string[] {
 function mendFrontends(maps: LbMaps, port: LivePort): string[] {
   const mended: string[] = [];
   const map = maps.frontends[port.family];
-  for (const frontend of port.frontends.values()) {
-    const key = mapKeyOf(frontend);
-    const wanted = { service: port.index, check: frontendCheck(key) };
-    const held = map.get(key);
-    if (held?.service === wanted.service && held.check === wanted.check) continue;
-    map.set(key, wanted);
-    mended.push(`${port.key}: ${map.name} ${held === undefined ? 'had lost' : 'led elsewhere for'} ${frontendText(frontend)}`);
+  for (const [text, { mapKey, flags }] of port.frontends) {
+    const wanted = { service: port.index, meta: frontendMeta(mapKey, flags) };
+    const held = map.get(mapKey);
+    if (held?.service === wanted.service && held.meta === wanted.meta) continue;
+    map.set(mapKey, wanted);
+    mended.push(`${port.key}: ${map.name} ${held === undefined ? 'had lost' : 'led elsewhere for'} ${text}`);
+  }
+  return mended;
+}
+
+/** All at once: a trie can be listed, not asked for one entry. */
+function mendRanges(state: LbState, maps: LbMaps): string[] {
+  const mended: string[] = [];
+  for (const family of families) {
+    const map = maps.ranges[family];
+    const owners = new Map([...state.ports.values()].filter((port) => port.family === family).map((port) => [port.index, port]));
+    const held = new Set<string>();
+    for (const key of map.entries()) {
+      const owner = owners.get(key.set);
+      held.add(`${key.set} ${cidrText(key)}`);
+      // Of the node's own sets, or of an index that an earlier process left: not ours to judge.
+      if (owner === undefined || owner.ranges.has(cidrText(key))) continue;
+      map.remove(key);
+      mended.push(`${owner.key}: ${map.name} had ${cidrText(key)}, which is not wanted`);
+    }
+    for (const { key, index, ranges } of owners.values()) {
+      for (const [cidr, range] of ranges) {
+        if (held.has(`${index} ${cidr}`)) continue;
+        map.add(range);
+        mended.push(`${key}: ${map.name} had lost ${cidr}`);
+      }
+    }
   }
   return mended;
 }

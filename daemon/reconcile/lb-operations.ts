@@ -5,17 +5,27 @@
 import type { Clock } from '../clock.ts';
 import { KernelError } from '../errors.ts';
 import { families, hostPort } from '../model/address.ts';
-import { type Backend, type DesiredPort, type Frontend, frontendKey, frontendText } from '../model/frontend.ts';
+import { type Backend, type DesiredPort, type Frontend, frontendKey } from '../model/frontend.ts';
 import { objectKey } from '../model/service.ts';
 import type { TableView } from '../model/table.ts';
-import { frontendCheck } from '../maps/frontend-check.ts';
-import { BackendState, type LbMaps } from '../maps/types.ts';
+import { frontendMeta } from '../maps/frontend-check.ts';
+import { BackendState, FrontendFlag, type LbMaps, type RangeMapKey, type ServiceMapValue } from '../maps/types.ts';
 import { mendDrift } from './drift.ts';
-import { type LbState, type LiveBackend, type LivePort, noRun, noSpace, rowOf, type Run } from './lb-state.ts';
+import {
+  blankLeftover,
+  type LbState,
+  type LiveBackend,
+  type LiveFrontend,
+  type LivePort,
+  noRun,
+  noService,
+  noSpace,
+  rowOf,
+} from './lb-state.ts';
 import { indicesLedTo, pruneLeftovers } from './prune.ts';
 import type { Operations } from './reconciler.ts';
 import { adopt, restoreState } from './restore.ts';
-import { generationOf, mapKeyOf } from './snapshot.ts';
+import { flagsOf, generationOf, isInUse, isSameService, mapKeyOf } from './snapshot.ts';
 
 export interface LbOperationsOptions {
   readonly maps: LbMaps;
@@ -59,12 +69,17 @@ export class LbOperations implements Operations<string, DesiredPort> {
     const port = state.ports.get(row.key) ?? adopt(state, this.#maps, row) ?? this.#create(row);
     try {
       if (isBlank(port)) this.#requireFrontendRoom(row);
+      this.#releaseFromLocal(port, row);
       this.#publish(port, row);
     } catch (error) {
       if (isBlank(port)) this.#forget(port);
       throw error;
     }
+    // Ranges before the frontends that ask for them, and after those that did.
+    const ranges = new Map(row.sourceRanges.map((cidr) => [cidr, rangeKeyOf(port, cidr)]));
+    for (const [cidr, range] of ranges) if (!port.ranges.has(cidr)) this.#addRange(port, cidr, range);
     this.#pointFrontends(port, row);
+    for (const [cidr, range] of port.ranges) if (!ranges.has(cidr)) this.#removeRange(port, cidr, range);
     this.#settleBackends(port, row);
   }
 
@@ -72,14 +87,14 @@ export class LbOperations implements Operations<string, DesiredPort> {
     const state = this.#state;
     const port = state.ports.get(key);
     if (port === undefined) return;
-    for (const frontend of port.frontends.values()) this.#removeFrontend(port, frontend);
-    if (port.run.base !== 0 || port.run.count !== 0) this.#replaceRun(port, noRun);
+    for (const [text, frontend] of port.frontends) this.#removeFrontend(port, text, frontend);
+    if (isInUse(port.row)) this.#replaceRow(port, noService, noRun);
     for (const [backendKey, backend] of port.backends) this.#removeBackend(port, backendKey, backend);
+    for (const [cidr, range] of port.ranges) this.#removeRange(port, cidr, range);
     state.ports.delete(key);
     // Another entry that an earlier process left may lead here still: then the index is freed with it, by prune.
     if (indicesLedTo(state.leftovers).has(port.index)) {
-      const backends = { IPv4: new Map(), IPv6: new Map() };
-      state.leftovers.services.set(port.index, { run: { base: 0, count: 0 }, isRunSound: true, backends });
+      state.leftovers.services.set(port.index, blankLeftover(noService, true));
     } else state.freeIndex(port.index);
   }
 
@@ -104,18 +119,25 @@ export class LbOperations implements Operations<string, DesiredPort> {
     return this.#state.quarantine.nextDue;
   }
 
-  /** Used and capacity of each map, for metrics; nothing before restore. */
+  /** Used and capacity of each map, for metrics; nothing before restore. Of the tries, what Service ports use. */
   pressure(): MapPressure[] {
     if (this.#restoredState === undefined) return [];
     const { pools, quarantine } = this.#restoredState;
     quarantine.releaseDue();
-    const { frontends, services, slots, backends } = this.#maps;
+    const { frontends, services, slots, backends, ranges } = this.#maps;
+    const ports = [...this.#restoredState.ports.values()];
     const row = (map: { name: string; capacity: number }, used: number): MapPressure => ({ map: map.name, used, capacity: map.capacity });
     return [
       ...families.map((family) => row(frontends[family], pools.frontendCounts[family])),
       row(services, pools.indices.used),
       row(slots, pools.runs.used),
       ...families.map((family) => row(backends[family], pools.backendIds[family].used)),
+      ...families.map((family) =>
+        row(
+          ranges[family],
+          ports.filter((port) => port.family === family).reduce((sum, port) => sum + port.ranges.size, 0),
+        ),
+      ),
     ];
   }
 
@@ -136,7 +158,10 @@ export class LbOperations implements Operations<string, DesiredPort> {
     const state = this.#state;
     const index = state.pools.indices.take();
     if (index === undefined) throw noSpace(this.#maps.services, 'rows', { service: objectKey(row), needs: 1 });
-    const port: LivePort = { key: row.key, index, family: row.family, run: noRun, backends: new Map(), frontends: new Map() };
+    const port: LivePort = {
+      ...{ key: row.key, index, family: row.family, row: noService, run: noRun },
+      ...{ backends: new Map(), frontends: new Map(), ranges: new Map() },
+    };
     state.ports.set(row.key, port);
     return port;
   }
@@ -156,28 +181,41 @@ export class LbOperations implements Operations<string, DesiredPort> {
     if (pools.frontendCounts[row.family] + needs > map.capacity) throw noSpace(map, 'entries', { service: objectKey(row), needs });
   }
 
-  /** Brings backends and the run up to the row, in one switch. The old run and every old row stay whole until then. */
+  /** Brings backends and their sets up to the row, each set in one switch. The old run and every old row stay whole until then. */
   #publish(port: LivePort, row: DesiredPort): void {
     const missing = row.backends.filter((backend) => !port.backends.has(backendKey(backend))).length;
     const map = this.#maps.backends[port.family];
     if (missing > this.#state.pools.backendIds[port.family].available) {
       throw noSpace(map, 'rows', { service: objectKey(row), needs: missing });
     }
-    const usable = row.backends.filter((backend) => backend.isUsable);
+    const { backends, windows } = layOut(row);
     const idOf = (backend: Backend): number => port.backends.get(backendKey(backend))?.id ?? 0;
     const { ids } = port.run;
-    const isCurrent = ids?.length === usable.length && usable.every((backend, i) => idOf(backend) === ids[i]);
-    const base = isCurrent || usable.length === 0 ? 0 : this.#takeRun(row, usable.length);
-    const fresh = { base, count: usable.length };
+    const isCurrent = ids?.length === backends.length && backends.every((backend, i) => idOf(backend) === ids[i]);
+    const base = isCurrent ? port.run.base : backends.length === 0 ? 0 : this.#takeRun(row, backends.length);
+    const fresh = { base, count: backends.length };
     try {
       for (const backend of row.backends) this.#raiseBackend(port, backend);
-      if (isCurrent) return;
-      const freshIds = usable.map(idOf);
+      const service = { ...windows(base), affinity: row.affinitySeconds };
+      if (isCurrent) {
+        if (!isSameService(service, port.row)) this.#replaceRow(port, service, port.run);
+        return;
+      }
+      const freshIds = backends.map(idOf);
       if (freshIds.length > 0) this.#maps.slots.write(base, freshIds);
-      this.#replaceRun(port, { ...fresh, ids: freshIds });
+      this.#replaceRow(port, service, { ...fresh, ids: freshIds });
     } catch (error) {
       if (!isCurrent) this.#state.pools.runs.giveBack(fresh);
       throw error;
+    }
+  }
+
+  /** Frontends whose policy is Local no more let go of that set before it is emptied; those that gain it come after the publish. */
+  #releaseFromLocal(port: LivePort, row: DesiredPort): void {
+    for (const frontend of row.frontends) {
+      const held = port.frontends.get(frontendKey(frontend));
+      if (held === undefined || (held.flags & ~flagsOf(frontend) & FrontendFlag.local) === 0) continue;
+      this.#setFrontend(port, { ...frontend, hasSourceRanges: frontend.hasSourceRanges && (held.flags & FrontendFlag.ranges) !== 0 }, row);
     }
   }
 
@@ -187,9 +225,10 @@ export class LbOperations implements Operations<string, DesiredPort> {
     return base;
   }
 
-  #replaceRun(port: LivePort, run: Run): void {
-    this.#maps.services.set(port.index, { base: run.base, count: run.count });
-    if (port.run.ids !== undefined) this.#state.freeSlots(port.run);
+  #replaceRow(port: LivePort, row: ServiceMapValue, run: LivePort['run']): void {
+    this.#maps.services.set(port.index, row);
+    if (port.run !== run && port.run.ids !== undefined) this.#state.freeSlots(port.run);
+    port.row = row;
     port.run = run;
   }
 
@@ -243,46 +282,93 @@ export class LbOperations implements Operations<string, DesiredPort> {
   #pointFrontends(port: LivePort, row: DesiredPort): void {
     const wanted = new Set(row.frontends.map(frontendKey));
     // Removals first: on a full map they make the room.
-    for (const [key, frontend] of port.frontends) if (!wanted.has(key)) this.#removeFrontend(port, frontend);
-    for (const frontend of row.frontends) if (!port.frontends.has(frontendKey(frontend))) this.#addFrontend(port, frontend, row);
+    for (const [key, frontend] of port.frontends) if (!wanted.has(key)) this.#removeFrontend(port, key, frontend);
+    for (const frontend of row.frontends) {
+      if (port.frontends.get(frontendKey(frontend))?.flags !== flagsOf(frontend)) this.#setFrontend(port, frontend, row);
+    }
   }
 
-  #addFrontend(port: LivePort, frontend: Frontend, row: DesiredPort): void {
+  #setFrontend(port: LivePort, frontend: Frontend, row: DesiredPort): void {
     const state = this.#state;
     const key = frontendKey(frontend);
-    const mapKey = mapKeyOf(frontend);
+    const [mapKey, flags] = [mapKeyOf(frontend), flagsOf(frontend)];
     const map = this.#maps.frontends[port.family];
     try {
-      map.set(mapKey, { service: port.index, check: frontendCheck(mapKey) });
+      map.set(mapKey, { service: port.index, meta: frontendMeta(mapKey, flags) });
     } catch (error) {
-      throw isFull(error) ? nameFull(error, map, `${objectKey(row)} needs ${frontendText(frontend)}`) : error;
+      throw isFull(error) ? nameFull(error, map, `${objectKey(row)} needs ${frontendKey(frontend)}`) : error;
     }
     const before = state.owners.get(key);
     before?.frontends.delete(key);
     if (!state.leftovers.frontends.delete(key) && before === undefined) state.pools.frontendCounts[port.family] += 1;
     state.owners.set(key, port);
-    port.frontends.set(key, frontend);
+    port.frontends.set(key, { mapKey, flags });
   }
 
-  #removeFrontend(port: LivePort, frontend: Frontend): void {
-    const key = frontendKey(frontend);
-    this.#maps.frontends[port.family].delete(mapKeyOf(frontend));
+  #addRange(port: LivePort, cidr: string, range: RangeMapKey): void {
+    const map = this.#maps.ranges[port.family];
+    try {
+      map.add(range);
+    } catch (error) {
+      throw isFull(error) ? nameFull(error, map, `${port.key} needs ${cidr}`) : error;
+    }
+    port.ranges.set(cidr, range);
+  }
+
+  #removeRange(port: LivePort, cidr: string, range: RangeMapKey): void {
+    this.#maps.ranges[port.family].remove(range);
+    port.ranges.delete(cidr);
+  }
+
+  #removeFrontend(port: LivePort, key: string, { mapKey }: LiveFrontend): void {
+    this.#maps.frontends[port.family].delete(mapKey);
     port.frontends.delete(key);
     this.#state.owners.delete(key);
     this.#state.freeFrontend(port.family);
   }
 }
 
+/** A source range of the port as the trie holds it. */
+function rangeKeyOf(port: LivePort, cidr: string): RangeMapKey {
+  const [address = '', length = ''] = cidr.split('/');
+  return { prefix: 32 + Number(length), set: port.index, address };
+}
+
+/**
+ * The backends that a run names, in its order: those for policy Local alone, those for both policies, those for Cluster alone;
+ * and the sets as windows of a run at that base.
+ */
+function layOut(row: DesiredPort): { backends: Backend[]; windows: (base: number) => Omit<ServiceMapValue, 'affinity'> } {
+  const of = (isLocal: boolean, isCluster: boolean): Backend[] =>
+    row.backends.filter((backend) => backend.isLocallyUsable === isLocal && backend.isUsable === isCluster);
+  const [localOnly, both, clusterOnly] = [of(true, false), of(true, true), of(false, true)];
+  const count = both.length + clusterOnly.length;
+  const localCount = localOnly.length + both.length;
+  return {
+    backends: [...localOnly, ...both, ...clusterOnly],
+    windows: (base) => ({
+      ...{ base: count === 0 ? 0 : base + localOnly.length, count },
+      ...{ localBase: localCount === 0 ? 0 : base, localCount },
+    }),
+  };
+}
+
 const backendKey = (backend: { address: string; port: number }): string => hostPort(backend.address, backend.port);
 
 function stateBits(backend: Backend): number {
-  const { usable, local, serving, present } = BackendState;
-  return present | (backend.isUsable ? usable : 0) | (backend.isLocal ? local : 0) | (backend.isServing ? serving : 0);
+  const { usable, locallyUsable, local, serving, present } = BackendState;
+  return (
+    present |
+    (backend.isUsable ? usable : 0) |
+    (backend.isLocallyUsable ? locallyUsable : 0) |
+    (backend.isLocal ? local : 0) |
+    (backend.isServing ? serving : 0)
+  );
 }
 
 /** Nothing of it is in the maps. */
-const isBlank = ({ run, backends, frontends }: LivePort): boolean =>
-  run.base === 0 && run.count === 0 && backends.size === 0 && frontends.size === 0;
+const isBlank = ({ row, backends, frontends, ranges }: LivePort): boolean =>
+  !isInUse(row) && backends.size === 0 && frontends.size === 0 && ranges.size === 0;
 
 const isFull = (error: unknown): error is KernelError =>
   error instanceof KernelError && (error.code === 'E2BIG' || error.code === 'ENOSPC');

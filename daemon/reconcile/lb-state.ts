@@ -4,8 +4,7 @@
 import type { Clock } from '../clock.ts';
 import { KernelError } from '../errors.ts';
 import type { Family } from '../model/address.ts';
-import type { Frontend } from '../model/frontend.ts';
-import type { BackendMapValue, ServiceMapValue } from '../maps/types.ts';
+import type { BackendMapValue, FrontendMapKey, RangeMapKey, ServiceMapValue } from '../maps/types.ts';
 import type { IdPool, Range, RunPool } from './pools.ts';
 import { Quarantine } from './quarantine.ts';
 import type { HeldFrontend } from './snapshot.ts';
@@ -17,6 +16,7 @@ export interface Run extends Range {
 }
 
 export const noRun: Run = { base: 0, count: 0, ids: [] };
+export const noService: ServiceMapValue = { base: 0, count: 0, localBase: 0, localCount: 0, affinity: 0 };
 
 export interface LiveBackend {
   readonly id: number;
@@ -27,6 +27,13 @@ export interface LiveBackend {
   state: number;
 }
 
+/** An entry of the frontend hash that leads to a live Service port. */
+export interface LiveFrontend {
+  readonly mapKey: FrontendMapKey;
+  /** FrontendFlag bits. */
+  readonly flags: number;
+}
+
 /** A Service port that has a service index: what the maps hold for it, exactly, also after a half-done update. */
 export interface LivePort {
   /** Key of the DesiredPort. */
@@ -34,25 +41,37 @@ export interface LivePort {
   /** Index into lb_services. */
   readonly index: number;
   readonly family: Family;
+  /** The row of lb_services. */
+  row: ServiceMapValue;
+  /** The slots that the row's sets lie in. */
   run: Run;
   /** By hostPort(). */
   readonly backends: Map<string, LiveBackend>;
   /** By frontendKey(): entries that lead to this index. */
-  readonly frontends: Map<string, Frontend>;
+  readonly frontends: Map<string, LiveFrontend>;
+  /** Source ranges by CIDR. */
+  readonly ranges: Map<string, RangeMapKey>;
 }
 
 /** A service index that an earlier process used and no Service port has adopted yet. Its ids and slots stay reserved. */
 export interface LeftoverService {
-  readonly run: ServiceMapValue;
+  readonly row: ServiceMapValue;
   /** False: see Run.ids. */
   readonly isRunSound: boolean;
   readonly backends: Readonly<Record<Family, Map<number, BackendMapValue>>>;
+  /** Source ranges by CIDR. */
+  readonly ranges: Readonly<Record<Family, Map<string, RangeMapKey>>>;
 }
 
 export interface StrayBackend {
   readonly family: Family;
   readonly id: number;
   readonly row: BackendMapValue;
+}
+
+export interface StrayRange {
+  readonly family: Family;
+  readonly key: RangeMapKey;
 }
 
 /** What restore found and nobody has claimed; only prune withdraws it. */
@@ -62,6 +81,8 @@ export interface Leftovers {
   readonly services: Map<number, LeftoverService>;
   /** Backend rows of no index. */
   strays: StrayBackend[];
+  /** Source ranges of no index. */
+  strayRanges: StrayRange[];
   /** Slots under unsound runs. */
   unsoundSlots: Range[];
 }
@@ -124,3 +145,10 @@ export function noSpace(map: { name: string; capacity: number }, unit: string, w
   const detail = `${map.name} is full: ${map.capacity} ${unit}, ${who.service} needs ${who.needs}`;
   return new KernelError({ op: 'allocate in', object: map.name, errno: 28, code: 'ENOSPC', detail });
 }
+
+/** A leftover of which nothing is in the maps but, perhaps, entries that lead to it. */
+export const blankLeftover = (row: ServiceMapValue, isRunSound: boolean): LeftoverService => ({
+  ...{ row, isRunSound },
+  backends: { IPv4: new Map(), IPv6: new Map() },
+  ranges: { IPv4: new Map(), IPv6: new Map() },
+});

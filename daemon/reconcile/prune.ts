@@ -3,8 +3,8 @@
 // then the run, then the backends. Called by LbOperations when every source is complete; may be called again at any time.
 import { families } from '../model/address.ts';
 import type { LbMaps } from '../maps/types.ts';
-import type { LbState, Leftovers, StrayBackend } from './lb-state.ts';
-import { generationOf, type HeldFrontend } from './snapshot.ts';
+import { type LbState, type Leftovers, noService, type StrayBackend } from './lb-state.ts';
+import { generationOf, type HeldFrontend, isInUse, rangeOf } from './snapshot.ts';
 
 /**
  * True when no leftover remains. Every item is tried: failures come together in one AggregateError, and the next call
@@ -23,14 +23,22 @@ export function pruneLeftovers(state: LbState, maps: LbMaps, isWanted: (frontend
     }
   };
   for (const frontend of [...leftovers.frontends.values()]) {
-    if (!isWanted(frontend.id)) succeeds(() => pruneFrontend(state, maps, frontend));
+    if (!isWanted(frontend.text)) succeeds(() => pruneFrontend(state, maps, frontend));
   }
   const pointedAt = indicesLedTo(leftovers);
   for (const index of [...leftovers.services.keys()]) if (!pointedAt.has(index)) succeeds(() => pruneService(state, maps, index));
   leftovers.strays = leftovers.strays.filter((stray) => !succeeds(() => freeBackend(state, maps, stray)));
+  leftovers.strayRanges = leftovers.strayRanges.filter(({ family, key }) => !succeeds(() => maps.ranges[family].remove(key)));
   freeUnsoundSlots(state);
   if (errors.length > 0) throw new AggregateError(errors, `prune: ${errors.length} entries failed`);
-  return leftovers.frontends.size + leftovers.services.size + leftovers.strays.length + leftovers.unsoundSlots.length === 0;
+  return (
+    leftovers.frontends.size +
+      leftovers.services.size +
+      leftovers.strays.length +
+      leftovers.strayRanges.length +
+      leftovers.unsoundSlots.length ===
+    0
+  );
 }
 
 /** Indices that a leftover frontend leads to: they must not be freed before it. */
@@ -42,28 +50,32 @@ function pruneFrontend(state: LbState, maps: LbMaps, frontend: HeldFrontend): vo
   const map = maps.frontends[frontend.family];
   const now = map.get(frontend.key);
   // Not what restore saw: somebody else writes here. Look at it again next time, as it is now.
-  if (now !== undefined && (now.service !== frontend.value.service || now.check !== frontend.value.check)) {
-    state.leftovers.frontends.set(frontend.id, { ...frontend, value: now, isSound: false });
+  if (now !== undefined && (now.service !== frontend.value.service || now.meta !== frontend.value.meta)) {
+    state.leftovers.frontends.set(frontend.text, { ...frontend, value: now, isSound: false });
     return;
   }
   if (now !== undefined) map.delete(frontend.key);
-  state.leftovers.frontends.delete(frontend.id);
+  state.leftovers.frontends.delete(frontend.text);
   state.freeFrontend(frontend.family);
 }
 
 function pruneService(state: LbState, maps: LbMaps, index: number): void {
   const service = state.leftovers.services.get(index);
   if (service === undefined) return;
-  const { run, isRunSound, backends } = service;
-  if (run.base !== 0 || run.count !== 0) {
-    maps.services.set(index, { base: 0, count: 0 });
-    if (isRunSound) state.freeSlots(run);
-    state.leftovers.services.set(index, { run: { base: 0, count: 0 }, isRunSound: true, backends });
+  const { row, isRunSound, backends, ranges } = service;
+  if (isInUse(row)) {
+    maps.services.set(index, noService);
+    if (isRunSound) state.freeSlots(rangeOf(row));
+    state.leftovers.services.set(index, { row: noService, isRunSound: true, backends, ranges });
   }
   for (const family of families) {
-    for (const [id, row] of backends[family]) {
-      freeBackend(state, maps, { family, id, row });
+    for (const [id, backend] of backends[family]) {
+      freeBackend(state, maps, { family, id, row: backend });
       backends[family].delete(id);
+    }
+    for (const [cidr, key] of ranges[family]) {
+      maps.ranges[family].remove(key);
+      ranges[family].delete(cidr);
     }
   }
   state.leftovers.services.delete(index);

@@ -3,6 +3,7 @@
 // so it cannot repeat an error of our own memory. Used by main.ts for the API, and by tests.
 import type { Family } from '../model/address.ts';
 import { BackendState, type LbMaps } from '../maps/types.ts';
+import type { Range } from './pools.ts';
 import { generationOf, readRun, readSnapshot } from './snapshot.ts';
 
 export interface RealizedBackend {
@@ -11,33 +12,44 @@ export interface RealizedBackend {
   readonly address: string;
   readonly port: number;
   readonly isUsable: boolean;
+  readonly isLocallyUsable: boolean;
   readonly isLocal: boolean;
   readonly isServing: boolean;
 }
 
 export interface RealizedFrontend {
-  /** frontendKey(): "10.96.0.10:80/TCP/internal". */
+  /** frontendKey(): "10.96.0.10:80/TCP". */
   readonly key: string;
   readonly family: Family;
   /** Index into lb_services; 0 when the entry is unsound (wrong check, no such index) and leads nowhere. */
   readonly service: number;
-  /** What the run names, in order, one per slot. Slots that name no living backend of this index are left out and counted. */
+  /** FrontendFlag bits. */
+  readonly flags: number;
+  /** The set of policy Cluster, in order, one per slot. Slots that name no living backend of this index are left out and counted. */
   readonly backends: readonly RealizedBackend[];
+  /** The set of policy Local. */
+  readonly localBackends: readonly RealizedBackend[];
   readonly dangling: number;
 }
+
+const none: Range = { base: 0, count: 0 };
 
 /** Every frontend that the maps hold, sorted by key. Throws what the maps throw. */
 export function realized(maps: LbMaps): RealizedFrontend[] {
   const snapshot = readSnapshot(maps);
-  return snapshot.frontends.map(({ id: key, family, value, isSound }) => {
-    if (!isSound) return { key, family, service: 0, backends: [], dangling: 0 };
-    const run = snapshot.services.get(value.service);
-    const slots = run === undefined ? [] : (readRun(maps, run) ?? []);
-    const backends = slots.flatMap((id) => {
-      const row = snapshot.backends[family].get(id);
-      return row === undefined || row.service !== value.service ? [] : [realizedBackend(id, row)];
-    });
-    return { key, family, service: value.service, backends, dangling: slots.length - backends.length };
+  return snapshot.frontends.map(({ text: key, family, value, flags, isSound }) => {
+    if (!isSound) return { key, family, service: 0, flags, backends: [], localBackends: [], dangling: 0 };
+    const row = snapshot.services.get(value.service);
+    const slotsOf = (run: Range): number[] => (row === undefined ? [] : (readRun(maps, run) ?? []));
+    const backendsOf = (slots: readonly number[]): RealizedBackend[] =>
+      slots.flatMap((id) => {
+        const backend = snapshot.backends[family].get(id);
+        return backend === undefined || backend.service !== value.service ? [] : [realizedBackend(id, backend)];
+      });
+    const [slots, localSlots] = [slotsOf(row ?? none), slotsOf({ base: row?.localBase ?? 0, count: row?.localCount ?? 0 })];
+    const [backends, localBackends] = [backendsOf(slots), backendsOf(localSlots)];
+    const dangling = slots.length - backends.length + localSlots.length - localBackends.length;
+    return { key, family, service: value.service, flags, backends, localBackends, dangling };
   });
 }
 
@@ -47,6 +59,7 @@ function realizedBackend(id: number, row: { address: string; port: number; meta:
   return {
     ...{ id, generation: generationOf(meta), address, port },
     isUsable: has(BackendState.usable),
+    isLocallyUsable: has(BackendState.locallyUsable),
     isLocal: has(BackendState.local),
     isServing: has(BackendState.serving),
   };

@@ -5,20 +5,21 @@
 import type { Clock } from '../clock.ts';
 import { families, hostPort } from '../model/address.ts';
 import { type DesiredPort, frontendKey } from '../model/frontend.ts';
-import type { BackendMapValue, LbMaps, ServiceMapValue } from '../maps/types.ts';
-import { LbState, type LeftoverService, type Leftovers, type LivePort } from './lb-state.ts';
+import type { BackendMapValue, LbMaps } from '../maps/types.ts';
+import { blankLeftover, LbState, type LeftoverService, type Leftovers, type LivePort, noService } from './lb-state.ts';
 import { IdPool, type Range, RunPool } from './pools.ts';
-import { generationOf, readSnapshot, type Snapshot, stateOf } from './snapshot.ts';
+import { cidrText, generationOf, mapKeyOf, rangeOf, readSnapshot, type Snapshot, stateOf } from './snapshot.ts';
 
 /** A fresh state in which everything found is a leftover. Throws what the maps throw; then nothing has happened. */
 export function restoreState(maps: LbMaps, time: { clock: Clock; graceMs: number }): LbState {
   const snapshot = readSnapshot(maps);
   const slots = maps.slots.capacity;
-  const unsound = unsoundRuns(snapshot.services, slots);
+  const held = new Map([...snapshot.services].map(([index, row]): [number, Range] => [index, rangeOf(row)]));
+  const unsound = unsoundRuns(held, slots);
   const leftovers = findLeftovers(maps, snapshot, unsound);
-  const runs = [...snapshot.services.values()];
+  const runs = [...held.values()];
   leftovers.unsoundSlots = union(
-    [...snapshot.services].filter(([index]) => unsound.has(index)).map(([, run]) => run),
+    [...held].filter(([index]) => unsound.has(index)).map(([, run]) => run),
     slots,
   );
   const count = (family: string): number => snapshot.frontends.filter((frontend) => frontend.family === family).length;
@@ -37,14 +38,13 @@ export function restoreState(maps: LbMaps, time: { clock: Clock; graceMs: number
 function findLeftovers(maps: LbMaps, snapshot: Snapshot, unsound: ReadonlySet<number>): Leftovers {
   const services = new Map<number, LeftoverService>();
   const at = (index: number): LeftoverService => {
-    const run = snapshot.services.get(index) ?? { base: 0, count: 0 };
-    const known = services.get(index) ?? { run, isRunSound: !unsound.has(index), backends: { IPv4: new Map(), IPv6: new Map() } };
+    const known = services.get(index) ?? blankLeftover(snapshot.services.get(index) ?? noService, !unsound.has(index));
     services.set(index, known);
     return known;
   };
-  const leftovers: Leftovers = { frontends: new Map(), services, strays: [], unsoundSlots: [] };
+  const leftovers: Leftovers = { frontends: new Map(), services, strays: [], strayRanges: [], unsoundSlots: [] };
   for (const frontend of snapshot.frontends) {
-    leftovers.frontends.set(frontend.id, frontend);
+    leftovers.frontends.set(frontend.text, frontend);
     if (frontend.isSound) at(frontend.value.service);
   }
   for (const index of snapshot.services.keys()) at(index);
@@ -52,6 +52,10 @@ function findLeftovers(maps: LbMaps, snapshot: Snapshot, unsound: ReadonlySet<nu
     for (const [id, row] of snapshot.backends[family]) {
       if (row.service > 0 && row.service < maps.services.capacity) at(row.service).backends[family].set(id, row);
       else leftovers.strays.push({ family, id, row });
+    }
+    for (const [index, keys] of snapshot.ranges[family]) {
+      if (index === 0) leftovers.strayRanges.push(...keys.map((key) => ({ family, key })));
+      else for (const key of keys) at(index).ranges[family].set(cidrText(key), key);
     }
   }
   return leftovers;
@@ -61,7 +65,7 @@ const end = (range: Range): number => range.base + range.count;
 const byBase = (a: Range, b: Range): number => a.base - b.base;
 
 /** Indices whose run leaves the slots or shares some with another run. */
-function unsoundRuns(services: ReadonlyMap<number, ServiceMapValue>, capacity: number): Set<number> {
+function unsoundRuns(services: ReadonlyMap<number, Range>, capacity: number): Set<number> {
   const unsound = new Set<number>();
   const runs = [...services].filter(([, run]) => run.count > 0).sort(([, a], [, b]) => byBase(a, b));
   let longest = runs[0];
@@ -97,11 +101,13 @@ export function adopt(state: LbState, maps: LbMaps, row: DesiredPort): LivePort 
   const index = found.map((entry) => entry?.value.service ?? 0).find((candidate) => services.has(candidate));
   const service = index === undefined ? undefined : services.get(index);
   if (index === undefined || service === undefined) return undefined;
-  const ids = service.isRunSound ? maps.slots.read(service.run.base, service.run.count) : undefined;
+  const run = rangeOf(service.row);
+  const ids = service.isRunSound ? maps.slots.read(run.base, run.count) : undefined;
   const port: LivePort = {
-    ...{ key: row.key, index, family: row.family, run: { ...service.run, ids } },
+    ...{ key: row.key, index, family: row.family, row: service.row, run: { ...run, ids } },
     backends: new Map(),
     frontends: new Map(),
+    ranges: service.ranges[row.family],
   };
   services.delete(index);
   takeBackends(state, port, { service, ids: ids ?? [] });
@@ -111,7 +117,7 @@ export function adopt(state: LbState, maps: LbMaps, row: DesiredPort): LivePort 
     if (entry?.isSound !== true || entry.value.service !== index) continue;
     frontends.delete(key);
     state.owners.set(key, port);
-    port.frontends.set(key, frontend);
+    port.frontends.set(key, { mapKey: mapKeyOf(frontend), flags: entry.flags });
   }
   state.ports.set(port.key, port);
   return port;

@@ -4,19 +4,69 @@
 import { z } from 'zod';
 import { parseAddress, type Family } from '../model/address.ts';
 import type { Service, ServicePort } from '../model/service.ts';
-import { invalid, must, portSchema, read, show, text, type Metadata, type Subject } from './fields.ts';
+import { invalid, must, optionalPort, portFields, read, readEach, show, text, type Metadata, type Subject } from './fields.ts';
 import type { InvalidObjectError } from '../errors.ts';
+
+const portSchema: z.ZodType<ServicePort> = z
+  .object({ name: text.nullish(), ...portFields, nodePort: optionalPort }, must('an object'))
+  .transform(({ name, ...port }) => ({ name: name ?? '', ...port }));
+
+/** Absent and null are Cluster, as the API server would have written. */
+const policy = z
+  .enum(['Cluster', 'Local'], must('Cluster or Local'))
+  .nullish()
+  .transform((value) => value ?? 'Cluster');
+
+const list = z.array(z.unknown(), must('a list')).nullish();
+
+const isTimeout = (value: unknown): boolean => Number.isInteger(value) && Number(value) >= 1 && Number(value) <= 86_400;
+const affinityConfig = z
+  .object(
+    {
+      clientIP: z.object({ timeoutSeconds: z.custom<number | null>(isTimeout, must('1..86400')).nullish() }, must('an object')).nullish(),
+    },
+    must('an object'),
+  )
+  .nullish();
+
+/** The API server always writes the timeout; a file may not. */
+const defaultAffinitySeconds = 10_800;
 
 const specSchema = z.object(
   {
-    type: text.nullish(),
+    type: z
+      .enum(['ClusterIP', 'NodePort', 'LoadBalancer', 'ExternalName'], must('ClusterIP, NodePort, LoadBalancer or ExternalName'))
+      .nullish(),
     clusterIP: text.nullish(),
     clusterIPs: z.array(text, must('a list')).nullish(),
     ipFamilies: z.array(z.enum(['IPv4', 'IPv6'], must('IPv4 or IPv6')), must('a list')).nullish(),
     ports: z.array(portSchema, must('a list')).nullish(),
+    externalIPs: list,
+    loadBalancerSourceRanges: list,
+    internalTrafficPolicy: policy,
+    externalTrafficPolicy: policy,
+    sessionAffinity: z.enum(['None', 'ClientIP'], must('None or ClientIP')).nullish(),
+    sessionAffinityConfig: affinityConfig,
+    healthCheckNodePort: optionalPort,
   },
   must('an object'),
 );
+
+const statusSchema = z
+  .object(
+    {
+      loadBalancer: z
+        .object(
+          {
+            ingress: z.array(z.object({ ip: z.unknown().optional(), ipMode: text.nullish() }, must('an object')), must('a list')).nullish(),
+          },
+          must('an object'),
+        )
+        .nullish(),
+    },
+    must('an object'),
+  )
+  .nullish();
 
 type Spec = z.infer<typeof specSchema>;
 
@@ -26,7 +76,7 @@ export const hasForeignLabel = (metadata: Metadata): boolean =>
 
 /** Undefined row: not ours to serve (foreign label, ExternalName, headless, no ClusterIP yet). Throws InvalidObjectError. */
 export function convertService(
-  raw: { readonly spec?: unknown },
+  raw: { readonly spec?: unknown; readonly status?: unknown },
   metadata: Metadata,
   at: Subject,
 ): { row: Service | undefined; problems: InvalidObjectError[] } {
@@ -41,10 +91,33 @@ export function convertService(
     namespace: metadata.namespace,
     name: metadata.name,
     created: creationTime(metadata, at, problems),
+    type: spec.type ?? 'ClusterIP',
     clusterIPs: clusterIPsOf(spec, at),
     ports: distinctPorts(spec.ports ?? [], at),
+    externalIPs: readEach(spec.externalIPs ?? [], { at, fieldOf: (i) => `spec.externalIPs[${i}]`, kind: 'an IP address', problems }),
+    loadBalancerIPs: loadBalancerIPsOf(raw.status, at, problems),
+    sourceRanges: readEach(spec.loadBalancerSourceRanges ?? [], {
+      ...{ at, fieldOf: (i: number) => `spec.loadBalancerSourceRanges[${i}]`, kind: 'a CIDR', problems },
+    }),
+    internalPolicy: spec.internalTrafficPolicy,
+    externalPolicy: spec.externalTrafficPolicy,
+    affinitySeconds:
+      spec.sessionAffinity === 'ClientIP' ? (spec.sessionAffinityConfig?.clientIP?.timeoutSeconds ?? defaultAffinitySeconds) : 0,
+    healthCheckNodePort: spec.healthCheckNodePort,
   };
   return { row, problems };
+}
+
+/** Ingress IPs that arrive here unchanged: ipMode VIP or none. Those of mode Proxy, and hostnames, are the load balancer's own. */
+function loadBalancerIPsOf(raw: unknown, at: Subject, problems: InvalidObjectError[]): string[] {
+  const status = read(statusSchema, raw, { ...at, path: ['status'] });
+  const ours = (status?.loadBalancer?.ingress ?? []).map(({ ip, ipMode }, index) => ({ ip, index, isVip: (ipMode ?? 'VIP') === 'VIP' }));
+  const given = ours.filter(({ ip, isVip }) => isVip && (ip ?? '') !== '');
+  const fieldOf = (i: number): string => `status.loadBalancer.ingress[${given[i]?.index ?? i}].ip`;
+  return readEach(
+    given.map(({ ip }) => ip),
+    { at, fieldOf, kind: 'an IP address', problems },
+  );
 }
 
 function creationTime(metadata: Metadata, at: Subject, problems: InvalidObjectError[]): number {
@@ -55,10 +128,7 @@ function creationTime(metadata: Metadata, at: Subject, problems: InvalidObjectEr
   return 0;
 }
 
-/**
- * The entry of clusterIPs at the index where ipFamilies has the family. Without ipFamilies an address speaks for itself,
- * which is the default that the API server would have written.
- */
+/** The entry of clusterIPs at the index where ipFamilies has the family; without ipFamilies clusterIP alone (semantics, 14). */
 function clusterIPsOf(spec: Spec, at: Subject): Partial<Record<Family, string>> {
   const fromList = (spec.clusterIPs?.length ?? 0) > 0;
   const texts = fromList ? (spec.clusterIPs ?? []) : [spec.clusterIP ?? ''];
@@ -67,7 +137,7 @@ function clusterIPsOf(spec: Spec, at: Subject): Partial<Record<Family, string>> 
     const field = fromList ? `spec.clusterIPs[${index}]` : 'spec.clusterIP';
     const address = parseAddress(given);
     if (address === undefined) throw invalid(at, field, `must be an IP address, is ${show(given)}`);
-    const family = spec.ipFamilies?.length ? spec.ipFamilies[index] : address.family;
+    const family = spec.ipFamilies?.length ? spec.ipFamilies[index] : index === 0 ? address.family : undefined;
     if (family === undefined) return;
     if (address.family !== family) throw invalid(at, field, `must be of family ${family} as spec.ipFamilies says, is ${show(given)}`);
     if (found[family] !== undefined) throw invalid(at, field, `is a second ${family} address beside ${found[family]}`);

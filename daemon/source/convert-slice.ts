@@ -4,9 +4,9 @@
 import { z } from 'zod';
 import { InvalidObjectError } from '../errors.ts';
 import { parseAddress, type Family } from '../model/address.ts';
-import type { EndpointSlice, ServicePort, SliceEndpoint } from '../model/service.ts';
+import type { EndpointSlice, NamedPort, SliceEndpoint } from '../model/service.ts';
 import { hasForeignLabel } from './convert-service.ts';
-import { flag, invalid, must, portSchema, read, show, text, type Metadata, type Subject } from './fields.ts';
+import { flag, invalid, must, namedPortSchema, read, show, text, type Metadata, type Subject } from './fields.ts';
 
 const serviceNameLabel = 'kubernetes.io/service-name';
 
@@ -17,11 +17,18 @@ const sliceSchema = z.object({
   endpoints: elements,
 });
 
+/** Names of hinted zones or nodes; an empty list is no hint. */
+const hintNames = z
+  .array(z.object({ name: text }, must('an object')), must('a list'))
+  .nullish()
+  .transform((hints) => (hints?.length ? hints.map(({ name }) => name) : undefined));
+
 const endpointSchema = z.object(
   {
     addresses: z.array(text, must('a list')).nullish(),
     conditions: z.object({ ready: flag(true), serving: flag(true), terminating: flag(false) }, must('an object')).nullish(),
     nodeName: text.nullish(),
+    hints: z.object({ forZones: hintNames, forNodes: hintNames }, must('an object')).nullish(),
   },
   must('an object'),
 );
@@ -52,8 +59,18 @@ export function convertSlice(
     family: slice.addressType,
     ports: gatherPorts(slice.ports ?? [], { at, problems }),
     endpoints: gatherEndpoints(slice.endpoints ?? [], slice.addressType, { at, problems }),
+    ...triggerOf(metadata),
   };
   return { row, problems };
+}
+
+const triggerAnnotation = 'endpoints.kubernetes.io/last-change-trigger-time';
+
+/** Only metrics read it, so that one which is no time is as good as none. */
+function triggerOf({ annotations }: Metadata): { lastChangeTrigger?: number } {
+  const given = annotations[triggerAnnotation];
+  const time = typeof given === 'string' ? Date.parse(given) : NaN;
+  return Number.isNaN(time) ? {} : { lastChangeTrigger: time };
 }
 
 /** Runs the reader; an InvalidObjectError becomes a problem and no value. */
@@ -67,11 +84,11 @@ function gather<T>(problems: InvalidObjectError[], reader: () => T): T[] {
   }
 }
 
-function gatherPorts(raws: readonly unknown[], { at, problems }: Gathering): ServicePort[] {
+function gatherPorts(raws: readonly unknown[], { at, problems }: Gathering): NamedPort[] {
   const indexes = new Map<string, number>();
   return raws.flatMap((raw, index) =>
     gather(problems, () => {
-      const port = read(portSchema, raw, { ...at, path: ['ports', index] });
+      const port = read(namedPortSchema, raw, { ...at, path: ['ports', index] });
       const same = indexes.get(`${port.name}/${port.protocol}`);
       if (same !== undefined)
         throw invalid(at, `ports[${index}].name`, `must be unique, ${show(port.name)} is also the name of ports[${same}]`);
@@ -84,14 +101,19 @@ function gatherPorts(raws: readonly unknown[], { at, problems }: Gathering): Ser
 function gatherEndpoints(raws: readonly unknown[], family: Family, { at, problems }: Gathering): SliceEndpoint[] {
   return raws.flatMap((raw, index) =>
     gather(problems, (): SliceEndpoint => {
-      const { addresses, conditions, nodeName } = read(endpointSchema, raw, { ...at, path: ['endpoints', index] });
+      const { addresses, conditions, nodeName, hints } = read(endpointSchema, raw, { ...at, path: ['endpoints', index] });
       const given = addresses?.[0];
       if (given === undefined) throw invalid(at, `endpoints[${index}].addresses`, 'is empty: the endpoint is left out');
       const address = parseAddress(given);
       if (address?.family !== family)
         throw invalid(at, `endpoints[${index}].addresses[0]`, `must be an ${family} address, is ${show(given)}`);
       const { ready, serving, terminating } = conditions ?? { ready: true, serving: true, terminating: false };
-      return { address: address.text, ready, serving, terminating, ...((nodeName ?? '') === '' ? {} : { nodeName: String(nodeName) }) };
+      return {
+        ...{ address: address.text, ready, serving, terminating },
+        ...((nodeName ?? '') === '' ? {} : { nodeName: String(nodeName) }),
+        ...(hints?.forZones === undefined ? {} : { zoneHints: hints.forZones }),
+        ...(hints?.forNodes === undefined ? {} : { nodeHints: hints.forNodes }),
+      };
     }),
   );
 }

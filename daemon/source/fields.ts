@@ -3,7 +3,8 @@
 // them. Used by the converters beside it and by files/ to find the line of a field. Knows no object and no table.
 import { z } from 'zod';
 import { InvalidObjectError } from '../errors.ts';
-import type { Protocol, ServicePort } from '../model/service.ts';
+import { parseAddress, parseCidr } from '../model/address.ts';
+import type { NamedPort, Protocol } from '../model/service.ts';
 
 /** The object a message is about. */
 export interface Subject {
@@ -17,8 +18,17 @@ type Segment = string | number;
 /** A value as a message shows it; long ones are cut. */
 export function show(value: unknown): string {
   if (value === undefined) return 'missing';
-  const text = JSON.stringify(value) ?? typeof value;
+  const text = jsonOf(value);
   return text.length <= 80 ? text : `${text.slice(0, 77)}...`;
+}
+
+function jsonOf(value: unknown): string {
+  try {
+    return JSON.stringify(value) ?? typeof value;
+  } catch {
+    // Deeper than the stack, or a YAML alias to itself.
+    return typeof value;
+  }
 }
 
 /** "spec.ports[0].port"; a key that is no plain word is bracketed: "metadata.labels[a.b/c]". */
@@ -64,17 +74,22 @@ export const flag = (whenAbsent: boolean) =>
 
 const isPort = (value: unknown): boolean => Number.isInteger(value) && Number(value) >= 1 && Number(value) <= 65535;
 
-/** An element of spec.ports of a Service, or of ports of an EndpointSlice: the fields we use are the same. */
-export const portSchema: z.ZodType<ServicePort> = z
-  .object(
-    {
-      name: text.nullish(),
-      protocol: z.enum(['TCP', 'UDP', 'SCTP'], must('TCP, UDP or SCTP')).nullish(),
-      port: z.custom<number>(isPort, must('1..65535')),
-    },
-    must('an object'),
-  )
-  .transform(({ name, protocol, port }) => ({ name: name ?? '', protocol: protocol ?? ('TCP' satisfies Protocol), port }));
+const protocol = z
+  .enum(['TCP', 'UDP', 'SCTP'], must('TCP, UDP or SCTP'))
+  .nullish()
+  .transform((value): Protocol => value ?? 'TCP');
+
+/** What an element of spec.ports of a Service and of ports of an EndpointSlice share. */
+export const portFields = { protocol, port: z.custom<number>(isPort, must('1..65535')) };
+
+/** A port that may be missing: absent, null and 0 mean none. */
+export const optionalPort = z
+  .custom<number>((value) => value === 0 || isPort(value), must('0..65535'))
+  .nullish()
+  .transform((value) => value ?? 0);
+
+/** An element of ports of an EndpointSlice. A name that is left out is the API server's default, "" (a null one is none). */
+export const namedPortSchema: z.ZodType<NamedPort> = z.object({ name: text.default(''), ...portFields }, must('an object'));
 
 // RFC 1123 subdomains and labels, which is what the API server demands: nothing that could be mistaken for a key's "/".
 const nameSchema = z
@@ -95,9 +110,33 @@ export const metadataSchema = z.object(
       .record(z.string(), z.unknown(), must('an object'))
       .nullish()
       .transform((labels) => labels ?? {}),
+    annotations: z
+      .record(z.string(), z.unknown(), must('an object'))
+      .nullish()
+      .transform((annotations) => annotations ?? {}),
     creationTimestamp: text.nullish(),
+    deletionTimestamp: text.nullish(),
   },
   must('an object'),
 );
 
 export type Metadata = z.infer<typeof metadataSchema>;
+
+/** Where a list of addresses stands, and what its elements must be. */
+interface ListPlace {
+  readonly at: Subject;
+  readonly fieldOf: (index: number) => string;
+  readonly kind: 'an IP address' | 'a CIDR';
+  readonly problems: InvalidObjectError[];
+}
+
+/** Canonical texts of a list, each once; an element that is none is reported and left out, the rest counts (semantics, 14). */
+export function readEach(given: readonly unknown[], { at, fieldOf, kind, problems }: ListPlace): string[] {
+  const found = new Set<string>();
+  given.forEach((each, index) => {
+    const parsed = typeof each !== 'string' ? undefined : kind === 'a CIDR' ? parseCidr(each.trim()) : parseAddress(each);
+    if (parsed === undefined) problems.push(invalid(at, fieldOf(index), `must be ${kind}, is ${show(each)}: it is left out`));
+    else found.add(parsed.text);
+  });
+  return [...found];
+}

@@ -2,9 +2,10 @@
 // One API object, already parsed from YAML or JSON -> a model row and the parts of it that could not be used. Every source
 // converts here, so that files and the API server give the same rows. Writes no table and logs nothing.
 import type { InvalidObjectError } from '../errors.ts';
-import type { EndpointSlice, Node, Service } from '../model/service.ts';
+import type { EndpointSlice, Node, Service, ServiceCIDR } from '../model/service.ts';
 import { convertNode } from './convert-node.ts';
 import { convertService } from './convert-service.ts';
+import { convertServiceCIDR } from './convert-service-cidr.ts';
 import { convertSlice } from './convert-slice.ts';
 import { invalid, metadataSchema, read, show, type Subject } from './fields.ts';
 
@@ -17,17 +18,19 @@ interface Problems {
 export type Definition =
   | { readonly kind: 'Service'; readonly key: string; readonly row: Service | undefined }
   | { readonly kind: 'EndpointSlice'; readonly key: string; readonly row: EndpointSlice | undefined }
-  | { readonly kind: 'Node'; readonly key: string; readonly row: Node | undefined };
+  | { readonly kind: 'Node'; readonly key: string; readonly row: Node | undefined }
+  | { readonly kind: 'ServiceCIDR'; readonly key: string; readonly row: ServiceCIDR | undefined };
 
 export type Converted = (Definition & Problems) | ({ readonly kind: 'unknown' } & Problems);
 
 // A file may leave the apiVersion out; one that is there tells a Knative "Service" from ours.
-const apiVersions = { Service: 'v1', EndpointSlice: 'discovery.k8s.io/v1', Node: 'v1' } as const;
+const apiVersions = { Service: 'v1', EndpointSlice: 'discovery.k8s.io/v1', Node: 'v1', ServiceCIDR: 'networking.k8s.io/v1' } as const;
 
 export const isKnownKind = (kind: string): kind is Definition['kind'] => Object.hasOwn(apiVersions, kind);
 
 const isObject = (raw: unknown): raw is Readonly<Record<string, unknown>> => typeof raw === 'object' && raw !== null && !Array.isArray(raw);
-const textOf = (value: unknown): string => (typeof value === 'string' ? value : '');
+/** What is too long for a name is cut: no object that is accepted has it, and messages name it. */
+const textOf = (value: unknown): string => (typeof value !== 'string' ? '' : value.length <= 253 ? value : `${value.slice(0, 77)}...`);
 
 /** Kind and "namespace/name" as far as they can be read; of any value, never throws. */
 export function identify(raw: unknown): Subject {
@@ -35,7 +38,7 @@ export function identify(raw: unknown): Subject {
   const kind = textOf(raw['kind']);
   const metadata = isObject(raw['metadata']) ? raw['metadata'] : {};
   const name = textOf(metadata['name']);
-  const isNamespaced = kind !== 'Node' && (isKnownKind(kind) || textOf(metadata['namespace']) !== '');
+  const isNamespaced = kind !== 'Node' && kind !== 'ServiceCIDR' && (isKnownKind(kind) || textOf(metadata['namespace']) !== '');
   if (name === '' || !isNamespaced) return { kind, object: name };
   return { kind, object: `${textOf(metadata['namespace']) || 'default'}/${name}` };
 }
@@ -61,5 +64,7 @@ export function convertObject(raw: unknown): Converted {
       return { kind: at.kind, key: at.object, ...convertSlice(raw, metadata, at) };
     case 'Node':
       return { kind: at.kind, key: at.object, ...convertNode(raw, metadata, at) };
+    case 'ServiceCIDR':
+      return { kind: at.kind, key: at.object, ...convertServiceCIDR(raw, metadata, at) };
   }
 }

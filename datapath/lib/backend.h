@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Step 3 of the walk: one backend of a Service port. The one selection routine
- * of every hook (design.md, 3.11): callers differ in the hash only.
+ * Step 4 of the walk: one backend of a Service port. The one selection routine
+ * of every hook (design.md, 3.11): callers differ in the hash, the set and
+ * whether they know the client (affinity) only.
  */
 #ifndef SLUICE_BACKEND_H
 #define SLUICE_BACKEND_H
 
 #define SLOTS_PER_ROW 16
+#define SECOND 1000000000ULL
 
 enum backend_health {
 	BACKEND_SERVES,
@@ -14,20 +16,25 @@ enum backend_health {
 	BACKEND_GONE, /* removed, or its id has another life */
 };
 
-/* Slot `hash` of the Service port's run, or -DROP_NO_BACKEND. */
-static __always_inline int backend_slot(__u32 service, __u32 hash, __u32 *id)
+/* Slots of one set. The count is the upper half. */
+static __always_inline __u64 service_run(struct lb_service *row, bool is_local)
 {
-	__u64 *row = bpf_map_lookup_elem(&lb_services, &service);
-	struct lb_slots *slots;
-	__u32 count, slot, at;
-	__u64 run;
+	return is_local ? *(volatile __u64 *)&row->local_base :
+			  *(volatile __u64 *)&row->base;
+}
 
-	if (!row)
-		return -DROP_NO_BACKEND;
-	run = *(volatile __u64 *)row;
-	count = run >> 32;
+/* Slot `hash` of the run, -DROP_NO_BACKEND or -DROP_NO_LOCAL_BACKEND. */
+static __always_inline int backend_slot(struct lb_service *row, bool is_local,
+					__u32 hash, __u32 *id)
+{
+	__u64 run = service_run(row, is_local);
+	__u32 count = run >> 32, slot, at;
+	struct lb_slots *slots;
+
 	if (!count)
-		return -DROP_NO_BACKEND;
+		return is_local && service_run(row, false) >> 32 ?
+			       -DROP_NO_LOCAL_BACKEND :
+			       -DROP_NO_BACKEND;
 	slot = (__u32)run + ((__u64)hash * count >> 32);
 	at = slot / SLOTS_PER_ROW;
 	slots = bpf_map_lookup_elem(&lb_slots, &at);
@@ -42,6 +49,13 @@ static __always_inline __u32 backend_generation(__u32 meta)
 	return meta >> 8;
 }
 
+/* What is asked for. */
+struct wish {
+	__u32 service; /* index into lb_services */
+	__u32 hash; /* uniform in 32 bits */
+	bool is_local; /* the set of policy Local */
+};
+
 #endif
 
 /* A chosen backend: a copy, so that it stays whole whatever becomes of the row. */
@@ -53,28 +67,89 @@ struct FN(chosen) {
 	__u32 generation;
 };
 
-/* 0, -DROP_NO_BACKEND or -DROP_BACKEND_STALE. `hash` is uniform in 32 bits. */
-static __always_inline int FN(backend_select)(__u32 service, __u32 hash,
-					      struct FN(chosen) *chosen)
+/* Copies backend `id`: 0, or -DROP_BACKEND_STALE unless it has all of `state`. */
+static __always_inline int FN(backend_copy)(__u32 id, __u32 service,
+					    __u32 state,
+					    struct FN(chosen) *chosen)
 {
-	struct LB(backend) *backend;
-	__u32 id = 0, meta;
-	int ret;
+	struct LB(backend) *backend = bpf_map_lookup_elem(&LB(backends), &id);
+	__u32 meta;
 
-	ret = backend_slot(service, hash, &id);
-	if (ret)
-		return ret;
-	backend = bpf_map_lookup_elem(&LB(backends), &id);
 	if (!backend)
 		return -DROP_BACKEND_STALE;
 	meta = *(volatile __u32 *)&backend->meta;
-	if (!(meta & BACKEND_PRESENT) || backend->service != service)
+	if ((meta & state) != state || backend->service != service)
 		return -DROP_BACKEND_STALE;
 	chosen->address = backend->address;
 	chosen->port = backend->port;
 	chosen->pad = 0;
 	chosen->id = id;
 	chosen->generation = backend_generation(meta);
+	return 0;
+}
+
+/*
+ * The backend that the client's last new connection had, if the affinity has not
+ * run out and the backend is in the set that is asked for. Renews nothing.
+ */
+static __always_inline bool FN(affinity_recall)(const struct wish *wish,
+						__u32 seconds,
+						struct LB(affinity_key) *key,
+						struct FN(chosen) *chosen)
+{
+	struct lb_affinity *known = bpf_map_lookup_elem(&LB(affinity), key);
+	__u32 state =
+		BACKEND_PRESENT |
+		(wish->is_local ? BACKEND_LOCALLY_USABLE : BACKEND_USABLE);
+
+	if (!known || clock_now() - known->renewed > seconds * SECOND)
+		return false;
+	return !FN(backend_copy)(known->backend_id, wish->service, state,
+				 chosen) &&
+	       chosen->generation == known->generation;
+}
+
+/*
+ * One backend of the wished set. `client` is the source, for affinity; without
+ * one, a Service port that has affinity is not decided: *is_open is set. 0,
+ * -DROP_NO_BACKEND, -DROP_NO_LOCAL_BACKEND or -DROP_BACKEND_STALE.
+ */
+static noinline int FN(backend_select)(const struct wish *wish,
+				       const addr_t *client,
+				       struct FN(chosen) *chosen)
+{
+	struct LB(affinity_key) key;
+	struct lb_affinity fresh;
+	struct lb_service *row;
+	__u32 service, id = 0;
+	int ret;
+
+	if (!wish || !chosen)
+		return -DROP_NO_BACKEND;
+	service = wish->service;
+	row = bpf_map_lookup_elem(&lb_services, &service);
+	if (!row)
+		return -DROP_NO_BACKEND;
+	ret = backend_slot(row, wish->is_local, wish->hash, &id);
+	if (ret)
+		return ret;
+	if (!row->affinity || !client)
+		return FN(backend_copy)(id, service, BACKEND_PRESENT, chosen);
+
+	__builtin_memset(&key, 0, sizeof(key));
+	key.service = service;
+	key.client = *client;
+	if (FN(affinity_recall)(wish, row->affinity, &key, chosen)) {
+		explain_affinity();
+	} else {
+		ret = FN(backend_copy)(id, service, BACKEND_PRESENT, chosen);
+		if (ret)
+			return ret;
+	}
+	fresh.backend_id = chosen->id;
+	fresh.generation = chosen->generation;
+	fresh.renewed = clock_now();
+	map_write(&LB(affinity), &key, &fresh, BPF_ANY);
 	return 0;
 }
 
@@ -90,4 +165,12 @@ static __always_inline int FN(backend_health)(__u32 id, __u32 generation)
 	if (backend_generation(meta) != generation || !(meta & BACKEND_PRESENT))
 		return BACKEND_GONE;
 	return meta & BACKEND_SERVING ? BACKEND_SERVES : BACKEND_DRAINS;
+}
+
+/* Does the row of that id belong to the Service port? */
+static __always_inline bool FN(backend_is_of)(__u32 id, __u32 service)
+{
+	struct LB(backend) *backend = bpf_map_lookup_elem(&LB(backends), &id);
+
+	return backend && backend->service == service;
 }

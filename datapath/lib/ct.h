@@ -10,13 +10,14 @@
 
 #include "config.h"
 
-/* Tries for a source port when the reply row is taken (design.md, 3.12). */
-#define PORT_PROBES 8
-#define PORT_FIRST 1024
-#define PORT_COUNT 28976 /* below NodePorts and the ephemeral range */
-
-/* A UDP flow idle for longer is a new one: nf_conntrack_udp_timeout_stream. */
-#define UDP_IDLE 28 /* 120 s in units of flow_now() */
+/*
+ * When a flow in which nobody sends is over, in units of flow_now(): as long as
+ * nf_conntrack waits. UDP 120 s; a TCP or SCTP flow that is closed (its peer may
+ * be in TIME_WAIT) or that the backend never answered 120 s, any other 5 days.
+ */
+#define UDP_IDLE 28
+#define CLOSED_IDLE 28
+#define ESTABLISHED_IDLE 100584
 
 #define EEXIST 17
 
@@ -24,7 +25,7 @@ static __always_inline struct lb_scratch *ct_scratch(void)
 {
 	__u32 zero = 0;
 
-	return bpf_map_lookup_elem(&lb_scratch, &zero);
+	return bpf_map_lookup_elem(&SCRATCH, &zero);
 }
 
 #endif
@@ -131,6 +132,20 @@ static __always_inline bool FN(flow_is_closed)(const struct FN(flow) *flow)
 	return flow->flags & FLOW_RST || (flow->flags & both) == both;
 }
 
+/* Is the flow of these two rows over, so that another may have its port? */
+static __always_inline bool FN(flow_has_expired)(const struct FN(flow) *forward,
+						 const struct FN(flow) *reply)
+{
+	__u32 now = flow_now(), limit = ESTABLISHED_IDLE;
+
+	if (forward->protocol == IPPROTO_UDP)
+		limit = UDP_IDLE;
+	else if (FN(flow_is_closed)(forward) ||
+		 !(forward->flags & FLOW_ANSWERED))
+		limit = CLOSED_IDLE;
+	return now - forward->seen > limit && now - reply->seen > limit;
+}
+
 /*
  * May `flow` have the reply row that `row` holds? Yes if that flow is over, or
  * has moved to another row. `key` is that row's key, and is overwritten.
@@ -149,7 +164,9 @@ static __always_inline bool FN(ct_may_take)(const struct FN(flow) *row,
 	forward = FN(ct_lookup)(key);
 	if (!forward || forward->direction != FLOW_FORWARD)
 		return true;
-	if (FN(flow_is_closed)(forward))
+	if (flow->flags & FLOW_MASQUERADED ?
+		    FN(flow_has_expired)(forward, row) :
+		    FN(flow_is_closed)(forward))
 		return true;
 	FN(flow_reply_key)(flow, key);
 	return !FN(flow_is_reply)(forward, key);
@@ -157,19 +174,36 @@ static __always_inline bool FN(ct_may_take)(const struct FN(flow) *row,
 
 /*
  * Inserts both rows of the flow in scratch: the reply row first, and only where
- * it is free, else the flow gets another source port. 0, -DROP_FLOW_FULL or
- * -DROP_PORT_EXHAUSTED.
+ * it is free, else the flow gets another source port. A masqueraded flow's port
+ * is random from the start, and none that a socket of this node has. 0,
+ * -DROP_FLOW_FULL or -DROP_PORT_EXHAUSTED.
  */
-static noinline int FN(ct_insert)(struct FN(flow) *flow)
+static noinline int FN(ct_insert)(struct __sk_buff *skb, struct FN(flow) *flow)
 {
+	struct lb_host *host = config_host();
+	__u32 probes = PORT_PROBES;
+	__u64 backend = 0;
 	struct FN(tuple) key;
 	struct FN(flow) *row;
-	int i, ret;
+	__u32 i;
+	int ret;
 
+	if (!host || !flow)
+		return -DROP_FLOW_FULL;
+	if (flow->flags & FLOW_MASQUERADED) {
+		flow->source_port = snat_port(host);
+		backend = FN(snat_hash)(flow);
+		probes = snat_probes(backend);
+	}
 	for (i = 0; i < PORT_PROBES; i++) {
+		if (i >= probes)
+			break;
 		FN(flow_reply_key)(flow, &key);
+		if (flow->flags & FLOW_MASQUERADED &&
+		    FN(snat_is_taken)(skb, &key))
+			goto next;
 		flow->direction = FLOW_REPLY;
-		ret = bpf_map_update_elem(&FN(ct), &key, flow, BPF_NOEXIST);
+		ret = map_write(&FN(ct), &key, flow, BPF_NOEXIST);
 		if (!ret)
 			goto forward;
 		if (ret != -EEXIST)
@@ -177,21 +211,25 @@ static noinline int FN(ct_insert)(struct FN(flow) *flow)
 		row = FN(ct_lookup)(&key);
 		if (!row || FN(ct_may_take)(row, flow, &key)) {
 			FN(flow_reply_key)(flow, &key);
-			if (bpf_map_update_elem(&FN(ct), &key, flow, BPF_ANY))
+			if (map_write(&FN(ct), &key, flow, BPF_ANY))
 				return -DROP_FLOW_FULL;
 			goto forward;
 		}
-		flow->source_port = bpf_htons(
-			PORT_FIRST + bpf_get_prandom_u32() % PORT_COUNT);
+next:
+		flow->source_port = snat_port(host);
 	}
+	if (flow->flags & FLOW_MASQUERADED)
+		snat_note_exhausted(backend);
 	return -DROP_PORT_EXHAUSTED;
 forward:
+	if (flow->flags & FLOW_MASQUERADED)
+		snat_note_success(backend);
 	flow->direction = FLOW_FORWARD;
 	FN(flow_forward_key)(flow, &key);
-	if (!bpf_map_update_elem(&FN(ct), &key, flow, BPF_ANY))
+	if (!map_write(&FN(ct), &key, flow, BPF_ANY))
 		return 0;
 	FN(flow_reply_key)(flow, &key);
-	bpf_map_delete_elem(&FN(ct), &key);
+	map_remove(&FN(ct), &key);
 	return -DROP_FLOW_FULL;
 }
 
@@ -205,7 +243,58 @@ static __always_inline void FN(ct_forget_reply)(struct FN(tuple) *old,
 		return;
 	row = FN(ct_lookup)(old);
 	if (row && row->direction == FLOW_REPLY && FN(flow_is_same)(row, flow))
-		bpf_map_delete_elem(&FN(ct), old);
+		map_remove(&FN(ct), old);
+}
+
+/*
+ * Has another flow taken the reply row of this forward row, and with it the
+ * source port? Then what the backend sends is the other's.
+ */
+static noinline bool FN(ct_has_lost_port)(struct FN(flow) *flow)
+{
+	struct FN(flow) *reply;
+	struct FN(tuple) key;
+
+	if (!flow)
+		return false;
+	FN(flow_reply_key)(flow, &key);
+	reply = FN(ct_lookup)(&key);
+	return reply && (reply->direction != FLOW_REPLY ||
+			 !FN(flow_is_same)(reply, flow));
+}
+
+/* Is this the tuple of a packet that a flow sends to its backend? */
+static noinline bool FN(ct_is_translated)(struct FN(tuple) *tuple)
+{
+	struct FN(tuple) reply;
+	struct FN(flow) *row;
+
+	if (!tuple)
+		return false;
+	__builtin_memset(&reply, 0, sizeof(reply));
+	reply.saddr = tuple->daddr;
+	reply.daddr = tuple->saddr;
+	reply.sport = tuple->dport;
+	reply.dport = tuple->sport;
+	reply.protocol = tuple->protocol;
+	row = FN(ct_lookup)(&reply);
+	return row && row->direction == FLOW_REPLY &&
+	       FN(flow_is_reply)(row, &reply);
+}
+
+/* The backend's first packet: noted in both rows. `flow` is the reply row. */
+static noinline void FN(ct_note_answer)(struct FN(flow) *flow)
+{
+	struct FN(flow) *forward;
+	struct FN(tuple) key;
+
+	if (!flow || !CAN_WRITE)
+		return;
+	__sync_fetch_and_or(&flow->flags, FLOW_ANSWERED);
+	FN(flow_forward_key)(flow, &key);
+	forward = FN(ct_lookup)(&key);
+	if (forward && forward->direction == FLOW_FORWARD)
+		__sync_fetch_and_or(&forward->flags, FLOW_ANSWERED);
 }
 
 /*
@@ -219,7 +308,7 @@ static noinline void FN(ct_refresh)(struct FN(flow) *flow, __u32 client_dev)
 	struct FN(tuple) key;
 	__u8 direction = flow->direction;
 
-	if (!scratch)
+	if (!scratch || !CAN_WRITE)
 		return;
 	flow->seen = flow_now();
 	if (direction == FLOW_FORWARD) {
@@ -236,7 +325,7 @@ static noinline void FN(ct_refresh)(struct FN(flow) *flow, __u32 client_dev)
 	}
 	scratch->FN(flow) = *flow;
 	scratch->FN(flow).direction = !direction;
-	bpf_map_update_elem(&FN(ct), &key, &scratch->FN(flow), BPF_NOEXIST);
+	map_write(&FN(ct), &key, &scratch->FN(flow), BPF_NOEXIST);
 }
 
 /* A UDP flow in which neither side has sent for long. `flow` is its forward row. */
@@ -250,7 +339,8 @@ static noinline bool FN(ct_is_idle)(struct FN(flow) *flow)
 		return false;
 	FN(flow_reply_key)(flow, &key);
 	reply = FN(ct_lookup)(&key);
-	return !reply || now - reply->seen > UDP_IDLE;
+	return !reply || !FN(flow_is_same)(reply, flow) ||
+	       now - reply->seen > UDP_IDLE;
 }
 
 /*
@@ -269,15 +359,15 @@ static noinline bool FN(ct_is_over)(struct FN(flow) *reply,
 	if (forward && (forward->direction != FLOW_FORWARD ||
 			!FN(flow_is_reply)(forward, tuple)))
 		forward = NULL;
-	if (forward && tuple->protocol == IPPROTO_TCP &&
+	if (forward && tuple->protocol != IPPROTO_UDP &&
 	    !FN(flow_is_closed)(forward))
 		return false;
 	if (forward && tuple->protocol == IPPROTO_UDP &&
 	    !FN(ct_is_idle)(forward))
 		return false;
 	if (forward)
-		bpf_map_delete_elem(&FN(ct), &key);
-	bpf_map_delete_elem(&FN(ct), tuple);
+		map_remove(&FN(ct), &key);
+	map_remove(&FN(ct), tuple);
 	return true;
 }
 
@@ -288,7 +378,7 @@ static __always_inline void FN(ct_note_close)(struct FN(flow) *flow,
 	struct FN(tuple) key;
 	__u32 bits;
 
-	if (!(tcp_flags & (TCP_FIN | TCP_RST)))
+	if (!(tcp_flags & (TCP_FIN | TCP_RST)) || !CAN_WRITE)
 		return;
 	bits = tcp_flags & TCP_RST	       ? FLOW_RST :
 	       flow->direction == FLOW_FORWARD ? FLOW_CLIENT_FIN :

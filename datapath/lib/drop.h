@@ -3,12 +3,16 @@
 #ifndef SLUICE_DROP_H
 #define SLUICE_DROP_H
 
-#include "maps.h"
+#include "explain.h"
 
 static __always_inline void drop_count(__u32 reason, __u32 bytes)
 {
-	struct lb_drop *drop = bpf_map_lookup_elem(&lb_drops, &reason);
+	struct lb_drop *drop;
 
+	explain_drop(reason);
+	if (!CAN_WRITE)
+		return;
+	drop = bpf_map_lookup_elem(&lb_drops, &reason);
 	if (!drop)
 		return;
 	drop->packets += 1;

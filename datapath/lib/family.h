@@ -76,6 +76,16 @@ static __always_inline bool addr_equal6(const addr6 *a, const addr6 *b)
 	       a->word[2] == b->word[2] && a->word[3] == b->word[3];
 }
 
+static __always_inline bool addr_is_zero4(const addr4 *a)
+{
+	return !*a;
+}
+
+static __always_inline bool addr_is_zero6(const addr6 *a)
+{
+	return !(a->word[0] | a->word[1] | a->word[2] | a->word[3]);
+}
+
 /* The odd 64-bit constant nearest to 2^64 / phi: a good multiplicative hash. */
 #define HASH_MULTIPLIER 0x9E3779B97F4A7C15ULL
 

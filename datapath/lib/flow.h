@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Whether an old flow's choice still stands, and how a new one is made:
- * service -> backend -> route -> both rows. Used by lib/walk.h only.
+ * policy -> backend -> source -> route -> both rows. Used by lib/walk.h only.
  */
 #ifndef SLUICE_FLOW_H
 #define SLUICE_FLOW_H
@@ -14,17 +14,34 @@ enum standing {
 
 #endif
 
+/* Does the frontend belong to another Service port than the flow's backend? */
+static noinline bool FN(flow_is_foreign)(struct FN(flow) *flow,
+					 struct FN(packet) *p)
+{
+	struct frontend frontend;
+
+	if (!flow || !p ||
+	    FN(service_lookup)(&p->tuple.daddr, p->tuple.dport,
+			       p->tuple.protocol, &frontend) <= 0)
+		return false;
+	return !FN(backend_is_of)(flow->backend_id, frontend.service);
+}
+
 /*
- * TCP keeps its translation until it closes, whatever becomes of the backend;
- * only a SYN asks anew. UDP has no close: it follows the backend with the next
- * packet (design.md, 3.3).
+ * TCP and SCTP keep their translation until they close, whatever becomes of the
+ * backend; only a SYN or INIT asks anew. UDP has no close: it follows the backend
+ * with the next packet, and the frontend within a unit of flow_now() (design.md,
+ * 3.3). No flow stands whose source port has become another's.
  */
 static __always_inline enum standing FN(flow_standing)(struct FN(flow) *flow,
 						       struct FN(packet) *p)
 {
+	bool is_due = flow->seen != flow_now();
 	int health;
 
-	if (p->tuple.protocol == IPPROTO_TCP) {
+	if (is_due && FN(ct_has_lost_port)(flow))
+		return FLOW_FALLS;
+	if (p->tuple.protocol != IPPROTO_UDP) {
 		if ((p->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN)
 			return FLOW_STANDS;
 		if (flow->flags &
@@ -36,9 +53,11 @@ static __always_inline enum standing FN(flow_standing)(struct FN(flow) *flow,
 		return FLOW_FALLS;
 	if (health == BACKEND_DRAINS)
 		return FLOW_MAY_MOVE;
-	if (p->tuple.protocol == IPPROTO_UDP && FN(ct_is_idle)(flow))
-		return FLOW_MAY_MOVE;
-	return FLOW_STANDS;
+	if (p->tuple.protocol != IPPROTO_UDP)
+		return FLOW_STANDS;
+	if (is_due && FN(flow_is_foreign)(flow, p))
+		return FLOW_FALLS;
+	return FN(ct_is_idle)(flow) ? FLOW_MAY_MOVE : FLOW_STANDS;
 }
 
 /* Hash of a new flow: keyed, over the 5-tuple. */
@@ -53,7 +72,36 @@ static __always_inline __u32 FN(flow_hash)(const struct FN(tuple) *t)
 	return hash_mix(hash, hash >> 32) >> 32;
 }
 
-/* Fills scratch with the flow p -> chosen; 0 or -DROP_NO_ROUTE. */
+/*
+ * What the backend will see as the source. Of a hairpin it is the VIP, since its
+ * own address would never come back to us; where the VIP is the node's own
+ * address, the node masquerades. 0 or -DROP_NO_NODE_ADDRESS.
+ */
+static __always_inline int FN(flow_source)(struct FN(flow) *flow,
+					   const struct frontend *frontend,
+					   bool masquerades)
+{
+	struct lb_host *host = config_host();
+	bool is_hairpin = FN(addr_equal)(&flow->client, &flow->backend);
+
+	flow->source = flow->client;
+	if (is_hairpin && !(frontend->flags & FRONTEND_NODE_PORT) &&
+	    !masquerades) {
+		flow->source = flow->vip;
+		return 0;
+	}
+	if (!masquerades && !is_hairpin)
+		return 0;
+	/* Nobody has told us yet. */
+	if (!host || FN(addr_is_zero)(&host->FN(address)) ||
+	    !host->snat_count[0])
+		return -DROP_NO_NODE_ADDRESS;
+	flow->source = host->FN(address);
+	flow->flags |= FLOW_MASQUERADED;
+	return 0;
+}
+
+/* Fills scratch with the flow p -> chosen; 0 or -DROP_*. */
 static __always_inline int FN(flow_fill)(struct __sk_buff *skb,
 					 struct FN(packet) *p,
 					 struct FN(flow) *flow, enum hook hook)
@@ -62,17 +110,15 @@ static __always_inline int FN(flow_fill)(struct __sk_buff *skb,
 
 	flow->client = p->tuple.saddr;
 	flow->vip = p->tuple.daddr;
-	flow->source = flow->client;
 	flow->client_port = p->tuple.sport;
 	flow->vip_port = p->tuple.dport;
 	flow->source_port = flow->client_port;
 	flow->protocol = p->tuple.protocol;
 	flow->client_dev = client_device(skb, hook);
 	flow->seen = flow_now();
-	flow->flags = 0;
-	/* Hairpin: its own address would never come back to us. */
-	if (FN(addr_equal)(&flow->client, &flow->backend))
-		flow->source = flow->vip;
+	flow->flags = p->tcp_flags & TCP_RST ? FLOW_RST :
+		      p->tcp_flags & TCP_FIN ? FLOW_CLIENT_FIN :
+					       0;
 	if (is_from_node(skb, hook)) {
 		flow->flags |= FLOW_NODE_CLIENT;
 		if (bpf_skb_load_bytes(skb, ETH_ALEN, flow->node_mac, ETH_ALEN))
@@ -88,23 +134,41 @@ static __always_inline int FN(flow_fill)(struct __sk_buff *skb,
 }
 
 /*
- * Opens a flow from p to a backend of `service`, in scratch and in the table,
+ * Opens a flow from p to a backend of the frontend, in scratch and in the table,
  * in place of `old` if given. 0 or -DROP_*.
  */
 static noinline int FN(flow_open)(struct __sk_buff *skb, struct FN(packet) *p,
-				  struct FN(flow) *old, __u32 service,
+				  struct FN(flow) *old,
+				  const struct frontend *frontend,
 				  enum hook hook)
 {
 	struct lb_scratch *scratch = ct_scratch();
 	struct FN(chosen) chosen;
+	struct policy policy;
 	struct FN(flow) *flow;
+	struct wish wish;
 	int ret;
 
-	ret = FN(backend_select)(service, FN(flow_hash)(&p->tuple), &chosen);
+	if (!p || !frontend || !scratch)
+		return -DROP_FLOW_FULL;
+	explain_frontend(frontend);
+	ret = FN(policy_decide)(frontend, &p->tuple.saddr,
+				hook == HOOK_POD_IN ? ORIGIN_POD_INTERFACE :
+						      ORIGIN_ANY,
+				&policy);
 	if (ret)
 		return ret;
-	if (!scratch)
-		return -DROP_FLOW_FULL;
+	wish.service = frontend->service;
+	wish.hash = FN(flow_hash)(&p->tuple);
+	wish.is_local = policy.is_local;
+	explain_policy(&policy);
+	/* Its flow is lost, and another source port would be another connection. */
+	if (policy.masquerades && p->tuple.protocol != IPPROTO_UDP &&
+	    !(p->tcp_flags & TCP_SYN))
+		return -DROP_NO_FLOW;
+	ret = FN(backend_select)(&wish, &p->tuple.saddr, &chosen);
+	if (ret)
+		return ret;
 	if (old)
 		FN(flow_reply_key)(old, &scratch->FN(old_reply));
 	flow = &scratch->FN(flow);
@@ -114,7 +178,16 @@ static noinline int FN(flow_open)(struct __sk_buff *skb, struct FN(packet) *p,
 	flow->generation = chosen.generation;
 	ret = FN(flow_fill)(skb, p, flow, hook);
 	if (!ret)
-		ret = FN(ct_insert)(flow);
+		ret = FN(flow_source)(flow, frontend, policy.masquerades);
+	if (ret)
+		return ret;
+	/* The stack takes no packet from its own address off a device. */
+	if (flow->flags & FLOW_NODE_BACKEND && flow->flags & FLOW_MASQUERADED) {
+		flow->flags &= ~FLOW_MASQUERADED;
+		flow->source = flow->client;
+	}
+	explain_choice(flow, FN(addr_equal)(&flow->client, &flow->backend));
+	ret = FN(ct_insert)(skb, flow);
 	if (ret)
 		return ret;
 	if (old)

@@ -43,7 +43,8 @@ struct FN(icmp_work) {
 
 /*
  * Reads the quoted packet. The error travels against it, so that its reverse is
- * the key of the row that knows it. False: not TCP or UDP.
+ * the key of the row that knows it. False: no protocol of ours, or a fragment
+ * without ports.
  */
 static __always_inline bool FN(icmp_quoted)(struct __sk_buff *skb, __u32 quote,
 					    struct FN(icmp_work) *work)
@@ -54,10 +55,15 @@ static __always_inline bool FN(icmp_quoted)(struct __sk_buff *skb, __u32 quote,
 	work->ports_at = quote + sizeof(struct ipv6hdr);
 #if FAMILY == 4
 	__u8 version_and_length;
+	__be16 fragment;
 
 	if (bpf_skb_load_bytes(skb, quote, &version_and_length, 1))
 		return false;
 	work->ports_at = quote + (version_and_length & 15) * 4;
+	if (bpf_skb_load_bytes(skb, quote + offsetof(struct iphdr, frag_off),
+			       &fragment, sizeof(fragment)) ||
+	    fragment & bpf_htons(IP_OFFSET))
+		return false;
 #endif
 	/* Both addresses and both ports stand together, there and here. */
 	if (bpf_skb_load_bytes(skb, quote + AT_ADDRESSES, &quoted->saddr,
@@ -66,7 +72,23 @@ static __always_inline bool FN(icmp_quoted)(struct __sk_buff *skb, __u32 quote,
 			       1) ||
 	    bpf_skb_load_bytes(skb, work->ports_at, &quoted->sport, 4))
 		return false;
-	if (quoted->protocol != IPPROTO_TCP && quoted->protocol != IPPROTO_UDP)
+#if FAMILY == 6
+	if (quoted->protocol == IPPROTO_FRAGMENT) {
+		/* Next header, reserved, offset; behind it the ports of a first one. */
+		__u8 header[4];
+
+		if (bpf_skb_load_bytes(skb, work->ports_at, header,
+				       sizeof(header)) ||
+		    header[2] || header[3] & 0xf8)
+			return false;
+		quoted->protocol = header[0];
+		work->ports_at += 8;
+		if (bpf_skb_load_bytes(skb, work->ports_at, &quoted->sport, 4))
+			return false;
+	}
+#endif
+	if (quoted->protocol != IPPROTO_TCP &&
+	    quoted->protocol != IPPROTO_UDP && quoted->protocol != IPPROTO_SCTP)
 		return false;
 	*inner = *quoted;
 	inner->saddr = quoted->daddr;

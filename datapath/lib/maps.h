@@ -2,7 +2,8 @@
 /*
  * The maps. All are pinned by the loader under their own names and shared by
  * every object; max_entries here are defaults that the daemon's flags replace.
- * Who writes: the daemon lb*, the programs ct*, sk*, lb_drops and lb_limits.
+ * Who writes: the daemon lb*, the programs ct*, frag*, sk*, lb*_affinity and the
+ * counters at the end. The programs write through the macros below only.
  */
 #ifndef SLUICE_MAPS_H
 #define SLUICE_MAPS_H
@@ -10,12 +11,55 @@
 #include "types.h"
 #include <bpf/bpf_helpers.h>
 
+/*
+ * How programs write. Compiled with SLUICE_EXPLAIN the same source is the twin
+ * that `sluice explain` runs: it decides alike, on the same maps, and changes
+ * nothing (lib/explain.h).
+ */
+#ifndef SLUICE_EXPLAIN
+#define CAN_WRITE 1
+#define SCRATCH lb_scratch
+#define map_write(map, key, value, flags) \
+	bpf_map_update_elem(map, key, value, flags)
+#define map_remove(map, key) bpf_map_delete_elem(map, key)
+#else
+#define CAN_WRITE 0
+#define map_write(map, key, value, flags) \
+	((flags) == BPF_NOEXIST && bpf_map_lookup_elem(map, key) ? -17 : 0)
+#define map_remove(map, key) ((void)(key))
+#define SCRATCH ex_scratch
+#endif
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct lb_config);
 } lb_config SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct lb_host);
+} lb_host SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__type(key, struct lb4_range_key);
+	__type(value, __u32);
+} lb4_ranges SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__type(key, struct lb6_range_key);
+	__type(value, __u32);
+} lb6_ranges SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -79,6 +123,34 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, struct tuple4_fragment);
+	__type(value, struct tuple_ports);
+} frag4 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, struct tuple6_fragment);
+	__type(value, struct tuple_ports);
+} frag6 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct lb4_affinity_key);
+	__type(value, struct lb_affinity);
+} lb4_affinity SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct lb6_affinity_key);
+	__type(value, struct lb_affinity);
+} lb6_affinity SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 65536);
 	__type(key, struct sk4_key);
 	__type(value, struct sk4_backend);
@@ -119,11 +191,20 @@ struct {
 	__type(value, struct lb_limit);
 } lb_limits SEC(".maps");
 
+#define EXHAUSTED_ROWS 256
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, EXHAUSTED_ROWS);
+	__type(key, __u32);
+	__type(value, struct lb_exhausted);
+} lb_exhausted SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct lb_scratch);
-} lb_scratch SEC(".maps");
+} SCRATCH SEC(".maps");
 
 #endif

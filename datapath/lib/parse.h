@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Step 1 of the walk: the packet's tuple. Reads only. Returns PARSE_OURS for a
- * whole TCP or UDP packet, PARSE_ICMP_ERROR for an ICMP error (the tuple then
- * holds addresses only), and PARSE_PASS for everything that is not ours:
- * fragments, other protocols, and what is too short to be either.
+ * Step 1 of the walk: the packet's tuple. Reads only. Returns PARSE_OURS for TCP,
+ * UDP and SCTP, PARSE_ICMP_ERROR for an ICMP error (the tuple then holds
+ * addresses only), and PARSE_PASS for everything that is not ours: other
+ * protocols, what is too short, and fragments whose first one we did not see.
  */
 #ifndef SLUICE_PARSE_H
 #define SLUICE_PARSE_H
@@ -18,8 +18,22 @@ enum parse_result { PARSE_PASS, PARSE_OURS, PARSE_ICMP_ERROR };
 /* Bytes of L4 that we read: up to and with the TCP flags; UDP has eight. */
 #define L4_TCP_BYTES 14
 #define L4_UDP_BYTES 8
+#define L4_SCTP_BYTES 16 /* with the header of the first chunk */
+
+/* Chunks that open and end an association: RFC 9260, 3.2. */
+#define SCTP_INIT 1
+#define SCTP_INIT_ACK 2
+#define SCTP_ABORT 6
+#define SCTP_SHUTDOWN_COMPLETE 14
+
+enum fragment {
+	FRAGMENT_NONE, /* a whole packet */
+	FRAGMENT_FIRST, /* has the ports */
+	FRAGMENT_LATER, /* has none: they come from frag4, frag6 */
+};
 
 #define IP_OFFSET_AND_MORE 0x3fff
+#define IP_OFFSET 0x1fff
 
 /*
  * Offsets of L4 lie between 34 and 1500. Tells the verifier so where a trip
@@ -31,21 +45,98 @@ static __always_inline __u32 bounded(__u32 offset)
 	return offset;
 }
 
+/* The first chunk's type in terms of TCP: what opens is SYN, what ends RST. */
+static __always_inline __u8 sctp_as_tcp_flags(__u8 chunk)
+{
+	switch (chunk) {
+	case SCTP_INIT:
+		return TCP_SYN;
+	case SCTP_INIT_ACK:
+		return TCP_SYN | TCP_ACK;
+	case SCTP_ABORT:
+	case SCTP_SHUTDOWN_COMPLETE:
+		return TCP_RST;
+	default:
+		return 0;
+	}
+}
+
 #endif
 
 struct FN(packet) {
 	struct FN(tuple) tuple;
 	__u32 l4; /* offset of the L4 header from the Ethernet header */
-	__u8 tcp_flags; /* 0 unless TCP */
+	__u32 id; /* of the datagram, for its fragments */
+	__u8 tcp_flags; /* of SCTP what its first chunk means; 0 for UDP */
+	__u8 ttl;
+	__u8 fragment; /* enum fragment */
 };
+
+/* Key of the datagram that a fragment belongs to. */
+static __always_inline void FN(fragment_key)(const struct FN(packet) *p,
+					     struct PASTE3(tuple, FAMILY,
+							   _fragment) *
+						     key)
+{
+	__builtin_memset(key, 0, sizeof(*key));
+	key->saddr = p->tuple.saddr;
+	key->daddr = p->tuple.daddr;
+	key->id = p->id;
+	key->protocol = p->tuple.protocol;
+}
+
+/* Ports of a later fragment. */
+static noinline int FN(fragment_ports)(struct FN(packet) *p)
+{
+	struct PASTE3(tuple, FAMILY, _fragment) key;
+	struct tuple_ports *ports;
+
+	if (!p)
+		return PARSE_PASS;
+	FN(fragment_key)(p, &key);
+	ports = bpf_map_lookup_elem(&FN(frag), &key);
+	if (!ports)
+		return PARSE_PASS;
+	p->tuple.sport = ports->sport;
+	p->tuple.dport = ports->dport;
+	return PARSE_OURS;
+}
+
+/* An earlier datagram of that number may have left its ports. */
+static noinline void FN(fragment_forget)(struct FN(packet) *p)
+{
+	struct PASTE3(tuple, FAMILY, _fragment) key;
+
+	if (!p)
+		return;
+	FN(fragment_key)(p, &key);
+	map_remove(&FN(frag), &key);
+}
+
+/* Remembers the ports of a first fragment of ours for those that follow. */
+static noinline void FN(fragment_remember)(struct FN(packet) *p)
+{
+	struct PASTE3(tuple, FAMILY, _fragment) key;
+	struct tuple_ports ports;
+
+	if (!p)
+		return;
+	FN(fragment_key)(p, &key);
+	ports.sport = p->tuple.sport;
+	ports.dport = p->tuple.dport;
+	map_write(&FN(frag), &key, &ports, BPF_ANY);
+}
 
 /* Ports and TCP flags at p->l4, for p->tuple.protocol. */
 static __always_inline int FN(parse_l4)(struct __sk_buff *skb,
 					struct FN(packet) *p)
 {
 	bool tcp = p->tuple.protocol == IPPROTO_TCP;
+	bool sctp = p->tuple.protocol == IPPROTO_SCTP;
 	__u32 l4 = bounded(p->l4);
-	__u32 need = l4 + (tcp ? L4_TCP_BYTES : L4_UDP_BYTES);
+	__u32 need = l4 + (tcp	? L4_TCP_BYTES :
+			   sctp ? L4_SCTP_BYTES :
+				  L4_UDP_BYTES);
 	void *data = skb_data(skb);
 	void *end = skb_end(skb);
 	__be16 *ports;
@@ -62,6 +153,11 @@ static __always_inline int FN(parse_l4)(struct __sk_buff *skb,
 	p->tuple.sport = ports[0];
 	p->tuple.dport = ports[1];
 	p->tcp_flags = 0;
+	if (sctp) {
+		if ((void *)ports + L4_SCTP_BYTES > end)
+			return PARSE_PASS;
+		p->tcp_flags = sctp_as_tcp_flags(((__u8 *)ports)[12]);
+	}
 	if (!tcp)
 		return PARSE_OURS;
 	if ((void *)ports + L4_TCP_BYTES > end)
@@ -87,47 +183,82 @@ static __always_inline int parse4(struct __sk_buff *skb, struct packet4 *p)
 		if ((void *)(ip + 1) > end)
 			return PARSE_PASS;
 	}
-	if (ip->ihl < 5 || ip->frag_off & bpf_htons(IP_OFFSET_AND_MORE))
+	if (ip->ihl < 5)
 		return PARSE_PASS;
 	p->tuple.saddr = ip->saddr;
 	p->tuple.daddr = ip->daddr;
 	p->tuple.protocol = ip->protocol;
+	p->ttl = ip->ttl;
 	p->l4 = ETH_HLEN + ip->ihl * 4;
+	if (ip->frag_off & bpf_htons(IP_OFFSET_AND_MORE)) {
+		p->id = ip->id;
+		p->fragment = ip->frag_off & bpf_htons(IP_OFFSET) ?
+				      FRAGMENT_LATER :
+				      FRAGMENT_FIRST;
+	}
 	switch (ip->protocol) {
 	case IPPROTO_TCP:
 	case IPPROTO_UDP:
+	case IPPROTO_SCTP:
+		if (p->fragment == FRAGMENT_LATER)
+			return fragment_ports4(p);
 		return parse_l44(skb, p);
 	case IPPROTO_ICMP:
-		return PARSE_ICMP_ERROR;
+		return p->fragment ? PARSE_PASS : PARSE_ICMP_ERROR;
 	default:
 		return PARSE_PASS;
 	}
 }
 #else
 /* Extension headers that may stand before L4; RFC 8200 lets each appear once. */
-#define IPV6_EXTENSIONS 4
+#define IPV6_EXTENSIONS 5
+
+struct extensions6 {
+	__u32 l4;
+	__u32 id;
+	__u32 fragment;
+};
 
 /* Walks the extension headers: the slow path, packets without them skip it. */
-static noinline int parse_extensions6(struct __sk_buff *skb, __u32 *l4,
-				      __u8 protocol)
+static noinline int parse_extensions6(struct __sk_buff *skb,
+				      struct extensions6 *found, __u8 protocol)
 {
-	struct ipv6_opt_hdr header;
+	struct {
+		__u8 nexthdr;
+		__u8 length; /* beyond the first eight bytes, in eights */
+		__be16 offset; /* of a fragment header (RFC 8200, 4.5) */
+		__be32 id;
+	} header;
 	int i;
+
+	if (!found)
+		return IPPROTO_NONE;
 
 	for (i = 0; i < IPV6_EXTENSIONS; i++) {
 		switch (protocol) {
 		case IPPROTO_HOPOPTS:
 		case IPPROTO_ROUTING:
 		case IPPROTO_DSTOPTS:
+		case IPPROTO_FRAGMENT:
 			break;
 		default:
 			return protocol;
 		}
-		if (*l4 > 1024 ||
-		    bpf_skb_load_bytes(skb, *l4, &header, sizeof(header)))
+		if (found->l4 > 1024 ||
+		    bpf_skb_load_bytes(skb, found->l4, &header, sizeof(header)))
 			return IPPROTO_NONE;
+		if (protocol == IPPROTO_FRAGMENT) {
+			found->id = header.id;
+			found->fragment = header.offset & bpf_htons(0xfff8) ?
+						  FRAGMENT_LATER :
+						  FRAGMENT_FIRST;
+			header.length = 0;
+		}
 		protocol = header.nexthdr;
-		*l4 += (header.hdrlen + 1) * 8;
+		found->l4 += (header.length + 1) * 8;
+		/* What follows is the middle of the datagram. */
+		if (found->fragment == FRAGMENT_LATER)
+			return protocol;
 	}
 	return IPPROTO_NONE;
 }
@@ -152,23 +283,29 @@ static __always_inline int parse6(struct __sk_buff *skb, struct packet6 *p)
 	__builtin_memcpy(&p->tuple.saddr, &ip->saddr, sizeof(addr6));
 	__builtin_memcpy(&p->tuple.daddr, &ip->daddr, sizeof(addr6));
 	p->l4 = ETH_HLEN + sizeof(*ip);
+	p->ttl = ip->hop_limit;
 	protocol = ip->nexthdr;
 	if (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP &&
 	    protocol != IPPROTO_ICMPV6) {
-		__u32 l4 = p->l4;
+		struct extensions6 found = { .l4 = p->l4 };
 
-		protocol = parse_extensions6(skb, &l4, protocol);
-		p->l4 = l4;
-		if (l4 > 1500)
+		protocol = parse_extensions6(skb, &found, protocol);
+		p->l4 = found.l4;
+		p->id = found.id;
+		p->fragment = found.fragment;
+		if (p->l4 > 1500)
 			return PARSE_PASS;
 	}
 	p->tuple.protocol = protocol;
 	switch (protocol) {
 	case IPPROTO_TCP:
 	case IPPROTO_UDP:
+	case IPPROTO_SCTP:
+		if (p->fragment == FRAGMENT_LATER)
+			return fragment_ports6(p);
 		return parse_l46(skb, p);
 	case IPPROTO_ICMPV6:
-		return PARSE_ICMP_ERROR;
+		return p->fragment ? PARSE_PASS : PARSE_ICMP_ERROR;
 	default:
 		return PARSE_PASS;
 	}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Step 5 of the walk: where to. A translated packet never goes up the stack,
+ * Step 6 of the walk: where to. A translated packet never goes up the stack,
  * so netfilter and rp_filter never see it; the exceptions are the node's own
  * sockets, who are the stack. The neighbour is resolved by the kernel.
  */
@@ -32,6 +32,19 @@ static __always_inline bool is_from_node(struct __sk_buff *skb, enum hook hook)
 	return hook == HOOK_UPLINK_OUT && !skb->ingress_ifindex;
 }
 
+#define SMALLEST_MTU 1280 /* RFC 8200, 5 */
+
+/* The MTU of that device if the packet, or a segment of it, exceeds it, else 0. */
+static __always_inline __u32 mtu_exceeded(struct __sk_buff *skb, __u32 dev)
+{
+	__u32 mtu = 0;
+
+	if (bpf_check_mtu(skb, dev, &mtu, 0,
+			  skb->gso_size ? BPF_MTU_CHK_SEGS : 0) <= 0)
+		return 0;
+	return mtu;
+}
+
 /*
  * Into the node, as if it had come in by `dev`, where strict rp_filter expects
  * the VIP. The stack takes it only if it is addressed to that device.
@@ -52,6 +65,8 @@ static noinline int FN(route_lookup)(struct __sk_buff *skb, const addr_t *from,
 {
 	struct bpf_fib_lookup fib;
 
+	if (explain_assumes_route())
+		return skb->ifindex;
 	__builtin_memset(&fib, 0, sizeof(fib));
 	fib.family = FN(FIB_FAMILY_);
 	fib.ifindex = skb->ifindex;
@@ -69,7 +84,8 @@ static noinline int FN(route_lookup)(struct __sk_buff *skb, const addr_t *from,
 	case BPF_FIB_LKUP_RET_FRAG_NEEDED:
 		return fib.ifindex;
 	case BPF_FIB_LKUP_RET_NOT_FWDED:
-		return 0;
+		/* Said of what is the node's, and of what nobody knows a way to. */
+		return FN(range_has)(SET_NODE, to) ? 0 : -DROP_NO_ROUTE;
 	default:
 		return -DROP_NO_ROUTE;
 	}

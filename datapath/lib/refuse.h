@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Saying no: a frontend without a usable backend answers TCP with RST (RFC
- * 9293, 3.10.7.1) and UDP with port unreachable from the VIP, sent back where
- * the packet came from. The packet itself becomes the answer. Always counted
- * as a drop; the ICMP answers are rate-limited.
+ * 9293, 3.10.7.1) and all else with port unreachable from the VIP; a router's
+ * errors (time exceeded, packet too big) come from the node. Sent back where the
+ * packet came from: the packet itself becomes the answer. Always counted as a
+ * drop; the ICMP answers are rate-limited.
  */
 #ifndef SLUICE_REFUSE_H
 #define SLUICE_REFUSE_H
@@ -25,6 +26,8 @@ static __always_inline bool refusal_allowed(void)
 
 	if (!limit)
 		return false;
+	if (!CAN_WRITE)
+		return true;
 	if (limit->window != now) {
 		limit->window = now;
 		limit->sent = 0;
@@ -62,11 +65,14 @@ static __always_inline int refuse_send(struct __sk_buff *skb, enum hook hook)
 #define ICMP_PROTOCOL IPPROTO_ICMP
 #define ICMP_UNREACHABLE 3 /* RFC 792 */
 #define ICMP_PORT 3
+#define ICMP_TIME_EXCEEDED 11
 #else
 #define IP_HEADER struct ipv6hdr
 #define ICMP_PROTOCOL IPPROTO_ICMPV6
-#define ICMP_UNREACHABLE 1 /* RFC 4443, 3.1 */
+#define ICMP_UNREACHABLE 1 /* RFC 4443, 3 */
 #define ICMP_PORT 4
+#define ICMP_TIME_EXCEEDED 3
+#define ICMP_TOO_BIG 2
 #endif
 
 /* The answer's IP header: from the VIP to the client, `size` bytes inside. */
@@ -112,8 +118,17 @@ static __always_inline __u32 FN(pseudo_sum)(const struct FN(tuple) *t,
 	return bpf_csum_diff(NULL, 0, (void *)&pseudo, sizeof(pseudo), 0);
 }
 
+/* Where the packet's length stands, and what that leaves out. */
+#if FAMILY == 4
+#define LENGTH_AT offsetof(struct iphdr, tot_len)
+#define LENGTH_FROM ETH_HLEN
+#else
+#define LENGTH_AT offsetof(struct ipv6hdr, payload_len)
+#define LENGTH_FROM (ETH_HLEN + sizeof(struct ipv6hdr))
+#endif
+
 static noinline int FN(refuse_tcp)(struct __sk_buff *skb, struct FN(packet) *p,
-				   enum hook hook)
+				   __u32 reason, enum hook hook)
 {
 	struct {
 		IP_HEADER ip;
@@ -121,11 +136,18 @@ static noinline int FN(refuse_tcp)(struct __sk_buff *skb, struct FN(packet) *p,
 	} answer;
 	__u32 l4 = bounded(p->l4), length;
 	struct tcphdr tcp;
+	__be16 in_header;
 
-	if (p->tcp_flags & TCP_RST ||
-	    bpf_skb_load_bytes(skb, l4, &tcp, sizeof(tcp)))
-		return -DROP_NO_BACKEND;
-	length = skb->len - l4 - tcp.doff * 4 + tcp.syn + tcp.fin;
+	/* A reset is not answered. */
+	if (p->tcp_flags & TCP_RST)
+		return -reason;
+	/* The frame may be longer than the packet: padding. */
+	if (bpf_skb_load_bytes(skb, l4, &tcp, sizeof(tcp)) ||
+	    bpf_skb_load_bytes(skb, ETH_HLEN + LENGTH_AT, &in_header,
+			       sizeof(in_header)))
+		return -DROP_MALFORMED;
+	length = LENGTH_FROM + bpf_ntohs(in_header) - l4 - tcp.doff * 4 +
+		 tcp.syn + tcp.fin;
 	FN(refuse_ip)(&answer.ip, &p->tuple, IPPROTO_TCP, sizeof(answer.tcp));
 	__builtin_memset(&answer.tcp, 0, sizeof(answer.tcp));
 	answer.tcp.source = tcp.dest;
@@ -147,8 +169,18 @@ static noinline int FN(refuse_tcp)(struct __sk_buff *skb, struct FN(packet) *p,
 	return refuse_send(skb, hook);
 }
 
-static noinline int FN(refuse_udp)(struct __sk_buff *skb, struct FN(packet) *p,
-				   enum hook hook)
+/* `answer` is what the error says; -`reason` where none may be sent. */
+struct FN(icmp_says) {
+	addr_t from;
+	__u8 type;
+	__u8 code;
+	__be32 rest;
+	__u32 reason; /* enum drop_reason */
+};
+
+static noinline int FN(refuse_icmp)(struct __sk_buff *skb, struct FN(packet) *p,
+				    const struct FN(icmp_says) *says,
+				    enum hook hook)
 {
 	struct {
 		IP_HEADER ip;
@@ -158,28 +190,32 @@ static noinline int FN(refuse_udp)(struct __sk_buff *skb, struct FN(packet) *p,
 	} *answer;
 	const __u32 size = sizeof(*answer) - sizeof(answer->ip);
 	struct lb_scratch *scratch = ct_scratch();
+	struct FN(tuple) back;
 	__u32 seed = 0;
 
 	_Static_assert(sizeof(*answer) <= sizeof(scratch->answer),
 		       "lb_scratch.answer is too small");
-	if (!scratch)
-		return -DROP_NO_BACKEND;
+	if (!p || !says || !scratch)
+		return -DROP_MALFORMED;
 	answer = (void *)scratch->answer;
-	/* Options before L4 would have to be quoted too: not worth an answer-> */
-	if (p->l4 != ETH_HLEN + sizeof(IP_HEADER))
-		return -DROP_NO_BACKEND;
+	/* Options before L4 would have to be quoted too: not worth an answer. */
+	if (p->l4 != ETH_HLEN + sizeof(IP_HEADER) ||
+	    p->fragment == FRAGMENT_LATER)
+		return -says->reason;
 	if (!refusal_allowed())
 		return -DROP_REFUSE_RATE;
 	if (bpf_skb_load_bytes(skb, ETH_HLEN, &answer->quoted_ip,
 			       sizeof(IP_HEADER) + sizeof(answer->quoted_l4)))
-		return -DROP_NO_BACKEND;
-	FN(refuse_ip)(&answer->ip, &p->tuple, ICMP_PROTOCOL, size);
-	answer->icmp.type = ICMP_UNREACHABLE;
-	answer->icmp.code = ICMP_PORT;
+		return -says->reason;
+	back = p->tuple;
+	back.daddr = says->from;
+	FN(refuse_ip)(&answer->ip, &back, ICMP_PROTOCOL, size);
+	answer->icmp.type = says->type;
+	answer->icmp.code = says->code;
 	answer->icmp.check = 0;
-	answer->icmp.rest = 0;
+	answer->icmp.rest = says->rest;
 	if (FAMILY == 6)
-		seed = FN(pseudo_sum)(&p->tuple, ICMP_PROTOCOL, size);
+		seed = FN(pseudo_sum)(&back, ICMP_PROTOCOL, size);
 	answer->icmp.check = csum_of(&answer->icmp, size, seed);
 	if (bpf_skb_change_tail(skb, ETH_HLEN + sizeof(*answer), 0) ||
 	    bpf_skb_store_bytes(skb, ETH_HLEN, answer, sizeof(*answer), 0))
@@ -187,19 +223,73 @@ static noinline int FN(refuse_udp)(struct __sk_buff *skb, struct FN(packet) *p,
 	return refuse_send(skb, hook);
 }
 
-/* Answers for a frontend without backend. TC action, or -DROP_* if no answer. */
-static __always_inline int FN(refuse)(struct __sk_buff *skb,
-				      struct FN(packet) *p, enum hook hook)
+/*
+ * Refuses the packet for that reason, as whoever it was sent to. TC action, or
+ * -DROP_* if there is no answer.
+ */
+static noinline int FN(refuse)(struct __sk_buff *skb, struct FN(packet) *p,
+			       __u32 reason, enum hook hook)
 {
-	int ret = p->tuple.protocol == IPPROTO_TCP ?
-			  FN(refuse_tcp)(skb, p, hook) :
-			  FN(refuse_udp)(skb, p, hook);
+	struct FN(icmp_says) says;
+	int ret;
 
+	if (!p)
+		return -DROP_MALFORMED;
+	says.from = p->tuple.daddr;
+	says.type = ICMP_UNREACHABLE;
+	says.code = ICMP_PORT;
+	says.rest = 0;
+	says.reason = reason;
+	if (p->tuple.protocol == IPPROTO_TCP && !p->fragment)
+		ret = FN(refuse_tcp)(skb, p, reason, hook);
+	else
+		ret = FN(refuse_icmp)(skb, p, &says, hook);
 	if (ret >= 0)
-		drop_count(DROP_NO_BACKEND, skb->len);
+		drop_count(reason, skb->len);
 	return ret;
 }
+
+/*
+ * Answers like a router: the TTL has run out here, or the packet is too big for
+ * the way on (`mtu` not 0). From the node if its address is known, else from
+ * whoever the packet was sent to.
+ */
+static noinline int FN(refuse_hop)(struct __sk_buff *skb, struct FN(packet) *p,
+				   __u32 mtu, enum hook hook)
+{
+	struct lb_host *host = config_host();
+	struct FN(icmp_says) says;
+	int ret;
+
+	if (!p || !host)
+		return -DROP_MALFORMED;
+	says.type = ICMP_TIME_EXCEEDED;
+	says.code = 0;
+	says.rest = 0;
+	says.reason = DROP_HOP_LIMIT;
+	says.from = FN(addr_is_zero)(&host->FN(address)) ? p->tuple.daddr :
+							   host->FN(address);
+	if (mtu) {
+		says.reason = DROP_TOO_BIG;
+#if FAMILY == 4
+		says.type = ICMP_UNREACHABLE;
+		says.code = 4; /* fragmentation needed: RFC 1191, 4 */
+		says.rest = bpf_htonl(mtu & 0xffff);
+#else
+		says.type = ICMP_TOO_BIG; /* RFC 4443, 3.2 */
+		says.rest = bpf_htonl(mtu);
+#endif
+	}
+	ret = FN(refuse_icmp)(skb, p, &says, hook);
+	if (ret >= 0)
+		drop_count(says.reason, skb->len);
+	return ret;
+}
+#undef LENGTH_AT
+#undef LENGTH_FROM
 #undef IP_HEADER
 #undef ICMP_PROTOCOL
 #undef ICMP_UNREACHABLE
 #undef ICMP_PORT
+#undef ICMP_TIME_EXCEEDED
+#undef ICMP_TOO_BIG

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Step 2 of the walk: which Service port is (address, port, protocol)? Returns
- * its index in lb_services (1..), 0 when it is not a frontend of ours, or
- * -DROP_FRONTEND_TORN. Twin of frontendCheck() in daemon/maps.
+ * Step 2 of the walk: which Service port is (address, port, protocol)? 1 and
+ * the frontend, 0 when it is not one of ours, or -DROP_FRONTEND_TORN. Twin of
+ * frontendCheck() in daemon/maps.
  */
 #ifndef SLUICE_SERVICE_H
 #define SLUICE_SERVICE_H
@@ -13,16 +13,15 @@
 static __always_inline __u32 frontend_check4(const struct lb4_key *key)
 {
 	__u64 word = key->address | (__u64)key->port << 32 |
-		     (__u64)key->protocol << 48 | (__u64)key->scope << 56;
+		     (__u64)key->protocol << 48;
 
-	return word * HASH_MULTIPLIER >> 32;
+	return word * HASH_MULTIPLIER >> 40;
 }
 
 static __always_inline __u32 frontend_check6(const struct lb6_key *key)
 {
 	const addr6 *a = &key->address;
-	__u64 rest = key->port | (__u64)key->protocol << 16 |
-		     (__u64)key->scope << 24;
+	__u64 rest = key->port | (__u64)key->protocol << 16;
 	__u64 hash;
 
 	hash = (a->word[0] | (__u64)a->word[1] << 32) * HASH_MULTIPLIER;
@@ -30,19 +29,24 @@ static __always_inline __u32 frontend_check6(const struct lb6_key *key)
 	hash += a->word[2] | (__u64)a->word[3] << 32;
 	hash *= HASH_MULTIPLIER;
 	hash ^= hash >> 32;
-	return (hash + rest) * HASH_MULTIPLIER >> 32;
+	return (hash + rest) * HASH_MULTIPLIER >> 40;
 }
+
+struct frontend {
+	__u32 service; /* index into lb_services */
+	__u32 flags; /* enum frontend_flags */
+};
 
 #endif
 
 static __always_inline int FN(service_lookup)(const addr_t *address,
-					      __be16 port, __u8 protocol)
+					      __be16 port, __u8 protocol,
+					      struct frontend *found)
 {
 	struct LB(key) key = {
 		.address = *address,
 		.port = port,
 		.protocol = protocol,
-		.scope = SCOPE_INTERNAL,
 	};
 	__u32 check = FN(frontend_check)(&key);
 	int i;
@@ -54,8 +58,11 @@ static __always_inline int FN(service_lookup)(const addr_t *address,
 		if (!value)
 			return 0;
 		frontend = *(volatile __u64 *)value;
-		if (frontend >> 32 == check)
-			return frontend & 0x7fffffff;
+		if (frontend >> 40 != check)
+			continue;
+		found->service = frontend;
+		found->flags = frontend >> 32 & 0xff;
+		return 1;
 	}
 	return -DROP_FRONTEND_TORN;
 }

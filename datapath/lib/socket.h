@@ -4,7 +4,9 @@
  * and the backend becomes the VIP again when the socket asks who its peer is.
  * Works on an address and port that the hook in sock.bpf.c took from its
  * context and writes back. Never fails a call, but for a TCP connect() without
- * backends; what it leaves alone, tc translates.
+ * backends; what it leaves alone, tc translates (where it is there to do so):
+ * all that hangs on a source which a pod's socket does not tell, and UDP flows
+ * that must be able to move.
  */
 #ifndef SLUICE_SOCKET_H
 #define SLUICE_SOCKET_H
@@ -12,6 +14,14 @@
 enum sock_result {
 	SOCK_LEAVE = 0,
 	SOCK_REWRITE = 1, /* address and port have changed */
+};
+
+/* Who calls what. */
+struct sock_call {
+	__u64 cookie; /* of the socket */
+	__u32 protocol;
+	bool is_node; /* a socket in the node's network namespace */
+	bool is_datagram; /* each message may go elsewhere: sendmsg() */
 };
 
 #endif
@@ -39,8 +49,9 @@ static __always_inline __u32 FN(sock_hash)(const struct SK(key) *key)
  * The backend for this socket and VIP: a datagram socket stays with the one it
  * has while that serves, or while no other is to be had.
  */
-static __always_inline int FN(sock_select)(__u32 service, struct SK(key) *key,
-					   bool remember,
+static __always_inline int FN(sock_select)(struct wish *wish,
+					   const addr_t *client,
+					   struct SK(key) *key, bool remember,
 					   struct FN(chosen) *chosen)
 {
 	struct SK(backend) *known = NULL, fresh;
@@ -51,9 +62,13 @@ static __always_inline int FN(sock_select)(__u32 service, struct SK(key) *key,
 	if (known)
 		health = FN(backend_health)(known->backend_id,
 					    known->generation);
+	/* The frontend may have become another Service port's since. */
+	if (known && !FN(backend_is_of)(known->backend_id, wish->service))
+		known = NULL;
 	if (known && health == BACKEND_SERVES)
 		goto keep;
-	ret = FN(backend_select)(service, FN(sock_hash)(key), chosen);
+	wish->hash = FN(sock_hash)(key);
+	ret = FN(backend_select)(wish, client, chosen);
 	if (ret && known && health == BACKEND_DRAINS)
 		goto keep;
 	if (ret || !remember)
@@ -63,7 +78,7 @@ static __always_inline int FN(sock_select)(__u32 service, struct SK(key) *key,
 	fresh.port = chosen->port;
 	fresh.backend_id = chosen->id;
 	fresh.generation = chosen->generation;
-	bpf_map_update_elem(&SK(backends), key, &fresh, BPF_ANY);
+	map_write(&SK(backends), key, &fresh, BPF_ANY);
 	return 0;
 keep:
 	chosen->address = known->address;
@@ -72,23 +87,63 @@ keep:
 }
 
 /*
+ * What the policy makes of a caller: SOCK_REWRITE and the wish, or SOCK_LEAVE. The
+ * node's own sockets will have a source of the node's, so that all is known; of a
+ * pod's only what does not hang on its address.
+ */
+static __always_inline int FN(sock_wish)(const struct frontend *frontend,
+					 const struct sock_call *call,
+					 struct wish *wish)
+{
+	struct lb_host *host = config_host();
+	__u32 service = frontend->service;
+	struct lb_service *row;
+	bool is_external = frontend->flags & FRONTEND_EXTERNAL, has_tc;
+
+	row = bpf_map_lookup_elem(&lb_services, &service);
+	if (!host || !row || frontend->flags & FRONTEND_RANGES)
+		return SOCK_LEAVE;
+	/* Packets to the node's own address never meet tc. */
+	has_tc = host->flags & (call->is_node ? HOST_TC_NODE : HOST_TC_PODS) &&
+		 !(call->is_node && frontend->flags & FRONTEND_NODE_PORT);
+	if (has_tc && !call->is_node &&
+	    (is_external || row->affinity || host->flags & HOST_MASQUERADE_ALL))
+		return SOCK_LEAVE;
+	/* A connected UDP socket would stay with its backend for its life. */
+	if (has_tc && call->protocol == IPPROTO_UDP && !call->is_datagram)
+		return SOCK_LEAVE;
+	wish->service = service;
+	/* The node is inside: the external policy does not bind it. */
+	wish->is_local = !is_external && frontend->flags & FRONTEND_LOCAL;
+	return SOCK_REWRITE;
+}
+
+/*
  * VIP -> backend, for connect() and (is_datagram) sendmsg(). SOCK_* or
  * -DROP_NO_BACKEND and the like, with nothing changed.
  */
-static __always_inline int FN(sock_to_backend)(struct bpf_sock_addr *ctx,
-					       addr_t *address, __be16 *port,
-					       bool is_datagram)
+static __always_inline int FN(sock_to_backend)(const struct sock_call *call,
+					       addr_t *address, __be16 *port)
 {
+	struct lb_host *host = config_host();
+	struct frontend frontend = {};
 	struct FN(chosen) chosen;
+	struct wish wish = {};
 	struct SK(key) key;
 	struct SK(vip) vip;
 	int ret;
 
-	ret = FN(service_lookup)(address, *port, ctx->protocol);
+	ret = FN(service_lookup)(address, *port, call->protocol, &frontend);
 	if (ret <= 0)
 		return ret;
-	FN(sock_key)(&key, bpf_get_socket_cookie(ctx), address, *port);
-	ret = FN(sock_select)(ret, &key, is_datagram, &chosen);
+	ret = FN(sock_wish)(&frontend, call, &wish);
+	explain_frontend(&frontend);
+	explain_wish(&wish);
+	if (ret != SOCK_REWRITE || !host)
+		return ret;
+	FN(sock_key)(&key, call->cookie, address, *port);
+	ret = FN(sock_select)(&wish, call->is_node ? &host->FN(address) : NULL,
+			      &key, call->is_datagram, &chosen);
 	if (ret)
 		return ret;
 	__builtin_memset(&vip, 0, sizeof(vip));
@@ -96,7 +151,7 @@ static __always_inline int FN(sock_to_backend)(struct bpf_sock_addr *ctx,
 	vip.port = *port;
 	key.address = chosen.address;
 	key.port = chosen.port;
-	bpf_map_update_elem(&SK(vips), &key, &vip, BPF_ANY);
+	map_write(&SK(vips), &key, &vip, BPF_ANY);
 	*address = chosen.address;
 	*port = chosen.port;
 	return SOCK_REWRITE;

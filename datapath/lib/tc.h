@@ -10,11 +10,15 @@
 #include "maps.h"
 #include "config.h"
 #include "drop.h"
+#include "explain.h"
 
 #define FAMILY 4
 #include "parse.h"
 #include "service.h"
+#include "ranges.h"
+#include "policy.h"
 #include "backend.h"
+#include "snat.h"
 #include "ct.h"
 #include "nat.h"
 #include "redirect.h"
@@ -27,7 +31,10 @@
 #define FAMILY 6
 #include "parse.h"
 #include "service.h"
+#include "ranges.h"
+#include "policy.h"
 #include "backend.h"
+#include "snat.h"
 #include "ct.h"
 #include "nat.h"
 #include "redirect.h"
@@ -56,10 +63,15 @@ static noinline int walk_ipv6(struct __sk_buff *skb, enum hook hook)
 	return walk6(skb, (struct walk6 *)scratch->walk6, hook);
 }
 
+#define VLAN_ID 0x0fff /* of the tag; 0: a priority and no VLAN */
+
 static __always_inline int tc_walk(struct __sk_buff *skb, const enum hook hook)
 {
 	int ret;
 
+	/* A tagged frame belongs to a VLAN device, which may be an uplink itself. */
+	if (skb->vlan_present && skb->vlan_tci & VLAN_ID)
+		return TC_ACT_OK;
 	switch (skb->protocol) {
 	case bpf_htons(ETH_P_IP):
 		ret = walk_ipv4(skb, hook);

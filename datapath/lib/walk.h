@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * The packet's walk, the same on every tc hook and for both families:
- * parse -> flow table -> (service -> backend -> new flow) -> nat -> redirect.
+ * parse -> flow table -> (service -> policy -> backend -> new flow) -> nat ->
+ * redirect.
  * Returns a TC action; a negative value is a drop and its reason.
  */
 static __always_inline int FN(walk_translate)(struct __sk_buff *skb,
@@ -9,8 +10,21 @@ static __always_inline int FN(walk_translate)(struct __sk_buff *skb,
 					      struct FN(path) *path,
 					      enum hook hook)
 {
-	int ret = FN(nat)(skb, p, &path->to);
+	/* Crosses this node, which is a hop then. */
+	bool is_hop = !(path->flags & (FLOW_NODE_CLIENT | FLOW_NODE_BACKEND));
+	__u32 mtu;
+	int ret;
 
+	if (is_hop && p->ttl <= 1)
+		return FN(refuse_hop)(skb, p, 0, hook);
+	if ((is_hop || (path->direction == FLOW_FORWARD &&
+			path->flags & FLOW_NODE_CLIENT)) &&
+	    path->dev && skb->len > SMALLEST_MTU + ETH_HLEN) {
+		mtu = mtu_exceeded(skb, path->dev);
+		if (mtu)
+			return FN(refuse_hop)(skb, p, mtu, hook);
+	}
+	ret = FN(nat)(skb, p, &path->to, is_hop);
 	return ret ? ret : FN(redirect)(skb, path, hook);
 }
 
@@ -28,6 +42,9 @@ static __always_inline int FN(walk_reply)(struct __sk_buff *skb,
 	      flow_now() - flow->seen > UDP_IDLE)) &&
 	    FN(ct_is_over)(flow, &p->tuple))
 		return TC_ACT_OK;
+	explain_flow(flow);
+	if (!(flow->flags & FLOW_ANSWERED))
+		FN(ct_note_answer)(flow);
 	if (flow->seen != flow_now())
 		FN(ct_refresh)(flow, 0);
 	FN(ct_note_close)(flow, p->tcp_flags);
@@ -50,7 +67,7 @@ static __always_inline void FN(walk_refresh)(struct __sk_buff *skb,
 	if (path->flags & FLOW_NODE_BACKEND)
 		return;
 	dev = FN(route_lookup)(skb, &p->tuple.saddr, &path->to.daddr);
-	if (dev > 0) {
+	if (dev > 0 && CAN_WRITE) {
 		flow->backend_dev = dev;
 		path->dev = dev;
 	}
@@ -66,6 +83,7 @@ static __always_inline int FN(walk)(struct __sk_buff *skb,
 				    struct FN(walk) *walk, const enum hook hook)
 {
 	enum standing standing = FLOW_FALLS;
+	struct frontend frontend = {};
 	struct FN(packet) *p = &walk->p;
 	struct FN(path) *path = &walk->path;
 	struct FN(flow) *flow;
@@ -77,9 +95,13 @@ static __always_inline int FN(walk)(struct __sk_buff *skb,
 	if (ret == PARSE_ICMP_ERROR)
 		return FN(icmp_error)(skb, p, hook);
 
+	if (p->fragment == FRAGMENT_FIRST)
+		FN(fragment_forget)(p);
 	flow = FN(ct_lookup)(&p->tuple);
 	if (flow && !FN(flow_path)(flow, &p->tuple, path))
 		flow = NULL;
+	if (flow && p->fragment == FRAGMENT_FIRST)
+		FN(fragment_remember)(p);
 	if (flow && path->direction == FLOW_REPLY)
 		return FN(walk_reply)(skb, p, flow, path, hook);
 	if (hook == HOOK_POD_OUT)
@@ -89,9 +111,17 @@ static __always_inline int FN(walk)(struct __sk_buff *skb,
 		standing = FN(flow_standing)(flow, p);
 	if (standing != FLOW_STANDS) {
 		ret = FN(service_lookup)(&p->tuple.daddr, p->tuple.dport,
-					 p->tuple.protocol);
+					 p->tuple.protocol, &frontend);
+		if (!ret)
+			ret = FN(policy_stray)(&p->tuple.daddr);
 		if (ret > 0) {
-			ret = FN(flow_open)(skb, p, flow, ret, hook);
+			/* What we have sent on by the uplink comes by here again. */
+			if (hook == HOOK_UPLINK_OUT &&
+			    FN(ct_is_translated)(&p->tuple))
+				return TC_ACT_OK;
+			if (p->fragment == FRAGMENT_FIRST)
+				FN(fragment_remember)(p);
+			ret = FN(flow_open)(skb, p, flow, &frontend, hook);
 			if (!ret) {
 				struct lb_scratch *scratch = ct_scratch();
 
@@ -104,11 +134,14 @@ static __always_inline int FN(walk)(struct __sk_buff *skb,
 		}
 		/* Not a frontend (TC_ACT_OK), or no better backend. */
 		if (standing == FLOW_FALLS)
-			return ret == -DROP_NO_BACKEND ?
-				       FN(refuse)(skb, p, hook) :
+			return ret == -DROP_NO_BACKEND ||
+					       ret == -DROP_WRONG_PORT ||
+					       ret == -DROP_NO_FLOW ?
+				       FN(refuse)(skb, p, -ret, hook) :
 				       ret;
 	}
 	if (flow) {
+		explain_flow(flow);
 		FN(walk_refresh)(skb, p, flow, path, hook);
 		FN(ct_note_close)(flow, p->tcp_flags);
 	}

@@ -10,10 +10,12 @@ import { ServiceController } from '../../daemon/controller/service-controller.ts
 import { BpfMap, openPin } from '../../daemon/kernel/map.ts';
 import { kernelMaps } from '../../daemon/maps/kernel-maps.ts';
 import type { DesiredPort } from '../../daemon/model/frontend.ts';
+import type { LocalAddress } from '../../daemon/model/host.ts';
 import { type EndpointSlice, type Node, objectKey, type Service } from '../../daemon/model/service.ts';
 import { Table } from '../../daemon/model/table.ts';
 import { LbOperations } from '../../daemon/reconcile/lb-operations.ts';
 import { Reconciler } from '../../daemon/reconcile/reconciler.ts';
+import { hostSettings } from '../builders.ts';
 
 export interface CrashObjects {
   readonly services: readonly Service[];
@@ -28,8 +30,10 @@ const services = new Table<string, Service>('services', setImmediate);
 const slices = new Table<string, EndpointSlice>('slices', setImmediate);
 const nodes = new Table<string, Node>('nodes', setImmediate);
 const desired = new Table<string, DesiredPort>('desired', setImmediate);
-const marks = [services, slices, nodes].map((table) => table.registerSource('parent'));
-const controller = new ServiceController({ services, slices, nodes, desired, nodeName: 'node-1' });
+const localAddresses = new Table<string, LocalAddress>('local-addresses', setImmediate);
+const marks = [services, slices, nodes, localAddresses].map((table) => table.registerSource('parent'));
+const own = { nodes, localAddresses, nodeName: 'node-1', settings: hostSettings() };
+const controller = new ServiceController({ services, slices, desired, ...own });
 
 function openMap(name: string): BpfMap {
   const fd = openPin(join(pinPath, 'maps', name));

@@ -10,6 +10,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { fakeLbMaps } from '../../daemon/maps/fake-maps.ts';
 import { objectKey, type EndpointSlice, type Service } from '../../daemon/model/service.ts';
 import { dumpMaps } from '../../daemon/reconcile/dump.ts';
+import { portRow, serviceRow } from '../builders.ts';
 import { seededRandom } from '../fake-clock.ts';
 import { World } from '../world.ts';
 import type { CrashObjects } from './crash-child.ts';
@@ -130,15 +131,12 @@ class History {
   }
 
   #service(n: number): Service {
-    const ports = [
-      { name: 'web', protocol: 'TCP' as const, port: 80 + this.below(3) },
-      { name: 'dns', protocol: 'UDP' as const, port: 53 },
-    ];
+    const ports = [portRow({ name: 'web', port: 80 + this.below(3) }), portRow({ name: 'dns', protocol: 'UDP', port: 53 })];
     // Two names share an address now and then, and contend for it.
     const host = 1 + (n % (4 + this.below(3)));
     const created = 1000 * n;
     const clusterIPs = { IPv4: `10.96.0.${host}`, IPv6: `fd00:96::${host}` };
-    return { namespace: 'ns', name: `s${n}`, created, clusterIPs, ports: ports.slice(0, 1 + this.below(2)) };
+    return serviceRow({ namespace: 'ns', name: `s${n}`, created, clusterIPs, ports: ports.slice(0, 1 + this.below(2)) });
   }
 
   #slice(service: string, family: 'IPv4' | 'IPv6'): EndpointSlice {

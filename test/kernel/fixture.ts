@@ -5,14 +5,16 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { newNetns } from '../../daemon/kernel/host.ts';
+import { netnsCookie, newNetns } from '../../daemon/kernel/host.ts';
 import { testRun, type TestRunResult } from '../../daemon/kernel/test-run.ts';
 import { Datapath, type MapSizes } from '../../daemon/loader/datapath.ts';
 import { PinDirectory } from '../../daemon/loader/pins.ts';
 import { dropCounts } from '../../daemon/maps/datapath-state.ts';
+import { flow4Codec, flow6Codec } from '../../daemon/maps/gen/layouts.ts';
 import { kernelMaps } from '../../daemon/maps/kernel-maps.ts';
 import type { LbMaps } from '../../daemon/maps/types.ts';
-import type { DesiredPort } from '../../daemon/model/frontend.ts';
+import { type DesiredHost, type DesiredPort, type DesiredRange, rangeKey } from '../../daemon/model/frontend.ts';
+import { HostOperations } from '../../daemon/reconcile/host-operations.ts';
 import { LbOperations } from '../../daemon/reconcile/lb-operations.ts';
 import { FakeClock } from '../fake-clock.ts';
 
@@ -67,12 +69,22 @@ export function enterNamespace(): void {
   }
 }
 
+/** The node of enterNamespace(), which cannot tell local pods from others. */
+export const plainHost: DesiredHost = {
+  nodeAddresses: { IPv4: '10.0.0.1', IPv6: 'fd00:10::1' },
+  podDetection: { IPv4: 'none', IPv6: 'none' },
+  masqueradeAll: false,
+  clusterRange: {},
+};
+
 /** The loaded product, and what tests do with it. */
 export class Loaded {
   readonly datapath: Datapath;
   readonly maps: LbMaps;
   readonly clock = new FakeClock();
   readonly #operations: LbOperations;
+  readonly #hostOperations: HostOperations;
+  #ranges: readonly DesiredRange[] = [];
 
   constructor(bpffs: Bpffs, sizes: MapSizes = smallSizes) {
     const pins = new PinDirectory(join(bpffs.path, 'sluice'));
@@ -82,6 +94,21 @@ export class Loaded {
     this.maps = kernelMaps((name) => this.datapath.map(name));
     this.#operations = new LbOperations({ maps: this.maps, clock: this.clock });
     this.#operations.restore();
+    const snatPorts = [
+      { first: 1024, last: 29_999 },
+      { first: 61_000, last: 65_535 },
+    ];
+    this.#hostOperations = new HostOperations(this.maps, { netnsCookie: netnsCookie(), hasTc: { pods: true, node: true }, snatPorts });
+    this.#hostOperations.restore();
+    this.applyHost(plainHost);
+  }
+
+  /** What holds for every Service, in place of what did. */
+  applyHost(host: DesiredHost, ranges: readonly DesiredRange[] = []): void {
+    for (const range of this.#ranges) this.#hostOperations.delete(rangeKey(range));
+    for (const range of ranges) this.#hostOperations.update(range);
+    this.#hostOperations.update(host);
+    this.#ranges = ranges;
   }
 
   /** Brings the maps to these rows and no others. */
@@ -90,11 +117,32 @@ export class Loaded {
     for (const row of rows) this.#operations.update(row);
   }
 
-  /** Forgets every flow. */
+  /** Service index -> key of its port. */
+  owners(): ReadonlyMap<number, string> {
+    return this.#operations.owners();
+  }
+
+  /** Forgets every flow, and every client's affinity. */
   forgetFlows(): void {
-    for (const name of ['ct4', 'ct6']) {
+    for (const name of ['ct4', 'ct6', 'lb4_affinity', 'lb6_affinity']) {
       const map = this.datapath.map(name);
       for (const [key] of [...map.entries()]) map.delete(key);
+    }
+  }
+
+  /** Makes every flow look as if nobody had sent for so many units of flow_now() (4.29 s). */
+  ageFlows(units: number): void {
+    for (const [name, codec] of [
+      ['ct4', flow4Codec],
+      ['ct6', flow6Codec],
+    ] as const) {
+      const map = this.datapath.map(name);
+      for (const [key, value] of [...map.entries()]) {
+        const view = new DataView(value.buffer, value.byteOffset);
+        const at = codec.offsets['seen'] ?? 0;
+        view.setUint32(at, view.getUint32(at, true) - units, true);
+        map.set(key, value);
+      }
     }
   }
 

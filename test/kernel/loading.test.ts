@@ -24,6 +24,7 @@ import { BpfObject, verifierReason } from '../../daemon/kernel/object.ts';
 import { addresses, LinkMonitor, links, neighbours, routes, routeTo } from '../../daemon/kernel/rtnetlink.ts';
 import { addressBytes, addressText } from '../../daemon/model/address.ts';
 import { Bpffs, devices, enterNamespace, ip, Loaded, smallSizes } from './fixture.ts';
+import { serviceValue } from '../builders.ts';
 
 let bpffs: Bpffs;
 beforeAll(() => enterNamespace());
@@ -106,13 +107,13 @@ char _license[] SEC("license") = "GPL";
 describe('pinned maps', () => {
   test('are taken over by the next load: the same maps, the same content', () => {
     const first = new Loaded(bpffs);
-    first.maps.services.set(5, { base: 32, count: 2 });
+    first.maps.services.set(5, serviceValue({ base: 32, count: 2 }));
     const seed = first.datapath.map('lb_config').get(new Uint8Array(4));
     const ids = first.datapath.mapNames().map((name) => first.datapath.map(name).info.id);
     first.datapath.close();
     const second = new Loaded(bpffs);
     expect(second.datapath.mapNames().map((name) => second.datapath.map(name).info.id)).toEqual(ids);
-    expect(second.maps.services.get(5)).toEqual({ base: 32, count: 2 });
+    expect(second.maps.services.get(5)).toEqual(serviceValue({ base: 32, count: 2 }));
     expect(second.datapath.map('lb_config').get(new Uint8Array(4))).toEqual(seed);
     second.datapath.close();
   });
@@ -133,7 +134,7 @@ describe('pinned maps', () => {
     config.set(new Uint8Array(4), row.with(0, 99));
     first.datapath.close();
     expect(() => new Loaded(bpffs)).toThrow(Refusal);
-    expect(() => new Loaded(bpffs)).toThrow(/layout 99, this version has 1/);
+    expect(() => new Loaded(bpffs)).toThrow(/layout 99, this version has 2/);
   });
 });
 

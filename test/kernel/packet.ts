@@ -4,7 +4,7 @@
 import { addressBytes, addressText } from '../../daemon/model/address.ts';
 
 export interface Packet {
-  readonly protocol: 'TCP' | 'UDP' | 'ICMP';
+  readonly protocol: 'TCP' | 'UDP' | 'SCTP' | 'ICMP';
   readonly source: string;
   readonly destination: string;
   readonly sourcePort?: number;
@@ -13,6 +13,10 @@ export interface Packet {
   readonly flags?: number;
   readonly sequence?: number;
   readonly acknowledge?: number;
+  /** TTL or hop limit; 64 unless told. */
+  readonly hops?: number;
+  /** ICMP: the last four bytes of its header, such as an MTU. */
+  readonly rest?: number;
   /** UDP over IPv4: send no checksum. */
   readonly hasNoChecksum?: boolean;
   /** IPv4 options, or IPv6 extension headers: bytes, whole words. */
@@ -26,7 +30,7 @@ export interface Packet {
 }
 
 export const tcpFlags = { FIN: 1, SYN: 2, RST: 4, ACK: 16 } as const;
-const numbers = { TCP: 6, UDP: 17 } as const;
+const numbers = { TCP: 6, UDP: 17, SCTP: 132 } as const;
 
 /** RFC 1071, over any number of parts (each but the last of even length). */
 export function checksum(...parts: readonly Uint8Array[]): number {
@@ -54,7 +58,7 @@ const protocolNumber = (packet: Packet): number => (packet.protocol === 'ICMP' ?
 
 function l4(packet: Packet): Uint8Array {
   const payload = packet.payload ?? new Uint8Array();
-  const header = new Uint8Array({ TCP: 20, UDP: 8, ICMP: 8 }[packet.protocol]);
+  const header = new Uint8Array({ TCP: 20, UDP: 8, SCTP: 12, ICMP: 8 }[packet.protocol]);
   if (packet.protocol === 'ICMP') {
     header.set([packet.type ?? 0, packet.code ?? 0]);
   } else {
@@ -68,6 +72,7 @@ function l4(packet: Packet): Uint8Array {
     header[13] = packet.flags ?? tcpFlags.ACK;
   }
   if (packet.protocol === 'UDP') put16(header, 4, header.length + payload.length);
+  if (packet.protocol === 'SCTP') return withCrc(concat(header, payload));
   const length = header.length + payload.length;
   const before =
     packet.protocol === 'ICMP' && !isV6(packet.source)
@@ -78,6 +83,24 @@ function l4(packet: Packet): Uint8Array {
   return concat(header, payload);
 }
 
+/** CRC32c, bit by bit (RFC 9260, appendix A). */
+export function crc32c(bytes: Uint8Array): number {
+  let crc = 0xffff_ffff;
+  for (const byte of bytes) {
+    crc ^= byte;
+    for (let bit = 0; bit < 8; bit += 1) crc = (crc >>> 1) ^ (0x82f6_3b78 & -(crc & 1));
+  }
+  return ~crc >>> 0;
+}
+
+/** Puts the sum of an SCTP packet where it belongs. */
+function withCrc(bytes: Uint8Array): Uint8Array {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  view.setUint32(8, 0);
+  view.setUint32(8, crc32c(bytes), true);
+  return bytes;
+}
+
 function l3(packet: Packet, inside: Uint8Array): Uint8Array {
   const options = packet.options ?? new Uint8Array();
   if (isV6(packet.source)) {
@@ -85,7 +108,7 @@ function l3(packet: Packet, inside: Uint8Array): Uint8Array {
     header[0] = 0x60;
     put16(header, 4, options.length + inside.length);
     header[6] = options.length > 0 ? 0 : protocolNumber(packet);
-    header[7] = 64;
+    header[7] = packet.hops ?? 64;
     header.set(addressBytes(packet.source), 8);
     header.set(addressBytes(packet.destination), 24);
     return concat(header, options, inside);
@@ -93,7 +116,7 @@ function l3(packet: Packet, inside: Uint8Array): Uint8Array {
   const header = concat(new Uint8Array(20), options);
   header[0] = 0x40 | (header.length / 4);
   put16(header, 2, header.length + inside.length);
-  header[8] = 64;
+  header[8] = packet.hops ?? 64;
   header[9] = protocolNumber(packet);
   header.set(addressBytes(packet.source), 12);
   header.set(addressBytes(packet.destination), 16);
@@ -111,6 +134,36 @@ export function build(packet: Packet): Uint8Array {
   return concat(ethernet, ipPacket(packet));
 }
 
+/** The frame cut into fragments of at most `size` bytes of datagram each (a multiple of eight). */
+export function fragments(frame: Uint8Array, size: number, id: number): Uint8Array[] {
+  const six = frame[12] === 0x86;
+  const headers = six ? 54 : 34;
+  const inside = frame.subarray(headers);
+  const cut: Uint8Array[] = [];
+  for (let at = 0; at < inside.length; at += size) {
+    const part = inside.subarray(at, at + size);
+    const hasMore = at + size < inside.length;
+    const head = frame.slice(0, headers);
+    if (six) {
+      const extension = new Uint8Array(8);
+      extension[0] = head[20] ?? 0;
+      put16(extension, 2, at | Number(hasMore));
+      put32(extension, 4, id);
+      head[20] = 44;
+      put16(head, 18, 8 + part.length);
+      cut.push(concat(head, extension, part));
+    } else {
+      put16(head, 16, 20 + part.length);
+      put16(head, 18, id);
+      put16(head, 20, (at / 8) | (hasMore ? 0x2000 : 0));
+      put16(head, 24, 0);
+      put16(head, 24, checksum(head.subarray(14, 34)));
+      cut.push(concat(head, part));
+    }
+  }
+  return cut;
+}
+
 /** Reads an IP packet. Throws on a wrong checksum; `isQuoted`: L4 may be cut, its checksum is not looked at. */
 export function readIp(bytes: Uint8Array, isQuoted = false): Packet {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -120,20 +173,24 @@ export function readIp(bytes: Uint8Array, isQuoted = false): Packet {
   let at = six ? 40 : ((bytes[0] ?? 0) & 15) * 4;
   let number = six ? (bytes[6] ?? 0) : (bytes[9] ?? 0);
   if (!six && checksum(bytes.subarray(0, at)) !== 0) throw new Error('wrong IPv4 checksum');
-  if (six && number === 0) {
+  if (six && (number === 0 || number === 44)) {
     number = bytes[at] ?? 0;
     at += ((bytes[at + 1] ?? 0) + 1) * 8;
   }
   const end = isQuoted ? bytes.length : six ? 40 + view.getUint16(4) : view.getUint16(2);
   const inside = bytes.subarray(at, end);
-  const protocol = number === 6 ? 'TCP' : number === 17 ? 'UDP' : 'ICMP';
+  const protocol = number === 6 ? 'TCP' : number === 17 ? 'UDP' : number === 132 ? 'SCTP' : 'ICMP';
   const hasNoChecksum = protocol === 'UDP' && !six && view.getUint16(at + 6) === 0;
   const before = protocol === 'ICMP' && !six ? [] : [pseudo(source, destination, { protocol: number, length: inside.length })];
-  if (!isQuoted && !hasNoChecksum && checksum(...before, inside) !== 0) throw new Error(`wrong ${protocol} checksum`);
+  if (!isQuoted && protocol === 'SCTP' && !withCrc(inside.slice()).every((byte, i) => byte === inside[i])) throw new Error('wrong CRC32c');
+  if (!isQuoted && !hasNoChecksum && protocol !== 'SCTP' && checksum(...before, inside) !== 0)
+    throw new Error(`wrong ${protocol} checksum`);
   const base = { protocol, source, destination } as const;
-  if (protocol === 'ICMP') return { ...base, type: inside[0] ?? 0, code: inside[1] ?? 0, payload: inside.slice(8) };
+  if (protocol === 'ICMP')
+    return { ...base, type: inside[0] ?? 0, code: inside[1] ?? 0, rest: view.getUint32(at + 4), payload: inside.slice(8) };
   const ports = { sourcePort: view.getUint16(at), destinationPort: view.getUint16(at + 2) };
   if (protocol === 'UDP') return { ...base, ...ports, ...(hasNoChecksum ? { hasNoChecksum } : {}), payload: inside.slice(8) };
+  if (protocol === 'SCTP') return { ...base, ...ports, payload: inside.slice(12) };
   if (isQuoted) return { ...base, ...ports };
   const tcp = { sequence: view.getUint32(at + 4), acknowledge: view.getUint32(at + 8), flags: inside[13] ?? 0 };
   return { ...base, ...ports, ...tcp, payload: inside.slice(((inside[12] ?? 0) >> 4) * 4) };

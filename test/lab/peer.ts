@@ -30,7 +30,7 @@ export interface ClientTask {
   readonly isStamped?: boolean;
   /** Stop asking after this time, whatever the count. */
   readonly forMs?: number;
-  /** TCP: bind to this port before connecting. */
+  /** Bind to this port first. */
   readonly localPort?: number;
 }
 
@@ -88,7 +88,7 @@ function askTcp({ address, port, localPort, timeoutMs = 5000 }: ClientTask): Pro
   });
 }
 
-function askUdp({ address, port, isConnected = false, timeoutMs = 5000 }: ClientTask): Promise<Answer> {
+function askUdp({ address, port, localPort, isConnected = false, timeoutMs = 5000 }: ClientTask): Promise<Answer> {
   return new Promise((resolve, reject) => {
     const socket = createSocket(isIPv6(address) ? 'udp6' : 'udp4');
     const finish = (settle: () => void): void => {
@@ -99,8 +99,9 @@ function askUdp({ address, port, isConnected = false, timeoutMs = 5000 }: Client
     const timer = setTimeout(() => finish(() => reject(new Error('timeout'))), timeoutMs);
     socket.once('message', (message, from) => finish(() => resolve({ text: message.toString(), peer: `${from.address}:${from.port}` })));
     socket.once('error', (error) => finish(() => reject(error)));
-    if (isConnected) socket.connect(port, address, () => socket.send('hello'));
-    else socket.send('hello', port, address);
+    const go = (): void => (isConnected ? socket.connect(port, address, () => socket.send('hello')) : socket.send('hello', port, address));
+    if (localPort === undefined) go();
+    else socket.bind(localPort, go);
   });
 }
 

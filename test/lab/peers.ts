@@ -36,9 +36,9 @@ export class Client {
     this.process = process;
   }
 
-  /** In the lab's cgroup, so that socket hooks see it. */
+  /** In the lab's cgroup, so that socket hooks see it; but for the outside host, which is another machine. */
   static async start(lab: Lab, netns: string): Promise<Client> {
-    const started = lab.start(netns, [process.execPath, script, 'ask'], { inCgroup: true });
+    const started = lab.start(netns, [process.execPath, script, 'ask'], { inCgroup: netns !== 'outside' });
     await started.line((line) => line.includes('"ready"'));
     return new Client(started);
   }

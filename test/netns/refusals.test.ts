@@ -197,7 +197,7 @@ describe('served all the same', () => {
     const asked = await preflight(before, wrap, daemon.flags(true));
     expect(asked.report).toMatchObject({ ok: true, exitCode: 0 });
     expect(asked.report.checks.map(({ name, state }) => `${name} ${state}`)).toEqual([
-      ...['capabilities ok', 'kernel ok', 'bpffs ok', 'pinned state ok', 'programs ok', 'cgroup ok'],
+      ...['capabilities ok', 'kernel ok', 'source ports ok', 'bpffs ok', 'pinned state ok', 'programs ok', 'cgroup ok'],
       ...['uplink eth0 ok', 'pods lxc* ok', 'order on eth0 ok', 'source ok'],
     ]);
     expect(traces()).toEqual([]);

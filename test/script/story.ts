@@ -2,7 +2,7 @@
 // Runs one story: Kubernetes YAML in, map dump out, over fake or faulty maps. Each line is a command; "!" before it says
 // that it must fail; "#" begins a comment. With faults injected, every command that looks waits until retries are through.
 import { parseAllDocuments } from 'yaml';
-import { frontendText } from '../../daemon/model/frontend.ts';
+import { frontendKey } from '../../daemon/model/frontend.ts';
 import { hostPort } from '../../daemon/model/address.ts';
 import { dumpMaps } from '../../daemon/reconcile/dump.ts';
 import { convertObject, type Converted } from '../../daemon/source/objects.ts';
@@ -114,8 +114,14 @@ class Story {
   }
 
   apply(object: Converted, verb: 'add' | 'update' | 'delete'): void {
-    if (object.kind !== 'Service' && object.kind !== 'EndpointSlice') throw new StoryError(`a story has no ${object.kind}`);
-    const table = object.kind === 'Service' ? this.#world.services : this.#world.slices;
+    if (object.kind === 'unknown') throw new StoryError('a story has no object of unknown kind');
+    const tables = {
+      Service: this.#world.services,
+      EndpointSlice: this.#world.slices,
+      Node: this.#world.nodes,
+      ServiceCIDR: this.#world.serviceCIDRs,
+    };
+    const table = tables[object.kind];
     const isThere = table.get(object.key) !== undefined;
     if (isThere === (verb === 'add')) throw new Error(`${object.kind} ${object.key} is ${isThere ? 'there already' : 'not there'}`);
     if (verb === 'delete' || object.row === undefined) table.delete(object.key);
@@ -170,7 +176,7 @@ class Story {
 
   #desiredLines(): string[] {
     const rows = [...this.#world.desired.all()].map(([key, row]) => {
-      const frontends = row.frontends.map((frontend) => frontendText(frontend)).join(' ');
+      const frontends = row.frontends.map(frontendKey).join(' ');
       const usable = row.backends.filter((backend) => backend.isUsable).map(({ address, port }) => hostPort(address, port));
       return `${key} [${frontends}] -> [${usable.join(' ')}] ${this.#world.reconciler.status(key)?.kind}`;
     });

@@ -2,7 +2,18 @@
 // Addresses are compared with === everywhere, so one address must have one text, and the bytes in maps must mean that text.
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { addressBytes, addressText, familyOf, hostPort, parseAddress } from '../../daemon/model/address.ts';
+import {
+  addressBytes,
+  addressText,
+  cidrBounds,
+  cidrContains,
+  compareAddresses,
+  familyOf,
+  hostCidr,
+  hostPort,
+  parseAddress,
+  parseCidr,
+} from '../../daemon/model/address.ts';
 
 describe('parseAddress', () => {
   test.for([
@@ -57,6 +68,60 @@ describe('parseAddress', () => {
       }),
     );
   });
+});
+
+describe('CIDRs', () => {
+  test.for([
+    { text: '10.0.0.0/8', want: '10.0.0.0/8' },
+    { text: '10.1.2.3/8', want: '10.0.0.0/8' },
+    { text: '203.0.113.000/025', want: '203.0.113.0/25' },
+    { text: '203.0.113.255/25', want: '203.0.113.128/25' },
+    { text: '0.0.0.0/0', want: '0.0.0.0/0' },
+    { text: '10.0.0.1/32', want: '10.0.0.1/32' },
+    { text: 'FD00:0::1/64', want: 'fd00::/64' },
+    { text: 'fd00::ffff/113', want: 'fd00::8000/113' },
+    { text: '::/0', want: '::/0' },
+    { text: '::ffff:10.1.2.3/104', want: '10.0.0.0/8' },
+  ])('$text is $want', ({ text, want }) => {
+    expect(parseCidr(text)).toEqual({ family: familyOf(want), text: want });
+  });
+
+  test.for([
+    '',
+    '10.0.0.0',
+    '10.0.0.0/',
+    '10.0.0.0/33',
+    '10.0.0.0/-1',
+    '10.0.0.0/8/8',
+    'fd00::/129',
+    '10.0.0/8',
+    '/8',
+    '::ffff:10.0.0.0/8',
+    ' 10.0.0.0/8',
+  ])('%o is none', (text) => expect(parseCidr(text)).toBeUndefined());
+
+  test.for([
+    { cidr: '10.0.0.0/8', address: '10.255.255.255', want: true },
+    { cidr: '10.0.0.0/8', address: '11.0.0.0', want: false },
+    { cidr: '0.0.0.0/0', address: '192.0.2.1', want: true },
+    { cidr: '0.0.0.0/0', address: 'fd00::1', want: false },
+    { cidr: 'fd00::/64', address: 'fd00::1:2:3:4', want: true },
+    { cidr: 'fd00::/64', address: 'fd00:0:0:1::', want: false },
+    { cidr: '10.0.0.1/32', address: '10.0.0.1', want: true },
+  ])('$cidr holds $address: $want', ({ cidr, address, want }) => {
+    expect(cidrContains(cidr, address)).toBe(want);
+  });
+
+  test('bounds, and the CIDR of one address', () => {
+    expect(cidrBounds('10.96.0.0/12')).toEqual({ first: '10.96.0.0', last: '10.111.255.255' });
+    expect(cidrBounds('fd00::/120')).toEqual({ first: 'fd00::', last: 'fd00::ff' });
+    expect(cidrBounds(hostCidr('fd00::1'))).toEqual({ first: 'fd00::1', last: 'fd00::1' });
+  });
+});
+
+test('order is by value', () => {
+  expect(['10.0.0.10', '10.0.0.9', '9.0.0.0'].toSorted(compareAddresses)).toEqual(['9.0.0.0', '10.0.0.9', '10.0.0.10']);
+  expect(['fd00::1:0', 'fd00::10', 'fd00::9'].toSorted(compareAddresses)).toEqual(['fd00::9', 'fd00::10', 'fd00::1:0']);
 });
 
 describe('bytes', () => {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A small agent as api/ and cli/ see it: one Service in sync, one whose kernel state differs, one frontend nobody wants.
 // Tests change it by spreading; nothing here reads a clock or a map.
+import type { Answer, Question } from '../../daemon/model/explanation.ts';
 import type { AgentStatus, AgentView, BackendView, Health, ServiceView } from '../../daemon/api/view.ts';
 
 export const status: AgentStatus = {
@@ -79,7 +80,9 @@ export const services: readonly ServiceView[] = [
     family: 'IPv4',
     type: '',
     isWanted: false,
-    frontends: [{ address: '10.96.0.99', port: 53, protocol: 'UDP', scope: 'internal', isWanted: false, isRealized: true }],
+    frontends: [
+      { address: '10.96.0.99', port: 53, protocol: 'UDP', scope: 'internal', type: '', policy: '', isWanted: false, isRealized: true },
+    ],
     backends: [],
     run: [{ id: 9, address: '10.0.9.9', port: 53, slots: 1 }],
     differences: ['kernel holds frontend 10.96.0.99:53/UDP that no Service wants'],
@@ -95,10 +98,21 @@ export const services: readonly ServiceView[] = [
     family: 'IPv6',
     type: 'ClusterIP',
     isWanted: true,
-    frontends: [{ address: 'fd00::a', port: 443, protocol: 'TCP', scope: 'internal', isWanted: true, isRealized: true }],
+    frontends: [
+      {
+        address: 'fd00::a',
+        port: 443,
+        protocol: 'TCP',
+        scope: 'internal',
+        type: 'ClusterIP',
+        policy: 'Cluster',
+        isWanted: true,
+        isRealized: true,
+      },
+    ],
     backends: [
-      { address: 'fd01::1', port: 8443, use: 'active', isLocal: true },
-      { address: 'fd01::2', port: 8443, use: 'active', isLocal: false },
+      { address: 'fd01::1', port: 8443, use: 'active', isLocal: true, isUsable: true, isLocallyUsable: false },
+      { address: 'fd01::2', port: 8443, use: 'active', isLocal: false, isUsable: true, isLocallyUsable: false },
     ],
     run: [{ id: 4, address: 'fd01::1', port: 8443, slots: 1 }],
     differences: ['kernel lacks [fd01::2]:8443'],
@@ -114,10 +128,21 @@ export const services: readonly ServiceView[] = [
     family: 'IPv4',
     type: 'ClusterIP',
     isWanted: true,
-    frontends: [{ address: '10.96.0.10', port: 80, protocol: 'TCP', scope: 'internal', isWanted: true, isRealized: true }],
+    frontends: [
+      {
+        address: '10.96.0.10',
+        port: 80,
+        protocol: 'TCP',
+        scope: 'internal',
+        type: 'ClusterIP',
+        policy: 'Cluster',
+        isWanted: true,
+        isRealized: true,
+      },
+    ],
     backends: [
-      { address: '10.0.0.1', port: 8080, use: 'active', isLocal: true },
-      { address: '10.0.0.2', port: 8080, use: 'terminating', isLocal: false },
+      { address: '10.0.0.1', port: 8080, use: 'active', isLocal: true, isUsable: true, isLocallyUsable: false },
+      { address: '10.0.0.2', port: 8080, use: 'terminating', isLocal: false, isUsable: false, isLocallyUsable: false },
     ],
     run: [{ id: 1, address: '10.0.0.1', port: 8080, slots: 1 }],
     differences: [],
@@ -167,6 +192,20 @@ export class FakeView implements AgentView {
 
   backends(): readonly BackendView[] {
     return this.#or(backends);
+  }
+
+  /** Every packet passes. */
+  explain(questions: readonly Question[]): readonly Answer[] {
+    const none = {
+      verdict: 'NONE',
+      frontend: null,
+      candidates: [],
+      backend: null,
+      masquerade: false,
+      reason: 'not ours',
+      steps: [],
+    } as const;
+    return this.#or(questions.map(() => none));
   }
 
   health(): Health {

@@ -57,6 +57,8 @@ async function sluice(line: string, { uninstall, preflight, env }: Given = {}): 
       out: (text) => (out += text),
       err: (text) => (err += text),
       preflight: preflight ?? (() => Promise.resolve(0)),
+      plan: async (options) => (await import('../../daemon/cli/plan.ts')).runPlan(options),
+      explain: async (options) => (await import('../../daemon/cli/explain.ts')).runExplain(options),
       uninstall: uninstall ?? (() => Promise.resolve(0)),
     },
   );
@@ -317,6 +319,10 @@ describe('failures are one sentence with an exit code', () => {
         backend                         backend rows in the kernel
         reload [options]                load the BPF programs anew from disk and replace those that run, between two
                                         packets; all of them or none
+        explain [options] [PACKET...]   what would happen to a packet, and why: the running programs are asked,
+                                        nothing is sent and no state changes
+        plan [options]                  the frontends that a directory of objects would give on a node, and how that
+                                        differs from a running daemon; changes nothing
         preflight [options] [FLAGS...]  whether this host can be served, with the flags of sluiced; changes nothing.
                                         Exit code: that of sluiced
         uninstall [options]             remove every program, link, map, pin and file of Sluice from this node; the

@@ -3,19 +3,22 @@
 import { describe, expect, test } from 'vitest';
 import { ServiceController } from '../../daemon/controller/service-controller.ts';
 import type { DesiredPort } from '../../daemon/model/frontend.ts';
+import type { HostSettings, LocalAddress } from '../../daemon/model/host.ts';
 import { type EndpointSlice, type Node, objectKey, type Service } from '../../daemon/model/service.ts';
 import { type Change, Table } from '../../daemon/model/table.ts';
-import { backendTexts, endpointRow, portRow, serviceRow, sliceRow } from '../builders.ts';
+import { backendTexts, endpointRow, hostSettings, nodeRow, portRow, serviceRow, sliceRow } from '../builders.ts';
 import { ManualScheduler } from '../fake-clock.ts';
 
-function setup() {
+function setup(settings: Partial<HostSettings> = {}) {
   const scheduler = new ManualScheduler();
   const services = new Table<string, Service>('services', scheduler.schedule);
   const slices = new Table<string, EndpointSlice>('slices', scheduler.schedule);
   const nodes = new Table<string, Node>('nodes', scheduler.schedule);
+  const localAddresses = new Table<string, LocalAddress>('local-addresses', scheduler.schedule);
   const desired = new Table<string, DesiredPort>('desired', scheduler.schedule);
-  const marks = [services, slices, nodes].map((table) => table.registerSource('test'));
-  const controller = new ServiceController({ services, slices, nodes, desired, nodeName: 'here' });
+  const marks = [services, slices, nodes, localAddresses].map((table) => table.registerSource('test'));
+  const own = { nodes, localAddresses, nodeName: 'here', settings: hostSettings(settings) };
+  const controller = new ServiceController({ services, slices, desired, ...own });
   const changes = desired.observe();
   controller.start();
   const putService = (fields: Partial<Service> = {}): void => services.upsert(objectKey(serviceRow(fields)), serviceRow(fields));
@@ -25,7 +28,7 @@ function setup() {
     return changes.take();
   };
   const listed = (): void => marks.forEach((mark) => mark());
-  return { services, slices, desired, controller, putService, putSlice, flush, listed, marks };
+  return { services, slices, nodes, localAddresses, desired, controller, putService, putSlice, flush, listed, marks };
 }
 
 const web = 'default/web:/TCP/IPv4';
@@ -171,7 +174,7 @@ describe('a contested VIP', () => {
     for (const [i, owner] of line.entries()) {
       expect(ownerIn(desired)).toEqual([owner]);
       const contenders = line.slice(i + 1).map(keyOf);
-      const conflict = { frontend: '10.96.0.10:80/TCP/internal', owner: keyOf(owner), contenders };
+      const conflict = { frontend: '10.96.0.10:80/TCP', owner: keyOf(owner), contenders };
       expect(controller.conflicts()).toEqual(contenders.length === 0 ? [] : [conflict]);
       services.delete(`default/${owner}`);
       flush();
@@ -202,5 +205,83 @@ describe('a contested VIP', () => {
     expect(desired.get('default/web:a/TCP/IPv4')?.frontends).toHaveLength(1);
     expect(desired.get('default/web:b/UDP/IPv4')?.frontends).toHaveLength(1);
     expect(controller.conflicts()).toHaveLength(1);
+  });
+});
+
+describe('this node', () => {
+  const two = {
+    endpoints: [
+      endpointRow('10.0.0.1', { zoneHints: ['a'], nodeName: 'here' }),
+      endpointRow('10.0.0.2', { zoneHints: ['b'], nodeName: 'there' }),
+    ],
+  };
+  const here = (zone: string): Node => nodeRow('here', { addresses: ['192.168.0.1'], labels: { 'topology.kubernetes.io/zone': zone } });
+  const usable = (row: DesiredPort | undefined): string[] => backendTexts((row?.backends ?? []).filter((backend) => backend.isUsable));
+
+  test('a zone that changes is followed at once, and only rows that differ are written', () => {
+    const { nodes, desired, putService, putSlice, flush, listed } = setup();
+    nodes.upsert('here', here('a'));
+    putService();
+    putService({ name: 'plain', clusterIPs: { IPv4: '10.96.0.11' } });
+    putSlice(two);
+    listed();
+    flush();
+    expect(usable(desired.get(web))).toEqual(['10.0.0.1:8080']);
+    nodes.upsert('here', here('b'));
+    expect(flush().map((change) => change.key)).toEqual([web]);
+    expect(usable(desired.get(web))).toEqual(['10.0.0.2:8080']);
+    nodes.upsert('here', nodeRow('here', { addresses: ['192.168.0.1'] }));
+    flush();
+    expect(usable(desired.get(web))).toEqual(['10.0.0.1:8080', '10.0.0.2:8080']);
+  });
+
+  test('another node, or a label that nobody reads, changes nothing', () => {
+    const { nodes, putService, putSlice, flush, listed } = setup();
+    nodes.upsert('here', here('a'));
+    putService();
+    putSlice(two);
+    listed();
+    flush();
+    nodes.upsert('there', here('b'));
+    nodes.upsert('here', { ...here('a'), labels: { ...here('a').labels, other: 'x' }, isLeaving: true });
+    expect(flush()).toEqual([]);
+  });
+
+  test('an address that comes later has NodePorts too, and loses them when it goes', () => {
+    const { localAddresses, desired, putService, flush, listed } = setup({ nodePortAddresses: 'all' });
+    const frontends = (): string[] => (desired.get(web)?.frontends ?? []).map(({ address, port }) => `${address}:${port}`);
+    putService({ type: 'NodePort', ports: [portRow({ nodePort: 30080 })] });
+    listed();
+    flush();
+    expect(frontends()).toEqual(['10.96.0.10:80']);
+    localAddresses.upsert('192.168.0.1', { address: '192.168.0.1', ifindex: 2 });
+    localAddresses.upsert('127.0.0.1', { address: '127.0.0.1', ifindex: 1 });
+    flush();
+    expect(frontends()).toEqual(['10.96.0.10:80', '192.168.0.1:30080']);
+    localAddresses.delete('192.168.0.1');
+    flush();
+    expect(frontends()).toEqual(['10.96.0.10:80']);
+  });
+
+  test('3.1: an external IP that is a node address beats an older NodePort of that number, and hands it back', () => {
+    const { nodes, services, desired, putService, flush, listed } = setup();
+    nodes.upsert('here', here('a'));
+    putService({ created: 1, type: 'NodePort', ports: [portRow({ nodePort: 30080 })] });
+    const external = {
+      name: 'ext',
+      created: 9,
+      clusterIPs: { IPv4: '10.96.0.11' },
+      externalIPs: ['192.168.0.1'],
+      ports: [portRow({ port: 30080 })],
+    };
+    putService(external);
+    listed();
+    flush();
+    const types = (key: string): string[] => (desired.get(key)?.frontends ?? []).map(({ type }) => type);
+    expect(types(web)).toEqual(['ClusterIP']);
+    expect(types('default/ext:/TCP/IPv4')).toEqual(['ClusterIP', 'ExternalIP']);
+    services.delete('default/ext');
+    flush();
+    expect(types(web)).toEqual(['ClusterIP', 'NodePort']);
   });
 });

@@ -2,13 +2,27 @@
 // Service x EndpointSlices -> desired rows (kube-proxy-semantics.md, 7 and 8), and the packet oracle over them.
 import { describe, expect, test } from 'vitest';
 import { desiredPorts } from '../../daemon/desired/desired-ports.ts';
+import { nodeContext } from '../../daemon/desired/node-context.ts';
 import { isSamePort } from '../../daemon/desired/order.ts';
 import { trace } from '../../daemon/desired/trace.ts';
 import type { Backend } from '../../daemon/model/frontend.ts';
 import type { EndpointSlice, SliceEndpoint } from '../../daemon/model/service.ts';
-import { backendRow, backendTexts, desiredRow, endpointRow, frontendRow, portRow, serviceRow, sliceRow } from '../builders.ts';
+import {
+  backendRow,
+  backendTexts,
+  desiredRow,
+  endpointRow,
+  frontendRow,
+  hostSettings,
+  nodeRow,
+  portRow,
+  serviceRow,
+  sliceRow,
+} from '../builders.ts';
 
-const backendsOf = (...slices: EndpointSlice[]): readonly Backend[] => desiredPorts(serviceRow(), slices, 'here')[0]?.backends ?? [];
+const here = nodeContext({ nodeName: 'here', node: nodeRow('here'), localAddresses: [], settings: hostSettings() });
+
+const backendsOf = (...slices: EndpointSlice[]): readonly Backend[] => desiredPorts(serviceRow(), slices, here)[0]?.backends ?? [];
 
 const usable = (backends: readonly Backend[]): string[] => backendTexts(backends.filter((backend) => backend.isUsable));
 
@@ -24,19 +38,21 @@ describe('which rows', () => {
       service: serviceRow({ ports: [portRow({ name: 'dns', port: 53 }), portRow({ name: 'dns', protocol: 'UDP', port: 53 })] }),
       want: ['default/web:dns/TCP/IPv4', 'default/web:dns/UDP/IPv4'],
     },
-    { name: 'SCTP is not for this datapath', service: serviceRow({ ports: [portRow({ protocol: 'SCTP' })] }), want: [] },
+    { name: 'SCTP', service: serviceRow({ ports: [portRow({ protocol: 'SCTP' })] }), want: ['default/web:/SCTP/IPv4'] },
     {
       name: 'a name said twice counts once',
       service: serviceRow({ ports: [portRow(), portRow({ port: 81 })] }),
       want: ['default/web:/TCP/IPv4'],
     },
   ])('$name', ({ service, want }) => {
-    expect(desiredPorts(service, [], 'here').map((row) => row.key)).toEqual(want);
+    expect(desiredPorts(service, [], here).map((row) => row.key)).toEqual(want);
   });
 
   test('the row names its frontend', () => {
-    const [row] = desiredPorts(serviceRow({ clusterIPs: { IPv6: 'fd00::a' } }), [], 'here');
-    expect(row?.frontends).toEqual([{ address: 'fd00::a', family: 'IPv6', port: 80, protocol: 'TCP', scope: 'internal' }]);
+    const [row] = desiredPorts(serviceRow({ clusterIPs: { IPv6: 'fd00::a' } }), [], here);
+    expect(row?.frontends).toEqual([
+      { address: 'fd00::a', family: 'IPv6', port: 80, protocol: 'TCP', type: 'ClusterIP', policy: 'Cluster', hasSourceRanges: false },
+    ]);
   });
 });
 
@@ -53,7 +69,7 @@ describe('which backends', () => {
   test('IPv6 too by value, and only from slices of its family', () => {
     const service = serviceRow({ clusterIPs: { IPv6: 'fd00::a' } });
     const v6 = sliceRow({ family: 'IPv6', endpoints: [endpointRow('fd00::10'), endpointRow('fd00::9'), endpointRow('fd00::1:0')] });
-    const [row] = desiredPorts(service, [v6, sliceRow({ name: 'v4', endpoints: [endpointRow('10.0.0.1')] })], 'here');
+    const [row] = desiredPorts(service, [v6, sliceRow({ name: 'v4', endpoints: [endpointRow('10.0.0.1')] })], here);
     expect(row?.backends.map((backend) => backend.address)).toEqual(['fd00::9', 'fd00::10', 'fd00::1:0']);
   });
 
@@ -127,9 +143,14 @@ describe('isSamePort', () => {
     { name: 'an equal row', other: desiredRow('web', [frontendRow('10.96.0.10')], [backendRow('10.0.0.1')]), want: true },
     { name: 'another frontend', other: { ...row, frontends: [frontendRow('10.96.0.11')] }, want: false },
     { name: 'one frontend less', other: { ...row, frontends: [] }, want: false },
-    { name: 'another scope', other: { ...row, frontends: [frontendRow('10.96.0.10', { scope: 'external' })] }, want: false },
+    { name: 'another policy', other: { ...row, frontends: [frontendRow('10.96.0.10', { policy: 'Local' })] }, want: false },
+    { name: 'another type', other: { ...row, frontends: [frontendRow('10.96.0.10', { type: 'ExternalIP' })] }, want: false },
+    { name: 'source ranges asked', other: { ...row, frontends: [frontendRow('10.96.0.10', { hasSourceRanges: true })] }, want: false },
+    { name: 'other source ranges', other: { ...row, sourceRanges: ['10.0.0.0/8'] }, want: false },
+    { name: 'affinity', other: { ...row, affinitySeconds: 10 }, want: false },
     { name: 'another backend', other: { ...row, backends: [backendRow('10.0.0.2')] }, want: false },
     { name: 'one more backend', other: { ...row, backends: [...row.backends, backendRow('10.0.0.2')] }, want: false },
+    { name: 'in the local set too', other: { ...row, backends: [backendRow('10.0.0.1', { isLocallyUsable: true })] }, want: false },
     { name: 'another state', other: { ...row, backends: [backendRow('10.0.0.1', { isServing: false })] }, want: false },
   ])('$name: $want', ({ other, want }) => {
     expect(isSamePort(row, other)).toBe(want);
@@ -151,13 +172,17 @@ describe('trace', () => {
       packet: { ...packet, sourceIP: '10.0.0.2' },
       want: { verdict: 'DNAT', hairpin: ['10.0.0.2:8080'] },
     },
-    { name: 'to a frontend without backends', packet: { ...packet, destIP: 'fd00:0::a' }, want: { verdict: 'REJECT', candidates: [] } },
+    {
+      name: 'to a frontend without backends',
+      packet: { ...packet, sourceIP: 'fd00::9', destIP: 'fd00:0::a' },
+      want: { verdict: 'REJECT', candidates: [] },
+    },
     { name: 'to another port', packet: { ...packet, destPort: 81 }, want: { verdict: 'NONE' } },
     { name: 'in another protocol', packet: { ...packet, protocol: 'UDP' as const }, want: { verdict: 'NONE' } },
     { name: 'to another address', packet: { ...packet, destIP: '10.96.0.11' }, want: { verdict: 'NONE' } },
     { name: 'to no address', packet: { ...packet, destIP: 'web' }, want: { verdict: 'NONE' } },
   ])('a packet $name', ({ packet: sent, want }) => {
-    expect(trace([web, empty], sent)).toMatchObject(want);
-    expect(trace(new Map([web, empty].map((row) => [row.key, row])), sent)).toMatchObject(want);
+    expect(trace({ ports: [web, empty] }, sent)).toMatchObject(want);
+    expect(trace({ ports: new Map([web, empty].map((row) => [row.key, row])) }, sent)).toMatchObject(want);
   });
 });

@@ -7,15 +7,14 @@ import { dumpMaps } from '../../daemon/reconcile/dump.ts';
 import { frontendCheck } from '../../daemon/maps/frontend-check.ts';
 import { type FakeLbMaps, fakeLbMaps } from '../../daemon/maps/fake-maps.ts';
 import type { EndpointSlice, Service } from '../../daemon/model/service.ts';
+import { portRow, serviceRow, serviceValue } from '../builders.ts';
 import { MEND_EVERY_MS, World } from '../world.ts';
 
-const service = (name: string, vip: string): Service => ({
-  ...{ namespace: 'a', name, created: 1, clusterIPs: { IPv4: vip, IPv6: `fd00:96::${vip.split('.')[3]}` } },
-  ports: [
-    { name: 'web', protocol: 'TCP', port: 80 },
-    { name: 'dns', protocol: 'UDP', port: 53 },
-  ],
-});
+const service = (name: string, vip: string): Service =>
+  serviceRow({
+    ...{ namespace: 'a', name, created: 1, clusterIPs: { IPv4: vip, IPv6: `fd00:96::${vip.split('.')[3]}` } },
+    ports: [portRow({ name: 'web' }), portRow({ name: 'dns', protocol: 'UDP', port: 53 })],
+  });
 
 const slice = (name: string, ...pods: number[]): EndpointSlice => ({
   ...{ namespace: 'a', name: `${name}-s`, service: name, family: 'IPv4' as const },
@@ -37,8 +36,8 @@ function start(): { world: World; maps: FakeLbMaps; before: string[] } {
   return { world, maps, before: dumpMaps(maps) };
 }
 
-const key = { address: '10.96.0.1', port: 80, protocol: 6, scope: 0 };
-const stranger = { address: '10.96.0.9', port: 80, protocol: 6, scope: 0 };
+const key = { address: '10.96.0.1', port: 80, protocol: 6 };
+const stranger = { address: '10.96.0.9', port: 80, protocol: 6 };
 const indexOf = (maps: FakeLbMaps): number => maps.frontends.IPv4.get(key)?.service ?? 0;
 
 describe('put back and said', () => {
@@ -50,17 +49,17 @@ describe('put back and said', () => {
     },
     {
       what: 'a frontend led elsewhere',
-      change: (maps) => maps.frontends.IPv4.set(key, { service: 3, check: frontendCheck(key) }),
+      change: (maps) => maps.frontends.IPv4.set(key, { service: 3, meta: frontendCheck(key) }),
       says: /^mended a\/one:web\/TCP\/IPv4: lb4_frontends led elsewhere for 10\.96\.0\.1:80\/TCP$/,
     },
     {
       what: 'a frontend of nobody added',
-      change: (maps) => maps.frontends.IPv4.set(stranger, { service: indexOf(maps), check: frontendCheck(stranger) }),
+      change: (maps) => maps.frontends.IPv4.set(stranger, { service: indexOf(maps), meta: frontendCheck(stranger) }),
       says: /^mended lb4_frontends has 10\.96\.0\.9:80\/TCP, which is nobody's$/,
     },
     {
       what: 'a run emptied',
-      change: (maps) => maps.services.set(indexOf(maps), { base: 0, count: 0 }),
+      change: (maps) => maps.services.set(indexOf(maps), serviceValue({ base: 0, count: 0 })),
       says: /^mended a\/one:web\/TCP\/IPv4: row \d+ of lb_services had been changed$/,
     },
     {
@@ -113,9 +112,9 @@ test('whatever is scribbled, the dump comes back, and the Services can still be 
       const { world, maps } = start();
       for (const each of scribbles) {
         const entries = maps.frontends.IPv4.entries();
-        if (each.map === 'frontend') maps.frontends.IPv4.set({ ...stranger, port: 1 + each.at }, { service: each.service, check: 1 });
+        if (each.map === 'frontend') maps.frontends.IPv4.set({ ...stranger, port: 1 + each.at }, { service: each.service, meta: 1 });
         else if (each.map === 'lost' && entries.length > 0) maps.frontends.IPv4.delete(entries[each.at % entries.length]?.[0] ?? key);
-        else if (each.map === 'services') maps.services.set(each.at, { base: each.base, count: each.count });
+        else if (each.map === 'services') maps.services.set(each.at, serviceValue({ base: each.base, count: each.count }));
         else if (each.map === 'slots') maps.slots.write(each.at, each.ids);
         else if (each.map === 'backends') {
           maps.backends.IPv4.set(each.at, { ...maps.backends.IPv4.get(each.at), meta: each.meta, service: each.service });

@@ -7,9 +7,10 @@ import { describe, expect, test } from 'vitest';
 import { trace } from '../../daemon/desired/trace.ts';
 import { type Family, hostPort } from '../../daemon/model/address.ts';
 import { type DesiredPort, frontendKey } from '../../daemon/model/frontend.ts';
-import type { EndpointSlice, Service, ServicePort, SliceEndpoint } from '../../daemon/model/service.ts';
+import type { EndpointSlice, NamedPort, Service, SliceEndpoint } from '../../daemon/model/service.ts';
 import { dumpMaps } from '../../daemon/reconcile/dump.ts';
 import { realized } from '../../daemon/reconcile/realized.ts';
+import { flagsOf } from '../../daemon/reconcile/snapshot.ts';
 import { type FakeLbMaps, fakeLbMaps } from '../../daemon/maps/fake-maps.ts';
 import { type FaultyLbMaps, faultyLbMaps } from '../faulty-maps.ts';
 import { brokenInvariants } from '../invariants.ts';
@@ -32,10 +33,21 @@ const service: fc.Arbitrary<Service> = fc.record({
   name: pick('one', 'two'),
   created: pick(0, 1000, 2000),
   clusterIPs: fc.record({ IPv4: pick(...addresses.IPv4.vips), IPv6: pick(...addresses.IPv6.vips) }, { requiredKeys: ['IPv4'] }),
-  ports: fc.array(fc.record({ name: portNames, protocol: pick('TCP', 'TCP', 'UDP', 'SCTP'), port: pick(53, 80) }), { maxLength: 3 }),
+  type: pick('ClusterIP', 'NodePort', 'LoadBalancer'),
+  externalIPs: fc.subarray(['192.0.2.1', 'fd00:e::1']),
+  loadBalancerIPs: fc.subarray(['192.0.2.1', '192.0.2.9']),
+  sourceRanges: pick([], ['10.0.0.0/8', 'fd00::/8'], ['10.0.0.0/8', '172.16.0.0/12']),
+  internalPolicy: pick('Cluster', 'Local'),
+  externalPolicy: pick('Cluster', 'Local'),
+  affinitySeconds: pick(0, 10_800),
+  healthCheckNodePort: pick(0),
+  ports: fc.array(
+    fc.record({ name: portNames, protocol: pick('TCP', 'TCP', 'UDP', 'SCTP'), port: pick(53, 80), nodePort: pick(0, 30_080) }),
+    { maxLength: 3 },
+  ),
 });
 
-const slicePort: fc.Arbitrary<ServicePort> = fc.record({ name: portNames, protocol: pick('TCP', 'TCP', 'UDP'), port: pick(8080, 9090) });
+const slicePort: fc.Arbitrary<NamedPort> = fc.record({ name: portNames, protocol: pick('TCP', 'TCP', 'UDP'), port: pick(8080, 9090) });
 
 const endpoint = (family: Family): fc.Arbitrary<SliceEndpoint> =>
   fc.record(
@@ -126,9 +138,15 @@ function expectOracle(world: World): void {
   const wanted = rows.flatMap((row) => row.frontends);
   expect([...held.keys()].sort()).toEqual(wanted.map(frontendKey).sort());
   for (const frontend of wanted) {
-    const packet = { protocol: frontend.protocol, sourceIP: '192.0.2.1', sourcePort: 1, destIP: frontend.address, destPort: frontend.port };
-    const backends = held.get(frontendKey(frontend))?.backends ?? [];
-    expect(backends.map(({ address, port }) => hostPort(address, port))).toEqual(trace(rows, packet).candidates);
+    // Inside every source range that the Services have.
+    const sourceIP = frontend.family === 'IPv4' ? '10.0.0.1' : 'fd00::1';
+    const packet = { protocol: frontend.protocol, sourceIP, sourcePort: 1, destIP: frontend.address, destPort: frontend.port };
+    const found = held.get(frontendKey(frontend));
+    const backends = (frontend.policy === 'Local' ? found?.localBackends : found?.backends) ?? [];
+    expect(backends.map(({ address, port }) => hostPort(address, port)).sort()).toEqual(
+      trace({ ports: rows }, packet).candidates.toSorted(),
+    );
+    expect(found?.flags).toBe(flagsOf(frontend));
   }
 }
 
@@ -136,10 +154,17 @@ function expectOracle(world: World): void {
 function doneTooSoon(world: World, maps: FakeLbMaps): string[] {
   const held = new Map(realized(maps).map((frontend) => [frontend.key, frontend]));
   const isHeld = (row: DesiredPort): boolean => {
-    const wanted = row.backends.filter((backend) => backend.isUsable).map(({ address, port }) => hostPort(address, port));
+    const texts = (backends: readonly { address: string; port: number }[]): string =>
+      backends
+        .map(({ address, port }) => hostPort(address, port))
+        .sort()
+        .join();
+    const wanted = texts(row.backends.filter((backend) => backend.isUsable));
+    const wantedLocal = texts(row.backends.filter((backend) => backend.isLocallyUsable));
     return row.frontends.every((frontend) => {
       const found = held.get(frontendKey(frontend));
-      return found?.backends.map(({ address, port }) => hostPort(address, port)).join() === wanted.join();
+      const isSame = texts(found?.backends ?? []) === wanted && texts(found?.localBackends ?? []) === wantedLocal;
+      return isSame && found?.flags === flagsOf(frontend);
     });
   };
   const rows = [...world.desired.all()].map(([, row]) => row);

@@ -8,7 +8,7 @@ import { dumpMaps } from '../../daemon/reconcile/dump.ts';
 import { LbOperations } from '../../daemon/reconcile/lb-operations.ts';
 import { realized } from '../../daemon/reconcile/realized.ts';
 import { type FakeCapacities, fakeLbMaps } from '../../daemon/maps/fake-maps.ts';
-import { backendRow, backendTexts, desiredRow, frontendRow, podAddress } from '../builders.ts';
+import { backendRow, backendTexts, desiredRow, frontendRow, podAddress, serviceValue } from '../builders.ts';
 import { FakeClock } from '../fake-clock.ts';
 
 function setup(capacities: Partial<FakeCapacities> = {}) {
@@ -43,7 +43,7 @@ describe('order of writes', () => {
       'lb4_backends set 2',
       'lb_slots write 0',
       'lb_services set 1',
-      'lb4_frontends set 10.96.0.10 80 6 0',
+      'lb4_frontends set 10.96.0.10 80 6',
     ]);
   });
 
@@ -52,7 +52,7 @@ describe('order of writes', () => {
     operations.update(desiredRow('web', [vip], [one, two]));
     writes();
     operations.delete('default/web:/TCP/IPv4');
-    expect(writes()).toEqual(['lb4_frontends delete 10.96.0.10 80 6 0', 'lb_services set 1', 'lb4_backends set 1', 'lb4_backends set 2']);
+    expect(writes()).toEqual(['lb4_frontends delete 10.96.0.10 80 6', 'lb_services set 1', 'lb4_backends set 1', 'lb4_backends set 2']);
     expect(dumpMaps(maps)).toEqual([]);
     operations.delete('default/web:/TCP/IPv4');
     expect(writes()).toEqual([]);
@@ -102,7 +102,7 @@ describe('order of writes', () => {
   test('without usable backends the frontend is there, so that the datapath refuses', () => {
     const { operations, writes, maps } = setup();
     operations.update(desiredRow('web', [vip]));
-    expect(writes()).toEqual(['lb4_frontends set 10.96.0.10 80 6 0']);
+    expect(writes()).toEqual(['lb4_frontends set 10.96.0.10 80 6']);
     expect(dumpMaps(maps)).toEqual(['FE 10.96.0.10:80/TCP internal -> #10.96.0.10:80/TCP', 'SVC 10.96.0.10:80/TCP []']);
     operations.update(desiredRow('web', [vip], [one]));
     writes();
@@ -115,7 +115,7 @@ describe('order of writes', () => {
     operations.update(desiredRow('a', [vip], [one]));
     writes();
     operations.update(desiredRow('b', [vip], [two]));
-    expect(writes().at(-1)).toBe('lb4_frontends set 10.96.0.10 80 6 0');
+    expect(writes().at(-1)).toBe('lb4_frontends set 10.96.0.10 80 6');
     // The old owner has nothing left to withdraw there.
     operations.delete('default/a:/TCP/IPv4');
     expect(writes()).toEqual(['lb_services set 1', 'lb4_backends set 1']);
@@ -129,7 +129,7 @@ describe('order of writes', () => {
     operations.update(desiredRow('web', [v6], [backendRow('fd00::1')]));
     writes();
     operations.update(desiredRow('web', [second], [one]));
-    expect(writes()).toEqual(['lb4_frontends delete 10.96.0.10 80 6 0']);
+    expect(writes()).toEqual(['lb4_frontends delete 10.96.0.10 80 6']);
     expect(dumpMaps(maps)).toMatchInlineSnapshot(`
       [
         "BE 10.96.0.11:80/TCP 10.0.0.1:8080 usable,serving",
@@ -153,11 +153,11 @@ describe('lives of ids', () => {
     clock.advance(999);
     operations.update(desiredRow('db', [vip], [two]));
     expect(maps.backends.IPv4.get(2)).toEqual({ address: '10.0.0.2', port: 8080, service: 2, meta: 0x10d });
-    expect(maps.services.get(2)).toEqual({ base: 1, count: 1 });
+    expect(maps.services.get(2)).toEqual(serviceValue({ base: 1, count: 1 }));
     clock.advance(1);
     operations.update(desiredRow('mail', [frontendRow('10.96.0.12')], [three]));
     expect(maps.backends.IPv4.get(1)).toEqual({ address: '10.0.0.3', port: 8080, service: 1, meta: 0x20d });
-    expect(maps.services.get(1)).toEqual({ base: 0, count: 1 });
+    expect(maps.services.get(1)).toEqual(serviceValue({ base: 0, count: 1 }));
   });
 
   test('the same address gets a new life too, and generations skip 0 when they wrap', () => {
@@ -202,7 +202,7 @@ describe('full maps', () => {
     operations.freed();
     expect(operations.pressure().every((map) => map.used === 0)).toBe(true);
     operations.update(row);
-    expect(writes().at(-1)).toBe('lb4_frontends set 10.96.0.11 80 6 0');
+    expect(writes().at(-1)).toBe('lb4_frontends set 10.96.0.11 80 6');
   });
 
   test('the last good state keeps forwarding', () => {
@@ -222,7 +222,7 @@ describe('full maps', () => {
       'lb4_frontends is full: 1 entries, default/web needs 10.96.0.11:80/TCP',
     );
     operations.update(desiredRow('web', [other], [one]));
-    expect(realized(maps).map((frontend) => frontend.key)).toEqual(['10.96.0.11:80/TCP/internal']);
+    expect(realized(maps).map((frontend) => frontend.key)).toEqual(['10.96.0.11:80/TCP']);
   });
 
   test('pressure counts what is used and what rests', () => {
@@ -236,6 +236,8 @@ describe('full maps', () => {
       { map: 'lb_slots', used: 3, capacity: 12 },
       { map: 'lb4_backends', used: 2, capacity: 13 },
       { map: 'lb6_backends', used: 0, capacity: 13 },
+      { map: 'lb4_ranges', used: 0, capacity: 1024 },
+      { map: 'lb6_ranges', used: 0, capacity: 1024 },
     ]);
   });
 });
@@ -269,20 +271,20 @@ describe('restore', () => {
     const next = restarted();
     writes();
     next.update(desiredRow('db', [frontendRow('10.96.0.12')], [three]));
-    expect(maps.services.get(2)).toEqual({ base: 1, count: 1 });
+    expect(maps.services.get(2)).toEqual(serviceValue({ base: 1, count: 1 }));
     expect(dumpMaps(maps)).toContain('SVC 10.96.0.10:80/TCP [10.0.0.1:8080]');
     writes();
     expect(next.prune(tableOf(desiredRow('db', [frontendRow('10.96.0.12')], [three])))).toBe(true);
     expect(writes()).toEqual([
-      'lb4_frontends delete 10.96.0.10 80 6 0',
-      'lb4_frontends delete 10.96.0.11 80 6 0',
+      'lb4_frontends delete 10.96.0.10 80 6',
+      'lb4_frontends delete 10.96.0.11 80 6',
       'lb_services set 1',
       'lb4_backends set 1',
       'lb4_backends set 2',
     ]);
     clock.advance(1000);
     next.freed();
-    expect(next.pressure().map((map) => map.used)).toEqual([1, 0, 1, 1, 1, 0]);
+    expect(next.pressure().map((map) => map.used)).toEqual([1, 0, 1, 1, 1, 0, 0, 0]);
   });
 
   test('a frontend that moved to another Service leaves the index to its first owner', () => {
@@ -326,7 +328,7 @@ describe('restore', () => {
     const next = restarted();
     const [key] = maps.frontends.IPv4.entries()[0] ?? [];
     if (key === undefined) throw new Error('an entry');
-    maps.frontends.IPv4.set(key, { service: 5, check: 5 });
+    maps.frontends.IPv4.set(key, { service: 5, meta: 5 });
     expect(next.prune(tableOf())).toBe(false);
     expect(maps.frontends.IPv4.entries()).toHaveLength(1);
   });
@@ -336,21 +338,24 @@ describe('corrupt maps are healed', () => {
   const web = desiredRow('web', [vip], [one, two]);
   const db = desiredRow('db', [frontendRow('10.96.0.11')], [three]);
   type Maps = ReturnType<typeof fakeLbMaps>;
-  const firstKey = (maps: Maps) => maps.frontends.IPv4.entries()[0]?.[0] ?? { address: '', port: 0, protocol: 0, scope: 0 };
+  const firstKey = (maps: Maps) => maps.frontends.IPv4.entries()[0]?.[0] ?? { address: '', port: 0, protocol: 0 };
 
   test.for<{ name: string; corrupt: (maps: Maps) => void }>([
-    { name: 'a wrong check', corrupt: (maps) => maps.frontends.IPv4.set(firstKey(maps), { service: 1, check: 1 }) },
-    { name: 'an index outside', corrupt: (maps) => maps.frontends.IPv4.set(firstKey(maps), { service: 0xffff_ffff, check: 1 }) },
-    { name: 'the index 0', corrupt: (maps) => maps.frontends.IPv4.set(firstKey(maps), { service: 0, check: 1 }) },
+    { name: 'a wrong check', corrupt: (maps) => maps.frontends.IPv4.set(firstKey(maps), { service: 1, meta: 1 }) },
+    { name: 'an index outside', corrupt: (maps) => maps.frontends.IPv4.set(firstKey(maps), { service: 0xffff_ffff, meta: 1 }) },
+    { name: 'the index 0', corrupt: (maps) => maps.frontends.IPv4.set(firstKey(maps), { service: 0, meta: 1 }) },
     {
-      name: 'an unknown protocol and scope',
-      corrupt: (maps) => maps.frontends.IPv4.set({ ...firstKey(maps), protocol: 99, scope: 9 }, { service: 1, check: 1 }),
+      name: 'an unknown protocol',
+      corrupt: (maps) => maps.frontends.IPv4.set({ ...firstKey(maps), protocol: 99 }, { service: 1, meta: 1 }),
     },
-    { name: 'overlapping runs', corrupt: (maps) => maps.services.set(2, { base: 1, count: 3 }) },
-    { name: 'three overlapping runs', corrupt: (maps) => [1, 2, 3].forEach((i) => maps.services.set(i, { base: i, count: 9 - i })) },
-    { name: 'a run outside the slots', corrupt: (maps) => maps.services.set(1, { base: 60, count: 100 }) },
-    { name: 'a huge run', corrupt: (maps) => maps.services.set(1, { base: 0xffff_ffff, count: 0xffff_ffff }) },
-    { name: 'an empty run with a base', corrupt: (maps) => maps.services.set(3, { base: 9, count: 0 }) },
+    { name: 'overlapping runs', corrupt: (maps) => maps.services.set(2, serviceValue({ base: 1, count: 3 })) },
+    {
+      name: 'three overlapping runs',
+      corrupt: (maps) => [1, 2, 3].forEach((i) => maps.services.set(i, serviceValue({ base: i, count: 9 - i }))),
+    },
+    { name: 'a run outside the slots', corrupt: (maps) => maps.services.set(1, serviceValue({ base: 60, count: 100 })) },
+    { name: 'a huge run', corrupt: (maps) => maps.services.set(1, serviceValue({ base: 0xffff_ffff, count: 0xffff_ffff })) },
+    { name: 'an empty run with a base', corrupt: (maps) => maps.services.set(3, serviceValue({ base: 9, count: 0 })) },
     { name: 'dangling ids in a run', corrupt: (maps) => maps.slots.write(0, [77, 0xffff_ffff]) },
     { name: "a run of another index's backends", corrupt: (maps) => maps.slots.write(0, [3, 3]) },
     {
@@ -370,10 +375,13 @@ describe('corrupt maps are healed', () => {
       name: 'a freed backend in a run',
       corrupt: (maps) => maps.backends.IPv4.set(1, { address: '10.0.0.1', port: 8080, service: 1, meta: 0x100 }),
     },
-    { name: 'all of it zero but the frontends', corrupt: (maps) => [1, 2].forEach((i) => maps.services.set(i, { base: 0, count: 0 })) },
+    {
+      name: 'all of it zero but the frontends',
+      corrupt: (maps) => [1, 2].forEach((i) => maps.services.set(i, serviceValue({ base: 0, count: 0 }))),
+    },
     {
       name: 'a frontend of the other family on the same index',
-      corrupt: (maps) => maps.frontends.IPv6.set({ address: 'fd00::1', port: 80, protocol: 6, scope: 0 }, { service: 1, check: 1 }),
+      corrupt: (maps) => maps.frontends.IPv6.set({ address: 'fd00::1', port: 80, protocol: 6 }, { service: 1, meta: 1 }),
     },
   ])('$name', ({ corrupt }) => {
     const { maps, operations, restarted, clock } = setup({ slots: 64 });

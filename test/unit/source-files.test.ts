@@ -3,6 +3,7 @@
 import { mkdirSync, renameSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { nodeRow } from '../builders.ts';
 import { serviceYaml, settleMs, sliceYaml, startIn, startWorld, temporaryDirectory, World, writeFiles } from './source-fixture.ts';
 
 const nodeJson = (name: string): string => JSON.stringify({ apiVersion: 'v1', kind: 'Node', metadata: { name } });
@@ -22,7 +23,7 @@ describe('what is read', () => {
     expect(world.messages).toEqual([]);
     expect(world.services).toEqual(['default/a']);
     expect(world.slices).toEqual(['default/b']);
-    expect([...world.tables.nodes.all()]).toEqual([['c', { name: 'c', addresses: [], labels: {} }]]);
+    expect([...world.tables.nodes.all()]).toEqual([['c', nodeRow('c')]]);
     expect(world.source.isComplete).toBe(true);
   });
 
@@ -71,9 +72,9 @@ describe('the first list', () => {
     expect(world.tables.services.initialized).toBe(false);
     const started = world.source.start();
     onTestFinished(() => world.source.stop());
-    expect(Object.values(world.tables).map((table) => table.initialized)).toEqual([false, false, false]);
+    expect(Object.values(world.tables).map((table) => table.initialized)).toEqual([false, false, false, false]);
     await started;
-    expect(Object.values(world.tables).map((table) => table.initialized)).toEqual([true, true, true]);
+    expect(Object.values(world.tables).map((table) => table.initialized)).toEqual([true, true, true, true]);
   });
 
   test('an aborted source writes nothing more', async () => {

@@ -5,7 +5,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { onTestFinished } from 'vitest';
-import type { EndpointSlice, Node, Service } from '../../daemon/model/service.ts';
+import type { EndpointSlice, Node, Service, ServiceCIDR } from '../../daemon/model/service.ts';
 import { Table } from '../../daemon/model/table.ts';
 import { FilesSource } from '../../daemon/source/files/files-source.ts';
 import { FakeClock } from '../fake-clock.ts';
@@ -35,6 +35,7 @@ export class World {
     services: new Table<string, Service>('services', queueMicrotask),
     slices: new Table<string, EndpointSlice>('slices', queueMicrotask),
     nodes: new Table<string, Node>('nodes', queueMicrotask),
+    serviceCIDRs: new Table<string, ServiceCIDR>('service-cidrs', queueMicrotask),
   };
   /** "+ message" when a problem appeared, "- message" when it was resolved. */
   readonly log: string[] = [];

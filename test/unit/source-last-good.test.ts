@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import fc from 'fast-check';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { portRow } from '../builders.ts';
 import { serviceYaml, settleMs, startIn, startWorld, temporaryDirectory, World, writeFiles } from './source-fixture.ts';
 
 describe('the last good state stays', () => {
@@ -30,7 +31,7 @@ describe('the last good state stays', () => {
     world.write({ 'w.yaml': `${serviceYaml('a')}---\n${serviceYaml('b', '10.96.0.1', 70000)}` });
     await world.until(() => world.log.length === 1);
     await world.settle();
-    expect(world.tables.services.get('default/b')?.ports).toEqual([{ name: '', protocol: 'TCP', port: 80 }]);
+    expect(world.tables.services.get('default/b')?.ports).toEqual([portRow()]);
     expect(world.source.isComplete).toBe(false);
     world.write({ 'w.yaml': `# one line more\n${serviceYaml('a')}---\n${serviceYaml('b', '10.96.0.1', 70000)}` });
     await world.settle();

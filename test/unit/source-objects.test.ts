@@ -1,195 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // One API object in, one row or one precise complaint out (kube-proxy-semantics.md, 1, 7, 8 and 14).
 import { describe, expect, test } from 'vitest';
-import { InvalidObjectError } from '../../daemon/errors.ts';
 import { fieldPath, fieldText } from '../../daemon/source/fields.ts';
 import { convertObject } from '../../daemon/source/objects.ts';
-
-const service = (spec: object, metadata: object = {}) => ({
-  apiVersion: 'v1',
-  kind: 'Service',
-  metadata: { name: 'web', ...metadata },
-  spec,
-});
-const slice = (fields: object, labels: object = { 'kubernetes.io/service-name': 'web' }) => ({
-  apiVersion: 'discovery.k8s.io/v1',
-  kind: 'EndpointSlice',
-  metadata: { name: 'web-1', labels },
-  addressType: 'IPv4',
-  ports: [{ name: '', port: 8080, protocol: 'TCP' }],
-  ...fields,
-});
-
-const rowOf = (raw: unknown): unknown => {
-  const converted = convertObject(raw);
-  return converted.kind === 'unknown' ? 'unknown kind' : converted.row;
-};
-const problemsOf = (raw: unknown): string[] => convertObject(raw).problems.map(({ message }) => message);
-
-function rejectionOf(raw: unknown): InvalidObjectError {
-  try {
-    convertObject(raw);
-  } catch (error) {
-    if (error instanceof InvalidObjectError) return error;
-    throw error;
-  }
-  throw new Error('it was accepted');
-}
-
-describe('Service', () => {
-  test('becomes a row of what we use; other fields and nulls do not disturb', () => {
-    const raw = {
-      ...service(
-        {
-          type: 'NodePort',
-          clusterIP: '10.96.0.010',
-          clusterIPs: ['10.96.0.10', 'FD00:0::A'],
-          ipFamilies: ['IPv4', 'IPv6'],
-          selector: { app: 'web' },
-          ports: [
-            { name: 'http', port: 80, targetPort: 'http', nodePort: 30080 },
-            { name: 'dns', port: 53, protocol: 'UDP' },
-            { name: 'dns-tcp', port: 53, protocol: 'TCP' },
-          ],
-        },
-        { namespace: 'shop', creationTimestamp: '2024-01-01T00:00:00Z', labels: null, annotations: { a: 'b' } },
-      ),
-      status: { loadBalancer: {} },
-    };
-    expect(convertObject(raw)).toEqual({
-      kind: 'Service',
-      key: 'shop/web',
-      problems: [],
-      row: {
-        namespace: 'shop',
-        name: 'web',
-        created: Date.UTC(2024, 0, 1),
-        clusterIPs: { IPv4: '10.96.0.10', IPv6: 'fd00::a' },
-        ports: [
-          { name: 'http', protocol: 'TCP', port: 80 },
-          { name: 'dns', protocol: 'UDP', port: 53 },
-          { name: 'dns-tcp', protocol: 'TCP', port: 53 },
-        ],
-      },
-    });
-  });
-
-  test('without namespace, creation time, apiVersion and ports', () => {
-    const raw = {
-      kind: 'Service',
-      metadata: { name: 'web', namespace: null, creationTimestamp: null },
-      spec: { clusterIP: 'fd00::1', ports: null },
-    };
-    expect(rowOf(raw)).toEqual({ namespace: 'default', name: 'web', created: 0, clusterIPs: { IPv6: 'fd00::1' }, ports: [] });
-  });
-
-  test.for([
-    { name: 'one address, no lists', spec: { clusterIP: '10.0.0.1' }, want: { IPv4: '10.0.0.1' } },
-    {
-      name: 'families decide the index',
-      spec: { clusterIP: 'fd00::1', clusterIPs: ['fd00::1', '10.0.0.1'], ipFamilies: ['IPv6', 'IPv4'] },
-      want: { IPv6: 'fd00::1', IPv4: '10.0.0.1' },
-    },
-    {
-      name: 'a family without an address',
-      spec: { clusterIP: '10.0.0.1', clusterIPs: ['10.0.0.1'], ipFamilies: ['IPv4', 'IPv6'] },
-      want: { IPv4: '10.0.0.1' },
-    },
-    {
-      name: 'an address without a family',
-      spec: { clusterIP: '10.0.0.1', clusterIPs: ['10.0.0.1', 'fd00::1'], ipFamilies: ['IPv4'] },
-      want: { IPv4: '10.0.0.1' },
-    },
-    {
-      name: 'no families: addresses speak for themselves',
-      spec: { clusterIP: 'fd00::1', clusterIPs: ['fd00::1', '10.0.0.1'] },
-      want: { IPv6: 'fd00::1', IPv4: '10.0.0.1' },
-    },
-  ])('cluster IPs by family: $name', ({ spec, want }) => {
-    expect(rowOf(service(spec))).toMatchObject({ clusterIPs: want });
-  });
-
-  test.for([
-    { name: 'headless', raw: service({ clusterIP: 'None', clusterIPs: ['None'] }) },
-    { name: 'ExternalName, even with an address', raw: service({ type: 'ExternalName', clusterIP: '10.0.0.1', externalName: 'a.b' }) },
-    { name: 'label headless', raw: service({ clusterIP: '10.0.0.1' }, { labels: { 'service.kubernetes.io/headless': '' } }) },
-    {
-      name: 'label service-proxy-name',
-      raw: service({ clusterIP: '10.0.0.1' }, { labels: { 'service.kubernetes.io/service-proxy-name': 'x' } }),
-    },
-  ])('is silently ignored: $name', ({ raw }) => {
-    expect(convertObject(raw)).toEqual({ kind: 'Service', key: 'default/web', row: undefined, problems: [] });
-  });
-
-  test('without a cluster IP is not served, and says so', () => {
-    expect(rowOf(service({ ports: [{ port: 80 }] }))).toBeUndefined();
-    expect(problemsOf(service({ clusterIP: '' }))).toEqual(['Service default/web spec.clusterIP: is missing: the Service is not served']);
-  });
-
-  test('an unreadable creation time is reported and the row used', () => {
-    const raw = service({ clusterIP: '10.0.0.1' }, { creationTimestamp: 'yesterday' });
-    expect(rowOf(raw)).toMatchObject({ created: 0 });
-    expect(problemsOf(raw)).toEqual(['Service default/web metadata.creationTimestamp: must be a time, is "yesterday"']);
-  });
-
-  const ports = (...list: unknown[]) => service({ clusterIP: '10.0.0.1', ports: list });
-  test.for([
-    { field: 'spec.clusterIP', raw: service({ clusterIP: '10.0.0.256' }), reason: 'must be an IP address, is "10.0.0.256"' },
-    { field: 'spec.clusterIP', raw: service({ clusterIP: 10 }), reason: 'must be a string, is 10' },
-    {
-      field: 'spec.clusterIP',
-      raw: service({ clusterIP: '10.0.0.1', ipFamilies: ['IPv6'] }),
-      reason: 'must be of family IPv6 as spec.ipFamilies says, is "10.0.0.1"',
-    },
-    {
-      field: 'spec.clusterIPs[1]',
-      raw: service({ clusterIP: '10.0.0.1', clusterIPs: ['10.0.0.1', 'x'] }),
-      reason: 'must be an IP address, is "x"',
-    },
-    {
-      field: 'spec.clusterIPs[1]',
-      raw: service({ clusterIP: '10.0.0.1', clusterIPs: ['10.0.0.1', '10.0.0.2'] }),
-      reason: 'is a second IPv4 address beside 10.0.0.1',
-    },
-    {
-      field: 'spec.clusterIPs[0]',
-      raw: service({ clusterIP: '10.0.0.2', clusterIPs: ['10.0.0.1'] }),
-      reason: 'must equal spec.clusterIP 10.0.0.2, is "10.0.0.1"',
-    },
-    {
-      field: 'spec.ipFamilies[0]',
-      raw: service({ clusterIP: '10.0.0.1', ipFamilies: ['ipv4'] }),
-      reason: 'must be IPv4 or IPv6, is "ipv4"',
-    },
-    { field: 'spec.ports', raw: service({ clusterIP: '10.0.0.1', ports: { port: 80 } }), reason: 'must be a list, is {"port":80}' },
-    { field: 'spec.ports[0]', raw: ports(80), reason: 'must be an object, is 80' },
-    { field: 'spec.ports[0].port', raw: ports({ name: 'a' }), reason: 'must be 1..65535, is missing' },
-    { field: 'spec.ports[0].port', raw: ports({ port: 0 }), reason: 'must be 1..65535, is 0' },
-    { field: 'spec.ports[1].port', raw: ports({ name: 'a', port: 1 }, { name: 'b', port: 70000 }), reason: 'must be 1..65535, is 70000' },
-    { field: 'spec.ports[0].port', raw: ports({ port: '80' }), reason: 'must be 1..65535, is "80"' },
-    { field: 'spec.ports[0].port', raw: ports({ port: 80.5 }), reason: 'must be 1..65535, is 80.5' },
-    { field: 'spec.ports[0].protocol', raw: ports({ port: 80, protocol: 'tcp' }), reason: 'must be TCP, UDP or SCTP, is "tcp"' },
-    {
-      field: 'spec.ports[1].name',
-      raw: ports({ name: 'a', port: 1 }, { name: 'a', port: 2 }),
-      reason: 'must be unique, "a" is also the name of spec.ports[0]',
-    },
-    { field: 'spec.ports[1].name', raw: ports({ port: 1 }, { port: 2 }), reason: 'must be unique, "" is also the name of spec.ports[0]' },
-    {
-      field: 'spec.ports[1].port',
-      raw: ports({ name: 'a', port: 1 }, { name: 'b', port: 1 }),
-      reason: 'must be unique, 1/TCP is also spec.ports[0]',
-    },
-    { field: 'spec', raw: { kind: 'Service', metadata: { name: 'web' } }, reason: 'must be an object, is missing' },
-  ])('is rejected: $field $reason', ({ raw, field, reason }) => {
-    expect(rejectionOf(raw)).toMatchObject({
-      kind: 'Service',
-      object: 'default/web',
-      field,
-      message: `Service default/web ${field}: ${reason}`,
-    });
-  });
-});
+import { nodeRow } from '../builders.ts';
+import { problemsOf, rejectionOf, rowOf, serviceObject as service, sliceObject as slice } from './convert-fixture.ts';
 
 describe('EndpointSlice', () => {
   test('becomes a row; conditions that are absent have their defaults', () => {
@@ -232,6 +47,23 @@ describe('EndpointSlice', () => {
     });
   });
 
+  test('hints are names; an empty list is no hint', () => {
+    const hints = { forZones: [{ name: 'a' }, { name: 'b' }], forNodes: [{ name: 'n1' }] };
+    const endpoints = [
+      { addresses: ['10.0.0.1'], hints },
+      { addresses: ['10.0.0.2'], hints: { forZones: [], forNodes: null } },
+      { addresses: ['10.0.0.3'], hints: { forZones: 'a' } },
+    ];
+    const state = { ready: true, serving: true, terminating: false };
+    expect(rowOf(slice({ endpoints }))).toMatchObject({
+      endpoints: [
+        { address: '10.0.0.1', ...state, zoneHints: ['a', 'b'], nodeHints: ['n1'] },
+        { address: '10.0.0.2', ...state },
+      ],
+    });
+    expect(problemsOf(slice({ endpoints }))).toEqual(['EndpointSlice default/web-1 endpoints[2].hints.forZones: must be a list, is "a"']);
+  });
+
   test('an IPv6 slice; no endpoints at all is in order', () => {
     const endpoints = [{ addresses: ['FD00::0001'] }];
     expect(rowOf(slice({ addressType: 'IPv6', endpoints }))).toMatchObject({ family: 'IPv6', endpoints: [{ address: 'fd00::1' }] });
@@ -244,6 +76,7 @@ describe('EndpointSlice', () => {
         { name: 'a', port: 0 },
         { name: 'b', port: 70000 },
         { name: 'c', port: null },
+        { name: null, port: 4 },
         { name: 'd' },
         { name: 'e', port: 5, protocol: 'ICMP' },
         { name: 'f', port: 6 },
@@ -255,9 +88,10 @@ describe('EndpointSlice', () => {
       'EndpointSlice default/web-1 ports[0].port: must be 1..65535, is 0',
       'EndpointSlice default/web-1 ports[1].port: must be 1..65535, is 70000',
       'EndpointSlice default/web-1 ports[2].port: must be 1..65535, is null',
-      'EndpointSlice default/web-1 ports[3].port: must be 1..65535, is missing',
-      'EndpointSlice default/web-1 ports[4].protocol: must be TCP, UDP or SCTP, is "ICMP"',
-      'EndpointSlice default/web-1 ports[6].name: must be unique, "f" is also the name of ports[5]',
+      'EndpointSlice default/web-1 ports[3].name: must be a string, is null',
+      'EndpointSlice default/web-1 ports[4].port: must be 1..65535, is missing',
+      'EndpointSlice default/web-1 ports[5].protocol: must be TCP, UDP or SCTP, is "ICMP"',
+      'EndpointSlice default/web-1 ports[7].name: must be unique, "f" is also the name of ports[6]',
     ]);
   });
 
@@ -326,7 +160,7 @@ describe('Node', () => {
       { type: 'ExternalIP', address: '192.168.0.1' },
     ];
     const labels = { 'topology.kubernetes.io/zone': 'a' };
-    const row = { name: 'n1', addresses: ['192.168.0.1', 'fd00::1'], labels };
+    const row = nodeRow('n1', { addresses: ['192.168.0.1', 'fd00::1'], labels });
     expect(convertObject(node(addresses, labels))).toEqual({ kind: 'Node', key: 'n1', problems: [], row });
   });
 
@@ -334,11 +168,52 @@ describe('Node', () => {
     expect(problemsOf(node([{ type: 'InternalIP', address: 'n1' }]))).toEqual([
       'Node n1 status.addresses[0].address: must be an IP address, is "n1"',
     ]);
-    expect(rowOf({ kind: 'Node', metadata: { name: 'n1' } })).toEqual({ name: 'n1', addresses: [], labels: {} });
+    expect(rowOf({ kind: 'Node', metadata: { name: 'n1' } })).toEqual(nodeRow('n1'));
+  });
+
+  test('internal addresses come before external ones; pod CIDRs are canonical', () => {
+    const addresses = [
+      { type: 'ExternalIP', address: '192.0.2.1' },
+      { type: 'InternalIP', address: '192.168.0.1' },
+    ];
+    expect(rowOf({ ...node(addresses), spec: { podCIDR: '10.244.1.7/24' } })).toEqual(
+      nodeRow('n1', { addresses: ['192.168.0.1', '192.0.2.1'], podCIDRs: ['10.244.1.0/24'] }),
+    );
+    const raw = { ...node([]), spec: { podCIDR: '10.244.1.0/24', podCIDRs: ['10.244.1.0/24', 'x', 'fd00:1::/64'] } };
+    expect(rowOf(raw)).toEqual(nodeRow('n1', { podCIDRs: ['10.244.1.0/24', 'fd00:1::/64'] }));
+    expect(problemsOf(raw)).toEqual(['Node n1 spec.podCIDRs[1]: must be a CIDR, is "x": it is left out']);
+  });
+
+  test.for([
+    { name: 'no taint', raw: {}, want: false },
+    { name: 'another taint', raw: { spec: { taints: [{ key: 'node.kubernetes.io/unschedulable', effect: 'NoSchedule' }] } }, want: false },
+    { name: "the autoscaler's taint", raw: { spec: { taints: [{ key: 'ToBeDeletedByClusterAutoscaler', effect: 'X' }] } }, want: true },
+    { name: 'deleted', raw: { metadata: { name: 'n1', deletionTimestamp: '2025-01-01T00:00:00Z' } }, want: true },
+  ])('12: is leaving with $name: $want', ({ raw, want }) => {
+    expect(rowOf({ ...node([]), ...raw })).toMatchObject({ isLeaving: want });
   });
 
   test('labels must be strings', () => {
     expect(rejectionOf(node([], { zone: 1 })).message).toBe('Node n1 metadata.labels.zone: must be a string, is 1');
+  });
+});
+
+describe('ServiceCIDR', () => {
+  const cidrs = (list: unknown) => ({
+    apiVersion: 'networking.k8s.io/v1',
+    kind: 'ServiceCIDR',
+    metadata: { name: 'kubernetes' },
+    spec: { cidrs: list },
+  });
+
+  test('becomes a row of canonical CIDRs; what is none is named', () => {
+    const raw = cidrs(['10.96.0.0/12', 'FD00:96::1/108', '10.96.0.0']);
+    expect(convertObject(raw)).toMatchObject({
+      ...{ kind: 'ServiceCIDR', key: 'kubernetes' },
+      row: { name: 'kubernetes', cidrs: ['10.96.0.0/12', 'fd00:96::/108'] },
+    });
+    expect(problemsOf(raw)).toEqual(['ServiceCIDR kubernetes spec.cidrs[2]: must be a CIDR, is "10.96.0.0": it is left out']);
+    expect(rejectionOf(cidrs('10.96.0.0/12')).field).toBe('spec.cidrs');
   });
 });
 

@@ -9,12 +9,14 @@ import { encoded } from '../../daemon/maps/codec.ts';
 import { fakeLbMaps } from '../../daemon/maps/fake-maps.ts';
 import { lb4BackendCodec, lb4KeyCodec, lbFrontendCodec, lbServiceCodec } from '../../daemon/maps/gen/layouts.ts';
 import type { DesiredPort } from '../../daemon/model/frontend.ts';
+import type { LocalAddress } from '../../daemon/model/host.ts';
 import type { EndpointSlice, Node, Service } from '../../daemon/model/service.ts';
 import { Table } from '../../daemon/model/table.ts';
 import { dumpMaps } from '../../daemon/reconcile/dump.ts';
 import { LbOperations } from '../../daemon/reconcile/lb-operations.ts';
 import { Reconciler } from '../../daemon/reconcile/reconciler.ts';
 import { convertObject } from '../../daemon/source/objects.ts';
+import { hostSettings } from '../builders.ts';
 import { FakeClock, ManualScheduler } from '../fake-clock.ts';
 
 const service = `
@@ -40,16 +42,17 @@ describe('a Service, from YAML to bytes', () => {
   const services = new Table<string, Service>('services', scheduler.schedule);
   const slices = new Table<string, EndpointSlice>('slices', scheduler.schedule);
   const nodes = new Table<string, Node>('nodes', scheduler.schedule);
+  const localAddresses = new Table<string, LocalAddress>('local-addresses', scheduler.schedule);
   const desired = new Table<string, DesiredPort>('desired', scheduler.schedule);
   const maps = fakeLbMaps();
-  const frontend = { address: '10.96.0.10', port: 80, protocol: 6, scope: 0 };
+  const frontend = { address: '10.96.0.10', port: 80, protocol: 6 };
   const bytes = (row: Uint8Array): string =>
     Buffer.from(row)
       .toString('hex')
       .replace(/(.{8})(?=.)/g, '$1 ');
 
   test('1. source: each object becomes a row of what we use of it; the rest is forgotten', () => {
-    const listed = [services, slices, nodes].map((table) => table.registerSource('story'));
+    const listed = [services, slices, nodes, localAddresses].map((table) => table.registerSource('story'));
     for (const text of [service, slice]) {
       const object = convertObject(parse(text));
       expect(object.problems).toEqual([]);
@@ -66,9 +69,10 @@ describe('a Service, from YAML to bytes', () => {
   });
 
   test('2. desired: the controller recomputes that Service, purely; a ready backend leaves the draining one no new flows', () => {
-    new ServiceController({ services, slices, nodes, desired, nodeName: 'node-1' }).start();
+    const own = { nodes, localAddresses, nodeName: 'node-1', settings: hostSettings() };
+    new ServiceController({ services, slices, desired, ...own }).start();
     expect(desired.get('default/web:http/TCP/IPv4')).toMatchObject({
-      frontends: [{ address: '10.96.0.10', port: 80, protocol: 'TCP', scope: 'internal' }],
+      frontends: [{ address: '10.96.0.10', port: 80, protocol: 'TCP', type: 'ClusterIP', policy: 'Cluster', hasSourceRanges: false }],
       backends: [
         { address: '10.244.1.2', port: 8080, isUsable: true, isLocal: true, isServing: true },
         { address: '10.244.2.2', port: 8080, isUsable: false, isLocal: false, isServing: true },
@@ -78,9 +82,9 @@ describe('a Service, from YAML to bytes', () => {
 
   test('3. oracle: what should happen to a packet can be said from the rows alone', () => {
     const packet = { protocol: 'TCP', sourceIP: '10.244.1.9', sourcePort: 40_000, destIP: '10.96.0.10', destPort: 80 } as const;
-    const rows = new Map(desired.all());
-    expect(trace(rows, packet)).toMatchObject({ verdict: 'DNAT', candidates: ['10.244.1.2:8080'], hairpin: [] });
-    expect(trace(rows, { ...packet, destPort: 81 })).toMatchObject({ verdict: 'NONE' });
+    const ports = new Map(desired.all());
+    expect(trace({ ports }, packet)).toMatchObject({ verdict: 'DNAT', candidates: ['10.244.1.2:8080'], hairpin: [] });
+    expect(trace({ ports }, { ...packet, destPort: 81 })).toMatchObject({ verdict: 'NONE' });
   });
 
   test('4. reconcile: the row is written so that nothing half-done can be seen, the frontend last', () => {
@@ -97,7 +101,7 @@ describe('a Service, from YAML to bytes', () => {
 
   test('5. maps: frontend -> service index -> run of slots -> backend id -> backend; for people, without the numbers', () => {
     expect(maps.frontends.IPv4.get(frontend)).toMatchObject({ service: 1 });
-    expect(maps.services.get(1)).toEqual({ base: 0, count: 1 });
+    expect(maps.services.get(1)).toMatchObject({ base: 0, count: 1 });
     expect(maps.slots.read(0, 1)).toEqual([1]);
     expect(maps.backends.IPv4.get(1)).toMatchObject({ address: '10.244.1.2', port: 8080, service: 1 });
     expect(dumpMaps(maps)).toEqual([
@@ -109,12 +113,12 @@ describe('a Service, from YAML to bytes', () => {
   });
 
   test('6. bytes: what the programs in datapath/ load, by codecs generated from their own structs', () => {
-    const value = maps.frontends.IPv4.get(frontend) ?? { service: 0, check: 0 };
-    // Address, then port, protocol and scope: wire order.
+    const value = maps.frontends.IPv4.get(frontend) ?? { service: 0, meta: 0 };
+    // Address, then port and protocol: wire order.
     expect(bytes(encoded(lb4KeyCodec, frontend))).toBe('0a60000a 00500600');
-    // Index 1, then the check that tells a recycled hash element: this machine's order from here on.
-    expect(bytes(encoded(lbFrontendCodec, value))).toBe('01000000 d3c90d6a');
-    expect(bytes(encoded(lbServiceCodec, maps.services.get(1)))).toBe('00000000 01000000');
+    // Index 1, then no flags and the check that tells a recycled hash element: this machine's order from here on.
+    expect(bytes(encoded(lbFrontendCodec, value))).toBe('01000000 00c90d6a');
+    expect(bytes(encoded(lbServiceCodec, maps.services.get(1)))).toMatch(/^00000000 01000000( 00000000){6}$/);
     // Address, port and padding, owner 1, and meta: generation 1, state usable + local + serving + present.
     expect(bytes(encoded(lb4BackendCodec, maps.backends.IPv4.get(1)))).toBe('0af40102 1f900000 01000000 0f010000');
   });

@@ -3,17 +3,18 @@
 // the order of events; a claim that only holds leaves the row as it is; an object nobody claims is deleted.
 // The only writer of the tables in this room; it writes differences.
 import { isDeepStrictEqual } from 'node:util';
-import type { EndpointSlice, Node, Service } from '../../model/service.ts';
+import type { EndpointSlice, Node, Service, ServiceCIDR } from '../../model/service.ts';
 import type { Table } from '../../model/table.ts';
 import type { Definition } from '../objects.ts';
 import type { Claim } from './file-state.ts';
 import { problemAt, type SourceProblem } from './problems.ts';
 
-/** Keys are "namespace/name"; of nodes, the name. */
+/** Keys are "namespace/name"; of nodes and Service CIDRs, the name. */
 export interface SourceTables {
   readonly services: Table<string, Service>;
   readonly slices: Table<string, EndpointSlice>;
   readonly nodes: Table<string, Node>;
+  readonly serviceCIDRs: Table<string, ServiceCIDR>;
 }
 
 export class Claims {
@@ -68,6 +69,8 @@ export class Claims {
         return put(this.#tables.slices, definition.key, definition.row);
       case 'Node':
         return put(this.#tables.nodes, definition.key, definition.row);
+      case 'ServiceCIDR':
+        return put(this.#tables.serviceCIDRs, definition.key, definition.row);
     }
   }
 

@@ -60,23 +60,28 @@ const lists = new Map([
   ['ServiceList', 'Service'],
   ['EndpointSliceList', 'EndpointSlice'],
   ['NodeList', 'Node'],
+  ['ServiceCIDRList', 'ServiceCIDR'],
 ]);
+
+/** Lists in lists are allowed, as kubectl has it; not as deep as the stack. */
+const mostNested = 16;
 
 interface Place {
   readonly raw: unknown;
   readonly path: Path;
 }
 
-/** The objects in a value: itself, or the items of a list, with the way to each. */
-function objectsIn({ raw, path }: Place): Place[] {
+/** The items of a list, with the way to each; undefined when the value is an object of its own. */
+function itemsOf({ raw, path }: Place): Place[] | undefined {
   const { kind } = identify(raw);
-  if (!lists.has(kind)) return [{ raw, path }];
+  if (!lists.has(kind)) return undefined;
   const items = (raw as { readonly items?: unknown }).items ?? [];
   if (!Array.isArray(items)) throw new InvalidObjectError({ kind, object: '', field: 'items' }, 'must be a list');
+  if (path.length > 2 * mostNested) throw new InvalidObjectError({ kind, object: '', field: '' }, `is nested more than ${mostNested} deep`);
   const itemKind = lists.get(kind);
-  return items.flatMap((item: unknown, index) => {
+  return items.map((item: unknown, index) => {
     const isBare = itemKind !== undefined && typeof item === 'object' && item !== null && !('kind' in item);
-    return objectsIn({ raw: isBare ? { ...item, kind: itemKind } : item, path: [...path, 'items', index] });
+    return { raw: isBare ? { ...item, kind: itemKind } : item, path: [...path, 'items', index] };
   });
 }
 
@@ -97,13 +102,15 @@ class Collector {
       this.#find(new InvalidObjectError({ ...value, field: '' }, value.reason), value.line);
       return;
     }
-    this.#guard({ value, path: [] }, () => {
-      for (const place of objectsIn({ raw: value.raw, path: [] })) this.#convert(value, place);
-    });
+    this.#convert(value, { raw: value.raw, path: [] });
   }
 
-  #convert(value: Value, { raw, path }: Place): void {
+  /** An object, or each item of a list by itself: one that is bad never stops the others. */
+  #convert(value: Value, place: Place): void {
+    const { raw, path } = place;
     this.#guard({ value, path }, () => {
+      const items = itemsOf(place);
+      if (items !== undefined) return items.forEach((item) => this.#convert(value, item));
       const { problems, ...definition } = convertObject(raw);
       for (const problem of problems) this.#find(problem, value.lineOf([...path, ...fieldPath(problem.field)]));
       if (definition.kind !== 'unknown') this.#definitions.push({ definition, line: value.laterLineOf(path) });

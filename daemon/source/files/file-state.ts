@@ -109,14 +109,15 @@ function mayBeCut(texts: readonly DocumentText[], parsed: ReadonlyMap<string, Pa
   return !last.endsWith('\n') || document.isLossy;
 }
 
-interface Told {
+export interface Told {
   readonly claims: Claim[];
   readonly problems: SourceProblem[];
   isComplete: boolean;
   isLossy: boolean;
 }
 
-function gather(file: string, texts: readonly DocumentText[], parsed: ReadonlyMap<string, ParsedDocument>): Told {
+/** What the parsed documents of one file say together. */
+export function gather(file: string, texts: readonly DocumentText[], parsed: ReadonlyMap<string, ParsedDocument>): Told {
   const told: Told = { claims: [], problems: [], isComplete: true, isLossy: false };
   for (const { text, line: start } of texts) {
     const document = parsed.get(text);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A directory of YAML and JSON as a source of Services, EndpointSlices and Nodes: reads it once, then whenever inotify says
+// A directory of YAML and JSON as a source of Services, EndpointSlices, Nodes and ServiceCIDRs: reads it once, then whenever inotify says
 // that something changed. Adds and changes count at once; a withdrawal, or text that may be half written, counts when it has
 // stood for `settleMs`, since editors and git empty or remove a file before they write it. Bad input withdraws nothing.
 // A link whose target outside the directory changes in place sends no event: rescan() (SIGHUP) sees it.
@@ -57,8 +57,8 @@ export class FilesSource {
    * could list the directory. Aborting the signal stops.
    */
   async start(signal?: AbortSignal): Promise<void> {
-    const { services, slices, nodes } = this.#options.tables;
-    const finished = [services, slices, nodes].map((table) => table.registerSource(`files ${this.#options.directory}`));
+    const { services, slices, nodes, serviceCIDRs } = this.#options.tables;
+    const finished = [services, slices, nodes, serviceCIDRs].map((table) => table.registerSource(`files ${this.#options.directory}`));
     this.#finishFirstList = () => finished.forEach((finish) => finish());
     if (signal?.aborted === true) return;
     this.#isStopped = false;

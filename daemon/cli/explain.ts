@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+// `sluice explain`: what would happen to a packet, asked of the running daemon, or of a directory of objects without one
+// (dry-explain.ts, loaded only then). Reads the questions, prints the answers; decides nothing.
+import { readFileSync } from 'node:fs';
+import { parse } from 'yaml';
+import { z } from 'zod';
+import type { Explanation__Output as Explanation } from '../../proto/gen/sluice/v1/Explanation.ts';
+import { parseConfig } from '../config.ts';
+import { ExitCode, Refusal } from '../errors.ts';
+import type { Answer, Question } from '../model/explanation.ts';
+import { askExplain, type Daemon } from './client.ts';
+
+export interface ExplainOptions {
+  /** "tcp 10.180.0.5:4242 10.96.0.10:80", as words; empty when `flowsFile` is given. */
+  readonly packet: readonly string[];
+  readonly from: string | undefined;
+  readonly iface: string | undefined;
+  readonly flowsFile: string | undefined;
+  /** Undefined: the daemon is asked. */
+  readonly objects: string | undefined;
+  readonly nodeFile: string | undefined;
+  /** sluiced's own flags, as far as they decide what is served. */
+  readonly flags: readonly string[];
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly isJson: boolean;
+  readonly out: (text: string) => void;
+  readonly err: (text: string) => void;
+  readonly daemon: Daemon;
+}
+
+const usage = (sentence: string): Refusal => new Refusal(ExitCode.usage, sentence);
+
+const port = z.number().int().min(0).max(65_535);
+const questionSchema = z.object({
+  protocol: z
+    .string()
+    .transform((word) => word.toUpperCase())
+    .pipe(z.enum(['TCP', 'UDP', 'SCTP'])),
+  sourceIP: z.string(),
+  sourcePort: port.nullish().transform((number) => number ?? 0),
+  destIP: z.string(),
+  destPort: port,
+  from: z
+    .enum(['pod', 'node', 'external'])
+    .nullish()
+    .transform((word) => word ?? undefined),
+  iface: z
+    .string()
+    .nullish()
+    .transform((word) => word ?? undefined),
+});
+
+/** Prints one object, or an array in the order of --flows. Throws Refusal. */
+export async function runExplain(options: ExplainOptions): Promise<void> {
+  const questions = options.flowsFile === undefined ? [packetOf(options)] : flowsOf(options.flowsFile);
+  const answers =
+    options.objects === undefined ? await askDaemon(options, questions) : await askObjects(options, options.objects, questions);
+  if (!options.isJson) return options.out(answers.map((answer, i) => answerText(answer, questions[i])).join('\n'));
+  const [only] = answers;
+  options.out(`${JSON.stringify(options.flowsFile === undefined ? only : answers, undefined, 2)}\n`);
+}
+
+async function askDaemon({ daemon }: ExplainOptions, questions: readonly Question[]): Promise<Answer[]> {
+  const { explanations } = await askExplain(daemon, questions);
+  return explanations.map(answerOf);
+}
+
+async function askObjects(options: ExplainOptions, objects: string, questions: readonly Question[]): Promise<readonly Answer[]> {
+  if (options.nodeFile === undefined) throw usage('--objects needs --node FILE: which node is asked');
+  const { dryExplain } = await import('../dry-explain.ts');
+  const settings = parseConfig(['--source', objects, '--node', 'dry-run', ...options.flags], options.env, (path) =>
+    readFileSync(path, 'utf8'),
+  );
+  const { podInterfaces, snatPorts } = settings;
+  const { answers, problems } = dryExplain({ objects, node: { file: options.nodeFile }, settings, podInterfaces, snatPorts }, questions);
+  for (const problem of problems) options.err(`sluice: ${problem}\n`);
+  return answers;
+}
+
+/** "10.96.0.10:80", "[fd00::1]:80"; without a port only where `mayLack`. */
+function endOf(text: string, what: string, mayLack: boolean): { ip: string; port: number } {
+  const [, six, four, digits] = /^(?:\[([^\]]+)\]|([^:[\]]+))(?::(\d{1,5}))?$/.exec(text) ?? [];
+  // An IPv6 address without brackets has no port.
+  const ip = six ?? four ?? (text.split(':').length > 2 ? text : undefined);
+  const number = Number(digits ?? 0);
+  if (ip === undefined || number > 65_535) throw usage(`the ${what} ${text} must be IP:PORT, such as 10.96.0.10:80 or [fd00::1]:80`);
+  if (digits === undefined && !mayLack) throw usage(`the ${what} ${text} has no port: write ${text.includes(':') ? `[${ip}]` : ip}:PORT`);
+  return { ip, port: number };
+}
+
+function packetOf({ packet, from, iface }: ExplainOptions): Question {
+  const [protocol = '', source = '', destination = '', ...rest] = packet;
+  if (destination === '' || rest.length > 0)
+    throw usage('give PROTOCOL SOURCE:PORT DESTINATION:PORT, such as tcp 10.180.0.5:4242 10.96.0.10:80, or --flows FILE');
+  const [a, b] = [endOf(source, 'source', true), endOf(destination, 'destination', false)];
+  return read({ protocol, sourceIP: a.ip, sourcePort: a.port, destIP: b.ip, destPort: b.port, from, iface }, 'the packet');
+}
+
+function flowsOf(path: string): Question[] {
+  let flows: unknown;
+  try {
+    flows = parse(readFileSync(path, 'utf8'));
+  } catch (error) {
+    throw new Refusal(ExitCode.config, `cannot read the --flows file: ${error instanceof Error ? error.message : String(error)}`, {
+      cause: error,
+    });
+  }
+  if (!Array.isArray(flows)) throw new Refusal(ExitCode.config, `${path} must hold a list of packets`);
+  return flows.map((flow: unknown, index) => read(flow, `${path}[${index}]`));
+}
+
+function read(raw: unknown, where: string): Question {
+  const result = questionSchema.safeParse(raw);
+  if (result.success) return result.data;
+  const issue = result.error.issues[0];
+  throw usage(`${where}${issue === undefined ? '' : `.${issue.path.join('.')}: ${issue.message}`}`);
+}
+
+/** The message as the JSON contract has it. */
+const answerOf = (message: Explanation): Answer => ({
+  verdict: message.verdict as Answer['verdict'],
+  frontend: message.frontend === null ? null : (message.frontend as Answer['frontend']),
+  candidates: message.candidates,
+  backend: message.backend === '' ? null : message.backend,
+  masquerade: message.masquerade,
+  reason: message.reason,
+  steps: message.steps as Answer['steps'],
+});
+
+function answerText(answer: Answer, question: Question | undefined): string {
+  const width = Math.max(...answer.steps.map(({ step }) => step.length));
+  const head = question === undefined ? '' : `${question.protocol} ${question.sourceIP} -> ${question.destIP} port ${question.destPort}\n`;
+  const lines = answer.steps.map(({ step, text, entry }) => `  ${step.padEnd(width)}   ${text}${entry === '' ? '' : `   [${entry}]`}\n`);
+  return `${head}${lines.join('')}`;
+}

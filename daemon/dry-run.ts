@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// The control walk without daemon, kernel or time: a directory of objects and a node file -> the desired rows that a daemon
+// on that node would have. For `sluice plan` and `sluice explain --objects`. Synchronous; reads files and nothing else.
+import { readFileSync } from 'node:fs';
+import { HostController } from './controller/host-controller.ts';
+import { ServiceController } from './controller/service-controller.ts';
+import { ExitCode, InvalidObjectError, Refusal } from './errors.ts';
+import type { DesiredPort, HostRow } from './model/frontend.ts';
+import type { HostSettings, LocalAddress } from './model/host.ts';
+import type { EndpointSlice, Node, Service, ServiceCIDR } from './model/service.ts';
+import { Table } from './model/table.ts';
+import { readObjects } from './source/files/read-objects.ts';
+import { nodeOf, type NodeFile, parseNodeFile } from './source/node-file.ts';
+
+export interface DryRunInput {
+  /** Directory of YAML and JSON. */
+  readonly objects: string;
+  /** The --node FILE; or the bare name of a node, of which the objects say the rest. */
+  readonly node: { readonly file: string } | { readonly name: string };
+  readonly settings: HostSettings;
+}
+
+export interface DryRun {
+  /** The node that was played. */
+  readonly node: Node;
+  /** Keyed and sorted by key. */
+  readonly ports: ReadonlyMap<string, DesiredPort>;
+  readonly host: ReadonlyMap<string, HostRow>;
+  /** What could not be used, a sentence each. */
+  readonly problems: readonly string[];
+}
+
+/** Throws Refusal when the directory or the node file cannot be used; bad objects are only problems. */
+export function dryRun({ objects, node: given, settings }: DryRunInput): DryRun {
+  const nothing = (): void => undefined;
+  const services = new Table<string, Service>('services', nothing);
+  const slices = new Table<string, EndpointSlice>('endpoint-slices', nothing);
+  const nodes = new Table<string, Node>('nodes', nothing);
+  const serviceCIDRs = new Table<string, ServiceCIDR>('service-cidrs', nothing);
+  const localAddresses = new Table<string, LocalAddress>('local-addresses', nothing);
+  const desired = new Table<string, DesiredPort>('desired-ports', nothing);
+  const host = new Table<string, HostRow>('host', nothing);
+  const file = 'file' in given ? readNodeFile(given.file) : { name: given.name, ips: undefined, labels: undefined, podCIDRs: undefined };
+  const listed = [services, slices, nodes, serviceCIDRs, localAddresses].map((table) => table.registerSource('dry run'));
+  const problems = readAll(objects, { services, slices, nodes, serviceCIDRs });
+  const node = nodeOf(file, nodes.get(file.name));
+  nodes.upsert(node.name, node);
+  for (const address of node.addresses) localAddresses.upsert(address, { address, ifindex: 0 });
+  for (const finish of listed) finish();
+  const own = { nodes, localAddresses, nodeName: node.name, settings };
+  const controllers = [
+    new ServiceController({ services, slices, desired, ...own }),
+    new HostController({ services, serviceCIDRs, host, ...own }),
+  ];
+  for (const controller of controllers) {
+    controller.start();
+    controller.stop();
+  }
+  const ports = [...desired.all()].toSorted(([a], [b]) => (a < b ? -1 : Number(a > b)));
+  return { node, ports: new Map(ports), host: new Map(host.all()), problems };
+}
+
+function readNodeFile(path: string): NodeFile {
+  try {
+    return parseNodeFile(readFileSync(path, 'utf8'));
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    const sentence = error instanceof InvalidObjectError ? `${path}: ${reason}` : `cannot read the --node file: ${reason}`;
+    throw new Refusal(ExitCode.config, sentence, { cause: error });
+  }
+}
+
+function readAll(directory: string, tables: Parameters<typeof readObjects>[1]): string[] {
+  try {
+    return readObjects(directory, tables).map(({ message }) => message);
+  } catch (error) {
+    throw new Refusal(ExitCode.config, `cannot read the --objects directory: ${error instanceof Error ? error.message : String(error)}`, {
+      cause: error,
+    });
+  }
+}

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+// What this host is and how it is to serve: its own addresses as rows, and the settings that decide frontends and
+// masquerading (kube-proxy's words). Config has these fields under the same names.
+
+/** An address that the kernel holds for local. Written by the netlink watch, or from --node FILE in a dry run. */
+export interface LocalAddress {
+  /** Canonical. */
+  readonly address: string;
+  /** The device that has it; 0: not known. */
+  readonly ifindex: number;
+}
+
+/** How local pods are told from others (kube-proxy-semantics.md, 9). */
+export type DetectLocalMode = 'ClusterCIDR' | 'NodeCIDR' | 'InterfaceNamePrefix' | 'none';
+
+export interface HostSettings {
+  /** Canonical, either family. */
+  readonly clusterCidr: readonly string[];
+  readonly detectLocalMode: DetectLocalMode;
+  readonly masqueradeAll: boolean;
+  /** Canonical CIDRs, or a word for them. */
+  readonly nodePortAddresses: 'all' | 'primary' | readonly string[];
+  /** Canonical; beside what ServiceCIDR objects say. */
+  readonly serviceCidr: readonly string[];
+}

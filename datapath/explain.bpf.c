@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * The read-only twins that `sluice explain` runs: the same source as the programs
+ * on the hooks, on the same maps, with every write compiled out. They are never
+ * attached. cgroup hooks cannot be test-run, so a syscall program answers for the
+ * sockets.
+ */
+#define SLUICE_EXPLAIN
+#include "lib/tc.h"
+
+#define FAMILY 4
+#include "lib/socket.h"
+#undef FAMILY
+
+#define FAMILY 6
+#include "lib/socket.h"
+#undef FAMILY
+
+SEC("tc")
+int ex_pod_in(struct __sk_buff *skb)
+{
+	return tc_walk(skb, HOOK_POD_IN);
+}
+
+SEC("tc")
+int ex_uplink_in(struct __sk_buff *skb)
+{
+	return tc_walk(skb, HOOK_UPLINK_IN);
+}
+
+SEC("tc")
+int ex_uplink_out(struct __sk_buff *skb)
+{
+	return tc_walk(skb, HOOK_UPLINK_OUT);
+}
+
+void bpf_rcu_read_lock(void) __ksym;
+void bpf_rcu_read_unlock(void) __ksym;
+
+/* What connect() would do: in the argument, as user space fills it. */
+SEC("syscall")
+int ex_connect(struct lb_connect *call)
+{
+	struct sock_call socket = {
+		.protocol = call->protocol,
+		.is_node = call->is_node,
+		.is_datagram = call->is_datagram,
+	};
+	__be16 port = call->port;
+	addr6 address6 = call->address6;
+	addr4 address4 = call->address4;
+	int ret;
+
+	bpf_rcu_read_lock();
+	if (call->family == 4)
+		ret = sock_to_backend4(&socket, &address4, &port);
+	else
+		ret = sock_to_backend6(&socket, &address6, &port);
+	bpf_rcu_read_unlock();
+	return ret;
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Source ports of masqueraded flows. They come from two ranges that leave the
+ * host's own ports and the NodePorts out (lb_host), and never from under a
+ * socket of this node. Backends that ran out of ports are remembered for a
+ * second, so that a flood of hopeless flows stays cheap, and forgotten with the
+ * first success. Used by lib/ct.h.
+ */
+#ifndef SLUICE_SNAT_H
+#define SLUICE_SNAT_H
+
+#define EXHAUSTED_FOR 1000000000ULL /* ns */
+
+/* Tries for a source port when the reply row is taken (design.md, 3.12). */
+#define PORT_PROBES 8
+#define PORT_PROBES_SCARCE 4 /* none was found a moment ago */
+#define HOPELESS 8 /* that often in a row: one try each, until one succeeds */
+
+/* A random port of the two ranges. */
+static __always_inline __be16 snat_port(const struct lb_host *host)
+{
+	__u32 total = host->snat_count[0] + host->snat_count[1], at;
+
+	at = ((__u64)bpf_get_prandom_u32() * total) >> 32;
+	if (at < host->snat_count[0])
+		return bpf_htons(host->snat_first[0] + at);
+	return bpf_htons(host->snat_first[1] + at - host->snat_count[0]);
+}
+
+static __always_inline struct lb_exhausted *snat_row(__u64 backend)
+{
+	__u32 at = backend % EXHAUSTED_ROWS;
+
+	return bpf_map_lookup_elem(&lb_exhausted, &at);
+}
+
+static __always_inline bool snat_is_scarce(const struct lb_exhausted *row,
+					   __u64 backend)
+{
+	return row && row->backend == backend && clock_now() < row->until;
+}
+
+static __always_inline __u32 snat_probes(__u64 backend)
+{
+	struct lb_exhausted *row = snat_row(backend);
+
+	if (!snat_is_scarce(row, backend))
+		return PORT_PROBES;
+	return row->failures < HOPELESS ? PORT_PROBES_SCARCE : 1;
+}
+
+static __always_inline void snat_note_success(__u64 backend)
+{
+	struct lb_exhausted *row = snat_row(backend);
+
+	if (CAN_WRITE && snat_is_scarce(row, backend))
+		row->until = 0;
+}
+
+static __always_inline void snat_note_exhausted(__u64 backend)
+{
+	struct lb_exhausted *row = snat_row(backend);
+
+	if (!row || !CAN_WRITE)
+		return;
+	row->failures = snat_is_scarce(row, backend) ? row->failures + 1 : 1;
+	row->backend = backend;
+	row->until = clock_now() + EXHAUSTED_FOR;
+}
+
+#endif
+
+/* Names a backend in lb_exhausted. */
+static __always_inline __u64 FN(snat_hash)(const struct FN(flow) *flow)
+{
+	__u64 hash = FN(hash_addr)(config_seed(), &flow->backend);
+
+	return hash_mix(hash, flow->backend_port | flow->protocol << 16);
+}
+
+/* Has a socket of this node the port that the packets of `reply` would go to? */
+static noinline bool FN(snat_is_taken)(struct __sk_buff *skb,
+				       const struct FN(tuple) *reply)
+{
+	struct bpf_sock_tuple tuple = {};
+	struct bpf_sock *socket;
+
+	if (!reply)
+		return true;
+#if FAMILY == 4
+	tuple.ipv4.saddr = reply->saddr;
+	tuple.ipv4.daddr = reply->daddr;
+	tuple.ipv4.sport = reply->sport;
+	tuple.ipv4.dport = reply->dport;
+#define TUPLE_SIZE sizeof(tuple.ipv4)
+#else
+	__builtin_memcpy(tuple.ipv6.saddr, &reply->saddr, sizeof(addr6));
+	__builtin_memcpy(tuple.ipv6.daddr, &reply->daddr, sizeof(addr6));
+	tuple.ipv6.sport = reply->sport;
+	tuple.ipv6.dport = reply->dport;
+#define TUPLE_SIZE sizeof(tuple.ipv6)
+#endif
+	if (reply->protocol == IPPROTO_TCP)
+		socket = bpf_sk_lookup_tcp(skb, &tuple, TUPLE_SIZE,
+					   BPF_F_CURRENT_NETNS, 0);
+	else if (reply->protocol == IPPROTO_UDP)
+		socket = bpf_sk_lookup_udp(skb, &tuple, TUPLE_SIZE,
+					   BPF_F_CURRENT_NETNS, 0);
+	else
+		return false;
+#undef TUPLE_SIZE
+	if (!socket)
+		return false;
+	bpf_sk_release(socket);
+	return true;
+}
