@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+// The life of flows, one packet at a time through the real programs: who may have a source port and when, what follows a
+// backend or a frontend and what stays, and what is taken for a flow's packet though it is none. Both families.
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import type { Family } from '../../daemon/model/address.ts';
+import type { Backend, DesiredPort, Frontend } from '../../daemon/model/frontend.ts';
+import { backendRow, frontendRow } from '../builders.ts';
+import { Bpffs, devices, enterNamespace, Loaded, plainHost } from './fixture.ts';
+import { build, fragments, ipPacket, type Packet, read, tcpFlags } from './packet.ts';
+
+const TC_ACT_OK = 0;
+const TC_ACT_SHOT = 2;
+const TC_ACT_REDIRECT = 7;
+const { SYN, RST, ACK } = tcpFlags;
+/** More than any time-out but that of an established connection. */
+const LONG = 40;
+const DAY = 20_000;
+
+let bpffs: Bpffs;
+let loaded: Loaded;
+
+beforeAll(() => {
+  enterNamespace();
+  bpffs = new Bpffs();
+  loaded = new Loaded(bpffs);
+});
+afterAll(() => {
+  loaded.datapath.close();
+  bpffs.close();
+});
+
+describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
+  const four = family === 'IPv4';
+  const vip = four ? '10.96.0.10' : 'fd00:96::10';
+  const external = four ? '192.0.2.10' : '2001:db8::10';
+  const node = four ? '10.0.0.1' : 'fd00:10::1';
+  const outside = (n: number): string => (four ? `10.0.0.${n}` : `fd00:10::${n}`);
+  const remote = outside(99);
+  const pod = (n: number): string => (four ? `10.244.1.${n}` : `fd00:244:1::${n}`);
+
+  const port = (name: string, frontend: Frontend, backends: readonly Backend[]): DesiredPort => ({
+    ...{ key: `default/${name}:/${frontend.protocol}/${family}`, namespace: 'default', name, portName: '', protocol: frontend.protocol },
+    ...{ family, frontends: [frontend], backends, affinitySeconds: 0, sourceRanges: [] },
+  });
+  const nodePort = (protocol: Frontend['protocol'] = 'TCP'): Frontend => frontendRow(node, { port: 30_080, protocol, type: 'NodePort' });
+  const request = (fields: Partial<Packet> = {}): Packet => ({
+    ...{ protocol: 'TCP', source: outside(7), destination: node, sourcePort: 40_000, destinationPort: 30_080, flags: SYN },
+    ...fields,
+  });
+  const hooks = { tc_pod_in: 'lxc1', tc_uplink_in: 'eth0', tc_uplink_out: 'eth0' } as const;
+  const sendFrame = (frame: Uint8Array, hook: keyof typeof hooks) => loaded.run(hook, frame, { ifindex: devices[hooks[hook]] });
+  const send = (packet: Packet, hook: keyof typeof hooks = 'tc_uplink_in') => sendFrame(build(packet), hook);
+  const translated = (packet: Packet, hook?: keyof typeof hooks): Packet => {
+    const result = send(packet, hook);
+    expect(result.verdict).toBe(TC_ACT_REDIRECT);
+    return read(result.packet);
+  };
+  const answerTo = (sent: Packet, fields: Partial<Packet> = {}): Packet => ({
+    ...{ protocol: sent.protocol, source: sent.destination, destination: sent.source, flags: SYN | ACK },
+    ...{ sourcePort: sent.destinationPort ?? 0, destinationPort: sent.sourcePort ?? 0 },
+    ...fields,
+  });
+  const drops = (reason: string): number => loaded.drops()[reason] ?? 0;
+  /** So many source ports from 2000 on. */
+  const givePorts = (count: number): void => {
+    const held = loaded.maps.host.get(0);
+    loaded.maps.host.set(0, { ...held, snatFirst: [2000, 0], snatCount: [count, 0] });
+  };
+
+  beforeEach(() => {
+    loaded.forgetFlows();
+    loaded.applyHost(plainHost, [{ set: 'node', cidr: `${node}/${four ? 32 : 128}` }]);
+    const exhausted = loaded.datapath.map('lb_exhausted');
+    for (const [key, value] of [...exhausted.entries()]) exhausted.set(key, new Uint8Array(value.length));
+  });
+
+  test.for([
+    { name: 'a connection that the backend never answered', flags: SYN, age: LONG, isFree: true },
+    { name: 'a lone RST', flags: RST, age: LONG, isFree: true },
+    { name: 'an answered connection, after a day', flags: SYN, age: DAY, isFree: false },
+  ])('the source port of $name', ({ flags, age, isFree }) => {
+    loaded.apply([port('web', nodePort(), [backendRow(pod(2))])]);
+    givePorts(4);
+    for (let sourcePort = 1; sourcePort <= 12; sourcePort += 1) {
+      const result = send(request({ sourcePort, flags }));
+      if (!isFree && result.verdict === TC_ACT_REDIRECT) translated(answerTo(read(result.packet)), 'tc_pod_in');
+    }
+    loaded.ageFlows(age);
+    const before = drops('PORT_EXHAUSTED');
+    const opened = Array.from({ length: 20 }, (_, n) => send(request({ sourcePort: 100 + n })).verdict).filter(
+      (verdict) => verdict === TC_ACT_REDIRECT,
+    );
+    if (isFree) expect(opened.length).toBeGreaterThan(0);
+    else expect({ opened: opened.length, counted: drops('PORT_EXHAUSTED') - before }).toEqual({ opened: 0, counted: 20 });
+  });
+
+  test('of a pool that is half used nearly every new flow finds a port, also after one did not', () => {
+    loaded.apply([port('web', nodePort(), [backendRow(pod(2))])]);
+    givePorts(400);
+    let opened = 0;
+    for (let n = 0; n < 200; n += 1) opened += Number(send(request({ sourcePort: 1000 + n })).verdict === TC_ACT_REDIRECT);
+    expect(opened).toBeGreaterThan(195);
+  });
+
+  test('a UDP client whose port went to another never gets the other’s answers, nor gives its own away', () => {
+    loaded.apply([port('dns', nodePort('UDP'), [backendRow(pod(2))])]);
+    givePorts(1);
+    const [a, b] = [request({ protocol: 'UDP' }), request({ protocol: 'UDP', source: outside(8) })];
+    expect(translated(a).sourcePort).toBe(2000);
+    loaded.ageFlows(LONG);
+    const sent = translated(b);
+    expect(sent.sourcePort).toBe(2000);
+    // Its next packet looks whether it still has the port.
+    loaded.ageFlows(1);
+    expect(send(a).verdict).toBe(TC_ACT_SHOT);
+    expect(translated(answerTo(sent), 'tc_pod_in').destination).toBe(outside(8));
+  });
+
+  test('TCP in the middle of a masqueraded connection that is not known is refused, not sent by another port', () => {
+    loaded.apply([port('web', nodePort(), [backendRow(pod(2))])]);
+    const before = drops('NO_FLOW');
+    expect(translated(request({ flags: ACK, acknowledge: 77 }))).toMatchObject({ flags: RST, sequence: 77, source: node });
+    expect(drops('NO_FLOW')).toBe(before + 1);
+  });
+
+  test('what was sent on to a backend is not translated again on the uplink', () => {
+    const frontend = frontendRow(vip);
+    loaded.apply([
+      port('web', frontend, [backendRow(remote, { port: 80 })]),
+      port('ingress', frontendRow(remote, { type: 'ExternalIP' }), [backendRow(pod(3))]),
+    ]);
+    const sent = translated(request({ source: pod(1), destination: vip, destinationPort: 80 }), 'tc_pod_in');
+    expect(sent).toMatchObject({ source: pod(1), destination: remote });
+    const frame = build(sent);
+    expect(loaded.run('tc_uplink_out', frame, { ifindex: devices.eth0, ingressIfindex: devices.lxc1 })).toMatchObject({
+      ...{ verdict: TC_ACT_OK, packet: frame },
+    });
+    // Another flow to that address is the external IP's.
+    expect(translated(request({ source: pod(1), destination: remote, destinationPort: 80, sourcePort: 1 }), 'tc_pod_in').destination).toBe(
+      pod(3),
+    );
+  });
+
+  test('a backend that nobody knows a way to is not taken for the node itself', () => {
+    const before = drops('NO_ROUTE');
+    loaded.apply([port('web', nodePort(), [backendRow(four ? '198.51.100.5' : '2001:db8:5::5')])]);
+    expect(send(request()).verdict).toBe(TC_ACT_SHOT);
+    expect(drops('NO_ROUTE')).toBe(before + 1);
+  });
+
+  test('SCTP stays with its backend like TCP; a new INIT asks anew', () => {
+    const frontend = frontendRow(vip, { protocol: 'SCTP' });
+    const chunk = (type: number): Packet =>
+      request({
+        protocol: 'SCTP',
+        source: pod(1),
+        destination: vip,
+        destinationPort: 80,
+        payload: Uint8Array.of(type, 0, 0, 8, 1, 2, 3, 4),
+      });
+    loaded.apply([port('sig', frontend, [backendRow(pod(2))])]);
+    expect(translated(chunk(1), 'tc_pod_in').destination).toBe(pod(2));
+    loaded.apply([port('sig', frontend, [backendRow(pod(3))])]);
+    expect(translated(chunk(0), 'tc_pod_in').destination).toBe(pod(2));
+    expect(translated(chunk(1), 'tc_pod_in').destination).toBe(pod(3));
+  });
+
+  test('a UDP flow follows when its frontend becomes another Service’s', () => {
+    const frontend = frontendRow(external, { protocol: 'UDP', type: 'ExternalIP' });
+    const packet = request({ protocol: 'UDP', source: pod(1), destination: external, destinationPort: 80 });
+    const [a, b] = [port('a', frontend, [backendRow(pod(2))]), port('b', frontend, [backendRow(pod(3))])];
+    loaded.apply([a, { ...b, frontends: [] }]);
+    expect(translated(packet, 'tc_pod_in').destination).toBe(pod(2));
+    loaded.apply([{ ...a, frontends: [frontendRow(vip, { protocol: 'UDP' })] }, b]);
+    loaded.ageFlows(1);
+    expect(translated(packet, 'tc_pod_in').destination).toBe(pod(3));
+  });
+
+  test('fragments of a datagram that is not ours are not taken for an earlier one’s of that number', () => {
+    loaded.apply([port('dns', nodePort('UDP'), [backendRow(pod(2))])]);
+    const payload = new Uint8Array(3000);
+    const ours = fragments(build(request({ protocol: 'UDP', payload })), 1400, 77);
+    const others = fragments(build(request({ protocol: 'UDP', payload, destinationPort: 5000 })), 1400, 77);
+    expect(ours.map((frame) => sendFrame(frame, 'tc_uplink_in').verdict)).toEqual([TC_ACT_REDIRECT, TC_ACT_REDIRECT, TC_ACT_REDIRECT]);
+    expect(others.map((frame) => sendFrame(frame, 'tc_uplink_in').verdict)).toEqual([TC_ACT_OK, TC_ACT_OK, TC_ACT_OK]);
+  });
+
+  test('ICMP errors: about SCTP they are translated; one that quotes a later fragment says nothing of ports', () => {
+    const frontend = frontendRow(vip, { protocol: 'SCTP' });
+    loaded.apply([port('sig', frontend, [backendRow(pod(2))])]);
+    const init = request({ protocol: 'SCTP', source: pod(1), destination: vip, destinationPort: 80, payload: Uint8Array.of(1, 0, 0, 4) });
+    const sent = translated(init, 'tc_pod_in');
+    const error = (payload: Uint8Array): Packet => ({
+      ...{ protocol: 'ICMP', source: pod(2), destination: pod(1), type: four ? 3 : 1, code: four ? 3 : 4, payload },
+    });
+    expect(translated(error(ipPacket(sent)), 'tc_pod_in')).toMatchObject({ source: vip, destination: pod(1) });
+    if (!four) return;
+    const later = ipPacket(sent);
+    later[7] = 5; // fragment offset
+    expect(send(error(later), 'tc_pod_in').verdict).toBe(TC_ACT_OK);
+  });
+
+  test('a refusal acknowledges the packet, not the padding of its frame', () => {
+    loaded.apply([port('dead', frontendRow(vip), [])]);
+    const frame = build(request({ source: pod(1), destination: vip, destinationPort: 80, sequence: 1000 }));
+    const padded = new Uint8Array(frame.length + 6);
+    padded.set(frame);
+    expect(read(sendFrame(padded, 'tc_pod_in').packet)).toMatchObject({ flags: RST | ACK, acknowledge: 1001 });
+    const before = drops('NO_BACKEND');
+    expect(send(request({ source: pod(1), destination: vip, destinationPort: 80, flags: RST }), 'tc_pod_in').verdict).toBe(TC_ACT_SHOT);
+    expect(drops('NO_BACKEND')).toBe(before + 1);
+  });
+});

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+// The oracle and the kernel agree: every case of kube-proxy-semantics.md and 10,000 random packets, each through the oracle,
+// through the twin that `sluice explain` runs, and through the program itself. Explaining must change no map.
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { trace, type Trace, type TracePacket } from '../../daemon/desired/trace.ts';
+import { Explainer } from '../../daemon/explain/explainer.ts';
+import { frameOf } from '../../daemon/explain/frame.ts';
+import { Twins } from '../../daemon/loader/twins.ts';
+import { cidrContains, hostPort } from '../../daemon/model/address.ts';
+import type { Answer, Origin } from '../../daemon/model/explanation.ts';
+import type { DesiredHost, DesiredRange, HostRow } from '../../daemon/model/frontend.ts';
+import { desiredOf, type Desired } from '../semantics/case.ts';
+import { semanticsCases } from '../semantics/cases.ts';
+import { randomCase } from '../semantics/random.ts';
+import { Bpffs, devices, enterNamespace, ip, Loaded, objectsPath, smallSizes } from './fixture.ts';
+import { readIp } from './packet.ts';
+
+const TC_ACT_OK = 0;
+const TC_ACT_SHOT = 2;
+const PACKETS = 10_000;
+const PACKETS_PER_CASE = 50;
+const seed = Number(process.env['SEMANTICS_SEED'] ?? Date.now() % 1_000_000);
+
+let bpffs: Bpffs;
+let loaded: Loaded;
+let twins: Twins;
+
+beforeAll(() => {
+  enterNamespace();
+  // Every backend has a route; nobody is there.
+  ip('route', 'add', 'default', 'via', '10.0.0.254', 'dev', 'eth0');
+  ip('-6', 'route', 'add', 'default', 'via', 'fd00:10::254', 'dev', 'eth0');
+  bpffs = new Bpffs();
+  loaded = new Loaded(bpffs, { ...smallSizes, lb_services: { entries: 512, flag: 'test' }, lb_slots: { entries: 512, flag: 'test' } });
+  twins = new Twins({ objectsPath, reuse: loaded.datapath.mapFds() });
+});
+afterAll(() => {
+  twins.close();
+  loaded.datapath.close();
+  bpffs.close();
+});
+
+const isRange = (row: HostRow): row is DesiredRange => 'set' in row;
+const hooks = { pod: 'tc_pod_in', node: 'tc_uplink_out', external: 'tc_uplink_in' } as const;
+
+/** The kernel's side of a world: maps filled, questions answered, packets run. */
+class Kernel {
+  readonly #desired: Desired;
+  readonly #explainer: Explainer;
+
+  constructor(desired: Desired) {
+    this.#desired = desired;
+    const rows = [...desired.host.values()];
+    const host = rows.find((row): row is DesiredHost => !isRange(row));
+    if (host === undefined) throw new Error('no host row');
+    // What the world before has freed may be used again.
+    loaded.clock.advance(2000);
+    loaded.apply([]);
+    loaded.clock.advance(2000);
+    loaded.apply([...desired.ports.values()]);
+    loaded.applyHost({ ...host, nodeAddresses: { IPv4: '10.0.0.1', IPv6: 'fd00:10::1' } }, rows.filter(isRange));
+    const owners = new Map(loaded.owners());
+    this.#explainer = new Explainer({
+      ...{ twins, maps: loaded.maps, hasSocketLb: false, owners: () => owners },
+      ports: (key) => desired.ports.get(key),
+      originOf: (source) => this.originOf(source),
+      deviceOf: () => devices.eth0,
+      deviceName: () => undefined,
+      isPodInterface: (origin, iface) =>
+        iface === undefined ? origin === 'pod' : desired.podInterfaces.some((prefix) => iface.startsWith(prefix)),
+    });
+  }
+
+  originOf(source: string): Origin {
+    const isIn = (set: DesiredRange['set']): boolean =>
+      [...this.#desired.host.values()].some((row) => isRange(row) && row.set === set && cidrContains(row.cidr, source));
+    return isIn('node') ? 'node' : isIn('pod') ? 'pod' : 'external';
+  }
+
+  explain(packet: TracePacket): Answer {
+    return this.#explainer.explain({ ...packet, from: packet.from, iface: packet.iface });
+  }
+
+  /** What the program itself does: verdict and, when translated, backend and source. */
+  run(packet: TracePacket): { verdict: Trace['verdict']; backend?: string; source?: string } {
+    const origin = packet.from ?? this.originOf(packet.sourceIP);
+    const isPod =
+      packet.iface === undefined ? origin === 'pod' : this.#desired.podInterfaces.some((prefix) => packet.iface?.startsWith(prefix));
+    const hook = origin === 'node' ? hooks.node : isPod ? hooks.pod : hooks.external;
+    const frame = frameOf({
+      ...{ protocol: packet.protocol, source: packet.sourceIP, destination: packet.destIP },
+      ...{ sourcePort: packet.sourcePort, destinationPort: packet.destPort },
+    });
+    const before = loaded.drops();
+    const { verdict, packet: out } = loaded.run(hook, frame, { ifindex: devices.eth0 });
+    const after = loaded.drops();
+    const reason = Object.keys(after).find((name) => after[name] !== before[name]);
+    if (reason === 'NO_BACKEND' || reason === 'WRONG_PORT') return { verdict: 'REJECT' };
+    if (verdict === TC_ACT_SHOT) return { verdict: 'DROP' };
+    if (verdict === TC_ACT_OK) return { verdict: 'NONE' };
+    const { source, destination, destinationPort = 0 } = readIp(out.subarray(14), true);
+    return { verdict: 'DNAT', backend: hostPort(destination, destinationPort), source };
+  }
+}
+
+/** Oracle, twin and program, one after the other. */
+function expectAgreement(kernel: Kernel, desired: Desired, packet: TracePacket): Trace {
+  const where = JSON.stringify(packet);
+  const wanted = trace(desired, packet);
+  const answer = kernel.explain(packet);
+  expect({ where, verdict: answer.verdict, candidates: answer.candidates }).toEqual({
+    ...{ where, verdict: wanted.verdict, candidates: wanted.candidates.toSorted() },
+  });
+  const ran = kernel.run(packet);
+  expect(ran.verdict, where).toBe(wanted.verdict);
+  if (wanted.verdict !== 'DNAT') return wanted;
+  const isRewritten = wanted.masquerade || wanted.hairpin.includes(answer.backend ?? '');
+  expect({ where, masquerade: answer.masquerade, frontend: answer.frontend?.frontend, backend: ran.backend }).toEqual({
+    ...{ where, masquerade: isRewritten, backend: answer.backend },
+    frontend: `${hostPort(packet.destIP, packet.destPort)}/${packet.protocol}`,
+  });
+  if (!isRewritten) expect(ran.source, where).toBe(packet.sourceIP);
+  return wanted;
+}
+
+/** Every map that outlives a packet, byte for byte. */
+function dump(): string {
+  const { datapath } = loaded;
+  const names = datapath.mapNames().filter((name) => name !== 'lb_scratch');
+  const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
+  return names
+    .map(
+      (name) =>
+        `${name}\n${[...datapath.map(name).entries()]
+          .map(([k, v]) => `${hex(k)} ${hex(v)}`)
+          .sort()
+          .join('\n')}`,
+    )
+    .join('\n');
+}
+
+test.for(semanticsCases)('$name', ({ cluster, packets }) => {
+  const desired = desiredOf(cluster);
+  const kernel = new Kernel(desired);
+  for (const { packet, want } of packets) {
+    loaded.forgetFlows();
+    expect(expectAgreement(kernel, desired, packet)).toMatchObject(want);
+  }
+});
+
+test(`${PACKETS} random packets against random Services (SEMANTICS_SEED=${seed})`, () => {
+  const verdicts = new Map<string, number>();
+  for (let round = 0; round < PACKETS / PACKETS_PER_CASE; round += 1) {
+    const { cluster, packets } = randomCase(seed + round, PACKETS_PER_CASE);
+    const desired = desiredOf(cluster);
+    const kernel = new Kernel(desired);
+    for (const packet of packets) {
+      loaded.forgetFlows();
+      const { verdict } = expectAgreement(kernel, desired, packet);
+      verdicts.set(verdict, (verdicts.get(verdict) ?? 0) + 1);
+    }
+  }
+  // The random worlds are worth something: every verdict comes up often.
+  for (const verdict of ['DNAT', 'REJECT', 'DROP', 'NONE']) expect(verdicts.get(verdict) ?? 0).toBeGreaterThan(PACKETS / 100);
+});
+
+test('explaining leaves every map as it was, to the byte', () => {
+  const { cluster, packets } = randomCase(seed, 200);
+  const kernel = new Kernel(desiredOf(cluster));
+  for (const packet of packets.slice(0, 100)) kernel.run(packet);
+  const before = dump();
+  for (const packet of packets) kernel.explain(packet);
+  expect(dump()).toBe(before);
+});

@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a Service promises beyond a ClusterIP, one packet at a time through the real programs: masquerade and its ports,
+// policies, affinity, source ranges, fragments, hop limits, MTU, SCTP, VLAN. Both families; outputs have every checksum verified.
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import type { Family } from '../../daemon/model/address.ts';
+import type { Backend, DesiredPort, Frontend } from '../../daemon/model/frontend.ts';
+import type { Protocol } from '../../daemon/model/service.ts';
+import { backendRow, frontendRow } from '../builders.ts';
+import { Bpffs, devices, enterNamespace, ip, Loaded, plainHost } from './fixture.ts';
+import { build, crc32c, fragments, type Packet, read, readIp, tcpFlags } from './packet.ts';
+
+const TC_ACT_OK = 0;
+const TC_ACT_SHOT = 2;
+const TC_ACT_REDIRECT = 7;
+const { SYN, RST, ACK, FIN } = tcpFlags;
+
+let bpffs: Bpffs;
+let loaded: Loaded;
+
+beforeAll(() => {
+  enterNamespace();
+  bpffs = new Bpffs();
+  loaded = new Loaded(bpffs);
+});
+afterAll(() => {
+  loaded.datapath.close();
+  bpffs.close();
+});
+
+describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
+  const four = family === 'IPv4';
+  const vip = four ? '10.96.0.10' : 'fd00:96::10';
+  const node = four ? '10.0.0.1' : 'fd00:10::1';
+  const external = four ? '192.0.2.10' : '2001:db8::10';
+  const outside = four ? '10.0.0.7' : 'fd00:10::7';
+  const pod = (n: number): string => (four ? `10.244.1.${n}` : `fd00:244:1::${n}`);
+  const remote = four ? '10.0.0.99' : 'fd00:10::99';
+  const length = four ? 32 : 128;
+
+  const port = (frontends: readonly Frontend[], backends: readonly Backend[], fields: Partial<DesiredPort> = {}): DesiredPort => ({
+    ...{ key: `default/web:web/TCP/${family}`, namespace: 'default', name: 'web', portName: 'web', protocol: 'TCP', family },
+    ...{ frontends, backends, affinitySeconds: 0, sourceRanges: [] },
+    ...fields,
+  });
+  const clusterIP = (fields: Partial<Frontend> = {}): Frontend => frontendRow(vip, fields);
+  const nodePort = (fields: Partial<Frontend> = {}): Frontend => frontendRow(node, { port: 30_080, type: 'NodePort', ...fields });
+  const loadBalancer = (fields: Partial<Frontend> = {}): Frontend => frontendRow(external, { type: 'LoadBalancer', ...fields });
+  const request = (fields: Partial<Packet> = {}): Packet => ({
+    ...{ protocol: 'TCP', source: pod(1), destination: vip, sourcePort: 40_000, destinationPort: 80, flags: SYN },
+    ...fields,
+  });
+  const fromOutside = (fields: Partial<Packet> = {}): Packet =>
+    request({ source: outside, destination: node, destinationPort: 30_080, ...fields });
+  const hooks = { tc_pod_in: () => devices.lxc1, tc_uplink_in: () => devices.eth0, tc_uplink_out: () => devices.eth0 };
+  const send = (packet: Packet, hook: keyof typeof hooks = 'tc_pod_in') => loaded.run(hook, build(packet), { ifindex: hooks[hook]() });
+  const translated = (packet: Packet, hook?: keyof typeof hooks): Packet => {
+    const result = send(packet, hook);
+    expect(result.verdict).toBe(TC_ACT_REDIRECT);
+    return read(result.packet);
+  };
+  const answerTo = (sent: Packet, flags: number = SYN | ACK): Packet => ({
+    ...{ protocol: sent.protocol, source: sent.destination, destination: sent.source, flags },
+    ...{ sourcePort: sent.destinationPort ?? 0, destinationPort: sent.sourcePort ?? 0 },
+  });
+  const dropped = (reason: string, packet: Packet, hook?: keyof typeof hooks): void => {
+    const before = loaded.drops()[reason] ?? 0;
+    expect(send(packet, hook).verdict).toBe(TC_ACT_SHOT);
+    expect(loaded.drops()[reason]).toBe(before + 1);
+  };
+
+  beforeEach(() => {
+    loaded.forgetFlows();
+    loaded.applyHost(plainHost, [{ set: 'node', cidr: `${node}/${length}` }]);
+  });
+
+  test('NodePort from outside, policy Cluster: masqueraded with a port of ours, and the reply comes back from the NodePort', () => {
+    loaded.apply([port([nodePort()], [backendRow(pod(2))])]);
+    const seen = new Set<number>();
+    for (let sourcePort = 40_000; sourcePort < 40_100; sourcePort += 1) {
+      const sent = translated(fromOutside({ sourcePort }), 'tc_uplink_in');
+      expect(sent).toMatchObject({ source: node, destination: pod(2), destinationPort: 8080 });
+      const allocated = sent.sourcePort ?? 0;
+      expect((allocated >= 1024 && allocated <= 29_999) || (allocated >= 61_000 && allocated <= 65_535)).toBe(true);
+      seen.add(allocated);
+      const back = translated(answerTo(sent));
+      expect(back).toMatchObject({ source: node, sourcePort: 30_080, destination: outside, destinationPort: sourcePort });
+      // The same flow keeps its port.
+      expect(translated(fromOutside({ sourcePort, flags: ACK }), 'tc_uplink_in').sourcePort).toBe(allocated);
+    }
+    expect(seen.size).toBe(100);
+  });
+
+  test('NodePort to a backend on another node: out with the node address, back through the node', () => {
+    loaded.apply([port([nodePort()], [backendRow(remote)])]);
+    const sent = translated(fromOutside(), 'tc_uplink_in');
+    expect(sent).toMatchObject({ source: node, destination: remote });
+    const back = translated(answerTo(sent), 'tc_uplink_in');
+    expect(back).toMatchObject({ source: node, sourcePort: 30_080, destination: outside, destinationPort: 40_000 });
+  });
+
+  test('policy Local: outside gets local backends and keeps its source; pods and the node are not bound', () => {
+    const backends = [backendRow(pod(2), { isLocal: true, isLocallyUsable: true }), backendRow(remote)];
+    loaded.apply([port([nodePort({ policy: 'Local' }), loadBalancer({ policy: 'Local' })], backends)]);
+    loaded.applyHost({ ...plainHost, podDetection: { IPv4: 'cidr', IPv6: 'cidr' } }, [
+      { set: 'node', cidr: `${node}/${length}` },
+      { set: 'pod', cidr: four ? '10.244.0.0/16' : 'fd00:244::/32' },
+    ]);
+    const found = { outside: new Set<string>(), pod: new Set<string>(), node: new Set<string>() };
+    for (let sourcePort = 40_000; sourcePort < 40_040; sourcePort += 1) {
+      const direct = translated(fromOutside({ sourcePort }), 'tc_uplink_in');
+      expect(direct).toMatchObject({ source: outside, sourcePort });
+      found.outside.add(direct.destination);
+      const fromPod = translated(request({ destination: external, sourcePort }));
+      expect(fromPod).toMatchObject({ source: pod(1), sourcePort });
+      found.pod.add(fromPod.destination);
+      const fromNode = translated(request({ source: node, destination: external, sourcePort }), 'tc_uplink_out');
+      expect(fromNode.source).toBe(node);
+      found.node.add(fromNode.destination);
+    }
+    expect([...found.outside]).toEqual([pod(2)]);
+    expect([...found.pod].sort()).toEqual([pod(2), remote].sort());
+    expect([...found.node].sort()).toEqual([pod(2), remote].sort());
+  });
+
+  test('policy Local without a local backend: dropped for outside; without any backend: refused', () => {
+    loaded.apply([port([nodePort({ policy: 'Local' })], [backendRow(remote)])]);
+    dropped('NO_LOCAL_BACKEND', fromOutside(), 'tc_uplink_in');
+    loaded.apply([port([nodePort({ policy: 'Local' })], [])]);
+    expect(translated(fromOutside(), 'tc_uplink_in')).toMatchObject({ source: node, destination: outside, flags: RST | ACK });
+  });
+
+  test('a ClusterIP asked by who is no local pod is masqueraded if pods can be told; masquerade-all spares nobody', () => {
+    loaded.apply([port([clusterIP()], [backendRow(pod(2))])]);
+    const sets = [
+      { set: 'node', cidr: `${node}/${length}` },
+      { set: 'pod', cidr: four ? '10.244.1.0/24' : 'fd00:244:1::/64' },
+    ] as const;
+    expect(translated(request({ source: outside }), 'tc_uplink_in').source).toBe(outside);
+    loaded.forgetFlows();
+    loaded.applyHost({ ...plainHost, podDetection: { IPv4: 'cidr', IPv6: 'cidr' } }, sets);
+    expect(translated(request({ source: outside }), 'tc_uplink_in').source).toBe(node);
+    expect(translated(request()).source).toBe(pod(1));
+    loaded.forgetFlows();
+    loaded.applyHost({ ...plainHost, podDetection: { IPv4: 'interface', IPv6: 'interface' } }, sets);
+    expect(translated(request({ source: outside }), 'tc_uplink_in').source).toBe(node);
+    expect(translated(request()).source).toBe(pod(1));
+    loaded.forgetFlows();
+    loaded.applyHost({ ...plainHost, masqueradeAll: true }, sets);
+    expect(translated(request()).source).toBe(node);
+  });
+
+  test('a NodePort that leads back to its client is masqueraded as the node', () => {
+    loaded.apply([port([nodePort({ policy: 'Local' })], [backendRow(pod(1), { isLocal: true, isLocallyUsable: true })])]);
+    loaded.applyHost({ ...plainHost, podDetection: { IPv4: 'cidr', IPv6: 'cidr' } }, [
+      { set: 'node', cidr: `${node}/${length}` },
+      { set: 'pod', cidr: `${pod(1)}/${length}` },
+    ]);
+    const sent = translated(request({ destination: node, destinationPort: 30_080 }));
+    expect(sent).toMatchObject({ source: node, destination: pod(1) });
+    expect(translated(answerTo(sent))).toMatchObject({ source: node, sourcePort: 30_080, destination: pod(1), destinationPort: 40_000 });
+  });
+
+  test('source ranges: who is outside is dropped, before there is a backend to ask for', () => {
+    const ranges = { sourceRanges: [four ? '10.0.0.0/29' : 'fd00:10::/125'] };
+    const frontends = [loadBalancer({ hasSourceRanges: true }), clusterIP()];
+    loaded.apply([port(frontends, [backendRow(pod(2))], ranges)]);
+    expect(translated(fromOutside({ destination: external, destinationPort: 80 }), 'tc_uplink_in').destination).toBe(pod(2));
+    dropped('SOURCE_RANGE', request({ destination: external }));
+    expect(translated(request()).destination).toBe(pod(2));
+    loaded.apply([port(frontends, [], ranges)]);
+    dropped('SOURCE_RANGE', request({ destination: external }));
+    // An open flow is not asked again.
+    loaded.apply([port(frontends, [backendRow(pod(2))], ranges)]);
+    translated(fromOutside({ destination: external, destinationPort: 80 }), 'tc_uplink_in');
+    loaded.apply([port(frontends, [backendRow(pod(2))], { sourceRanges: [`${remote}/${length}`] })]);
+    translated(fromOutside({ destination: external, destinationPort: 80, flags: ACK }), 'tc_uplink_in');
+    dropped('SOURCE_RANGE', fromOutside({ destination: external, destinationPort: 80, sourcePort: 1 }), 'tc_uplink_in');
+  });
+
+  test('cluster addresses that are no frontend: wrong port refused, unallocated dropped, all else untouched', () => {
+    loaded.apply([port([clusterIP()], [backendRow(pod(2))])]);
+    const [first, last, cidr] = four ? ['10.96.0.0', '10.96.255.255', '10.96.0.0/16'] : ['fd00:96::', 'fd00:96::ffff', 'fd00:96::/112'];
+    loaded.applyHost({ ...plainHost, clusterRange: { [family]: { first, last } } }, [
+      { set: 'clusterIP', cidr: `${vip}/${length}` },
+      { set: 'serviceCIDR', cidr },
+    ]);
+    expect(translated(request({ destinationPort: 81 }))).toMatchObject({ source: vip, sourcePort: 81, flags: RST | ACK });
+    dropped('UNALLOCATED', request({ destination: four ? '10.96.7.7' : 'fd00:96::77' }));
+    expect(send(request({ destination: external })).verdict).toBe(TC_ACT_OK);
+  });
+
+  test('affinity: the same backend for every frontend of the port while it lasts and the backend is in the set', () => {
+    const backends = [2, 3, 1].map((n) => backendRow(pod(n), { isLocal: true, isLocallyUsable: true }));
+    const frontends = [clusterIP(), loadBalancer({ policy: 'Local' })];
+    loaded.apply([port(frontends, backends, { affinitySeconds: 10_800 })]);
+    const first = translated(request({ source: outside }), 'tc_uplink_in').destination;
+    for (let sourcePort = 41_000; sourcePort < 41_020; sourcePort += 1) {
+      expect(translated(request({ source: outside, sourcePort }), 'tc_uplink_in').destination).toBe(first);
+      expect(translated(request({ source: outside, destination: external, sourcePort }), 'tc_uplink_in').destination).toBe(first);
+    }
+    // Not in the Local set any more: chosen anew there.
+    const moved = backends.map((each) => ({ ...each, isLocallyUsable: each.address !== first }));
+    loaded.apply([port(frontends, moved, { affinitySeconds: 10_800 })]);
+    expect(translated(request({ source: outside, destination: external, sourcePort: 1 }), 'tc_uplink_in').destination).not.toBe(first);
+    // Switched off: spread again.
+    loaded.apply([port(frontends, backends)]);
+    const spread = new Set<string>();
+    for (let sourcePort = 42_000; sourcePort < 42_040; sourcePort += 1)
+      spread.add(translated(request({ source: outside, sourcePort }), 'tc_uplink_in').destination);
+    expect(spread.size).toBe(3);
+  });
+
+  test('fragments follow the first one, in both directions; without it they are not ours', () => {
+    loaded.apply([port([clusterIP({ protocol: 'UDP' })], [backendRow(pod(2))], { protocol: 'UDP', key: `default/web:web/UDP/${family}` })]);
+    const whole = request({ protocol: 'UDP', payload: Uint8Array.from({ length: 3000 }, (_, i) => i) });
+    const all = fragments(build(whole), 1400, 77);
+    for (const later of all.slice(1)) expect(loaded.run('tc_pod_in', later, { ifindex: devices.lxc1 }).verdict).toBe(TC_ACT_OK);
+    for (const fragment of all) {
+      const result = loaded.run('tc_pod_in', fragment, { ifindex: devices.lxc1 });
+      expect(result.verdict).toBe(TC_ACT_REDIRECT);
+      expect(readIp(result.packet.subarray(14), true)).toMatchObject({ source: pod(1), destination: pod(2) });
+    }
+  });
+
+  test('the hop limit: counted down when the node is a hop, answered with time exceeded when it runs out', () => {
+    loaded.apply([port([clusterIP()], [backendRow(pod(2))])]);
+    const at = four ? 22 : 21;
+    const withHops = (hops: number): Uint8Array => {
+      const frame = build(request({ hops }));
+      expect(frame[at]).toBe(hops);
+      return frame;
+    };
+    const result = loaded.run('tc_pod_in', withHops(2), { ifindex: devices.lxc1 });
+    expect(read(result.packet)).toMatchObject({ destination: pod(2) });
+    expect(result.packet[at]).toBe(1);
+    const out = read(loaded.run('tc_pod_in', withHops(1), { ifindex: devices.lxc1 }).packet);
+    expect(out).toMatchObject({ protocol: 'ICMP', source: node, destination: pod(1), type: four ? 11 : 3, code: 0 });
+    expect(loaded.drops()['HOP_LIMIT']).toBeGreaterThan(0);
+  });
+
+  test('a packet too big for the way on is answered with the MTU', () => {
+    loaded.apply([port([clusterIP()], [backendRow(pod(2))])]);
+    ip('link', 'set', 'lxc2', 'mtu', '1300');
+    try {
+      const big = request({ flags: ACK, payload: new Uint8Array(1400) });
+      translated(request());
+      const out = translated(big);
+      expect(out).toMatchObject({ protocol: 'ICMP', source: node, destination: pod(1), type: four ? 3 : 2, code: four ? 4 : 0 });
+      expect(out.rest).toBe(1300);
+      expect(translated(request({ flags: ACK, payload: new Uint8Array(1200) })).destination).toBe(pod(2));
+    } finally {
+      ip('link', 'set', 'lxc2', 'mtu', '1500');
+    }
+  });
+
+  test('SCTP: the port changes and the CRC32c with it', () => {
+    const sctp: Protocol = 'SCTP';
+    const row = port([clusterIP({ protocol: sctp })], [backendRow(pod(2))], { protocol: sctp, key: `default/web:web/SCTP/${family}` });
+    loaded.apply([row]);
+    for (const size of [4, 8, 300, 1200]) {
+      const packet = request({ protocol: sctp, sourcePort: 5000 + size, payload: Uint8Array.from({ length: size }, (_, i) => i * 7) });
+      const out = translated(packet);
+      expect(out).toMatchObject({ destination: pod(2), destinationPort: 8080, protocol: 'SCTP' });
+      expect(translated({ ...answerTo(out), payload: new Uint8Array(8) })).toMatchObject({ source: vip, sourcePort: 80 });
+    }
+    expect(crc32c(new TextEncoder().encode('123456789'))).toBe(0xe306_9283);
+  });
+
+  test('a frame of a VLAN is its VLAN device’s', () => {
+    loaded.apply([port([clusterIP()], [backendRow(pod(2))])]);
+    const frame = build(request());
+    const tagged = new Uint8Array(frame.length + 4);
+    tagged.set(frame.subarray(0, 12));
+    tagged.set([0x81, 0, 0, 100], 12);
+    tagged.set(frame.subarray(12), 16);
+    expect(loaded.run('tc_pod_in', tagged, { ifindex: devices.lxc1 })).toMatchObject({ verdict: TC_ACT_OK, packet: tagged });
+  });
+
+  test('a masqueraded port is not handed to another client before its flow is over', () => {
+    loaded.apply([port([nodePort()], [backendRow(pod(2))])]);
+    const first = translated(fromOutside(), 'tc_uplink_in');
+    translated(fromOutside({ flags: FIN | ACK }), 'tc_uplink_in');
+    translated(answerTo(first, FIN | ACK));
+    const ports = new Set([first.sourcePort]);
+    for (let sourcePort = 41_000; sourcePort < 41_200; sourcePort += 1) {
+      const { sourcePort: allocated } = translated(fromOutside({ sourcePort }), 'tc_uplink_in');
+      expect(ports.has(allocated)).toBe(false);
+      ports.add(allocated);
+    }
+  });
+});
