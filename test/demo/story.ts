@@ -3,7 +3,7 @@
 import { cpSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { Daemon, slices, vips } from '../lab/daemon.ts';
-import type { Lab } from '../lab/lab.ts';
+import { type Lab, nodeAddresses, outsideAddresses, podAddresses } from '../lab/lab.ts';
 import type { ClientResult, ClientTask } from '../lab/peer.ts';
 import { Client, Server, Streams } from '../lab/peers.ts';
 import { sh } from '../lab/shell.ts';
@@ -32,6 +32,7 @@ export class Story {
     const client = await Client.start(this.#lab, 'pod9');
     const node = await Client.start(this.#lab, 'node');
     await this.#translate(client, node);
+    this.#explain();
     await this.#changeLive(client);
     await this.#killAndRestart(client);
     await this.#translateAtConnect(client, node);
@@ -79,10 +80,12 @@ export class Story {
     fact(`first answer from the Service after ${seconds(performance.now())} of this demo`);
     this.#checkAnswers(first, 1, 'the first request');
     const own = await Client.start(this.#lab, 'pod1');
+    const outside = await Client.start(this.#lab, 'outside');
     const asks: [string, Client, ClientTask][] = [
       ['client pod, TCP, IPv4', client, tcp],
       ['client pod, UDP, IPv6', client, { protocol: 'udp', address: vips.IPv6, port: 53, count: 300 }],
       ['the node itself, TCP, IPv6', node, { ...tcp, address: vips.IPv6 }],
+      ['a client outside, to NodePort 30080 of the node', outside, { ...tcp, address: nodeAddresses.IPv4, port: 30_080 }],
       [
         'pod1 to its own Service (itself among the backends), UDP, IPv4',
         own,
@@ -97,6 +100,22 @@ export class Story {
     const rules = this.#lab.run('node', 'nft', 'list', 'ruleset').trim();
     this.#check(rules === '', 'nft list ruleset of the node is empty');
     fact(`nft list ruleset on the node: ${rules === '' ? 'empty' : rules}`);
+  }
+
+  #explain(): void {
+    heading('Why? sluice explain asks the programs that run, and sends nothing.');
+    const packets = [
+      [`${podAddresses(9).IPv4}:4242`, `${vips.IPv4}:80`],
+      [`${outsideAddresses.IPv4}:4242`, `${nodeAddresses.IPv4}:30080`],
+      [`${podAddresses(9).IPv4}:4242`, `${vips.IPv4}:81`],
+    ] as const;
+    for (const [source, destination] of packets) {
+      const text = this.#daemon.cli('explain', 'tcp', source, destination);
+      fact(`sluice explain tcp ${source} ${destination}`);
+      // Its first line says the packet again; the map entries make the lines long.
+      for (const step of text.trimEnd().split('\n').slice(1)) fact(step.replace(/ {3}\[.*$/, ''));
+      this.#check(/verdict +(DNAT|REJECT)/.test(text), `explain has a verdict for ${destination}`);
+    }
   }
 
   #checkAnswers(result: ClientResult, count: number, label: string): void {
