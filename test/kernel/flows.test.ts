@@ -148,7 +148,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     expect(drops('NO_ROUTE')).toBe(before + 1);
   });
 
-  test('SCTP stays with its backend like TCP; a new INIT asks anew', () => {
+  test('13: SCTP stays with its backend like TCP; a new INIT asks anew', () => {
     const frontend = frontendRow(vip, { protocol: 'SCTP' });
     const chunk = (type: number): Packet =>
       request({
@@ -165,7 +165,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     expect(translated(chunk(1), 'tc_pod_in').destination).toBe(pod(3));
   });
 
-  test('a UDP flow follows when its frontend becomes another Service’s', () => {
+  test('13: a UDP flow follows when its frontend becomes another Service’s', () => {
     const frontend = frontendRow(external, { protocol: 'UDP', type: 'ExternalIP' });
     const packet = request({ protocol: 'UDP', source: pod(1), destination: external, destinationPort: 80 });
     const [a, b] = [port('a', frontend, [backendRow(pod(2))]), port('b', frontend, [backendRow(pod(3))])];

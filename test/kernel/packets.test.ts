@@ -166,7 +166,7 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
     expect(translated(answerTo(second))).toMatchObject({ source: otherVip, destinationPort: 40_000 });
   });
 
-  test('a backend that is removed: TCP keeps it until it closes, UDP moves with the next packet', () => {
+  test('13: a backend that is removed: TCP keeps it until it closes, UDP moves with the next packet', () => {
     const before = translated(request());
     const others = [pod(2), pod(3)].filter((address) => address !== before.destination).map((address) => backend(address));
     loaded.apply([port('web', vip, others)]);
@@ -178,7 +178,7 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
     } else expect(after.destination).toBe(others[0]?.address);
   });
 
-  test('a backend that no longer serves: UDP moves if another does, else stays', () => {
+  test('13: a backend that no longer serves: UDP moves if another does, else stays', () => {
     const before = translated(request());
     const draining = backend(before.destination, { isUsable: false, isServing: false });
     loaded.apply([port('web', vip, [draining])]);

@@ -160,7 +160,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     expect(translated(answerTo(sent))).toMatchObject({ source: node, sourcePort: 30_080, destination: pod(1), destinationPort: 40_000 });
   });
 
-  test('source ranges: who is outside is dropped, before there is a backend to ask for', () => {
+  test('4.6, 3.2: source ranges: who is outside is dropped, before there is a backend to ask for', () => {
     const ranges = { sourceRanges: [four ? '10.0.0.0/29' : 'fd00:10::/125'] };
     const frontends = [loadBalancer({ hasSourceRanges: true }), clusterIP()];
     loaded.apply([port(frontends, [backendRow(pod(2))], ranges)]);
@@ -189,7 +189,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     expect(send(request({ destination: external })).verdict).toBe(TC_ACT_OK);
   });
 
-  test('affinity: the same backend for every frontend of the port while it lasts and the backend is in the set', () => {
+  test('10: affinity: the same backend for every frontend of the port while it lasts and the backend is in the set', () => {
     const backends = [2, 3, 1].map((n) => backendRow(pod(n), { isLocal: true, isLocallyUsable: true }));
     const frontends = [clusterIP(), loadBalancer({ policy: 'Local' })];
     loaded.apply([port(frontends, backends, { affinitySeconds: 10_800 })]);
