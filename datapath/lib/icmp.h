@@ -65,28 +65,30 @@ static __always_inline bool FN(icmp_quoted)(struct __sk_buff *skb, __u32 quote,
 	    fragment & bpf_htons(IP_OFFSET))
 		return false;
 #endif
+	if (bpf_skb_load_bytes(skb, quote + AT_PROTOCOL, &quoted->protocol, 1))
+		return false;
+#if FAMILY == 6
+	/* Of a fragmented datagram the first fragment has the ports. */
+	if (quoted->protocol == IPPROTO_FRAGMENT) {
+		struct {
+			__u8 nexthdr;
+			__u8 reserved;
+			__be16 offset;
+		} header;
+
+		if (bpf_skb_load_bytes(skb, work->ports_at, &header,
+				       sizeof(header)) ||
+		    header.offset & bpf_htons(0xfff8))
+			return false;
+		quoted->protocol = header.nexthdr;
+		work->ports_at += 8;
+	}
+#endif
 	/* Both addresses and both ports stand together, there and here. */
 	if (bpf_skb_load_bytes(skb, quote + AT_ADDRESSES, &quoted->saddr,
 			       2 * sizeof(addr_t)) ||
-	    bpf_skb_load_bytes(skb, quote + AT_PROTOCOL, &quoted->protocol,
-			       1) ||
 	    bpf_skb_load_bytes(skb, work->ports_at, &quoted->sport, 4))
 		return false;
-#if FAMILY == 6
-	if (quoted->protocol == IPPROTO_FRAGMENT) {
-		/* Next header, reserved, offset; behind it the ports of a first one. */
-		__u8 header[4];
-
-		if (bpf_skb_load_bytes(skb, work->ports_at, header,
-				       sizeof(header)) ||
-		    header[2] || header[3] & 0xf8)
-			return false;
-		quoted->protocol = header[0];
-		work->ports_at += 8;
-		if (bpf_skb_load_bytes(skb, work->ports_at, &quoted->sport, 4))
-			return false;
-	}
-#endif
 	if (quoted->protocol != IPPROTO_TCP &&
 	    quoted->protocol != IPPROTO_UDP && quoted->protocol != IPPROTO_SCTP)
 		return false;
@@ -187,9 +189,13 @@ static noinline int FN(icmp_error)(struct __sk_buff *skb, struct FN(packet) *p,
 	if (path->direction == FLOW_REPLY && hook != HOOK_POD_IN &&
 	    hook != HOOK_UPLINK_IN && !(path->flags & FLOW_NODE_BACKEND))
 		return TC_ACT_OK;
-	/* A router on the way keeps its own address as the error's source. */
+	/*
+	 * Where the flow's packets get another source this way, so does an error
+	 * about them, whoever made it, as with netfilter: the router that made it
+	 * may be the one it goes back by, and takes nothing from its own address.
+	 */
 	work->outer = p->tuple;
-	if (FN(addr_equal)(&p->tuple.saddr, &work->inner.saddr))
+	if (!FN(addr_equal)(&path->to.saddr, &work->inner.saddr))
 		work->outer.saddr = path->to.saddr;
 	work->outer.daddr = path->to.daddr;
 	work->inner.saddr = path->to.daddr;

@@ -215,11 +215,17 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     const whole = request({ protocol: 'UDP', payload: Uint8Array.from({ length: 3000 }, (_, i) => i) });
     const all = fragments(build(whole), 1400, 77);
     for (const later of all.slice(1)) expect(loaded.run('tc_pod_in', later, { ifindex: devices.lxc1 }).verdict).toBe(TC_ACT_OK);
-    for (const fragment of all) {
-      const result = loaded.run('tc_pod_in', fragment, { ifindex: devices.lxc1 });
+    const sent = all.map((fragment) => loaded.run('tc_pod_in', fragment, { ifindex: devices.lxc1 }));
+    for (const result of sent) {
       expect(result.verdict).toBe(TC_ACT_REDIRECT);
       expect(readIp(result.packet.subarray(14), true)).toMatchObject({ source: pod(1), destination: pod(2) });
     }
+    // A router finds the first one too big: the sender hears of what it sent. Nobody else may cut IPv6 smaller.
+    const tooBig = four ? { type: 3, code: 4 } : { type: 2, code: 0 };
+    const quote = sent[0]?.packet.slice(14, 200) ?? new Uint8Array();
+    const told = translated({ protocol: 'ICMP', source: outside, destination: pod(1), ...tooBig, payload: quote }, 'tc_uplink_in');
+    expect(told).toMatchObject({ source: vip, destination: pod(1), ...tooBig });
+    expect(readIp(told.payload ?? new Uint8Array(), true)).toMatchObject({ source: pod(1), destination: vip, destinationPort: 80 });
   });
 
   test('the hop limit: counted down when the node is a hop, answered with time exceeded when it runs out', () => {
