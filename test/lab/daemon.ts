@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// sluiced in a lab's node namespace, started as a user would start it by hand, and the YAML directory that it watches.
+// sluiced in a lab's node namespace, started as a user would start it by hand, and the YAML directory that it watches: one
+// for all the nodes of a lab, as there would be one API server.
 import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
 import type { Lab } from './lab.ts';
-import { podAddresses } from './lab.ts';
+import { labNodes, nodeOfPod, type NodeName, podAddresses } from './lab.ts';
 import type { LabProcess } from './process.ts';
 import { sh } from './shell.ts';
 
@@ -32,12 +33,14 @@ export class Daemon {
   readonly lab: Lab;
   readonly source: string;
   readonly socket: string;
+  readonly node: NodeName;
   process: LabProcess | undefined;
 
-  constructor(lab: Lab) {
+  constructor(lab: Lab, node: NodeName = 'node-a') {
     this.lab = lab;
+    this.node = node;
     this.source = join(lab.directory, 'yaml');
-    this.socket = join(lab.directory, 'run', 'sluice.sock');
+    this.socket = join(lab.directory, node === 'node-a' ? 'run' : 'run-b', 'sluice.sock');
     mkdirSync(this.source, { recursive: true });
   }
 
@@ -45,14 +48,15 @@ export class Daemon {
   async start(options: DaemonOptions): Promise<void> {
     const { hasSocketLb, extra = [], env = {}, main = join(root, 'daemon/main.ts'), node = [], isSmall = true } = options;
     const flags = [...this.flags(hasSocketLb), ...(isSmall ? [] : defaultSizes), ...extra];
-    this.process = this.lab.start('node', [process.execPath, ...node, main, ...flags], { env });
+    this.process = this.lab.start(labNodes[this.node].netns, [process.execPath, ...node, main, ...flags], { env });
     await this.process.line((line) => line.includes('"msg":"ready"'));
   }
 
   flags(hasSocketLb: boolean): string[] {
     return [
-      ...['--source', this.source, '--node', 'node-a', '--pod-interfaces', 'lxc', '--uplinks', 'eth0'],
-      ...['--pin-path', join(this.lab.bpffs, 'sluice'), '--cgroup', this.lab.cgroup, '--socket', this.socket],
+      ...['--source', this.source, '--node', this.node, '--pod-interfaces', 'lxc', '--uplinks', 'eth0'],
+      ...['--pin-path', join(this.lab.bpffs, this.node === 'node-a' ? 'sluice' : 'sluice-b')],
+      ...['--cgroup', this.lab.cgroupOf(this.node), '--socket', this.socket],
       ...['--socket-lb', hasSocketLb ? 'on' : 'off', '--http', 'off', '--log-level', 'debug'],
       // Small, so that a dump of every map is quick.
       ...['--max-services', '1024', '--max-frontends', '1024', '--max-backends', '4096', '--max-slots', '65536', '--max-flows', '65536'],
@@ -99,26 +103,36 @@ export interface ListedService {
 
 export const vips = { IPv4: '10.96.0.10', IPv6: 'fd00:96::10' } as const;
 
+/** What a Service of a test may have beside its ClusterIPs; `spec` and `status` as the API has them. */
+export interface ServiceExtras {
+  readonly spec?: object;
+  readonly status?: object;
+  readonly nodePorts?: { readonly web: number; readonly dns: number };
+}
+
 /** A dual-stack Service: TCP 80 -> 8080 and UDP 53 -> 5353. */
-export function service(name: string, addresses: { IPv4: string; IPv6: string } = vips): object {
+export function service(name: string, addresses: { IPv4: string; IPv6: string } = vips, extras: ServiceExtras = {}): object {
+  const { spec = {}, status = {}, nodePorts } = extras;
+  const nodePort = (port: 'web' | 'dns'): object => (nodePorts === undefined ? {} : { nodePort: nodePorts[port] });
   return {
     ...{ apiVersion: 'v1', kind: 'Service', metadata: { name, namespace: 'default' } },
     spec: {
       ...{ clusterIP: addresses.IPv4, clusterIPs: [addresses.IPv4, addresses.IPv6], ipFamilies: ['IPv4', 'IPv6'] },
       ports: [
-        { name: 'web', port: 80, protocol: 'TCP' },
-        { name: 'dns', port: 53, protocol: 'UDP' },
+        { name: 'web', port: 80, protocol: 'TCP', ...nodePort('web') },
+        { name: 'dns', port: 53, protocol: 'UDP', ...nodePort('dns') },
       ],
+      ...spec,
     },
+    status,
   };
 }
 
-/** Its EndpointSlices: one per family, of the node's pods with these numbers, or of other addresses. */
-export function slices(
-  name: string,
-  backends: readonly (number | { IPv4: string; IPv6: string })[],
-  ports: { readonly web: number } = { web: 8080 },
-): object[] {
+/** A pod by its number, one with conditions of its own, or an address that is on the second node. */
+export type Backend = number | { readonly pod: number; readonly conditions: object } | { readonly IPv4: string; readonly IPv6: string };
+
+/** Its EndpointSlices: one per family. */
+export function slices(name: string, backends: readonly Backend[], ports: { readonly web: number } = { web: 8080 }): object[] {
   return (['IPv4', 'IPv6'] as const).map((family) => ({
     ...{ apiVersion: 'discovery.k8s.io/v1', kind: 'EndpointSlice', addressType: family },
     metadata: { name: `${name}-${family.toLowerCase()}`, namespace: 'default', labels: { 'kubernetes.io/service-name': name } },
@@ -126,10 +140,23 @@ export function slices(
       { name: 'web', port: ports.web, protocol: 'TCP' },
       { name: 'dns', port: 5353, protocol: 'UDP' },
     ],
-    endpoints: backends.map((backend) => ({
-      addresses: [(typeof backend === 'number' ? podAddresses(backend) : backend)[family]],
-      conditions: { ready: true },
-      nodeName: typeof backend === 'number' ? 'node-a' : 'node-b',
-    })),
+    endpoints: backends.map((backend) => {
+      const pod = typeof backend === 'number' ? backend : 'pod' in backend ? backend.pod : undefined;
+      const addresses = typeof backend === 'object' && 'IPv4' in backend ? backend : podAddresses(pod ?? 0);
+      return {
+        addresses: [addresses[family]],
+        conditions: typeof backend === 'object' && 'conditions' in backend ? backend.conditions : { ready: true },
+        nodeName: pod === undefined ? 'node-b' : nodeOfPod(pod),
+      };
+    }),
+  }));
+}
+
+/** The Node objects of a lab. */
+export function nodes(): object[] {
+  return Object.entries(labNodes).map(([name, { addresses, podCidrs }]) => ({
+    ...{ apiVersion: 'v1', kind: 'Node', metadata: { name } },
+    spec: { podCIDRs: [podCidrs.IPv4, podCidrs.IPv6] },
+    status: { addresses: [addresses.IPv4, addresses.IPv6].map((address) => ({ type: 'InternalIP', address })) },
   }));
 }

@@ -1,20 +1,56 @@
 // SPDX-License-Identifier: Apache-2.0
-// A node made of network namespaces: client pod, node, backend pods, and an outside host behind the uplink. Everything is
-// its own (namespaces, bpffs, cgroup, directory) and is removed by close(), also when the process ends by a signal or an
-// exception. Nothing is done to the root namespace. Used by the netns tests and the demo.
+// A node made of network namespaces: client pod, node, backend pods, and an outside host behind the uplink, which is a
+// router too: a second node and a client may be behind it. Everything is the lab's own (namespaces, bpffs, cgroups,
+// directory) and is removed by close(), also when the process ends by a signal or an exception. Nothing is done to the root
+// namespace. Used by the netns tests and the demo.
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { LabProcess, type StartOptions } from './process.ts';
 import { attempt, sh } from './shell.ts';
 
-/** Addresses of a pod: number N is 10.244.1.N and fd00:244:1::N. */
-export const podAddresses = (number: number): { IPv4: string; IPv6: string } => ({
-  IPv4: `10.244.1.${number}`,
-  IPv6: `fd00:244:1::${number}`,
-});
+interface Addresses {
+  readonly IPv4: string;
+  readonly IPv6: string;
+}
+
 export const nodeAddresses = { IPv4: '10.0.0.1', IPv6: 'fd00:10::1' };
 export const outsideAddresses = { IPv4: '10.0.0.254', IPv6: 'fd00:10::254' };
+/** The client behind the router: addClient(). */
+export const clientAddresses = { IPv4: '172.20.0.9', IPv6: 'fd00:20::9' };
+/** ClusterIPs, and what other addresses Services have. The router has a route to both by the first node. */
+const serviceRanges = { IPv4: '10.96.0.0/16', IPv6: 'fd00:96::/64' };
+const externalRanges = { IPv4: '203.0.113.0/24', IPv6: 'fd00:203::/64' };
+
+/** One node: its namespace, its addresses and the router's on its uplink, and its pods. */
+interface LabNode {
+  readonly netns: string;
+  readonly addresses: Addresses;
+  readonly router: Addresses;
+  readonly podCidrs: Addresses;
+}
+
+export const labNodes = {
+  'node-a': {
+    ...{ netns: 'node', addresses: nodeAddresses, router: outsideAddresses },
+    podCidrs: { IPv4: '10.244.1.0/24', IPv6: 'fd00:244:1::/64' },
+  },
+  'node-b': {
+    ...{ netns: 'node-b', addresses: { IPv4: '10.0.1.1', IPv6: 'fd00:10:1::1' } },
+    router: { IPv4: '10.0.1.254', IPv6: 'fd00:10:1::254' },
+    podCidrs: { IPv4: '10.244.2.0/24', IPv6: 'fd00:244:2::/64' },
+  },
+} as const satisfies Record<string, LabNode>;
+
+export type NodeName = keyof typeof labNodes;
+
+/** Pods from 100 on are on the second node. */
+export const nodeOfPod = (number: number): NodeName => (number < 100 ? 'node-a' : 'node-b');
+/** Addresses of a pod: number N is 10.244.1.N and fd00:244:1::N, on the second node 10.244.2.N and fd00:244:2::N. */
+export const podAddresses = (number: number): Addresses => {
+  const subnet = nodeOfPod(number) === 'node-a' ? 1 : 2;
+  return { IPv4: `10.244.${subnet}.${number}`, IPv6: `fd00:244:${subnet}::${number}` };
+};
 /** The pod of another node, behind the outside host: addRemotePod(). */
 export const remoteAddresses = { IPv4: '10.244.2.1', IPv6: 'fd00:244:2::1' };
 
@@ -51,6 +87,11 @@ export class Lab {
     this.#buildNode();
   }
 
+  /** The cgroup that a node's socket hooks are on. */
+  cgroupOf(node: NodeName): string {
+    return node === 'node-a' ? this.cgroup : `${this.cgroup}-b`;
+  }
+
   /** Full name of a namespace ("node", "outside", "pod3"). */
   netns(name: string): string {
     return `${this.id}-${name}`;
@@ -72,36 +113,37 @@ export class Lab {
     return this.run(name, 'cat', path).trim();
   }
 
-  /** A pod on the node: namespace pod<number>, its veth in the node is lxc<number>. */
+  /** A pod on its node: namespace pod<number>, its veth in the node is lxc<number>. */
   addPod(number: number): void {
     const name = `pod${number}`;
     const host = `lxc${number}`;
     const address = podAddresses(number);
+    const node = labNodes[nodeOfPod(number)].netns;
     this.#namespace(name);
-    this.ip('node', 'link', 'add', host, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', this.netns(name));
-    this.ip('node', 'link', 'set', host, 'up');
+    this.ip(node, 'link', 'add', host, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', this.netns(name));
+    this.ip(node, 'link', 'set', host, 'up');
     this.ip(name, 'link', 'set', 'eth0', 'up');
     this.ip(name, 'address', 'add', `${address.IPv4}/32`, 'dev', 'eth0');
     this.ip(name, 'address', 'add', `${address.IPv6}/128`, 'dev', 'eth0', 'nodad');
-    const mac = this.#mac('node', host);
+    const mac = this.#mac(node, host);
     this.ip(name, 'neigh', 'add', GATEWAY4, 'lladdr', mac, 'dev', 'eth0', 'nud', 'permanent');
     this.ip(name, 'neigh', 'add', GATEWAY6, 'lladdr', mac, 'dev', 'eth0', 'nud', 'permanent');
     this.ip(name, 'route', 'add', GATEWAY4, 'dev', 'eth0', 'scope', 'link');
     this.ip(name, 'route', 'add', 'default', 'via', GATEWAY4, 'dev', 'eth0');
     this.ip(name, '-6', 'route', 'add', 'default', 'via', GATEWAY6, 'dev', 'eth0');
-    this.ip('node', 'route', 'add', `${address.IPv4}/32`, 'dev', host);
-    this.ip('node', '-6', 'route', 'add', `${address.IPv6}/128`, 'dev', host);
+    this.ip(node, 'route', 'add', `${address.IPv4}/32`, 'dev', host);
+    this.ip(node, '-6', 'route', 'add', `${address.IPv6}/128`, 'dev', host);
   }
 
   removePod(number: number): void {
-    attempt('ip', '-n', this.netns('node'), 'link', 'delete', `lxc${number}`);
+    attempt('ip', '-n', this.netns(labNodes[nodeOfPod(number)].netns), 'link', 'delete', `lxc${number}`);
     attempt('ip', 'netns', 'delete', this.netns(`pod${number}`));
   }
 
   /** Starts a process in a namespace; it ends with the lab at the latest. */
   start(name: string, command: readonly string[], options: StartOptions = {}): LabProcess {
-    const inCgroup = options.inCgroup === true ? this.cgroup : undefined;
-    const started = new LabProcess({ netns: `/run/netns/${this.netns(name)}`, cgroup: inCgroup, command, env: options.env ?? {} });
+    const cgroup = options.inCgroup === true ? this.#cgroupAt(name) : undefined;
+    const started = new LabProcess({ netns: `/run/netns/${this.netns(name)}`, cgroup, command, env: options.env ?? {} });
     this.#processes.add(started);
     return started;
   }
@@ -120,12 +162,22 @@ export class Lab {
     for (const name of this.#namespaces.splice(0)) attempt('ip', 'netns', 'delete', name);
     if (existsSync(this.bpffs)) attempt('umount', '-l', this.bpffs);
     rmSync(this.directory, { recursive: true, force: true });
-    Lab.#removeCgroup(this.cgroup);
+    for (const node of ['node-a', 'node-b'] as const) Lab.#removeCgroup(this.cgroupOf(node));
+  }
+
+  /** Where what runs in a namespace has its sockets translated; nowhere outside the nodes. */
+  #cgroupAt(name: string): string | undefined {
+    const pod = /^pod(\d+)$/.exec(name)?.[1];
+    if (pod !== undefined) return this.cgroupOf(nodeOfPod(Number(pod)));
+    if (name === 'node') return this.cgroup;
+    return name === 'node-b' ? this.cgroupOf('node-b') : undefined;
   }
 
   #namespace(name: string): void {
     this.#namespaces.push(this.netns(name));
     sh('ip', 'netns', 'add', this.netns(name));
+    // Addresses serve at once: nobody else can have them, and a neighbour is solicited from the link-local one.
+    for (const scope of ['all', 'default']) this.sysctl(name, `net.ipv6.conf.${scope}.accept_dad`, '0');
     this.ip(name, 'link', 'set', 'lo', 'up');
   }
 
@@ -135,27 +187,74 @@ export class Lab {
   }
 
   #buildNode(): void {
-    this.#namespace('node');
     this.#namespace('outside');
-    this.ip('node', 'link', 'add', 'eth0', 'type', 'veth', 'peer', 'name', 'eth0', 'netns', this.netns('outside'));
-    for (const [name, address] of [
-      ['node', nodeAddresses],
-      ['outside', outsideAddresses],
-    ] as const) {
-      this.sysctl(name, 'net.ipv4.ip_forward', '1');
-      this.sysctl(name, 'net.ipv6.conf.all.forwarding', '1');
-      this.ip(name, 'address', 'add', `${address.IPv4}/24`, 'dev', 'eth0');
-      this.ip(name, 'address', 'add', `${address.IPv6}/64`, 'dev', 'eth0', 'nodad');
-      this.ip(name, 'link', 'set', 'eth0', 'up');
+    this.sysctl('outside', 'net.ipv4.ip_forward', '1');
+    this.sysctl('outside', 'net.ipv6.conf.all.forwarding', '1');
+    this.#uplink('node-a', 'eth0');
+    const { IPv4, IPv6 } = nodeAddresses;
+    for (const cidr of [serviceRanges.IPv4, externalRanges.IPv4]) this.ip('outside', 'route', 'add', cidr, 'via', IPv4);
+    for (const cidr of [serviceRanges.IPv6, externalRanges.IPv6]) this.ip('outside', '-6', 'route', 'add', cidr, 'via', IPv6);
+  }
+
+  /** The second node, behind the router: node-b. */
+  addNode(): void {
+    mkdirSync(this.cgroupOf('node-b'));
+    this.#uplink('node-b', 'node-b');
+  }
+
+  /** A client behind the router: namespace "client". */
+  addClient(): void {
+    this.#namespace('client');
+    const router = { IPv4: '172.20.0.254', IPv6: 'fd00:20::254' };
+    this.#link('client', { device: 'client', addresses: clientAddresses, router });
+  }
+
+  /** From now on the router forwards nothing larger to that place, or to any: its devices stay as they are. */
+  narrow(mtu: number, place?: 'client' | NodeName): void {
+    const ways: { to: Addresses; at: 'client' | NodeName; via?: Addresses }[] = [
+      { to: clientAddresses, at: 'client' },
+      { to: nodeAddresses, at: 'node-a' },
+      { to: labNodes['node-a'].podCidrs, at: 'node-a', via: nodeAddresses },
+      { to: serviceRanges, at: 'node-a', via: nodeAddresses },
+      { to: labNodes['node-b'].addresses, at: 'node-b' },
+      { to: labNodes['node-b'].podCidrs, at: 'node-b', via: labNodes['node-b'].addresses },
+    ];
+    for (const { to, at, via } of ways.filter((way) => place === undefined || way.at === place)) {
+      const device = at === 'node-a' ? 'eth0' : at;
+      for (const family of ['IPv4', 'IPv6'] as const) {
+        const by = via === undefined ? [] : ['via', via[family]];
+        const flag = family === 'IPv4' ? '-4' : '-6';
+        this.ip('outside', flag, 'route', 'replace', to[family], ...by, 'dev', device, 'mtu', 'lock', String(mtu));
+      }
     }
+  }
+
+  /** A node's namespace and its way to the router and back. */
+  #uplink(name: NodeName, device: string): void {
+    const { netns, addresses, router, podCidrs } = labNodes[name];
+    this.#namespace(netns);
+    this.sysctl(netns, 'net.ipv4.ip_forward', '1');
+    this.sysctl(netns, 'net.ipv6.conf.all.forwarding', '1');
+    this.#link(netns, { device, addresses, router });
     // Strict: a reply that went up the stack at the wrong device would be lost.
-    for (const scope of ['all', 'default', 'eth0']) this.sysctl('node', `net.ipv4.conf.${scope}.rp_filter`, '1');
-    this.ip('node', 'route', 'add', 'default', 'via', outsideAddresses.IPv4);
-    this.ip('node', '-6', 'route', 'add', 'default', 'via', outsideAddresses.IPv6);
-    this.ip('outside', 'route', 'add', '10.244.1.0/24', 'via', nodeAddresses.IPv4);
-    this.ip('outside', 'route', 'add', '10.96.0.0/16', 'via', nodeAddresses.IPv4);
-    this.ip('outside', '-6', 'route', 'add', 'fd00:244:1::/64', 'via', nodeAddresses.IPv6);
-    this.ip('outside', '-6', 'route', 'add', 'fd00:96::/64', 'via', nodeAddresses.IPv6);
+    for (const scope of ['all', 'default', 'eth0']) this.sysctl(netns, `net.ipv4.conf.${scope}.rp_filter`, '1');
+    this.ip('outside', 'route', 'add', podCidrs.IPv4, 'via', addresses.IPv4);
+    this.ip('outside', '-6', 'route', 'add', podCidrs.IPv6, 'via', addresses.IPv6);
+  }
+
+  /** eth0 of a namespace and `device` of the router, with addresses, and the default route by it. */
+  #link(netns: string, { device, addresses, router }: { device: string; addresses: Addresses; router: Addresses }): void {
+    this.ip(netns, 'link', 'add', 'eth0', 'type', 'veth', 'peer', 'name', device, 'netns', this.netns('outside'));
+    for (const [name, dev, { IPv4, IPv6 }] of [
+      [netns, 'eth0', addresses],
+      ['outside', device, router],
+    ] as const) {
+      this.ip(name, 'address', 'add', `${IPv4}/24`, 'dev', dev);
+      this.ip(name, 'address', 'add', `${IPv6}/64`, 'dev', dev, 'nodad');
+      this.ip(name, 'link', 'set', dev, 'up');
+    }
+    this.ip(netns, 'route', 'add', 'default', 'via', router.IPv4);
+    this.ip(netns, '-6', 'route', 'add', 'default', 'via', router.IPv6);
   }
 
   /** A pod of another node: namespace "remote", behind the outside host. */

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A peer that runs inside a namespace of the lab: a server that says its name and counts, or a client that asks many times.
 // Talks to its parent in lines of JSON on stdin and stdout. It knows nothing of Sluice: the witness must not be our own.
+import { randomBytes } from 'node:crypto';
 import { createSocket } from 'node:dgram';
 import { createConnection, createServer, isIPv6 } from 'node:net';
 import { createInterface } from 'node:readline';
@@ -14,7 +15,7 @@ export interface ClientResult {
   /** Who the clients seemed to talk to, by getpeername() (TCP) or the datagram's source (UDP). */
   readonly peers: Record<string, number>;
   readonly firstAnswerMs: number;
-  /** When asked for: monotonic ms before connect() and after the answer, and who answered; the same clock in every process. */
+  /** When asked for: monotonic ms before connect() and after the answer, and who answered or why nobody; one clock everywhere. */
   readonly stamps: [number, number, string][];
 }
 
@@ -30,8 +31,10 @@ export interface ClientTask {
   readonly isStamped?: boolean;
   /** Stop asking after this time, whatever the count. */
   readonly forMs?: number;
-  /** Bind to this port first. */
+  /** Bind to this port before connecting or sending, and each time to the next one. */
   readonly localPort?: number;
+  /** Bytes to ask with; the answer must hold the same ones. Five unless told. */
+  readonly size?: number;
 }
 
 /** What a server has counted: connections or datagrams, and by client address. */
@@ -70,26 +73,36 @@ async function serve(name: string, ports: { tcp: number; udp: number }): Promise
   print({ ready: name });
 }
 
+/** What is asked with: random, so that an answer with bytes of another one is none. */
+const question = (size: number | undefined): string => (size === undefined ? 'hello' : randomBytes(size).toString('base64').slice(0, size));
+const isAnswer = (text: string, asked: string): boolean => text.slice(text.indexOf(' ') + 1).trimEnd() === asked;
+
 interface Answer {
   readonly text: string;
   readonly peer: string;
 }
 
-function askTcp({ address, port, localPort, timeoutMs = 5000 }: ClientTask): Promise<Answer> {
+function askTcp({ address, port, localPort, size, timeoutMs = 5000 }: ClientTask): Promise<Answer> {
   return new Promise((resolve, reject) => {
+    const asked = question(size);
+    let text = '';
     const socket = createConnection({ host: address, port, ...(localPort === undefined ? {} : { localPort }) });
     socket.setTimeout(timeoutMs, () => socket.destroy(new Error('timeout')));
-    socket.once('connect', () => socket.write('hello\n'));
-    socket.once('data', (data) => {
-      resolve({ text: data.toString(), peer: `${plain(socket.remoteAddress)}:${socket.remotePort}` });
+    socket.once('connect', () => socket.write(`${asked}\n`));
+    socket.on('data', (data) => {
+      text += data.toString();
+      if (!text.endsWith('\n')) return;
+      if (!isAnswer(text, asked)) reject(new Error('another answer'));
+      resolve({ text, peer: `${plain(socket.remoteAddress)}:${socket.remotePort}` });
       socket.destroy();
     });
     socket.once('error', reject);
   });
 }
 
-function askUdp({ address, port, localPort, isConnected = false, timeoutMs = 5000 }: ClientTask): Promise<Answer> {
+function askUdp({ address, port, localPort = 0, size, isConnected = false, timeoutMs = 5000 }: ClientTask): Promise<Answer> {
   return new Promise((resolve, reject) => {
+    const asked = question(size);
     const socket = createSocket(isIPv6(address) ? 'udp6' : 'udp4');
     const finish = (settle: () => void): void => {
       clearTimeout(timer);
@@ -97,11 +110,16 @@ function askUdp({ address, port, localPort, isConnected = false, timeoutMs = 500
       settle();
     };
     const timer = setTimeout(() => finish(() => reject(new Error('timeout'))), timeoutMs);
-    socket.once('message', (message, from) => finish(() => resolve({ text: message.toString(), peer: `${from.address}:${from.port}` })));
+    socket.once('message', (message, from) => {
+      const text = message.toString();
+      if (!isAnswer(text, asked)) return finish(() => reject(new Error('another answer')));
+      return finish(() => resolve({ text, peer: `${from.address}:${from.port}` }));
+    });
     socket.once('error', (error) => finish(() => reject(error)));
-    const go = (): void => (isConnected ? socket.connect(port, address, () => socket.send('hello')) : socket.send('hello', port, address));
-    if (localPort === undefined) go();
-    else socket.bind(localPort, go);
+    socket.bind(localPort, () => {
+      if (isConnected) socket.connect(port, address, () => socket.send(asked));
+      else socket.send(asked, port, address);
+    });
   });
 }
 
@@ -109,18 +127,22 @@ async function ask(task: ClientTask): Promise<ClientResult> {
   const result: ClientResult & { firstAnswerMs: number } = { answers: {}, failures: {}, peers: {}, firstAnswerMs: -1, stamps: [] };
   const began = performance.now();
   let left = task.count;
+  let { localPort } = task;
+  const next = (): ClientTask => (localPort === undefined ? task : { ...task, localPort: localPort++ });
   const worker = async (): Promise<void> => {
     while (left-- > 0 && performance.now() - began < (task.forMs ?? Infinity)) {
       const before = monotonic();
       try {
-        const { text, peer } = await (task.protocol === 'tcp' ? askTcp(task) : askUdp(task));
+        const { text, peer } = await (task.protocol === 'tcp' ? askTcp(next()) : askUdp(next()));
         if (result.firstAnswerMs < 0) result.firstAnswerMs = performance.now() - began;
         const server = text.split(' ')[0] ?? '';
         if (task.isStamped === true) result.stamps.push([before, monotonic(), server]);
         bump(result.answers, server);
         bump(result.peers, peer);
       } catch (error) {
-        bump(result.failures, (error as NodeJS.ErrnoException).code ?? (error as Error).message);
+        const why = (error as NodeJS.ErrnoException).code ?? (error as Error).message;
+        if (task.isStamped === true) result.stamps.push([before, monotonic(), why]);
+        bump(result.failures, why);
       }
     }
   };

@@ -11,6 +11,7 @@ const script = join(import.meta.dirname, 'peer.ts');
 
 export class Server {
   readonly process: LabProcess;
+  #taken: Readonly<Record<string, number>> = {};
 
   private constructor(process: LabProcess) {
     this.process = process;
@@ -26,6 +27,14 @@ export class Server {
 
   async counts(): Promise<ServerCounts> {
     return JSON.parse(await this.process.ask('counts')) as ServerCounts;
+  }
+
+  /** By client address, connections and datagrams since the last call of this. */
+  async fresh(): Promise<Record<string, number>> {
+    const { clients } = await this.counts();
+    const fresh = Object.entries(clients).map(([client, count]): [string, number] => [client, count - (this.#taken[client] ?? 0)]);
+    this.#taken = clients;
+    return Object.fromEntries(fresh.filter(([, count]) => count > 0));
   }
 }
 
@@ -45,6 +54,27 @@ export class Client {
 
   async ask(task: ClientTask): Promise<ClientResult> {
     return JSON.parse(await this.process.ask(JSON.stringify(task))) as ClientResult;
+  }
+}
+
+/** One socket that is kept: hold.ts. */
+export class Held {
+  readonly process: LabProcess;
+
+  private constructor(process: LabProcess) {
+    this.process = process;
+  }
+
+  static async start(lab: Lab, netns: string, to: { kind: 'tcp' | 'udp' | 'connected'; address: string; port: number }): Promise<Held> {
+    const command = [process.execPath, join(import.meta.dirname, 'hold.ts'), to.kind, to.address, String(to.port)];
+    const started = lab.start(netns, command, { inCgroup: true });
+    await started.line((line) => line === 'ready');
+    return new Held(started);
+  }
+
+  /** Who answers now, "timeout", or the code of an error. */
+  async ask(): Promise<string> {
+    return this.process.ask('');
   }
 }
 

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// Looks at packets in a namespace outside the nodes, by nftables counters, and can let what is sent expire on the way.
+// The witness is the kernel's: it knows nothing of Sluice.
+import type { Lab } from './lab.ts';
+
+export class Witness {
+  readonly #lab: Lab;
+  readonly #netns: string;
+
+  /** `rules`: what each counter counts, as nft matches of packets that come in. */
+  constructor(lab: Lab, netns: string, rules: Readonly<Record<string, string>>) {
+    this.#lab = lab;
+    this.#netns = netns;
+    this.#nft(
+      'add table inet witness',
+      'add chain inet witness incoming { type filter hook prerouting priority -400; }',
+      'add chain inet witness outgoing { type filter hook output priority -400; }',
+      ...Object.entries(rules).flatMap(([name, rule]) => [
+        `add counter inet witness ${name}`,
+        `add rule inet witness incoming ${rule} counter name ${name}`,
+      ]),
+    );
+  }
+
+  /** What this namespace sends to that port leaves with this TTL, or hop limit; undefined: as usual. */
+  expire(ttl: number | undefined, port = 0): void {
+    this.#nft('flush chain inet witness outgoing');
+    if (ttl === undefined) return;
+    for (const family of ['meta nfproto ipv4', 'meta nfproto ipv6']) {
+      const field = family.endsWith('4') ? 'ip ttl' : 'ip6 hoplimit';
+      this.#nft(`add rule inet witness outgoing ${family} meta l4proto { tcp, udp } th dport ${port} ${field} set ${ttl}`);
+    }
+  }
+
+  /** Packets by counter, since the last call; those that counted none are left out. */
+  take(): Record<string, number> {
+    const { nftables } = JSON.parse(this.#lab.run(this.#netns, 'nft', '-j', 'reset', 'counters', 'table', 'inet', 'witness')) as {
+      nftables: { counter?: { name: string; packets: number } }[];
+    };
+    const counters = nftables.flatMap(({ counter }) => (counter === undefined || counter.packets === 0 ? [] : [counter]));
+    return Object.fromEntries(counters.map(({ name, packets }) => [name, packets]));
+  }
+
+  close(): void {
+    this.#nft('delete table inet witness');
+  }
+
+  #nft(...commands: readonly string[]): void {
+    this.#lab.run(this.#netns, 'nft', commands.join('; '));
+  }
+}

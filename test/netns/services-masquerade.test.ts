@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+// Masquerade without netfilter: ten thousand connections through Services make no conntrack entry, and the ports of masqueraded
+// flows are never the host's own. When they run out, new flows are dropped and counted, old ones and other backends go on.
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Cluster } from '../lab/cluster.ts';
+import { service, slices } from '../lab/daemon.ts';
+import { labNodes, podAddresses } from '../lab/lab.ts';
+import { Held, Server } from '../lab/peers.ts';
+import { Witness } from '../lab/witness.ts';
+
+const families = ['IPv4', 'IPv6'] as const;
+const protocols = ['tcp', 'udp'] as const;
+const everyWay = families.flatMap((family) => protocols.map((protocol) => ({ family, protocol })));
+const nodeA = labNodes['node-a'].addresses;
+const vip = (n: number): { IPv4: string; IPv6: string } => ({ IPv4: `10.96.4.${n}`, IPv6: `fd00:96::4:${n}` });
+const nodePort = (n: number): object =>
+  service(`port-${n}`, vip(n), { nodePorts: { web: 30_000 + n, dns: 31_000 + n }, spec: { type: 'NodePort' } });
+const portOf = (protocol: 'tcp' | 'udp', n: number): number => (protocol === 'tcp' ? 30_000 + n : 31_000 + n);
+
+describe('conntrack', () => {
+  let cluster: Cluster;
+
+  beforeAll(async () => {
+    const objects = [nodePort(1), ...slices('port-1', [1, 2, 101])];
+    cluster = await Cluster.start({ pods: [1, 2, 9, 101], servers: [1, 2, 101], hasSocketLb: false, objects });
+    cluster.lab.run(
+      'node',
+      'nft',
+      'add table inet watch; add chain inet watch forwarded { type filter hook forward priority 0; }; add rule inet watch forwarded ct state new counter',
+    );
+  });
+
+  afterAll(() => cluster.close());
+
+  const entries = (): number => Number(cluster.lab.sysctl('node', 'net.netfilter.nf_conntrack_count'));
+  const packets = (): number => Number(/packets (\d+)/.exec(cluster.lab.run('node', 'nft', 'list', 'ruleset'))?.[1]);
+
+  test('10,000 connections of a pod and of a client outside leave none', async () => {
+    const before = { entries: entries(), packets: packets() };
+    const rounds = everyWay.flatMap(({ family, protocol }) => [
+      { protocol, address: vip(1)[family], port: protocol === 'tcp' ? 80 : 53 },
+      { protocol, address: nodeA[family], port: portOf(protocol, 1) },
+    ]);
+    let answered = 0;
+    for (const task of rounds) {
+      const results = await Promise.all(['pod9', 'client'].map((netns) => cluster.ask(netns, { ...task, count: 625 })));
+      for (const { failures, answers } of results) {
+        expect(failures, task.address).toEqual({});
+        answered += Object.values(answers).reduce((sum, count) => sum + count);
+      }
+    }
+    expect(answered).toBe(10_000);
+    expect({ entries: entries(), packets: packets() }).toEqual(before);
+  });
+
+  test('positive control: what goes straight to a pod makes entries', async () => {
+    const before = entries();
+    const result = await cluster.ask('client', { protocol: 'tcp', address: podAddresses(1).IPv4, port: 8080, count: 20 });
+    expect(result.failures).toEqual({});
+    expect(entries()).toBeGreaterThanOrEqual(before + 20);
+    expect(packets()).toBeGreaterThan(0);
+  });
+});
+
+describe('ten source ports, of which the host has five', () => {
+  const HELD = [20_000, 20_001, 20_002, 20_003, 20_004];
+  const FREE = 5;
+  let cluster: Cluster;
+  let host: Server[];
+
+  beforeAll(async () => {
+    cluster = await Cluster.start({
+      ...{ pods: [1, 2, 101], servers: [1, 2, 101], hasSocketLb: true, extra: ['--snat-ports', '20000-20009'] },
+      objects: [1, 2, 101].flatMap((pod) => [nodePort(pod), ...slices(`port-${pod}`, [pod])]),
+    });
+    host = await Promise.all(HELD.map((port) => Server.start(cluster.lab, { netns: 'node', name: `host${port}`, tcp: port, udp: port })));
+  });
+
+  afterAll(() => cluster.close());
+
+  test.for(everyWay)('flows take the free ones, then no more: $family $protocol', async ({ family, protocol }) => {
+    const held = await Held.start(cluster.lab, 'client', { kind: protocol, address: nodeA[family], port: portOf(protocol, 1) });
+    expect(await held.ask()).toBe('pod1');
+    const witness = new Witness(cluster.lab, 'pod1', {
+      ofHost: `${protocol} sport 20000-20004`,
+      free: `${protocol} sport 20005-20009`,
+      other: `${protocol} dport { 8080, 5353 } ${protocol} sport != 20000-20009`,
+    });
+    const task = { protocol, address: nodeA[family], port: portOf(protocol, 1) };
+    const flood = await cluster.ask('client', { ...task, count: 150, parallel: 150, timeoutMs: 900 });
+    expect(flood.answers).toEqual({ pod1: FREE - 1 });
+    expect(flood.failures).toEqual({ timeout: 150 - (FREE - 1) });
+    expect(Object.keys(witness.take())).toEqual(['free']);
+    witness.close();
+
+    expect(await cluster.drops(cluster.daemon)).toEqual(['PORT_EXHAUSTED']);
+    // A flow that has its port keeps it, the host's sockets are the host's, and other backends have ports of their own.
+    expect(await held.ask()).toBe('pod1');
+    for (const port of HELD) {
+      const { answers } = await cluster.ask('client', { protocol, address: nodeA[family], port, count: 2 });
+      expect(answers).toEqual({ [`host${port}`]: 2 });
+    }
+    for (const pod of [2, 101]) {
+      const { answers } = await cluster.ask('client', { ...task, port: portOf(protocol, pod), count: 1 });
+      expect(answers).toEqual({ [`pod${pod}`]: 1 });
+    }
+    await held.process.kill();
+  });
+
+  test('status tells, and nobody else heard of it', async () => {
+    expect(cluster.daemon.cli('status')).toMatch(/PORT_EXHAUSTED: +\d+ packets/);
+    // Two each of both protocols and families.
+    for (const server of host) {
+      const { tcp, udp } = await server.counts();
+      expect({ tcp, udp }).toEqual({ tcp: 4, udp: 4 });
+    }
+  });
+});

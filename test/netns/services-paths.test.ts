@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+// What balancers forget, between two nodes and a client outside: datagrams in fragments, a path that is narrower in the
+// middle than at its ends, and packets whose TTL runs out on the way. Packets are translated, not sockets. Seen at both ends by
+// nftables counters, and by the answers, which hold every byte that was asked with.
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Cluster } from '../lab/cluster.ts';
+import { service, slices } from '../lab/daemon.ts';
+import { labNodes } from '../lab/lab.ts';
+import { Witness } from '../lab/witness.ts';
+
+const families = ['IPv4', 'IPv6'] as const;
+type Family = (typeof families)[number];
+const nodeA = labNodes['node-a'].addresses;
+const vip = (n: number): { IPv4: string; IPv6: string } => ({ IPv4: `10.96.3.${n}`, IPv6: `fd00:96::3:${n}` });
+const nodePort = (n: number, spec: object = {}): object =>
+  service(`port-${n}`, vip(n), { nodePorts: { web: 30_000 + n, dns: 31_000 + n }, spec: { type: 'NodePort', ...spec } });
+
+/** Services 1 to 3: a backend here, one on the other node, and one here whose pod sees the client itself. */
+const backendOf: Readonly<Record<number, string>> = { 1: 'pod1', 2: 'pod101', 3: 'pod1' };
+
+let cluster: Cluster;
+
+beforeAll(async () => {
+  cluster = await Cluster.start({
+    ...{ pods: [1, 9, 101], servers: [1, 101], hasSocketLb: false },
+    objects: [
+      ...[nodePort(1), ...slices('port-1', [1])],
+      ...[nodePort(2), ...slices('port-2', [101])],
+      ...[nodePort(3, { externalTrafficPolicy: 'Local' }), ...slices('port-3', [1])],
+    ],
+  });
+});
+
+afterAll(() => cluster.close());
+
+interface Way {
+  readonly netns: string;
+  readonly n: number;
+  readonly address: string;
+  readonly web: number;
+  readonly dns: number;
+}
+
+/** Every client to both frontends of each Service. */
+const ways = (family: Family): Way[] =>
+  [1, 2, 3].flatMap((n) => [
+    ...['client', 'pod9', 'node'].map((netns) => ({ netns, n, address: vip(n)[family], web: 80, dns: 53 })),
+    ...['client', 'pod9'].map((netns) => ({ netns, n, address: nodeA[family], web: 30_000 + n, dns: 31_000 + n })),
+  ]);
+
+const expectAnswers = async ({ netns, n, address, dns, web }: Way, protocol: 'tcp' | 'udp', size: number): Promise<void> => {
+  const count = protocol === 'tcp' ? 3 : 10;
+  const { answers, failures } = await cluster.ask(netns, { protocol, address, port: protocol === 'tcp' ? web : dns, count, size });
+  expect({ answers, failures }, `${netns} to Service ${n} at ${address}`).toEqual({
+    answers: { [backendOf[n] ?? '']: count },
+    failures: {},
+  });
+};
+
+const tooBig = {
+  IPv4: 'icmp type destination-unreachable icmp code frag-needed',
+  IPv6: 'icmpv6 type packet-too-big',
+};
+const fragments = { fragments4: 'ip frag-off & 0x3fff != 0', fragments6: 'exthdr frag exists' };
+
+describe.each(families.map((family) => ({ family })))('$family', ({ family }) => {
+  test('datagrams of 4,000 bytes, there and back', async () => {
+    const witnesses = ['client', 'pod1', 'pod101'].map((netns) => new Witness(cluster.lab, netns, fragments));
+    for (const way of ways(family)) await expectAnswers(way, 'udp', 4000);
+    // Three fragments each, and they did come as such.
+    for (const witness of witnesses) {
+      expect(witness.take()[family === 'IPv4' ? 'fragments4' : 'fragments6']).toBeGreaterThanOrEqual(3 * 20);
+      witness.close();
+    }
+  });
+
+  test('a probe whose TTL runs out on the way hears of every hop, and then reaches the backend', async () => {
+    for (const netns of ['outside', 'node-b', 'node']) {
+      cluster.lab.sysctl(netns, 'net.ipv4.icmp_ratelimit', '0');
+      cluster.lab.sysctl(netns, 'net.ipv6.icmp.ratelimit', '0');
+    }
+    const router = { IPv4: '172.20.0.254', IPv6: 'fd00:20::254' };
+    // Behind the translation every hop speaks as the frontend, as with netfilter.
+    const hopsOf = ({ netns, n, address }: Way): string[] => [
+      ...(netns === 'client' ? [router[family]] : []),
+      nodeA[family],
+      ...(n === 2 ? [address, address] : []),
+    ];
+    for (const way of ways(family).filter(({ netns }) => netns !== 'node')) {
+      const hops = hopsOf(way);
+      const rules = hops.flatMap((hop) => [
+        [`tcp${hops.indexOf(hop)}`, timeExceeded(hop, way.address, way.web)],
+        [`udp${hops.indexOf(hop)}`, timeExceeded(hop, way.address, way.dns)],
+      ]);
+      const witness = new Witness(cluster.lab, way.netns, Object.fromEntries(rules) as Record<string, string>);
+      for (const [at, hop] of hops.entries()) {
+        const what = `${way.netns} to Service ${way.n} at ${way.address}, TTL ${at + 1}: ${hop}`;
+        witness.expire(at + 1, way.web);
+        const tcp = await cluster.ask(way.netns, { protocol: 'tcp', address: way.address, port: way.web, count: 1, timeoutMs: 100 });
+        // TCP gives up at once when the error names its own connection. Linux' IPv6 waits for its first retransmission, a second.
+        if (family === 'IPv4') expect(tcp.failures, what).toEqual({ EHOSTUNREACH: 1 });
+        expect(witness.take(), what).toEqual({ [`tcp${hops.indexOf(hop)}`]: 1 });
+        witness.expire(at + 1, way.dns);
+        await cluster.ask(way.netns, { protocol: 'udp', address: way.address, port: way.dns, count: 1, timeoutMs: 30 });
+        expect(witness.take(), what).toEqual({ [`udp${hops.indexOf(hop)}`]: 1 });
+      }
+      for (const protocol of ['tcp', 'udp'] as const) {
+        witness.expire(hops.length + 1, protocol === 'tcp' ? way.web : way.dns);
+        await expectAnswers(way, protocol, 5);
+      }
+      witness.close();
+    }
+  });
+});
+
+test.for(families.map((family) => ({ family })))(
+  'a narrow path behind the node only: the client hears of it, $family',
+  async ({ family }) => {
+    cluster.lab.narrow(1400, 'node-b');
+    const witness = new Witness(cluster.lab, 'client', { tooBig: tooBig[family] });
+    for (const way of ways(family).filter(({ netns, n }) => netns === 'client' && n === 2)) {
+      await expectAnswers(way, 'tcp', 200_000);
+      expect(witness.take()['tooBig'], way.address).toBeGreaterThan(0);
+    }
+    witness.close();
+  },
+);
+
+describe.each(families.map((family) => ({ family })))('a path of 1,280 bytes in the middle, $family', ({ family }) => {
+  beforeAll(() => cluster.lab.narrow(1280));
+
+  test('TCP carries 200 kB there and back', async () => {
+    const witnesses = ['client', 'pod9', 'pod1', 'pod101'].map((netns) => new Witness(cluster.lab, netns, { tooBig: tooBig[family] }));
+    for (const way of ways(family)) await expectAnswers(way, 'tcp', 200_000);
+    // Everybody was told to send less: the clients outside and inside, and the backends of both nodes.
+    for (const witness of witnesses) {
+      expect(witness.take()['tooBig']).toBeGreaterThan(0);
+      witness.close();
+    }
+  });
+
+  test('datagrams of 4,000 bytes, once their senders have learned', async () => {
+    for (const way of ways(family)) {
+      // In IPv6 nobody but the sender may cut a datagram smaller: the first ones are lost on the way.
+      for (let attempt = 0; attempt < 3; attempt += 1)
+        await cluster.ask(way.netns, { protocol: 'udp', address: way.address, port: way.dns, count: 1, size: 4000, timeoutMs: 100 });
+      await expectAnswers(way, 'udp', 4000);
+    }
+  });
+});
+
+/** Time exceeded from that hop, about a packet to the frontend that was asked. */
+function timeExceeded(hop: string, address: string, port: number): string {
+  if (!address.includes(':')) {
+    const value = address.split('.').reduce((sum, part) => sum * 256 + Number(part), 0);
+    return `ip saddr ${hop} icmp type time-exceeded @nh,352,32 ${value} @nh,400,16 ${port}`;
+  }
+  const hex = (half: string): string =>
+    half
+      .split(':')
+      .map((word) => word.padStart(4, '0'))
+      .join('');
+  const [head = '', tail = ''] = address.split('::').map(hex);
+  const value = `0x${head}${'0'.repeat(32 - head.length - tail.length)}${tail}`;
+  return `ip6 saddr ${hop} icmpv6 type time-exceeded @nh,576,128 ${value} @nh,720,16 ${port}`;
+}
