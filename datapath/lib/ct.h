@@ -11,12 +11,15 @@
 #include "config.h"
 
 /*
- * When a flow in which nobody sends is over, in units of flow_now(): as long as
- * nf_conntrack waits. UDP 120 s; a TCP or SCTP flow that is closed (its peer may
- * be in TIME_WAIT) or that the backend never answered 120 s, any other 5 days.
+ * When a flow in which nobody sends is over, so that another may have its source
+ * port, in units of flow_now(). As long as nf_conntrack waits: UDP 120 s; TCP and
+ * SCTP after a reset 10 s, never answered 120 s, else 5 days. After FIN on both
+ * sides as long as a peer is in TIME_WAIT: 60 s.
  */
 #define UDP_IDLE 28
-#define CLOSED_IDLE 28
+#define RESET_IDLE 3
+#define FIN_IDLE 14
+#define UNANSWERED_IDLE 28
 #define ESTABLISHED_IDLE 100584
 
 #define EEXIST 17
@@ -140,9 +143,12 @@ static __always_inline bool FN(flow_has_expired)(const struct FN(flow) *forward,
 
 	if (forward->protocol == IPPROTO_UDP)
 		limit = UDP_IDLE;
-	else if (FN(flow_is_closed)(forward) ||
-		 !(forward->flags & FLOW_ANSWERED))
-		limit = CLOSED_IDLE;
+	else if (forward->flags & FLOW_RST)
+		limit = RESET_IDLE;
+	else if (FN(flow_is_closed)(forward))
+		limit = FIN_IDLE;
+	else if (!(forward->flags & FLOW_ANSWERED))
+		limit = UNANSWERED_IDLE;
 	return now - forward->seen > limit && now - reply->seen > limit;
 }
 
