@@ -46,16 +46,24 @@ int ex_connect(struct lb_connect *call)
 		.is_node = call->is_node,
 		.is_datagram = call->is_datagram,
 	};
+	struct frontend found = {};
 	__be16 port = call->port;
 	addr6 address6 = call->address6;
 	addr4 address4 = call->address4;
 	int ret;
 
 	bpf_rcu_read_lock();
-	if (call->family == 4)
-		ret = sock_to_backend4(&socket, &address4, &port);
-	else
-		ret = sock_to_backend6(&socket, &address6, &port);
+	if (call->family == 4) {
+		ret = service_lookup4(&address4, port, call->protocol, &found);
+		if (ret > 0)
+			ret = sock_to_backend4(&found, &socket, &address4,
+					       &port);
+	} else {
+		ret = service_lookup6(&address6, port, call->protocol, &found);
+		if (ret > 0)
+			ret = sock_to_backend6(&found, &socket, &address6,
+					       &port);
+	}
 	bpf_rcu_read_unlock();
 	return ret;
 }

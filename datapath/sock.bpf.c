@@ -68,18 +68,30 @@ static __always_inline int to_backend4(struct bpf_sock_addr *ctx,
 				       enum call call, addr4 *address,
 				       __be16 *port)
 {
-	struct sock_call found = caller(ctx, call);
+	struct frontend frontend = {};
+	struct sock_call found;
+	int ret = service_lookup4(address, *port, ctx->protocol, &frontend);
 
-	return sock_to_backend4(&found, address, port);
+	/* Most calls are to no Service: who calls is asked for the others only. */
+	if (ret <= 0)
+		return ret;
+	found = caller(ctx, call);
+	return sock_to_backend4(&frontend, &found, address, port);
 }
 
 static __always_inline int to_backend6(struct bpf_sock_addr *ctx,
 				       enum call call, addr6 *address,
 				       __be16 *port)
 {
-	struct sock_call found = caller(ctx, call);
+	struct frontend frontend = {};
+	struct sock_call found;
+	int ret = service_lookup6(address, *port, ctx->protocol, &frontend);
 
-	return sock_to_backend6(&found, address, port);
+	/* Most calls are to no Service: who calls is asked for the others only. */
+	if (ret <= 0)
+		return ret;
+	found = caller(ctx, call);
+	return sock_to_backend6(&frontend, &found, address, port);
 }
 
 static __always_inline int sock4(struct bpf_sock_addr *ctx, enum call call)

@@ -119,25 +119,22 @@ static __always_inline int FN(sock_wish)(const struct frontend *frontend,
 }
 
 /*
- * VIP -> backend, for connect() and (is_datagram) sendmsg(). SOCK_* or
- * -DROP_NO_BACKEND and the like, with nothing changed.
+ * VIP -> backend, for connect() and (is_datagram) sendmsg() to a frontend. SOCK_*
+ * or -DROP_NO_BACKEND and the like, with nothing changed.
  */
-static __always_inline int FN(sock_to_backend)(const struct sock_call *call,
+static __always_inline int FN(sock_to_backend)(const struct frontend *frontend,
+					       const struct sock_call *call,
 					       addr_t *address, __be16 *port)
 {
 	struct lb_host *host = config_host();
-	struct frontend frontend = {};
 	struct FN(chosen) chosen;
 	struct wish wish = {};
 	struct SK(key) key;
 	struct SK(vip) vip;
 	int ret;
 
-	ret = FN(service_lookup)(address, *port, call->protocol, &frontend);
-	if (ret <= 0)
-		return ret;
-	ret = FN(sock_wish)(&frontend, call, &wish);
-	explain_frontend(&frontend);
+	ret = FN(sock_wish)(frontend, call, &wish);
+	explain_frontend(frontend);
 	explain_wish(&wish);
 	if (ret != SOCK_REWRITE || !host)
 		return ret;

@@ -81,9 +81,16 @@ async function run(): Promise<number> {
     versions: `Node.js ${process.version}, libbpf ${libbpfVersion()}, ${version('nft', '--version')}, ${version('clang-19', '--version').split('\n')[0]}`,
     commit: version('git', 'describe', '--always', '--dirty'),
   };
-  writeFileSync(join(import.meta.dirname, 'RESULTS.md'), report(results, at));
+  const path = join(import.meta.dirname, 'RESULTS.md');
+  writeFileSync(path, report(results, at) + earlier(readFileSync(path, 'utf8')));
   writeFileSync(join(import.meta.dirname, 'results.json'), `${JSON.stringify(results, undefined, 1)}\n`);
   return 0;
+}
+
+/** The section of figures before some change, which is kept by hand. */
+function earlier(text: string): string {
+  const at = text.indexOf('\n## Earlier');
+  return at === -1 ? '' : text.slice(at);
 }
 
 process.exitCode = await run();
