@@ -11,6 +11,7 @@ import { libbpfVersion } from '../../daemon/kernel/native.ts';
 import { FrontendBench } from './frontend-rows.ts';
 import { HookBench } from './hook-rows.ts';
 import { MemoryBench } from './memory-rows.ts';
+import { SnatBench } from './snat-rows.ts';
 import { PathBench } from './path-rows.ts';
 import { compare, report, table } from './report.ts';
 import { type Group, type Result, resultOf, type Row, type Sample } from './row.ts';
@@ -70,6 +71,7 @@ async function run(): Promise<number> {
   results.unshift(
     ...(await measure(new TcBench(), rounds)),
     ...(await measure(new FrontendBench(), rounds)),
+    ...(await measure(new SnatBench(), rounds)),
     ...(await measure(new HookBench(), rounds)),
   );
   console.log(table(results));

@@ -55,6 +55,7 @@ are per round; the interval is that of their median, by bootstrap. The machine i
 - **veth rows**: four nodes of namespaces at once, asked in turn: direct routing with nothing attached, socket translation, tc only, and nftables
   rules in kube-proxy's style; 10,000 Services each, the last one asked. One connection at a time (connect is what is timed; then a byte each way,
   reset), client on the first CPU, servers on the last. UDP: one flow of 64 bytes, counted where it arrives.
+- **SNAT row**: whole ns of a test run of tc_uplink_in, for a new flow that no source port is left for.
 - **memory**: the daemon, ready and idle with one Service and the maps of default size, beside a Node.js that does nothing.
 
 A regression, for \`npm run bench -- --compare test/bench/results.json\`: the intervals do not overlap and the median ratio got worse by more

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * A flow as its two tuples: the keys of its rows, which packets are its own, what
+ * it does to them. Reads the row it is given and nothing else: never a map, which
+ * are ct.h's. Included once for each family.
+ */
+
+/* What a flow does to one packet. */
+struct FN(path) {
+	struct FN(tuple) to; /* the tuple that the packet gets */
+	__u32 dev; /* ifindex to send it to */
+	__u32 flags; /* enum flow_flags */
+	__u8 direction; /* enum flow_direction */
+	__u8 node_mac[6];
+};
+
+static __always_inline void FN(flow_forward_key)(const struct FN(flow) *flow,
+						 struct FN(tuple) *key)
+{
+	__builtin_memset(key, 0, sizeof(*key));
+	key->saddr = flow->client;
+	key->daddr = flow->vip;
+	key->sport = flow->client_port;
+	key->dport = flow->vip_port;
+	key->protocol = flow->protocol;
+}
+
+static __always_inline void FN(flow_reply_key)(const struct FN(flow) *flow,
+					       struct FN(tuple) *key)
+{
+	__builtin_memset(key, 0, sizeof(*key));
+	key->saddr = flow->backend;
+	key->daddr = flow->source;
+	key->sport = flow->backend_port;
+	key->dport = flow->source_port;
+	key->protocol = flow->protocol;
+}
+
+/* Is this the tuple of the flow's packets from client to VIP? */
+static __always_inline bool FN(flow_is_forward)(const struct FN(flow) *flow,
+						const struct FN(tuple) *t)
+{
+	return FN(addr_equal)(&flow->client, &t->saddr) &&
+	       FN(addr_equal)(&flow->vip, &t->daddr) &&
+	       flow->client_port == t->sport && flow->vip_port == t->dport &&
+	       flow->protocol == t->protocol;
+}
+
+/* Is this the tuple of the flow's packets from backend to source? */
+static __always_inline bool FN(flow_is_reply)(const struct FN(flow) *flow,
+					      const struct FN(tuple) *t)
+{
+	return FN(addr_equal)(&flow->backend, &t->saddr) &&
+	       FN(addr_equal)(&flow->source, &t->daddr) &&
+	       flow->backend_port == t->sport &&
+	       flow->source_port == t->dport && flow->protocol == t->protocol;
+}
+
+/* Same client and frontend: the same flow, whichever backend it has. */
+static __always_inline bool FN(flow_is_same)(const struct FN(flow) *a,
+					     const struct FN(flow) *b)
+{
+	return FN(addr_equal)(&a->client, &b->client) &&
+	       FN(addr_equal)(&a->vip, &b->vip) &&
+	       a->client_port == b->client_port && a->vip_port == b->vip_port;
+}
+
+/*
+ * Copies what the row does to a packet of this tuple. False when the row is
+ * another flow's by now: compared after the copy, so a true copy is whole.
+ */
+static __always_inline bool FN(flow_path)(const struct FN(flow) *flow,
+					  const struct FN(tuple) *tuple,
+					  struct FN(path) *path)
+{
+	path->flags = flow->flags;
+	path->direction = flow->direction;
+	if (flow->direction == FLOW_FORWARD) {
+		path->to.saddr = flow->source;
+		path->to.daddr = flow->backend;
+		path->to.sport = flow->source_port;
+		path->to.dport = flow->backend_port;
+		path->dev = flow->backend_dev;
+		barrier();
+		return FN(flow_is_forward)(flow, tuple);
+	}
+	path->to.saddr = flow->vip;
+	path->to.daddr = flow->client;
+	path->to.sport = flow->vip_port;
+	path->to.dport = flow->client_port;
+	path->dev = flow->client_dev;
+	__builtin_memcpy(path->node_mac, flow->node_mac, 6);
+	barrier();
+	return FN(flow_is_reply)(flow, tuple);
+}
+
+/* Neither side will send on this TCP flow any more. `flow` is a forward row. */
+static __always_inline bool FN(flow_is_closed)(const struct FN(flow) *flow)
+{
+	const __u32 both = FLOW_CLIENT_FIN | FLOW_BACKEND_FIN;
+
+	return flow->flags & FLOW_RST || (flow->flags & both) == both;
+}
