@@ -30,35 +30,53 @@ export interface DryRun {
   readonly problems: readonly string[];
 }
 
+export interface IntentTables {
+  readonly services: Table<string, Service>;
+  readonly slices: Table<string, EndpointSlice>;
+  readonly nodes: Table<string, Node>;
+  readonly serviceCIDRs: Table<string, ServiceCIDR>;
+  readonly localAddresses: Table<string, LocalAddress>;
+}
+
 /** Throws Refusal when the directory or the node file cannot be used; bad objects are only problems. */
 export function dryRun({ objects, node: given, settings }: DryRunInput): DryRun {
-  const nothing = (): void => undefined;
-  const services = new Table<string, Service>('services', nothing);
-  const slices = new Table<string, EndpointSlice>('endpoint-slices', nothing);
-  const nodes = new Table<string, Node>('nodes', nothing);
-  const serviceCIDRs = new Table<string, ServiceCIDR>('service-cidrs', nothing);
-  const localAddresses = new Table<string, LocalAddress>('local-addresses', nothing);
-  const desired = new Table<string, DesiredPort>('desired-ports', nothing);
-  const host = new Table<string, HostRow>('host', nothing);
+  const tables = intentTables();
   const file = 'file' in given ? readNodeFile(given.file) : { name: given.name, ips: undefined, labels: undefined, podCIDRs: undefined };
-  const listed = [services, slices, nodes, serviceCIDRs, localAddresses].map((table) => table.registerSource('dry run'));
-  const problems = readAll(objects, { services, slices, nodes, serviceCIDRs });
-  const node = nodeOf(file, nodes.get(file.name));
-  nodes.upsert(node.name, node);
-  for (const address of node.addresses) localAddresses.upsert(address, { address, ifindex: 0 });
-  for (const finish of listed) finish();
-  const own = { nodes, localAddresses, nodeName: node.name, settings };
-  const controllers = [
-    new ServiceController({ services, slices, desired, ...own }),
-    new HostController({ services, serviceCIDRs, host, ...own }),
-  ];
-  for (const controller of controllers) {
+  const problems = readAll(objects, tables);
+  const node = nodeOf(file, tables.nodes.get(file.name));
+  tables.nodes.upsert(node.name, node);
+  for (const address of node.addresses) tables.localAddresses.upsert(address, { address, ifindex: 0 });
+  return { node, ...desiredRows(tables, { nodeName: node.name, settings }), problems };
+}
+
+/** Empty, and nobody is told of changes. */
+export function intentTables(): IntentTables {
+  return {
+    services: new Table('services', toNobody),
+    slices: new Table('endpoint-slices', toNobody),
+    nodes: new Table('nodes', toNobody),
+    serviceCIDRs: new Table('service-cidrs', toNobody),
+    localAddresses: new Table('local-addresses', toNobody),
+  };
+}
+
+/** What the daemon's controllers on that node make of these tables, taken as listed to the end. Ports are sorted by key. */
+export function desiredRows(
+  tables: IntentTables,
+  own: { readonly nodeName: string; readonly settings: HostSettings },
+): Pick<DryRun, 'ports' | 'host'> {
+  const desired = new Table<string, DesiredPort>('desired-ports', toNobody);
+  const host = new Table<string, HostRow>('host', toNobody);
+  for (const table of Object.values(tables)) table.registerSource('dry run')();
+  for (const controller of [new ServiceController({ ...tables, ...own, desired }), new HostController({ ...tables, ...own, host })]) {
     controller.start();
     controller.stop();
   }
   const ports = [...desired.all()].toSorted(([a], [b]) => (a < b ? -1 : Number(a > b)));
-  return { node, ports: new Map(ports), host: new Map(host.all()), problems };
+  return { ports: new Map(ports), host: new Map(host.all()) };
 }
+
+const toNobody = (): void => undefined;
 
 function readNodeFile(path: string): NodeFile {
   try {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Drives desired-ports: intent tables (services, slices) -> the table of DesiredPort rows, recomputed per Service, not per
-// world, unless what all take from this node changed (zone, addresses). Only rows that differ are written, so an event that changes nothing relevant causes no work behind. It writes
-// nothing before every source has finished its first list: half-known state never withdraws anything (design.md, 3.5).
+// world, unless what all take from this node changed (zone, addresses). Only rows that differ are written, so an event that
+// changes nothing relevant causes no work behind. It writes nothing before every source has finished its first list:
+// half-known state never withdraws anything (design.md, 3.5).
 import { desiredPorts } from '../desired/desired-ports.ts';
 import { type NodeContext, nodeContext } from '../desired/node-context.ts';
 import { isSamePort } from '../desired/order.ts';

@@ -2,7 +2,8 @@
 // tc_pod_in beside itself: with 100,000 Services in its maps, packets to many of them in turn against packets to one. What
 // grows is the look-up and the selection; the number of flows is the same on both sides.
 import { Bpffs, Loaded } from '../kernel/fixture.ts';
-import { benchSizes, Harness, portOf, TC_ACT_REDIRECT, vip } from './harness.ts';
+import { TC_ACT_REDIRECT } from '../kernel/packet.ts';
+import { benchSizes, Harness, portOf, vip } from './harness.ts';
 import type { Group, Row, Sample } from './row.ts';
 
 const REPEAT = 400_000;

@@ -12,10 +12,7 @@ import type { MapSizes } from '../../daemon/loader/datapath.ts';
 import type { DesiredPort } from '../../daemon/model/frontend.ts';
 import { backendRow, desiredRow, frontendRow } from '../builders.ts';
 import { devices, enterNamespace } from '../kernel/fixture.ts';
-import { build, tcpFlags } from '../kernel/packet.ts';
-
-export const TC_ACT_OK = 0;
-export const TC_ACT_REDIRECT = 7;
+import { build, TC_ACT_OK, TC_ACT_REDIRECT, tcpFlags } from '../kernel/packet.ts';
 
 let hasEntered = false;
 

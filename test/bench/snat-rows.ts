@@ -4,14 +4,12 @@
 import { testRun } from '../../daemon/kernel/test-run.ts';
 import { backendRow, desiredRow, frontendRow } from '../builders.ts';
 import { Bpffs, devices, Loaded, plainHost } from '../kernel/fixture.ts';
-import { build, tcpFlags } from '../kernel/packet.ts';
+import { build, TC_ACT_OK, TC_ACT_SHOT, tcpFlags } from '../kernel/packet.ts';
 import { Harness } from './harness.ts';
 import type { Group, Row, Sample } from './row.ts';
 
 const REPEAT = 400_000;
 const PORTS = 64;
-const TC_ACT_OK = 0;
-const TC_ACT_SHOT = 2;
 const node = '10.0.0.1';
 
 const syn = (sourcePort: number, destinationPort: number): Uint8Array =>

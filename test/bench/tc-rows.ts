@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // tc_pod_in beside the floor, in one process, in turn: one established flow, many, new flows, and what is not ours.
 import { Bpffs, Loaded } from '../kernel/fixture.ts';
-import { benchSizes, Harness, NOT_OURS, portOf, TC_ACT_OK, TC_ACT_REDIRECT, vip } from './harness.ts';
+import { TC_ACT_OK, TC_ACT_REDIRECT } from '../kernel/packet.ts';
+import { benchSizes, Harness, NOT_OURS, portOf, vip } from './harness.ts';
 import type { Group, Row, Sample } from './row.ts';
 
 const REPEAT = 1_000_000;

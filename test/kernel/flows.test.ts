@@ -1,32 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 // The life of flows, one packet at a time through the real programs: who may have a source port and when, what follows a
 // backend or a frontend and what stays, and what is taken for a flow's packet though it is none. Both families.
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test } from 'vitest';
 import type { Family } from '../../daemon/model/address.ts';
 import type { Backend, DesiredPort, Frontend } from '../../daemon/model/frontend.ts';
 import { backendRow, frontendRow } from '../builders.ts';
-import { Bpffs, devices, enterNamespace, Loaded, plainHost } from './fixture.ts';
-import { build, fragments, ipPacket, type Packet, read, tcpFlags } from './packet.ts';
+import { devices, type Loaded, plainHost } from './fixture.ts';
+import { loadForFile } from './load-for-file.ts';
+import { build, fragments, ipPacket, type Packet, read, TC_ACT_OK, TC_ACT_REDIRECT, TC_ACT_SHOT, tcpFlags } from './packet.ts';
 
-const TC_ACT_OK = 0;
-const TC_ACT_SHOT = 2;
-const TC_ACT_REDIRECT = 7;
 const { SYN, RST, ACK } = tcpFlags;
 /** More than any time-out but that of an established connection. */
 const LONG = 40;
 const DAY = 20_000;
 
-let bpffs: Bpffs;
 let loaded: Loaded;
 
-beforeAll(() => {
-  enterNamespace();
-  bpffs = new Bpffs();
-  loaded = new Loaded(bpffs);
-});
-afterAll(() => {
-  loaded.datapath.close();
-  bpffs.close();
+loadForFile((it) => {
+  loaded = it;
 });
 
 describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {

@@ -29,6 +29,11 @@ export interface Packet {
   readonly mac?: { readonly source: number; readonly destination: number };
 }
 
+/** Verdicts of tc programs (linux/pkt_cls.h). */
+export const TC_ACT_OK = 0;
+export const TC_ACT_SHOT = 2;
+export const TC_ACT_REDIRECT = 7;
+
 export const tcpFlags = { FIN: 1, SYN: 2, RST: 4, ACK: 16 } as const;
 const numbers = { TCP: 6, UDP: 17, SCTP: 132 } as const;
 

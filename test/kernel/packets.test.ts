@@ -1,35 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 // Packet walks, each through the real program in the kernel and the first packet of a flow through the oracle
 // (desired/trace.ts) too. Output is read back with every checksum verified. Both families and both protocols run every case.
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test } from 'vitest';
 import { trace } from '../../daemon/desired/trace.ts';
 import { encoded, decoded } from '../../daemon/maps/codec.ts';
 import { flow4Codec, flow6Codec, tuple4Codec, tuple6Codec } from '../../daemon/maps/gen/layouts.ts';
 import { type Family, hostPort } from '../../daemon/model/address.ts';
 import type { Backend, DesiredPort } from '../../daemon/model/frontend.ts';
-import { Bpffs, devices, enterNamespace, Loaded, plainHost } from './fixture.ts';
-import { build, ipPacket, type Packet, read, readIp, tcpFlags } from './packet.ts';
+import { devices, type Loaded, plainHost } from './fixture.ts';
+import { loadForFile } from './load-for-file.ts';
+import { build, ipPacket, type Packet, read, readIp, TC_ACT_OK, TC_ACT_REDIRECT, TC_ACT_SHOT, tcpFlags } from './packet.ts';
 
-const TC_ACT_OK = 0;
-const TC_ACT_SHOT = 2;
-const TC_ACT_REDIRECT = 7;
 const { FIN, SYN, RST, ACK } = tcpFlags;
 
-let bpffs: Bpffs;
 let loaded: Loaded;
 
-beforeAll(() => {
-  enterNamespace();
-  bpffs = new Bpffs();
-  loaded = new Loaded(bpffs);
+loadForFile((it) => {
+  loaded = it;
   loaded.applyHost(plainHost, [
     { set: 'node', cidr: '10.0.0.1/32' },
     { set: 'node', cidr: 'fd00:10::1/128' },
   ]);
-});
-afterAll(() => {
-  loaded.datapath.close();
-  bpffs.close();
 });
 
 const cases = (['IPv4', 'IPv6'] as const).flatMap((family) => (['TCP', 'UDP'] as const).map((protocol) => ({ family, protocol })));

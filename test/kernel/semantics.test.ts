@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The oracle and the kernel agree: every case of kube-proxy-semantics.md and 10,000 random packets, each through the oracle,
 // through the twin that `sluice explain` runs, and through the program itself. Explaining must change no map.
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, expect, test } from 'vitest';
 import { trace, type Trace, type TracePacket } from '../../daemon/desired/trace.ts';
 import { Explainer } from '../../daemon/explain/explainer.ts';
 import { frameOf } from '../../daemon/explain/frame.ts';
@@ -12,33 +12,28 @@ import type { DesiredHost, DesiredRange, HostRow } from '../../daemon/model/fron
 import { desiredOf, type Desired } from '../semantics/case.ts';
 import { semanticsCases } from '../semantics/cases.ts';
 import { randomCase } from '../semantics/random.ts';
-import { Bpffs, devices, enterNamespace, ip, Loaded, objectsPath, smallSizes } from './fixture.ts';
-import { readIp } from './packet.ts';
+import { devices, ip, type Loaded, objectsPath, smallSizes } from './fixture.ts';
+import { loadForFile } from './load-for-file.ts';
+import { readIp, TC_ACT_OK, TC_ACT_SHOT } from './packet.ts';
 
-const TC_ACT_OK = 0;
-const TC_ACT_SHOT = 2;
 const PACKETS = 10_000;
 const PACKETS_PER_CASE = 50;
 const seed = Number(process.env['SEMANTICS_SEED'] ?? Date.now() % 1_000_000);
 
-let bpffs: Bpffs;
 let loaded: Loaded;
 let twins: Twins;
 
-beforeAll(() => {
-  enterNamespace();
-  // Every backend has a route; nobody is there.
-  ip('route', 'add', 'default', 'via', '10.0.0.254', 'dev', 'eth0');
-  ip('-6', 'route', 'add', 'default', 'via', 'fd00:10::254', 'dev', 'eth0');
-  bpffs = new Bpffs();
-  loaded = new Loaded(bpffs, { ...smallSizes, lb_services: { entries: 512, flag: 'test' }, lb_slots: { entries: 512, flag: 'test' } });
-  twins = new Twins({ objectsPath, reuse: loaded.datapath.mapFds() });
-});
-afterAll(() => {
-  twins.close();
-  loaded.datapath.close();
-  bpffs.close();
-});
+loadForFile(
+  (it) => {
+    loaded = it;
+    // Every backend has a route; nobody is there.
+    ip('route', 'add', 'default', 'via', '10.0.0.254', 'dev', 'eth0');
+    ip('-6', 'route', 'add', 'default', 'via', 'fd00:10::254', 'dev', 'eth0');
+    twins = new Twins({ objectsPath, reuse: loaded.datapath.mapFds() });
+  },
+  { ...smallSizes, lb_services: { entries: 512, flag: 'test' }, lb_slots: { entries: 512, flag: 'test' } },
+);
+afterAll(() => twins.close());
 
 const isRange = (row: HostRow): row is DesiredRange => 'set' in row;
 const hooks = { pod: 'tc_pod_in', node: 'tc_uplink_out', external: 'tc_uplink_in' } as const;

@@ -1,30 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a Service promises beyond a ClusterIP, one packet at a time through the real programs: masquerade and its ports,
 // policies, affinity, source ranges, fragments, hop limits, MTU, SCTP, VLAN. Both families; outputs have every checksum verified.
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test } from 'vitest';
 import type { Family } from '../../daemon/model/address.ts';
 import type { Backend, DesiredPort, Frontend } from '../../daemon/model/frontend.ts';
 import type { Protocol } from '../../daemon/model/service.ts';
 import { backendRow, frontendRow } from '../builders.ts';
-import { Bpffs, devices, enterNamespace, ip, Loaded, plainHost } from './fixture.ts';
-import { build, crc32c, fragments, type Packet, read, readIp, tcpFlags } from './packet.ts';
+import { devices, ip, type Loaded, plainHost } from './fixture.ts';
+import { loadForFile } from './load-for-file.ts';
+import { build, crc32c, fragments, type Packet, read, readIp, TC_ACT_OK, TC_ACT_REDIRECT, TC_ACT_SHOT, tcpFlags } from './packet.ts';
 
-const TC_ACT_OK = 0;
-const TC_ACT_SHOT = 2;
-const TC_ACT_REDIRECT = 7;
 const { SYN, RST, ACK, FIN } = tcpFlags;
 
-let bpffs: Bpffs;
 let loaded: Loaded;
 
-beforeAll(() => {
-  enterNamespace();
-  bpffs = new Bpffs();
-  loaded = new Loaded(bpffs);
-});
-afterAll(() => {
-  loaded.datapath.close();
-  bpffs.close();
+loadForFile((it) => {
+  loaded = it;
 });
 
 describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a case of kube-proxy-semantics.md is made of: objects, a node, packets, and what must become of each packet. Cases
 // are data and run twice: through the oracle (test/unit/semantics.test.ts) and through the kernel's programs.
-import { HostController } from '../../daemon/controller/host-controller.ts';
-import { ServiceController } from '../../daemon/controller/service-controller.ts';
 import type { PacketOrigin, Trace, TracePacket } from '../../daemon/desired/trace.ts';
+import { desiredRows, intentTables } from '../../daemon/dry-run.ts';
 import type { DesiredPort, HostRow } from '../../daemon/model/frontend.ts';
-import type { HostSettings, LocalAddress } from '../../daemon/model/host.ts';
-import { type EndpointSlice, type Node, objectKey, type Protocol, type Service, type ServiceCIDR } from '../../daemon/model/service.ts';
-import { Table } from '../../daemon/model/table.ts';
+import type { HostSettings } from '../../daemon/model/host.ts';
+import { type EndpointSlice, type Node, objectKey, type Protocol, type Service } from '../../daemon/model/service.ts';
 import { convertObject } from '../../daemon/source/objects.ts';
 import { hostSettings, nodeRow } from '../builders.ts';
 
@@ -53,15 +51,8 @@ export interface Desired {
 
 /** The rows that the daemon's controllers make of it, with the contested frontends given to their owners. */
 export function desiredOf(cluster: Cluster): Desired {
-  const nothing = (): void => undefined;
-  const services = new Table<string, Service>('services', nothing);
-  const slices = new Table<string, EndpointSlice>('endpoint-slices', nothing);
-  const nodes = new Table<string, Node>('nodes', nothing);
-  const serviceCIDRs = new Table<string, ServiceCIDR>('service-cidrs', nothing);
-  const localAddresses = new Table<string, LocalAddress>('local-addresses', nothing);
-  const desired = new Table<string, DesiredPort>('desired-ports', nothing);
-  const host = new Table<string, HostRow>('host', nothing);
-  const listed = [services, slices, nodes, serviceCIDRs, localAddresses].map((table) => table.registerSource('case'));
+  const tables = intentTables();
+  const { services, slices, nodes, serviceCIDRs, localAddresses } = tables;
   const node = cluster.node ?? thisNode;
   nodes.upsert(node.name, node);
   for (const service of cluster.services ?? []) services.upsert(objectKey(service), service);
@@ -73,11 +64,8 @@ export function desiredOf(cluster: Cluster): Desired {
   }
   serviceCIDRs.upsert('case', { name: 'case', cidrs: cluster.serviceCIDRs ?? [] });
   for (const address of [...node.addresses, ...(cluster.localAddresses ?? [])]) localAddresses.upsert(address, { address, ifindex: 2 });
-  for (const finish of listed) finish();
-  const own = { nodes, localAddresses, nodeName: node.name, settings: hostSettings({ clusterCidr, ...cluster.settings }) };
-  new ServiceController({ services, slices, desired, ...own }).start();
-  new HostController({ services, serviceCIDRs, host, ...own }).start();
-  return { ports: new Map(desired.all()), host: new Map(host.all()), podInterfaces: cluster.podInterfaces ?? [] };
+  const settings = hostSettings({ clusterCidr, ...cluster.settings });
+  return { ...desiredRows(tables, { nodeName: node.name, settings }), podInterfaces: cluster.podInterfaces ?? [] };
 }
 
 interface Sender {
