@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // tc_pod_in beside itself: with 100,000 Services in its maps, packets to many of them in turn against packets to one. What
 // grows is the look-up and the selection; the number of flows is the same on both sides.
-import { Bpffs, Loaded } from '../kernel/fixture.ts';
 import { TC_ACT_REDIRECT } from '../kernel/packet.ts';
-import { benchSizes, Harness, portOf, vip } from './harness.ts';
-import type { Group, Row, Sample } from './row.ts';
+import { benchSizes, portOf, vip } from './harness.ts';
+import type { Row, Sample } from './row.ts';
+import { TestRunGroup } from './test-run-group.ts';
 
 const REPEAT = 400_000;
 const SERVICES = 100_000;
@@ -21,26 +21,19 @@ const row = (name: string, run: Pick<FrontendRow, 'vips' | 'flows' | 'warmUp'>):
   goal: { of: 'ratio', limit: 2, side: 'atMost' },
 });
 
-export class FrontendBench implements Group<FrontendRow> {
+export class FrontendBench extends TestRunGroup<FrontendRow> {
   readonly rows = [
     row('100,000 frontends in turn, established, 100,000 flows', { vips: SERVICES, flows: SERVICES, warmUp: 200_000 }),
     row('100,000 frontends in turn, new flow', { vips: SERVICES, flows: NEW_FLOWS, warmUp: 100_000 }),
     row('1,024 Services in turn, new flow', { vips: 1024, flows: NEW_FLOWS, warmUp: 100_000 }),
   ];
-  #harness: Harness | undefined;
-  #bpffs: Bpffs | undefined;
-  #loaded: Loaded | undefined;
 
   open(): void {
-    this.#harness = new Harness();
-    this.#bpffs = new Bpffs();
-    this.#loaded = new Loaded(this.#bpffs, benchSizes(SERVICES));
-    this.#loaded.apply(Array.from({ length: SERVICES }, (_, n) => portOf(n, ['10.244.1.2', '10.244.1.3'])));
+    this.load(benchSizes(SERVICES)).apply(Array.from({ length: SERVICES }, (_, n) => portOf(n, ['10.244.1.2', '10.244.1.3'])));
   }
 
   round(rows: readonly FrontendRow[]): Sample[] {
-    const [harness, loaded] = [this.#harness, this.#loaded];
-    if (harness === undefined || loaded === undefined) throw new Error('not open');
+    const { harness, loaded } = this;
     return rows.map(({ vips, flows, warmUp }) => {
       const run = { destination: vip(0), flows, warmUp, repeat: REPEAT, expected: TC_ACT_REDIRECT };
       const program = loaded.datapath.program('tc_pod_in');
@@ -48,11 +41,5 @@ export class FrontendBench implements Group<FrontendRow> {
       const [ours = NaN] = harness.net([program], { ...run, vips });
       return { ours, theirs };
     });
-  }
-
-  close(): void {
-    this.#loaded?.datapath.close();
-    this.#bpffs?.close();
-    this.#harness?.close();
   }
 }

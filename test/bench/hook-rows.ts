@@ -8,10 +8,10 @@ import { join } from 'node:path';
 import { findCgroup2 } from '../../daemon/kernel/host.ts';
 import { attachCgroup, AttachType, programId } from '../../daemon/kernel/link.ts';
 import { closeFd } from '../../daemon/kernel/map.ts';
-import { Bpffs, Loaded } from '../kernel/fixture.ts';
 import { sh } from '../lab/shell.ts';
-import { benchSizes, compile, Harness, NOT_OURS, portOf, vip } from './harness.ts';
-import type { Group, Row, Sample } from './row.ts';
+import { benchSizes, compile, NOT_OURS, portOf, vip } from './harness.ts';
+import type { Row, Sample } from './row.ts';
+import { TestRunGroup } from './test-run-group.ts';
 
 const SERVICES = 1000;
 const CALLS = 100_000;
@@ -32,35 +32,28 @@ interface Shown {
   readonly run_cnt?: number;
 }
 
-export class HookBench implements Group<HookRow> {
+export class HookBench extends TestRunGroup<HookRow> {
   readonly rows = [
     row('socket connect hook, hit, one socket', 56, { address: vip(7), role: 'hook-same' }),
     row('socket connect hook, hit, a fresh socket each time', 56, { address: vip(7), role: 'hook-fresh' }),
     row('socket connect hook, not a Service', 15, { address: NOT_OURS, role: 'hook-same' }),
   ];
-  #harness: Harness | undefined;
-  #bpffs: Bpffs | undefined;
-  #loaded: Loaded | undefined;
   #cgroup: string | undefined;
   #peer = '';
 
   open(): void {
     const mount = findCgroup2();
     if (mount === undefined) throw new Error('no cgroup v2 is mounted');
-    this.#harness = new Harness();
-    this.#peer = compile('peer.c', this.#harness.directory);
-    this.#bpffs = new Bpffs();
-    this.#loaded = new Loaded(this.#bpffs, benchSizes(SERVICES));
-    this.#loaded.apply(Array.from({ length: SERVICES }, (_, n) => portOf(n, ['10.250.0.2', '10.250.0.3'])));
-    this.#harness.fillFloor(SERVICES);
+    this.load(benchSizes(SERVICES)).apply(Array.from({ length: SERVICES }, (_, n) => portOf(n, ['10.250.0.2', '10.250.0.3'])));
+    this.#peer = compile('peer.c', this.harness.directory);
+    this.harness.fillFloor(SERVICES);
     const cgroup = join(mount, `sluice-bench-${process.pid}`);
     mkdirSync(cgroup);
     this.#cgroup = cgroup;
   }
 
   round(rows: readonly HookRow[]): Sample[] {
-    const [harness, loaded] = [this.#harness, this.#loaded];
-    if (harness === undefined || loaded === undefined) throw new Error('not open');
+    const { harness, loaded } = this;
     return rows.map((each) => {
       const empty = this.#time(harness.program('bench_empty_hook'), each);
       const theirs = this.#time(harness.program('bench_floor_hook'), each) - empty;
@@ -88,10 +81,8 @@ export class HookBench implements Group<HookRow> {
     }
   }
 
-  close(): void {
-    this.#loaded?.datapath.close();
-    this.#bpffs?.close();
-    this.#harness?.close();
+  override close(): void {
+    super.close();
     if (this.#cgroup !== undefined) rmdirSync(this.#cgroup);
   }
 }

@@ -3,10 +3,10 @@
 // came, so that a test run may repeat it as it is; whole time, the test run's own included.
 import { testRun } from '../../daemon/kernel/test-run.ts';
 import { backendRow, desiredRow, frontendRow } from '../builders.ts';
-import { Bpffs, devices, Loaded, plainHost } from '../kernel/fixture.ts';
+import { devices, plainHost } from '../kernel/fixture.ts';
 import { build, TC_ACT_OK, TC_ACT_SHOT, tcpFlags } from '../kernel/packet.ts';
-import { Harness } from './harness.ts';
-import type { Group, Row, Sample } from './row.ts';
+import type { Row, Sample } from './row.ts';
+import { TestRunGroup } from './test-run-group.ts';
 
 const REPEAT = 400_000;
 const PORTS = 64;
@@ -15,22 +15,16 @@ const node = '10.0.0.1';
 const syn = (sourcePort: number, destinationPort: number): Uint8Array =>
   build({ protocol: 'TCP', source: '10.0.0.7', destination: node, sourcePort, destinationPort, flags: tcpFlags.SYN });
 
-export class SnatBench implements Group {
+export class SnatBench extends TestRunGroup {
   readonly rows: readonly Row[] = [
     {
       ...{ name: 'SNAT port exhaustion, per packet', yardstick: 'itself, not ours', unit: 'ns' },
       goal: { of: 'ours', limit: 500, side: 'atMost' },
     },
   ];
-  // For its namespace and devices.
-  #harness: Harness | undefined;
-  #bpffs: Bpffs | undefined;
-  #loaded: Loaded | undefined;
 
   open(): void {
-    this.#harness = new Harness();
-    this.#bpffs = new Bpffs();
-    const loaded = (this.#loaded = new Loaded(this.#bpffs));
+    const loaded = this.load();
     loaded.applyHost(plainHost, [{ set: 'node', cidr: `${node}/32` }]);
     loaded.apply([desiredRow('np', [frontendRow(node, { port: 30_080, type: 'NodePort' })], [backendRow('10.244.1.2')])]);
     loaded.maps.host.set(0, { ...loaded.maps.host.get(0), snatFirst: [2000, 0], snatCount: [PORTS, 0] });
@@ -43,16 +37,9 @@ export class SnatBench implements Group {
   }
 
   #time(destinationPort: number, expected: number): number {
-    if (this.#loaded === undefined) throw new Error('not open');
-    const program = this.#loaded.datapath.program('tc_uplink_in');
+    const program = this.loaded.datapath.program('tc_uplink_in');
     const { verdict, nanoseconds } = testRun(program, syn(60_000, destinationPort), { ifindex: devices.eth0, repeat: REPEAT });
     if (verdict !== expected) throw new Error(`SNAT row: verdict ${verdict}, expected ${expected}`);
     return nanoseconds;
-  }
-
-  close(): void {
-    this.#loaded?.datapath.close();
-    this.#bpffs?.close();
-    this.#harness?.close();
   }
 }

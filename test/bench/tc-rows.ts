@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // tc_pod_in beside the floor, in one process, in turn: one established flow, many, new flows, and what is not ours.
-import { Bpffs, Loaded } from '../kernel/fixture.ts';
 import { TC_ACT_OK, TC_ACT_REDIRECT } from '../kernel/packet.ts';
-import { benchSizes, Harness, NOT_OURS, portOf, vip } from './harness.ts';
-import type { Group, Row, Sample } from './row.ts';
+import { benchSizes, NOT_OURS, portOf, vip } from './harness.ts';
+import type { Row, Sample } from './row.ts';
+import { TestRunGroup } from './test-run-group.ts';
 
 const REPEAT = 1_000_000;
 const SERVICES = 1000;
@@ -19,39 +19,26 @@ const row = (name: string, limit: number, run: Pick<TcRow, 'flows' | 'destinatio
   goal: { of: 'ratio', limit, side: 'atMost' },
 });
 
-export class TcBench implements Group<TcRow> {
+export class TcBench extends TestRunGroup<TcRow> {
   readonly rows = [
     row('tc ClusterIP from a pod, established, 1 flow', 1.6, { flows: 1, destination: vip(7), warmUp: 1000 }),
     row('the same, 256,000 flows', 1.1, { flows: 256_000, destination: vip(7), warmUp: 600_000 }),
     row('new flow', 1.1, { flows: 1 << 24, destination: vip(7), warmUp: REPEAT }),
     row('not ours, pass', 1.3, { flows: 1, destination: NOT_OURS, warmUp: 1000 }),
   ];
-  #harness: Harness | undefined;
-  #bpffs: Bpffs | undefined;
-  #loaded: Loaded | undefined;
 
   open(): void {
-    this.#harness = new Harness();
-    this.#bpffs = new Bpffs();
-    this.#loaded = new Loaded(this.#bpffs, benchSizes(SERVICES));
-    this.#loaded.apply(Array.from({ length: SERVICES }, (_, n) => portOf(n, ['10.244.1.2', '10.244.1.3'])));
-    this.#harness.fillFloor(SERVICES);
+    this.load(benchSizes(SERVICES)).apply(Array.from({ length: SERVICES }, (_, n) => portOf(n, ['10.244.1.2', '10.244.1.3'])));
+    this.harness.fillFloor(SERVICES);
   }
 
   round(rows: readonly TcRow[]): Sample[] {
-    const [harness, loaded] = [this.#harness, this.#loaded];
-    if (harness === undefined || loaded === undefined) throw new Error('not open');
+    const { harness, loaded } = this;
     return rows.map(({ flows, destination, warmUp }) => {
       const expected = destination === NOT_OURS ? TC_ACT_OK : TC_ACT_REDIRECT;
       const programs = [harness.program('bench_floor'), loaded.datapath.program('tc_pod_in')];
       const [theirs = NaN, ours = NaN] = harness.net(programs, { destination, flows, vips: 1, warmUp, repeat: REPEAT, expected });
       return { ours, theirs };
     });
-  }
-
-  close(): void {
-    this.#loaded?.datapath.close();
-    this.#bpffs?.close();
-    this.#harness?.close();
   }
 }
