@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The pure part of the health-check node ports (kube-proxy-semantics.md, 11): which Services have one, and how many ready
 // endpoints a Service has on this node. Called by service-health.ts, which holds the sockets.
-import { type EndpointSlice, objectKey, type Service, type SliceEndpoint } from '../model/service.ts';
-import type { Change } from '../model/table.ts';
+import type { EndpointSlice, Service, SliceEndpoint } from '../model/service.ts';
 
 /** Such a Service shall say its health on a port of its own; the port may still be missing (0). */
 export function hasHealthCheck(service: Service): boolean {
@@ -34,36 +33,4 @@ export function countLocalReady(service: Service, slices: Iterable<EndpointSlice
     if (found !== undefined) addresses.add(found.address);
   }
   return addresses.size;
-}
-
-/** Slices by the key of the Service that they name, whether or not it exists. */
-export class SliceIndex {
-  readonly #slices = new Map<string, Map<string, EndpointSlice>>();
-  readonly #serviceOf = new Map<string, string>();
-
-  /** Keys of the Services whose slices changed. */
-  apply(changes: Iterable<Change<string, EndpointSlice>>): Set<string> {
-    const touched = new Set<string>();
-    for (const { key, row } of changes) {
-      const before = this.#serviceOf.get(key);
-      if (before !== undefined) {
-        touched.add(before);
-        this.#serviceOf.delete(key);
-        const slices = this.#slices.get(before);
-        slices?.delete(key);
-        if (slices?.size === 0) this.#slices.delete(before);
-      }
-      if (row === undefined) continue;
-      const after = objectKey({ namespace: row.namespace, name: row.service });
-      touched.add(after);
-      this.#serviceOf.set(key, after);
-      const slices = this.#slices.get(after) ?? new Map<string, EndpointSlice>();
-      this.#slices.set(after, slices.set(key, row));
-    }
-    return touched;
-  }
-
-  of(serviceKey: string): Iterable<EndpointSlice> {
-    return this.#slices.get(serviceKey)?.values() ?? [];
-  }
 }

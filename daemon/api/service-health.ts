@@ -4,10 +4,11 @@
 // opens nothing before their first list. local-endpoints.ts counts, listeners.ts listens.
 import type { Clock } from '../clock.ts';
 import { type EndpointSlice, objectKey, type Service } from '../model/service.ts';
+import { SliceIndex } from '../model/slice-index.ts';
 import type { Observer, TableView } from '../model/table.ts';
 import { type Answer, healthHeaders } from './listener.ts';
 import { type ListenerEvent, Listeners, type WantedListener } from './listeners.ts';
-import { countLocalReady, hasHealthCheck, SliceIndex } from './local-endpoints.ts';
+import { countLocalReady, hasHealthCheck } from './local-endpoints.ts';
 
 export interface ServiceHealthOptions {
   /** Keyed by "namespace/name". */

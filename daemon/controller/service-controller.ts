@@ -8,7 +8,8 @@ import { type NodeContext, nodeContext } from '../desired/node-context.ts';
 import { isSamePort } from '../desired/order.ts';
 import { type DesiredPort, frontendKey } from '../model/frontend.ts';
 import type { HostSettings, LocalAddress } from '../model/host.ts';
-import { type EndpointSlice, type Node, type Service, objectKey } from '../model/service.ts';
+import type { EndpointSlice, Node, Service } from '../model/service.ts';
+import { SliceIndex } from '../model/slice-index.ts';
 import type { Observer, Table, TableView } from '../model/table.ts';
 import { Claims, type Conflict } from './claims.ts';
 
@@ -34,8 +35,7 @@ export class ServiceController {
   /** What each port asks for, frontends that it does not own included. By port key. */
   readonly #wanted = new Map<string, DesiredPort>();
   readonly #portsOf = new Map<string, string[]>();
-  readonly #slicesOf = new Map<string, Set<string>>();
-  readonly #serviceOf = new Map<string, string>();
+  readonly #slices = new SliceIndex();
   #node: NodeContext | undefined;
   #serviceChanges: Observer<string, Service> | undefined;
   #sliceChanges: Observer<string, EndpointSlice> | undefined;
@@ -91,36 +91,13 @@ export class ServiceController {
   /** Keys of the Services to recompute: all slice changes are taken first, so an endpoint that moves never vanishes. */
   #changedServices(): Set<string> {
     const changed = new Set(this.#serviceChanges?.take().map((change) => change.key));
-    for (const { key, row } of this.#sliceChanges?.take() ?? []) {
-      const before = this.#serviceOf.get(key);
-      const after = row === undefined ? undefined : objectKey({ namespace: row.namespace, name: row.service });
-      if (before !== undefined && before !== after) this.#unlinkSlice(key, before);
-      if (after !== undefined) this.#linkSlice(key, after);
-      for (const service of [before, after]) if (service !== undefined) changed.add(service);
-    }
-    return changed;
-  }
-
-  #linkSlice(slice: string, service: string): void {
-    this.#serviceOf.set(slice, service);
-    const slices = this.#slicesOf.get(service);
-    if (slices === undefined) this.#slicesOf.set(service, new Set([slice]));
-    else slices.add(slice);
-  }
-
-  #unlinkSlice(slice: string, service: string): void {
-    this.#serviceOf.delete(slice);
-    const slices = this.#slicesOf.get(service);
-    slices?.delete(slice);
-    if (slices?.size === 0) this.#slicesOf.delete(service);
+    return changed.union(this.#slices.apply(this.#sliceChanges?.take() ?? []));
   }
 
   /** Replaces what a Service wants and claims; adds to `touched` every port whose row that may change, its rivals' too. */
   #recompute(serviceKey: string, { node, touched }: { node: NodeContext; touched: Set<string> }): void {
     const service = this.#options.services.get(serviceKey);
-    const slices = [...(this.#slicesOf.get(serviceKey) ?? [])].map((key) => this.#options.slices.get(key));
-    const known = slices.filter((slice) => slice !== undefined);
-    const ports = service === undefined ? [] : desiredPorts(service, known, node);
+    const ports = service === undefined ? [] : desiredPorts(service, [...this.#slices.of(serviceKey)], node);
     for (const key of this.#portsOf.get(serviceKey) ?? []) this.#withdraw(key, touched);
     if (ports.length === 0) this.#portsOf.delete(serviceKey);
     else

@@ -3,7 +3,7 @@
 // (kube-proxy-semantics.md, 5, 6.4 and 9).
 import { describe, expect, test } from 'vitest';
 import { HostController } from '../../daemon/controller/host-controller.ts';
-import { hostKey, type HostRow } from '../../daemon/model/frontend.ts';
+import { type DesiredHost, hostKey, type HostRow } from '../../daemon/model/frontend.ts';
 import type { HostSettings, LocalAddress } from '../../daemon/model/host.ts';
 import { type Node, objectKey, type Service, type ServiceCIDR } from '../../daemon/model/service.ts';
 import { Table } from '../../daemon/model/table.ts';
@@ -61,7 +61,7 @@ test('sets of addresses, and only differences are written', () => {
   flush();
   expect(ranges()).toEqual([
     ...['node 192.168.0.1/32', 'node 10.244.1.1/32', 'node fd00:1::1/128', 'pod 10.244.0.0/16'],
-    ...['clusterIP 10.97.0.10/32', 'clusterIP fd00:96::a/128', 'serviceCIDR 10.96.0.0/16', 'serviceCIDR fd00:96::/112'],
+    ...['serviceCIDR 10.96.0.0/16', 'serviceCIDR fd00:96::/112', 'clusterIP 10.97.0.10/32', 'clusterIP fd00:96::a/128'],
   ]);
   expect(host.get(hostKey)).toEqual({
     nodeAddresses: { IPv4: '192.168.0.1', IPv6: 'fd00:1::1' },
@@ -75,6 +75,27 @@ test('sets of addresses, and only differences are written', () => {
   expect(flush()).toEqual(['+ host', '+ clusterIP 10.96.0.12/32', '- clusterIP 10.97.0.10/32', '- clusterIP fd00:96::a/128']);
   serviceCIDRs.delete('kubernetes');
   expect(flush()).toEqual(['+ host', '- serviceCIDR fd00:96::/112']);
+});
+
+test('the range of ClusterIPs follows its ends; an address of two Services stays until both are gone', () => {
+  const { services, host, flush, listed } = setup();
+  const range = (): unknown => (host.get(hostKey) as DesiredHost).clusterRange;
+  put(services, { name: 'low', clusterIPs: { IPv4: '10.96.0.1' } });
+  put(services, { name: 'high', clusterIPs: { IPv4: '10.96.0.9' } });
+  put(services, { name: 'rival', clusterIPs: { IPv4: '10.96.0.9', IPv6: 'fd00:96::1' } });
+  listed();
+  flush();
+  expect(range()).toEqual({ IPv4: { first: '10.96.0.1', last: '10.96.0.9' }, IPv6: { first: 'fd00:96::1', last: 'fd00:96::1' } });
+  services.delete('default/high');
+  expect(flush()).toEqual([]);
+  services.delete('default/rival');
+  expect(flush()).toEqual(['+ host', '- clusterIP 10.96.0.9/32', '- clusterIP fd00:96::1/128']);
+  expect(range()).toEqual({ IPv4: { first: '10.96.0.1', last: '10.96.0.1' } });
+  put(services, { name: 'between', clusterIPs: { IPv4: '10.96.0.5' } });
+  expect(flush()).toEqual(['+ host', '+ clusterIP 10.96.0.5/32']);
+  put(services, { name: 'low', clusterIPs: { IPv4: '10.96.0.1' }, ports: [] });
+  expect(flush()).toEqual(['+ host', '- clusterIP 10.96.0.1/32']);
+  expect(range()).toEqual({ IPv4: { first: '10.96.0.5', last: '10.96.0.5' } });
 });
 
 describe('detectors', () => {
