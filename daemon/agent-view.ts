@@ -167,7 +167,7 @@ class View implements AgentView {
     const used = new Map(
       this.#parts.plane
         .loop()
-        ?.operations.pressure()
+        ?.pressure()
         .map((row) => [row.map, row]),
     );
     return this.#parts.datapath.mapNames().map((name) => {

@@ -91,6 +91,7 @@ export function buildAgent(config: Config, log: Logger): Agent {
   const health = healthParts({
     ...{ services: plane.services, slices: plane.slices, nodes: plane.nodes, desired: plane.desired, nodeName: config.node },
     ...{ proxyHealth: config.healthzBindAddress, nodePortAddresses: () => healthAddresses(config, plane) },
+    localAddresses: plane.localAddresses,
     ...{ clock: systemClock, schedule: setImmediate, log: subsystem(log, 'health') },
     synced: () => syncedTables(plane),
   });

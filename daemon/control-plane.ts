@@ -13,7 +13,7 @@ import type { LocalAddress } from './model/host.ts';
 import type { EndpointSlice, Node, Service, ServiceCIDR } from './model/service.ts';
 import { Table } from './model/table.ts';
 import { HostOperations, type HostFacts } from './reconcile/host-operations.ts';
-import { LbOperations } from './reconcile/lb-operations.ts';
+import { LbOperations, type MapPressure } from './reconcile/lb-operations.ts';
 import { Reconciler } from './reconcile/reconciler.ts';
 import type { ReconcileLog } from './reconcile/status.ts';
 import { FilesSource } from './source/files/files-source.ts';
@@ -29,6 +29,8 @@ interface Loop {
   readonly operations: LbOperations;
   readonly reconciler: Reconciler<string, DesiredPort>;
   readonly hostReconciler: Reconciler<string, HostRow>;
+  /** How full each map is; of a trie, what Services and the node have in it. */
+  pressure(): MapPressure[];
   /** Both have done all there was to do at first. */
   readonly firstDone: Promise<unknown>;
   isReady(): boolean;
@@ -85,6 +87,7 @@ export function controlPlane(config: Config, log: Logger, outlets: Outlets) {
     const both = [hostReconciler, reconciler];
     loop = {
       ...{ operations, reconciler, hostReconciler },
+      pressure: () => summed([...operations.pressure(), ...hostOperations.pressure()]),
       firstDone: Promise.all(both.map((each) => each.firstDone)),
       isReady: () => both.every((each) => each.isReady),
       stop: () => both.forEach((each) => each.stop()),
@@ -109,3 +112,10 @@ export function controlPlane(config: Config, log: Logger, outlets: Outlets) {
 }
 
 export type ControlPlane = ReturnType<typeof controlPlane>;
+
+/** One row for each map. */
+function summed(rows: readonly MapPressure[]): MapPressure[] {
+  const byMap = new Map<string, MapPressure>();
+  for (const row of rows) byMap.set(row.map, { ...row, used: row.used + (byMap.get(row.map)?.used ?? 0) });
+  return [...byMap.values()];
+}

@@ -17,6 +17,7 @@ import { nodeContext } from './desired/node-context.ts';
 import type { Unit } from './lifecycle.ts';
 import { families } from './model/address.ts';
 import type { DesiredPort } from './model/frontend.ts';
+import type { LocalAddress } from './model/host.ts';
 import type { EndpointSlice, Node, Service } from './model/service.ts';
 import type { Scheduler, TableView } from './model/table.ts';
 
@@ -32,6 +33,7 @@ export interface HealthOptions {
   readonly proxyHealth: { readonly address: string; readonly port: number } | undefined;
   /** Where the ports of Services listen. Undefined: on all addresses. */
   readonly nodePortAddresses: () => readonly string[] | undefined;
+  readonly localAddresses: TableView<string, LocalAddress>;
   readonly clock: Clock;
   readonly schedule: Scheduler;
   readonly log: Logger;
@@ -44,8 +46,6 @@ export interface HealthParts {
   readonly metrics: MetricPart;
   /** What cannot be listened on, one sentence each. */
   problems(): string[];
-  /** The addresses of the node, or what NodePorts may use of them, have changed. */
-  refresh(): void;
 }
 
 /** Where the health-check ports of Services listen: on the NodePort addresses if these are a CIDR list, else on all (section 11). */
@@ -63,14 +63,17 @@ export function healthAddresses(config: Config, plane: ControlPlane): readonly s
 
 /** Builds everything and starts nothing. */
 export function healthParts(options: HealthOptions): HealthParts {
-  const { services, slices, nodes, desired, nodeName, synced, clock, schedule, log } = options;
+  const { services, slices, nodes, localAddresses, desired, nodeName, synced, clock, schedule, log } = options;
   const onEvent = ({ did, sentence }: ListenerEvent): void => (did === 'failed' ? log.error(sentence) : log.info(sentence));
   const kubeProxy = new KubeProxyMetrics();
   const sync = new SyncHealth();
   const feed = new SyncFeed({ services, slices, synced, health: sync, metrics: kubeProxy, clock, schedule });
   const node = new NodeEligibility(nodes, nodeName);
   const isHealthy = (): boolean => sync.isHealthy(clock.now());
-  const ofServices = new ServiceHealth({ services, slices, nodeName, isHealthy, addresses: options.nodePortAddresses, clock, onEvent });
+  const ofServices = new ServiceHealth({
+    ...{ services, slices, nodeName, isHealthy, clock, onEvent },
+    ...{ addresses: options.nodePortAddresses, addressTables: [nodes, localAddresses] },
+  });
   const onAnswer = kubeProxy.probed.bind(kubeProxy);
   const at = options.proxyHealth;
   const ofProxy = at === undefined ? undefined : new ProxyHealthServer({ at, sync, node, clock, onEvent, onAnswer });
@@ -87,6 +90,5 @@ export function healthParts(options: HealthOptions): HealthParts {
       ports: () => new Map(desired.all()).values(),
     }),
     problems: () => [...ofServices.problems(), ...(ofProxy?.problems() ?? [])],
-    refresh: () => ofServices.refresh(),
   };
 }

@@ -35,9 +35,10 @@ export class LiveExplain {
     const { config, datapath, plane, maps, objectsPath } = this.#options;
     this.#twins ??= new Twins({ objectsPath, reuse: datapath.mapFds() });
     const host = new Host(config, plane);
+    const owners = plane.loop()?.operations.owners() ?? new Map<number, string>();
     const explainer = new Explainer({
       ...{ twins: this.#twins, maps: maps(), hasSocketLb: config.socketLb },
-      owners: () => plane.loop()?.operations.owners() ?? new Map<number, string>(),
+      owners: () => owners,
       ports: (key) => plane.desired.get(key),
       originOf: (source) => host.originOf(source),
       deviceOf: (origin, source, iface) => host.deviceOf(origin, source, iface),

@@ -17,8 +17,10 @@ export interface ServiceHealthOptions {
   readonly nodeName: string;
   /** Of the proxy itself, whatever the node's eligibility (12). */
   readonly isHealthy: () => boolean;
-  /** Where to listen: the NodePort addresses when they are a CIDR list. Undefined: everywhere. "::" and "0.0.0.0": all of one family. */
+  /** Where to listen: the NodePort addresses when they are a CIDR list. Undefined: everywhere. "::", "0.0.0.0": all of a family. */
   readonly addresses?: () => readonly string[] | undefined;
+  /** The tables that addresses() is made of: a change asks again. */
+  readonly addressTables?: readonly Pick<TableView<string, unknown>, 'onChange'>[];
   readonly clock: Clock;
   readonly onEvent: (event: ListenerEvent) => void;
 }
@@ -46,9 +48,12 @@ export class ServiceHealth {
 
   /** Fails for no port: what cannot be opened is a problem. */
   start(): void {
-    const { services, slices } = this.#options;
+    const { services, slices, addressTables = [] } = this.#options;
     this.#observers = { services: services.observe(), slices: slices.observe() };
-    this.#unsubscribes = [services, slices].map((table) => table.onChange(() => this.#run()));
+    this.#unsubscribes = [
+      ...[services, slices].map((table) => table.onChange(() => this.#run())),
+      ...addressTables.map((table) => table.onChange(() => this.#listen())),
+    ];
     this.#run();
   }
 
@@ -58,11 +63,6 @@ export class ServiceHealth {
     this.#observers?.slices.close();
     this.#observers = undefined;
     await this.#listeners.close();
-  }
-
-  /** Asks for the addresses again, and tries what failed: for when addresses of the node have changed. */
-  refresh(): void {
-    if (this.#observers !== undefined) this.#listeners.set(this.#wanted());
   }
 
   /** Ports that cannot be opened and Services that have none, one sentence each. */
@@ -82,7 +82,12 @@ export class ServiceHealth {
     const changes = this.#observers.services.take();
     for (const { key } of changes) touched.add(key);
     for (const key of touched) this.#recount(key);
-    if (changes.length > 0) this.refresh();
+    if (changes.length > 0) this.#listen();
+  }
+
+  /** Asks for the addresses again, and tries what failed. */
+  #listen(): void {
+    this.#listeners.set(this.#wanted());
   }
 
   #recount(key: string): void {

@@ -12,6 +12,8 @@ import type { SyncHealth } from './sync-health.ts';
 
 /** What it asks of a Reconciler. */
 export interface SyncLoop {
+  /** Clock time at which the work under way began; of an idle loop, the last. */
+  readonly busySince: number;
   /** Resolves when every change up to that revision of its table has been tried. */
   settled(revision: number): Promise<void>;
   /** Resolves when everything has been tried once, and what may be pruned was. */
@@ -62,6 +64,7 @@ export class SyncFeed {
   #watched: Watched[] = [];
   #undo: (() => void)[] = [];
   #isFull = true;
+  #lastSynced = 0;
 
   constructor(options: SyncFeedOptions) {
     this.#options = { wallNow: Date.now, ...options };
@@ -118,12 +121,13 @@ export class SyncFeed {
     this.#options.schedule(() => this.#look());
   }
 
+  /** The loop has heard of the change before us and may be done with it: the time is the loop's. */
   #queue(each: Watched): void {
-    const now = this.#options.clock.now();
+    const began = Math.max(each.loop.busySince, this.#lastSynced);
     for (const family of new Set(each.observer.take().flatMap(({ key }) => each.familiesOf(key)))) {
-      this.#options.health.queued(family, now);
+      this.#options.health.queued(family, began);
       this.#waiting.add(family);
-      if (!this.#began.has(family)) this.#began.set(family, now);
+      if (!this.#began.has(family)) this.#began.set(family, began);
     }
     const { revision } = each.table;
     void each.loop.settled(revision).then(() => {
@@ -140,6 +144,7 @@ export class SyncFeed {
     const now = clock.now();
     for (const [family, began] of this.#began) metrics.synced({ family, seconds: (now - began) / 1000, isFull: this.#isFull });
     this.#began.clear();
+    this.#lastSynced = now;
     this.#isFull = false;
     this.#services.clear();
     this.#slices.clear();

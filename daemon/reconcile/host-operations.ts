@@ -6,6 +6,7 @@ import { addressBytes, type Family, families, familyOf } from '../model/address.
 import { type DesiredHost, type DesiredRange, type HostRow, rangeKey } from '../model/frontend.ts';
 import type { TableView } from '../model/table.ts';
 import { AddressSetNumber, HostFlag, type HostMapValue, type LbMaps, type RangeMapKey } from '../maps/types.ts';
+import type { MapPressure } from './lb-operations.ts';
 import type { Operations } from './reconciler.ts';
 import { cidrText } from './snapshot.ts';
 
@@ -95,12 +96,15 @@ export class HostOperations implements Operations<string, HostRow> {
         else if (text !== undefined) strangers.push({ family, key });
       }
     }
-    for (const [text, { family, key }] of this.#held) {
-      if (found.has(text)) continue;
+    // Rows come and go where this walk pauses: each is asked for once more.
+    for (const [text, held] of [...this.#held]) {
+      if (found.has(text) || this.#held.get(text) !== held) continue;
+      const { family, key } = held;
       this.#maps.ranges[family].add(key);
       yield [`${this.#maps.ranges[family].name} had lost ${text}`];
     }
     for (const { family, key } of strangers) {
+      if (this.#held.has(keyOf(key) ?? '')) continue;
       this.#maps.ranges[family].remove(key);
       yield [`${this.#maps.ranges[family].name} had ${keyOf(key)}, which is nobody's`];
     }
@@ -108,6 +112,16 @@ export class HostOperations implements Operations<string, HostRow> {
       this.#maps.host.set(0, this.#host);
       yield [`${this.#maps.host.name} had been changed`];
     }
+  }
+
+  /** Of the tries, what is held here. */
+  pressure(): MapPressure[] {
+    const counts = new Map<Family, number>();
+    for (const { family } of this.#held.values()) counts.set(family, (counts.get(family) ?? 0) + 1);
+    return families.map((family) => {
+      const { name, capacity } = this.#maps.ranges[family];
+      return { map: name, used: counts.get(family) ?? 0, capacity };
+    });
   }
 
   freed(): number {

@@ -123,6 +123,11 @@ export class Reconciler<K, Row> {
     return this.#firstDone.promise;
   }
 
+  /** Clock time at which the work under way began; of an idle loop, the last. */
+  get busySince(): number {
+    return this.#waitsSince;
+  }
+
   /** Nothing failed, nothing waits, nothing is left to prune. */
   get isClean(): boolean {
     return this.#isDrained && this.#retries.size === 0 && this.#steps.restore.due === Infinity && this.#steps.prune.due === Infinity;

@@ -10,6 +10,7 @@ import { healthParts } from '../../daemon/health.ts';
 import { Lifecycle } from '../../daemon/lifecycle.ts';
 import { KernelError } from '../../daemon/errors.ts';
 import type { DesiredPort } from '../../daemon/model/frontend.ts';
+import type { LocalAddress } from '../../daemon/model/host.ts';
 import type { EndpointSlice, Node, Service } from '../../daemon/model/service.ts';
 import { Table } from '../../daemon/model/table.ts';
 import { Reconciler } from '../../daemon/reconcile/reconciler.ts';
@@ -43,7 +44,8 @@ test('a node from its first list until it is taken away', async () => {
     log: { rowFailed() {}, rowRecovered() {}, stepFailed() {}, stepRecovered() {}, mended() {} },
   });
   const health = healthParts({
-    ...{ ...tables, nodeName: 'node-a', clock, schedule: scheduler.schedule, log: pino({ enabled: false }) },
+    ...{ ...tables, localAddresses: new Table<string, LocalAddress>('local-addresses', scheduler.schedule) },
+    ...{ nodeName: 'node-a', clock, schedule: scheduler.schedule, log: pino({ enabled: false }) },
     ...{ proxyHealth: { address: '0.0.0.0', port: proxyPort }, nodePortAddresses: () => undefined },
     synced: () => [{ table: desired, loop, familiesOf: familiesOfPort }],
   });

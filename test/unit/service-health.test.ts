@@ -35,12 +35,14 @@ function world(setting: Partial<Setting> = {}) {
   const scheduler = new ManualScheduler();
   const services = new Table<string, Service>('services', scheduler.schedule);
   const slices = new Table<string, EndpointSlice>('slices', scheduler.schedule);
+  const localAddresses = new Table<string, object>('local-addresses', scheduler.schedule);
   const ready = [services, slices].map((table) => table.registerSource('test'));
   const state: Setting = { isHealthy: true, ...setting };
   const clock = new FakeClock();
   const events: ListenerEvent[] = [];
   const health = new ServiceHealth({
     ...{ services, slices, nodeName: 'node-a', clock, isHealthy: () => state.isHealthy, addresses: () => state.addresses },
+    addressTables: [localAddresses],
     onEvent: (event) => events.push(event),
   });
   undo.push(() => health.stop());
@@ -61,7 +63,7 @@ function world(setting: Partial<Setting> = {}) {
     for (const row of rows) slices.upsert(`${row.namespace}/${row.name}`, row);
     await settle();
   };
-  return { services, slices, state, clock, events, health, settle, initialize, put, endpoints };
+  return { services, slices, localAddresses, state, clock, events, health, settle, initialize, put, endpoints };
 }
 
 async function started(setting: Partial<Setting> = {}) {
@@ -191,15 +193,15 @@ describe('11: on all addresses, or only on the NodePort addresses', () => {
     expect(events).toHaveLength(1);
   });
 
-  test('a CIDR list: only on its addresses, followed by refresh', async () => {
-    const { put, state, health, settle } = await started({ addresses: ['127.0.0.2', '::1'] });
+  test('a CIDR list: only on its addresses, followed when they change', async () => {
+    const { put, state, localAddresses, settle } = await started({ addresses: ['127.0.0.2', '::1'] });
     const [port = 0] = await freePorts(1);
     await put(lb(port));
     const hosts = ['127.0.0.1', '127.0.0.2', '127.0.0.3', '::1'];
     const outcomes = (): Promise<(string | number)[]> => Promise.all(hosts.map((host) => outcome({ port, host })));
     expect(await outcomes()).toEqual(['ECONNREFUSED', 503, 'ECONNREFUSED', 503]);
     state.addresses = ['127.0.0.2', '127.0.0.3'];
-    health.refresh();
+    localAddresses.upsert('new', {});
     await settle();
     expect(await outcomes()).toEqual(['ECONNREFUSED', 503, 503, 'ECONNREFUSED']);
   });

@@ -24,12 +24,15 @@ const v6 = 'default/web:/TCP/IPv6';
 class Applying implements Operations<string, string> {
   readonly failures = new Map<string, Error>();
   restoring: Error | undefined;
+  /** What a row takes. */
+  takes = (): void => undefined;
 
   restore(): void {
     if (this.restoring !== undefined) throw this.restoring;
   }
 
   update(row: string): void {
+    this.takes();
     const failure = this.failures.get(row);
     if (failure !== undefined) throw failure;
   }
@@ -138,6 +141,18 @@ describe('12: queued and synced', () => {
     expect(take()).toEqual(['partial IPv6 0']);
     expect(health.status('IPv4', clock.now())).toEqual({ lastUpdated: wallStart, lastQueued: undefined, isHealthy: true });
     expect(health.status('IPv6', clock.now())).toEqual({ lastUpdated: wallStart + 1000, lastQueued: wallStart + 1000, isHealthy: true });
+  });
+
+  test('a sync lasts from the first row to the last', async () => {
+    const { want, operations, take, clock, health } = await world();
+    take();
+    clock.advance(1000);
+    operations.takes = () => clock.advance(20);
+    await want(v4, 'default/api:/TCP/IPv4');
+    expect(take()).toEqual(['partial IPv4 0.04']);
+    expect(health.status('IPv4', clock.now())).toMatchObject({ lastUpdated: wallStart + 1040 });
+    await want('default/other:/TCP/IPv4');
+    expect(take()).toEqual(['partial IPv4 0.02']);
   });
 
   test('a deletion counts as well', async () => {

@@ -133,7 +133,7 @@ export function gather(file: string, texts: readonly DocumentText[], parsed: Rea
       told.problems.push(problemAt({ ...finding, file, line: start + finding.line + 1 }, finding.text));
     }
     if (document.isLossy) told.isLossy = true;
-    if (document.isLossy || document.rejected.some(({ kind }) => kind !== 'Node')) told.isComplete = false;
+    if (document.isLossy || document.rejected.length > 0) told.isComplete = false;
   }
   return told;
 }
