@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
  * No program: an object whose BTF holds every type that user space needs, for
- * datapath/codecs.ts. The maps bring the structs; enums need a variable each.
+ * datapath/codecs.ts. The maps bring their structs; all else needs a variable.
  */
 #include "lib/maps.h"
 
@@ -11,7 +11,5 @@ enum address_set address_set;
 enum host_flags host_flags;
 enum backend_state backend_state;
 enum drop_reason drop_reason;
-enum flow_direction flow_direction;
-enum flow_flags flow_flags;
 struct lb_explain lb_explain;
 struct lb_connect lb_connect;

@@ -25,12 +25,6 @@
 #define REJECT 0
 #define ECONNREFUSED 111
 
-enum call {
-	CALL_CONNECT,
-	CALL_SENDMSG,
-	CALL_RECEIVE, /* recvmsg() and getpeername() */
-};
-
 static __always_inline bool is_ours(struct bpf_sock_addr *ctx)
 {
 	return ctx->protocol == IPPROTO_TCP || ctx->protocol == IPPROTO_UDP;
@@ -49,51 +43,6 @@ static __always_inline int verdict(struct bpf_sock_addr *ctx, int ret)
 	return REJECT;
 }
 
-/* Who calls, and for what. */
-static __always_inline struct sock_call caller(struct bpf_sock_addr *ctx,
-					       enum call call)
-{
-	struct lb_host *host = config_host();
-	struct sock_call found = {
-		.cookie = bpf_get_socket_cookie(ctx),
-		.protocol = ctx->protocol,
-		.is_datagram = call == CALL_SENDMSG,
-		.is_node = host && bpf_get_netns_cookie(ctx) == host->netns,
-	};
-
-	return found;
-}
-
-static __always_inline int to_backend4(struct bpf_sock_addr *ctx,
-				       enum call call, addr4 *address,
-				       __be16 *port)
-{
-	struct frontend frontend = {};
-	struct sock_call found;
-	int ret = service_lookup4(address, *port, ctx->protocol, &frontend);
-
-	/* Most calls are to no Service: who calls is asked for the others only. */
-	if (ret <= 0)
-		return ret;
-	found = caller(ctx, call);
-	return sock_to_backend4(&frontend, &found, address, port);
-}
-
-static __always_inline int to_backend6(struct bpf_sock_addr *ctx,
-				       enum call call, addr6 *address,
-				       __be16 *port)
-{
-	struct frontend frontend = {};
-	struct sock_call found;
-	int ret = service_lookup6(address, *port, ctx->protocol, &frontend);
-
-	/* Most calls are to no Service: who calls is asked for the others only. */
-	if (ret <= 0)
-		return ret;
-	found = caller(ctx, call);
-	return sock_to_backend6(&frontend, &found, address, port);
-}
-
 static __always_inline int sock4(struct bpf_sock_addr *ctx, enum call call)
 {
 	addr4 address = ctx->user_ip4;
@@ -102,15 +51,12 @@ static __always_inline int sock4(struct bpf_sock_addr *ctx, enum call call)
 
 	if (!is_ours(ctx))
 		return ALLOW;
-	if (call == CALL_RECEIVE)
-		ret = sock_to_vip4(ctx, &address, &port);
-	else
-		ret = to_backend4(ctx, call, &address, &port);
+	ret = sock_translate4(ctx, call, &address, &port);
 	if (ret == SOCK_REWRITE) {
 		ctx->user_ip4 = address;
 		ctx->user_port = port;
 	}
-	return call == CALL_RECEIVE ? ALLOW : verdict(ctx, ret);
+	return verdict(ctx, ret);
 }
 
 /* ::ffff:a.b.c.d: an IPv4 client on an IPv6 socket. */
@@ -121,15 +67,12 @@ static __always_inline int sock4_mapped(struct bpf_sock_addr *ctx,
 	__be16 port = ctx->user_port;
 	int ret;
 
-	if (call == CALL_RECEIVE)
-		ret = sock_to_vip4(ctx, &address, &port);
-	else
-		ret = to_backend4(ctx, call, &address, &port);
+	ret = sock_translate4(ctx, call, &address, &port);
 	if (ret == SOCK_REWRITE) {
 		ctx->user_ip6[3] = address;
 		ctx->user_port = port;
 	}
-	return call == CALL_RECEIVE ? ALLOW : verdict(ctx, ret);
+	return verdict(ctx, ret);
 }
 
 static __always_inline int sock6(struct bpf_sock_addr *ctx, enum call call)
@@ -144,10 +87,7 @@ static __always_inline int sock6(struct bpf_sock_addr *ctx, enum call call)
 	if (!address.word[0] && !address.word[1] &&
 	    address.word[2] == bpf_htonl(0xffff))
 		return sock4_mapped(ctx, call);
-	if (call == CALL_RECEIVE)
-		ret = sock_to_vip6(ctx, &address, &port);
-	else
-		ret = to_backend6(ctx, call, &address, &port);
+	ret = sock_translate6(ctx, call, &address, &port);
 	if (ret == SOCK_REWRITE) {
 		ctx->user_ip6[0] = address.word[0];
 		ctx->user_ip6[1] = address.word[1];
@@ -155,7 +95,7 @@ static __always_inline int sock6(struct bpf_sock_addr *ctx, enum call call)
 		ctx->user_ip6[3] = address.word[3];
 		ctx->user_port = port;
 	}
-	return call == CALL_RECEIVE ? ALLOW : verdict(ctx, ret);
+	return verdict(ctx, ret);
 }
 
 SEC("cgroup/connect4")

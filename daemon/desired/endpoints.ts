@@ -55,7 +55,8 @@ export function backendsOf(copies: readonly Copy[], { node, hasLocalPolicy }: Ba
     isUsable: usable.has(copy),
     isLocallyUsable: locally.has(copy),
     isLocal: isLocal(copy),
-    isServing: copy.endpoint.serving,
+    // Ready is enough (publishNotReadyAddresses): what may be chosen is not left.
+    isServing: copy.endpoint.serving || copy.endpoint.ready,
   }));
   return backends.sort(compareBackends);
 }

@@ -30,6 +30,7 @@ export interface Backend {
   readonly isLocallyUsable: boolean;
   /** On this node. */
   readonly isLocal: boolean;
+  /** Ready, or serving while it terminates: an open UDP flow may stay. */
   readonly isServing: boolean;
 }
 

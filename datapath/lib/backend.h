@@ -110,8 +110,8 @@ static __always_inline bool FN(affinity_recall)(const struct wish *wish,
 }
 
 /*
- * One backend of the wished set. `client` is the source, for affinity; without
- * one, a Service port that has affinity is not decided: *is_open is set. 0,
+ * One backend of the wished set. `client` is the source, for affinity; where it is
+ * not known (NULL), affinity is neither asked nor kept. 0,
  * -DROP_NO_BACKEND, -DROP_NO_LOCAL_BACKEND or -DROP_BACKEND_STALE.
  */
 static noinline int FN(backend_select)(const struct wish *wish,

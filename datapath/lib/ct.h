@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * The flow table: look up, make, refresh, close. A flow is two LRU rows that
- * hold the same object (types.h); only this file knows that. Rows live and die
+ * hold the same object (types.h, keys in tuple.h). Rows live and die
  * together: every few seconds a packet of either direction touches the other
  * row, or puts it back. A row that was recycled while we read it is a miss.
  */
@@ -84,10 +84,11 @@ static __always_inline bool FN(ct_may_take)(const struct FN(flow) *row,
 /*
  * Inserts both rows of the flow in scratch: the reply row first, and only where
  * it is free, else the flow gets another source port. A masqueraded flow's port
- * is random from the start, and none that a socket of this node has. 0,
- * -DROP_FLOW_FULL or -DROP_PORT_EXHAUSTED.
+ * is random from the start, and none that a socket of this node has now. 0,
+ * -DROP_FLOW_FULL or -DROP_PORT_EXHAUSTED. Global, so that the verifier reads it
+ * once, not once for every way that leads here.
  */
-static noinline int FN(ct_insert)(struct __sk_buff *skb, struct FN(flow) *flow)
+noinline int FN(ct_insert)(struct __sk_buff *skb, struct FN(flow) *flow)
 {
 	struct lb_host *host = config_host();
 	__u32 probes = PORT_PROBES;
@@ -108,14 +109,11 @@ static noinline int FN(ct_insert)(struct __sk_buff *skb, struct FN(flow) *flow)
 		if (i >= probes)
 			break;
 		FN(flow_reply_key)(flow, &key);
-		/* A look-up is cheaper than an insert that fails. */
-		row = flow->flags & FLOW_MASQUERADED ? FN(ct_lookup)(&key) :
-						       NULL;
 		flow->direction = FLOW_REPLY;
-		if (!row) {
-			if (flow->flags & FLOW_MASQUERADED &&
-			    FN(snat_is_taken)(skb, &key))
-				goto next;
+		if (flow->flags & FLOW_MASQUERADED) {
+			/* A look-up is cheaper than an insert that fails. */
+			row = FN(ct_lookup)(&key);
+		} else {
 			ret = map_write(&FN(ct), &key, flow, BPF_NOEXIST);
 			if (!ret)
 				goto forward;
@@ -123,12 +121,18 @@ static noinline int FN(ct_insert)(struct __sk_buff *skb, struct FN(flow) *flow)
 				return -DROP_FLOW_FULL;
 			row = FN(ct_lookup)(&key);
 		}
-		if (!row || FN(ct_may_take)(row, flow, &key)) {
-			FN(flow_reply_key)(flow, &key);
-			if (map_write(&FN(ct), &key, flow, BPF_ANY))
-				return -DROP_FLOW_FULL;
+		if (row && !FN(ct_may_take)(row, flow, &key))
+			goto next;
+		FN(flow_reply_key)(flow, &key);
+		if (flow->flags & FLOW_MASQUERADED &&
+		    FN(snat_is_taken)(skb, &key))
+			goto next;
+		ret = map_write(&FN(ct), &key, flow,
+				row ? BPF_ANY : BPF_NOEXIST);
+		if (!ret)
 			goto forward;
-		}
+		if (ret != -EEXIST)
+			return -DROP_FLOW_FULL;
 next:
 		flow->source_port = snat_port(host);
 	}

@@ -2,8 +2,8 @@
 /*
  * One source for both families: a file that works on addresses is included
  * twice, with FAMILY defined as 4 and as 6, and names its things by FN():
- * FN(ct_lookup) is ct_lookup4, then ct_lookup6. The files have no include
- * guards; lib/walk.h and sock.bpf.c include them in walk order.
+ * FN(ct_lookup) is ct_lookup4, then ct_lookup6. Guards are only
+ * around what both families share; lib/tc.h and sock.bpf.c include them in order.
  */
 #ifndef SLUICE_FAMILY_H
 #define SLUICE_FAMILY_H
@@ -15,7 +15,6 @@
 #include <linux/ip.h>
 #include <linux/ipv6.h>
 #include <linux/tcp.h>
-#include <linux/udp.h>
 #include <linux/pkt_cls.h>
 #include <stdbool.h>
 #include <stddef.h>

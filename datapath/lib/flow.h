@@ -36,7 +36,8 @@ static noinline bool FN(flow_is_foreign)(struct FN(flow) *flow,
 static __always_inline enum standing FN(flow_standing)(struct FN(flow) *flow,
 						       struct FN(packet) *p)
 {
-	bool is_due = flow->seen != flow_now();
+	__u32 now = flow_now();
+	bool is_due = flow->seen != now;
 	int health;
 
 	if (is_due && FN(ct_has_lost_port)(flow))
@@ -57,6 +58,8 @@ static __always_inline enum standing FN(flow_standing)(struct FN(flow) *flow,
 		return FLOW_STANDS;
 	if (is_due && FN(flow_is_foreign)(flow, p))
 		return FLOW_FALLS;
+	if (now - flow->seen <= UDP_IDLE)
+		return FLOW_STANDS;
 	return FN(ct_is_idle)(flow) ? FLOW_MAY_MOVE : FLOW_STANDS;
 }
 
@@ -91,6 +94,9 @@ static __always_inline int FN(flow_source)(struct FN(flow) *flow,
 		return 0;
 	}
 	if (!masquerades && !is_hairpin)
+		return 0;
+	/* The stack takes no packet from its own address off a device. */
+	if (flow->flags & FLOW_NODE_BACKEND)
 		return 0;
 	/* Nobody has told us yet. */
 	if (!host || FN(addr_is_zero)(&host->FN(address)) ||
@@ -162,10 +168,6 @@ static noinline int FN(flow_open)(struct __sk_buff *skb, struct FN(packet) *p,
 	wish.hash = FN(flow_hash)(&p->tuple);
 	wish.is_local = policy.is_local;
 	explain_policy(&policy);
-	/* Its flow is lost, and another source port would be another connection. */
-	if (policy.masquerades && p->tuple.protocol != IPPROTO_UDP &&
-	    !(p->tcp_flags & TCP_SYN))
-		return -DROP_NO_FLOW;
 	ret = FN(backend_select)(&wish, &p->tuple.saddr, &chosen);
 	if (ret)
 		return ret;
@@ -181,11 +183,10 @@ static noinline int FN(flow_open)(struct __sk_buff *skb, struct FN(packet) *p,
 		ret = FN(flow_source)(flow, frontend, policy.masquerades);
 	if (ret)
 		return ret;
-	/* The stack takes no packet from its own address off a device. */
-	if (flow->flags & FLOW_NODE_BACKEND && flow->flags & FLOW_MASQUERADED) {
-		flow->flags &= ~FLOW_MASQUERADED;
-		flow->source = flow->client;
-	}
+	/* Its flow is lost, and another source port would be another connection. */
+	if (flow->flags & FLOW_MASQUERADED &&
+	    p->tuple.protocol != IPPROTO_UDP && !(p->tcp_flags & TCP_SYN))
+		return -DROP_NO_FLOW;
 	explain_choice(flow, FN(addr_equal)(&flow->client, &flow->backend));
 	ret = FN(ct_insert)(skb, flow);
 	if (ret)

@@ -3,7 +3,8 @@
  * The maps. All are pinned by the loader under their own names and shared by
  * every object; max_entries here are defaults that the daemon's flags replace.
  * Who writes: the daemon lb*, the programs ct*, frag*, sk*, lb*_affinity and the
- * counters at the end. The programs write through the macros below only.
+ * counters at the end. The programs write through the macros below, and in
+ * place only where CAN_WRITE.
  */
 #ifndef SLUICE_MAPS_H
 #define SLUICE_MAPS_H

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Step 1 of the walk: the packet's tuple. Reads only. Returns PARSE_OURS for TCP,
- * UDP and SCTP, PARSE_ICMP_ERROR for an ICMP error (the tuple then holds
+ * Step 1 of the walk: the packet's tuple. Writes only frag4 and frag6: the ports of
+ * fragmented datagrams. Returns PARSE_OURS for TCP,
+ * UDP and SCTP, PARSE_ICMP for ICMP of any type (the tuple then holds
  * addresses only), and PARSE_PASS for everything that is not ours: other
  * protocols, what is too short, and fragments whose first one we did not see.
  */
 #ifndef SLUICE_PARSE_H
 #define SLUICE_PARSE_H
 
-enum parse_result { PARSE_PASS, PARSE_OURS, PARSE_ICMP_ERROR };
+enum parse_result { PARSE_PASS, PARSE_OURS, PARSE_ICMP };
 
 #define TCP_FIN 0x01
 #define TCP_SYN 0x02
@@ -204,13 +205,13 @@ static __always_inline int parse4(struct __sk_buff *skb, struct packet4 *p)
 			return fragment_ports4(p);
 		return parse_l44(skb, p);
 	case IPPROTO_ICMP:
-		return p->fragment ? PARSE_PASS : PARSE_ICMP_ERROR;
+		return p->fragment ? PARSE_PASS : PARSE_ICMP;
 	default:
 		return PARSE_PASS;
 	}
 }
 #else
-/* Extension headers that may stand before L4; RFC 8200 lets each appear once. */
+/* That may stand before L4: RFC 8200, 4.1, destination options twice. */
 #define IPV6_EXTENSIONS 5
 
 struct extensions6 {
@@ -260,7 +261,7 @@ static noinline int parse_extensions6(struct __sk_buff *skb,
 		if (found->fragment == FRAGMENT_LATER)
 			return protocol;
 	}
-	return IPPROTO_NONE;
+	return protocol;
 }
 
 static __always_inline int parse6(struct __sk_buff *skb, struct packet6 *p)
@@ -305,7 +306,7 @@ static __always_inline int parse6(struct __sk_buff *skb, struct packet6 *p)
 			return fragment_ports6(p);
 		return parse_l46(skb, p);
 	case IPPROTO_ICMPV6:
-		return p->fragment ? PARSE_PASS : PARSE_ICMP_ERROR;
+		return p->fragment ? PARSE_PASS : PARSE_ICMP;
 	default:
 		return PARSE_PASS;
 	}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Saying no: a frontend without a usable backend answers TCP with RST (RFC
- * 9293, 3.10.7.1) and all else with port unreachable from the VIP; a router's
+ * Saying no: what a frontend refuses is answered with RST (TCP: RFC 9293,
+ * 3.10.7.1) or with port unreachable from the VIP; a router's
  * errors (time exceeded, packet too big) come from the node. Sent back where the
  * packet came from: the packet itself becomes the answer. Always counted as a
  * drop; the ICMP answers are rate-limited.
@@ -231,6 +231,7 @@ static noinline int FN(refuse)(struct __sk_buff *skb, struct FN(packet) *p,
 			       __u32 reason, enum hook hook)
 {
 	struct FN(icmp_says) says;
+	__u32 bytes = skb->len;
 	int ret;
 
 	if (!p)
@@ -245,7 +246,7 @@ static noinline int FN(refuse)(struct __sk_buff *skb, struct FN(packet) *p,
 	else
 		ret = FN(refuse_icmp)(skb, p, &says, hook);
 	if (ret >= 0)
-		drop_count(reason, skb->len);
+		drop_count(reason, bytes);
 	return ret;
 }
 
@@ -259,6 +260,7 @@ static noinline int FN(refuse_hop)(struct __sk_buff *skb, struct FN(packet) *p,
 {
 	struct lb_host *host = config_host();
 	struct FN(icmp_says) says;
+	__u32 bytes = skb->len;
 	int ret;
 
 	if (!p || !host)
@@ -282,7 +284,7 @@ static noinline int FN(refuse_hop)(struct __sk_buff *skb, struct FN(packet) *p,
 	}
 	ret = FN(refuse_icmp)(skb, p, &says, hook);
 	if (ret >= 0)
-		drop_count(says.reason, skb->len);
+		drop_count(says.reason, bytes);
 	return ret;
 }
 #undef LENGTH_AT

@@ -16,6 +16,12 @@ enum sock_result {
 	SOCK_REWRITE = 1, /* address and port have changed */
 };
 
+enum call {
+	CALL_CONNECT,
+	CALL_SENDMSG,
+	CALL_RECEIVE, /* recvmsg() and getpeername() */
+};
+
 /* Who calls what. */
 struct sock_call {
 	__u64 cookie; /* of the socket */
@@ -23,6 +29,20 @@ struct sock_call {
 	bool is_node; /* a socket in the node's network namespace */
 	bool is_datagram; /* each message may go elsewhere: sendmsg() */
 };
+
+static __always_inline struct sock_call sock_caller(struct bpf_sock_addr *ctx,
+						    enum call call)
+{
+	struct lb_host *host = config_host();
+	struct sock_call found = {
+		.cookie = bpf_get_socket_cookie(ctx),
+		.protocol = ctx->protocol,
+		.is_datagram = call == CALL_SENDMSG,
+		.is_node = host && bpf_get_netns_cookie(ctx) == host->netns,
+	};
+
+	return found;
+}
 
 #endif
 
@@ -129,8 +149,8 @@ static __always_inline int FN(sock_to_backend)(const struct frontend *frontend,
 	struct lb_host *host = config_host();
 	struct FN(chosen) chosen;
 	struct wish wish = {};
+	struct SK(vip) vip, *known;
 	struct SK(key) key;
-	struct SK(vip) vip;
 	int ret;
 
 	ret = FN(sock_wish)(frontend, call, &wish);
@@ -148,7 +168,11 @@ static __always_inline int FN(sock_to_backend)(const struct frontend *frontend,
 	vip.port = *port;
 	key.address = chosen.address;
 	key.port = chosen.port;
-	map_write(&SK(vips), &key, &vip, BPF_ANY);
+	/* Every message comes here, and a look-up keeps an LRU row as well. */
+	known = bpf_map_lookup_elem(&SK(vips), &key);
+	if (!known || !FN(addr_equal)(&known->address, &vip.address) ||
+	    known->port != vip.port)
+		map_write(&SK(vips), &key, &vip, BPF_ANY);
 	*address = chosen.address;
 	*port = chosen.port;
 	return SOCK_REWRITE;
@@ -168,4 +192,23 @@ static __always_inline int FN(sock_to_vip)(struct bpf_sock_addr *ctx,
 	*address = vip->address;
 	*port = vip->port;
 	return SOCK_REWRITE;
+}
+
+/* What a call does to the address and port of its context: SOCK_* or -DROP_*. */
+static __always_inline int FN(sock_translate)(struct bpf_sock_addr *ctx,
+					      enum call call, addr_t *address,
+					      __be16 *port)
+{
+	struct frontend frontend = {};
+	struct sock_call found;
+	int ret;
+
+	if (call == CALL_RECEIVE)
+		return FN(sock_to_vip)(ctx, address, port);
+	ret = FN(service_lookup)(address, *port, ctx->protocol, &frontend);
+	/* Most calls are to no Service: who calls is asked for the others only. */
+	if (ret <= 0)
+		return ret;
+	found = sock_caller(ctx, call);
+	return FN(sock_to_backend)(&frontend, &found, address, port);
 }

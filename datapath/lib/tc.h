@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * What every tc program is made of: the walk for both families, and the one
- * exit that counts and drops. Included once by each tc_*.bpf.c.
+ * exit that counts and drops. Included once by each tc_*.bpf.c and by explain.bpf.c.
  */
 #ifndef SLUICE_TC_H
 #define SLUICE_TC_H

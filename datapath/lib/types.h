@@ -53,7 +53,7 @@ enum host_flags {
 enum backend_state {
 	BACKEND_USABLE = 1, /* in the set of policy Cluster */
 	BACKEND_LOCAL = 2, /* on this node */
-	BACKEND_SERVING = 4, /* EndpointSlice condition; old UDP flows ask */
+	BACKEND_SERVING = 4, /* serving or ready; old flows ask */
 	BACKEND_PRESENT = 8, /* in the EndpointSlices; 0: the id is free */
 	BACKEND_LOCALLY_USABLE = 16, /* in the set of policy Local */
 };
@@ -268,7 +268,7 @@ struct flow4 { /* 64 bytes: with its key, whole cache lines of the hash */
 	__u32 backend_dev; /* ifindex towards the backend */
 	__u32 client_dev; /* ifindex towards the client */
 	__u32 seen; /* flow_now() of the last refresh of this row */
-	__u32 flags; /* enum flow_flags; kept in the forward row */
+	__u32 flags; /* enum flow_flags; FIN and RST in the forward row only */
 	__u8 protocol;
 	__u8 direction; /* enum flow_direction */
 	__u8 node_mac[6]; /* of client_dev, when FLOW_NODE_CLIENT */
@@ -342,7 +342,7 @@ struct sk6_vip {
 	__u16 pad;
 };
 
-/* Token bucket of the answers to refused packets, one per CPU. */
+/* Fixed-window count of the answers to refused packets, one per CPU. */
 struct lb_limit {
 	__u32 window; /* flow_now() of the current window */
 	__u32 sent;

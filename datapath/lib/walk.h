@@ -92,7 +92,7 @@ static __always_inline int FN(walk)(struct __sk_buff *skb,
 	ret = FN(parse)(skb, p);
 	if (ret == PARSE_PASS)
 		return TC_ACT_OK;
-	if (ret == PARSE_ICMP_ERROR)
+	if (ret == PARSE_ICMP)
 		return FN(icmp_error)(skb, p, hook);
 
 	if (p->fragment == FRAGMENT_FIRST)

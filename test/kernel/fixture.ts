@@ -150,7 +150,13 @@ export class Loaded {
     return testRun(this.datapath.program(program), packet, at);
   }
 
+  /** Packets by reason. */
   drops(): Record<string, number> {
     return Object.fromEntries(dropCounts(this.datapath.map('lb_drops')).map(({ reason, packets }) => [reason, packets]));
+  }
+
+  /** Their bytes by reason. */
+  droppedBytes(): Record<string, number> {
+    return Object.fromEntries(dropCounts(this.datapath.map('lb_drops')).map(({ reason, bytes }) => [reason, bytes]));
   }
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The life of flows, one packet at a time through the real programs: who may have a source port and when, what follows a
 // backend or a frontend and what stays, and what is taken for a flow's packet though it is none. Both families.
+import { createSocket } from 'node:dgram';
+import { once } from 'node:events';
 import { beforeEach, describe, expect, test } from 'vitest';
 import type { Family } from '../../daemon/model/address.ts';
 import type { Backend, DesiredPort, Frontend } from '../../daemon/model/frontend.ts';
@@ -107,6 +109,24 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     expect(translated(answerTo(sent), 'tc_pod_in').destination).toBe(outside(8));
   });
 
+  test('a port whose flow is over is not taken while a socket of the node has it', async () => {
+    loaded.apply([port('dns', nodePort('UDP'), [backendRow(pod(2))])]);
+    givePorts(1);
+    expect(translated(request({ protocol: 'UDP' })).sourcePort).toBe(2000);
+    loaded.ageFlows(LONG);
+    const other = request({ protocol: 'UDP', source: outside(8) });
+    const socket = createSocket(four ? 'udp4' : 'udp6').bind(2000, node);
+    try {
+      await once(socket, 'listening');
+      const before = drops('PORT_EXHAUSTED');
+      expect(send(other).verdict).toBe(TC_ACT_SHOT);
+      expect(drops('PORT_EXHAUSTED')).toBe(before + 1);
+    } finally {
+      await new Promise<void>((done) => socket.close(done));
+    }
+    expect(translated(other).sourcePort).toBe(2000);
+  });
+
   test('TCP in the middle of a masqueraded connection that is not known is refused, not sent by another port', () => {
     loaded.apply([port('web', nodePort(), [backendRow(pod(2))])]);
     const before = drops('NO_FLOW');
@@ -189,6 +209,18 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     const later = ipPacket(sent);
     later[7] = 5; // fragment offset
     expect(send(error(later), 'tc_pod_in').verdict).toBe(TC_ACT_OK);
+  });
+
+  test.for([
+    { name: 'refused', packet: { protocol: 'UDP' }, reason: 'NO_BACKEND' },
+    { name: 'out of hops', packet: { protocol: 'UDP', hops: 1, destinationPort: 81 }, reason: 'HOP_LIMIT' },
+  ] as const)('bytes of a drop are those of the packet, not of its answer: $name', ({ packet, reason }) => {
+    const udp = (portNumber: number): Frontend => frontendRow(vip, { protocol: 'UDP', port: portNumber });
+    loaded.apply([port('dead', udp(80), []), port('dns', udp(81), [backendRow(pod(2))])]);
+    const frame = build(request({ source: pod(1), destination: vip, destinationPort: 80, payload: new Uint8Array(900), ...packet }));
+    const before = loaded.droppedBytes()[reason] ?? 0;
+    expect(sendFrame(frame, 'tc_pod_in').verdict).toBe(TC_ACT_REDIRECT);
+    expect(loaded.droppedBytes()[reason]).toBe(before + frame.length);
   });
 
   test('a refusal acknowledges the packet, not the padding of its frame', () => {

@@ -9,9 +9,9 @@ import { afterAll, afterEach, describe, expect, test } from 'vitest';
 import { BpfMap, mapInfo, openMapById } from '../../daemon/kernel/map.ts';
 import { BpfObject } from '../../daemon/kernel/object.ts';
 import { encoded, decoded, type Codec } from '../../daemon/maps/codec.ts';
-import { BackendState as GeneratedState, codecs, DropReason, lb4KeyCodec, lb6KeyCodec } from '../../daemon/maps/gen/layouts.ts';
+import { BackendState as GeneratedState, codecs, DropReason, HostFlags, lb4KeyCodec, lb6KeyCodec } from '../../daemon/maps/gen/layouts.ts';
 import { kernelMaps } from '../../daemon/maps/kernel-maps.ts';
-import { BackendState } from '../../daemon/maps/types.ts';
+import { BackendState, HostFlag } from '../../daemon/maps/types.ts';
 import { contractSizes, testLbMaps } from '../maps-contract.ts';
 import { objectsPath } from './fixture.ts';
 import { serviceValue } from '../builders.ts';
@@ -134,14 +134,22 @@ describe('layouts', () => {
       const object = new BpfObject(join(objectsPath, `${name}.bpf.o`));
       open.push(object);
       for (const text of [...object.maps().map((map) => map.name), ...object.programNames()]) expect(text.length).toBeLessThanOrEqual(15);
-      return object.maps().filter((map) => map.name !== 'layout.bss');
+      // In the order of their first use.
+      return object
+        .maps()
+        .filter((map) => map.name !== 'layout.bss')
+        .toSorted((a, b) => a.name.localeCompare(b.name));
     });
     for (const other of others) expect(other).toEqual(first);
   });
 
   test('constants that are written twice agree', () => {
-    const named = Object.entries(BackendState).map(([name, value]) => [`BACKEND_${name.replace(/[A-Z]/g, '_$&').toUpperCase()}`, value]);
-    expect(Object.fromEntries(named)).toEqual(GeneratedState);
+    const named = (prefix: string, constants: Record<string, number>): object =>
+      Object.fromEntries(
+        Object.entries(constants).map(([name, value]) => [`${prefix}_${name.replace(/[A-Z]/g, '_$&').toUpperCase()}`, value]),
+      );
+    expect(named('BACKEND', BackendState)).toEqual(GeneratedState);
+    expect(named('HOST', HostFlag)).toEqual(HostFlags);
     expect(Object.values(DropReason)).toEqual(Object.values(DropReason).map((_, i) => i));
   });
 

@@ -178,7 +178,7 @@ export function readIp(bytes: Uint8Array, isQuoted = false): Packet {
   let at = six ? 40 : ((bytes[0] ?? 0) & 15) * 4;
   let number = six ? (bytes[6] ?? 0) : (bytes[9] ?? 0);
   if (!six && checksum(bytes.subarray(0, at)) !== 0) throw new Error('wrong IPv4 checksum');
-  if (six && (number === 0 || number === 44)) {
+  while (six && [0, 43, 44, 60].includes(number)) {
     number = bytes[at] ?? 0;
     at += ((bytes[at + 1] ?? 0) + 1) * 8;
   }

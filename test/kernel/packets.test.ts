@@ -124,6 +124,16 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
       expect(translated(request({ payload: new Uint8Array(length).fill(7) })).payload).toHaveLength(length);
     const options = four ? Uint8Array.of(1, 1, 1, 0) : Uint8Array.of(isTcp ? 6 : 17, 0, 1, 4, 0, 0, 0, 0);
     expect(translated(request({ options })).destinationPort).toBe(8080);
+    // As many as RFC 8200, 4.1, lets stand there: hop by hop, destination options, routing, fragment (of one), destination options.
+    const extension = (next: number, ...rest: readonly number[]): number[] => [next, 0, ...(rest.length > 0 ? rest : [1, 4, 0, 0, 0, 0])];
+    const every = [
+      extension(60),
+      extension(43),
+      extension(44, 4, 0, 0, 0, 0, 0),
+      extension(60, 0, 0, 0, 0, 0, 9),
+      extension(isTcp ? 6 : 17),
+    ];
+    if (!four) expect(translated(request({ options: Uint8Array.from(every.flat()) })).destinationPort).toBe(8080);
     if (four && !isTcp) expect(translated(request({ hasNoChecksum: true })).hasNoChecksum).toBe(true);
   });
 

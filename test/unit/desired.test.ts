@@ -104,6 +104,10 @@ describe('which backends', () => {
     expect(backends).toHaveLength(endpoints.length);
   });
 
+  test('what is used serves: an address published though its pod is not ready keeps its flows', () => {
+    expect(backendsOf(sliceRow({ endpoints: [{ ...published, serving: false }] }))).toMatchObject([{ isUsable: true, isServing: true }]);
+  });
+
   test('local means this node by name', () => {
     const endpoints = [
       endpointRow('10.0.0.1', { nodeName: 'here' }),
