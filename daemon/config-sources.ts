@@ -48,16 +48,18 @@ export function daemonCommand(settings: readonly NamedSetting[]): Command {
   const command = new Command('sluiced').usage('--source DIR [flags]').helpOption(false).exitOverride();
   command.configureOutput({ writeOut: () => undefined, writeErr: () => undefined, outputError: () => undefined });
   command.description('Sluice node agent: watches Services, translates their packets in the kernel, serves an API.');
-  for (const each of settings) {
-    const argument = each.bare === undefined ? `<${each.argument}>` : `[${each.argument}]`;
-    const option = new Option(`--${each.name} ${argument}`, describe(each)).preset(each.bare);
-    if (each.isList === true) option.argParser((text, before?: string) => (before === undefined ? text : `${before},${text}`));
-    command.addOption(option);
-  }
+  for (const each of settings) command.addOption(optionOf(each, describe(each)));
   command.option('--config <FILE>', 'YAML or JSON file of these settings, keys without "--" (SLUICE_CONFIG)');
   command.option('--check-config', 'check the settings, print each with its origin, and exit');
   command.option('--version', 'print version, commit, libbpf and kernel, and exit');
   return command.option('-h, --help', 'print this, and exit');
+}
+
+/** A setting as a flag of any command. */
+export function optionOf({ name, argument, isList, bare }: NamedSetting, description: string): Option {
+  const option = new Option(`--${name} ${bare === undefined ? `<${argument}>` : `[${argument}]`}`, description).preset(bare);
+  if (isList === true) option.argParser((text, before?: string) => (before === undefined ? text : `${before},${text}`));
+  return option;
 }
 
 function describe({ help, environment, fallback, fallbackShown = fallback ?? '' }: NamedSetting): string {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The daemon's settings: one schema, from which flags, environment names, file keys, help and documentation follow.
 // Order: defaults < file < environment < flag. Whatever is unknown or wrong is refused before anything is touched.
-// Reads nothing itself but the host's name: argv, environment and the file reader are arguments, so SIGHUP can ask again.
+// Reads nothing itself but the host's name: argv, environment and the file reader are arguments, so tests can give theirs.
 import { hostname } from 'node:os';
 import { z } from 'zod';
 
@@ -150,10 +150,10 @@ const schema = z.object(shape).superRefine((config, context) => {
 
 /** Every setting, read and checked. Immutable. */
 export type Config = Readonly<z.output<typeof schema>>;
-type Key = keyof typeof shape;
+export type Key = keyof typeof shape;
 
 /** What is known of a setting before any value: for flags, help and documentation. */
-interface Setting extends NamedSetting {
+export interface Setting extends NamedSetting {
   readonly key: Key;
 }
 
@@ -198,7 +198,7 @@ export function parseInvocation(argv: readonly string[], env: Environment, readF
     : { action: 'check', config, resolved: settings.map((each) => resolve(each, given)) };
 }
 
-/** The settings that would be used: what SIGHUP and tests ask for. Throws Refusal. */
+/** The settings that would be used: what `sluice` and tests ask for. Throws Refusal. */
 export function parseConfig(argv: readonly string[], env: Environment, readFile: ReadFile): Config {
   const invocation = parseInvocation(argv, env, readFile);
   if (!('config' in invocation)) throw new Refusal(ExitCode.usage, `--${invocation.action} asks for no settings`);

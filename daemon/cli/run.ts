@@ -7,7 +7,7 @@ import { ExitCode, KernelError, Refusal } from '../errors.ts';
 import { askBackends, askReload, askServices, askStatus, type Daemon } from './client.ts';
 import { backendsText, servicesText } from './list-text.ts';
 import { isHealthy, statusText } from './status-text.ts';
-import { addExplain, addPlan, type WhatIfShell } from './what-if.ts';
+import { addExplain, addPlan, type SettingFlag, settingFlags, type WhatIfShell } from './what-if.ts';
 
 export interface UninstallOptions {
   readonly pinPath: string;
@@ -35,7 +35,7 @@ export interface Shell extends WhatIfShell {
 export async function run(argv: readonly string[], shell: Shell): Promise<number> {
   const outcome = { exitCode: ExitCode.ok as number };
   try {
-    await program(shell, outcome).parseAsync([...argv], { from: 'user' });
+    await program(shell, outcome, await settingFlags(argv)).parseAsync([...argv], { from: 'user' });
     return outcome.exitCode;
   } catch (error) {
     if (error instanceof CommanderError) return commanderExit(error, shell);
@@ -57,7 +57,7 @@ interface GlobalOptions {
   readonly timeout: number;
 }
 
-function program(shell: Shell, outcome: { exitCode: number }): Command {
+function program(shell: Shell, outcome: { exitCode: number }, settings: readonly SettingFlag[]): Command {
   const sluice = new Command('sluice').description(
     'Look at the Sluice agent of this node: what it wants, what the kernel holds, and any difference.',
   );
@@ -80,8 +80,8 @@ function program(shell: Shell, outcome: { exitCode: number }): Command {
   addStatus(sluice, { shell, daemon, outcome });
   addLists(sluice, { shell, daemon });
   addReload(sluice, { shell, daemon });
-  addExplain(sluice, { shell, daemon });
-  addPlan(sluice, { shell, daemon });
+  addExplain(sluice, { shell, daemon, settings });
+  addPlan(sluice, { shell, daemon, settings });
   addPreflight(sluice, { shell, daemon, outcome });
   addUninstall(sluice, { shell, daemon, outcome });
   return sluice;

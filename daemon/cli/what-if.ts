@@ -2,6 +2,8 @@
 // The commands that ask "what if": plan and explain, and the settings of sluiced that decide their answers. Words and flags
 // only; plan.ts and explain.ts do the work, loaded when asked.
 import { type Command, Option } from 'commander';
+import type { Key, Setting } from '../config.ts';
+import { ExitCode, Refusal } from '../errors.ts';
 import type { Daemon } from './client.ts';
 import type { ExplainOptions } from './explain.ts';
 import type { PlanOptions } from './plan.ts';
@@ -16,45 +18,46 @@ export interface WhatIfShell {
   readonly explain: (options: ExplainOptions) => Promise<void>;
 }
 
+/** A setting of sluiced as a flag of ours. */
+export interface SettingFlag {
+  readonly setting: Setting;
+  readonly option: Option;
+}
+
 interface Context {
   readonly shell: WhatIfShell;
   readonly daemon: () => Daemon;
+  readonly settings: readonly SettingFlag[];
 }
 
-const bareFlag = 'masquerade-all';
-const settings: Readonly<Record<string, string>> = {
-  'cluster-cidr': 'CIDR,...',
-  'detect-local-mode': 'MODE',
-  'node-port-addresses': 'all|primary|CIDR,...',
-  'service-cidr': 'CIDR,...',
-  'pod-interfaces': 'PREFIX,...',
-};
+/** The settings that decide what is served. */
+const keys: readonly Key[] = ['clusterCidr', 'detectLocalMode', 'masqueradeAll', 'nodePortAddresses', 'podInterfaces', 'serviceCidr'];
 
 const output = (): Option => new Option('-o, --output <FORMAT>', 'how to print').choices(['table', 'json']).default('table');
 
-/** sluiced's own flags on a command, as far as they decide what is served. */
-function addSettings(command: Command): Command {
-  for (const [name, argument] of Object.entries(settings)) {
-    const option = new Option(`--${name} <${argument}>`, 'as of sluiced');
-    command.addOption(option.argParser((text: string, before?: string) => (before === undefined ? text : `${before},${text}`)));
-  }
-  return command.option(`--${bareFlag} [on|off]`, 'as of sluiced');
+/** Those settings as flags, for a command line that may name plan or explain: their schema is dear to load. */
+export async function settingFlags(argv: readonly string[]): Promise<SettingFlag[]> {
+  if (!argv.includes('plan') && !argv.includes('explain')) return [];
+  const [{ allSettings }, { optionOf }] = await Promise.all([import('../config.ts'), import('../config-sources.ts')]);
+  const settings = allSettings().filter(({ key }) => keys.includes(key));
+  return settings.map((setting) => ({ setting, option: optionOf(setting, 'as of sluiced') }));
 }
 
 /** Flags as sluiced would get them; and the words that a bare flag took for its value. */
-function givenSettings(command: Command): { flags: string[]; words: string[] } {
-  const values = new Map(command.options.map((option) => [option.name(), command.getOptionValue(option.attributeName()) as unknown]));
-  const flags = Object.keys(settings).flatMap((name) => {
-    const value = values.get(name);
-    return typeof value === 'string' ? [`--${name}`, value] : [];
-  });
-  const bare = values.get(bareFlag);
-  const isWord = typeof bare === 'string' && bare !== 'on' && bare !== 'off';
-  if (bare !== undefined) flags.push(`--${bareFlag}`, bare === 'off' ? 'off' : 'on');
-  return { flags, words: isWord ? [bare] : [] };
+function givenSettings(command: Command, settings: readonly SettingFlag[]): { flags: string[]; words: string[] } {
+  const [flags, words]: [string[], string[]] = [[], []];
+  for (const { setting, option } of settings) {
+    const { name, bare } = setting;
+    const text = command.getOptionValue(option.attributeName()) as string | undefined;
+    if (text === undefined) continue;
+    const isWord = bare !== undefined && text !== 'on' && text !== 'off';
+    if (isWord) words.push(text);
+    flags.push(`--${name}`, isWord ? bare : text);
+  }
+  return { flags, words };
 }
 
-export function addPlan(sluice: Command, { shell, daemon }: Context): void {
+export function addPlan(sluice: Command, { shell, daemon, settings }: Context): void {
   const command = sluice
     .command('plan')
     .description(
@@ -63,9 +66,11 @@ export function addPlan(sluice: Command, { shell, daemon }: Context): void {
     .requiredOption('--objects <DIR>', 'directory of Service, EndpointSlice, Node and ServiceCIDR YAML or JSON')
     .option('--node <FILE>', 'the node to play: {"name", "ips", "primaryIPs", "labels", "podCIDRs"}, JSON or YAML')
     .addOption(output());
-  addSettings(command).action(async ({ objects, node, output: format }: { objects: string; node?: string; output: string }) => {
+  for (const { option } of settings) command.addOption(option);
+  command.action(async ({ objects, node, output: format }: { objects: string; node?: string; output: string }) => {
     const { env, out, err } = shell;
-    const { flags } = givenSettings(command);
+    const { flags, words } = givenSettings(command, settings);
+    if (words.length > 0) throw new Refusal(ExitCode.usage, `"${words.join(' ')}" is no flag; sluice plan --help lists them`);
     await shell.plan({ objects, nodeFile: node, flags, env, isJson: format === 'json', out, err, daemon: daemon() });
   });
 }
@@ -79,7 +84,7 @@ interface ExplainFlags {
   readonly output: string;
 }
 
-export function addExplain(sluice: Command, { shell, daemon }: Context): void {
+export function addExplain(sluice: Command, { shell, daemon, settings }: Context): void {
   const command = sluice
     .command('explain')
     .description('what would happen to a packet, and why: the running programs are asked, nothing is sent and no state changes')
@@ -90,9 +95,10 @@ export function addExplain(sluice: Command, { shell, daemon }: Context): void {
     .option('--objects <DIR>', 'ask a directory of objects instead of a daemon; needs --node')
     .option('--node <FILE>', 'the node to play: {"name", "ips", "primaryIPs", "labels", "podCIDRs"}, JSON or YAML')
     .addOption(output());
-  addSettings(command).action(async (packet: string[], options: ExplainFlags) => {
+  for (const { option } of settings) command.addOption(option);
+  command.action(async (packet: string[], options: ExplainFlags) => {
     const { env, out, err } = shell;
-    const { flags, words } = givenSettings(command);
+    const { flags, words } = givenSettings(command, settings);
     await shell.explain({
       ...{ packet: [...words, ...packet], from: options.from, iface: options.iface, flowsFile: options.flows },
       ...{ objects: options.objects, nodeFile: options.node, flags, isJson: options.output === 'json' },

@@ -117,6 +117,7 @@ describe('sluice plan', () => {
       want: '--cluster-cidr x holds "x", which is not a CIDR',
     },
     { name: 'an unknown flag', args: ['--objects', '.', '--cluster', 'x'], code: 2, want: "unknown option '--cluster'" },
+    { name: 'a word', args: ['--objects', '.', '--masquerade-all', 'x'], code: 2, want: '"x" is no flag; sluice plan --help lists them' },
   ])('refuses $name', async ({ args, code, want }) => {
     const directory = directoryWith({ 'node.json': node });
     const { exitCode, err, out } = await sluice('plan', ...args, '--node', `${directory}/node.json`, '-o', 'json');
