@@ -23,7 +23,8 @@ import { dropCounts } from './maps/datapath-state.ts';
 import { BackendState, FrontendFlag, type LbMaps } from './maps/types.ts';
 import { families, type Family, familyOf, hostPort, parseAddress } from './model/address.ts';
 import type { Answer, Question } from './model/explanation.ts';
-import { type DesiredPort, frontendKey, scopeOf } from './model/frontend.ts';
+import { backendsFor, type DesiredPort, frontendKey, scopeOf } from './model/frontend.ts';
+import { compareText } from './model/order.ts';
 import type { Protocol } from './model/service.ts';
 import type { Repairs } from './repairs.ts';
 import { realized, type RealizedFrontend } from './reconcile/realized.ts';
@@ -99,7 +100,7 @@ class View implements AgentView {
         .filter(({ packets }) => packets > 0)
         .map(({ reason, packets, bytes }) => ({ reason, packets: BigInt(packets), bytes: BigInt(bytes) })),
       repairs: { total: repairs.total, last: repairs.last(), problems: guard.problems() },
-      conflicts: plane.controller.conflicts().map((conflict) => conflict),
+      conflicts: plane.controller.conflicts(),
     };
   }
 
@@ -111,7 +112,7 @@ class View implements AgentView {
     const held = new Map<string, Held>(realized(this.#parts.maps()).map((frontend) => [frontend.key, { ...frontend, isClaimed: false }]));
     const views = [...this.#parts.plane.desired.all()].map(([, port]) => this.#serviceView(port, held));
     const unwanted = [...held.values()].filter((frontend) => !frontend.isClaimed).map(unwantedView);
-    return [...views, ...unwanted].toSorted((a, b) => (a.key < b.key ? -1 : Number(a.key > b.key)));
+    return [...views, ...unwanted].toSorted((a, b) => compareText(a.key, b.key));
   }
 
   backends(): readonly BackendView[] {
@@ -142,7 +143,7 @@ class View implements AgentView {
     const status = this.#parts.plane.loop()?.reconciler.status(port.key);
     return {
       ...{ id: first?.service ?? 0, key: port.key, namespace: port.namespace, name: port.name, portName: port.portName },
-      ...{ protocol: port.protocol, family: port.family, type: port.frontends[0]?.type ?? '', isWanted: true },
+      ...{ protocol: port.protocol, family: port.family, isWanted: true },
       frontends: frontends.map(({ frontend, realized: found }) => ({
         ...{ ...frontend, scope: scopeOf(frontend), isWanted: true, isRealized: found !== undefined },
       })),
@@ -213,8 +214,8 @@ function differencesOf(
   const textsOf = (backends: readonly { address: string; port: number }[]): Set<string> =>
     new Set(backends.map((backend) => hostPort(backend.address, backend.port)));
   const wantedSets = {
-    Cluster: textsOf(port.backends.filter((backend) => backend.isUsable)),
-    Local: textsOf(port.backends.filter((backend) => backend.isLocallyUsable)),
+    Cluster: textsOf(backendsFor(port, 'Cluster')),
+    Local: textsOf(backendsFor(port, 'Local')),
   };
   for (const { frontend, realized: found } of frontends) {
     if (found === undefined) {
@@ -238,7 +239,7 @@ function unwantedView(held: RealizedFrontend): ServiceView {
   const scope = (held.flags & FrontendFlag.external) === 0 ? 'internal' : 'external';
   return {
     ...{ id: held.service, key: text, namespace: '', name: '', portName: '', protocol: protocol as Protocol, family: held.family },
-    ...{ type: '', isWanted: false, backends: [], run: runOf(held) },
+    ...{ isWanted: false, backends: [], run: runOf(held) },
     frontends: [
       {
         ...{ address, port: Number(port), protocol: protocol as Protocol, scope, type: '', policy: '' },

@@ -2,7 +2,6 @@
 // The parts of the daemon and how they hang together, as units in start order: maps before ids, ids before sources,
 // programs last of the datapath, the API when there is something to say. Wired by hand, so that a reader can follow it.
 // No logic of its own; main.ts runs it.
-import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { agentView } from './agent-view.ts';
 import { GrpcServer } from './api/grpc.ts';
@@ -17,7 +16,7 @@ import { healthAddresses, healthParts } from './health.ts';
 import type { Unit } from './lifecycle.ts';
 import { LiveExplain } from './live-explain.ts';
 import type { Held } from './loader/attached.ts';
-import { Datapath } from './loader/datapath.ts';
+import { Datapath, objectsPath } from './loader/datapath.ts';
 import { Devices } from './loader/devices.ts';
 import { Guard } from './loader/guard.ts';
 import { netnsCookie } from './kernel/host.ts';
@@ -34,7 +33,6 @@ import type { HostFacts } from './reconcile/host-operations.ts';
 import { Repairs } from './repairs.ts';
 import { versions } from './version.ts';
 
-const objectsPath = join(import.meta.dirname, '../datapath/gen');
 /** A unit out of two calls. */
 const unit = (name: string, start: () => Promise<void> | void, stop: () => Promise<void> | void): Unit => ({
   name,

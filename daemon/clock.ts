@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Time as an argument: whoever waits or measures takes a Clock, so that tests can advance it. Only main.ts passes the
-// system's; pure rooms (model/, desired/) take none at all.
+// Time as an argument: whoever waits or measures takes a Clock, so that tests can advance it. Only the files that build the
+// parts (main.ts, agent.ts and the like) pass the system's; pure rooms (model/, desired/) take none at all.
 
 export interface Clock {
   /** Milliseconds, monotonic, from an arbitrary start. */

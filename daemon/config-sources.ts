@@ -4,7 +4,7 @@
 import { Command, CommanderError, Option } from 'commander';
 import { isMap, isScalar, isSeq, LineCounter, type Node, parseDocument } from 'yaml';
 
-import { ExitCode, Refusal } from './errors.ts';
+import { ExitCode, messageOf, Refusal } from './errors.ts';
 
 export interface GivenText {
   /** "pod-interfaces". */
@@ -161,7 +161,7 @@ function readOr(path: string, readFile: (path: string) => string): string {
   try {
     return readFile(path);
   } catch (error) {
-    throw new Refusal(ExitCode.config, `cannot read the --config file ${path}: ${error instanceof Error ? error.message : String(error)}`, {
+    throw new Refusal(ExitCode.config, `cannot read the --config file ${path}: ${messageOf(error)}`, {
       cause: error,
     });
   }

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // `sluice explain --objects`: the desired rows of a dry run, realized in throw-away maps, and the twins over these. Needs a
 // kernel and no daemon; nothing is pinned or attached, and all is gone on return.
-import { join } from 'node:path';
 import { dryRun, type DryRunInput } from './dry-run.ts';
 import { systemClock } from './clock.ts';
 import { Explainer } from './explain/explainer.ts';
+import { objectsPath } from './loader/datapath.ts';
 import { Twins } from './loader/twins.ts';
 import { kernelMaps } from './maps/kernel-maps.ts';
+import { SLOTS_PER_ROW } from './maps/types.ts';
 import { cidrContains } from './model/address.ts';
 import type { Answer, Origin, Question } from './model/explanation.ts';
 import { type DesiredHost, type DesiredPort, hostKey, type HostRow } from './model/frontend.ts';
@@ -14,9 +15,7 @@ import type { Node } from './model/service.ts';
 import { HostOperations } from './reconcile/host-operations.ts';
 import { LbOperations } from './reconcile/lb-operations.ts';
 
-const objectsPath = join(import.meta.dirname, '../datapath/gen');
 const LOOPBACK = 1;
-const SLOTS_PER_ROW = 16;
 
 export interface DryExplainInput extends DryRunInput {
   /** Prefixes of the names of devices that lead to pods. */

@@ -4,9 +4,10 @@
 import { readFileSync } from 'node:fs';
 import { HostController } from './controller/host-controller.ts';
 import { ServiceController } from './controller/service-controller.ts';
-import { ExitCode, InvalidObjectError, Refusal } from './errors.ts';
+import { ExitCode, InvalidObjectError, messageOf, Refusal } from './errors.ts';
 import type { DesiredPort, HostRow } from './model/frontend.ts';
 import type { HostSettings, LocalAddress } from './model/host.ts';
+import { compareText } from './model/order.ts';
 import type { EndpointSlice, Node, Service, ServiceCIDR } from './model/service.ts';
 import { Table } from './model/table.ts';
 import { readObjects } from './source/files/read-objects.ts';
@@ -72,7 +73,7 @@ export function desiredRows(
     controller.start();
     controller.stop();
   }
-  const ports = [...desired.all()].toSorted(([a], [b]) => (a < b ? -1 : Number(a > b)));
+  const ports = [...desired.all()].toSorted(([a], [b]) => compareText(a, b));
   return { ports: new Map(ports), host: new Map(host.all()) };
 }
 
@@ -82,7 +83,7 @@ function readNodeFile(path: string): NodeFile {
   try {
     return parseNodeFile(readFileSync(path, 'utf8'));
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = messageOf(error);
     const sentence = error instanceof InvalidObjectError ? `${path}: ${reason}` : `cannot read the --node file: ${reason}`;
     throw new Refusal(ExitCode.config, sentence, { cause: error });
   }
@@ -92,7 +93,7 @@ function readAll(directory: string, tables: Parameters<typeof readObjects>[1]): 
   try {
     return readObjects(directory, tables).map(({ message }) => message);
   } catch (error) {
-    throw new Refusal(ExitCode.config, `cannot read the --objects directory: ${error instanceof Error ? error.message : String(error)}`, {
+    throw new Refusal(ExitCode.config, `cannot read the --objects directory: ${messageOf(error)}`, {
       cause: error,
     });
   }

@@ -33,6 +33,9 @@ export const isNotSupported = (e: unknown): boolean => hasCode(e, 'EOPNOTSUPP', 
 /** Another program holds the hook, or we lack the capability. */
 export const isDenied = (e: unknown): boolean => hasCode(e, 'EPERM', 'EACCES', 'EBUSY');
 
+/** What anything thrown says. */
+export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+
 /** An API object, or a part of one, that cannot be used. The rest of the objects go on. */
 export class InvalidObjectError extends Error {
   override readonly name = 'InvalidObjectError';

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Units started in order and stopped in reverse, inside a bounded time. main.ts lists them; a unit's constructor does
+// Units started in order and stopped in reverse, inside a bounded time. agent.ts lists them; a unit's constructor does
 // nothing, all work is in start(). Lifecycle must never hide a unit that failed to stop: it names it.
 import type { Clock } from './clock.ts';
 

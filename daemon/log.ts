@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The log: JSON lines {level, ts, subsys, msg, ...} on stderr, or the same as text for people. One line per state change,
 // never one per packet. It must never hold the daemon up: where nobody reads stderr, lines are kept up to a limit, then
-// dropped and counted. main.ts makes the one logger and gives each room its child; no room makes its own.
+// dropped and counted. main.ts makes the one logger, agent.ts gives each room its child; no room makes its own.
 import { type DestinationStream, destination, type Logger, type LoggerOptions, pino, stdSerializers } from 'pino';
 
 import { InvalidObjectError, KernelError, Refusal } from './errors.ts';

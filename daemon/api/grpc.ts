@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The gRPC server: sluice.v1.Sluice, sluice.v1.Admin, health and reflection over one Unix socket. It shows an AgentView, and
-// changes only what Admin is for; a failing call becomes a gRPC status, never a stack trace. Driven as a Unit by main.ts.
+// changes only what Admin is for; a failing call becomes a gRPC status, never a stack trace. A Unit of agent.ts.
 import { type sendUnaryData, Server, ServerCredentials, type ServerUnaryCall, status as code } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import { ReflectionService } from '@grpc/reflection';
@@ -43,15 +43,9 @@ export class GrpcServer {
   #isStopping = false;
   #server: Server | undefined;
   #listener: NetServer | undefined;
-  #madeDirectory = false;
 
   constructor(options: GrpcOptions) {
     this.#options = options;
-  }
-
-  /** True when start() had to make the socket's directory. */
-  get madeDirectory(): boolean {
-    return this.#madeDirectory;
   }
 
   /** Listens; throws Refusal when the socket's path cannot be had. */
@@ -59,14 +53,13 @@ export class GrpcServer {
     const server = this.#build();
     const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
     const { path, group } = { path: this.#options.socketPath, group: this.#options.socketGroup };
-    const { server: listener, madeDirectory } = await listenOnSocket({ path, group }, (socket) => {
+    const listener = await listenOnSocket({ path, group }, (socket) => {
       this.#connections.add(socket);
       socket.once('close', () => this.#connections.delete(socket));
       injector.injectConnection(socket);
     });
     this.#server = server;
     this.#listener = listener;
-    this.#madeDirectory = madeDirectory;
     this.publishHealth();
   }
 

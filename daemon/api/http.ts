@@ -5,7 +5,7 @@ import fastify, { type FastifyInstance, type FastifyReply } from 'fastify';
 import { STATUS_CODES } from 'node:http';
 import type { Logger } from 'pino';
 
-import { ExitCode, Refusal } from '../errors.ts';
+import { ExitCode, messageOf, Refusal } from '../errors.ts';
 import type { Metrics } from './metrics.ts';
 import type { AgentView } from './view.ts';
 
@@ -53,7 +53,7 @@ export async function listenHttp(http: FastifyInstance, at: { readonly address: 
   try {
     await http.listen({ host: at.address, port: at.port });
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = messageOf(error);
     throw new Refusal(ExitCode.failure, `cannot serve HTTP: ${reason}: give another address with --http ADDR:PORT, or --http off`, {
       cause: error,
     });

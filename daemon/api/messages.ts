@@ -82,7 +82,7 @@ function mapMessage(map: MapStatus): BpfMap {
 
 /** One Service port; inSync follows from its differences. */
 export function serviceMessage(service: ServiceView): ServicePort {
-  const { id, key, namespace, name, portName, protocol, family, type, row } = service;
+  const { id, key, namespace, name, portName, protocol, family, row } = service;
   return {
     id,
     key,
@@ -91,7 +91,6 @@ export function serviceMessage(service: ServiceView): ServicePort {
     portName,
     protocol,
     family,
-    type,
     wanted: service.isWanted,
     frontends: service.frontends.map(({ protocol: transport, isWanted, isRealized, ...frontend }) => {
       const { address, port, scope, type: kind, policy } = frontend;

@@ -5,13 +5,7 @@ import { chmodSync, chownSync, lstatSync, mkdirSync, readFileSync, statSync, unl
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
 
-import { ExitCode, Refusal } from '../errors.ts';
-
-interface ListeningSocket {
-  readonly server: Server;
-  /** The directory did not exist before: who uninstalls may remove it. */
-  readonly madeDirectory: boolean;
-}
+import { ExitCode, messageOf, Refusal } from '../errors.ts';
 
 interface SocketOptions {
   readonly path: string;
@@ -19,17 +13,16 @@ interface SocketOptions {
   readonly group?: string | undefined;
 }
 
-const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 const codeOf = (error: unknown): string => (error as NodeJS.ErrnoException).code ?? '';
 
 /**
  * Listens at the path, mode 0660 in a directory of mode 0750. A socket left by a dead process is replaced.
  * Throws Refusal when the path is taken or cannot be made; nothing is left behind then but the directory.
  */
-export async function listenOnSocket(options: SocketOptions, onConnection: (socket: Socket) => void): Promise<ListeningSocket> {
+export async function listenOnSocket(options: SocketOptions, onConnection: (socket: Socket) => void): Promise<Server> {
   const { path, group } = options;
   const gid = group === undefined ? undefined : gidOf(group);
-  const madeDirectory = makeDirectory(dirname(path));
+  makeDirectory(dirname(path));
   await removeStaleSocket(path);
   const server = await listenPrivately(path, onConnection);
   try {
@@ -38,7 +31,7 @@ export async function listenOnSocket(options: SocketOptions, onConnection: (sock
     server.close();
     throw new Refusal(ExitCode.failure, `cannot give ${path} to the group ${group}: ${messageOf(error)}`, { cause: error });
   }
-  return { server, madeDirectory };
+  return server;
 }
 
 function gidOf(group: string): number {
@@ -52,12 +45,11 @@ function gidOf(group: string): number {
   );
 }
 
-function makeDirectory(directory: string): boolean {
+function makeDirectory(directory: string): void {
   try {
     const isNew = mkdirSync(directory, { recursive: true, mode: 0o750 }) !== undefined;
     // mkdir's mode passes through the umask.
     if (isNew) chmodSync(directory, 0o750);
-    return isNew;
   } catch (error) {
     throw new Refusal(ExitCode.failure, `cannot make the directory ${directory} for the API socket: ${messageOf(error)}`, { cause: error });
   }

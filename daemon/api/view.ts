@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What api/ asks of the rest of the daemon: plain rows, read at one moment. main.ts implements AgentView from tables, maps
+// What api/ asks of the rest of the daemon: plain rows, read at one moment. agent-view.ts makes it of tables, maps
 // and the reconciler's status; grpc.ts, http.ts and metrics.ts only show it. Nothing in api/ can change what it is shown.
 import type { Family } from '../model/address.ts';
 import type { Answer, Question } from '../model/explanation.ts';
@@ -144,7 +144,6 @@ export interface ServiceView {
   readonly portName: string;
   readonly protocol: Protocol;
   readonly family: Family;
-  readonly type: FrontendType | '';
   readonly isWanted: boolean;
   readonly frontends: readonly FrontendView[];
   /** Wanted. */

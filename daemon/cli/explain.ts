@@ -6,7 +6,7 @@ import { parse } from 'yaml';
 import { z } from 'zod';
 import type { Explanation__Output as Explanation } from '../../proto/gen/sluice/v1/Explanation.ts';
 import { parseConfig } from '../config.ts';
-import { ExitCode, Refusal } from '../errors.ts';
+import { ExitCode, messageOf, Refusal } from '../errors.ts';
 import type { Answer, Question } from '../model/explanation.ts';
 import { askExplain, type Daemon } from './client.ts';
 
@@ -101,7 +101,7 @@ function flowsOf(path: string): Question[] {
   try {
     flows = parse(readFileSync(path, 'utf8'));
   } catch (error) {
-    throw new Refusal(ExitCode.config, `cannot read the --flows file: ${error instanceof Error ? error.message : String(error)}`, {
+    throw new Refusal(ExitCode.config, `cannot read the --flows file: ${messageOf(error)}`, {
       cause: error,
     });
   }

@@ -37,7 +37,7 @@ function rowsOf(service: ServicePort, isWide: boolean): string[][] {
     backendLines(service, policy, isWide).join('\n') || 'no backend',
   ];
   // A port whose frontends all belong to another Service has none.
-  if (service.frontends.length === 0) return [row('-', { scope: '-', type: service.type, policy: '' })];
+  if (service.frontends.length === 0) return [row('-', { scope: '-', type: '', policy: '' })];
   return service.frontends.map((frontend) => row(`${hostPort(frontend.address, frontend.port)}/${frontend.protocol}`, frontend));
 }
 

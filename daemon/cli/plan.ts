@@ -8,7 +8,8 @@ import { parseConfig } from '../config.ts';
 import { dryRun } from '../dry-run.ts';
 import { ExitCode, Refusal } from '../errors.ts';
 import { hostPort } from '../model/address.ts';
-import { type DesiredPort, type Frontend, frontendKey, type FrontendType, type Scope, scopeOf } from '../model/frontend.ts';
+import { backendsFor, type DesiredPort, type Frontend, frontendKey, type FrontendType, type Scope, scopeOf } from '../model/frontend.ts';
+import { compareText } from '../model/order.ts';
 import { askServices, askStatus, type Daemon } from './client.ts';
 import { tableLines } from './table.ts';
 
@@ -71,14 +72,10 @@ async function servicesOf(daemon: Daemon): Promise<readonly ServicePort[] | unde
 /** Sorted by frontend, as text. */
 export function planRows(ports: Iterable<DesiredPort>): PlanRow[] {
   const rows = [...ports].flatMap((port) => port.frontends.map((frontend) => rowOf(port, frontend)));
-  return rows.toSorted((a, b) => (a.frontend < b.frontend ? -1 : Number(a.frontend > b.frontend)));
+  return rows.toSorted((a, b) => compareText(a.frontend, b.frontend));
 }
 
 const serviceText = ({ namespace, name, portName }: DesiredPort): string => `${namespace}/${name}:${portName}`;
-
-/** The backends that the frontend's policy gives. */
-const setOf = (port: DesiredPort, frontend: Frontend): DesiredPort['backends'] =>
-  port.backends.filter((backend) => (frontend.policy === 'Local' ? backend.isLocallyUsable : backend.isUsable));
 
 function rowOf(port: DesiredPort, frontend: Frontend): PlanRow {
   return {
@@ -86,7 +83,7 @@ function rowOf(port: DesiredPort, frontend: Frontend): PlanRow {
     service: serviceText(port),
     type: frontend.type,
     scope: scopeOf(frontend),
-    backends: setOf(port, frontend)
+    backends: backendsFor(port, frontend.policy)
       .map(({ address, port: number }) => hostPort(address, number))
       .sort(),
     affinitySeconds: port.affinitySeconds === 0 ? null : port.affinitySeconds,
@@ -117,7 +114,7 @@ export function diffText(present: readonly ServicePort[], planned: Iterable<Desi
   );
   const after = [...planned].flatMap((port) =>
     port.frontends.flatMap((frontend) => {
-      return linesOf(frontend, { service: serviceText(port), backends: setOf(port, frontend) });
+      return linesOf(frontend, { service: serviceText(port), backends: backendsFor(port, frontend.policy) });
     }),
   );
   const [old, fresh] = [new Set(before), new Set(after)];
@@ -125,7 +122,7 @@ export function diffText(present: readonly ServicePort[], planned: Iterable<Desi
     ...[...old.difference(fresh)].map((line) => ({ line, sign: '-' })),
     ...[...fresh.difference(old)].map((line) => ({ line, sign: '+' })),
   ];
-  const sorted = changes.toSorted((a, b) => (a.line < b.line ? -1 : Number(a.line > b.line)));
+  const sorted = changes.toSorted((a, b) => compareText(a.line, b.line));
   return sorted.length === 0 ? 'nothing would change\n' : sorted.map(({ line, sign }) => `${sign} ${line}\n`).join('');
 }
 

@@ -3,7 +3,7 @@
 // only through what it is given, so tests call it as the shell would. Errors are one sentence on stderr, never a stack.
 import { Command, CommanderError, Option } from 'commander';
 
-import { ExitCode, KernelError, Refusal } from '../errors.ts';
+import { ExitCode, KernelError, messageOf, Refusal } from '../errors.ts';
 import { askBackends, askReload, askServices, askStatus, type Daemon } from './client.ts';
 import { backendsText, servicesText } from './list-text.ts';
 import { isHealthy, statusText } from './status-text.ts';
@@ -39,7 +39,7 @@ export async function run(argv: readonly string[], shell: Shell): Promise<number
     return outcome.exitCode;
   } catch (error) {
     if (error instanceof CommanderError) return commanderExit(error, shell);
-    shell.err(`sluice: ${error instanceof Error ? error.message : String(error)}\n`);
+    shell.err(`sluice: ${messageOf(error)}\n`);
     if (error instanceof Refusal) return error.exitCode;
     return error instanceof KernelError ? ExitCode.kernel : ExitCode.failure;
   }

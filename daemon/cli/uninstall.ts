@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // `sluice uninstall`: the one command that works without the daemon, and only without it. Prints what it removes, or would.
+import { messageOf } from '../errors.ts';
 import { removals } from '../loader/uninstall.ts';
 
 export interface UninstallOptions {
@@ -24,7 +25,7 @@ export async function uninstall(options: UninstallOptions): Promise<number> {
       options.print(`removed ${what}`);
     } catch (error) {
       failures += 1;
-      options.print(`not removed: ${what}: ${error instanceof Error ? error.message : String(error)}`);
+      options.print(`not removed: ${what}: ${messageOf(error)}`);
     }
   }
   return failures === 0 ? 0 : 1;

@@ -3,11 +3,9 @@
 // kube-proxy-semantics.md. Packet tables run through it and through the kernel, and both must agree. It must stay simpler
 // than the datapath that it judges: linear walks, no index, no state.
 import { type Address, cidrContains, hostPort, parseAddress } from '../model/address.ts';
+import type { Origin } from '../model/explanation.ts';
 import { type AddressSet, type DesiredHost, type DesiredPort, type Frontend, frontendKey, type HostRow } from '../model/frontend.ts';
 import type { Protocol, TrafficPolicy } from '../model/service.ts';
-
-/** Where a packet comes from. Asked only where pods are told by their interface; addresses decide everything else. */
-export type PacketOrigin = 'pod' | 'node' | 'external';
 
 export interface TracePacket {
   readonly protocol: Protocol;
@@ -15,7 +13,8 @@ export interface TracePacket {
   readonly sourcePort: number;
   readonly destIP: string;
   readonly destPort: number;
-  readonly from?: PacketOrigin;
+  /** Asked only where pods are told by their interface; addresses decide everything else. */
+  readonly from?: Origin;
   /** The interface it came from, when known. */
   readonly iface?: string;
 }

@@ -3,13 +3,13 @@
 // name. It must never decide anything itself: what it says is what the kernel did. Used by the API and by dry runs.
 import { ExitCode, Refusal } from '../errors.ts';
 import { hostPort, parseAddress } from '../model/address.ts';
-import type { DesiredPort } from '../model/frontend.ts';
-import { frontendKey, scopeOf } from '../model/frontend.ts';
+import { type DesiredPort, frontendKey } from '../model/frontend.ts';
 import { DropReason, type LbConnect, type LbExplain } from '../maps/gen/layouts.ts';
 import { FrontendFlag, type LbMaps } from '../maps/types.ts';
-import { frameOf, protocolNumbers } from './frame.ts';
+import { frameOf } from './frame.ts';
 import { Narrator } from './narrator.ts';
 import type { Answer, ExplainedFrontend, Origin, Question } from '../model/explanation.ts';
+import { protocolNumbers } from '../model/service.ts';
 
 const TC_ACT_SHOT = 2;
 const ANY_PORT = 49_152;
@@ -142,7 +142,7 @@ export class Explainer {
       frontend: key,
       service: port === undefined ? '' : `${port.namespace}/${port.name}:${port.portName}`,
       type: wanted?.type ?? '',
-      scope: wanted === undefined ? (isExternal ? 'external' : 'internal') : scopeOf(wanted),
+      scope: isExternal ? 'external' : 'internal',
     };
   }
 

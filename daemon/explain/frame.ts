@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The Ethernet frame of a question: the first packet of a flow, with correct checksums, as a twin is given it. Pure.
 import { addressBytes } from '../model/address.ts';
-import type { Protocol } from '../model/service.ts';
-
-export const protocolNumbers: Readonly<Record<Protocol, number>> = { TCP: 6, UDP: 17, SCTP: 132 };
+import { type Protocol, protocolNumbers } from '../model/service.ts';
 
 const ETHERNET = 14;
 const HOPS = 64;

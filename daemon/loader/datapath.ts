@@ -10,6 +10,8 @@ import { initializeConfig, layoutVersion } from '../maps/datapath-state.ts';
 import { Layout } from '../maps/gen/layouts.ts';
 import type { PinDirectory } from './pins.ts';
 
+/** Where they lie: made by the build. */
+export const objectsPath = join(import.meta.dirname, '../../datapath/gen');
 const objectNames = ['tc_pod', 'tc_uplink', 'sock'] as const;
 const SMALL = 64; // entries
 const zero = new Uint8Array(4);

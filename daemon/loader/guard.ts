@@ -3,6 +3,7 @@
 // their lock, pins of maps, links, filters, the configuration row. Looks once in a period; the kernel tells of none of this. What
 // is in the data maps is the reconciler's to guard.
 import type { Clock } from '../clock.ts';
+import { messageOf } from '../errors.ts';
 import type { Datapath } from './datapath.ts';
 import type { Devices } from './devices.ts';
 import type { PinDirectory } from './pins.ts';
@@ -58,7 +59,7 @@ export class Guard {
       try {
         for (const clause of task()) this.#options.onMended(`${what} ${clause}`);
       } catch (error) {
-        const sentence = `${what} could not be put back: ${error instanceof Error ? error.message : String(error)}`;
+        const sentence = `${what} could not be put back: ${messageOf(error)}`;
         failures.set(what, sentence);
         if (before.get(what) !== sentence) this.#options.onFailed(sentence);
       }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // max_entries of the pinned maps, and the flag that each comes from: what an operator set, turned into what the maps are
 // made with. Pure.
+import { SLOTS_PER_ROW } from '../maps/types.ts';
 import type { MapSizes } from './datapath.ts';
 
-const SLOTS_PER_ROW = 16;
 const RANGES = 65_536;
 
 /** The settings of the same names. */

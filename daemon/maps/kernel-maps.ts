@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The load balancer's maps in the kernel: the interfaces of types.ts over pinned BPF maps, by the generated codecs.
 // Arrays are shared memory, mapped read-only until the first difference must be written (a daemon that has nothing to
-// change cannot change anything). Used by reconcile/ and, for reading, by api/ through main.ts.
+// change cannot change anything). Used by reconcile/ and, for reading, by agent-view.ts.
 import type { BpfMap } from '../kernel/map.ts';
 import { type Codec, decoded, encoded } from './codec.ts';
 import {
@@ -15,12 +15,10 @@ import {
   lbHostCodec,
   lbServiceCodec,
 } from './gen/layouts.ts';
-import type { ArrayMap, HashMap, LbMaps, RangeMap, RangeMapKey, SlotMap } from './types.ts';
+import { type ArrayMap, type HashMap, type LbMaps, type RangeMap, type RangeMapKey, type SlotMap, SLOTS_PER_ROW } from './types.ts';
 
 /** Opens a pinned map of ours by name; throws when it is not there. */
 export type OpenMap = (name: string) => BpfMap;
-
-const SLOTS_PER_ROW = 16;
 
 class KernelHash<K, V> implements HashMap<K, V> {
   readonly #map: BpfMap;

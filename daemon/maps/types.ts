@@ -30,6 +30,9 @@ export interface ArrayMap<V> {
   rows(): [number, V][];
 }
 
+/** In one element of the slot array; datapath/lib/backend.h. */
+export const SLOTS_PER_ROW = 16;
+
 /** The slot array seen as one long row of backend ids. */
 export interface SlotMap {
   readonly name: string;
@@ -58,7 +61,7 @@ export interface FrontendMapValue {
 /** Bits of FrontendMapValue.meta's low byte; enum frontend_flags in datapath/lib/types.h. */
 export const FrontendFlag = { external: 1, local: 2, ranges: 4, nodePort: 8 } as const;
 
-/** lb_services row: the sets of policy Cluster and of policy Local within one run of slots, each published by one 8-byte store. */
+/** lb_services row: the sets of policy Cluster and of policy Local in one run of slots, each published by one 8-byte store. */
 export interface ServiceMapValue {
   base: number;
   count: number;

@@ -55,7 +55,10 @@ export interface DesiredPort {
   readonly sourceRanges: readonly string[];
 }
 
-/** What the sets of addresses are asked for (kube-proxy-semantics.md): this node's own (6.4), local pods' (9), ClusterIPs and Service CIDRs (5). */
+/**
+ * What the sets of addresses are asked for (kube-proxy-semantics.md): this node's own (6.4), local pods' (9), ClusterIPs and
+ * Service CIDRs (5).
+ */
 export type AddressSet = 'node' | 'pod' | 'clusterIP' | 'serviceCIDR';
 
 /** A member of an address set. */
@@ -85,6 +88,10 @@ export const scopeOf = (frontend: Pick<Frontend, 'type'>): Scope => (frontend.ty
 
 /** "10.96.0.10:80/TCP": how people, dumps and logs name a frontend, and its key in tables: nobody else can have it too. */
 export const frontendKey = (f: Pick<Frontend, 'address' | 'port' | 'protocol'>): string => `${hostPort(f.address, f.port)}/${f.protocol}`;
+
+/** The backends of the set that a policy asks for. */
+export const backendsFor = (port: DesiredPort, policy: TrafficPolicy): Backend[] =>
+  port.backends.filter((backend) => (policy === 'Local' ? backend.isLocallyUsable : backend.isUsable));
 
 export const hostKey = 'host';
 

@@ -4,6 +4,9 @@ import type { Family } from './address.ts';
 
 export type Protocol = 'TCP' | 'UDP' | 'SCTP';
 
+/** IPPROTO numbers. */
+export const protocolNumbers: Readonly<Record<Protocol, number>> = { TCP: 6, UDP: 17, SCTP: 132 };
+
 export type TrafficPolicy = 'Cluster' | 'Local';
 
 /** A port of an EndpointSlice, and what a Service's port shares with it. */

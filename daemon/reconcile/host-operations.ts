@@ -8,7 +8,7 @@ import type { TableView } from '../model/table.ts';
 import { AddressSetNumber, HostFlag, type HostMapValue, type LbMaps, type RangeMapKey } from '../maps/types.ts';
 import type { MapPressure } from './lb-operations.ts';
 import type { Operations } from './reconciler.ts';
-import { cidrText } from './snapshot.ts';
+import { cidrText, rangeMapKey } from './snapshot.ts';
 
 /** What no API object says. */
 export interface HostFacts {
@@ -24,11 +24,6 @@ export interface HostFacts {
 function keyOf(held: RangeMapKey): string | undefined {
   const set = Object.entries(AddressSetNumber).find(([, number]) => number === held.set)?.[0] as DesiredRange['set'] | undefined;
   return set === undefined ? undefined : rangeKey({ set, cidr: cidrText(held) });
-}
-
-function mapKeyOf({ set, cidr }: DesiredRange): RangeMapKey {
-  const [address = '', length = ''] = cidr.split('/');
-  return { prefix: 32 + Number(length), set: AddressSetNumber[set], address };
 }
 
 interface HeldRange {
@@ -67,7 +62,7 @@ export class HostOperations implements Operations<string, HostRow> {
       return;
     }
     if (this.#held.has(rangeKey(row))) return;
-    const held = { family: familyOf(row.cidr), key: mapKeyOf(row) };
+    const held = { family: familyOf(row.cidr), key: rangeMapKey(AddressSetNumber[row.set], row.cidr) };
     this.#maps.ranges[held.family].add(held.key);
     this.#held.set(rangeKey(row), held);
   }

@@ -25,7 +25,7 @@ import {
 import { indicesLedTo, pruneLeftovers } from './prune.ts';
 import type { Operations } from './reconciler.ts';
 import { adopt, restoreState } from './restore.ts';
-import { flagsOf, generationOf, isInUse, isSameService, mapKeyOf } from './snapshot.ts';
+import { flagsOf, generationOf, isInUse, isSameService, mapKeyOf, rangeMapKey } from './snapshot.ts';
 
 export interface LbOperationsOptions {
   readonly maps: LbMaps;
@@ -76,7 +76,7 @@ export class LbOperations implements Operations<string, DesiredPort> {
       throw error;
     }
     // Ranges before the frontends that ask for them, and after those that did.
-    const ranges = new Map(row.sourceRanges.map((cidr) => [cidr, rangeKeyOf(port, cidr)]));
+    const ranges = new Map(row.sourceRanges.map((cidr) => [cidr, rangeMapKey(port.index, cidr)]));
     for (const [cidr, range] of ranges) if (!port.ranges.has(cidr)) this.#addRange(port, cidr, range);
     this.#pointFrontends(port, row);
     for (const [cidr, range] of port.ranges) if (!ranges.has(cidr)) this.#removeRange(port, cidr, range);
@@ -181,7 +181,7 @@ export class LbOperations implements Operations<string, DesiredPort> {
     if (pools.frontendCounts[row.family] + needs > map.capacity) throw noSpace(map, 'entries', { service: objectKey(row), needs });
   }
 
-  /** Brings backends and their sets up to the row, each set in one switch. The old run and every old row stay whole until then. */
+  /** Brings backends and their sets up to the row, each set in one switch. Until then the old run and rows stay whole. */
   #publish(port: LivePort, row: DesiredPort): void {
     const missing = row.backends.filter((backend) => !port.backends.has(backendKey(backend))).length;
     const map = this.#maps.backends[port.family];
@@ -210,7 +210,7 @@ export class LbOperations implements Operations<string, DesiredPort> {
     }
   }
 
-  /** Frontends whose policy is Local no more let go of that set before it is emptied; those that gain it come after the publish. */
+  /** Frontends whose policy is no more Local let go of that set before it is emptied; to gain it comes after the publish. */
   #releaseFromLocal(port: LivePort, row: DesiredPort): void {
     for (const frontend of row.frontends) {
       const held = port.frontends.get(frontendKey(frontend));
@@ -326,12 +326,6 @@ export class LbOperations implements Operations<string, DesiredPort> {
     this.#state.owners.delete(key);
     this.#state.freeFrontend(port.family);
   }
-}
-
-/** A source range of the port as the trie holds it. */
-function rangeKeyOf(port: LivePort, cidr: string): RangeMapKey {
-  const [address = '', length = ''] = cidr.split('/');
-  return { prefix: 32 + Number(length), set: port.index, address };
 }
 
 /**

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the kernel would do, per frontend: the read-back that status sets against the desired rows. From the maps alone,
-// so it cannot repeat an error of our own memory. Used by main.ts for the API, and by tests.
+// so it cannot repeat an error of our own memory. Used by agent-view.ts for the API, and by tests.
 import type { Family } from '../model/address.ts';
 import { BackendState, type LbMaps } from '../maps/types.ts';
 import type { Range } from './pools.ts';

@@ -3,7 +3,8 @@
 // what the API shows as realized. Only reads; tolerates any content, since a crash or a stranger may have left it.
 import { type Family, families, hostPort } from '../model/address.ts';
 import { type Frontend, scopeOf } from '../model/frontend.ts';
-import type { Protocol } from '../model/service.ts';
+import { compareText } from '../model/order.ts';
+import { protocolNumbers } from '../model/service.ts';
 import { frontendCheck } from '../maps/frontend-check.ts';
 import type { Range } from './pools.ts';
 import {
@@ -17,9 +18,6 @@ import {
   type RangeMapKey,
   type ServiceMapValue,
 } from '../maps/types.ts';
-
-/** IPPROTO numbers of what a frontend may carry. */
-const protocolNumbers: Readonly<Record<Protocol, number>> = { TCP: 6, UDP: 17, SCTP: 132 };
 
 const nameOf = (names: Readonly<Record<string, number>>, number: number): string =>
   Object.entries(names).find(([, value]) => value === number)?.[0] ?? `unknown-${number}`;
@@ -75,7 +73,7 @@ export function readSnapshot(maps: LbMaps): Snapshot {
   const services = rowsOf(maps.services, isInUse);
   const inUse = (row: BackendMapValue): boolean => stateOf(row.meta) !== 0;
   return {
-    frontends: frontends.sort((a, b) => (a.text < b.text ? -1 : 1)),
+    frontends: frontends.sort((a, b) => compareText(a.text, b.text)),
     services,
     ranges: { IPv4: portRanges(maps, 'IPv4'), IPv6: portRanges(maps, 'IPv6') },
     backends: { IPv4: rowsOf(maps.backends.IPv4, inUse), IPv6: rowsOf(maps.backends.IPv6, inUse) },
@@ -124,6 +122,12 @@ function rowsOf<V>(map: ArrayMap<V>, isKept: (row: V) => boolean): Map<number, V
 /** The backend ids of a run; undefined when it lies outside the slots. */
 export function readRun(maps: LbMaps, run: Range): number[] | undefined {
   return run.base + run.count > maps.slots.capacity ? undefined : maps.slots.read(run.base, run.count);
+}
+
+/** A CIDR in the set of that number as the trie holds it. */
+export function rangeMapKey(set: number, cidr: string): RangeMapKey {
+  const [address = '', length = ''] = cidr.split('/');
+  return { prefix: 32 + Number(length), set, address };
 }
 
 /** "10.0.0.0/8". */

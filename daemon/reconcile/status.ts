@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What became of each row, kept beside the rows (never inside): done or error, for which revision. A row that has changed
-// since is pending, by comparison, so nobody has to mark it. Written by the Reconciler, read by api/ through main.ts.
+// since is pending, by comparison, so nobody has to mark it. Written by the Reconciler, read by agent-view.ts.
 import type { TableView } from '../model/table.ts';
 
 export interface RowStatus {

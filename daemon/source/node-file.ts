@@ -3,7 +3,7 @@
 // file leaves out may come from the Node object of that name; what the file says counts. Pure.
 import { parse } from 'yaml';
 import { z } from 'zod';
-import { InvalidObjectError } from '../errors.ts';
+import { InvalidObjectError, messageOf } from '../errors.ts';
 import { families, parseAddress } from '../model/address.ts';
 import type { Node } from '../model/service.ts';
 import { invalid, must, read, readEach, show, text, type Subject } from './fields.ts';
@@ -54,7 +54,7 @@ function parseText(source: string, at: Subject): unknown {
   try {
     return parse(source);
   } catch (error) {
-    throw new InvalidObjectError({ ...at, field: '' }, `neither JSON nor YAML: ${error instanceof Error ? error.message : String(error)}`);
+    throw new InvalidObjectError({ ...at, field: '' }, `neither JSON nor YAML: ${messageOf(error)}`);
   }
 }
 

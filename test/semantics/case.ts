@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a case of kube-proxy-semantics.md is made of: objects, a node, packets, and what must become of each packet. Cases
 // are data and run twice: through the oracle (test/unit/semantics.test.ts) and through the kernel's programs.
-import type { PacketOrigin, Trace, TracePacket } from '../../daemon/desired/trace.ts';
+import type { Trace, TracePacket } from '../../daemon/desired/trace.ts';
 import { desiredRows, intentTables } from '../../daemon/dry-run.ts';
+import type { Origin } from '../../daemon/model/explanation.ts';
 import type { DesiredPort, HostRow } from '../../daemon/model/frontend.ts';
 import type { HostSettings } from '../../daemon/model/host.ts';
 import { type EndpointSlice, type Node, objectKey, type Protocol, type Service } from '../../daemon/model/service.ts';
@@ -70,7 +71,7 @@ export function desiredOf(cluster: Cluster): Desired {
 
 interface Sender {
   readonly ip: string;
-  readonly from: PacketOrigin;
+  readonly from: Origin;
   readonly iface?: string;
 }
 

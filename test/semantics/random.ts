@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Random Services, slices, nodes and packets from a seed: few addresses, ports and names, so that they collide, and most
 // packets meet a frontend. For properties of the oracle, and for "oracle and kernel agree" in test/kernel.
-import type { PacketOrigin, TracePacket } from '../../daemon/desired/trace.ts';
+import type { TracePacket } from '../../daemon/desired/trace.ts';
 import { cidrContains, type Family, families, familyOf } from '../../daemon/model/address.ts';
+import type { Origin } from '../../daemon/model/explanation.ts';
 import type { HostSettings } from '../../daemon/model/host.ts';
 import type { EndpointSlice, Node, Protocol, Service, ServicePort, SliceEndpoint, TrafficPolicy } from '../../daemon/model/service.ts';
 import { endpointRow, serviceRow, sliceRow } from '../builders.ts';
@@ -192,6 +193,6 @@ function randomPacket(
   const { localPods, remotePods, own: nodes, outside, externals } = pools[familyOf(target.destIP)];
   const sourceIP = dice.pick(dice.pick([localPods, remotePods, nodes, outside, externals.slice(0, 3)]));
   const isPod = node.podCIDRs.some((cidr) => cidrContains(cidr, sourceIP));
-  const from: PacketOrigin = own.has(sourceIP) ? 'node' : isPod ? 'pod' : 'external';
+  const from: Origin = own.has(sourceIP) ? 'node' : isPod ? 'pod' : 'external';
   return { ...target, sourceIP, sourcePort: 1024 + dice.pick(numbers), from };
 }

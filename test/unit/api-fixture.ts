@@ -78,7 +78,6 @@ export const services: readonly ServiceView[] = [
     portName: '',
     protocol: 'UDP',
     family: 'IPv4',
-    type: '',
     isWanted: false,
     frontends: [
       { address: '10.96.0.99', port: 53, protocol: 'UDP', scope: 'internal', type: '', policy: '', isWanted: false, isRealized: true },
@@ -96,7 +95,6 @@ export const services: readonly ServiceView[] = [
     portName: '',
     protocol: 'TCP',
     family: 'IPv6',
-    type: 'ClusterIP',
     isWanted: true,
     frontends: [
       {
@@ -126,7 +124,6 @@ export const services: readonly ServiceView[] = [
     portName: 'http',
     protocol: 'TCP',
     family: 'IPv4',
-    type: 'ClusterIP',
     isWanted: true,
     frontends: [
       {

@@ -202,7 +202,7 @@ describe('service list', () => {
     ];
     expect((await sluice('service list')).out).toMatchInlineSnapshot(`
       "ID   Frontend            Service              Type        Backend
-      -    -                   default/loser:http   ClusterIP   no backend
+      -    -                   default/loser:http   -           no backend
       1    10.96.0.10:80/TCP   default/web:http     ClusterIP   1 => 10.0.0.1:8080/TCP (active)
                                                                 2 => 10.0.0.2:8080/TCP (terminating)
       1    10.96.0.11:80/TCP   default/web:http     ClusterIP   1 => 10.0.0.1:8080/TCP (active)

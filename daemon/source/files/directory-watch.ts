@@ -5,6 +5,7 @@
 import { lstatSync, readlinkSync, watch, type FSWatcher } from 'node:fs';
 import { basename, dirname, isAbsolute, join, resolve } from 'node:path';
 import type { Clock } from '../../clock.ts';
+import { messageOf } from '../../errors.ts';
 
 const firstRetryMs = 100;
 const lastRetryMs = 5_000;
@@ -70,7 +71,7 @@ export class DirectoryWatch {
   }
 
   #fail(error: unknown): void {
-    this.#problem = error instanceof Error ? error.message : String(error);
+    this.#problem = messageOf(error);
     this.#cancelRetry?.();
     this.#cancelRetry = this.#options.clock.setTimer(this.#retryMs, () => this.#open());
     this.#retryMs = Math.min(2 * this.#retryMs, lastRetryMs);

@@ -5,6 +5,7 @@
 // A link whose target outside the directory changes in place sends no event: rescan() (SIGHUP) sees it.
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Clock } from '../../clock.ts';
+import { messageOf } from '../../errors.ts';
 import { Claims, type SourceTables } from './claims.ts';
 import { DirectoryWatch } from './directory-watch.ts';
 import { interpret, type FileState } from './file-state.ts';
@@ -156,7 +157,7 @@ export class FilesSource {
       this.#listingProblem = undefined;
       return new Set([...names, ...this.#files.keys()]);
     } catch (error) {
-      this.#listingProblem = error instanceof Error ? error.message : String(error);
+      this.#listingProblem = messageOf(error);
       this.#suspendDoubts();
       return undefined;
     }

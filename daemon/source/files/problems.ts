@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What is wrong in the watched directory, as rows that people, logs and the API read. Nothing here changes what is served.
+import { compareText } from '../../model/order.ts';
 
 export interface SourceProblem {
   /** Name in the directory; the directory itself when it cannot be used. */
@@ -31,9 +32,7 @@ export const problemOf = (file: string, text: string): SourceProblem => problemA
 
 /** By file, line and field. */
 export function compareProblems(a: SourceProblem, b: SourceProblem): number {
-  if (a.file !== b.file) return a.file < b.file ? -1 : 1;
-  if (a.line !== b.line) return a.line - b.line;
-  return a.message < b.message ? -1 : Number(a.message > b.message);
+  return compareText(a.file, b.file) || a.line - b.line || compareText(a.message, b.message);
 }
 
 /** Remembers what was announced, so that a problem that stays, or only moves to another line, is not announced again. */

@@ -2,6 +2,7 @@
 // Text of one document -> plain values, each knowing on which line a field stands. The only file that knows the parsers.
 // Never throws: text that cannot be parsed is a Broken value with the line where the parser stopped.
 import { LineCounter, isAlias, isMap, isNode, isScalar, isSeq, parseAllDocuments, type Document } from 'yaml';
+import { messageOf } from '../../errors.ts';
 import type { Subject } from '../fields.ts';
 import { identify } from '../objects.ts';
 
@@ -21,8 +22,6 @@ export interface Broken extends Subject {
   readonly line: number;
   readonly reason: string;
 }
-
-const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
 /** A text that may be JSON or not is asked first: JSON.parse is a hundred times faster than the YAML parser. */
 export const looksLikeJson = (text: string): boolean => /^(---)?\s*\{/.test(text);
