@@ -82,7 +82,7 @@ class View implements AgentView {
       ...{ node: config.node, pid: process.pid, uptimeSeconds: process.uptime(), socketLb: config.socketLb },
       sources: [
         {
-          name: `files ${config.source}`,
+          name: plane.source.name,
           isInitialized: plane.services.initialized,
           isComplete: plane.source.isComplete,
           problems: plane.source.problems(),

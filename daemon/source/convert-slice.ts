@@ -50,8 +50,11 @@ export function convertSlice(
   if (typeof service !== 'string') throw invalid(at, `metadata.labels[${serviceNameLabel}]`, `must be a string, is ${show(service)}`);
   const slice = read(sliceSchema, raw, { ...at, path: [] });
   if (slice.addressType === 'FQDN') return { row: undefined, problems };
-  if ((slice.ports ?? []).length === 0)
-    return { row: undefined, problems: [invalid(at, 'ports', 'is empty: the slice contributes nothing')] };
+  if ((slice.ports ?? []).length === 0) {
+    // The controller writes one without either for a Service that has no endpoints.
+    if ((slice.endpoints ?? []).length > 0) problems.push(invalid(at, 'ports', 'is empty: the slice contributes nothing'));
+    return { row: undefined, problems };
+  }
   const row: EndpointSlice = {
     namespace: metadata.namespace,
     name: metadata.name,

@@ -2,20 +2,9 @@
 // All files' claims on all objects -> rows in the tables. The first definition in (file name, document order) wins whatever
 // the order of events; a claim that only holds leaves the row as it is; an object nobody claims is deleted.
 // The only writer of the tables in this room; it writes differences.
-import { isDeepStrictEqual } from 'node:util';
-import type { EndpointSlice, Node, Service, ServiceCIDR } from '../../model/service.ts';
-import type { Table } from '../../model/table.ts';
-import type { Definition } from '../objects.ts';
 import type { Claim } from './file-state.ts';
-import { problemAt, type SourceProblem } from './problems.ts';
-
-/** Keys are "namespace/name"; of nodes and Service CIDRs, the name. */
-export interface SourceTables {
-  readonly services: Table<string, Service>;
-  readonly slices: Table<string, EndpointSlice>;
-  readonly nodes: Table<string, Node>;
-  readonly serviceCIDRs: Table<string, ServiceCIDR>;
-}
+import { problemAt, type SourceProblem } from '../problems.ts';
+import { type SourceTables, writeRow } from '../source.ts';
 
 export class Claims {
   readonly #tables: SourceTables;
@@ -53,25 +42,12 @@ export class Claims {
       const claims = this.#byObject.get(id) ?? [];
       const definitions = claims.flatMap(({ definition }) => definition ?? []);
       const [winner] = definitions;
-      if (winner !== undefined) this.#write(winner);
-      else if (claims.length === 0) this.#write({ kind, key, row: undefined });
+      if (winner !== undefined) writeRow(this.#tables, winner);
+      else if (claims.length === 0) writeRow(this.#tables, { kind, key, row: undefined });
       if (definitions.length > 1) this.#duplicated.add(id);
       else this.#duplicated.delete(id);
     }
     this.#touched.clear();
-  }
-
-  #write(definition: Definition): void {
-    switch (definition.kind) {
-      case 'Service':
-        return put(this.#tables.services, definition.key, definition.row);
-      case 'EndpointSlice':
-        return put(this.#tables.slices, definition.key, definition.row);
-      case 'Node':
-        return put(this.#tables.nodes, definition.key, definition.row);
-      case 'ServiceCIDR':
-        return put(this.#tables.serviceCIDRs, definition.key, definition.row);
-    }
   }
 
   /** Definitions that lost to an earlier one. */
@@ -85,10 +61,4 @@ export class Claims {
       });
     });
   }
-}
-
-function put<Row>(table: Table<string, Row>, key: string, row: Row | undefined): void {
-  if (row === undefined) return table.delete(key);
-  const present = table.get(key);
-  if (present !== row && !isDeepStrictEqual(present, row)) table.upsert(key, row);
 }

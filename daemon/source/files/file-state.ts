@@ -3,7 +3,7 @@
 // The rule of the room lives here: text that is broken, cut or unreadable withdraws nothing (design.md, 3.5). Pure.
 import type { Definition } from '../objects.ts';
 import { parseDocument, splitDocuments, type DocumentText, type ParsedDocument } from './documents.ts';
-import { problemAt, problemOf, type SourceProblem } from './problems.ts';
+import { problemAt, problemOf, type SourceProblem } from '../problems.ts';
 import type { Reading } from './read-directory.ts';
 
 /** A file's word on one object. */

@@ -6,10 +6,11 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Clock } from '../../clock.ts';
 import { messageOf } from '../../errors.ts';
-import { Claims, type SourceTables } from './claims.ts';
+import { Claims } from './claims.ts';
 import { DirectoryWatch } from './directory-watch.ts';
 import { interpret, type FileState } from './file-state.ts';
-import { ProblemReporter, compareProblems, problemOf, type ProblemLog, type SourceProblem } from './problems.ts';
+import { ProblemReporter, compareProblems, problemOf, type ProblemLog, type SourceProblem } from '../problems.ts';
+import type { Source, SourceTables } from '../source.ts';
 import { isLink, isSourceName, listDirectory, readSourceFile, type Reading } from './read-directory.ts';
 
 export interface FilesSourceOptions {
@@ -29,7 +30,8 @@ interface Doubt {
   hasStood: boolean;
 }
 
-export class FilesSource {
+export class FilesSource implements Source {
+  readonly name: string;
   readonly #options: FilesSourceOptions;
   readonly #claims: Claims;
   readonly #reporter: ProblemReporter;
@@ -48,6 +50,7 @@ export class FilesSource {
 
   constructor(options: FilesSourceOptions) {
     this.#options = options;
+    this.name = `files ${options.directory}`;
     this.#claims = new Claims(options.tables);
     this.#reporter = new ProblemReporter(options.log);
     this.#watch = new DirectoryWatch({ directory: options.directory, clock: options.clock, onEvent: (name) => this.#notice(name) });
@@ -59,7 +62,7 @@ export class FilesSource {
    */
   async start(signal?: AbortSignal): Promise<void> {
     const { services, slices, nodes, serviceCIDRs } = this.#options.tables;
-    const finished = [services, slices, nodes, serviceCIDRs].map((table) => table.registerSource(`files ${this.#options.directory}`));
+    const finished = [services, slices, nodes, serviceCIDRs].map((table) => table.registerSource(this.name));
     this.#finishFirstList = () => finished.forEach((finish) => finish());
     if (signal?.aborted === true) return;
     this.#isStopped = false;

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // A directory of objects read once, for dry runs: every file into the tables, as the watching source would after its first
 // scan, and what is wrong. Synchronous; watches nothing and holds on to nothing.
-import { Claims, type SourceTables } from './claims.ts';
+import { Claims } from './claims.ts';
 import { parseDocument, splitDocuments } from './documents.ts';
 import { gather } from './file-state.ts';
-import { compareProblems, problemOf, type SourceProblem } from './problems.ts';
+import type { SourceTables } from '../source.ts';
+import { compareProblems, problemOf, type SourceProblem } from '../problems.ts';
 import { listDirectory, readSourceFile } from './read-directory.ts';
 
 /** Fills the tables. Throws what readdir throws; everything else is a problem of its file. */

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is wrong in the watched directory, as rows that people, logs and the API read. Nothing here changes what is served.
-import { compareText } from '../../model/order.ts';
+// What is wrong with a source or in it, as rows that people, logs and the API read. Nothing here changes what is served.
+import { compareText } from '../model/order.ts';
 
 export interface SourceProblem {
-  /** Name in the directory; the directory itself when it cannot be used. */
+  /** Name in the directory, or the directory itself when it cannot be used; "" when there are no files. */
   readonly file: string;
   /** Counts from 1; 0 when the whole file is meant. */
   readonly line: number;

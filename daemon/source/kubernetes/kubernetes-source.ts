@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+// The API server as a source of Services, EndpointSlices, this Node and ServiceCIDRs: a reflector for each over one
+// connection. With the server out of reach everything stays as it is known, and the source is not complete until every
+// list has been finished once.
+import type { Clock } from '../../clock.ts';
+import { compareProblems, type ProblemLog, ProblemReporter, type SourceProblem } from '../problems.ts';
+import type { Source, SourceTables } from '../source.ts';
+import type { ApiClient } from './api-client.ts';
+import { Intake } from './intake.ts';
+import { Reflector } from './reflector.ts';
+import { resourcesOf } from './resources.ts';
+
+export interface KubernetesSourceOptions {
+  readonly client: ApiClient & { close(): void };
+  /** Name of the Node that this agent serves. */
+  readonly node: string;
+  readonly tables: SourceTables;
+  readonly clock: Clock;
+  readonly log: ProblemLog;
+  /** isComplete has become true. */
+  readonly onComplete: () => void;
+  /** Of the API server, for people. */
+  readonly address: string;
+  /** How messages name the credentials. */
+  readonly credentials: string;
+  /** In [0, 1). */
+  readonly random?: () => number;
+}
+
+export class KubernetesSource implements Source {
+  readonly name: string;
+  readonly #options: KubernetesSourceOptions;
+  readonly #parts: readonly { readonly intake: Intake; readonly reflector: Reflector }[];
+  readonly #reporter: ProblemReporter;
+  readonly #finish = new Map<string, () => void>();
+  #stopping = new AbortController();
+  #running: Promise<unknown> = Promise.resolve();
+  #isReporting = false;
+  #wasComplete = false;
+
+  constructor(options: KubernetesSourceOptions) {
+    this.#options = options;
+    this.name = `kubernetes ${options.address}`;
+    this.#reporter = new ProblemReporter(options.log);
+    const { client, clock, credentials, random = Math.random } = options;
+    this.#parts = resourcesOf(options.node).map((resource) => {
+      const intake = new Intake(resource, options.tables);
+      const onListed = (): void => this.#finish.get(resource.kind)?.();
+      const onChange = (): void => this.#report();
+      const reflector = new Reflector({ client, resource, intake, clock, random, credentials, onListed, onChange });
+      return { intake, reflector };
+    });
+  }
+
+  /** Registers with the tables; returns at once: the server may be long in coming. */
+  start(): Promise<void> {
+    const { services, slices, nodes, serviceCIDRs } = this.#options.tables;
+    for (const [kind, table] of Object.entries({ Service: services, EndpointSlice: slices, Node: nodes, ServiceCIDR: serviceCIDRs }))
+      this.#finish.set(kind, table.registerSource(this.name));
+    this.#stopping = new AbortController();
+    this.#running = Promise.all(this.#parts.map(({ reflector }) => reflector.run(this.#stopping.signal)));
+    return Promise.resolve();
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort(new DOMException('stopping', 'AbortError'));
+    await this.#running;
+    this.#options.client.close();
+  }
+
+  /** Lists everything again; returns at once. */
+  rescan(): Promise<void> {
+    for (const { reflector } of this.#parts) reflector.relist();
+    return Promise.resolve();
+  }
+
+  problems(): readonly SourceProblem[] {
+    const own = this.#parts.flatMap(({ reflector: { problem } }) =>
+      problem === undefined ? [] : [{ file: '', line: 0, kind: '', object: '', field: '', message: problem }],
+    );
+    return [...own, ...this.#parts.flatMap(({ intake }) => intake.problems())].toSorted(compareProblems);
+  }
+
+  /** Every list was finished, and of each object there is a row. */
+  get isComplete(): boolean {
+    return this.#parts.every(({ reflector, intake }) => reflector.isListed && intake.isComplete);
+  }
+
+  /** Once per turn, however many objects came with it. */
+  #report(): void {
+    if (this.#isReporting) return;
+    this.#isReporting = true;
+    setImmediate(() => {
+      this.#isReporting = false;
+      this.#reporter.report(this.problems());
+      const { isComplete } = this;
+      if (isComplete && !this.#wasComplete) this.#options.onComplete();
+      this.#wasComplete = isComplete;
+    });
+  }
+}

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+// One resource, followed: list, then watch, for ever. Whatever fails is tried again, ever more slowly; what was known stays
+// as it is meanwhile, and an object is withdrawn only when the server says that it is gone: in an event, or by its absence
+// from a list that came to its end. Used by kubernetes-source.ts.
+import type { Clock } from '../../clock.ts';
+import { messageOf } from '../../errors.ts';
+import { type ApiClient, CredentialError, Unreachable } from './api-client.ts';
+import { ApiStatus } from './api-status.ts';
+import { Backoff } from './backoff.ts';
+import type { Intake } from './intake.ts';
+import { type Asking, list, watch, type WatchEvent } from './list-watch.ts';
+import type { Resource } from './resources.ts';
+
+/** A server that does not answer is asked at least once a second: it is the first thing that we want to know. */
+const unreachable = { firstMs: 100, mostMs: 1000 };
+const refused = { firstMs: 200, mostMs: 5000 };
+/** The server ended the watch in good order: at once, unless it does so each time before it has sent anything. */
+const ended = { firstMs: 50, mostMs: 5000 };
+/** A resource that the server does not have, until someone upgrades it. */
+const absent = { firstMs: 300_000, mostMs: 300_000 };
+const LONGEST_RETRY_AFTER_SECONDS = 60;
+
+export interface ReflectorOptions {
+  readonly client: ApiClient;
+  readonly resource: Resource;
+  readonly intake: Intake;
+  readonly clock: Clock;
+  /** In [0, 1). */
+  readonly random: () => number;
+  /** How messages name the credentials. */
+  readonly credentials: string;
+  /** The first list is in the table. */
+  readonly onListed: () => void;
+  /** problem() or the intake's problems may have changed. */
+  readonly onChange: () => void;
+}
+
+export class Reflector {
+  readonly #options: ReflectorOptions;
+  readonly #backoff: Backoff;
+  /** Aborted: whatever is under way ends, and everything is listed again. */
+  #round = new AbortController();
+  /** Where the watch goes on; undefined: everything must be listed. */
+  #position: string | undefined;
+  /** The server has said that it cannot begin a watch with everything there is. */
+  #mustList = false;
+  #isListed = false;
+  #problem: string | undefined;
+
+  constructor(options: ReflectorOptions) {
+    this.#options = options;
+    this.#backoff = new Backoff(options.random);
+  }
+
+  /** The first list was finished. */
+  get isListed(): boolean {
+    return this.#isListed;
+  }
+
+  /** Why the server cannot be followed at the moment; undefined: it can. */
+  get problem(): string | undefined {
+    return this.#problem;
+  }
+
+  /** Lists everything again. */
+  relist(): void {
+    this.#round.abort(new DOMException('listing again', 'AbortError'));
+  }
+
+  /** Follows until the signal is aborted, then resolves. Rejects only for what is a mistake of ours. */
+  async run(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      this.#round = new AbortController();
+      const either = AbortSignal.any([signal, this.#round.signal]);
+      const wait = await this.#follow(either).then(
+        () => this.#backoff.next('ended', ended),
+        (error: unknown) => (either.aborted ? 0 : this.#failed(error)),
+      );
+      await this.#sleep(wait, either);
+      if (this.#round.signal.aborted) this.#position = undefined;
+    }
+  }
+
+  /** Until the server ends the watch in good order. */
+  async #follow(signal: AbortSignal): Promise<void> {
+    const { client, resource, clock, random } = this.#options;
+    const asking: Asking = { client, resource, clock, random, signal };
+    if (this.#position !== undefined) return this.#watch(asking, { resourceVersion: this.#position });
+    if (!this.#mustList) {
+      try {
+        return await this.#watchAll(asking);
+      } catch (error) {
+        if (!isUnknownParameter(error)) throw error;
+        this.#mustList = true;
+      }
+    }
+    const position = await this.#list(asking);
+    return this.#watch(asking, { resourceVersion: position });
+  }
+
+  async #list(asking: Asking): Promise<string> {
+    const keys = new Set<string>();
+    for await (const page of list(asking)) {
+      if ('resourceVersion' in page) {
+        this.#listed(keys, page.resourceVersion);
+        return page.resourceVersion;
+      }
+      for (const item of page.items) keys.add(this.#options.intake.put(item));
+    }
+    throw new Unreachable('the list did not come to its end');
+  }
+
+  /** Everything there is by a watch, and then what becomes of it (KEP-3157). */
+  async #watchAll(asking: Asking): Promise<void> {
+    const keys = new Set<string>();
+    for await (const events of watch(asking, 'initial events')) {
+      for (const event of events) {
+        if (this.#position !== undefined) this.#apply(event);
+        else if (event.type !== 'BOOKMARK') this.#initial(event, keys);
+        else if (event.endsInitialEvents) this.#listed(keys, event.resourceVersion);
+      }
+      this.#options.onChange();
+    }
+    if (this.#position === undefined) throw new Unreachable('the server ended a watch before it had sent everything there is');
+  }
+
+  #initial({ type, object }: Exclude<WatchEvent, { type: 'BOOKMARK' }>, keys: Set<string>): void {
+    if (type === 'DELETED') throw new Unreachable('the server sent a deletion among the initial events');
+    keys.add(this.#options.intake.put(object));
+  }
+
+  async #watch(asking: Asking, from: { readonly resourceVersion: string }): Promise<void> {
+    for await (const events of watch(asking, from)) {
+      this.#setProblem(undefined);
+      for (const event of events) this.#apply(event);
+      if (events.length > 0) this.#backoff.reset();
+      this.#options.onChange();
+    }
+  }
+
+  /** These keys are all there is. */
+  #listed(keys: ReadonlySet<string>, resourceVersion: string): void {
+    this.#options.intake.retain(keys);
+    this.#position = resourceVersion;
+    this.#backoff.reset();
+    this.#setProblem(undefined);
+    if (!this.#isListed) {
+      this.#isListed = true;
+      this.#options.onListed();
+    }
+    this.#options.onChange();
+  }
+
+  /** Throws when the event is older than what the watch has told before: then nothing is known for sure. */
+  #apply(event: WatchEvent): void {
+    if (event.type !== 'BOOKMARK' && !isNewer(event.resourceVersion, this.#position)) {
+      this.#position = undefined;
+      throw new Unreachable(`the server sent an event of ${event.resourceVersion} after one of a later resourceVersion`);
+    }
+    if (event.type === 'DELETED') this.#options.intake.remove(event.object);
+    else if (event.type !== 'BOOKMARK') this.#options.intake.put(event.object);
+    if (event.resourceVersion !== '') this.#position = event.resourceVersion;
+  }
+
+  /** Milliseconds until the next try. */
+  #failed(error: unknown): number {
+    const { resource } = this.#options;
+    if (error instanceof ApiStatus) {
+      if (error.isExpired) {
+        // The server has forgotten what became of things since: no failure, unless it goes on.
+        this.#position = undefined;
+        return this.#backoff.next('expired', refused);
+      }
+      if (error.code === 404 && resource.isOptional) {
+        if (!this.#isListed) this.#listed(new Set(), '');
+        this.#position = undefined;
+        return this.#backoff.next('absent', absent);
+      }
+      this.#setProblem(this.#sentenceOf(error));
+      const { retryAfter } = error;
+      const asked = Math.min(retryAfter ?? 0, LONGEST_RETRY_AFTER_SECONDS) * 1000 * (1 + this.#options.random() / 4);
+      return Math.max(asked, this.#backoff.next(`status ${error.code}`, refused));
+    }
+    if (!(error instanceof Unreachable || error instanceof CredentialError)) throw error;
+    this.#setProblem(`${resource.name} cannot be followed: ${messageOf(error)}`);
+    return this.#backoff.next(error.name, unreachable);
+  }
+
+  #sentenceOf({ code, message }: ApiStatus): string {
+    const { resource, credentials } = this.#options;
+    const verb = this.#position === undefined && this.#mustList ? 'list' : 'watch';
+    const what = `cannot ${verb} ${resource.name}: the API server`;
+    switch (code) {
+      case 401:
+        return `${what} does not accept ${credentials}, which may have expired (401 ${message})`;
+      case 403:
+        return `${what} forbids it: give the ClusterRole the verb "${verb}" on the resource "${resource.name}" (403 ${message})`;
+      default:
+        return `${what} refuses (${code} ${message})`;
+    }
+  }
+
+  #setProblem(problem: string | undefined): void {
+    if (problem === this.#problem) return;
+    this.#problem = problem;
+    this.#options.onChange();
+  }
+
+  #sleep(ms: number, signal: AbortSignal): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    if (signal.aborted) resolve();
+    const cancel = this.#options.clock.setTimer(ms, resolve);
+    signal.addEventListener('abort', () => resolve(), { once: true });
+    return promise.finally(cancel);
+  }
+}
+
+/** Versions are comparable as numbers (KEP-5504); what is no number is believed. */
+function isNewer(version: string, position: string | undefined): boolean {
+  if (position === undefined || !/^\d+$/.test(version) || !/^\d+$/.test(position)) return true;
+  return BigInt(version) > BigInt(position);
+}
+
+/** Servers before 1.27, and later ones without the feature WatchList, refuse the parameters of a streaming list. */
+const isUnknownParameter = (error: unknown): boolean =>
+  error instanceof ApiStatus && (error.code === 400 || error.code === 422) && /sendInitialEvents|resourceVersionMatch/.test(error.message);
