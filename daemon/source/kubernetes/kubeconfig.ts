@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+// The way to the API server that a kubeconfig describes. The file itself is read once, when the daemon starts, so that a
+// wrong one is refused then; the files it names are read each time they are asked for, since others rotate them.
+import { createPrivateKey, X509Certificate } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import type { Clock } from '../../clock.ts';
+import { ExitCode, messageOf, Refusal } from '../../errors.ts';
+import type { ClusterAccess, TlsMaterial } from './access.ts';
+import { CredentialError } from './api-client.ts';
+import { readAuthority, readBearer, readCredential, reasonOf } from './credential-file.ts';
+import { ExecCredential } from './exec-credential.ts';
+import { type CurrentContext, readCurrentContext } from './kubeconfig-file.ts';
+
+export interface KubeconfigOptions {
+  readonly path: string;
+  /** None: the server of the cluster. */
+  readonly servers?: readonly URL[];
+  /** The environment of an exec plugin. */
+  readonly env: Readonly<NodeJS.ProcessEnv>;
+  readonly clock: Clock;
+  /** Date.now, except in tests. */
+  readonly wallNow?: () => number;
+}
+
+/** Throws Refusal for a file that is missing, wrong, or asks for what we do not do. */
+export function kubeconfig({ path, servers: given = [], env, clock, wallNow = Date.now }: KubeconfigOptions): ClusterAccess {
+  const context = readCurrentContext(path, readOnce(path));
+  const { cluster, user, userName, clusterField, folder } = context;
+  const servers = given.length > 0 ? given : cluster.server === undefined ? [] : [cluster.server];
+  const [server] = servers;
+  if (server === undefined) throw new Refusal(ExitCode.config, `${path}: ${clusterField}.server: must be an https:// address, is missing`);
+
+  const shown = `user ${userName} of ${path}`;
+  const plugin = user.exec ?? undefined;
+  const exec =
+    plugin === undefined
+      ? undefined
+      : new ExecCredential({
+          // A bare word is looked up in PATH.
+          plugin: plugin.command.includes('/') ? { ...plugin, command: resolve(folder, plugin.command) } : plugin,
+          cluster: () => clusterInfo(context, server),
+          ...{ env, clock, wallNow },
+        });
+
+  return {
+    servers,
+    shown,
+    async tls() {
+      const { cert, key } = exec === undefined ? await ownPair(context) : await exec.get();
+      if (cert !== undefined && key !== undefined) checkPair(cert, key, shown);
+      const ca = await authority(context);
+      return {
+        ...(ca === undefined ? {} : { ca }),
+        ...(cert === undefined || key === undefined ? {} : { cert, key }),
+        ...(cluster['tls-server-name'] === undefined ? {} : { servername: cluster['tls-server-name'] }),
+        ...(cluster['insecure-skip-tls-verify'] ? { rejectUnauthorized: false } : {}),
+      };
+    },
+    async authorization() {
+      if (exec !== undefined) return (await exec.get()).authorization;
+      // Of both, the file counts: it is what is rotated.
+      if (user.tokenFile !== undefined) return readBearer(resolve(folder, user.tokenFile));
+      return user.token === undefined ? undefined : `Bearer ${user.token}`;
+    },
+    forget: () => exec?.forget(),
+  };
+}
+
+function readOnce(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (cause) {
+    throw new Refusal(ExitCode.config, `cannot read the --kubeconfig file ${path}: ${reasonOf(cause)}`, { cause });
+  }
+}
+
+/** Of data and file the data counts, here and below: so kubectl does it. */
+async function authority({ cluster, folder }: CurrentContext): Promise<string | undefined> {
+  const file = cluster['certificate-authority'];
+  return cluster['certificate-authority-data'] ?? (file === undefined ? undefined : readAuthority(resolve(folder, file)));
+}
+
+async function ownPair({ user, folder }: CurrentContext): Promise<Pick<TlsMaterial, 'cert' | 'key'>> {
+  const of = async (data: string | undefined, file: string | undefined): Promise<string | undefined> =>
+    data ?? (file === undefined ? undefined : readCredential(resolve(folder, file)));
+  const cert = await of(user['client-certificate-data'], user['client-certificate']);
+  const key = await of(user['client-key-data'], user['client-key']);
+  return cert === undefined || key === undefined ? {} : { cert, key };
+}
+
+/** They are two files: while they are rotated they may not match. */
+function checkPair(cert: string, key: string, shown: string): void {
+  let isPair: boolean;
+  try {
+    isPair = new X509Certificate(cert).checkPrivateKey(createPrivateKey(key));
+  } catch (cause) {
+    throw new CredentialError(`the client certificate or key of ${shown} cannot be used: ${messageOf(cause)}`, { cause });
+  }
+  if (!isPair) throw new CredentialError(`the client key of ${shown} does not belong to its certificate`);
+}
+
+/** spec.cluster of what an exec plugin is told, with the words of its API. */
+async function clusterInfo(context: CurrentContext, server: URL): Promise<object> {
+  const { cluster } = context;
+  const ca = await authority(context);
+  const extension = cluster.extensions?.find(({ name }) => name === 'client.authentication.k8s.io/exec');
+  return {
+    server: server.href.replace(/\/$/, ''),
+    'tls-server-name': cluster['tls-server-name'],
+    'insecure-skip-tls-verify': cluster['insecure-skip-tls-verify'] || undefined,
+    'certificate-authority-data': ca === undefined ? undefined : Buffer.from(ca).toString('base64'),
+    config: extension?.['extension'],
+  };
+}
