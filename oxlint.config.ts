@@ -78,7 +78,7 @@ const impure =
   'Buffer Date clearInterval clearTimeout console fetch performance process queueMicrotask setImmediate setInterval setTimeout'.split(' ');
 
 /** Files directly in daemon/ that build the parts and hang them together. */
-const composition = 'main,agent,agent-view,control-plane,dry-explain,dry-run,health,live-explain,repairs,version';
+const composition = 'main,agent,agent-view,control-plane,dry-explain,dry-run,find-source,health,live-explain,repairs,version';
 
 /** Files directly in daemon/: only the composition root sees the rooms. */
 const topRule = (group: readonly string[]) => ({

@@ -43,6 +43,8 @@ const unit = (name: string, start: () => Promise<void> | void, stop: () => Promi
 export interface Agent {
   readonly units: readonly Unit[];
   readonly view: AgentView;
+  /** Name of where the objects come from. */
+  readonly source: string;
   /** SIGHUP: reads the sources anew. */
   reread(): Promise<void>;
   /** Resolves when the agent is ready for the first time. */
@@ -140,6 +142,7 @@ export function buildAgent(config: Config, log: Logger): Agent {
   };
   return {
     view,
+    source: plane.source.name,
     ready: firstDone.promise,
     reread: () => plane.source.rescan(),
     units: [

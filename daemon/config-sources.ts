@@ -45,7 +45,7 @@ export const kebab = (key: string): string => key.replace(/[A-Z]/g, (letter) => 
 
 /** The command as commander knows it: for parsing and for its help. */
 export function daemonCommand(settings: readonly NamedSetting[]): Command {
-  const command = new Command('sluiced').usage('--source DIR [flags]').helpOption(false).exitOverride();
+  const command = new Command('sluiced').usage('[flags]').helpOption(false).exitOverride();
   command.configureOutput({ writeOut: () => undefined, writeErr: () => undefined, outputError: () => undefined });
   command.description('Sluice node agent: watches Services, translates their packets in the kernel, serves an API.');
   for (const each of settings) command.addOption(optionOf(each, describe(each)));

@@ -75,6 +75,13 @@ export const devices = listOf((part) => {
   return isName ? undefined : `holds "${part}", and no network device can be named so`;
 });
 
+/** Base addresses of the API server: https, or http without TLS. */
+export const apiServers = listOf((part) => {
+  const url = URL.parse(part);
+  const isBase = url !== null && /^https?:$/.test(url.protocol) && url.pathname === '/' && url.search === '' && url.username === '';
+  return isBase ? undefined : `holds "${part}", which is no address such as https://10.0.0.1:6443`;
+}).transform((parts): readonly URL[] => parts.map((part) => new URL(part)));
+
 export const cidrs = listOf((part) => {
   const isCidr = ipaddr.IPv4.isValidCIDRFourPartDecimal(part) || ipaddr.IPv6.isValidCIDR(part);
   if (!isCidr) return `holds "${part}", which is not a CIDR such as 10.96.0.0/12 or fd00::/108`;

@@ -8,6 +8,7 @@ import { z } from 'zod';
 import { type GivenText, kebab, type NamedSetting, readEnvironment, readFlags, readSettingsFile } from './config-sources.ts';
 import {
   absolutePath,
+  apiServers,
   cidrs,
   devices,
   duration,
@@ -56,7 +57,20 @@ const slots = wholeNumber(16, 64 * million).refine((value) => value % 16 === 0, 
 });
 
 const shape = {
-  source: setting(nonEmpty, { argument: 'DIR', help: 'directory of Service, EndpointSlice and Node YAML, watched (required)' }),
+  source: setting(nonEmpty.optional(), {
+    argument: 'DIR',
+    help: 'directory of Service, EndpointSlice and Node YAML, watched; default: the API server',
+  }),
+  kubeconfig: setting(nonEmpty.optional(), {
+    argument: 'FILE',
+    help: 'how to reach the API server; default: as the service account of the pod that this runs in',
+  }),
+  apiServer: setting(apiServers, {
+    argument: 'URL,...',
+    help: "addresses of the API server, tried in turn, in place of the kubeconfig's or of the ClusterIP that pods are told",
+    fallback: '',
+    isList: true,
+  }),
   node: setting(nodeName, {
     argument: 'NAME',
     help: 'name of the Node this agent serves',
@@ -136,6 +150,10 @@ const shape = {
 
 const schema = z.object(shape).superRefine((config, context) => {
   const refuse = (key: Key, message: string): void => context.addIssue({ code: 'custom', path: [key], message });
+  for (const key of ['kubeconfig', 'apiServer'] as const) {
+    if (config.source !== undefined && (config[key]?.length ?? 0) > 0)
+      refuse(key, 'names a cluster, and --source a directory: give one of them');
+  }
   for (const device of config.uplinks) {
     const prefix = config.podInterfaces.find((each) => device.startsWith(each));
     if (prefix !== undefined)

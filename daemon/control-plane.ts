@@ -6,6 +6,7 @@ import { systemClock } from './clock.ts';
 import type { Config } from './config.ts';
 import { HostController } from './controller/host-controller.ts';
 import { ServiceController } from './controller/service-controller.ts';
+import { findSource } from './find-source.ts';
 import { subsystem } from './log.ts';
 import type { LbMaps } from './maps/types.ts';
 import type { DesiredPort, HostRow } from './model/frontend.ts';
@@ -16,7 +17,6 @@ import { HostOperations, type HostFacts } from './reconcile/host-operations.ts';
 import { LbOperations, type MapPressure } from './reconcile/lb-operations.ts';
 import { Reconciler } from './reconcile/reconciler.ts';
 import type { ReconcileLog } from './reconcile/status.ts';
-import { FilesSource } from './source/files/files-source.ts';
 
 interface Outlets {
   readonly maps: () => LbMaps;
@@ -48,21 +48,13 @@ export function controlPlane(config: Config, log: Logger, outlets: Outlets) {
   const host = new Table<string, HostRow>('host', setImmediate);
   const sourceLog = subsystem(log, 'source');
   let loop: Loop | undefined;
-  const source = new FilesSource({
-    directory: config.source,
-    tables: { services, slices, nodes, serviceCIDRs },
-    clock: systemClock,
-    log: {
-      appeared: ({ message }) => sourceLog.warn(message),
-      resolved: ({ message }) => {
-        sourceLog.info(`resolved: ${message}`);
-        // What an incomplete source held back may be withdrawn now.
-        setImmediate(() => {
-          loop?.reconciler.requestPrune();
-          loop?.hostReconciler.requestPrune();
-        });
-      },
-    },
+  // What an incomplete source held back may be withdrawn when it is complete.
+  const prune = (): void => {
+    loop?.reconciler.requestPrune();
+    loop?.hostReconciler.requestPrune();
+  };
+  const source = findSource({
+    ...{ config, tables: { services, slices, nodes, serviceCIDRs }, env: process.env, log: sourceLog, onComplete: prune },
   });
   const own = { nodes, localAddresses, nodeName: config.node, settings: config };
   const controller = new ServiceController({ services, slices, desired, ...own });

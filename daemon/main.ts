@@ -40,7 +40,7 @@ async function run(config: Config): Promise<number> {
   process.once('SIGINT', (signal) => void stop(signal));
   process.on('SIGHUP', () => void reread(() => agent.reread(), log));
 
-  log.info({ ...versions(), node: config.node, source: config.source, pinPath: config.pinPath }, 'starting');
+  log.info({ ...versions(), node: config.node, source: agent.source, pinPath: config.pinPath }, 'starting');
   try {
     await lifecycle.start();
   } catch (error) {

@@ -15,7 +15,7 @@ import { parseDevicePin, PinDirectory } from './pins.ts';
 
 /** The settings of the same names. */
 export interface PreflightSettings extends MapLimits {
-  readonly source: string;
+  readonly source?: string | undefined;
   readonly pinPath: string;
   readonly socketLb: boolean;
   readonly snatPorts: readonly { readonly first: number; readonly last: number }[];
@@ -51,7 +51,7 @@ export function preflight(settings: PreflightSettings, objectsPath: string): Che
     ...settings.uplinks.map((name) => check(`uplink ${name}`, () => uplink(name))),
     ...settings.podInterfaces.map((prefix) => check(`pods ${prefix}*`, () => `${podsOf(prefix)} of them are there now`)),
     ...settings.uplinks.map((name) => check(`order on ${name}`, () => order(name, pins))),
-    check('source', () => readable(settings.source)),
+    check('source', () => (settings.source === undefined ? 'the API server, which is not asked here' : readable(settings.source))),
     ...hostProblems({
       ...{ serviceAddresses: [], hasSocketLb: settings.socketLb, families: new Set<Family>(['IPv4', 'IPv6']) },
       hasDevices: settings.podInterfaces.length + settings.uplinks.length > 0,

@@ -38,13 +38,18 @@ describe('words only', () => {
     const { text } = printed(['-h']);
     for (const { name, environment } of allSettings()) expect(text).toMatch(new RegExp(`--${name} [^]*${environment}`));
     expect(text).toMatchInlineSnapshot(`
-      "Usage: sluiced --source DIR [flags]
+      "Usage: sluiced [flags]
 
       Sluice node agent: watches Services, translates their packets in the kernel, serves an API.
 
       Options:
-        --source <DIR>                                directory of Service, EndpointSlice and Node YAML, watched
-                                                      (required) (SLUICE_SOURCE)
+        --source <DIR>                                directory of Service, EndpointSlice and Node YAML, watched;
+                                                      default: the API server (SLUICE_SOURCE)
+        --kubeconfig <FILE>                           how to reach the API server; default: as the service account
+                                                      of the pod that this runs in (SLUICE_KUBECONFIG)
+        --api-server <URL,...>                        addresses of the API server, tried in turn, in place of the
+                                                      kubeconfig's or of the ClusterIP that pods are told
+                                                      (SLUICE_API_SERVER)
         --node <NAME>                                 name of the Node this agent serves (SLUICE_NODE, default the
                                                       host's name)
         --pod-interfaces <PREFIX,...>                 devices whose names begin so lead to pods: they get programs
@@ -134,6 +139,8 @@ describe('words only', () => {
     expect(config).toBeUndefined();
     expect(text).toMatchInlineSnapshot(`
       "source: "/my dir"                    # /etc/s.yaml line 1
+      # kubeconfig:                        # not set
+      # api-server:                        # not set
       node: n1                             # flag --node
       # pod-interfaces:                    # not set
       uplinks: eth0                        # environment SLUICE_UPLINKS
@@ -166,7 +173,7 @@ describe('words only', () => {
   });
 
   test('--check-config refuses what a start would refuse', () => {
-    expect(() => printed(['--check-config'])).toThrow('--source DIR is required');
+    expect(() => printed(['--check-config', '--node', 'N'])).toThrow('--node N is not a Node name');
   });
 
   test('without them the settings come back and nothing is printed', () => {

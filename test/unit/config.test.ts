@@ -52,6 +52,7 @@ test('defaults', () => {
     healthzBindAddress: { address: '0.0.0.0', port: 10_256 },
     socketLb: true,
     syncPeriod: 10_000,
+    apiServer: [],
     pinPath: '/sys/fs/bpf/sluice',
     socket: '/run/sluice/sluice.sock',
     http: { address: '127.0.0.1', port: 9880 },
@@ -63,6 +64,17 @@ test('defaults', () => {
     maxSlots: 1_048_576,
     maxFlows: 262_144,
     maxSocketFlows: 65_536,
+  });
+});
+
+test('servers of the API are addresses, each once', () => {
+  const { apiServer, source } = parseConfig(
+    ['--api-server', 'https://10.0.0.1:6443,https://[fd00::1]:6443', '--api-server', 'https://10.0.0.1:6443'],
+    {},
+    reader(''),
+  );
+  expect({ source, servers: apiServer.map(({ origin }) => origin) }).toEqual({
+    ...{ source: undefined, servers: ['https://10.0.0.1:6443', 'https://[fd00::1]:6443'] },
   });
 });
 
@@ -146,10 +158,22 @@ describe('refused', () => {
   const { usage, config } = ExitCode;
   test.for<{ name: string; given: Given; code: number; want: string }>([
     {
-      name: 'no source',
-      given: {},
+      name: 'a directory and a kubeconfig',
+      given: { argv: [...base, '--kubeconfig', '/k'] },
       code: usage,
-      want: '--source DIR is required (or SLUICE_SOURCE, or "source:" in the --config file)',
+      want: '--kubeconfig /k names a cluster, and --source a directory: give one of them',
+    },
+    {
+      name: 'a directory and an API server',
+      given: { argv: [...base, '--api-server', 'https://10.0.0.1:6443'] },
+      code: usage,
+      want: '--api-server https://10.0.0.1:6443 names a cluster, and --source a directory: give one of them',
+    },
+    {
+      name: 'an API server without scheme',
+      given: { argv: ['--api-server', '10.0.0.1:6443'] },
+      code: usage,
+      want: '--api-server 10.0.0.1:6443 holds "10.0.0.1:6443", which is no address such as https://10.0.0.1:6443',
     },
     {
       name: 'unknown flag',
@@ -184,9 +208,9 @@ describe('refused', () => {
     },
     {
       name: 'unknown key, nothing near',
-      given: { file: 'kubeconfigs: x\n' },
+      given: { file: 'cnis: x\n' },
       code: config,
-      want: '/etc/s.yaml line 1: "kubeconfigs" is no setting: sluiced --help lists them',
+      want: '/etc/s.yaml line 1: "cnis" is no setting: sluiced --help lists them',
     },
     {
       name: 'file of another shape',

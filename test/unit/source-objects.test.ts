@@ -119,8 +119,11 @@ describe('EndpointSlice', () => {
   });
 
   test.for([{ ports: [] }, { ports: null }, { ports: undefined }])('without ports contributes nothing and says so: $ports', ({ ports }) => {
+    const endpoints = [{ addresses: ['10.0.0.1'] }];
     expect(rowOf(slice({ ports }))).toBeUndefined();
-    expect(problemsOf(slice({ ports }))).toEqual(['EndpointSlice default/web-1 ports: is empty: the slice contributes nothing']);
+    expect(problemsOf(slice({ ports, endpoints }))).toEqual(['EndpointSlice default/web-1 ports: is empty: the slice contributes nothing']);
+    // As the controller writes it for a Service without endpoints.
+    expect(problemsOf(slice({ ports, endpoints: [] }))).toEqual([]);
   });
 
   test.for([
