@@ -11,6 +11,7 @@ import { ExitCode, Refusal } from './errors.ts';
 import { notifyServiceManager } from './kernel/host.ts';
 import { Lifecycle } from './lifecycle.ts';
 import { createLog, LogOutput, subsystem } from './log.ts';
+import { giveBackMemory } from './memory.ts';
 import { versions } from './version.ts';
 
 const FORCED_EXIT_MS = 4900;
@@ -53,6 +54,7 @@ async function run(config: Config): Promise<number> {
     const { counts, hostProblems } = agent.view.status();
     for (const problem of hostProblems) subsystem(log, 'loader').warn(problem);
     log.info({ ...counts, ms: Math.round(performance.now()) }, 'ready');
+    log.debug({ MiB: Math.round(giveBackMemory()) }, 'memory given back');
   });
   return stopped.promise;
 }

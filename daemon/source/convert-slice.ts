@@ -111,11 +111,15 @@ function gatherEndpoints(raws: readonly unknown[], family: Family, { at, problem
       if (address?.family !== family)
         throw invalid(at, `endpoints[${index}].addresses[0]`, `must be an ${family} address, is ${show(given)}`);
       const { ready, serving, terminating } = conditions ?? { ready: true, serving: true, terminating: false };
+      // One literal for nearly all: V8 gives what is spread into an object a second one beside it.
+      const row = nodeName
+        ? { address: address.text, ready, serving, terminating, nodeName }
+        : { address: address.text, ready, serving, terminating };
+      if (hints?.forZones === undefined && hints?.forNodes === undefined) return row;
       return {
-        ...{ address: address.text, ready, serving, terminating },
-        ...((nodeName ?? '') === '' ? {} : { nodeName: String(nodeName) }),
-        ...(hints?.forZones === undefined ? {} : { zoneHints: hints.forZones }),
-        ...(hints?.forNodes === undefined ? {} : { nodeHints: hints.forNodes }),
+        ...row,
+        ...(hints.forZones === undefined ? {} : { zoneHints: hints.forZones }),
+        ...(hints.forNodes === undefined ? {} : { nodeHints: hints.forNodes }),
       };
     }),
   );
