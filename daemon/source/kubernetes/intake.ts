@@ -39,9 +39,11 @@ export class Intake {
     return key;
   }
 
-  /** The object is gone. */
-  remove(raw: unknown): void {
-    this.#forget(identify(this.#named(raw)).object);
+  /** The object is gone. Returns its key. */
+  remove(raw: unknown): string {
+    const key = identify(this.#named(raw)).object;
+    this.#forget(key);
+    return key;
   }
 
   /** These are all the objects that there are. */

@@ -3,7 +3,7 @@
 // as ApiStatus, a cut as Unreachable. It remembers nothing and never retries: reflector.ts does both.
 import type { Clock } from '../../clock.ts';
 import { type ApiClient, Unreachable } from './api-client.ts';
-import { ApiStatus, statusOfAnswer, statusOfEvent } from './api-status.ts';
+import { statusOfAnswer, statusOfEvent } from './api-status.ts';
 import { LineDecoder, ListDecoder } from './json-stream.ts';
 import type { Resource } from './resources.ts';
 
@@ -12,6 +12,8 @@ const PAGE = 500;
 const WATCH_SECONDS = 300;
 /** Beyond that it is over, whatever the server thinks. */
 const GRACE_SECONDS = 30;
+/** In the middle of a list: the connection may be well and the server behind it stuck. */
+const SILENCE_SECONDS = 10;
 /** What the API server writes on the bookmark behind the initial events (KEP-3157). */
 const endOfInitialEvents = 'k8s.io/initial-events-end';
 
@@ -33,88 +35,134 @@ export type Page =
   /** The last of all. */
   | { readonly resourceVersion: string };
 
+/** The server said what makes no sense, or that it has failed: whatever is known of what it holds is in doubt. */
+export class Garbled extends Error {
+  override readonly name = 'Garbled';
+}
+
 /** All objects, in pieces as they arrive, then the resourceVersion to watch from. */
-export async function* list(asking: Asking): AsyncGenerator<Page> {
+export async function* list(given: Asking): AsyncGenerator<Page> {
+  const { asking, within, done } = limited(given);
   let position = '';
   let resourceVersion = '';
-  do {
-    const query = { ...asking.resource.selectors, limit: String(PAGE), ...(position === '' ? {} : { continue: position }) };
-    const decoder = new ListDecoder();
-    for await (const piece of await body(asking, query)) yield { items: decoded(asking, () => decoder.push(piece)) };
-    const { metadata } = decoded(asking, () => decoder.end()) as { metadata?: { continue?: string; resourceVersion?: string } };
-    position = metadata?.continue ?? '';
-    resourceVersion = metadata?.resourceVersion ?? '';
-  } while (position !== '');
-  if (resourceVersion === '') throw new ApiStatus(500, { message: `the list of ${asking.resource.name} has no resourceVersion` });
+  try {
+    do {
+      const query = { ...asking.resource.selectors, limit: String(PAGE), ...(position === '' ? {} : { continue: position }) };
+      const decoder = new ListDecoder();
+      for await (const piece of await body(asking, query, within)) {
+        within(SILENCE_SECONDS, silent);
+        yield { items: decoded(() => decoder.push(piece)) };
+      }
+      done();
+      const { metadata } = (decoded(() => decoder.end()) ?? {}) as { metadata?: { continue?: string; resourceVersion?: string } };
+      position = metadata?.continue ?? '';
+      resourceVersion = metadata?.resourceVersion ?? '';
+    } while (position !== '');
+  } finally {
+    done();
+  }
+  if (resourceVersion === '') throw new Garbled('the server sent a list without a resourceVersion');
   yield { resourceVersion };
 }
 
 /**
- * Events, as many as arrive together at once (none: the server has agreed), until the server ends the stream. From where: after a resourceVersion, or
- * from every object that there is now as an ADDED event, with a bookmark behind the last of these.
+ * Events, as many as arrive together at once (none: the server has agreed), until the server ends the stream. From where: after a
+ * resourceVersion, or from every object that there is now as an ADDED event, with a bookmark behind the last of these; a
+ * server that lags behind itself may say before it what became of some of them.
  */
-export async function* watch(asking: Asking, from: { readonly resourceVersion: string } | 'initial events'): AsyncGenerator<WatchEvent[]> {
-  const start: Record<string, string> =
-    from === 'initial events'
-      ? { sendInitialEvents: 'true', resourceVersionMatch: 'NotOlderThan' }
-      : { resourceVersion: from.resourceVersion };
+export async function* watch(given: Asking, from: { readonly resourceVersion: string } | 'initial events'): AsyncGenerator<WatchEvent[]> {
+  const isInitial = from === 'initial events';
+  const start: Record<string, string> = isInitial
+    ? { sendInitialEvents: 'true', resourceVersionMatch: 'NotOlderThan' }
+    : { resourceVersion: from.resourceVersion };
+  const { asking, within, done } = limited(given);
   // Not all nodes at the same time.
   const seconds = Math.round(WATCH_SECONDS * (1 + asking.random()));
-  const over = new AbortController();
-  const cancel = asking.clock.setTimer((seconds + GRACE_SECONDS) * 1000, () => {
-    over.abort(new Unreachable(`the watch of ${asking.resource.name} did not end after ${seconds} s as it was asked to`));
-  });
-  const signal = AbortSignal.any([asking.signal, over.signal]);
   const query = { ...asking.resource.selectors, watch: '1', allowWatchBookmarks: 'true', timeoutSeconds: String(seconds), ...start };
   const decoder = new LineDecoder();
+  const untilOver = (): void =>
+    within(seconds + GRACE_SECONDS, (limit) => `the server did not end a watch of ${seconds} s after ${limit} s`);
   try {
-    const pieces = await body({ ...asking, signal }, query);
+    const pieces = await body(asking, query, within);
+    if (!isInitial) untilOver();
     yield [];
+    let isWaiting = isInitial;
     for await (const piece of pieces) {
-      const lines = decoder.push(piece);
-      if (lines.length > 0) yield lines.map((line) => eventOf(decoded(asking, () => JSON.parse(line) as unknown)));
+      if (isWaiting) within(SILENCE_SECONDS, silent);
+      const events = decoder.push(piece).map((line) => eventOf(decoded(() => JSON.parse(line) as unknown)));
+      if (isWaiting && events.some((event) => event.type === 'BOOKMARK' && event.endsInitialEvents)) {
+        isWaiting = false;
+        untilOver();
+      }
+      if (events.length > 0) yield events;
     }
   } finally {
-    cancel();
+    done();
   }
 }
 
-async function body({ client, resource, signal }: Asking, query: Readonly<Record<string, string>>): Promise<AsyncIterable<Uint8Array>> {
+type Within = (seconds: number, why: (seconds: number) => string) => void;
+
+const silent = (seconds: number): string => `the server has said nothing for ${seconds} s in the middle of its answer`;
+
+/** The same request, given up when within() is not said again, or done(), in time. */
+function limited(asking: Asking): { asking: Asking; within: Within; done: () => void } {
+  const over = new AbortController();
+  let cancel = (): void => undefined;
+  const within: Within = (seconds, why) => {
+    cancel();
+    cancel = asking.clock.setTimer(seconds * 1000, () => over.abort(new Unreachable(why(seconds))));
+  };
+  return { asking: { ...asking, signal: AbortSignal.any([asking.signal, over.signal]) }, within, done: () => cancel() };
+}
+
+async function body(
+  { client, resource, signal }: Asking,
+  query: Readonly<Record<string, string>>,
+  within: Within,
+): Promise<AsyncIterable<Uint8Array>> {
   const answer = await client.get(`${resource.path}?${new URLSearchParams(query).toString()}`, signal);
+  within(SILENCE_SECONDS, silent);
   if (answer.status !== 200) throw await statusOfAnswer(answer);
   return answer.body;
 }
 
-/** What is no JSON was cut or garbled on its way. */
-function decoded<T>({ resource }: Asking, decode: () => T): T {
+function decoded<T>(decode: () => T): T {
   try {
     return decode();
   } catch (error) {
-    throw new Unreachable(`the server sent what is no JSON as ${resource.name}`, { cause: error });
+    throw new Garbled('the server sent what is no JSON', { cause: error });
   }
 }
 
 interface RawEvent {
   readonly type?: unknown;
   readonly object?: {
-    readonly metadata?: { readonly resourceVersion?: unknown; readonly annotations?: Readonly<Record<string, unknown>> };
-  };
+    readonly metadata?: {
+      readonly name?: unknown;
+      readonly resourceVersion?: unknown;
+      readonly annotations?: Readonly<Record<string, unknown>>;
+    } | null;
+  } | null;
 }
 
 function eventOf(raw: unknown): WatchEvent {
-  const { type, object } = raw as RawEvent;
+  const { type, object } = (raw ?? {}) as RawEvent;
   const given = object?.metadata?.resourceVersion;
   const resourceVersion = typeof given === 'string' ? given : '';
   switch (type) {
     case 'ADDED':
     case 'MODIFIED':
     case 'DELETED':
+      if (typeof object?.metadata?.name !== 'string') throw new Garbled(`the server sent an event ${type} of no object`);
       return { type, object, resourceVersion };
     case 'BOOKMARK':
       return { type, resourceVersion, endsInitialEvents: object?.metadata?.annotations?.[endOfInitialEvents] === 'true' };
-    case 'ERROR':
-      throw statusOfEvent(object);
+    case 'ERROR': {
+      const status = statusOfEvent(object);
+      throw status.isExpired ? status : new Garbled(`the server ended a watch with an error (${status.code} ${status.message})`);
+    }
     default:
-      throw new Unreachable(`the server sent an event of unknown type ${JSON.stringify(type)}`);
+      throw new Garbled(`the server sent an event of unknown type ${JSON.stringify(type)}`);
   }
 }

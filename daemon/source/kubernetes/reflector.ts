@@ -8,17 +8,22 @@ import { type ApiClient, CredentialError, Unreachable } from './api-client.ts';
 import { ApiStatus } from './api-status.ts';
 import { Backoff } from './backoff.ts';
 import type { Intake } from './intake.ts';
-import { type Asking, list, watch, type WatchEvent } from './list-watch.ts';
+import { type Asking, Garbled, list, watch, type WatchEvent } from './list-watch.ts';
 import type { Resource } from './resources.ts';
 
 /** A server that does not answer is asked at least once a second: it is the first thing that we want to know. */
 const unreachable = { firstMs: 100, mostMs: 1000 };
+/** It answers, but not well: so it does while it starts, or under too much load. */
+const unwell = { firstMs: 200, mostMs: 1500 };
+/** It will refuse until someone changes something. */
 const refused = { firstMs: 200, mostMs: 5000 };
-/** The server ended the watch in good order: at once, unless it does so each time before it has sent anything. */
-const ended = { firstMs: 50, mostMs: 5000 };
+/** The server ended the watch in good order: at once, unless it does so again and again. */
+const ended = { firstMs: 50, mostMs: 1000 };
 /** A resource that the server does not have, until someone upgrades it. */
 const absent = { firstMs: 300_000, mostMs: 300_000 };
 const LONGEST_RETRY_AFTER_SECONDS = 60;
+/** A watch that lived so long shows that all is well: what failed before it counts no more. */
+const CALM_MS = 10_000;
 
 export interface ReflectorOptions {
   readonly client: ApiClient;
@@ -44,6 +49,8 @@ export class Reflector {
   #position: string | undefined;
   /** The server has said that it cannot begin a watch with everything there is. */
   #mustList = false;
+  /** When the watch that is under way began. */
+  #calmSince: number | undefined;
   #isListed = false;
   #problem: string | undefined;
 
@@ -73,8 +80,8 @@ export class Reflector {
       this.#round = new AbortController();
       const either = AbortSignal.any([signal, this.#round.signal]);
       const wait = await this.#follow(either).then(
-        () => this.#backoff.next('ended', ended),
-        (error: unknown) => (either.aborted ? 0 : this.#failed(error)),
+        () => this.#after(() => this.#backoff.next('ended', ended)),
+        (error: unknown) => (either.aborted ? 0 : this.#after(() => this.#failed(error))),
       );
       await this.#sleep(wait, either);
       if (this.#round.signal.aborted) this.#position = undefined;
@@ -98,6 +105,14 @@ export class Reflector {
     return this.#watch(asking, { resourceVersion: position });
   }
 
+  /** What comes after a watch depends on how long it has lived. */
+  #after(wait: () => number): number {
+    const { clock } = this.#options;
+    if (this.#calmSince !== undefined && clock.now() - this.#calmSince >= CALM_MS) this.#backoff.reset();
+    this.#calmSince = undefined;
+    return wait();
+  }
+
   async #list(asking: Asking): Promise<string> {
     const keys = new Set<string>();
     for await (const page of list(asking)) {
@@ -117,7 +132,10 @@ export class Reflector {
       for (const event of events) {
         if (this.#position !== undefined) this.#apply(event);
         else if (event.type !== 'BOOKMARK') this.#initial(event, keys);
-        else if (event.endsInitialEvents) this.#listed(keys, event.resourceVersion);
+        else if (event.endsInitialEvents) {
+          this.#listed(keys, event.resourceVersion);
+          this.#calmSince = this.#options.clock.now();
+        }
       }
       this.#options.onChange();
     }
@@ -125,15 +143,16 @@ export class Reflector {
   }
 
   #initial({ type, object }: Exclude<WatchEvent, { type: 'BOOKMARK' }>, keys: Set<string>): void {
-    if (type === 'DELETED') throw new Unreachable('the server sent a deletion among the initial events');
-    keys.add(this.#options.intake.put(object));
+    const { intake } = this.#options;
+    if (type === 'DELETED') keys.delete(intake.remove(object));
+    else keys.add(intake.put(object));
   }
 
   async #watch(asking: Asking, from: { readonly resourceVersion: string }): Promise<void> {
     for await (const events of watch(asking, from)) {
+      this.#calmSince ??= this.#options.clock.now();
       this.#setProblem(undefined);
       for (const event of events) this.#apply(event);
-      if (events.length > 0) this.#backoff.reset();
       this.#options.onChange();
     }
   }
@@ -142,7 +161,6 @@ export class Reflector {
   #listed(keys: ReadonlySet<string>, resourceVersion: string): void {
     this.#options.intake.retain(keys);
     this.#position = resourceVersion;
-    this.#backoff.reset();
     this.#setProblem(undefined);
     if (!this.#isListed) {
       this.#isListed = true;
@@ -153,13 +171,12 @@ export class Reflector {
 
   /** Throws when the event is older than what the watch has told before: then nothing is known for sure. */
   #apply(event: WatchEvent): void {
-    if (event.type !== 'BOOKMARK' && !isNewer(event.resourceVersion, this.#position)) {
-      this.#position = undefined;
-      throw new Unreachable(`the server sent an event of ${event.resourceVersion} after one of a later resourceVersion`);
-    }
-    if (event.type === 'DELETED') this.#options.intake.remove(event.object);
-    else if (event.type !== 'BOOKMARK') this.#options.intake.put(event.object);
-    if (event.resourceVersion !== '') this.#position = event.resourceVersion;
+    const { type, resourceVersion } = event;
+    if (!isBehind(this.#position, event))
+      throw new Garbled(`the server went back in time, to an event of resourceVersion ${resourceVersion}`);
+    if (type === 'DELETED') this.#options.intake.remove(event.object);
+    else if (type !== 'BOOKMARK') this.#options.intake.put(event.object);
+    if (resourceVersion !== '') this.#position = resourceVersion;
   }
 
   /** Milliseconds until the next try. */
@@ -174,16 +191,20 @@ export class Reflector {
       if (error.code === 404 && resource.isOptional) {
         if (!this.#isListed) this.#listed(new Set(), '');
         this.#position = undefined;
+        this.#setProblem(undefined);
         return this.#backoff.next('absent', absent);
       }
       this.#setProblem(this.#sentenceOf(error));
       const { retryAfter } = error;
       const asked = Math.min(retryAfter ?? 0, LONGEST_RETRY_AFTER_SECONDS) * 1000 * (1 + this.#options.random() / 4);
-      return Math.max(asked, this.#backoff.next(`status ${error.code}`, refused));
+      const delays = error.code === 429 || error.code >= 500 ? unwell : refused;
+      return Math.max(asked, this.#backoff.next(`status ${error.code}`, delays));
     }
-    if (!(error instanceof Unreachable || error instanceof CredentialError)) throw error;
+    const isGarbled = error instanceof Garbled;
+    if (!(isGarbled || error instanceof Unreachable || error instanceof CredentialError)) throw error;
+    if (isGarbled) this.#position = undefined;
     this.#setProblem(`${resource.name} cannot be followed: ${messageOf(error)}`);
-    return this.#backoff.next(error.name, unreachable);
+    return this.#backoff.next(error.name, isGarbled ? unwell : unreachable);
   }
 
   #sentenceOf({ code, message }: ApiStatus): string {
@@ -208,17 +229,23 @@ export class Reflector {
 
   #sleep(ms: number, signal: AbortSignal): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
-    if (signal.aborted) resolve();
-    const cancel = this.#options.clock.setTimer(ms, resolve);
-    signal.addEventListener('abort', () => resolve(), { once: true });
-    return promise.finally(cancel);
+    const wake = (): void => resolve();
+    if (signal.aborted) wake();
+    const cancel = this.#options.clock.setTimer(ms, wake);
+    signal.addEventListener('abort', wake);
+    return promise.finally(() => {
+      cancel();
+      // Node keeps a signal of AbortSignal.any() for as long as it has a listener.
+      signal.removeEventListener('abort', wake);
+    });
   }
 }
 
-/** Versions are comparable as numbers (KEP-5504); what is no number is believed. */
-function isNewer(version: string, position: string | undefined): boolean {
-  if (position === undefined || !/^\d+$/.test(version) || !/^\d+$/.test(position)) return true;
-  return BigInt(version) > BigInt(position);
+/** Whether the event comes behind the position. Versions are comparable as numbers (KEP-5504); what is no number is believed. */
+function isBehind(position: string | undefined, { type, resourceVersion }: WatchEvent): boolean {
+  if (position === undefined || !/^\d+$/.test(resourceVersion) || !/^\d+$/.test(position)) return true;
+  const [before, now] = [BigInt(position), BigInt(resourceVersion)];
+  return now > before || (now === before && type === 'BOOKMARK');
 }
 
 /** Servers before 1.27, and later ones without the feature WatchList, refuse the parameters of a streaming list. */
