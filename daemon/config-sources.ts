@@ -98,11 +98,14 @@ export function readFlags(argv: readonly string[], settings: readonly NamedSetti
 // and its like, which nobody meant for us.
 const serviceLink = /_(SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$/;
 
+/** Where the settings file is, and what an image says of itself (version.ts). */
+const notSettings = new Set(['SLUICE_CONFIG', 'SLUICE_COMMIT']);
+
 /** Reads SLUICE_* variables; empty ones count as not given. Throws Refusal for unknown ones. */
 export function readEnvironment(env: Readonly<Record<string, string | undefined>>, settings: readonly NamedSetting[]): GivenText[] {
   const given: GivenText[] = [];
   for (const [variable, text] of Object.entries(env)) {
-    if (!variable.startsWith('SLUICE_') || variable === 'SLUICE_CONFIG' || text === undefined || text === '') continue;
+    if (!variable.startsWith('SLUICE_') || notSettings.has(variable) || text === undefined || text === '') continue;
     const known = settings.find(({ environment }) => environment === variable);
     if (known === undefined) {
       if (serviceLink.test(variable)) continue;

@@ -4,7 +4,7 @@
 import { globSync } from 'node:fs';
 
 /** Arguments for oxlint and oxfmt; the fixtures and generated files are left out by their own ignore settings. */
-export const tsSources = ['daemon', 'datapath', 'proto', 'test', 'oxlint.config.ts'];
+export const tsSources = ['daemon', 'datapath', 'deploy', 'proto', 'test', 'oxlint.config.ts'];
 
 /** The C files that we write. */
 export const cSources = (): string[] => globSync(['datapath/**/*.c', 'datapath/**/*.h', 'test/**/*.c'], { exclude: ['**/gen/**'] });

@@ -36,14 +36,14 @@ contexts:
 - {name: b, context: {cluster: b, user: b, namespace: web}}
 clusters:
 - {name: a, cluster: {server: not-an-address}}
-- {name: b, cluster: {server: "https://[fd00::1]:6443/prefix", disable-compression: true}}
+- {name: b, cluster: {server: "https://[fd00::1]:6443", disable-compression: true}}
 - {name: b, cluster: {server: "https://second"}}
 users:
 - {name: a, user: {username: root}}
 - {name: b, user: {token: of-b}}
 `;
     const access = new AccessWorld().accessOf(text);
-    expect(hrefs(access.servers)).toEqual(['https://[fd00::1]:6443/prefix']);
+    expect(hrefs(access.servers)).toEqual(['https://[fd00::1]:6443/']);
     expect(await access.authorization()).toBe('Bearer of-b');
   });
 
@@ -147,12 +147,13 @@ describe('a kubeconfig that is wrong refuses the start with the field', () => {
     else expect(rest).toMatch(want);
   });
 
-  const noAddress = (shown: string): string => `server: must be an https:// address without user, is ${shown}`;
+  const noAddress = (shown: string): string => `server: must be an address such as https://10.0.0.1:6443, is ${shown}`;
   test.for([
-    [{ server: '' }, 'server: must be an https:// address, is missing'],
+    [{ server: '' }, 'server: must be an address such as https://10.0.0.1:6443, is missing'],
     [{ server: 'http://10.0.0.1:8080' }, noAddress('"http://10.0.0.1:8080"')],
     [{ server: '10.0.0.1:6443' }, noAddress('"10.0.0.1:6443"')],
     [{ server: 'https://me:word@10.0.0.1' }, noAddress('"https://me:word@10.0.0.1"')],
+    [{ server: 'https://proxy/k8s/cluster' }, noAddress('"https://proxy/k8s/cluster"')],
     [{ server: 6443 }, 'server: must be a string, is 6443'],
     [{ 'proxy-url': 'http://proxy:3128' }, 'proxy-url: is not supported: sluiced connects to the API server directly'],
     [{ 'insecure-skip-tls-verify': 'yes' }, 'insecure-skip-tls-verify: must be true or false, is "yes"'],

@@ -29,7 +29,8 @@ export function kubeconfig({ path, servers: given = [], env, clock, wallNow = Da
   const { cluster, user, userName, clusterField, folder } = context;
   const servers = given.length > 0 ? given : cluster.server === undefined ? [] : [cluster.server];
   const [server] = servers;
-  if (server === undefined) throw new Refusal(ExitCode.config, `${path}: ${clusterField}.server: must be an https:// address, is missing`);
+  if (server === undefined)
+    throw new Refusal(ExitCode.config, `${path}: ${clusterField}.server: must be an address such as https://10.0.0.1:6443, is missing`);
 
   const shown = `user ${userName} of ${path}`;
   const plugin = user.exec ?? undefined;
