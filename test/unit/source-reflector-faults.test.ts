@@ -222,10 +222,7 @@ describe('a watch that says the wrong things', () => {
     await world.source.rescan();
     await world.turn();
     change(world);
-    // The bookmark comes last.
-    world.server.release((lines) =>
-      lines.toSorted((a, b) => Number(a.includes('initial-events-end')) - Number(b.includes('initial-events-end'))),
-    );
+    world.server.releaseLate();
     await world.turn();
     world.expectEqual();
     expect([world.withdrawn, world.messages]).toEqual([['default/old'], []]);
