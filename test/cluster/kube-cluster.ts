@@ -43,6 +43,8 @@ export class KubeCluster extends Traffic {
     lab.addNode();
     lab.addClient();
     for (const number of [...askers, ...servers]) lab.addPod(number);
+    // Apart from the ports that clients bind: what talks to the API server is at home here too.
+    for (const node of nodeNames) lab.sysctl(labNodes[node].netns, 'net.ipv4.ip_local_port_range', "'32768 33999'");
     const cluster = new KubeCluster(lab, await starting);
     await Promise.all([
       ...servers.map((number) => cluster.serve(`pod${number}`)),
@@ -51,8 +53,14 @@ export class KubeCluster extends Traffic {
     return cluster;
   }
 
-  async restartProxy(node: NodeName): Promise<void> {
+  /** Ends it as a crash would. */
+  async stopProxy(node: NodeName): Promise<void> {
     await this.#proxies.get(node)?.kill();
+  }
+
+  /** Resolves when a new one has read everything. */
+  async restartProxy(node: NodeName): Promise<void> {
+    await this.stopProxy(node);
     await this.#startProxy(node);
   }
 
