@@ -43,8 +43,12 @@ export class KubeCluster extends Traffic {
     lab.addNode();
     lab.addClient();
     for (const number of [...askers, ...servers]) lab.addPod(number);
-    // Apart from the ports that clients bind: what talks to the API server is at home here too.
-    for (const node of nodeNames) lab.sysctl(labNodes[node].netns, 'net.ipv4.ip_local_port_range', "'32768 33999'");
+    for (const { netns } of Object.values(labNodes)) {
+      // Apart from the ports that clients bind: what talks to the API server is at home here too.
+      lab.sysctl(netns, 'net.ipv4.ip_local_port_range', "'32768 33999'");
+      // After a few refusals a second the kernel would be silent, and stories are quick.
+      for (const key of ['net.ipv4.icmp_ratelimit', 'net.ipv6.icmp.ratelimit']) lab.sysctl(netns, key, '0');
+    }
     const cluster = new KubeCluster(lab, await starting);
     await Promise.all([
       ...servers.map((number) => cluster.serve(`pod${number}`)),
@@ -80,7 +84,6 @@ export class KubeCluster extends Traffic {
   /** What deploy/ gives to Sluice, and a token of the account that it has there. */
   async #grant(): Promise<void> {
     const manifests = globSync('deploy/*.yaml', { cwd: root });
-    if (manifests.length === 0) await this.api.kubectl(['apply', '-f', '-'], leastRights);
     for (const manifest of manifests) await this.api.kubectl(['apply', '-f', join(root, manifest)]);
     const token = await this.api.kubectl(['create', 'token', 'sluice', '--namespace', 'kube-system', '--duration', '2h']);
     writeFileSync(this.#file('token'), token.trim(), { mode: 0o600 });
@@ -103,8 +106,6 @@ export class KubeCluster extends Traffic {
       // The machine's own limits are not for a test to change.
       conntrack: { maxPerCore: 0, min: 0, tcpEstablishedTimeout: '0s', tcpCloseWaitTimeout: '0s' },
     };
-    // The kernel would be silent after a few refusals a second, and stories are quick.
-    for (const key of ['net.ipv4.icmp_ratelimit', 'net.ipv6.icmp.ratelimit']) this.lab.sysctl(labNodes[node].netns, key, '0');
     const path = this.#file(`${node}.kube-proxy.json`);
     writeFileSync(path, JSON.stringify(config));
     const started = this.lab.start(labNodes[node].netns, [tools.kubeProxy, '--config', path]);
@@ -116,20 +117,3 @@ export class KubeCluster extends Traffic {
     return join(this.lab.directory, name);
   }
 }
-
-const account = { name: 'sluice', namespace: 'kube-system' };
-const rbac = 'rbac.authorization.k8s.io';
-const reading = (apiGroup: string, ...resources: string[]): object => ({ apiGroups: [apiGroup], resources, verbs: ['list', 'watch'] });
-/** For as long as deploy/ has none. */
-const leastRights = [
-  { apiVersion: 'v1', kind: 'ServiceAccount', metadata: account },
-  {
-    ...{ apiVersion: `${rbac}/v1`, kind: 'ClusterRole', metadata: { name: 'sluice' } },
-    rules: [reading('', 'services', 'nodes'), reading('discovery.k8s.io', 'endpointslices'), reading('networking.k8s.io', 'servicecidrs')],
-  },
-  {
-    ...{ apiVersion: `${rbac}/v1`, kind: 'ClusterRoleBinding', metadata: { name: 'sluice' } },
-    roleRef: { apiGroup: rbac, kind: 'ClusterRole', name: 'sluice' },
-    subjects: [{ kind: 'ServiceAccount', ...account }],
-  },
-];
