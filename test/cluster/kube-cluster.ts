@@ -17,8 +17,17 @@ import { tools } from './tools.ts';
 /** Pods that only ask, and those that serve and may ask as well; from 100 on they are on the second node. */
 const askers = [9, 109];
 const servers = [1, 2, 3, 101];
+const pods = [...askers, ...servers];
 
-const isKubeProxy = process.env['CLUSTER_PROXY'] === 'kube-proxy';
+type Proxy = 'sluice' | 'kube-proxy';
+const usualProxy: Proxy = process.env['CLUSTER_PROXY'] === 'kube-proxy' ? 'kube-proxy' : 'sluice';
+
+interface KubeClusterOptions {
+  readonly proxy?: Proxy;
+  /** A cluster whose control plane this one shares: nodes and pods of the same names and addresses, in a lab of their own. */
+  readonly twinOf?: KubeCluster;
+}
+
 const root = join(import.meta.dirname, '../..');
 const nodeNames = Object.keys(labNodes) as NodeName[];
 
@@ -26,33 +35,35 @@ export class KubeCluster extends Traffic {
   readonly plane: ControlPlane;
   readonly api: Api;
   readonly kubelet: Kubelet;
-  /** What ends and starts the proxy of each node. */
+  readonly #proxy: Proxy;
+  /** What runs on each node. */
   readonly #proxies = new Map<NodeName, LabProcess>();
 
-  private constructor(lab: Lab, plane: ControlPlane) {
+  private constructor(lab: Lab, plane: ControlPlane, proxy: Proxy) {
     super(lab);
     this.plane = plane;
     this.api = plane.api;
     this.kubelet = new Kubelet(plane.api);
+    this.#proxy = proxy;
   }
 
-  static async start(): Promise<KubeCluster> {
+  static async start({ proxy = usualProxy, twinOf }: KubeClusterOptions = {}): Promise<KubeCluster> {
     const lab = new Lab();
     // While the lab grows, the API server starts.
-    const starting = ControlPlane.start(lab);
+    const starting = twinOf === undefined ? ControlPlane.start(lab) : twinOf.plane.extendTo(lab).then(() => twinOf.plane);
     lab.addNode();
     lab.addClient();
-    for (const number of [...askers, ...servers]) lab.addPod(number);
-    for (const { netns } of Object.values(labNodes)) {
-      // Apart from the ports that clients bind: what talks to the API server is at home here too.
+    for (const number of pods) lab.addPod(number);
+    const nodes = Object.values(labNodes).map(({ netns }) => netns);
+    // Apart from the ports that Traffic binds for its clients.
+    for (const netns of [...nodes, 'client', ...pods.map((number) => `pod${number}`)])
       lab.sysctl(netns, 'net.ipv4.ip_local_port_range', "'32768 33999'");
-      // After a few refusals a second the kernel would be silent, and stories are quick.
-      for (const key of ['net.ipv4.icmp_ratelimit', 'net.ipv6.icmp.ratelimit']) lab.sysctl(netns, key, '0');
-    }
-    const cluster = new KubeCluster(lab, await starting);
+    // After a few refusals a second the kernel would be silent, and stories are quick.
+    for (const netns of nodes) for (const key of ['net.ipv4.icmp_ratelimit', 'net.ipv6.icmp.ratelimit']) lab.sysctl(netns, key, '0');
+    const cluster = new KubeCluster(lab, await starting, proxy);
     await Promise.all([
       ...servers.map((number) => cluster.serve(`pod${number}`)),
-      cluster.kubelet.registerNodes().then(() => cluster.#startProxies()),
+      (twinOf === undefined ? cluster.kubelet.registerNodes() : Promise.resolve()).then(() => cluster.#startProxies()),
     ]);
     return cluster;
   }
@@ -73,12 +84,12 @@ export class KubeCluster extends Traffic {
   }
 
   async #startProxies(): Promise<void> {
-    if (!isKubeProxy) await this.#grant();
+    if (this.#proxy === 'sluice') await this.#grant();
     await Promise.all(nodeNames.map((node) => this.#startProxy(node)));
   }
 
   async #startProxy(node: NodeName): Promise<void> {
-    this.#proxies.set(node, await (isKubeProxy ? this.#startKubeProxy(node) : this.#startSluice(node)));
+    this.#proxies.set(node, await (this.#proxy === 'kube-proxy' ? this.#startKubeProxy(node) : this.#startSluice(node)));
   }
 
   /** What deploy/ gives to Sluice, and a token of the account that it has there. */
