@@ -6,7 +6,7 @@ import { globSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { podRange } from '../lab/cluster.ts';
 import { Daemon } from '../lab/daemon.ts';
-import { Lab, labNodes, type NodeName } from '../lab/lab.ts';
+import { apiAddresses, Lab, labNodes, type NodeName } from '../lab/lab.ts';
 import type { LabProcess } from '../lab/process.ts';
 import { Traffic } from '../lab/traffic.ts';
 import type { Api } from './api.ts';
@@ -20,23 +20,30 @@ const servers = [1, 2, 3, 101];
 
 const isKubeProxy = process.env['CLUSTER_PROXY'] === 'kube-proxy';
 const root = join(import.meta.dirname, '../..');
+const RELAY_PORT = 6444;
+const relayUrl = apiUrl.replace(/\d+$/, String(RELAY_PORT));
+const relayCommand = [process.execPath, join(root, 'test/lab/relay.ts'), apiAddresses.IPv4, String(RELAY_PORT), '6443'];
 const nodeNames = Object.keys(labNodes) as NodeName[];
 
 export class KubeCluster extends Traffic {
   readonly plane: ControlPlane;
   readonly api: Api;
   readonly kubelet: Kubelet;
+  /** Between the proxies and the API server; undefined: they reach it by themselves. */
+  readonly relay: LabProcess | undefined;
+  readonly #daemons = new Map<NodeName, Daemon>();
   /** What ends and starts the proxy of each node. */
   readonly #proxies = new Map<NodeName, LabProcess>();
 
-  private constructor(lab: Lab, plane: ControlPlane) {
+  private constructor(lab: Lab, plane: ControlPlane, hasRelay: boolean) {
     super(lab);
+    this.relay = hasRelay ? lab.start('api', relayCommand) : undefined;
     this.plane = plane;
     this.api = plane.api;
     this.kubelet = new Kubelet(plane.api);
   }
 
-  static async start(): Promise<KubeCluster> {
+  static async start({ hasRelay = false } = {}): Promise<KubeCluster> {
     const lab = new Lab();
     // While the lab grows, the API server starts.
     const starting = ControlPlane.start(lab);
@@ -45,12 +52,25 @@ export class KubeCluster extends Traffic {
     for (const number of [...askers, ...servers]) lab.addPod(number);
     // Apart from the ports that clients bind: what talks to the API server is at home here too.
     for (const node of nodeNames) lab.sysctl(labNodes[node].netns, 'net.ipv4.ip_local_port_range', "'32768 33999'");
-    const cluster = new KubeCluster(lab, await starting);
+    const cluster = new KubeCluster(lab, await starting, hasRelay);
+    await cluster.relay?.ask('go');
     await Promise.all([
       ...servers.map((number) => cluster.serve(`pod${number}`)),
       cluster.kubelet.registerNodes().then(() => cluster.#startProxies()),
     ]);
     return cluster;
+  }
+
+  /** What the agents show the API server: their service account's token. */
+  get tokenFile(): string {
+    return this.#file('token');
+  }
+
+  /** The Sluice of that node. */
+  daemon(node: NodeName): Daemon {
+    const daemon = this.#daemons.get(node);
+    if (daemon === undefined) throw new Error(`no Sluice runs on ${node}`);
+    return daemon;
   }
 
   /** Ends it as a crash would. */
@@ -83,13 +103,15 @@ export class KubeCluster extends Traffic {
     if (manifests.length === 0) await this.api.kubectl(['apply', '-f', '-'], leastRights);
     for (const manifest of manifests) await this.api.kubectl(['apply', '-f', join(root, manifest)]);
     const token = await this.api.kubectl(['create', 'token', 'sluice', '--namespace', 'kube-system', '--duration', '2h']);
-    writeFileSync(this.#file('token'), token.trim(), { mode: 0o600 });
+    writeFileSync(this.tokenFile, token.trim(), { mode: 0o600 });
   }
 
   async #startSluice(node: NodeName): Promise<LabProcess> {
-    const user = { caFile: this.plane.caFile, tokenFile: this.#file('token') };
+    const user = { caFile: this.plane.caFile, tokenFile: this.tokenFile };
     const kubeconfig = writeKubeconfig(this.#file(`${node}.kubeconfig`), { server: apiUrl, ...user });
-    const daemon = new Daemon(this.lab, node, ['--kubeconfig', kubeconfig]);
+    const by = this.relay === undefined ? [] : ['--api-server', relayUrl];
+    const daemon = new Daemon(this.lab, node, ['--kubeconfig', kubeconfig, ...by]);
+    this.#daemons.set(node, daemon);
     await daemon.start({ hasSocketLb: true, extra: ['--cluster-cidr', podRange] });
     if (daemon.process === undefined) throw new Error('a daemon that has started is a process');
     return daemon.process;
