@@ -6,7 +6,7 @@ import { globSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { podRange } from '../lab/cluster.ts';
 import { Daemon } from '../lab/daemon.ts';
-import { Lab, labNodes, type NodeName } from '../lab/lab.ts';
+import { apiAddresses, Lab, labNodes, type NodeName } from '../lab/lab.ts';
 import type { LabProcess } from '../lab/process.ts';
 import { Traffic } from '../lab/traffic.ts';
 import type { Api } from './api.ts';
@@ -26,28 +26,37 @@ interface KubeClusterOptions {
   readonly proxy?: Proxy;
   /** A cluster whose control plane this one shares: nodes and pods of the same names and addresses, in a lab of their own. */
   readonly twinOf?: KubeCluster;
+  /** A relay between the agents and the API server, which can be told to misbehave. */
+  readonly hasRelay?: boolean;
 }
 
 const root = join(import.meta.dirname, '../..');
+const RELAY_PORT = 6444;
+const relayUrl = apiUrl.replace(/\d+$/, String(RELAY_PORT));
+const relayCommand = [process.execPath, join(root, 'test/lab/relay.ts'), apiAddresses.IPv4, String(RELAY_PORT), '6443'];
 const nodeNames = Object.keys(labNodes) as NodeName[];
 
 export class KubeCluster extends Traffic {
   readonly plane: ControlPlane;
   readonly api: Api;
   readonly kubelet: Kubelet;
+  /** Takes orders: test/lab/relay.ts. Undefined: the agents reach the API server by themselves. */
+  readonly relay: LabProcess | undefined;
+  readonly #daemons = new Map<NodeName, Daemon>();
   readonly #proxy: Proxy;
   /** What runs on each node. */
   readonly #proxies = new Map<NodeName, LabProcess>();
 
-  private constructor(lab: Lab, plane: ControlPlane, proxy: Proxy) {
+  private constructor(lab: Lab, plane: ControlPlane, { proxy, hasRelay }: { proxy: Proxy; hasRelay: boolean }) {
     super(lab);
+    this.relay = hasRelay ? lab.start('api', relayCommand) : undefined;
     this.plane = plane;
     this.api = plane.api;
     this.kubelet = new Kubelet(plane.api);
     this.#proxy = proxy;
   }
 
-  static async start({ proxy = usualProxy, twinOf }: KubeClusterOptions = {}): Promise<KubeCluster> {
+  static async start({ proxy = usualProxy, twinOf, hasRelay = false }: KubeClusterOptions = {}): Promise<KubeCluster> {
     const lab = new Lab();
     // While the lab grows, the API server starts.
     const starting = twinOf === undefined ? ControlPlane.start(lab) : twinOf.plane.extendTo(lab).then(() => twinOf.plane);
@@ -60,12 +69,25 @@ export class KubeCluster extends Traffic {
       lab.sysctl(netns, 'net.ipv4.ip_local_port_range', "'32768 33999'");
     // After a few refusals a second the kernel would be silent, and stories are quick.
     for (const netns of nodes) for (const key of ['net.ipv4.icmp_ratelimit', 'net.ipv6.icmp.ratelimit']) lab.sysctl(netns, key, '0');
-    const cluster = new KubeCluster(lab, await starting, proxy);
+    const cluster = new KubeCluster(lab, await starting, { proxy, hasRelay });
+    await cluster.relay?.ask('go');
     await Promise.all([
       ...servers.map((number) => cluster.serve(`pod${number}`)),
       (twinOf === undefined ? cluster.kubelet.registerNodes() : Promise.resolve()).then(() => cluster.#startProxies()),
     ]);
     return cluster;
+  }
+
+  /** What the agents show the API server: their service account's token. */
+  get tokenFile(): string {
+    return this.#file('token');
+  }
+
+  /** The Sluice of that node. */
+  daemon(node: NodeName): Daemon {
+    const daemon = this.#daemons.get(node);
+    if (daemon === undefined) throw new Error(`no Sluice runs on ${node}`);
+    return daemon;
   }
 
   /** Ends it as a crash would. */
@@ -97,13 +119,15 @@ export class KubeCluster extends Traffic {
     const manifests = globSync('deploy/*.yaml', { cwd: root });
     for (const manifest of manifests) await this.api.kubectl(['apply', '-f', join(root, manifest)]);
     const token = await this.api.kubectl(['create', 'token', 'sluice', '--namespace', 'kube-system', '--duration', '2h']);
-    writeFileSync(this.#file('token'), token.trim(), { mode: 0o600 });
+    writeFileSync(this.tokenFile, token.trim(), { mode: 0o600 });
   }
 
   async #startSluice(node: NodeName): Promise<LabProcess> {
-    const user = { caFile: this.plane.caFile, tokenFile: this.#file('token') };
+    const user = { caFile: this.plane.caFile, tokenFile: this.tokenFile };
     const kubeconfig = writeKubeconfig(this.#file(`${node}.kubeconfig`), { server: apiUrl, ...user });
-    const daemon = new Daemon(this.lab, node, ['--kubeconfig', kubeconfig]);
+    const by = this.relay === undefined ? [] : ['--api-server', relayUrl];
+    const daemon = new Daemon(this.lab, node, ['--kubeconfig', kubeconfig, ...by]);
+    this.#daemons.set(node, daemon);
     await daemon.start({ hasSocketLb: true, extra: ['--cluster-cidr', podRange] });
     if (daemon.process === undefined) throw new Error('a daemon that has started is a process');
     return daemon.process;
