@@ -75,9 +75,11 @@ export class KubernetesSource implements Source {
   }
 
   problems(): readonly SourceProblem[] {
-    const own = this.#parts.flatMap(({ reflector: { problem } }) =>
-      problem === undefined ? [] : [{ file: '', line: 0, kind: '', object: '', field: '', message: problem }],
+    // One cause is one problem, whatever it stands in the way of.
+    const obstacles = new Map(
+      this.#parts.flatMap(({ reflector: { problem } }) => (problem === undefined ? [] : [[problem.about, problem]])),
     );
+    const own = [...obstacles.values()].map((obstacle) => ({ file: '', line: 0, kind: '', object: '', field: '', ...obstacle }));
     return [...own, ...this.#parts.flatMap(({ intake }) => intake.problems())].toSorted(compareProblems);
   }
 
