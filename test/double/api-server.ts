@@ -55,7 +55,7 @@ export class ApiServer {
   pageItems = Infinity;
   hasStreamingLists = true;
   /** How a watch from a forgotten revision is told so. */
-  tooOldComes: 'as status' | 'as event' = 'as status';
+  tooOldComes: 'as status' | 'as event' = 'as event';
   /** Resources that this server is too old for. */
   readonly unknown = new Set<Kind>();
   /** What RBAC lacks: "watch services". */

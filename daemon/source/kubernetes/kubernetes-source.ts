@@ -94,6 +94,7 @@ export class KubernetesSource implements Source {
     this.#isReporting = true;
     setImmediate(() => {
       this.#isReporting = false;
+      if (this.#stopping.signal.aborted) return;
       this.#reporter.report(this.problems());
       const { isComplete } = this;
       if (isComplete && !this.#wasComplete) this.#options.onComplete();
