@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// `npm test [-- project... [vitest's filters and flags]]`: runs the vitest projects and ends with the one line that says how
-// it went. Exit code 0 only when something passed, nothing failed, and nothing was skipped but for a known missing feature.
+// `npm test [-- project... [vitest's filters and flags]]`: runs the vitest projects, all but cluster when none is named, and
+// ends with the one line that says how it went. Exit code 0 only when something passed, nothing failed, and nothing was skipped but for a known missing feature.
 import { spawn } from 'node:child_process';
 import { globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { canHaveTools } from './cluster/tools.ts';
 import { allowedMissing, type RunRecord, type TestRecord, verdictOn } from './runner/verdict.ts';
 
-const projects = ['unit', 'script', 'kernel', 'netns'];
-const needRoot = ['kernel', 'netns'];
+const usual = ['unit', 'script', 'kernel', 'netns'];
+const projects = [...usual, 'cluster'];
+const needRoot = ['kernel', 'netns', 'cluster'];
 
 /** Runs vitest to its end; what it found, or one error when it left no result. */
 async function vitest(args: readonly string[]): Promise<RunRecord> {
@@ -56,15 +58,17 @@ const firstOther = args.findIndex((arg) => !projects.includes(arg));
 const named = firstOther === -1 ? args : args.slice(0, firstOther);
 const rest = args.slice(named.length);
 
-const wanted = named.length > 0 ? named : projects;
+const wanted = named.length > 0 ? named : usual;
 const isRoot = process.getuid?.() === 0;
 const unable = isRoot ? [] : wanted.filter((name) => needRoot.includes(name));
-const able = wanted.filter((name) => !unable.includes(name));
+const withoutGo = wanted.includes('cluster') && isRoot && !canHaveTools() ? ['cluster'] : [];
+const able = wanted.filter((name) => !unable.includes(name) && !withoutGo.includes(name));
 if (unable.length > 0) console.log(`${unable.join(' and ')} need root and do not run: sudo npm test`);
+if (withoutGo.length > 0) console.log('cluster needs Go, to build a control plane, and does not run');
 
 const ran = able.length > 0 ? await vitest([...able.map((name) => `--project=${name}`), ...rest]) : { tests: [], errors: [] };
 const verdict = verdictOn(
-  { tests: [...ran.tests, ...leftOut(unable, 'needs root')], errors: ran.errors },
+  { tests: [...ran.tests, ...leftOut(unable, 'needs root'), ...leftOut(withoutGo, 'missing: Go')], errors: ran.errors },
   { allowedMissing, isByName: rest.some((arg) => /^(-t|--testNamePattern)(=|$)/.test(arg)) },
 );
 for (const complaint of verdict.complaints) console.log(complaint);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The four test projects, cheap ones first (design.md, 7). Names are folders under test/; test/run.ts chooses among them.
-// kernel and netns change kernel state that all files share, so their files run one at a time, each in a process of its
+// The test projects, cheap ones first (design.md, 7). Names are folders under test/; test/run.ts chooses among them.
+// kernel, netns and cluster change kernel state that all files share, so their files run one at a time, each in a process of its
 // own: koffi and setns act on a process's main thread, which a worker thread is not.
 import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
@@ -16,9 +16,11 @@ interface Project {
   /** Longest a single test, or a hook, may take. */
   readonly timeout: number;
   readonly isSerial: boolean;
+  /** What runs once before its files. */
+  readonly setup?: string;
 }
 
-const project = ({ name, order, timeout, isSerial }: Project) => ({
+const project = ({ name, order, timeout, isSerial, setup }: Project) => ({
   extends: true as const,
   test: {
     name,
@@ -26,6 +28,7 @@ const project = ({ name, order, timeout, isSerial }: Project) => ({
     testTimeout: timeout,
     hookTimeout: timeout,
     sequence: { groupOrder: order },
+    globalSetup: setup ?? [],
     // Left out, vitest keeps one core for itself: half of a small machine.
     maxWorkers: isSerial ? 1 : availableParallelism(),
   },
@@ -47,6 +50,7 @@ export default defineConfig({
       project({ name: 'script', order: 1, timeout: 30 * seconds, isSerial: false }),
       project({ name: 'kernel', order: 2, timeout: 60 * seconds, isSerial: true }),
       project({ name: 'netns', order: 3, timeout: 180 * seconds, isSerial: true }),
+      project({ name: 'cluster', order: 4, timeout: 180 * seconds, isSerial: true, setup: 'test/cluster/global-setup.ts' }),
     ],
   },
 });

@@ -4,8 +4,9 @@
 import { askServices, askStatus } from '../../daemon/cli/client.ts';
 import { Daemon, nodes, service } from './daemon.ts';
 import { Lab } from './lab.ts';
-import type { ClientResult, ClientTask } from './peer.ts';
-import { Client, Server } from './peers.ts';
+import { Traffic } from './traffic.ts';
+
+export type { Asked } from './traffic.ts';
 
 interface ClusterOptions {
   /** Numbers of pods; those from 100 on are on the second node. */
@@ -19,24 +20,17 @@ interface ClusterOptions {
   readonly objects?: readonly object[];
 }
 
-/** What a client is asked to do; how often may be left out. */
-export type Asked = Omit<ClientTask, 'count'> & { readonly count?: number };
-
 export const podRange = '10.244.0.0/16,fd00:244::/32';
 const PATIENCE_MS = 15_000;
 
-export class Cluster {
-  readonly lab = new Lab();
+export class Cluster extends Traffic {
   readonly options: ClusterOptions;
   readonly daemons: readonly Daemon[];
-  readonly #servers = new Map<number, Server>();
-  readonly #clients = new Map<string, Client>();
   /** Of each file, how often it was written. */
   readonly #revisions = new Map<string, number>();
-  /** Of those that sockets get by themselves, and masqueraded flows do not. */
-  #nextPort = 34_000;
 
   private constructor(options: ClusterOptions) {
+    super(new Lab());
     this.options = options;
     this.lab.addNode();
     this.lab.addClient();
@@ -50,9 +44,7 @@ export class Cluster {
     first?.write('nodes.yaml', ...nodes());
     first?.write('first.yaml', ...(options.objects ?? []));
     await Promise.all([
-      ...options.servers.map(async (number) => {
-        cluster.#servers.set(number, await Server.start(cluster.lab, { netns: `pod${number}`, name: `pod${number}` }));
-      }),
+      ...options.servers.map((number) => cluster.serve(`pod${number}`)),
       ...cluster.daemons.map((daemon) => cluster.startDaemon(daemon)),
     ]);
     return cluster;
@@ -68,36 +60,6 @@ export class Cluster {
     const [first] = this.daemons;
     if (first === undefined) throw new Error('a cluster has daemons');
     return first;
-  }
-
-  /** The one that serves in that pod. */
-  server(pod: number): Server {
-    const server = this.#servers.get(pod);
-    if (server === undefined) throw new Error(`nobody serves in pod ${pod}`);
-    return server;
-  }
-
-  /** A client in that namespace: the same one each time. */
-  async client(netns: string): Promise<Client> {
-    const client = this.#clients.get(netns) ?? (await Client.start(this.lab, netns));
-    this.#clients.set(netns, client);
-    return client;
-  }
-
-  /** Asks from that namespace, 40 times unless told, each time from a port that nobody in this cluster had before. */
-  async ask(netns: string, task: Asked): Promise<ClientResult> {
-    const client = await this.client(netns);
-    const count = task.count ?? 40;
-    const localPort = this.#nextPort;
-    // A client that gets the port of an old UDP flow gets its translation too, whatever has changed since.
-    this.#nextPort += Math.min(count, 1000);
-    return client.ask({ timeoutMs: 5000, ...task, count, localPort });
-  }
-
-  /** Who asked each server since the last call: by pod, by address. */
-  async seen(): Promise<Record<string, Record<string, number>>> {
-    const all = await Promise.all([...this.#servers].map(async ([pod, server]) => [`pod${pod}`, await server.fresh()] as const));
-    return Object.fromEntries(all.filter(([, clients]) => Object.keys(clients).length > 0));
   }
 
   /** Replaces a file in the source directory, and waits until both kernels hold what it says. */

@@ -34,12 +34,16 @@ export class Daemon {
   readonly source: string;
   readonly socket: string;
   readonly node: NodeName;
+  /** Flags that say where its objects come from. */
+  readonly #from: readonly string[];
   process: LabProcess | undefined;
 
-  constructor(lab: Lab, node: NodeName = 'node-a') {
+  /** Unless told otherwise, it watches the directory that write() writes to. */
+  constructor(lab: Lab, node: NodeName = 'node-a', from?: readonly string[]) {
     this.lab = lab;
     this.node = node;
     this.source = join(lab.directory, 'yaml');
+    this.#from = from ?? ['--source', this.source];
     this.socket = join(lab.directory, node === 'node-a' ? 'run' : 'run-b', 'sluice.sock');
     mkdirSync(this.source, { recursive: true });
   }
@@ -54,7 +58,7 @@ export class Daemon {
 
   flags(hasSocketLb: boolean): string[] {
     return [
-      ...['--source', this.source, '--node', this.node, '--pod-interfaces', 'lxc', '--uplinks', 'eth0'],
+      ...[...this.#from, '--node', this.node, '--pod-interfaces', 'lxc', '--uplinks', 'eth0'],
       ...['--pin-path', join(this.lab.bpffs, this.node === 'node-a' ? 'sluice' : 'sluice-b')],
       ...['--cgroup', this.lab.cgroupOf(this.node), '--socket', this.socket],
       ...['--socket-lb', hasSocketLb ? 'on' : 'off', '--http', 'off', '--log-level', 'debug'],

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A node made of network namespaces: client pod, node, backend pods, and an outside host behind the uplink, which is a
-// router too: a second node and a client may be behind it. Everything is the lab's own (namespaces, bpffs, cgroups,
+// router too: a second node, a client and an API server may be behind it. Everything is the lab's own (namespaces, bpffs, cgroups,
 // directory) and is removed by close(), also when the process ends by a signal or an exception. Nothing is done to the root
-// namespace. Used by the netns tests and the demo.
+// namespace. Used by the netns and cluster tests and the demo.
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -16,6 +16,8 @@ interface Addresses {
 
 export const nodeAddresses = { IPv4: '10.0.0.1', IPv6: 'fd00:10::1' };
 export const outsideAddresses = { IPv4: '10.0.0.254', IPv6: 'fd00:10::254' };
+/** The API server behind the router: addApiServer(). */
+export const apiAddresses = { IPv4: '10.0.9.1', IPv6: 'fd00:10:9::1' };
 /** The client behind the router: addClient(). */
 export const clientAddresses = { IPv4: '172.20.0.9', IPv6: 'fd00:20::9' };
 /** ClusterIPs, and what other addresses Services have. The router has a route to both by the first node. */
@@ -207,6 +209,13 @@ export class Lab {
     this.#namespace('client');
     const router = { IPv4: '172.20.0.254', IPv6: 'fd00:20::254' };
     this.#link('client', { device: 'client', addresses: clientAddresses, router });
+  }
+
+  /** Room for an API server behind the router: namespace "api". */
+  addApiServer(): void {
+    this.#namespace('api');
+    const router = { IPv4: '10.0.9.254', IPv6: 'fd00:10:9::254' };
+    this.#link('api', { device: 'api', addresses: apiAddresses, router });
   }
 
   /** From now on the router forwards nothing larger to that place, or to any: its devices stay as they are. */

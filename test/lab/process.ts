@@ -30,9 +30,9 @@ export class LabProcess {
   #isEnded = false;
 
   constructor({ netns, cgroup, command, env }: Spawn) {
-    // exec keeps one process id from the shell to the command.
+    // exec keeps one process id from the shell to the command. It goes with us, also when we are killed.
     const join = cgroup === undefined ? '' : `echo $$ > '${cgroup}/cgroup.procs' && `;
-    this.#child = spawn('sh', ['-c', `${join}exec nsenter --net='${netns}' "$@"`, 'sh', ...command], {
+    this.#child = spawn('sh', ['-c', `${join}exec setpriv --pdeathsig KILL nsenter --net='${netns}' "$@"`, 'sh', ...command], {
       stdio: ['pipe', 'pipe', 'pipe'],
       env: { ...process.env, ...env },
     });

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+// A real control plane in a namespace of a lab: etcd, kube-apiserver, kube-controller-manager, and a `kubectl proxy` on a
+// Unix socket, by which the tests reach the API from outside of the namespace. RBAC decides what a client may; clients have
+// tokens, and the server has the certificate that it makes itself.
+import { generateKeyPairSync, randomUUID } from 'node:crypto';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { apiAddresses, type Lab } from '../lab/lab.ts';
+import type { LabProcess } from '../lab/process.ts';
+import { Api, until } from './api.ts';
+import { tools } from './tools.ts';
+
+const PORT = 6443;
+export const serviceCidrs = '10.96.0.0/16,fd00:96::/108';
+const inside = `https://localhost:${PORT}`;
+/** How who is beside the control plane reaches it. */
+export const apiUrl = `https://${apiAddresses.IPv4}:${PORT}`;
+
+/** Users that have a token from the start; the controllers and kube-proxy with the rights that Kubernetes gives them. */
+const users = {
+  admin: { name: 'admin', groups: 'system:masters' },
+  controllers: { name: 'system:kube-controller-manager', groups: '' },
+  proxy: { name: 'system:kube-proxy', groups: '' },
+};
+
+export type User = keyof typeof users;
+
+/** The controllers that Services need, and those that namespaces and service accounts do. Nobody beats for the nodes here: whoever looks after that would take their Pods away. */
+const controllers = [
+  ...['endpoints-controller', 'endpointslice-controller', 'endpointslice-mirroring-controller', 'service-cidr-controller'],
+  ...['namespace-controller', 'serviceaccount-controller', 'garbage-collector-controller', 'root-ca-certificate-publisher-controller'],
+];
+
+export class ControlPlane {
+  readonly api: Api;
+  /** What the API server's certificate is verified by. */
+  readonly caFile: string;
+  readonly #lab: Lab;
+  readonly #directory: string;
+  readonly #tokens = new Map<User, string>();
+  readonly #processes = new Map<string, LabProcess>();
+  readonly #ended = Promise.withResolvers<never>();
+
+  private constructor(lab: Lab) {
+    this.#lab = lab;
+    this.#directory = join(lab.directory, 'control-plane');
+    this.caFile = this.#file('certificates/apiserver.crt');
+    mkdirSync(this.#file('etcd'), { recursive: true, mode: 0o700 });
+    for (const user of Object.keys(users) as User[]) this.#tokens.set(user, randomUUID());
+    const lines = Object.entries(users).map(
+      ([user, { name, groups }]) => `${this.#tokens.get(user as User)},${name},${name},"${groups}"\n`,
+    );
+    writeFileSync(this.#file('tokens.csv'), lines.join(''), { mode: 0o600 });
+    const { privateKey, publicKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
+    writeFileSync(this.#file('accounts.key'), privateKey.export({ type: 'pkcs1', format: 'pem' }), { mode: 0o600 });
+    writeFileSync(this.#file('accounts.pub'), publicKey.export({ type: 'spki', format: 'pem' }));
+    this.api = new Api({ lab, socket: this.#file('api.sock'), kubeconfig: this.kubeconfig('admin', inside) });
+    // Who waits for it takes it.
+    this.#ended.promise.catch(() => undefined);
+  }
+
+  /** Resolves when the API answers and its controllers run. It ends with the lab. */
+  static async start(lab: Lab): Promise<ControlPlane> {
+    lab.addApiServer();
+    const made = new ControlPlane(lab);
+    try {
+      await Promise.race([made.#startAll(), made.#ended.promise]);
+    } catch (error) {
+      const printed = [...made.#processes].map(([name, { lines }]) => `${name}:\n${lines.slice(-10).join('\n')}`);
+      throw new Error(`the control plane did not start\n${printed.join('\n')}`, { cause: error });
+    }
+    return made;
+  }
+
+  /** Path of a kubeconfig for one of the users who have a token from the start. */
+  kubeconfig(user: User, server = apiUrl): string {
+    const token = this.#tokens.get(user) ?? '';
+    return writeKubeconfig(this.#file(`${user}.kubeconfig`), { server, caFile: this.caFile, token });
+  }
+
+  async killApiServer(): Promise<void> {
+    await this.#processes.get('kube-apiserver')?.kill();
+  }
+
+  startApiServer(): void {
+    this.#start('kube-apiserver', [
+      ...[tools.apiserver, '--etcd-servers', 'http://127.0.0.1:2379'],
+      ...['--secure-port', String(PORT), '--advertise-address', apiAddresses.IPv4, '--cert-dir', this.#file('certificates')],
+      ...['--service-cluster-ip-range', serviceCidrs, '--authorization-mode', 'RBAC', '--token-auth-file', this.#file('tokens.csv')],
+      ...['--service-account-issuer', 'https://kubernetes.default.svc', '--service-account-key-file', this.#file('accounts.pub')],
+      ...['--service-account-signing-key-file', this.#file('accounts.key'), '--allow-privileged'],
+      // Pods are the tests' own: none needs a service account, and no node is tainted for being new.
+      ...['--disable-admission-plugins', 'ServiceAccount,TaintNodesByCondition', '--profiling=false'],
+    ]);
+  }
+
+  /** Resolves when the API server says that it is ready. */
+  async ready(): Promise<void> {
+    await until('the API server is ready', () => this.api.isReady());
+  }
+
+  async #startAll(): Promise<void> {
+    this.#startEtcd();
+    this.startApiServer();
+    // Clients read its certificate, and it writes the key last.
+    await until('the API server has a key', async () => existsSync(this.#file('certificates/apiserver.key')));
+    this.#startControllers();
+    const proxy = ['proxy', '--unix-socket', this.#file('api.sock')];
+    this.#start('kubectl', [tools.kubectl, '--kubeconfig', this.#file('admin.kubeconfig'), ...proxy]);
+    await this.ready();
+    const account = '/api/v1/namespaces/default/serviceaccounts/default';
+    await until('the controllers run', async () => this.api.get(account));
+  }
+
+  #startEtcd(): void {
+    const [client, peer] = ['http://127.0.0.1:2379', 'http://127.0.0.1:2380'];
+    this.#start('etcd', [
+      ...[tools.etcd, '--data-dir', this.#file('etcd'), '--unsafe-no-fsync', '--log-level', 'warn'],
+      ...['--listen-client-urls', client, '--advertise-client-urls', client, '--listen-peer-urls', peer],
+      ...['--initial-advertise-peer-urls', peer, '--initial-cluster', `default=${peer}`],
+    ]);
+  }
+
+  #startControllers(): void {
+    this.#start('kube-controller-manager', [
+      ...[tools.controllerManager, '--kubeconfig', this.kubeconfig('controllers', inside), '--leader-elect=false'],
+      ...['--controllers', controllers.join(','), '--service-cluster-ip-range', serviceCidrs, '--root-ca-file', this.caFile],
+      ...['--service-account-private-key-file', this.#file('accounts.key'), '--use-service-account-credentials'],
+      ...['--bind-address', '127.0.0.1', '--cert-dir', this.#file('controllers'), '--profiling=false'],
+      ...['--kube-api-qps', '500', '--kube-api-burst', '1000'],
+    ]);
+  }
+
+  #start(name: string, command: readonly string[]): void {
+    const started = this.#lab.start('api', command);
+    this.#processes.set(name, started);
+    void started.ended.then((code) => this.#ended.reject(new Error(`${name} ended with ${code}`)));
+  }
+
+  #file(name: string): string {
+    return join(this.#directory, name);
+  }
+}
+
+/** A kubeconfig for one server and one token. Returns its path. */
+export function writeKubeconfig(
+  path: string,
+  { server, caFile, ...user }: { server: string; caFile: string; token?: string; tokenFile?: string },
+): string {
+  const config = {
+    ...{ apiVersion: 'v1', kind: 'Config', 'current-context': 'test' },
+    clusters: [{ name: 'test', cluster: { server, 'certificate-authority': caFile } }],
+    users: [{ name: 'test', user }],
+    contexts: [{ name: 'test', context: { cluster: 'test', user: 'test' } }],
+  };
+  // JSON is YAML.
+  writeFileSync(path, JSON.stringify(config), { mode: 0o600 });
+  return path;
+}

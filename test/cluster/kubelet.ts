@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a scheduler and the kubelets tell the API about Pods. A Pod is a place in the lab: "pod1" to "pod199" are pods, "node"
+// and "node-b" are Pods with hostNetwork. Whether somebody serves there is the test's business.
+import { labNodes, nodeOfPod, type NodeName, podAddresses } from '../lab/lab.ts';
+import type { Api, KubeObject } from './api.ts';
+
+export interface PodOptions {
+  readonly labels: Readonly<Record<string, string>>;
+  /** The place's, unless told otherwise. */
+  readonly name?: string;
+  readonly isReady?: boolean;
+  readonly containers?: readonly object[];
+  readonly initContainers?: readonly object[];
+}
+
+const ports = [
+  { name: 'web', containerPort: 8080, protocol: 'TCP' },
+  { name: 'dns', containerPort: 5353, protocol: 'UDP' },
+];
+const TERMINATION_SECONDS = 3600;
+
+/** On which node a place is, and its addresses. */
+export function whereIs(place: string): { node: NodeName; addresses: { IPv4: string; IPv6: string }; isOnHost: boolean } {
+  const pod = /^pod(\d+)$/.exec(place)?.[1];
+  if (pod !== undefined) return { node: nodeOfPod(Number(pod)), addresses: podAddresses(Number(pod)), isOnHost: false };
+  const node = place === 'node' ? 'node-a' : 'node-b';
+  return { node, addresses: labNodes[node].addresses, isOnHost: true };
+}
+
+export class Kubelet {
+  readonly #api: Api;
+
+  constructor(api: Api) {
+    this.#api = api;
+  }
+
+  /** The lab's nodes, each in a zone of its own. */
+  async registerNodes(): Promise<void> {
+    for (const [name, { addresses, podCidrs }] of Object.entries(labNodes)) {
+      const labels = { 'kubernetes.io/hostname': name, 'topology.kubernetes.io/zone': `zone-of-${name}` };
+      await this.#api.create('/api/v1/nodes', {
+        ...{ apiVersion: 'v1', kind: 'Node', metadata: { name, labels } },
+        spec: { podCIDR: podCidrs.IPv4, podCIDRs: [podCidrs.IPv4, podCidrs.IPv6] },
+      });
+      await this.#api.patch(`/api/v1/nodes/${name}/status`, {
+        status: {
+          addresses: [addresses.IPv4, addresses.IPv6].map((address) => ({ type: 'InternalIP', address })),
+          ...{ capacity: { cpu: '2' }, allocatable: { cpu: '2' } },
+          conditions: [{ type: 'Ready', status: 'True', reason: 'Test', lastHeartbeatTime: now(), lastTransitionTime: now() }],
+        },
+      });
+    }
+  }
+
+  /** A Pod that runs at that place. */
+  async run(namespace: string, place: string, options: PodOptions): Promise<void> {
+    const { labels, name = place, isReady = true, containers = [{ name: 'server', image: 'none', ports }], initContainers = [] } = options;
+    const { node, isOnHost } = whereIs(place);
+    await this.#api.create(`/api/v1/namespaces/${namespace}/pods`, {
+      ...{ apiVersion: 'v1', kind: 'Pod', metadata: { name, labels } },
+      spec: { nodeName: node, hostNetwork: isOnHost, containers, initContainers, terminationGracePeriodSeconds: TERMINATION_SECONDS },
+    });
+    await this.#report(namespace, name, { place, isReady });
+  }
+
+  async setReady(namespace: string, name: string, isReady: boolean): Promise<void> {
+    await this.#report(namespace, name, { place: await this.#placeOf(namespace, name), isReady });
+  }
+
+  /** It was told to end, and takes its time; whether it still serves is what `isReady` says. */
+  async terminate(namespace: string, name: string, { isReady }: { isReady: boolean }): Promise<void> {
+    await this.#api.delete(podPath(namespace, name), TERMINATION_SECONDS);
+    await this.setReady(namespace, name, isReady);
+  }
+
+  /** It has ended, and is no more. */
+  async end(namespace: string, name: string): Promise<void> {
+    await this.#api.delete(podPath(namespace, name), 0);
+  }
+
+  /** The node was short of something: the Pod has failed, and keeps its addresses in the API. */
+  async evict(namespace: string, name: string): Promise<void> {
+    await this.#api.patch(`${podPath(namespace, name)}/status`, {
+      status: { phase: 'Failed', reason: 'Evicted', message: 'the test was short of something', conditions: [condition('Ready', false)] },
+    });
+  }
+
+  async #report(namespace: string, name: string, { place, isReady }: { place: string; isReady: boolean }): Promise<void> {
+    const { addresses, node } = whereIs(place);
+    await this.#api.patch(`${podPath(namespace, name)}/status`, {
+      status: {
+        phase: 'Running',
+        ...{ hostIP: labNodes[node].addresses.IPv4, podIP: addresses.IPv4, podIPs: [{ ip: addresses.IPv4 }, { ip: addresses.IPv6 }] },
+        conditions: ['Initialized', 'Ready', 'ContainersReady'].map((type) => condition(type, type === 'Initialized' || isReady)),
+      },
+    });
+  }
+
+  /** Where it runs, by its address. */
+  async #placeOf(namespace: string, name: string): Promise<string> {
+    const pod = (await this.#api.get(podPath(namespace, name))) as KubeObject;
+    if (pod.spec.hostNetwork === true) return labNodes[pod.spec.nodeName as NodeName].netns;
+    return `pod${String(pod.status.podIP).split('.').at(-1)}`;
+  }
+}
+
+const podPath = (namespace: string, name: string): string => `/api/v1/namespaces/${namespace}/pods/${name}`;
+const now = (): string => new Date().toISOString();
+const condition = (type: string, isTrue: boolean): object => ({ type, status: isTrue ? 'True' : 'False', lastTransitionTime: now() });

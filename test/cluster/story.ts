@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+// One story in a namespace of its own: what kubectl applies, the Pods that run, and who answers whom in the end. The API's
+// controllers and the proxies take their time: what is expected is waited for, and then asked for once more and counted at
+// the servers, where all must be right.
+import { expect } from 'vitest';
+import { clientAddresses, labNodes, type NodeName } from '../lab/lab.ts';
+import type { Asked } from '../lab/traffic.ts';
+import { type KubeObject, until } from './api.ts';
+import type { KubeCluster } from './kube-cluster.ts';
+import { type PodOptions, whereIs } from './kubelet.ts';
+
+const families = ['IPv4', 'IPv6'] as const;
+
+export interface Expected {
+  /** All the servers that answer. */
+  readonly servers: readonly string[];
+  /** The only source that they see. */
+  readonly source?: (family: 'IPv4' | 'IPv6') => string;
+}
+
+const POLLED = 20;
+const COUNTED = 30;
+/** An ICMP error that comes back within connect() itself is lost on the socket, which tries again after a second. */
+const REFUSED_MS = 2500;
+const SILENT_MS = 400;
+let stories = 0;
+
+export class Story {
+  readonly cluster: KubeCluster;
+  readonly namespace: string;
+
+  private constructor(cluster: KubeCluster, namespace: string) {
+    this.cluster = cluster;
+    this.namespace = namespace;
+  }
+
+  static async begin(cluster: KubeCluster): Promise<Story> {
+    const name = `story-${(stories += 1)}`;
+    await cluster.api.create('/api/v1/namespaces', { apiVersion: 'v1', kind: 'Namespace', metadata: { name } });
+    return new Story(cluster, name);
+  }
+
+  /** A dual-stack Service of the Pods with the label app=NAME: TCP 80 -> 8080, UDP 53 -> 5353. */
+  service(name: string, spec: object = {}, metadata: object = {}): object {
+    return {
+      ...{ apiVersion: 'v1', kind: 'Service', metadata: { name, namespace: this.namespace, ...metadata } },
+      spec: { selector: { app: name }, ipFamilyPolicy: 'PreferDualStack', ports: servicePorts, ...spec },
+    };
+  }
+
+  async apply(...objects: readonly object[]): Promise<void> {
+    await this.kubectl(['apply', '-f', '-'], objects);
+  }
+
+  async kubectl(args: readonly string[], input?: readonly object[]): Promise<string> {
+    return this.cluster.api.kubectl(['--namespace', this.namespace, ...args], input);
+  }
+
+  async patch(service: string, change: object): Promise<void> {
+    await this.kubectl(['patch', 'service', service, '--type=merge', '--patch', JSON.stringify(change)]);
+  }
+
+  /** A Pod with the label app=APP at each of those places. */
+  async run(app: string, places: readonly string[], options: Partial<PodOptions> = {}): Promise<void> {
+    const run = (place: string): Promise<void> => this.cluster.kubelet.run(this.namespace, place, { labels: { app }, ...options });
+    await Promise.all(places.map(run));
+  }
+
+  /** The Service as the API has it. */
+  async live(service: string): Promise<KubeObject> {
+    const found = await this.cluster.api.get(`/api/v1/namespaces/${this.namespace}/services/${service}`);
+    if (found === undefined) throw new Error(`there is no Service ${service}`);
+    return found;
+  }
+
+  /** Its ports at its ClusterIPs. */
+  async clusterIPs(service: string): Promise<Asked[]> {
+    const { spec } = await this.live(service);
+    return (spec.clusterIPs as string[]).flatMap((address) => this.#at(spec, address, 'port'));
+  }
+
+  /** Its ports at any other address. */
+  async portsAt(service: string, address: string): Promise<Asked[]> {
+    return this.#at((await this.live(service)).spec, address, 'port');
+  }
+
+  /** Its NodePorts at a node's addresses. */
+  async nodePorts(service: string, node: NodeName): Promise<Asked[]> {
+    const { spec } = await this.live(service);
+    return families.flatMap((family) => this.#at(spec, labNodes[node].addresses[family], 'nodePort'));
+  }
+
+  /** Comes to be answered by all of those servers and no other, at each of those frontends. */
+  async served(from: string, frontends: readonly Asked[], { servers, source }: Expected): Promise<void> {
+    for (const frontend of frontends) {
+      const what = `${from} to ${frontend.protocol} ${frontend.address} port ${frontend.port}`;
+      await until(`${what} is answered by ${servers.join(' and ')}`, async () => {
+        const { answers, failures } = await this.cluster.ask(from, { ...frontend, count: POLLED, timeoutMs: 500 });
+        expect({ failures, servers: Object.keys(answers).sort() }).toEqual({ failures: {}, servers: [...servers].sort() });
+        return true;
+      });
+      await this.cluster.seen();
+      const { failures } = await this.cluster.ask(from, { ...frontend, count: COUNTED });
+      expect(failures, what).toEqual({});
+      const seen = Object.entries(await this.cluster.seen());
+      expect(servers, what).toEqual(expect.arrayContaining(seen.map(([server]) => server)));
+      const clients = seen.flatMap(([, each]) => Object.entries(each));
+      expect(
+        clients.reduce((sum, [, count]) => sum + count, 0),
+        what,
+      ).toBe(COUNTED);
+      if (source === undefined) continue;
+      const family = frontend.address.includes(':') ? 'IPv6' : 'IPv4';
+      expect([...new Set(clients.map(([address]) => address))], what).toEqual([source(family)]);
+    }
+  }
+
+  /** Comes to be refused at once, each time. */
+  async refused(from: string, frontends: readonly Asked[]): Promise<void> {
+    await this.#fails(from, frontends, { want: { ECONNREFUSED: 5 }, timeoutMs: REFUSED_MS });
+  }
+
+  /** Comes to meet silence, each time. */
+  async silent(from: string, frontends: readonly Asked[]): Promise<void> {
+    await this.#fails(from, frontends, { want: { timeout: 5 }, timeoutMs: SILENT_MS });
+  }
+
+  async #fails(from: string, frontends: readonly Asked[], { want, timeoutMs }: { want: object; timeoutMs: number }): Promise<void> {
+    for (const frontend of frontends) {
+      const what = `${from} to ${frontend.protocol} ${frontend.address} port ${frontend.port}`;
+      await until(`${what} comes to ${JSON.stringify(want)}`, async () => {
+        const { failures } = await this.cluster.ask(from, { ...frontend, count: 5, timeoutMs, isConnected: true });
+        expect(failures).toEqual(want);
+        return true;
+      });
+    }
+  }
+
+  #at(spec: KubeObject, address: string, number: 'port' | 'nodePort'): Asked[] {
+    return (spec.ports as KubeObject[])
+      .filter(({ protocol }) => protocol !== 'SCTP')
+      .map((port) => ({ protocol: port.protocol.toLowerCase(), address, port: port[number] }));
+  }
+}
+
+const servicePorts = [
+  { name: 'web', port: 80, targetPort: 8080, protocol: 'TCP' },
+  { name: 'dns', port: 53, targetPort: 5353, protocol: 'UDP' },
+];
+
+/** The address of a place in the lab, by family: what a server sees of a client that is not masqueraded. */
+export const sourceOf =
+  (place: string) =>
+  (family: 'IPv4' | 'IPv6'): string =>
+    (place === 'client' ? clientAddresses : whereIs(place).addresses)[family];
