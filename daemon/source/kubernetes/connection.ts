@@ -6,10 +6,10 @@ import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants, ty
 import type { Clock } from '../../clock.ts';
 import { messageOf } from '../../errors.ts';
 import type { ClusterAccess } from './access.ts';
-import { type ApiClient, type ApiResponse, Unreachable } from './api-client.ts';
+import { type ApiClient, type ApiResponse, CredentialError, Unreachable } from './api-client.ts';
 
 /** For the TCP and TLS handshakes. */
-const CONNECT_MS = 3000;
+const CONNECT_MS = 2000;
 /** A healthy server sends headers at once, also for a watch. */
 const ANSWER_MS = 10_000;
 const PING_EVERY_MS = 3000;
@@ -27,10 +27,18 @@ export interface ConnectionOptions {
 interface Open {
   readonly session: ClientHttp2Session;
   readonly server: string;
+  /** Before every path: an API server behind a proxy may not have all of the address. */
+  readonly prefix: string;
+  /** What comes next goes to another connection; what runs on this one may end. Idempotent. */
+  readonly leave: () => void;
 }
+
+type Failed = (why: string, cause?: unknown) => unknown;
 
 export class Connection implements ApiClient {
   readonly #options: ConnectionOptions;
+  /** Aborted by close(). */
+  #life = new AbortController();
   #opening: Promise<Open> | undefined;
   /** Index of the server that is asked next. */
   #at = 0;
@@ -43,15 +51,16 @@ export class Connection implements ApiClient {
     signal.throwIfAborted();
     const { access, userAgent } = this.#options;
     const authorization = await access.authorization();
-    const { session, server } = await orAborted(this.#opened(), signal);
-    const headers = { ':path': path, accept: 'application/json', 'user-agent': userAgent };
-    const failed = (why: string, cause?: unknown): unknown =>
-      signal.aborted ? signal.reason : new Unreachable(`${server} ${why}`, { cause });
+    signal.throwIfAborted();
+    const open = await orAborted(this.#opened(), signal);
+    const { session, server, prefix } = open;
+    const headers = { ':path': prefix + path, accept: 'application/json', 'user-agent': userAgent };
+    const failed: Failed = (why, cause) => (signal.aborted ? signal.reason : new Unreachable(`${server} ${why}`, { cause }));
     const stream = requested(
       () => session.request(authorization === undefined ? headers : { ...headers, authorization }, { signal }),
       failed,
     );
-    const answer = await this.#answer(stream, failed);
+    const answer = await this.#answer(stream, open, failed);
     const status = Number(answer[':status']);
     if (status === 401) access.forget();
     const retryAfter = Number(answer['retry-after']);
@@ -60,19 +69,19 @@ export class Connection implements ApiClient {
 
   /** Ends every stream. A later get() connects again. */
   close(): void {
-    const opening = this.#opening;
+    this.#life.abort(new Unreachable('the connection was closed'));
+    this.#life = new AbortController();
     this.#opening = undefined;
-    opening?.then(
-      ({ session }) => session.destroy(),
-      () => undefined,
-    );
   }
 
-  #answer(stream: ClientHttp2Stream, failed: (why: string, cause?: unknown) => unknown): Promise<IncomingHttpHeaders> {
+  #answer(stream: ClientHttp2Stream, open: Open, failed: Failed): Promise<IncomingHttpHeaders> {
     const { promise, resolve, reject } = Promise.withResolvers<IncomingHttpHeaders>();
-    const cancel = this.#options.clock.setTimer(ANSWER_MS, () => {
+    const cancel = this.#after(ANSWER_MS, () => {
       reject(failed(`has not answered for ${ANSWER_MS / 1000} s`));
       stream.close(constants.NGHTTP2_CANCEL);
+      // It may answer pings and nothing else.
+      open.leave();
+      open.session.close();
     });
     // The listener stays: an error after the answer reaches whoever reads the body.
     stream.on('error', (error) => reject(failed(`cut the connection: ${error.message}`, error)));
@@ -85,41 +94,53 @@ export class Connection implements ApiClient {
   #opened(): Promise<Open> {
     if (this.#opening !== undefined) return this.#opening;
     const opening = this.#open(() => {
-      if (this.#opening === opening) this.#opening = undefined;
+      if (this.#opening !== opening) return;
+      this.#opening = undefined;
     });
     this.#opening = opening;
     return opening;
   }
 
-  /** `onEnded`: nobody may begin anything on it any more. */
   async #open(onEnded: () => void): Promise<Open> {
     const { servers } = this.#options.access;
-    const url = servers[this.#at % servers.length];
+    const at = this.#at % servers.length;
+    const url = servers[at];
     if (url === undefined) throw new Error('access names no server');
+    const leave = (): void => {
+      onEnded();
+      if (this.#at === at) this.#at = (at + 1) % servers.length;
+    };
     try {
       const session = await this.#connect(url, onEnded);
-      this.#watchOver(session, url.origin);
-      return { session, server: url.origin };
+      this.#watchOver(session, url.origin, leave);
+      return { session, server: url.origin, prefix: url.pathname.replace(/\/+$/, ''), leave };
     } catch (error) {
-      this.#at += 1;
-      onEnded();
+      leave();
       throw error;
     }
   }
 
+  /** `onEnded`: nobody may begin anything on it any more. */
   async #connect(url: URL, onEnded: () => void): Promise<ClientHttp2Session> {
+    const life = this.#life.signal;
     const tls = url.protocol === 'https:' ? await this.#options.access.tls() : {};
+    life.throwIfAborted();
     const { promise, resolve, reject } = Promise.withResolvers<ClientHttp2Session>();
-    const session = connect(url, { ...tls, settings: { enablePush: false, initialWindowSize: WINDOW } });
-    const cancel = this.#options.clock.setTimer(CONNECT_MS, () => {
-      session.destroy(new Error(`no connection within ${CONNECT_MS / 1000} s`));
-    });
-    session.on('error', (error) => reject(new Unreachable(`${url.origin} cannot be reached: ${messageOf(error)}`, { cause: error })));
+    const failed: Failed = (why, cause) => new Unreachable(`${url.origin} ${why}`, { cause });
+    const session = requested(
+      () => connect(url, { ...tls, settings: { enablePush: false, initialWindowSize: WINDOW } }),
+      (_, cause) => new CredentialError(`${this.#options.access.shown} cannot be used: ${messageOf(cause)}`, { cause }),
+    );
+    const destroy = (): void => session.destroy();
+    life.addEventListener('abort', destroy);
+    const cancel = this.#after(CONNECT_MS, () => session.destroy(new Error(`no connection within ${CONNECT_MS / 1000} s`)));
+    session.on('error', (error) => reject(failed(`cannot be reached: ${reasonOf(error)}`, error)));
     session.once('close', () => {
-      reject(new Unreachable(`${url.origin} closed the connection`));
+      life.removeEventListener('abort', destroy);
+      reject(failed('closed the connection'));
       onEnded();
     });
-    // The server is about to go: what runs may end, what comes next goes to another.
+    // The server is about to go: what runs may end, what comes next goes to another connection.
     session.once('goaway', onEnded);
     session.once('remoteSettings', () => {
       session.setLocalWindowSize(WINDOW);
@@ -129,40 +150,60 @@ export class Connection implements ApiClient {
   }
 
   /** Pings as long as it lives. */
-  #watchOver(session: ClientHttp2Session, server: string): void {
-    const { clock } = this.#options;
+  #watchOver(session: ClientHttp2Session, server: string, leave: () => void): void {
+    let cancel = (): void => undefined;
     const ping = (): void => {
-      if (session.destroyed) return;
-      const dead = (): void => session.destroy(new Error(`${server} has not answered a ping for ${PONG_MS / 1000} s`));
-      const cancel = clock.setTimer(PONG_MS, dead);
+      cancel = this.#after(PONG_MS, () => {
+        leave();
+        session.destroy(new Error(`${server} has not answered a ping for ${PONG_MS / 1000} s`));
+      });
       session.ping(() => {
         cancel();
-        cancelNext = clock.setTimer(PING_EVERY_MS, ping);
+        if (!session.destroyed) cancel = this.#after(PING_EVERY_MS, ping);
       });
     };
-    let cancelNext = clock.setTimer(PING_EVERY_MS, ping);
-    session.once('close', () => cancelNext());
+    cancel = this.#after(PING_EVERY_MS, ping);
+    session.once('close', () => cancel());
+  }
+
+  /** Not before what has arrived by then is read: it may be us who were busy. */
+  #after(ms: number, task: () => void): () => void {
+    let isCancelled = false;
+    const cancel = this.#options.clock.setTimer(ms, () => {
+      setImmediate(() => {
+        if (!isCancelled) task();
+      });
+    });
+    return () => {
+      isCancelled = true;
+      cancel();
+    };
   }
 }
 
-async function* bodyOf(stream: ClientHttp2Stream, failed: (why: string, cause?: unknown) => unknown): AsyncGenerator<Uint8Array> {
+async function* bodyOf(stream: ClientHttp2Stream, failed: Failed): AsyncGenerator<Uint8Array> {
   try {
     for await (const chunk of stream) yield chunk as Uint8Array;
   } catch (error) {
     throw failed(`cut the connection: ${messageOf(error)}`, error);
   } finally {
-    if (!stream.closed) stream.close(constants.NGHTTP2_CANCEL);
+    if (!stream.readableEnded && !stream.closed) stream.close(constants.NGHTTP2_CANCEL);
   }
+  // When the connection goes without an error, the loop ends as if everything had been said.
+  if (!stream.readableEnded) throw failed('cut the connection');
 }
 
-/** The connection may have ended since it was asked for. */
-function requested(request: () => ClientHttp2Stream, failed: (why: string, cause?: unknown) => unknown): ClientHttp2Stream {
+/** What throws at once fails like what fails later: the connection may have ended since it was asked for. */
+function requested<T>(request: () => T, failed: Failed): T {
   try {
     return request();
   } catch (error) {
-    throw failed(`closed the connection: ${messageOf(error)}`, error);
+    throw failed(`cannot be asked: ${messageOf(error)}`, error);
   }
 }
+
+/** Of a name with several addresses Node tries each, and says nothing but what became of each. */
+const reasonOf = (error: unknown): string => (error instanceof AggregateError ? error.errors.map(messageOf).join(', ') : messageOf(error));
 
 /** The promise's outcome, or the signal's reason if that comes first. */
 function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {

@@ -57,67 +57,35 @@ export class LineDecoder {
   }
 }
 
-/** A Kubernetes List: the elements of its "items", and what stands around them. */
+/** A Kubernetes List: the elements of its "items", which are objects, and what stands around them. */
 export class ListDecoder {
   readonly #around = new Kept();
   readonly #item = new Kept();
+  /** Of braces and brackets, around items. */
   #depth = 0;
-  #isInString = false;
-  /** The string goes on behind the piece, which ended with a backslash that escapes. */
-  #isEscaped = false;
-  /** Bytes of the string that may be the key before a value at depth 1. */
-  #lastString = '';
   #isInItems = false;
+  #isInItem = false;
+  /** Open ones of the item. */
+  #braces = 0;
+  #isInString = false;
+  /** A backslash was the byte before. */
+  #isEscaped = false;
+  /** The last string at depth 1 as it is written: the key, when a value follows. */
+  #key = '';
 
   /** The items that this piece ends, parsed. Throws SyntaxError. */
   push(piece: Uint8Array): unknown[] {
     const buffer = bufferOf(piece);
     const items: unknown[] = [];
-    let from = 0;
-    const keep = (until: number): void => {
-      (this.#isInItem ? this.#item : this.#around).add(Buffer.from(buffer.subarray(from, until)));
-      from = until;
-    };
-    for (let at = 0; at < buffer.length; at += 1) {
-      if (this.#isInString) {
-        at = this.#endOfString(buffer, at);
-        continue;
-      }
-      switch (buffer[at]) {
-        case QUOTE:
-          this.#isInString = true;
-          if (this.#depth === 1) this.#lastString = '';
-          break;
-        case OPEN_BRACKET:
-          if (this.#depth === 1 && this.#lastString === 'items') this.#isInItems = true;
-          this.#depth += 1;
-          break;
-        case OPEN_BRACE:
-          if (this.#isInItems && this.#depth === 2) keep(at);
-          this.#depth += 1;
-          break;
-        case CLOSE_BRACKET:
-          this.#depth -= 1;
-          if (this.#depth === 1) this.#isInItems = false;
-          break;
-        case CLOSE_BRACE:
-          if (this.#isInItems && this.#depth === 3) {
-            keep(at + 1);
-            items.push(JSON.parse(this.#item.take()));
-          }
-          this.#depth -= 1;
-          break;
-        case COMMA:
-          // Between items; around them nothing of these is left to parse.
-          if (this.#isInItems && this.#depth === 2) {
-            keep(at);
-            from = at + 1;
-          }
-          break;
-        default:
-      }
+    for (let from = 0; from < buffer.length;) {
+      const isItem = this.#isInItem;
+      const end = isItem ? this.#endOfItem(buffer, from) : this.#endOfAround(buffer, from);
+      // A copy: the piece belongs to the stream.
+      (isItem ? this.#item : this.#around).add(Buffer.from(buffer.subarray(from, end)));
+      if (isItem && !this.#isInItem) items.push(JSON.parse(this.#item.take()));
+      // Around the items nothing is left that commas would part.
+      from = this.#isBetween && buffer[end] === COMMA ? end + 1 : end;
     }
-    keep(buffer.length);
     return items;
   }
 
@@ -126,31 +94,65 @@ export class ListDecoder {
     return JSON.parse(this.#around.take());
   }
 
-  /** True from an item's first brace on, until its last. */
-  get #isInItem(): boolean {
-    return this.#isInItems && this.#depth > 2;
+  get #isBetween(): boolean {
+    return this.#isInItems && !this.#isInItem && this.#depth === 2;
   }
 
-  /** Index of the quote that ends the string, or of the last byte. */
-  #endOfString(buffer: Buffer, start: number): number {
-    for (let at = start; at < buffer.length; at += 1) {
-      if (this.#isEscaped) {
-        this.#isEscaped = false;
-        continue;
-      }
-      const quote = buffer.indexOf(QUOTE, at);
-      const end = quote === -1 ? buffer.length : quote;
-      const backslash = buffer.subarray(at, end).indexOf(BACKSLASH);
-      if (backslash !== -1) {
-        at += backslash;
-        this.#isEscaped = true;
-        continue;
-      }
-      if (this.#depth === 1) this.#lastString += buffer.toString('latin1', at, end);
-      if (quote === -1) return buffer.length;
-      this.#isInString = false;
-      return quote;
+  /** Index behind the item's last brace, or of the piece's end. Nearly every byte of a list passes here, hence the locals. */
+  #endOfItem(buffer: Buffer, from: number): number {
+    let braces = this.#braces;
+    let isInString = this.#isInString;
+    let isEscaped = this.#isEscaped;
+    let at = from;
+    for (; at < buffer.length; at += 1) {
+      const byte = buffer[at];
+      if (isInString) {
+        if (isEscaped) isEscaped = false;
+        else if (byte === QUOTE) isInString = false;
+        else if (byte === BACKSLASH) isEscaped = true;
+      } else if (byte === QUOTE) isInString = true;
+      else if (byte === OPEN_BRACE) braces += 1;
+      else if (byte === CLOSE_BRACE && (braces -= 1) === 0) break;
+    }
+    this.#braces = braces;
+    this.#isInString = isInString;
+    this.#isEscaped = isEscaped;
+    if (at === buffer.length) return at;
+    this.#isInItem = false;
+    return at + 1;
+  }
+
+  /** Index of an item's first brace, of a comma between items, or of the piece's end. */
+  #endOfAround(buffer: Buffer, from: number): number {
+    for (let at = from; at < buffer.length; at += 1) {
+      const byte = buffer[at] ?? 0;
+      if (this.#isInString) this.#string(byte);
+      else if (this.#isBetween && byte === COMMA) return at;
+      else if (this.#isBetween && byte === OPEN_BRACE) {
+        this.#isInItem = true;
+        return at;
+      } else this.#structure(byte);
     }
     return buffer.length;
+  }
+
+  #string(byte: number): void {
+    const isEnd = byte === QUOTE && !this.#isEscaped;
+    if (isEnd) this.#isInString = false;
+    else if (this.#depth === 1) this.#key += String.fromCharCode(byte);
+    this.#isEscaped = byte === BACKSLASH && !this.#isEscaped;
+  }
+
+  #structure(byte: number): void {
+    if (byte === QUOTE) {
+      this.#isInString = true;
+      if (this.#depth === 1) this.#key = '';
+    } else if (byte === OPEN_BRACKET || byte === OPEN_BRACE) {
+      if (this.#depth === 1) this.#isInItems = byte === OPEN_BRACKET && this.#key === 'items';
+      this.#depth += 1;
+    } else if (byte === CLOSE_BRACKET || byte === CLOSE_BRACE) {
+      this.#depth -= 1;
+      if (this.#depth === 1) this.#isInItems = false;
+    }
   }
 }
