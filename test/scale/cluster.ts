@@ -10,7 +10,7 @@ import { between, type Page } from './exposition.ts';
 import { cpuSeconds, rssMiB, steadyRssMiB } from './process-costs.ts';
 import { type ColdStart, KubeProxy, type Proxy, Sluiced } from './proxies.ts';
 import type { Seen } from './witness.ts';
-import type { Order, Written } from './writer.ts';
+import type { Order, Written } from './orders.ts';
 
 export interface Size {
   readonly services: number;

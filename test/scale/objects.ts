@@ -16,7 +16,7 @@ const podAddress = (n: number): string => `10.${128 + (n >> 16)}.${(n >> 8) & 25
 export const vipOf = (n: number): string => `10.96.${(n + 2) >> 8}.${(n + 2) & 255}`;
 
 const serviceName = (n: number): string => `svc-${String(n).padStart(5, '0')}`;
-export const sliceName = (n: number): string => `${serviceName(n)}-a`;
+const sliceName = (n: number): string => `${serviceName(n)}-a`;
 
 export function serviceOf(n: number) {
   const address = vipOf(n);
