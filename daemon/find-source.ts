@@ -37,5 +37,6 @@ export function findSource({ config, tables, env, log, onComplete }: SourceParts
   if (dependsOnClusterIP)
     log.warn(`the API server is asked at ${address}, a ClusterIP, which nobody serves before this agent does: give --api-server`);
   const client = new Connection({ access, clock: systemClock, userAgent: `sluiced/${versions().version}` });
-  return new KubernetesSource({ ...common, client, node: config.node, address, credentials: access.shown, onComplete });
+  const onListed = (kind: string): void => log.debug({ kind }, 'listed');
+  return new KubernetesSource({ ...common, client, node: config.node, address, credentials: access.shown, onComplete, onListed });
 }

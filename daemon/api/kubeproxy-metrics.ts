@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // kube-proxy's metrics under their own names (kube-proxy-semantics.md, 16), so that its dashboards and alerts go on. The
 // histograms and probe counters are told what happens; all else is read from ProxyView at a scrape. What only iptables,
-// nftables or conntrack can mean is not here.
+// nftables or conntrack can mean is not here. One of them is there again under our own name, for its bounds.
 import { Counter, exponentialBuckets, Gauge, Histogram, linearBuckets, type Metric, type Registry } from 'prom-client';
 import { families, type Family } from '../model/address.ts';
 import { type DesiredPort, type Scope, scopeOf } from '../model/frontend.ts';
@@ -35,6 +35,9 @@ export interface SyncDone {
 const syncBuckets = exponentialBuckets(0.001, 2, 15);
 const programmingBuckets = [0.25, 0.5, ...linearBuckets(1, 1, 59), ...linearBuckets(60, 5, 12), ...linearBuckets(120, 30, 7)];
 
+/** kube-proxy's begin where its syncs end: ours take milliseconds. */
+const fineBuckets = [...exponentialBuckets(0.001, 2, 8), ...programmingBuckets];
+
 const histogram = (name: string, help: string, buckets: number[]) =>
   new Histogram({ name: `kubeproxy_${name}`, help, labelNames: ['ip_family'], buckets, registers: [] });
 const gauge = <Label extends string>(name: string, help: string, labelNames: Label[]) =>
@@ -42,15 +45,20 @@ const gauge = <Label extends string>(name: string, help: string, labelNames: Lab
 const counter = <Label extends string>(name: string, help: string, labelNames: Label[]) =>
   new Counter({ name: `kubeproxy_${name}`, help, labelNames, registers: [] });
 
+const programming = {
+  name: 'network_programming_duration_seconds',
+  help: 'From the change of an endpoint, as its EndpointSlice says, to the end of the sync that brings it into effect.',
+};
+
 export class KubeProxyMetrics {
   readonly #sync = histogram('sync_proxy_rules_duration_seconds', 'Duration of syncs of the datapath.', syncBuckets);
   readonly #full = histogram('sync_full_proxy_rules_duration_seconds', 'Duration of syncs of everything.', syncBuckets);
   readonly #partial = histogram('sync_partial_proxy_rules_duration_seconds', 'Duration of syncs of what changed.', syncBuckets);
-  readonly #programming = histogram(
-    'network_programming_duration_seconds',
-    'From the change of an endpoint, as its EndpointSlice says, to the end of the sync that brings it into effect.',
-    programmingBuckets,
-  );
+  readonly #programming = histogram(programming.name, programming.help, programmingBuckets);
+  readonly #fineProgramming = new Histogram({
+    ...programming,
+    ...{ name: `sluice_${programming.name}`, labelNames: ['ip_family'], buckets: fineBuckets, registers: [] },
+  });
   readonly #probes = {
     '/healthz': counter('proxy_healthz_total', 'Answers of /healthz by status code.', ['code']),
     '/livez': counter('proxy_livez_total', 'Answers of /livez by status code.', ['code']),
@@ -61,7 +69,7 @@ export class KubeProxyMetrics {
   }
 
   programmed(family: Family, seconds: number): void {
-    this.#programming.observe({ ip_family: family }, seconds);
+    for (const each of [this.#programming, this.#fineProgramming]) each.observe({ ip_family: family }, seconds);
   }
 
   probed(path: ProbePath, status: number): void {
@@ -71,7 +79,8 @@ export class KubeProxyMetrics {
   /** For buildMetrics(). */
   part(view: ProxyView): MetricPart {
     return (registry) => {
-      const pushed = [this.#sync, this.#full, this.#partial, this.#programming, ...Object.values(this.#probes)];
+      const histograms = [this.#sync, this.#full, this.#partial, this.#programming, this.#fineProgramming];
+      const pushed = [...histograms, ...Object.values(this.#probes)];
       const { metrics, fills } = pulled();
       for (const metric of [...pushed, ...metrics]) registry.registerMetric(metric as Parameters<Registry['registerMetric']>[0]);
       return () => {

@@ -31,11 +31,11 @@ export function putAddress(view: DataView, at: number, text: string): void {
 }
 
 export function getAddress(view: DataView, at: number, size: 4 | 16): string {
-  return addressText(getBytes(view, at, size));
+  return addressText(new Uint8Array(view.buffer, view.byteOffset + at, size));
 }
 
 export function putBytes(view: DataView, at: number, bytes: Uint8Array): void {
-  for (const [i, byte] of bytes.entries()) view.setUint8(at + i, byte);
+  for (let i = 0; i < bytes.length; i += 1) view.setUint8(at + i, bytes[i] ?? 0);
 }
 
 /** A copy. */

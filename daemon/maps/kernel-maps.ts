@@ -67,6 +67,17 @@ function inRange(index: number, count: number, map: { name: string; capacity: nu
   }
 }
 
+const zeros = Buffer.alloc(1 << 16);
+
+/** Of a large array most is. Compared by memcmp, a piece at a time. */
+function isZero(bytes: Uint8Array): boolean {
+  for (let from = 0; from < bytes.length; from += zeros.length) {
+    const piece = bytes.subarray(from, from + zeros.length);
+    if (zeros.compare(piece, 0, piece.length, 0, piece.length) !== 0) return false;
+  }
+  return true;
+}
+
 class KernelArray<V> implements ArrayMap<V> {
   readonly #map: BpfMap;
   readonly #codec: Codec<V>;
@@ -94,11 +105,12 @@ class KernelArray<V> implements ArrayMap<V> {
   set(index: number, value: V): void {
     inRange(index, 1, this);
     const at = index * this.#stride;
-    const wanted = encoded(this.#codec, value);
-    const held = new Uint8Array(this.#map.mmap(false), at, this.#codec.size);
-    if (wanted.every((byte, i) => byte === held[i])) return;
-    const words = new BigInt64Array(this.#map.mmap(true), at, wanted.length / 8);
-    for (const [i, word] of new BigInt64Array(wanted.buffer).entries()) if (words[i] !== word) Atomics.store(words, i, word);
+    const wanted = new BigInt64Array(encoded(this.#codec, value).buffer);
+    const held = new BigInt64Array(this.#map.mmap(false), at, wanted.length);
+    if (wanted.every((word, i) => word === held[i])) return;
+    // From here on `held` may be unmapped.
+    const words = new BigInt64Array(this.#map.mmap(true), at, wanted.length);
+    for (const [i, word] of wanted.entries()) if (words[i] !== word) Atomics.store(words, i, word);
   }
 
   rows(): [number, V][] {
@@ -106,6 +118,7 @@ class KernelArray<V> implements ArrayMap<V> {
     const { size } = this.#codec;
     const perRow = size / 4;
     for (const [first, values] of this.#map.arrayChunks()) {
+      if (isZero(values)) continue;
       const words = new Int32Array(values.buffer, values.byteOffset, values.length / 4);
       let last = -1;
       for (let word = 0; word < words.length; word += 1) {

@@ -18,6 +18,7 @@ export interface Address {
  * IPv6 address is IPv4. Undefined when it is not an address.
  */
 export function parseAddress(text: string): Address | undefined {
+  if (numberOf4(text) !== undefined) return { family: 'IPv4', text };
   if (/^\d+(\.\d+){3}$/.test(text)) {
     const octets = text.split('.').map(Number);
     return octets.every((octet) => octet <= 255) ? { family: 'IPv4', text: octets.join('.') } : undefined;
@@ -71,22 +72,49 @@ const masked = (bytes: Uint8Array, { bits, fill }: { readonly bits: number; read
 /** Order by value, not by text: 10.0.0.9 before 10.0.0.10. Both of one family. */
 export function compareAddresses(a: string, b: string): number {
   if (a === b) return 0;
-  if (!a.includes(':') && !b.includes(':')) return numberOf4(a) - numberOf4(b);
+  const first = numberOf4(a);
+  const second = numberOf4(b);
+  if (first !== undefined && second !== undefined) return first - second;
   const [left, right] = [addressBytes(a), addressBytes(b)];
   const at = left.findIndex((byte, i) => byte !== right[i]);
   return at === -1 ? 0 : (left[at] ?? 0) - (right[at] ?? 0);
 }
 
-const numberOf4 = (text: string): number => text.split('.').reduce((sum, octet) => sum * 256 + Number(octet), 0);
+const DOT = 0x2e;
+const ZERO = 0x30;
+
+/** A canonical IPv4 address as a number of 32 bits; undefined for any other text. Digit by digit: there are 100,000 endpoints. */
+export function numberOf4(text: string): number | undefined {
+  let number = 0;
+  let dots = 0;
+  // -1: its first digit is yet to come.
+  let octet = -1;
+  for (let i = 0; i < text.length; i += 1) {
+    const code = text.charCodeAt(i);
+    if (code === DOT && octet >= 0) {
+      number = number * 256 + octet;
+      dots += 1;
+      octet = -1;
+      continue;
+    }
+    const digit = code - ZERO;
+    if (digit < 0 || digit > 9 || octet === 0) return undefined;
+    octet = octet < 0 ? digit : octet * 10 + digit;
+    if (octet > 255) return undefined;
+  }
+  return dots === 3 && octet >= 0 ? number * 256 + octet : undefined;
+}
 
 /** Network-order bytes (4 or 16) of a canonical address. Throws on text that parseAddress did not make. */
 export function addressBytes(text: string): Uint8Array {
+  const number = numberOf4(text);
+  if (number !== undefined) return Uint8Array.of(number >>> 24, number >>> 16, number >>> 8, number);
   return Uint8Array.from(ipaddr.parse(text).toByteArray());
 }
 
 /** Canonical text of 4 or 16 network-order bytes. An IPv4-mapped 16-byte address stays IPv6 (a map key says its family). */
 export function addressText(bytes: Uint8Array): string {
-  return bytes.length === 4 ? bytes.join('.') : new ipaddr.IPv6([...bytes]).toRFC5952String();
+  return bytes.length === 4 ? `${bytes[0]}.${bytes[1]}.${bytes[2]}.${bytes[3]}` : new ipaddr.IPv6([...bytes]).toRFC5952String();
 }
 
 export function familyOf(text: string): Family {

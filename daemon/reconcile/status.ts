@@ -38,14 +38,15 @@ export interface Result {
 export class Statuses<K, Row> {
   readonly #table: TableView<K, Row>;
   readonly #results = new Map<K, Result>();
-  #errors = 0;
+  /** Keys in error: few, and asked for after every change. */
+  readonly #failed = new Set<K>();
 
   constructor(table: TableView<K, Row>) {
     this.#table = table;
   }
 
   get errors(): number {
-    return this.#errors;
+    return this.#failed.size;
   }
 
   /** Undefined for a key that was never there, or whose deletion is done. `waitsSince` is for rows that are pending. */
@@ -62,25 +63,29 @@ export class Statuses<K, Row> {
       if (this.#isBehind(key, result)) pending += 1;
       else if (result?.status.kind === 'done') done += 1;
     }
-    return { done, pending, error: this.#errors };
+    return { done, pending, error: this.#failed.size };
   }
 
   /** Rows in error, deletions included. */
   *failed(): IterableIterator<[K, RowStatus]> {
-    for (const [key, { status }] of this.#results) if (status.kind === 'error') yield [key, status];
+    for (const key of this.#failed) {
+      const result = this.#results.get(key);
+      if (result !== undefined) yield [key, result.status];
+    }
   }
 
   /** The result before this one, if any. */
   set(key: K, status: RowStatus, revision: number): RowStatus | undefined {
     const before = this.#results.get(key)?.status;
-    this.#errors += Number(status.kind === 'error') - Number(before?.kind === 'error');
+    if (status.kind === 'error') this.#failed.add(key);
+    else this.#failed.delete(key);
     this.#results.set(key, { status: before?.kind === status.kind ? { ...status, since: before.since } : status, revision });
     return before;
   }
 
   delete(key: K): RowStatus | undefined {
     const before = this.#results.get(key)?.status;
-    this.#errors -= Number(before?.kind === 'error');
+    this.#failed.delete(key);
     this.#results.delete(key);
     return before;
   }

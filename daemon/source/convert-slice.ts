@@ -6,7 +6,7 @@ import { InvalidObjectError } from '../errors.ts';
 import { parseAddress, type Family } from '../model/address.ts';
 import type { EndpointSlice, NamedPort, SliceEndpoint } from '../model/service.ts';
 import { hasForeignLabel } from './convert-service.ts';
-import { flag, invalid, must, namedPortSchema, read, show, text, type Metadata, type Subject } from './fields.ts';
+import { fieldText, flag, invalid, must, namedPortSchema, read, show, text, type Metadata, type Subject } from './fields.ts';
 
 const serviceNameLabel = 'kubernetes.io/service-name';
 
@@ -102,25 +102,42 @@ function gatherPorts(raws: readonly unknown[], { at, problems }: Gathering): Nam
 }
 
 function gatherEndpoints(raws: readonly unknown[], family: Family, { at, problems }: Gathering): SliceEndpoint[] {
-  return raws.flatMap((raw, index) =>
-    gather(problems, (): SliceEndpoint => {
-      const { addresses, conditions, nodeName, hints } = read(endpointSchema, raw, { ...at, path: ['endpoints', index] });
-      const given = addresses?.[0];
-      if (given === undefined) throw invalid(at, `endpoints[${index}].addresses`, 'is empty: the endpoint is left out');
-      const address = parseAddress(given);
-      if (address?.family !== family)
-        throw invalid(at, `endpoints[${index}].addresses[0]`, `must be an ${family} address, is ${show(given)}`);
-      const { ready, serving, terminating } = conditions ?? { ready: true, serving: true, terminating: false };
-      // One literal for nearly all: V8 gives what is spread into an object a second one beside it.
-      const row = nodeName
-        ? { address: address.text, ready, serving, terminating, nodeName }
-        : { address: address.text, ready, serving, terminating };
-      if (hints?.forZones === undefined && hints?.forNodes === undefined) return row;
-      return {
-        ...row,
-        ...(hints.forZones === undefined ? {} : { zoneHints: hints.forZones }),
-        ...(hints.forNodes === undefined ? {} : { nodeHints: hints.forNodes }),
-      };
-    }),
+  return raws.flatMap(
+    (raw, index) => plainEndpoint(raw, family) ?? gather(problems, () => readEndpoint(raw, family, { ...at, path: ['endpoints', index] })),
   );
+}
+
+/** An endpoint as the controllers write nearly all of them, without the schema's cost. Undefined: it may still be a good one. */
+export function plainEndpoint(raw: unknown, family: Family): SliceEndpoint | undefined {
+  const { addresses, conditions, nodeName, hints } = (raw ?? {}) as Readonly<Record<string, unknown>>;
+  const { ready, serving, terminating } = (conditions ?? {}) as Readonly<Record<string, unknown>>;
+  if (!Array.isArray(addresses) || addresses.length !== 1 || hints !== undefined || typeof nodeName !== 'string') return undefined;
+  if (typeof ready !== 'boolean' || typeof serving !== 'boolean' || typeof terminating !== 'boolean') return undefined;
+  const given: unknown = addresses[0];
+  const address = typeof given === 'string' ? parseAddress(given) : undefined;
+  return address?.family === family ? rowOf(address.text, { ready, serving, terminating }, nodeName) : undefined;
+}
+
+/** Any endpoint. Throws InvalidObjectError. */
+export function readEndpoint(raw: unknown, family: Family, at: Subject & { readonly path: readonly (string | number)[] }): SliceEndpoint {
+  const { addresses, conditions, nodeName, hints } = read(endpointSchema, raw, at);
+  const field = fieldText(at.path);
+  const given = addresses?.[0];
+  if (given === undefined) throw invalid(at, `${field}.addresses`, 'is empty: the endpoint is left out');
+  const address = parseAddress(given);
+  if (address?.family !== family) throw invalid(at, `${field}.addresses[0]`, `must be an ${family} address, is ${show(given)}`);
+  const row = rowOf(address.text, conditions ?? { ready: true, serving: true, terminating: false }, nodeName);
+  if (hints?.forZones === undefined && hints?.forNodes === undefined) return row;
+  return {
+    ...row,
+    ...(hints.forZones === undefined ? {} : { zoneHints: hints.forZones }),
+    ...(hints.forNodes === undefined ? {} : { nodeHints: hints.forNodes }),
+  };
+}
+
+type Conditions = Pick<SliceEndpoint, 'ready' | 'serving' | 'terminating'>;
+
+/** One literal for nearly all: V8 gives what is spread into an object a second one beside it. */
+function rowOf(address: string, { ready, serving, terminating }: Conditions, nodeName: string | null | undefined): SliceEndpoint {
+  return nodeName ? { address, ready, serving, terminating, nodeName } : { address, ready, serving, terminating };
 }

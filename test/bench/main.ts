@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // `npm run bench`: rows of design.md, 6, each beside its yardstick in interleaved rounds, as ratios with their intervals.
 // Writes test/bench/RESULTS.md and results.json; `--compare FILE` sets this run against an earlier results.json, `--only REGEX`
-// takes some rows. All is done in namespaces, cgroups and bpffs of its own, and removed.
+// takes some rows, `--scale` those of a large cluster and no others. All is done in namespaces, cgroups and bpffs of its own,
+// and removed.
 import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { cpus, loadavg, release } from 'node:os';
@@ -13,19 +14,24 @@ import { HookBench } from './hook-rows.ts';
 import { MemoryBench } from './memory-rows.ts';
 import { SnatBench } from './snat-rows.ts';
 import { PathBench } from './path-rows.ts';
-import { compare, report, table } from './report.ts';
+import { compare, type Parts, partsOf, report, scaleReport, table, textOf } from './report.ts';
 import { type Group, type Result, resultOf, type Row, type Sample } from './row.ts';
+import { ScaleBench } from './scale-rows.ts';
 import { TcBench } from './tc-rows.ts';
 
 const { values } = parseArgs({
   options: {
     rounds: { type: 'string', default: '15' },
     only: { type: 'string', default: '' },
+    scale: { type: 'boolean', default: false },
+    // To try the rows at scale in a small way: then nothing is written.
+    services: { type: 'string' },
     compare: { type: 'string' },
     'no-write': { type: 'boolean', default: false },
   },
 });
 
+const scaleRows = new Set(new ScaleBench({ services: 0, endpoints: 0 }, () => undefined).rows.map(({ name }) => name));
 const say = (text: string): void => void process.stderr.write(`${text}\n`);
 
 let interrupted: NodeJS.Signals | undefined;
@@ -65,18 +71,10 @@ async function run(): Promise<number> {
   say(`load average ${load}, ${cpus().length} CPUs${(loadavg()[0] ?? 0) > 0.5 ? ': NOT QUIET, do not trust what follows' : ''}`);
   const began = performance.now();
   const rounds = Number(values.rounds);
-  const results: Result[] = [];
-  // The namespaces first: from the test runs on, this process is in one of its own.
-  results.push(...(await measure(new PathBench(), rounds)), ...(await measure(new MemoryBench(), rounds)));
-  results.unshift(
-    ...(await measure(new TcBench(), rounds)),
-    ...(await measure(new FrontendBench(), rounds)),
-    ...(await measure(new SnatBench(), rounds)),
-    ...(await measure(new HookBench(), rounds)),
-  );
+  const results = values.scale ? await atScale(rounds) : await usual(rounds);
   console.log(table(results));
   if (values.compare !== undefined) return compare(results, JSON.parse(readFileSync(values.compare, 'utf8')) as Result[]) === 0 ? 0 : 1;
-  if (values['no-write'] || values.only !== '') return 0;
+  if (values['no-write'] || values.only !== '' || values.services !== undefined) return 0;
   const at = {
     ...{ date: new Date().toISOString().slice(0, 10), rounds, load, minutes: (performance.now() - began) / 60_000 },
     machine: `${cpus().length} x ${cpus()[0]?.model ?? 'CPU'}, Linux ${release()}`,
@@ -84,15 +82,37 @@ async function run(): Promise<number> {
     commit: version('git', 'describe', '--always', '--dirty'),
   };
   const path = join(import.meta.dirname, 'RESULTS.md');
-  writeFileSync(path, report(results, at) + earlier(readFileSync(path, 'utf8')));
-  writeFileSync(join(import.meta.dirname, 'results.json'), `${JSON.stringify(results, undefined, 1)}\n`);
+  const before = partsOf(readFileSync(path, 'utf8'));
+  const parts: Parts = values.scale ? { ...before, scale: scaleReport(results, at) } : { ...before, main: report(results, at) };
+  writeFileSync(path, textOf(parts));
+  writeResults(results);
   return 0;
 }
 
-/** The section of figures before some change, which is kept by hand. */
-function earlier(text: string): string {
-  const at = text.indexOf('\n## Earlier');
-  return at === -1 ? '' : text.slice(at);
+async function usual(rounds: number): Promise<Result[]> {
+  // The namespaces first: from the test runs on, this process is in one of its own.
+  const last = [...(await measure(new PathBench(), rounds)), ...(await measure(new MemoryBench(), rounds))];
+  return [
+    ...(await measure(new TcBench(), rounds)),
+    ...(await measure(new FrontendBench(), rounds)),
+    ...(await measure(new SnatBench(), rounds)),
+    ...(await measure(new HookBench(), rounds)),
+    ...last,
+  ];
+}
+
+function atScale(rounds: number): Promise<Result[]> {
+  const services = Number(values.services ?? 10_000);
+  return measure(new ScaleBench({ services, endpoints: 10 }, say), rounds);
+}
+
+/** Rows of the groups that did not run stay. */
+function writeResults(results: readonly Result[]): void {
+  const path = join(import.meta.dirname, 'results.json');
+  const isScale = ({ row }: Result): boolean => scaleRows.has(row);
+  const kept = (JSON.parse(readFileSync(path, 'utf8')) as Result[]).filter((each) => isScale(each) !== values.scale);
+  const all = values.scale ? [...kept, ...results] : [...results, ...kept];
+  writeFileSync(path, `${JSON.stringify(all, undefined, 1)}\n`);
 }
 
 process.exitCode = await run();

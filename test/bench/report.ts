@@ -63,6 +63,49 @@ than 10 %. \`--only REGEX\` takes some rows, \`--rounds N\` fewer rounds, \`--no
 `;
 }
 
+export function scaleReport(results: readonly Result[], at: Circumstances): string {
+  return `## At scale
+
+Made by \`npm run bench -- --scale\` on ${at.date}: ${at.machine},
+${at.versions}, commit ${at.commit}; at most 3 rounds in ${at.minutes.toFixed(1)} minutes, load average at the start ${at.load}. So few rounds give an
+interval from the smallest to the largest, no more.
+
+${table(results)}
+
+10,000 Services with an EndpointSlice of 10 endpoints each come from a real kube-apiserver with its etcd, on the same machine, to sluiced with maps
+of default size and to the real kube-proxy in nftables mode with default settings; each in a node's namespace, one after the other, from nothing.
+
+- **cold start**: from exec on. The kernel has all: sluiced's map of frontends has every VIP, which another process looks up; of kube-proxy the time of
+  the first sync by its metric, and then its set has the last VIP. CPU is user and system time from exec until then, with that of the children (nft).
+  The last list page: sluiced's log line, kube-proxy's "Caches are synced".
+- **one slice changed**: one endpoint of one slice moves, 200 times, one at a time. When the kernel has it is what another process sees that reads
+  sluiced's maps 10,000 times a second; the watch event has come when its first packet is at the node's eth0. For kube-proxy
+  it is the histogram network_programming_duration_seconds of its own (from the write on; bounds of 0.25, 0.5, 1 s and on): to read its rules takes longer than a change.
+  "network programming, mean" is that metric of both.
+- **churn**: 100 slices a second change all their endpoints, for 60 s. The last third stands beside the first: nothing may grow. Delay of the event loop
+  and garbage collection are nodejs_eventloop_lag_p99_seconds (less its timer's own 10 ms) and nodejs_gc_duration_seconds of /metrics.
+`;
+}
+
+/** RESULTS.md: what each command replaces, and the section of figures before some change, which is kept by hand. */
+export interface Parts {
+  readonly main: string;
+  readonly scale: string;
+  readonly earlier: string;
+}
+
+export function partsOf(text: string): Parts {
+  const [main = '', ...others] = text.split(/\n(?=## )/);
+  const part = (title: string): string => others.find((each) => each.startsWith(`## ${title}`)) ?? '';
+  return { main: `${main.trimEnd()}\n`, scale: part('At scale'), earlier: part('Earlier') };
+}
+
+export const textOf = ({ main, scale, earlier }: Parts): string =>
+  `${[main, scale, earlier]
+    .filter((part) => part !== '')
+    .map((part) => part.trimEnd())
+    .join('\n\n')}\n`;
+
 /** Prints a line a row; the number of those that got worse. */
 export function compare(results: readonly Result[], before: readonly Result[]): number {
   let worse = 0;

@@ -11,9 +11,28 @@ import {
   familyOf,
   hostCidr,
   hostPort,
+  numberOf4,
   parseAddress,
   parseCidr,
 } from '../../daemon/model/address.ts';
+
+describe('numberOf4', () => {
+  test('is the value of every canonical address', () => {
+    const number = fc.integer({ min: 0, max: 0xffff_ffff });
+    fc.assert(fc.property(number, (n) => numberOf4([n >>> 24, (n >>> 16) & 255, (n >>> 8) & 255, n & 255].join('.')) === n));
+  });
+
+  test('is undefined for every other text', () => {
+    const octet = '(0|[1-9][0-9]?|1[0-9][0-9]|2[0-4][0-9]|25[0-5])';
+    const canonical = new RegExp(`^${octet}(\\.${octet}){3}$`);
+    const part = fc.oneof(fc.constantFrom('', '0', '00', '01', '255', '256', '1', '-1', 'a', ':', ' '), fc.nat(300).map(String));
+    const text = fc.array(part, { maxLength: 6 }).map((parts) => parts.join('.'));
+    fc.assert(
+      fc.property(text, (each) => (numberOf4(each) !== undefined) === canonical.test(each)),
+      { numRuns: 2000 },
+    );
+  });
+});
 
 describe('parseAddress', () => {
   test.for([

@@ -121,6 +121,19 @@ describe('16: histograms', () => {
     expect(upperBounds(got)).toEqual([...wanted.map(String), '+Inf']);
     expect(got).toContain('_count{ip_family="IPv4"} 1');
   });
+
+  test('network programming is there under our name too, with the same observations and bounds from 1 ms on', async () => {
+    const { metrics, scrape } = world();
+    metrics.programmed('IPv4', 0.003);
+    metrics.programmed('IPv6', 70);
+    const text = await scrape();
+    for (const name of ['kubeproxy', 'sluice'].map((prefix) => `${prefix}_network_programming_duration_seconds`)) {
+      expect(text).toContain(`${name}_sum{ip_family="IPv4"} 0.003\n`);
+      expect(text).toContain(`${name}_bucket{le="70",ip_family="IPv6"} 1\n`);
+    }
+    expect(text).toContain('sluice_network_programming_duration_seconds_bucket{le="0.002",ip_family="IPv4"} 0\n');
+    expect(text).toContain('sluice_network_programming_duration_seconds_bucket{le="0.004",ip_family="IPv4"} 1\n');
+  });
 });
 
 describe('16: no_local_endpoints_total counts Service ports that have usable endpoints somewhere but none here, per policy', () => {

@@ -19,6 +19,8 @@ export interface KubernetesSourceOptions {
   readonly log: ProblemLog;
   /** isComplete has become true. */
   readonly onComplete: () => void;
+  /** The last of all objects of that kind is in its table, for the first time. */
+  readonly onListed?: (kind: string) => void;
   /** Of the API server, for people. */
   readonly address: string;
   /** How messages name the credentials. */
@@ -45,7 +47,10 @@ export class KubernetesSource implements Source {
     const { client, clock, credentials, random = Math.random } = options;
     this.#parts = resourcesOf(options.node).map((resource) => {
       const intake = new Intake(resource, options.tables);
-      const onListed = (): void => this.#finish.get(resource.kind)?.();
+      const onListed = (): void => {
+        options.onListed?.(resource.kind);
+        this.#finish.get(resource.kind)?.();
+      };
       const onChange = (): void => this.#report();
       const reflector = new Reflector({ client, resource, intake, clock, random, credentials, onListed, onChange });
       return { intake, reflector };

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+// A large cluster by a real API server, sluiced beside the real kube-proxy: cold start, memory, how soon a change is in effect,
+// churn. Both have the same objects, credentials and orders, one after the other in every round, each started from nothing.
+import { buildTools } from '../cluster/tools.ts';
+import { type Figures, ScaleCluster, type Size, type SluicedFigures } from '../scale/cluster.ts';
+import type { Goal, Group, Row, Sample } from './row.ts';
+
+interface ScaleRow extends Row {
+  readonly ours: (figures: SluicedFigures) => number;
+  readonly theirs: (kubeProxy: Figures, figures: SluicedFigures) => number;
+}
+
+type GoalShape = Omit<Goal, 'side'>;
+const noMore: GoalShape = { of: 'ratio', limit: 1 };
+const atMost = (limit: number): GoalShape => ({ of: 'ours', limit });
+
+/** What a row is called, and in which unit. */
+type Title = readonly [name: string, unit: string];
+
+const beside = ([name, unit]: Title, goal: GoalShape, of: (figures: Figures) => number): ScaleRow => ({
+  ...{ name, unit, yardstick: 'kube-proxy', goal: { ...goal, side: 'atMost' }, ours: of, theirs: of },
+});
+
+/** Of one change at a time, what the witness saw of ours beside what kube-proxy says of itself from the write on. */
+const single = (name: string, goal: GoalShape, ours: (figures: SluicedFigures) => number): ScaleRow => ({
+  ...{ name: `one slice changed: ${name}`, unit: 'ms', yardstick: 'kube-proxy, from the write', goal: { ...goal, side: 'atMost' } },
+  ...{ ours, theirs: (kubeProxy) => kubeProxy.one.p99 },
+});
+
+type Third = SluicedFigures['thirds'][number];
+
+const growth = ([name, unit]: Title, limit: number, of: (third: Third) => number): ScaleRow => ({
+  ...{ name: `churn, last third: ${name}`, unit, yardstick: 'itself, first third', goal: { of: 'ratio', limit, side: 'atMost' } },
+  ours: ({ thirds }) => valueAt(thirds, -1, of),
+  theirs: (_, { thirds }) => valueAt(thirds, 0, of),
+});
+
+const valueAt = (thirds: readonly Third[], index: number, of: (third: Third) => number): number => {
+  const third = thirds.at(index);
+  return third === undefined ? NaN : of(third);
+};
+
+const meanOf = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length;
+
+export class ScaleBench implements Group<ScaleRow> {
+  readonly rows = [
+    beside(['cold start: CPU until the kernel has all', 's'], atMost(2), ({ cold }) => cold.cpuSeconds),
+    beside(['cold start: time until the kernel has all', 's'], noMore, ({ cold }) => cold.seconds),
+    beside(['cold start: the same, after the last list page', 's'], atMost(1.5), ({ cold }) => cold.secondsAfterList),
+    beside(['RSS, steady, at scale', 'MiB'], atMost(220), ({ rssMiB }) => rssMiB),
+    single('p99 after the watch event', atMost(5), ({ afterEvent }) => afterEvent),
+    single("p99 after the API's answer", noMore, ({ afterAnswer }) => afterAnswer),
+    single('p99 after the write', noMore, ({ one }) => one.p99),
+    beside(['one slice changed: p50 after the write', 'ms'], noMore, ({ one }) => one.p50),
+    beside(['one slice changed: network programming, mean', 'ms'], noMore, ({ one }) => one.mean),
+    beside(['churn: CPU', '% of a core'], noMore, ({ thirds }) => meanOf(thirds.map(({ cpuPercent }) => cpuPercent))),
+    beside(['churn: p50 after the write', 'ms'], noMore, ({ churn }) => churn.p50),
+    beside(['churn: p99 after the write', 'ms'], noMore, ({ churn }) => churn.p99),
+    beside(['churn: network programming, mean', 'ms'], noMore, ({ churn }) => churn.mean),
+    growth(['p99 after the write', 'ms'], 1.5, ({ p99 }) => p99),
+    growth(['CPU', '% of a core'], 1.25, ({ cpuPercent }) => cpuPercent),
+    growth(['delay of the event loop, p99', 'ms'], 1.5, ({ delayMs }) => delayMs),
+    growth(['garbage collection', 'ms/s'], 1.25, ({ gcMsPerSecond }) => gcMsPerSecond),
+    growth(['RSS', 'MiB'], 1.1, ({ rssMiB }) => rssMiB),
+  ];
+  readonly mostRounds = 3;
+  readonly #size: Size;
+  readonly #say: (text: string) => void;
+  #cluster: ScaleCluster | undefined;
+
+  constructor(size: Size, say: (text: string) => void) {
+    this.#size = size;
+    this.#say = say;
+  }
+
+  async open(): Promise<void> {
+    buildTools();
+    this.#cluster = await ScaleCluster.start(this.#size, this.#say);
+  }
+
+  async round(rows: readonly ScaleRow[]): Promise<Sample[]> {
+    if (this.#cluster === undefined) throw new Error('not open');
+    const figures = await this.#cluster.measureSluiced();
+    this.#say(`  sluiced ${JSON.stringify(figures)}`);
+    const kubeProxy = await this.#cluster.measureKubeProxy();
+    this.#say(`  kube-proxy ${JSON.stringify(kubeProxy)}`);
+    return rows.map(({ ours, theirs }) => ({ ours: ours(figures), theirs: theirs(kubeProxy, figures) }));
+  }
+
+  async close(): Promise<void> {
+    await this.#cluster?.close();
+  }
+}

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is written to a large cluster, whoever holds its objects: everything at first, then changes of EndpointSlices, one at a
+// time or so many a second. A line of JSON on stdin is an order, the next line on stdout is the answer to it. Times are of the
+// monotonic clock that all processes of a machine share.
+import { createInterface } from 'node:readline';
+import { lastAddress, serviceOf, sliceOf, vipOf } from './objects.ts';
+
+export type Order =
+  /** Creates the Services and slices from number `from` on. */
+  | { readonly do: 'fill'; readonly from: number; readonly count: number; readonly endpoints: number }
+  /** Moves one endpoint of one slice after the other, with a pause between them. */
+  | { readonly do: 'one by one'; readonly services: number; readonly endpoints: number; readonly count: number; readonly pauseMs: number }
+  /** Moves all endpoints of so many slices a second, evenly, whether or not the server keeps up. */
+  | { readonly do: 'churn'; readonly services: number; readonly endpoints: number; readonly perSecond: number; readonly seconds: number };
+
+/** Of one slice. Times in ms. */
+export interface Written {
+  readonly vip: string;
+  /** lastAddress() from now on. */
+  readonly address: string;
+  readonly sent: number;
+  readonly answered: number;
+}
+
+export type ScaleObject = ReturnType<typeof serviceOf> | ReturnType<typeof sliceOf>;
+
+/** Who holds the objects. Both resolve when it has accepted the object. */
+export interface Holder {
+  /** What is there already is no error. */
+  create(object: ScaleObject): Promise<void>;
+  replace(object: ScaleObject): Promise<void>;
+}
+
+const IN_FLIGHT = 30;
+/** Services change in this stride, so that neighbours in one list are not neighbours in time. */
+const STRIDE = 7919;
+
+const now = (): number => Number(process.hrtime.bigint()) / 1e6;
+const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+
+class Orders {
+  readonly #holder: Holder;
+  readonly #generations = new Map<number, number>();
+  #turns = 0;
+
+  constructor(holder: Holder) {
+    this.#holder = holder;
+  }
+
+  async obey(order: Order): Promise<readonly Written[]> {
+    switch (order.do) {
+      case 'fill':
+        return this.#fill(order);
+      case 'one by one':
+        return this.#oneByOne(order);
+      case 'churn':
+        return this.#churn(order);
+    }
+  }
+
+  async #fill({ from, count, endpoints }: Order & { do: 'fill' }): Promise<[]> {
+    let at = from;
+    const worker = async (): Promise<void> => {
+      while (at < from + count) {
+        const n = at;
+        at += 1;
+        await this.#holder.create(serviceOf(n));
+        await this.#holder.create(sliceOf(n, endpoints));
+      }
+    };
+    await Promise.all(Array.from({ length: IN_FLIGHT }, worker));
+    return [];
+  }
+
+  async #oneByOne({ count, pauseMs, ...size }: Order & { do: 'one by one' }): Promise<Written[]> {
+    const written: Written[] = [];
+    for (let i = 0; i < count; i += 1) {
+      written.push(await this.#move({ ...size, moved: 1 }));
+      await pause(pauseMs);
+    }
+    return written;
+  }
+
+  async #churn({ perSecond, seconds, ...size }: Order & { do: 'churn' }): Promise<Written[]> {
+    const began = now();
+    const moving: Promise<Written>[] = [];
+    while (moving.length < perSecond * seconds) {
+      const due = Math.min(perSecond * seconds, ((now() - began) / 1000) * perSecond);
+      while (moving.length < due) moving.push(this.#move({ ...size, moved: size.endpoints }));
+      await pause(1);
+    }
+    return Promise.all(moving);
+  }
+
+  /** The next slice in the stride takes its next turn. */
+  async #move({ services, endpoints, moved }: { services: number; endpoints: number; moved: number }): Promise<Written> {
+    const n = (this.#turns * STRIDE) % services;
+    this.#turns += 1;
+    const generation = (this.#generations.get(n) ?? 0) + 1;
+    this.#generations.set(n, generation);
+    const sent = now();
+    const turn = { generation, moved, at: new Date() };
+    await this.#holder.replace(sliceOf(n, endpoints, turn));
+    return { vip: vipOf(n), address: lastAddress(n, endpoints, turn), sent, answered: now() };
+  }
+}
+
+/** Until stdin ends. */
+export async function obeyOrders(holder: Holder): Promise<void> {
+  const orders = new Orders(holder);
+  for await (const line of createInterface({ input: process.stdin })) {
+    const answer = await orders.obey(JSON.parse(line) as Order);
+    process.stdout.write(`${JSON.stringify(answer)}\n`);
+  }
+}

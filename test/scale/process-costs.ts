@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a process has cost so far, as the kernel counts it: CPU time and memory of any process of this machine. Reads /proc only.
+import { readFileSync } from 'node:fs';
+
+const TICKS_PER_SECOND = 100;
+const FIRST = 3; // fields of stat(5) are counted from 1, and the first two are cut off
+
+/** User and system time, that of children it has waited for included. */
+export function cpuSeconds(pid: number): number {
+  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+  // The name before the last bracket may hold anything.
+  const fields = stat
+    .slice(stat.lastIndexOf(')') + 2)
+    .split(' ')
+    .map(Number);
+  const [user, system, childUser, childSystem] = [14, 15, 16, 17].map((field) => fields[field - FIRST] ?? NaN);
+  return ((user ?? NaN) + (system ?? NaN) + (childUser ?? NaN) + (childSystem ?? NaN)) / TICKS_PER_SECOND;
+}
+
+export const rssMiB = (pid: number): number => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024;
+
+const STEADY_MIB = 0.3;
+const LOOK_EVERY_MS = 1000;
+const MOST_LOOKS = 15;
+
+/** MiB, once it does not change any more. */
+export async function steadyRssMiB(pid: number): Promise<number> {
+  let last = rssMiB(pid);
+  for (let looks = 0; looks < MOST_LOOKS; looks += 1) {
+    await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS));
+    const now = rssMiB(pid);
+    if (Math.abs(now - last) < STEADY_MIB) return now;
+    last = now;
+  }
+  return last;
+}

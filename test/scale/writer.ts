@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// A process that writes to an API server over one HTTP/2 connection what orders.ts is told to. Argument: a kubeconfig of JSON
+// with a token.
+import { readFileSync } from 'node:fs';
+import { connect } from 'node:http2';
+import { NAMESPACE, servicesPath, slicesPath } from './objects.ts';
+import { obeyOrders, type ScaleObject } from './orders.ts';
+
+interface Kubeconfig {
+  readonly clusters: readonly [{ readonly cluster: { readonly server: string; readonly 'certificate-authority': string } }];
+  readonly users: readonly [{ readonly user: { readonly token: string } }];
+}
+
+const kubeconfig = JSON.parse(readFileSync(process.argv[2] ?? '', 'utf8')) as Kubeconfig;
+const { server, 'certificate-authority': caFile } = kubeconfig.clusters[0].cluster;
+const { token } = kubeconfig.users[0].user;
+const session = connect(server, { ca: readFileSync(caFile) });
+
+/** Resolves when the answer is read. */
+function send(method: 'POST' | 'PUT', path: string, object: object): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const headers = { ':path': path, ':method': method, 'content-type': 'application/json', authorization: `Bearer ${token}` };
+    const stream = session.request(headers);
+    let status = 0;
+    let answer = '';
+    stream.setEncoding('utf8');
+    stream.on('response', (got) => (status = Number(got[':status'])));
+    stream.on('data', (chunk: string) => (answer += chunk));
+    stream.on('end', () => {
+      const isThere = method === 'POST' && status === 409;
+      if (status < 300 || isThere) resolve();
+      else reject(new Error(`${method} ${path}: ${status} ${answer}`));
+    });
+    stream.on('error', reject);
+    stream.end(JSON.stringify(object));
+  });
+}
+
+const collectionOf = ({ kind }: ScaleObject): string => (kind === 'Service' ? servicesPath : slicesPath);
+
+await send('POST', '/api/v1/namespaces', { metadata: { name: NAMESPACE } });
+await obeyOrders({
+  create: (object) => send('POST', collectionOf(object), object),
+  replace: (object) => send('PUT', `${collectionOf(object)}/${object.metadata.name}`, object),
+});
+session.close();
