@@ -75,11 +75,11 @@ export const devices = listOf((part) => {
   return isName ? undefined : `holds "${part}", and no network device can be named so`;
 });
 
-/** Base addresses of the API server: https, or http without TLS. */
+/** Base addresses of the API server. One with a user's name is not shown: there may be a password behind it. */
 export const apiServers = listOf((part) => {
+  if (part.includes('@')) return 'holds an address with the name of a user: credentials come from the kubeconfig or the service account';
   const url = URL.parse(part);
-  const isBase = url !== null && /^https?:$/.test(url.protocol) && url.search === '' && url.username === '';
-  return isBase ? undefined : `holds "${part}", which is no address such as https://10.0.0.1:6443`;
+  return url?.protocol === 'https:' && url.search === '' ? undefined : `holds "${part}", which is no address such as https://10.0.0.1:6443`;
 }).transform((parts): readonly URL[] => parts.map((part) => new URL(part)));
 
 export const cidrs = listOf((part) => {

@@ -8,6 +8,8 @@ export interface Proxy {
   swallow(): void;
   /** Bytes of new connections pass again; what was swallowed is lost. */
   pass(): void;
+  /** Bytes pass; that an end has been reached does not. */
+  holdEnds(): void;
   /** Cuts every connection. */
   reset(): void;
   close(): Promise<void>;
@@ -15,9 +17,10 @@ export interface Proxy {
 
 export async function startProxy(port: number): Promise<Proxy> {
   let isSwallowing = false;
+  let isHoldingEnds = false;
   const sockets = new Set<Socket>();
-  const server = createServer((client) => {
-    const upstream = connect(port, '127.0.0.1');
+  const server = createServer({ allowHalfOpen: true }, (client) => {
+    const upstream = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
     let isLost = isSwallowing;
     for (const [from, to] of [
       [client, upstream],
@@ -27,6 +30,10 @@ export async function startProxy(port: number): Promise<Proxy> {
       from.on('data', (bytes) => {
         isLost ||= isSwallowing;
         if (!isLost) to.write(bytes);
+      });
+      from.on('end', () => {
+        isLost ||= isSwallowing || isHoldingEnds;
+        if (!isLost) to.end();
       });
       from.on('error', () => undefined);
       from.on('close', () => {
@@ -45,6 +52,7 @@ export async function startProxy(port: number): Promise<Proxy> {
     port: (server.address() as AddressInfo).port,
     swallow: () => void (isSwallowing = true),
     pass: () => void (isSwallowing = false),
+    holdEnds: () => void (isHoldingEnds = true),
     reset,
     close: () => {
       for (const socket of sockets) socket.destroy();

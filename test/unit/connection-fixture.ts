@@ -55,6 +55,7 @@ export function connectTo(servers: readonly URL[], given: Partial<ClusterAccess>
   const access: ClusterAccess = {
     ...{ servers, shown: 'the token in /token', tls: () => Promise.resolve({}), authorization: () => Promise.resolve(undefined) },
     forget: () => void (forgotten.times += 1),
+    close: () => undefined,
     ...given,
   };
   const connection = new Connection({ access, clock, userAgent: 'sluiced/test' });

@@ -26,7 +26,7 @@ function fileAt(path: string): string {
 
 /** The daemon's settings in the pod, once `apiServer` stands in its place. */
 function configOf(apiServer: string): Config {
-  const env = Object.fromEntries(container.env.map(({ name, value = 'node-a' }) => [name, value.replace('<API server>', apiServer)]));
+  const env = Object.fromEntries(container.env.map(({ name, value = 'node-a' }) => [name, value.replace('<API server URL>', apiServer)]));
   return parseConfig(container.args, env, fileAt);
 }
 
@@ -47,15 +47,15 @@ test('objects: all in kube-system, and bound to each other', () => {
 
 describe('settings', () => {
   test('are known, and right together', () => {
-    expect(configOf('10.0.0.1')).toMatchObject({
+    expect(configOf('https://10.0.0.1:6443')).toMatchObject({
       ...{ source: undefined, kubeconfig: undefined, apiServer: [new URL('https://10.0.0.1:6443')], node: 'node-a' },
       ...{ podInterfaces: ['veth'], uplinks: ['eth0'], detectLocalMode: 'InterfaceNamePrefix', socketLb: true },
     });
   });
 
   test('refuse the start as long as nobody has said where the API server is', () => {
-    expect(() => configOf('<API server>')).toThrow(
-      'SLUICE_API_SERVER=https://<API server>:6443 holds "https://<API server>:6443", which is no address such as https://10.0.0.1:6443',
+    expect(() => configOf('<API server URL>')).toThrow(
+      'SLUICE_API_SERVER=<API server URL> holds "<API server URL>", which is no address such as https://10.0.0.1:6443',
     );
   });
 
@@ -66,7 +66,7 @@ describe('settings', () => {
   });
 
   test('name places that are mounted, and are on the host where they are in the container', () => {
-    const { pinPath, socket, cgroup } = configOf('10.0.0.1');
+    const { pinPath, socket, cgroup } = configOf('https://10.0.0.1:6443');
     const hostPathOf = (path: string | undefined): string | undefined => {
       const mount = container.volumeMounts.find(({ mountPath }) => `${path}/`.startsWith(`${mountPath}/`));
       return pod.volumes.find(({ name }) => name === mount?.name)?.hostPath?.path;
@@ -101,7 +101,7 @@ describe('probes', () => {
   const { startupProbe, livenessProbe, readinessProbe } = container;
 
   test('ask where the daemon listens', () => {
-    const { http } = configOf('10.0.0.1');
+    const { http } = configOf('https://10.0.0.1:6443');
     for (const { httpGet } of [startupProbe, livenessProbe, readinessProbe])
       expect({ address: httpGet.host, port: httpGet.port }).toEqual(http);
   });

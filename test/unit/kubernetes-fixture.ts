@@ -60,9 +60,8 @@ export class KubernetesWorld {
 
   /** Lets everything happen that needs no time. */
   async turn(): Promise<this> {
-    // The second: the source reports in a turn of its own.
-    await nextTurn();
-    await nextTurn();
+    // The source reports in a turn of its own, and says in one more that it is complete.
+    for (let turns = 0; turns < 3; turns += 1) await nextTurn();
     return this;
   }
 

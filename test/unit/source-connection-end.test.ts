@@ -125,14 +125,28 @@ describe('a connection that ends', () => {
     expect([watch.end, served.count]).toEqual(['end', 2]);
   });
 
-  test('close() ends every stream and leaves nothing; a later request connects again', async () => {
+  test('in good order, and the peer does not end it too: nobody pings it, and the socket goes', async () => {
+    const { api, served } = await listen();
+    const { proxy, url } = await proxyTo(served.url);
+    const { get, clock } = connectTo([url]);
+    const watch = new Reading(await get(watchServices));
+    proxy.holdEnds();
+    served.sessions[0]?.goaway();
+    api.end();
+    await until(() => watch.end !== undefined);
+    clock.advance(3000);
+    await until(() => clock.nextTimer === undefined);
+    expect((await get()).status).toBe(200);
+  });
+
+  test('close() ends every stream and leaves nothing, for good', async () => {
     const { served } = await listen();
     const { get, connection, clock } = connectTo([served.url]);
     const watch = new Reading(await get(watchServices));
     connection.close();
     await until(() => watch.end !== undefined && served.sessions.length === 0);
     expect([watch.end, clock.nextTimer]).toEqual([expect.any(Unreachable), undefined]);
-    expect((await get()).status).toBe(200);
+    await expect(get()).rejects.toThrow(new Unreachable('the connection was closed'));
   });
 
   test('close() while it is being opened', async () => {

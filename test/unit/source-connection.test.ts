@@ -7,7 +7,7 @@ import { describe, expect, test } from 'vitest';
 import { systemClock } from '../../daemon/clock.ts';
 import { CredentialError, Unreachable } from '../../daemon/source/kubernetes/api-client.ts';
 import { ListDecoder } from '../../daemon/source/kubernetes/json-stream.ts';
-import { tooMany } from '../double/statuses.ts';
+import { tooMany, unavailable } from '../double/statuses.ts';
 import { closedPort, connectTo, listen, proxyTo, Reading, services, textOf, until, watchServices } from './connection-fixture.ts';
 import { service } from './kubernetes-fixture.ts';
 
@@ -132,6 +132,15 @@ describe('aborting', () => {
     expect(served.count).toBe(0);
   });
 
+  test('while somebody else takes long over the token', async () => {
+    const { served } = await listen();
+    const abort = new AbortController();
+    const answer = connectTo([served.url], { authorization: () => new Promise(() => undefined) }).get(services, abort.signal);
+    await nextTurn();
+    abort.abort(new Error('enough'));
+    await expect(answer).rejects.toThrow('enough');
+  });
+
   test('leaving the loop cancels, too', async () => {
     const { api, served } = await listen();
     const { get } = connectTo([served.url]);
@@ -169,12 +178,27 @@ describe('a server that cannot be had', () => {
     const { proxy, url } = await proxyTo(served.url);
     proxy.swallow();
     const { get, clock } = connectTo([url]);
-    const answer = get();
-    await nextTurn();
-    clock.advance(2000);
-    await expect(answer).rejects.toThrow(new Unreachable(`${url.origin} cannot be reached: no connection within 2 s`));
+    // Twice as long each time: it may only be busy, with everybody at once.
+    for (const seconds of [2, 4, 8, 8]) {
+      const before = clock.timers;
+      const answer = get();
+      await until(() => clock.timers === before + 3);
+      clock.advance(seconds * 1000);
+      await expect(answer).rejects.toThrow(
+        new Unreachable(`${url.origin} cannot be reached: no answer to the handshake within ${seconds} s`),
+      );
+    }
     proxy.pass();
     expect((await get()).status).toBe(200);
+  });
+
+  test('has a name that takes long to look up: 12 s', async () => {
+    const { served } = await listen();
+    const { get, clock } = connectTo([new URL(`http://slow.invalid:${served.url.port}`)]);
+    const answer = get().catch((error: unknown) => error);
+    await until(() => clock.timers === 1);
+    expect(clock.nextTimer).toBe(12_000);
+    expect(await answer).toBeInstanceOf(Unreachable);
   });
 
   test('answers pings and no request: given up in 10 s, and the next request has a new connection', async () => {
@@ -200,6 +224,16 @@ describe('a server that cannot be had', () => {
     await expect(get()).rejects.toThrow(Unreachable);
     for (let i = 0; i < 3; i += 1) expect((await get()).status).toBe(200);
     expect(served.count).toBe(1);
+  });
+
+  test('answers, but badly: its second one is asked next', async () => {
+    const [first, second] = [await listen(), await listen()];
+    const { get } = connectTo([first.served.url, second.served.url]);
+    first.api.fault = () => unavailable();
+    const bad = await get();
+    await textOf(bad);
+    expect([bad.status, (await get()).status, first.served.count, second.served.count]).toEqual([503, 200, 1, 1]);
+    await until(() => first.served.sessions.length === 0);
   });
 
   test('hangs: its second one is asked next', async () => {

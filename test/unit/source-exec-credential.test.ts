@@ -116,8 +116,21 @@ describe('an answer counts', () => {
     world.clock.advance(365 * 86_400_000);
     writePlugin(world, credential({ token: 'b' }));
     expect([await access.authorization(), runs(world)]).toEqual(['Bearer a', 1]);
-    access.forget();
+    access.forget('Bearer a');
     expect([await access.authorization(), runs(world)]).toEqual(['Bearer b', 2]);
+    // Somebody else's request, which left earlier.
+    access.forget('Bearer a');
+    expect([await access.authorization(), runs(world)]).toEqual(['Bearer b', 2]);
+  });
+
+  test('never, when the daemon stops meanwhile: the plugin is killed', async () => {
+    const world = new AccessWorld();
+    world.writeScript('plugin', `echo run >> ${world.path('runs')}`, 'sleep 60');
+    const access = accessBy(world);
+    const failure = access.authorization().catch((error: unknown) => String(error));
+    await until(() => runs(world) === 1);
+    access.close();
+    expect(await failure).toMatch(/exec plugin .* was ended with the daemon/);
   });
 
   test('for all who ask while it is made: one run', async () => {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Following a healthy API server: what is asked of it, in which words, and what becomes of its answers in the tables.
 import { describe, expect, test } from 'vitest';
+import { internal } from '../double/statuses.ts';
 import { node, oneOfEach, service, serviceCIDR, slice, startKubernetes } from './kubernetes-fixture.ts';
 
 const many = (count: number) =>
@@ -33,7 +34,7 @@ describe('the first list', () => {
     expect(nodes).toBe(`/api/v1/nodes?fieldSelector=metadata.name=node-1&${rest}`);
   });
 
-  test('is a list in pages where it cannot, which is found out once', async () => {
+  test('is a list in pages where it cannot, which is asked again each time', async () => {
     const world = await startKubernetes([...oneOfEach, ...many(1200)], ({ server }) => (server.hasStreamingLists = false));
     world.expectEqual();
     const position = world.server.store.revision;
@@ -41,8 +42,23 @@ describe('the first list', () => {
     expect(world.asked('Service')).toEqual(['watch services initially', ...pages, `watch services from ${position}`]);
     await world.source.rescan();
     await world.turn();
-    expect(world.asked('Service')).toEqual([...pages, `watch services from ${position}`]);
+    // It may have learnt it by now.
+    expect(world.asked('Service')).toEqual(['watch services initially', ...pages, `watch services from ${position}`]);
     expect(world.withdrawn).toEqual([]);
+  });
+
+  test.for([
+    { name: 'agrees and says nothing', fault: { stallAfter: 0 } },
+    { name: 'agrees and ends', fault: { body: '' } },
+    { name: 'fails', fault: internal },
+    { name: 'refuses in words of its own', fault: { ...internal, code: 400 } },
+  ])('is a list where the server $name when it is asked for a watch from the beginning', async ({ fault }) => {
+    const world = await startKubernetes(oneOfEach, ({ server }) => {
+      server.fault = ({ query }) => (query.has('sendInitialEvents') ? fault : undefined);
+    });
+    await world.advance(15_000);
+    world.expectEqual();
+    expect([world.source.isComplete, world.messages]).toEqual([true, []]);
   });
 
   test('that is empty is a list all the same', async () => {

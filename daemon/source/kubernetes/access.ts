@@ -21,6 +21,8 @@ export interface ClusterAccess {
   tls(): Promise<TlsMaterial>;
   /** Value of the Authorization header, asked for every request: a token may have been rotated. Throws CredentialError. */
   authorization(): Promise<string | undefined>;
-  /** The server refused what we showed (401): whatever is cached is forgotten. */
-  forget(): void;
+  /** The server refused what we showed (401), this value of the header among it: if that is what is cached, it is forgotten. */
+  forget(authorization: string | undefined): void;
+  /** Ends whatever is under way, for good. */
+  close(): void;
 }

@@ -3,13 +3,20 @@
 // nothing is noticed by pings, whatever the streams do; a server that did not answer gives way to the next. It never
 // retries: reflector.ts does.
 import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants, type IncomingHttpHeaders } from 'node:http2';
+import { connect as connectTcp, isIP, type Socket } from 'node:net';
+import { connect as connectTls } from 'node:tls';
 import type { Clock } from '../../clock.ts';
 import { messageOf } from '../../errors.ts';
-import type { ClusterAccess } from './access.ts';
+import type { ClusterAccess, TlsMaterial } from './access.ts';
 import { type ApiClient, type ApiResponse, CredentialError, Unreachable } from './api-client.ts';
 
-/** For the TCP and TLS handshakes. */
+/** For the name of the server: a resolver tries the next name server after five seconds. */
+const LOOKUP_MS = 12_000;
+/** For TCP: a server that is there answers, and one that was away is to be noticed soon. */
 const CONNECT_MS = 2000;
+/** For TLS and HTTP/2: twice as long after each time that it was not enough, for a server to which all nodes come at once. */
+const HANDSHAKE_MS = 2000;
+const MOST_HANDSHAKE_MS = 8000;
 /** A healthy server sends headers at once, also for a watch. */
 const ANSWER_MS = 10_000;
 const PING_EVERY_MS = 3000;
@@ -29,10 +36,10 @@ interface Open {
   readonly server: string;
   /** Before every path: an API server behind a proxy may not have all of the address. */
   readonly prefix: string;
-  /** What comes next goes to another server; what runs on this connection may end. Idempotent. */
-  readonly leave: () => void;
-  /** What comes next goes to another connection to the same server. */
+  /** What comes next goes to another connection, to the same server; this one ends with the last that runs on it. Idempotent. */
   readonly renew: () => void;
+  /** The same, to the next server. */
+  readonly leave: () => void;
 }
 
 type Failed = (why: string, cause?: unknown) => unknown;
@@ -40,7 +47,8 @@ type Failed = (why: string, cause?: unknown) => unknown;
 export class Connection implements ApiClient {
   readonly #options: ConnectionOptions;
   /** Aborted by close(). */
-  #life = new AbortController();
+  readonly #life = new AbortController();
+  #handshakeMs = HANDSHAKE_MS;
   #opening: Promise<Open> | undefined;
   /** Index of the server that is asked next. */
   #at = 0;
@@ -52,7 +60,7 @@ export class Connection implements ApiClient {
   async get(path: string, signal: AbortSignal): Promise<ApiResponse> {
     signal.throwIfAborted();
     const { access, userAgent } = this.#options;
-    const authorization = await access.authorization();
+    const authorization = await orAborted(access.authorization(), signal);
     signal.throwIfAborted();
     const open = await orAborted(this.#opened(), signal);
     const { session, server, prefix } = open;
@@ -65,19 +73,20 @@ export class Connection implements ApiClient {
     const answer = await this.#answer(stream, open, failed);
     const status = Number(answer[':status']);
     if (status === 401) {
-      access.forget();
+      access.forget(authorization);
       // A client certificate is the connection's: another one needs another.
       open.renew();
     }
+    // Such as one that is cut off from its etcd; if there is no other, it may get well.
+    if (status >= 500 && access.servers.length > 1) open.leave();
     const retryAfter = Number(answer['retry-after']);
     return { status, ...(retryAfter >= 0 ? { retryAfter } : {}), body: bodyOf(stream, failed) };
   }
 
-  /** Ends every stream. A later get() connects again. */
+  /** Ends every stream, for good. */
   close(): void {
     this.#life.abort(new Unreachable('the connection was closed'));
-    this.#life = new AbortController();
-    this.#opening = undefined;
+    this.#options.access.close();
   }
 
   #answer(stream: ClientHttp2Stream, open: Open, failed: Failed): Promise<IncomingHttpHeaders> {
@@ -87,7 +96,6 @@ export class Connection implements ApiClient {
       stream.close(constants.NGHTTP2_CANCEL);
       // It may answer pings and nothing else.
       open.leave();
-      open.session.close();
     });
     // The listener stays: an error after the answer reaches whoever reads the body.
     stream.on('error', (error) => reject(failed(`cut the connection: ${error.message}`, error)));
@@ -100,8 +108,7 @@ export class Connection implements ApiClient {
   #opened(): Promise<Open> {
     if (this.#opening !== undefined) return this.#opening;
     const opening = this.#open(() => {
-      if (this.#opening !== opening) return;
-      this.#opening = undefined;
+      if (this.#opening === opening) this.#opening = undefined;
     });
     this.#opening = opening;
     return opening;
@@ -112,38 +119,44 @@ export class Connection implements ApiClient {
     const at = this.#at % servers.length;
     const url = servers[at];
     if (url === undefined) throw new Error('access names no server');
-    const leave = (): void => {
+    const next = (): void => {
       onEnded();
       if (this.#at === at) this.#at = (at + 1) % servers.length;
     };
     try {
-      const session = await this.#connect(url, onEnded);
-      this.#watchOver(session, url.origin, leave);
+      const { session, socket } = await this.#connect(url, onEnded);
+      this.#watchOver(session, { socket, server: url.origin, onDead: next });
       const renew = (): void => {
         onEnded();
         session.close();
       };
-      return { session, server: url.origin, prefix: url.pathname.replace(/\/+$/, ''), leave, renew };
+      const leave = (): void => {
+        next();
+        session.close();
+      };
+      return { session, server: url.origin, prefix: url.pathname.replace(/\/+$/, ''), renew, leave };
     } catch (error) {
-      leave();
+      next();
       throw error;
     }
   }
 
   /** `onEnded`: nobody may begin anything on it any more. */
-  async #connect(url: URL, onEnded: () => void): Promise<ClientHttp2Session> {
+  async #connect(url: URL, onEnded: () => void): Promise<{ session: ClientHttp2Session; socket: Socket }> {
     const life = this.#life.signal;
-    const tls = url.protocol === 'https:' ? await this.#options.access.tls() : {};
     life.throwIfAborted();
-    const { promise, resolve, reject } = Promise.withResolvers<ClientHttp2Session>();
+    const tls = url.protocol === 'https:' ? await this.#options.access.tls() : undefined;
+    life.throwIfAborted();
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
     const failed: Failed = (why, cause) => new Unreachable(`${url.origin} ${why}`, { cause });
-    const session = requested(
-      () => connect(url, { ...tls, settings: { enablePush: false, initialWindowSize: WINDOW } }),
+    const socket = requested(
+      () => socketTo(url, tls),
       (_, cause) => new CredentialError(`${this.#options.access.shown} cannot be used: ${messageOf(cause)}`, { cause }),
     );
+    const session = connect(url, { createConnection: () => socket, settings: { enablePush: false, initialWindowSize: WINDOW } });
     const destroy = (): void => session.destroy();
     life.addEventListener('abort', destroy);
-    const cancel = this.#after(CONNECT_MS, () => session.destroy(new Error(`no connection within ${CONNECT_MS / 1000} s`)));
+    const cancel = this.#limitSteps(socket, (why) => session.destroy(new Error(why)));
     session.on('error', (error) => reject(failed(`cannot be reached: ${reasonOf(error)}`, error)));
     session.once('close', () => {
       life.removeEventListener('abort', destroy);
@@ -154,22 +167,47 @@ export class Connection implements ApiClient {
     session.once('goaway', onEnded);
     session.once('remoteSettings', () => {
       session.setLocalWindowSize(WINDOW);
-      resolve(session);
+      this.#handshakeMs = HANDSHAKE_MS;
+      resolve();
     });
-    return promise.finally(cancel);
+    return promise.then(() => ({ session, socket })).finally(cancel);
+  }
+
+  /** Each step of connecting has its own time: the name, TCP, and the rest. Returns the call that ends the last limit. */
+  #limitSteps(socket: Socket, giveUp: (why: string) => void): () => void {
+    let cancel = (): void => undefined;
+    const limit = (ms: number, what: string): void => {
+      cancel();
+      cancel = this.#after(ms, () => {
+        if (what === handshake) this.#handshakeMs = Math.min(2 * ms, MOST_HANDSHAKE_MS);
+        giveUp(`no ${what} within ${ms / 1000} s`);
+      });
+    };
+    const handshake = 'answer to the handshake';
+    limit(LOOKUP_MS, 'address for its name');
+    // Said of an address as well, at once.
+    socket.once('connectionAttempt', () => limit(CONNECT_MS, 'connection'));
+    socket.once('connect', () => limit(this.#handshakeMs, handshake));
+    return () => cancel();
   }
 
   /** Pings as long as it lives. */
-  #watchOver(session: ClientHttp2Session, server: string, leave: () => void): void {
+  #watchOver(session: ClientHttp2Session, { socket, server, onDead }: { socket: Socket; server: string; onDead: () => void }): void {
     let cancel = (): void => undefined;
     const ping = (): void => {
+      if (session.destroyed) {
+        // It has ended well, and waits for the peer to end it too.
+        socket.destroy();
+        return;
+      }
       cancel = this.#after(PONG_MS, () => {
-        leave();
+        onDead();
         session.destroy(new Error(`${server} has not answered a ping for ${PONG_MS / 1000} s`));
+        socket.destroy();
       });
       session.ping(() => {
         cancel();
-        if (!session.destroyed) cancel = this.#after(PING_EVERY_MS, ping);
+        cancel = this.#after(PING_EVERY_MS, ping);
       });
     };
     cancel = this.#after(PING_EVERY_MS, ping);
@@ -189,6 +227,14 @@ export class Connection implements ApiClient {
       cancel();
     };
   }
+}
+
+/** As node:http2 would make it: by itself it does not say how far it has come. */
+function socketTo(url: URL, tls: TlsMaterial | undefined): Socket {
+  const host = url.hostname.replace(/^\[|\]$/g, '');
+  const at = { host, port: Number(url.port) || (tls === undefined ? 80 : 443) };
+  if (tls === undefined) return connectTcp(at);
+  return connectTls({ ...at, ALPNProtocols: ['h2'], ...(isIP(host) === 0 ? { servername: host } : {}), ...tls });
 }
 
 async function* bodyOf(stream: ClientHttp2Stream, failed: Failed): AsyncGenerator<Uint8Array> {

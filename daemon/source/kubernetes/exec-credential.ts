@@ -73,6 +73,7 @@ export class ExecCredential {
   readonly #options: ExecOptions;
   #cached: Credential | undefined;
   #running: Promise<Credential> | undefined;
+  readonly #closing = new AbortController();
 
   constructor(options: ExecOptions) {
     this.#options = options;
@@ -85,15 +86,22 @@ export class ExecCredential {
     return this.#running;
   }
 
-  forget(): void {
-    this.#cached = undefined;
+  /** Unless what was refused is older than what is cached by now. */
+  forget(refused: string | undefined): void {
+    if (this.#cached?.authorization === refused) this.#cached = undefined;
+  }
+
+  /** Kills the plugin if it runs. */
+  close(): void {
+    this.#closing.abort();
   }
 
   async #make(): Promise<Credential> {
     const { plugin, cluster, clock, wallNow } = this.#options;
     const { apiVersion } = plugin;
     const spec = { interactive: false, ...(plugin.provideClusterInfo ? { cluster: await cluster() } : {}) };
-    const output = await run(this.#options, JSON.stringify({ apiVersion, kind: 'ExecCredential', spec }));
+    const info = JSON.stringify({ apiVersion, kind: 'ExecCredential', spec });
+    const output = await run(this.#options, info, this.#closing.signal);
     const { token, clientCertificateData: cert, clientKeyData: key, expirationTimestamp } = statusOf(output, plugin);
     const left = expirationTimestamp ? Date.parse(expirationTimestamp) - wallNow() : Infinity;
     this.#cached = {
@@ -107,7 +115,7 @@ export class ExecCredential {
 }
 
 /** What the plugin printed, once it has ended well. */
-async function run({ plugin, env, clock }: ExecOptions, info: string): Promise<string> {
+async function run({ plugin, env, clock }: ExecOptions, info: string, closing: AbortSignal): Promise<string> {
   const own = Object.fromEntries((plugin.env ?? []).map(({ name, value }) => [name, value]));
   const child = start(plugin, { ...env, ...own, KUBERNETES_EXEC_INFO: info });
   const { promise, resolve, reject } = Promise.withResolvers<string>();
@@ -132,10 +140,13 @@ async function run({ plugin, env, clock }: ExecOptions, info: string): Promise<s
     else reject(failure(plugin, `ended with ${signal ?? `exit code ${code}`}${lastLine(stderr)}`));
   });
   const cancel = clock.setTimer(limitMs, () => abandon(`did not end within ${limitMs / 1000} s`));
+  const onClosing = (): void => abandon('was ended with the daemon');
+  closing.addEventListener('abort', onClosing);
   try {
     return await promise;
   } finally {
     cancel();
+    closing.removeEventListener('abort', onClosing);
   }
 }
 

@@ -24,6 +24,7 @@ export function inCluster({ directory = serviceAccountDirectory, servers = [], e
     tls: async () => ({ ca: await readAuthority(join(directory, 'ca.crt')) }),
     authorization: () => readBearer(join(directory, 'token')),
     forget: () => undefined,
+    close: () => undefined,
   };
 }
 

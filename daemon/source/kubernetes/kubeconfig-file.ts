@@ -50,8 +50,10 @@ const keyData = pem((decoded) => decoded.includes('-----BEGIN'), 'a PEM private 
 const server = text.nullish().transform((value, context) => {
   if (!value) return undefined;
   const url = URL.parse(value);
-  if (url?.protocol === 'https:' && url.search === '' && url.username === '') return url;
-  context.addIssue({ code: 'custom', message: `must be an address such as https://10.0.0.1:6443, is ${show(value)}` });
+  const isAlone = !value.includes('@');
+  if (isAlone && url?.protocol === 'https:' && url.search === '') return url;
+  const found = isAlone ? `is ${show(value)}` : 'and name no user';
+  context.addIssue({ code: 'custom', message: `must be an address such as https://10.0.0.1:6443, ${found}` });
   return z.NEVER;
 });
 

@@ -64,7 +64,8 @@ export function kubeconfig({ path, servers: given = [], env, clock, wallNow = Da
       if (user.tokenFile !== undefined) return readBearer(resolve(folder, user.tokenFile));
       return user.token === undefined ? undefined : `Bearer ${user.token}`;
     },
-    forget: () => exec?.forget(),
+    forget: (authorization) => exec?.forget(authorization),
+    close: () => exec?.close(),
   };
 }
 

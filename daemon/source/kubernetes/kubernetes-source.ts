@@ -35,7 +35,7 @@ export class KubernetesSource implements Source {
   readonly #parts: readonly { readonly intake: Intake; readonly reflector: Reflector }[];
   readonly #reporter: ProblemReporter;
   readonly #finish = new Map<string, () => void>();
-  #stopping = new AbortController();
+  readonly #stopping = new AbortController();
   #running: Promise<unknown> = Promise.resolve();
   #isReporting = false;
   #wasComplete = false;
@@ -62,7 +62,6 @@ export class KubernetesSource implements Source {
     const { services, slices, nodes, serviceCIDRs } = this.#options.tables;
     for (const [kind, table] of Object.entries({ Service: services, EndpointSlice: slices, Node: nodes, ServiceCIDR: serviceCIDRs }))
       this.#finish.set(kind, table.registerSource(this.name));
-    this.#stopping = new AbortController();
     this.#running = Promise.all(this.#parts.map(({ reflector }) => reflector.run(this.#stopping.signal)));
     return Promise.resolve();
   }
@@ -102,7 +101,8 @@ export class KubernetesSource implements Source {
       if (this.#stopping.signal.aborted) return;
       this.#reporter.report(this.problems());
       const { isComplete } = this;
-      if (isComplete && !this.#wasComplete) this.#options.onComplete();
+      // What made it so may be on its way through the tables in this turn.
+      if (isComplete && !this.#wasComplete) setImmediate(this.#options.onComplete);
       this.#wasComplete = isComplete;
     });
   }

@@ -22,6 +22,8 @@ const ended = { firstMs: 50, mostMs: 1000 };
 /** A resource that the server does not have, until someone upgrades it. */
 const absent = { firstMs: 300_000, mostMs: 300_000 };
 const LONGEST_RETRY_AFTER_SECONDS = 60;
+/** Refusals that another way of asking would meet too. */
+const plainCodes: ReadonlySet<number> = new Set([401, 403, 404, 410, 429]);
 /** A watch that lived so long shows that all is well: what failed before it counts no more. */
 const CALM_MS = 10_000;
 
@@ -54,8 +56,10 @@ export class Reflector {
   #round = new AbortController();
   /** Where the watch goes on; undefined: everything must be listed. */
   #position: string | undefined;
-  /** The server has said that it cannot begin a watch with everything there is. */
+  /** A watch that was to begin with everything there is did not come so far: next time it is a list, then a watch again. */
   #mustList = false;
+  /** What was tried last. */
+  #verb: 'list' | 'watch' = 'watch';
   /** When the watch that is under way began. */
   #calmSince: number | undefined;
   #isListed = false;
@@ -105,9 +109,9 @@ export class Reflector {
         return await this.#watchAll(asking);
       } catch (error) {
         if (!isUnknownParameter(error)) throw error;
-        this.#mustList = true;
       }
     }
+    this.#mustList = false;
     const position = await this.#list(asking);
     return this.#watch(asking, { resourceVersion: position });
   }
@@ -121,6 +125,7 @@ export class Reflector {
   }
 
   async #list(asking: Asking): Promise<string> {
+    this.#verb = 'list';
     const keys = new Set<string>();
     for await (const page of list(asking)) {
       if ('resourceVersion' in page) {
@@ -134,12 +139,17 @@ export class Reflector {
 
   /** Everything there is by a watch, and then what becomes of it (KEP-3157). */
   async #watchAll(asking: Asking): Promise<void> {
+    this.#verb = 'watch';
     const keys = new Set<string>();
     for await (const events of watch(asking, 'initial events')) {
+      // The server has agreed. Should it not come to the end of it, the fault may be in this way of asking.
+      this.#mustList = this.#position === undefined;
       for (const event of events) {
         if (this.#position !== undefined) this.#apply(event);
         else if (event.type !== 'BOOKMARK') this.#initial(event, keys);
         else if (event.endsInitialEvents) {
+          if (event.resourceVersion === '') throw new Garbled('the server sent all there is without a resourceVersion');
+          this.#mustList = false;
           this.#listed(keys, event.resourceVersion);
           this.#calmSince = this.#options.clock.now();
         }
@@ -156,6 +166,7 @@ export class Reflector {
   }
 
   async #watch(asking: Asking, from: { readonly resourceVersion: string }): Promise<void> {
+    this.#verb = 'watch';
     for await (const events of watch(asking, from)) {
       this.#calmSince ??= this.#options.clock.now();
       this.#setProblem(undefined);
@@ -201,6 +212,7 @@ export class Reflector {
         this.#setProblem(undefined);
         return this.#backoff.next('absent', absent);
       }
+      if (this.#verb === 'watch' && this.#position === undefined) this.#mustList = !plainCodes.has(error.code);
       this.#setProblem({ about: `${resource.name} ${error.code}`, message: this.#sentenceOf(error) });
       const { retryAfter } = error;
       const asked = Math.min(retryAfter ?? 0, LONGEST_RETRY_AFTER_SECONDS) * 1000 * (1 + this.#options.random() / 4);
@@ -217,7 +229,7 @@ export class Reflector {
 
   #sentenceOf({ code, message }: ApiStatus): string {
     const { resource, credentials } = this.#options;
-    const verb = this.#position === undefined && this.#mustList ? 'list' : 'watch';
+    const verb = this.#verb;
     const what = `cannot ${verb} ${resource.name}: the API server`;
     switch (code) {
       case 401:
