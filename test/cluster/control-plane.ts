@@ -25,7 +25,10 @@ const users = {
 
 export type User = keyof typeof users;
 
-/** The controllers that Services need, and those that namespaces and service accounts do. Nobody beats for the nodes here: whoever looks after that would take their Pods away. */
+/**
+ * The controllers that Services need, and those that namespaces and service accounts do. Nobody beats for the nodes here:
+ * whoever looks after that would take their Pods away.
+ */
 const controllers = [
   ...['endpoints-controller', 'endpointslice-controller', 'endpointslice-mirroring-controller', 'service-cidr-controller'],
   ...['namespace-controller', 'serviceaccount-controller', 'garbage-collector-controller', 'root-ca-certificate-publisher-controller'],
@@ -75,7 +78,7 @@ export class ControlPlane {
   /** Path of a kubeconfig for one of the users who have a token from the start. */
   kubeconfig(user: User, server = apiUrl): string {
     const token = this.#tokens.get(user) ?? '';
-    return writeKubeconfig(this.#file(`${user}.kubeconfig`), { server, caFile: this.caFile, token });
+    return writeKubeconfig(this.#file(`${user}-${new URL(server).hostname}.kubeconfig`), { server, caFile: this.caFile, token });
   }
 
   /** Another lab gets the API server at the same address. */
@@ -90,6 +93,7 @@ export class ControlPlane {
     await Promise.all(carriers.map((carrier) => carrier.line((line) => line === 'ready')));
   }
 
+  /** Ends it as a crash would. */
   async killApiServer(): Promise<void> {
     await this.#processes.get('kube-apiserver')?.kill();
   }
@@ -118,7 +122,7 @@ export class ControlPlane {
     await until('the API server has a key', async () => existsSync(this.#file('certificates/apiserver.key')));
     this.#startControllers();
     const proxy = ['proxy', '--unix-socket', this.#file('api.sock')];
-    this.#start('kubectl', [tools.kubectl, '--kubeconfig', this.#file('admin.kubeconfig'), ...proxy]);
+    this.#start('kubectl', [tools.kubectl, '--kubeconfig', this.kubeconfig('admin', inside), ...proxy]);
     await this.ready();
     const account = '/api/v1/namespaces/default/serviceaccounts/default';
     await until('the controllers run', async () => this.api.get(account));

@@ -11,7 +11,7 @@ import type { LabProcess } from '../lab/process.ts';
 import { Traffic } from '../lab/traffic.ts';
 import type { Api } from './api.ts';
 import { apiUrl, ControlPlane, writeKubeconfig } from './control-plane.ts';
-import { Kubelet } from './kubelet.ts';
+import { Kubelet, zoneOf } from './kubelet.ts';
 import { tools } from './tools.ts';
 
 /** Pods that only ask, and those that serve and may ask as well; from 100 on they are on the second node. */
@@ -145,6 +145,8 @@ export class KubeCluster extends Traffic {
     writeFileSync(path, JSON.stringify(config));
     const started = this.lab.start(labNodes[node].netns, [tools.kubeProxy, '--config', path]);
     await started.line((line) => line.includes('Caches are synced') && line.includes('service config'));
+    // It may hear of the Node's zone before its proxier listens for changes of that (1.37); then only another zone helps.
+    for (const zone of ['none', zoneOf(node)]) await this.kubelet.moveNode(node, zone);
     return started;
   }
 

@@ -17,6 +17,9 @@ const ports = [
   { name: 'web', containerPort: 8080, protocol: 'TCP' },
   { name: 'dns', containerPort: 5353, protocol: 'UDP' },
 ];
+const zoneLabel = 'topology.kubernetes.io/zone';
+/** Every node of the lab is a zone of its own. */
+export const zoneOf = (node: string): string => `zone-of-${node}`;
 const TERMINATION_SECONDS = 3600;
 
 /** On which node a place is, and its addresses. */
@@ -37,7 +40,7 @@ export class Kubelet {
   /** The lab's nodes, each in a zone of its own. */
   async registerNodes(): Promise<void> {
     for (const [name, { addresses, podCidrs }] of Object.entries(labNodes)) {
-      const labels = { 'kubernetes.io/hostname': name, 'topology.kubernetes.io/zone': `zone-of-${name}` };
+      const labels = { 'kubernetes.io/hostname': name, [zoneLabel]: zoneOf(name) };
       await this.#api.create('/api/v1/nodes', {
         ...{ apiVersion: 'v1', kind: 'Node', metadata: { name, labels } },
         spec: { podCIDR: podCidrs.IPv4, podCIDRs: [podCidrs.IPv4, podCidrs.IPv6] },
@@ -50,6 +53,10 @@ export class Kubelet {
         },
       });
     }
+  }
+
+  async moveNode(node: NodeName, zone: string): Promise<void> {
+    await this.#api.patch(`/api/v1/nodes/${node}`, { metadata: { labels: { [zoneLabel]: zone } } });
   }
 
   /** A Pod that runs at that place. */

@@ -91,7 +91,7 @@ function asking(): { stop(): Promise<Record<string, number>> } {
 }
 
 beforeAll(async () => {
-  cluster = await KubeCluster.start({ hasRelay: true });
+  cluster = await KubeCluster.start({ proxy: 'sluice', hasRelay: true });
   story = await Story.begin(cluster);
   await story.apply(story.service('steady'));
   await story.run('steady', ['pod1', 'pod101']);
