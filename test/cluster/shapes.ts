@@ -63,6 +63,7 @@ export const shapes: readonly Shape[] = [
   { name: 'ending-here', spec: { ...nodePort, ...internal }, pods: both, ending: ['pod1'] },
   { name: 'same-zone', spec: { trafficDistribution: 'PreferSameZone' }, pods: both },
   { name: 'same-node', spec: { trafficDistribution: 'PreferSameNode' }, pods: [...both, 'pod2'] },
+  { name: 'called-headless', pods: both, labels: { 'service.kubernetes.io/headless': '' } },
   { name: 'not-ours', pods: both, labels: { 'service.kubernetes.io/service-proxy-name': 'another' } },
 ];
 
