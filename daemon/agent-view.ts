@@ -66,8 +66,10 @@ class View implements AgentView {
     const { plane } = this.#parts;
     const loop = plane.loop();
     const reasons: string[] = [];
-    if (!plane.desired.initialized || !plane.host.initialized) reasons.push('the first list of the sources is not finished');
-    else if (loop?.isReady() !== true) reasons.push('the first reconcile is not finished');
+    if (!plane.desired.initialized || !plane.host.initialized) {
+      const whys = plane.source.problems().slice(0, shownErrors);
+      reasons.push('the first list of the sources is not finished', ...whys.map(({ message }) => message));
+    } else if (loop?.isReady() !== true) reasons.push('the first reconcile is not finished');
     return { ready: reasons.length === 0, reasons };
   }
 

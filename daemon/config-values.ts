@@ -78,7 +78,7 @@ export const devices = listOf((part) => {
 /** Base addresses of the API server: https, or http without TLS. */
 export const apiServers = listOf((part) => {
   const url = URL.parse(part);
-  const isBase = url !== null && /^https?:$/.test(url.protocol) && url.pathname === '/' && url.search === '' && url.username === '';
+  const isBase = url !== null && /^https?:$/.test(url.protocol) && url.search === '' && url.username === '';
   return isBase ? undefined : `holds "${part}", which is no address such as https://10.0.0.1:6443`;
 }).transform((parts): readonly URL[] => parts.map((part) => new URL(part)));
 

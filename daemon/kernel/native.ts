@@ -89,8 +89,14 @@ export const libbpf = {
 // libbpf would print every failure to stderr; we turn each into one KernelError instead.
 libbpf.setPrint(null);
 
+/** libbpf's own numbers, from 4000 on (libbpf.h, enum libbpf_errno). */
+const libbpfErrors = 'LIBELF FORMAT KVERSION ENDIAN INTERNAL RELOC LOAD VERIFY PROG2BIG KVER PROGTYPE WRNGPID INVSEQ NLPARSE'.split(' ');
+
 const names = new Map<number, string>([
+  ...libbpfErrors.map((name, index): [number, string] => [4000 + index, `LIBBPF_ERRNO__${name}`]),
   ...Object.entries(constants.errno).map(([name, number]): [number, string] => [number, name]),
+  // Not by its other name, EWOULDBLOCK.
+  [constants.errno.EAGAIN, 'EAGAIN'],
   [524, 'ENOTSUPP'],
 ]);
 

@@ -13,6 +13,8 @@ export interface SourceProblem {
   readonly field: string;
   /** All of it as one sentence: "web.yaml:12: Service default/web spec.ports[0].port: must be 1..65535, is 70000". */
   readonly message: string;
+  /** What it is about, where what it says may change while it lasts: then it is announced once all the same. */
+  readonly about?: string;
 }
 
 /** Where problems are announced: each once when it appears and once when it is gone. */
@@ -52,5 +54,7 @@ export class ProblemReporter {
   }
 }
 
-const identityOf = ({ file, line, message }: SourceProblem): string =>
-  line === 0 ? message : message.replace(`${file}:${line}:`, `${file}:`);
+function identityOf({ file, line, message, about }: SourceProblem): string {
+  if (about !== undefined) return about;
+  return line === 0 ? message : message.replace(`${file}:${line}:`, `${file}:`);
+}

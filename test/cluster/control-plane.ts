@@ -78,6 +78,18 @@ export class ControlPlane {
     return writeKubeconfig(this.#file(`${user}.kubeconfig`), { server, caFile: this.caFile, token });
   }
 
+  /** Another lab gets the API server at the same address. */
+  async extendTo(lab: Lab): Promise<void> {
+    lab.addApiServer();
+    const path = join(lab.directory, 'api-server.sock');
+    const script = join(import.meta.dirname, 'forward.ts');
+    const carriers = [
+      this.#lab.start('api', [process.execPath, script, path, String(PORT)]),
+      lab.start('api', [process.execPath, script, String(PORT), path]),
+    ];
+    await Promise.all(carriers.map((carrier) => carrier.line((line) => line === 'ready')));
+  }
+
   async killApiServer(): Promise<void> {
     await this.#processes.get('kube-apiserver')?.kill();
   }

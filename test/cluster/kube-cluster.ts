@@ -6,7 +6,7 @@ import { globSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { podRange } from '../lab/cluster.ts';
 import { Daemon } from '../lab/daemon.ts';
-import { Lab, labNodes, type NodeName } from '../lab/lab.ts';
+import { apiAddresses, Lab, labNodes, type NodeName } from '../lab/lab.ts';
 import type { LabProcess } from '../lab/process.ts';
 import { Traffic } from '../lab/traffic.ts';
 import type { Api } from './api.ts';
@@ -17,42 +17,87 @@ import { tools } from './tools.ts';
 /** Pods that only ask, and those that serve and may ask as well; from 100 on they are on the second node. */
 const askers = [9, 109];
 const servers = [1, 2, 3, 101];
+const pods = [...askers, ...servers];
 
-const isKubeProxy = process.env['CLUSTER_PROXY'] === 'kube-proxy';
+type Proxy = 'sluice' | 'kube-proxy';
+const usualProxy: Proxy = process.env['CLUSTER_PROXY'] === 'kube-proxy' ? 'kube-proxy' : 'sluice';
+
+interface KubeClusterOptions {
+  readonly proxy?: Proxy;
+  /** A cluster whose control plane this one shares: nodes and pods of the same names and addresses, in a lab of their own. */
+  readonly twinOf?: KubeCluster;
+  /** A relay between the agents and the API server, which can be told to misbehave. */
+  readonly hasRelay?: boolean;
+}
+
 const root = join(import.meta.dirname, '../..');
+const RELAY_PORT = 6444;
+const relayUrl = apiUrl.replace(/\d+$/, String(RELAY_PORT));
+const relayCommand = [process.execPath, join(root, 'test/lab/relay.ts'), apiAddresses.IPv4, String(RELAY_PORT), '6443'];
 const nodeNames = Object.keys(labNodes) as NodeName[];
 
 export class KubeCluster extends Traffic {
   readonly plane: ControlPlane;
   readonly api: Api;
   readonly kubelet: Kubelet;
-  /** What ends and starts the proxy of each node. */
+  /** Takes orders: test/lab/relay.ts. Undefined: the agents reach the API server by themselves. */
+  readonly relay: LabProcess | undefined;
+  readonly #daemons = new Map<NodeName, Daemon>();
+  readonly #proxy: Proxy;
+  /** What runs on each node. */
   readonly #proxies = new Map<NodeName, LabProcess>();
 
-  private constructor(lab: Lab, plane: ControlPlane) {
+  private constructor(lab: Lab, plane: ControlPlane, { proxy, hasRelay }: { proxy: Proxy; hasRelay: boolean }) {
     super(lab);
+    this.relay = hasRelay ? lab.start('api', relayCommand) : undefined;
     this.plane = plane;
     this.api = plane.api;
     this.kubelet = new Kubelet(plane.api);
+    this.#proxy = proxy;
   }
 
-  static async start(): Promise<KubeCluster> {
+  static async start({ proxy = usualProxy, twinOf, hasRelay = false }: KubeClusterOptions = {}): Promise<KubeCluster> {
     const lab = new Lab();
     // While the lab grows, the API server starts.
-    const starting = ControlPlane.start(lab);
+    const starting = twinOf === undefined ? ControlPlane.start(lab) : twinOf.plane.extendTo(lab).then(() => twinOf.plane);
     lab.addNode();
     lab.addClient();
-    for (const number of [...askers, ...servers]) lab.addPod(number);
-    const cluster = new KubeCluster(lab, await starting);
+    for (const number of pods) lab.addPod(number);
+    const nodes = Object.values(labNodes).map(({ netns }) => netns);
+    // Apart from the ports that Traffic binds for its clients.
+    for (const netns of [...nodes, 'client', ...pods.map((number) => `pod${number}`)])
+      lab.sysctl(netns, 'net.ipv4.ip_local_port_range', "'32768 33999'");
+    // After a few refusals a second the kernel would be silent, and stories are quick.
+    for (const netns of nodes) for (const key of ['net.ipv4.icmp_ratelimit', 'net.ipv6.icmp.ratelimit']) lab.sysctl(netns, key, '0');
+    const cluster = new KubeCluster(lab, await starting, { proxy, hasRelay });
+    await cluster.relay?.ask('go');
     await Promise.all([
       ...servers.map((number) => cluster.serve(`pod${number}`)),
-      cluster.kubelet.registerNodes().then(() => cluster.#startProxies()),
+      (twinOf === undefined ? cluster.kubelet.registerNodes() : Promise.resolve()).then(() => cluster.#startProxies()),
     ]);
     return cluster;
   }
 
-  async restartProxy(node: NodeName): Promise<void> {
+  /** What the agents show the API server: their service account's token. */
+  get tokenFile(): string {
+    return this.#file('token');
+  }
+
+  /** The Sluice of that node. */
+  daemon(node: NodeName): Daemon {
+    const daemon = this.#daemons.get(node);
+    if (daemon === undefined) throw new Error(`no Sluice runs on ${node}`);
+    return daemon;
+  }
+
+  /** Ends it as a crash would. */
+  async stopProxy(node: NodeName): Promise<void> {
     await this.#proxies.get(node)?.kill();
+  }
+
+  /** Resolves when a new one has read everything. */
+  async restartProxy(node: NodeName): Promise<void> {
+    await this.stopProxy(node);
     await this.#startProxy(node);
   }
 
@@ -61,27 +106,28 @@ export class KubeCluster extends Traffic {
   }
 
   async #startProxies(): Promise<void> {
-    if (!isKubeProxy) await this.#grant();
+    if (this.#proxy === 'sluice') await this.#grant();
     await Promise.all(nodeNames.map((node) => this.#startProxy(node)));
   }
 
   async #startProxy(node: NodeName): Promise<void> {
-    this.#proxies.set(node, await (isKubeProxy ? this.#startKubeProxy(node) : this.#startSluice(node)));
+    this.#proxies.set(node, await (this.#proxy === 'kube-proxy' ? this.#startKubeProxy(node) : this.#startSluice(node)));
   }
 
   /** What deploy/ gives to Sluice, and a token of the account that it has there. */
   async #grant(): Promise<void> {
     const manifests = globSync('deploy/*.yaml', { cwd: root });
-    if (manifests.length === 0) await this.api.kubectl(['apply', '-f', '-'], leastRights);
     for (const manifest of manifests) await this.api.kubectl(['apply', '-f', join(root, manifest)]);
     const token = await this.api.kubectl(['create', 'token', 'sluice', '--namespace', 'kube-system', '--duration', '2h']);
-    writeFileSync(this.#file('token'), token.trim(), { mode: 0o600 });
+    writeFileSync(this.tokenFile, token.trim(), { mode: 0o600 });
   }
 
   async #startSluice(node: NodeName): Promise<LabProcess> {
-    const user = { caFile: this.plane.caFile, tokenFile: this.#file('token') };
+    const user = { caFile: this.plane.caFile, tokenFile: this.tokenFile };
     const kubeconfig = writeKubeconfig(this.#file(`${node}.kubeconfig`), { server: apiUrl, ...user });
-    const daemon = new Daemon(this.lab, node, ['--kubeconfig', kubeconfig]);
+    const by = this.relay === undefined ? [] : ['--api-server', relayUrl];
+    const daemon = new Daemon(this.lab, node, ['--kubeconfig', kubeconfig, ...by]);
+    this.#daemons.set(node, daemon);
     await daemon.start({ hasSocketLb: true, extra: ['--cluster-cidr', podRange] });
     if (daemon.process === undefined) throw new Error('a daemon that has started is a process');
     return daemon.process;
@@ -95,8 +141,6 @@ export class KubeCluster extends Traffic {
       // The machine's own limits are not for a test to change.
       conntrack: { maxPerCore: 0, min: 0, tcpEstablishedTimeout: '0s', tcpCloseWaitTimeout: '0s' },
     };
-    // The kernel would be silent after a few refusals a second, and stories are quick.
-    for (const key of ['net.ipv4.icmp_ratelimit', 'net.ipv6.icmp.ratelimit']) this.lab.sysctl(labNodes[node].netns, key, '0');
     const path = this.#file(`${node}.kube-proxy.json`);
     writeFileSync(path, JSON.stringify(config));
     const started = this.lab.start(labNodes[node].netns, [tools.kubeProxy, '--config', path]);
@@ -108,20 +152,3 @@ export class KubeCluster extends Traffic {
     return join(this.lab.directory, name);
   }
 }
-
-const account = { name: 'sluice', namespace: 'kube-system' };
-const rbac = 'rbac.authorization.k8s.io';
-const reading = (apiGroup: string, ...resources: string[]): object => ({ apiGroups: [apiGroup], resources, verbs: ['list', 'watch'] });
-/** For as long as deploy/ has none. */
-const leastRights = [
-  { apiVersion: 'v1', kind: 'ServiceAccount', metadata: account },
-  {
-    ...{ apiVersion: `${rbac}/v1`, kind: 'ClusterRole', metadata: { name: 'sluice' } },
-    rules: [reading('', 'services', 'nodes'), reading('discovery.k8s.io', 'endpointslices'), reading('networking.k8s.io', 'servicecidrs')],
-  },
-  {
-    ...{ apiVersion: `${rbac}/v1`, kind: 'ClusterRoleBinding', metadata: { name: 'sluice' } },
-    roleRef: { apiGroup: rbac, kind: 'ClusterRole', name: 'sluice' },
-    subjects: [{ kind: 'ServiceAccount', ...account }],
-  },
-];

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Upstream's stories of Services and the Pods behind them, under upstream's names (kube-proxy-semantics.md, 17).
 import { existsSync, readFileSync } from 'node:fs';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 import { until } from './api.ts';
 import { KubeCluster } from './kube-cluster.ts';
 import { sourceOf, Story } from './story.ts';
@@ -167,20 +167,17 @@ test('should allow creating a basic SCTP service with pod and endpoints [LinuxOn
   expect(modules()).toBe(isLoaded);
 });
 
-describe('restartable init containers', () => {
+/** A Pod whose only port is that of a container which is started before the others, and stays. */
+async function expectSidecarServed(targetPort: number | string): Promise<void> {
+  const story = await Story.begin(cluster);
   const sidecar = { name: 'sidecar', image: 'none', restartPolicy: 'Always', ports: [{ name: 'http-sidecar', containerPort: 8081 }] };
-  const containers = [{ name: 'main', image: 'none' }];
+  await story.apply(story.service('web', { ports: [{ port: 8080, targetPort }] }));
+  await story.run('web', ['pod1'], { initContainers: [sidecar], containers: [{ name: 'main', image: 'none' }] });
+  await story.served('pod9', await story.clusterIPs('web'), { servers: ['pod1-other'] });
+}
 
-  test.for([
-    { name: 'should connect to the ports exposed by restartable init containers', targetPort: 8081 },
-    { name: 'should connect to the named ports exposed by restartable init containers', targetPort: 'http-sidecar' },
-  ])('$name', async ({ targetPort }) => {
-    const story = await Story.begin(cluster);
-    await story.apply(story.service('web', { ports: [{ port: 8080, targetPort }] }));
-    await story.run('web', ['pod1'], { initContainers: [sidecar], containers });
-    await story.served('pod9', await story.clusterIPs('web'), { servers: ['pod1-other'] });
-  });
-});
+test('should connect to the ports exposed by restartable init containers', () => expectSidecarServed(8081));
+test('should connect to the named ports exposed by restartable init containers', () => expectSidecarServed('http-sidecar'));
 
 test('should support named targetPorts that resolve to different ports on different endpoints', async () => {
   const story = await Story.begin(cluster);

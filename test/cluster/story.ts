@@ -48,6 +48,25 @@ export class Story {
     };
   }
 
+  /** EndpointSlices that no controller has made, one per family, for a Service without a selector. */
+  slices(service: string, { name, places, web = 8080 }: { name: string; places: readonly string[]; web?: number }): object[] {
+    const ports = [
+      { name: 'web', port: web, protocol: 'TCP' },
+      { name: 'dns', port: 5353, protocol: 'UDP' },
+    ];
+    return families.map((family) => ({
+      ...{ apiVersion: 'discovery.k8s.io/v1', kind: 'EndpointSlice', addressType: family, ports },
+      metadata: {
+        ...{ name: `${name}-${family.toLowerCase()}`, namespace: this.namespace },
+        labels: { 'kubernetes.io/service-name': service, 'endpointslice.kubernetes.io/managed-by': 'test' },
+      },
+      endpoints: places.map((place) => {
+        const { addresses, node } = whereIs(place);
+        return { addresses: [addresses[family]], nodeName: node, conditions: { ready: true } };
+      }),
+    }));
+  }
+
   async apply(...objects: readonly object[]): Promise<void> {
     await this.kubectl(['apply', '-f', '-'], objects);
   }

@@ -51,9 +51,11 @@ export class ApiServer {
   readonly asked: Asked[] = [];
   /** Pieces that bodies are sent in. */
   pieceBytes = 16_384;
+  /** Most that a page holds, however many are asked for. */
+  pageItems = Infinity;
   hasStreamingLists = true;
   /** How a watch from a forgotten revision is told so. */
-  tooOldComes: 'as status' | 'as event' = 'as status';
+  tooOldComes: 'as status' | 'as event' = 'as event';
   /** Resources that this server is too old for. */
   readonly unknown = new Set<Kind>();
   /** What RBAC lacks: "watch services". */
@@ -68,6 +70,7 @@ export class ApiServer {
   #tokens = 0;
   #isHolding = false;
   #onServe: (() => void)[] = [];
+  readonly #stalled: Outflow[] = [];
 
   constructor(clock: Pick<Clock, 'setTimer'>) {
     this.#clock = clock;
@@ -75,7 +78,7 @@ export class ApiServer {
       for (const watcher of this.#watchers) {
         if ((happening.after ?? happening.before)?.kind !== watcher.kind) continue;
         const event = eventOf(happening, watcher.selector);
-        if (event !== undefined) this.#tell(watcher, event);
+        if (event !== undefined) this.#say(watcher, lineOf(event));
       }
     });
   }
@@ -101,9 +104,10 @@ export class ApiServer {
     else this.cut();
   }
 
-  /** Healthy again; requests that hung are answered, as those of a process that was stopped and goes on. */
+  /** Healthy again; requests that hung are answered, as those of a process that was stopped and goes on. What stalled is cut. */
   serve(): void {
     this.fault = () => undefined;
+    for (const body of this.#stalled.splice(0)) body.cut('read ECONNRESET');
     this.release();
     for (const answer of this.#onServe.splice(0)) answer();
   }
@@ -143,6 +147,14 @@ export class ApiServer {
     }
   }
 
+  /** As a server whose cache is behind: what happened meanwhile comes among the initial events, and the bookmark, of now, last. */
+  releaseLate(): void {
+    this.release((lines) => {
+      const isEnd = (line: string): boolean => line.includes('initial-events-end');
+      return lines.some(isEnd) ? [...lines.filter((line) => !isEnd(line)), this.#bookmarkLine('', initialEventsEnd)] : lines;
+    });
+  }
+
   get watching(): number {
     return this.#watchers.size;
   }
@@ -157,7 +169,10 @@ export class ApiServer {
     if (fault === undefined) return this.#answer(asked);
     const body = new Outflow();
     if ('cutAfter' in fault) body.cutAfter(fault.cutAfter);
-    if ('stallAfter' in fault) body.stallAfter(fault.stallAfter ?? Infinity);
+    if ('stallAfter' in fault) {
+      body.stallAfter(fault.stallAfter ?? Infinity);
+      this.#stalled.push(body);
+    }
     if ('code' in fault) return this.#refusal(fault, body);
     return 'body' in fault ? this.#whole(fault.body) : this.#answer(asked, body);
   }
@@ -195,7 +210,7 @@ export class ApiServer {
     const rest = token === null ? undefined : this.#rests.get(token);
     if (token !== null && (rest === undefined || rest.revision < this.store.compacted)) return this.#refusal(continueTooOld);
     const { revision, items } = rest ?? { revision: this.store.revision, items: this.store.all(kind, selectorIn(query)) };
-    const limit = Number(query.get('limit') ?? 0) || Infinity;
+    const limit = Math.min(Number(query.get('limit') ?? 0) || Infinity, this.pageItems);
     const metadata: Record<string, unknown> = { resourceVersion: String(revision) };
     if (items.length > limit) {
       this.#tokens += 1;
@@ -221,12 +236,12 @@ export class ApiServer {
     const watcher: Watcher = { kind, selector, body, held: undefined };
     this.#begin(watcher, Number(query.get('timeoutSeconds')) * 1000);
     if (isStreamingList) {
-      for (const object of this.store.all(kind, selector)) this.#tell(watcher, { type: 'ADDED', object });
+      for (const object of this.store.all(kind, selector)) this.#say(watcher, lineOf({ type: 'ADDED', object }));
       this.#bookmark(watcher, initialEventsEnd);
     }
     for (const happening of missed) {
       const event = (happening.after ?? happening.before)?.kind === kind ? eventOf(happening, selector) : undefined;
-      if (event !== undefined) this.#tell(watcher, event);
+      if (event !== undefined) this.#say(watcher, lineOf(event));
     }
     return { status: 200, body };
   }
@@ -251,12 +266,15 @@ export class ApiServer {
   }
 
   #bookmark(watcher: Watcher, annotations?: object): void {
-    const metadata = { resourceVersion: String(this.store.revision), creationTimestamp: null, ...(annotations && { annotations }) };
-    this.#tell(watcher, { type: 'BOOKMARK', object: { kind: watcher.kind, metadata } });
+    this.#say(watcher, this.#bookmarkLine(watcher.kind, annotations));
   }
 
-  #tell(watcher: Watcher, event: { type: string; object: object }): void {
-    const line = `${JSON.stringify(event)}\n`;
+  #bookmarkLine(kind: string, annotations?: object): string {
+    const metadata = { resourceVersion: String(this.store.revision), creationTimestamp: null, ...(annotations && { annotations }) };
+    return lineOf({ type: 'BOOKMARK', object: { kind, metadata } });
+  }
+
+  #say(watcher: Watcher, line: string): void {
     if (this.#isHolding) (watcher.held ??= []).push(line);
     else this.#send(watcher.body, Buffer.from(line));
   }
@@ -265,6 +283,8 @@ export class ApiServer {
     for (let from = 0; from < bytes.length; from += this.pieceBytes) body.write(bytes.subarray(from, from + this.pieceBytes));
   }
 }
+
+const lineOf = (event: { type: string; object: object }): string => `${JSON.stringify(event)}\n`;
 
 function askedOf(path: string): Asked {
   const url = new URL(path, 'http://api');

@@ -7,12 +7,15 @@ import { Client, Server } from './peers.ts';
 /** What a client is asked to do; how often may be left out. */
 export type Asked = Omit<ClientTask, 'count'> & { readonly count?: number };
 
+/** Of those that sockets get by themselves, and masqueraded flows do not. */
+const [FIRST_PORT, LAST_PORT] = [34_000, 60_999];
+
 export class Traffic {
   readonly lab: Lab;
   readonly #servers = new Map<string, Server>();
   readonly #clients = new Map<string, Client>();
-  /** Of those that sockets get by themselves, and masqueraded flows do not. */
-  #nextPort = 34_000;
+  /** By namespace. */
+  readonly #nextPorts = new Map<string, number>();
 
   constructor(lab: Lab) {
     this.lab = lab;
@@ -42,13 +45,15 @@ export class Traffic {
     return client;
   }
 
-  /** Asks from that namespace, 40 times unless told, each time from a port that nobody in this lab had before. */
+  /** Asks from that namespace, 40 times unless told, each time from a port that no client had there for a long time. */
   async ask(netns: string, task: Asked): Promise<ClientResult> {
     const client = await this.client(netns);
     const count = task.count ?? 40;
-    const localPort = this.#nextPort;
+    const used = Math.min(count, 1000);
+    const next = this.#nextPorts.get(netns) ?? FIRST_PORT;
+    const localPort = next + used > LAST_PORT ? FIRST_PORT : next;
     // A client that gets the port of an old UDP flow gets its translation too, whatever has changed since.
-    this.#nextPort += Math.min(count, 1000);
+    this.#nextPorts.set(netns, localPort + used);
     return client.ask({ timeoutMs: 5000, ...task, count, localPort });
   }
 

@@ -98,7 +98,8 @@ describe('a reload that cannot be', () => {
   };
 
   test.for([
-    { what: 'objects that are broken', file: 'tc_uplink.bpf.o', says: /load program tc_uplink_in: EINVAL/ },
+    // What is broken so depends on how long the path of the checkout is, which the object holds.
+    { what: 'objects that are broken', file: 'tc_uplink.bpf.o', says: /load program tc_uplink_in: EINVAL|open object \S*: LIBBPF_ERRNO__/ },
     { what: 'objects of another layout', file: 'layout.bpf.o', says: /another map layout .*restart sluiced/ },
   ])('$what: refused in a sentence, and everything runs on', async ({ file, says }) => {
     const objects = await withOwnObjects();

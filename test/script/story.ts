@@ -1,26 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs one story: Kubernetes YAML in, map dump out, over fake or faulty maps. Each line is a command; "!" before it says
-// that it must fail; "#" begins a comment. With faults injected, every command that looks waits until retries are through.
+// Runs one story: Kubernetes YAML in, map dump out, over fake or faulty maps. Objects go straight into the tables, or into an
+// API server that the Kubernetes source follows. Each line is a command; "!" before it says that it must fail; "#" begins a
+// comment. With faults injected, every command that looks waits until retries are through.
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { parseAllDocuments } from 'yaml';
 import { frontendKey } from '../../daemon/model/frontend.ts';
 import { hostPort } from '../../daemon/model/address.ts';
 import { dumpMaps } from '../../daemon/reconcile/dump.ts';
-import { convertObject, type Converted } from '../../daemon/source/objects.ts';
+import { convertObject, type Definition } from '../../daemon/source/objects.ts';
 import { type FakeCapacities, type FakeLbMaps, fakeLbMaps } from '../../daemon/maps/fake-maps.ts';
+import type { RawObject } from '../double/objects.ts';
 import { faultyLbMaps } from '../faulty-maps.ts';
 import { World } from '../world.ts';
+import { ClusterDouble } from './cluster-double.ts';
 import { type Archive, parseTxtar } from './txtar.ts';
 
 export interface StoryOptions {
   /** Share of map writes that fail. */
   readonly faults: number;
   readonly seed: number;
+  /** How objects come to the tables. */
+  readonly through?: 'tables' | 'API server';
 }
 
 /** The story itself is wrong (no such command or file): "!" does not excuse it. */
 class StoryError extends Error {}
 
-type Command = (story: Story, args: readonly string[]) => void;
+type Command = (story: Story, args: readonly string[]) => void | Promise<void>;
 
 const commands: Readonly<Record<string, Command>> = {
   // Sizes of the maps: "daemon/maps slots=6 frontends=2". Only as the first command.
@@ -28,43 +34,81 @@ const commands: Readonly<Record<string, Command>> = {
     story.open(Object.fromEntries(sizes.map((size) => size.split('=')).map(([name, n]) => [name, Number(n)]))),
   // kill -9 and a new start on the same maps; the API objects are listed again.
   'daemon/restart': (story) => story.restart(),
-  'k8s/add': (story, files) => story.each(files, (object) => story.apply(object, 'add')),
-  'k8s/update': (story, files) => story.each(files, (object) => story.apply(object, 'update')),
-  'k8s/delete': (story, files) => story.each(files, (object) => story.apply(object, 'delete')),
-  'db/show': (story, [table]) => console.log(story.table(table).join('\n')),
-  'db/cmp': (story, [table, file]) => story.compare(story.table(table), file),
-  'db/empty': (story, tables) => tables.forEach((table) => story.compareLines(story.table(table), [], `table ${table}`)),
-  'maps/dump': (story) => console.log(story.dump().join('\n')),
-  'maps/cmp': (story, [file]) => story.compare(story.dump(), file),
-  'maps/empty': (story) => story.compareLines(story.dump(), [], 'maps'),
+  // Of the API server: how it fails from now on (refuse, hang, 429, 500), until it serves again.
+  'api/fail': (story, [how]) => story.cluster.fail(how ?? ''),
+  'api/serve': (story) => story.cluster.server.serve(),
+  // Every watch, badly or in good order; then time passes.
+  'api/cut': (story, [time]) => {
+    story.cluster.server.cut();
+    return story.advance(time ?? '0s');
+  },
+  'api/end': (story, [time]) => {
+    story.cluster.server.end();
+    return story.advance(time ?? '0s');
+  },
+  // What has happened so far is forgotten: watches that go on from there are told 410.
+  'api/compact': (story) => story.cluster.server.store.compact(),
+  'k8s/add': (story, files) => story.each(files, 'add'),
+  'k8s/update': (story, files) => story.each(files, 'update'),
+  'k8s/delete': (story, files) => story.each(files, 'delete'),
+  'db/show': async (story, [table]) => console.log((await story.table(table)).join('\n')),
+  'db/cmp': async (story, [table, file]) => story.compare(await story.table(table), file),
+  'db/empty': async (story, tables) => {
+    for (const table of tables) story.compareLines(await story.table(table), [], `table ${table}`);
+  },
+  'maps/dump': async (story) => console.log((await story.dump()).join('\n')),
+  'maps/cmp': async (story, [file]) => story.compare(await story.dump(), file),
+  'maps/empty': async (story) => story.compareLines(await story.dump(), [], 'maps'),
+  // At every moment from now on these lines are in the maps, whatever else is.
+  'maps/keep': (story, [file]) => story.keep(file),
   // No map write was asked for since the last restart.
-  'maps/quiet': (story) => story.compareLines(story.writesSinceRestart(), [], 'writes since restart'),
+  'maps/quiet': async (story) => story.compareLines(await story.writesSinceRestart(), [], 'writes since restart'),
   'clock/advance': (story, [time]) => story.advance(time ?? ''),
   'reconcile/prune': (story) => story.prune(),
 };
 
-/** Throws at the first line that does not go as told, naming it. */
-export function runStory(name: string, text: string, options: StoryOptions): void {
+/** Rejects at the first line that does not go as told, naming it. */
+export async function runStory(name: string, text: string, options: StoryOptions): Promise<void> {
   const archive = parseTxtar(text);
   const story = new Story(archive, options);
+  try {
+    await story.start();
+    await runLines(name, archive, story);
+  } finally {
+    await story.stop();
+  }
+}
+
+async function runLines(name: string, archive: Archive, story: Story): Promise<void> {
   for (const [at, raw] of archive.comment.entries()) {
     const line = raw.replace(/(^|\s)#.*$/, '').trim();
     if (line === '') continue;
     const mustFail = line.startsWith('!');
-    const [command = '', ...args] = line.replace(/^!\s*/, '').split(/\s+/);
+    const [, times, words = ''] = /^(?:(\d+) times )?(.*)$/.exec(line.replace(/^!\s*/, '')) ?? [];
     const where = `${name}:${at + 1}: ${line}`;
-    const failure = failureOf(story, command, args);
-    if (failure !== undefined && (!mustFail || failure instanceof StoryError))
-      throw new Error(`${where}\n${failure.message}`, { cause: failure });
-    if (failure === undefined && mustFail) throw new Error(`${where}\nmust fail, and succeeded`);
+    for (let left = Number(times ?? 1); left > 0; left -= 1) await runLine(story, words.split(/\s+/), { where, mustFail });
   }
 }
 
-function failureOf(story: Story, command: string, args: readonly string[]): Error | undefined {
+interface Line {
+  readonly where: string;
+  readonly mustFail: boolean;
+}
+
+async function runLine(story: Story, words: readonly string[], { where, mustFail }: Line): Promise<void> {
+  const [command = '', ...args] = words;
+  const failure = await failureOf(story, command, args);
+  if (failure !== undefined && (!mustFail || failure instanceof StoryError))
+    throw new Error(`${where}\n${failure.message}`, { cause: failure });
+  if (failure === undefined && mustFail) throw new Error(`${where}\nmust fail, and succeeded`);
+}
+
+async function failureOf(story: Story, command: string, args: readonly string[]): Promise<Error | undefined> {
   const run = commands[command];
   if (run === undefined) return new StoryError(`no command ${command}: there are ${Object.keys(commands).join(', ')}`);
   try {
-    run(story, args);
+    await run(story, args);
+    await story.turn();
   } catch (error) {
     if (error instanceof Error) return error;
     throw error;
@@ -77,6 +121,8 @@ class Story {
   readonly #options: StoryOptions;
   #fake: FakeLbMaps;
   #world: World;
+  #cluster: ClusterDouble | undefined;
+  #kept: { readonly lines: readonly string[]; readonly file: string } | undefined;
 
   constructor(archive: Archive, options: StoryOptions) {
     this.#archive = archive;
@@ -85,51 +131,95 @@ class Story {
     this.#world = this.#makeWorld();
   }
 
-  open(sizes: Partial<FakeCapacities>): void {
+  get cluster(): ClusterDouble {
+    if (this.#cluster === undefined) throw new StoryError('there is no API server: objects go straight into the tables');
+    return this.#cluster;
+  }
+
+  async start(): Promise<void> {
+    if (this.#options.through === 'API server') this.#cluster = new ClusterDouble(this.#world);
+    await this.#cluster?.start();
+    this.#world.listed();
+    await this.turn();
+  }
+
+  async stop(): Promise<void> {
+    await this.#cluster?.stop();
+  }
+
+  async open(sizes: Partial<FakeCapacities>): Promise<void> {
+    await this.stop();
     this.#fake = fakeLbMaps(sizes);
     this.#world = this.#makeWorld();
+    await this.start();
   }
 
-  restart(): void {
-    this.#settle();
+  async restart(): Promise<void> {
+    await this.#settle();
+    await this.stop();
     const objects = this.#world.objects();
     this.#fake.writes.length = 0;
-    this.#world.restart().putAll(objects).listed();
+    this.#world.restart();
+    if (this.#cluster === undefined) this.#world.putAll(objects);
+    await this.#cluster?.start();
+    this.#world.listed();
   }
 
-  writesSinceRestart(): string[] {
-    this.#settle();
+  async writesSinceRestart(): Promise<string[]> {
+    await this.#settle();
     return this.#fake.writes.map(({ map, op, at }) => `${map} ${op} ${at}`);
   }
 
-  each(files: readonly string[], action: (object: Converted) => void): void {
+  each(files: readonly string[], verb: 'add' | 'update' | 'delete'): void {
     for (const file of files) {
       for (const document of parseAllDocuments(this.#file(file))) {
-        const object = convertObject(document.toJS());
+        const raw = document.toJS() as RawObject;
+        const object = convertObject(raw);
         if (object.problems[0] !== undefined) throw object.problems[0];
-        action(object);
+        if (object.kind === 'unknown') throw new StoryError('a story has no object of unknown kind');
+        this.#apply(object, { raw, verb });
       }
     }
-    this.#world.flush();
   }
 
-  apply(object: Converted, verb: 'add' | 'update' | 'delete'): void {
-    if (object.kind === 'unknown') throw new StoryError('a story has no object of unknown kind');
+  #apply(object: Definition, { raw, verb }: { readonly raw: RawObject; readonly verb: 'add' | 'update' | 'delete' }): void {
     const tables = {
       Service: this.#world.services,
       EndpointSlice: this.#world.slices,
       Node: this.#world.nodes,
       ServiceCIDR: this.#world.serviceCIDRs,
     };
-    const table = tables[object.kind];
-    const isThere = table.get(object.key) !== undefined;
-    if (isThere === (verb === 'add')) throw new Error(`${object.kind} ${object.key} is ${isThere ? 'there already' : 'not there'}`);
-    if (verb === 'delete' || object.row === undefined) table.delete(object.key);
-    else this.#world.put(object.row);
+    const { kind, key, row } = object;
+    const isThere = this.#cluster?.has(kind, key) ?? tables[kind].get(key) !== undefined;
+    if (isThere === (verb === 'add')) throw new Error(`${kind} ${key} is ${isThere ? 'there already' : 'not there'}`);
+    if (this.#cluster !== undefined) {
+      if (verb === 'delete') this.#cluster.server.store.delete(kind, key);
+      else this.#cluster.put(raw);
+    } else if (verb === 'delete' || row === undefined) tables[kind].delete(key);
+    else this.#world.put(row);
   }
 
-  table(name: string | undefined): string[] {
-    this.#settle();
+  keep(file: string | undefined): void {
+    this.#kept = { lines: this.#lines(file ?? ''), file: file ?? '' };
+  }
+
+  /** Lets everything happen that needs no time. */
+  async turn(): Promise<void> {
+    this.#world.flush();
+    // Twice: the source reports in a turn of its own.
+    for (let left = this.#cluster === undefined ? 0 : 2; left > 0; left -= 1) {
+      await nextTurn();
+      this.#world.flush();
+    }
+    if (this.#kept === undefined) return;
+    const { lines, file } = this.#kept;
+    const present = new Set(dumpMaps(this.#fake));
+    const missing = lines.filter((line) => !present.has(line));
+    if (missing.length > 0) throw new Error(`at ${this.#world.clock.now()} ms the maps lack of ${file}\n  ${missing.join('\n  ')}`);
+  }
+
+  async table(name: string | undefined): Promise<string[]> {
+    await this.#settle();
     if (name === 'services') return [...this.#world.services.all()].map(([key]) => key).sort();
     if (name === 'slices') return [...this.#world.slices.all()].map(([key, row]) => `${key} of ${row.service}`).sort();
     if (name === 'desired') return this.#desiredLines();
@@ -142,30 +232,26 @@ class Story {
     throw new StoryError(`no table ${name}: there are services, slices, desired, errors, conflicts`);
   }
 
-  dump(): string[] {
-    this.#settle();
+  async dump(): Promise<string[]> {
+    await this.#settle();
     return dumpMaps(this.#fake);
   }
 
-  advance(time: string): void {
+  async advance(time: string): Promise<void> {
     const [, number, unit] = /^(\d+)(ms|s)$/.exec(time) ?? [];
     if (number === undefined) throw new StoryError(`not a time: ${time}`);
     // What failed by injection is through before the time that the story tells begins.
-    this.#settle();
-    this.#world.advance(Number(number) * (unit === 's' ? 1000 : 1));
+    await this.#settle();
+    await this.#advance(Number(number) * (unit === 's' ? 1000 : 1));
   }
 
-  prune(): void {
+  async prune(): Promise<void> {
     this.#world.reconciler.requestPrune();
-    this.#settle();
+    await this.#settle();
   }
 
   compare(lines: readonly string[], file: string | undefined): void {
-    const want = this.#file(file ?? '')
-      .split('\n')
-      .map((line) => line.trimEnd())
-      .filter((line) => line !== '');
-    this.compareLines(lines, want, file ?? '');
+    this.compareLines(lines, this.#lines(file ?? ''), file ?? '');
   }
 
   compareLines(lines: readonly string[], want: readonly string[], what: string): void {
@@ -189,21 +275,40 @@ class Story {
     return text;
   }
 
+  #lines(file: string): string[] {
+    const lines = this.#file(file).split('\n');
+    return lines.map((line) => line.trimEnd()).filter((line) => line !== '');
+  }
+
   /** Without faults nothing may need a retry. With faults: until what is left failed for a reason of its own. */
-  #settle(): void {
-    this.#world.flush();
+  async #settle(): Promise<void> {
+    await this.turn();
     if (this.#options.faults === 0) return;
     for (let round = 0; round < 200; round += 1) {
       const errors = [...this.#world.reconciler.failed()].map(([, { error }]) => error?.message ?? '');
-      const isThrough = errors.length === 0 ? this.#world.reconciler.isClean : !errors.some((message) => message.includes('injected'));
+      // Before the first list there is nothing to reconcile, and what others left stays.
+      const isClean = this.#world.reconciler.isClean || !this.#world.services.initialized;
+      const isThrough = errors.length === 0 ? isClean : !errors.some((message) => message.includes('injected'));
       if (isThrough) return;
-      this.#world.advance(60_000);
+      await this.#advance(60_000);
     }
     throw new Error('the faults do not end');
   }
 
+  async #advance(ms: number): Promise<void> {
+    const { clock } = this.#world;
+    const end = clock.now() + ms;
+    await this.turn();
+    for (let next = clock.nextTimer; next !== undefined && next <= end; next = clock.nextTimer) {
+      clock.advance(Math.max(0, next - clock.now()));
+      await this.turn();
+    }
+    clock.advance(end - clock.now());
+    await this.turn();
+  }
+
   #makeWorld(): World {
     const { faults: rate, seed } = this.#options;
-    return new World({ maps: faultyLbMaps(this.#fake, { rate, seed }) }).listed();
+    return new World({ maps: faultyLbMaps(this.#fake, { rate, seed }) });
   }
 }

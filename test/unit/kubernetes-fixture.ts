@@ -19,9 +19,13 @@ export const thisNode = 'node-1';
 /** Remembers what was ever withdrawn. */
 class WatchedTable<Row> extends Table<string, Row> {
   readonly withdrawn: string[] = [];
+  onWithdrawn: (key: string) => void = () => undefined;
 
   override delete(key: string): void {
-    if (this.get(key) !== undefined) this.withdrawn.push(key);
+    if (this.get(key) !== undefined) {
+      this.withdrawn.push(key);
+      this.onWithdrawn(key);
+    }
     super.delete(key);
   }
 }
@@ -122,9 +126,12 @@ export class KubernetesWorld {
   }
 }
 
+export const selectorsOf = (kind: Kind): Readonly<Record<string, string>> =>
+  resourcesOf(thisNode).find((resource) => resource.kind === kind)?.selectors ?? {};
+
 function selected(kind: Kind, server: ApiServer): RawObject[] {
-  const selectors = resourcesOf(thisNode).find((resource) => resource.kind === kind)?.selectors ?? {};
-  return server.store.all(kind, selectorOf(selectors['labelSelector'] ?? '', selectors['fieldSelector'] ?? ''));
+  const { labelSelector = '', fieldSelector = '' } = selectorsOf(kind);
+  return server.store.all(kind, selectorOf(labelSelector, fieldSelector));
 }
 
 /** None for what is not served and for what cannot be read. */

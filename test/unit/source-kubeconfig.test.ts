@@ -153,7 +153,7 @@ describe('a kubeconfig that is wrong refuses the start with the field', () => {
     [{ server: 'http://10.0.0.1:8080' }, noAddress('"http://10.0.0.1:8080"')],
     [{ server: '10.0.0.1:6443' }, noAddress('"10.0.0.1:6443"')],
     [{ server: 'https://me:word@10.0.0.1' }, noAddress('"https://me:word@10.0.0.1"')],
-    [{ server: 'https://proxy/k8s/cluster' }, noAddress('"https://proxy/k8s/cluster"')],
+    [{ server: 'https://proxy/k8s?cluster=1' }, noAddress('"https://proxy/k8s?cluster=1"')],
     [{ server: 6443 }, 'server: must be a string, is 6443'],
     [{ 'proxy-url': 'http://proxy:3128' }, 'proxy-url: is not supported: sluiced connects to the API server directly'],
     [{ 'insecure-skip-tls-verify': 'yes' }, 'insecure-skip-tls-verify: must be true or false, is "yes"'],

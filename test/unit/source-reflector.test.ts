@@ -187,6 +187,15 @@ describe('a long life', () => {
     expect([world.services, world.asked()]).toEqual([['default/web'], []]);
   });
 
+  test('stop() just when the last list has come: nobody is told any more', async () => {
+    const world = await startKubernetes(oneOfEach, ({ server }) => server.fail('hang'));
+    world.server.serve();
+    while (!world.source.isComplete) await Promise.resolve();
+    await world.source.stop();
+    await world.turn();
+    expect(world.log).toEqual([]);
+  });
+
   test('stop() in the middle of waiting and of a request that hangs', async () => {
     for (const fault of ['refuse', 'hang'] as const) {
       const world = await startKubernetes(oneOfEach);

@@ -29,8 +29,10 @@ interface Open {
   readonly server: string;
   /** Before every path: an API server behind a proxy may not have all of the address. */
   readonly prefix: string;
-  /** What comes next goes to another connection; what runs on this one may end. Idempotent. */
+  /** What comes next goes to another server; what runs on this connection may end. Idempotent. */
   readonly leave: () => void;
+  /** What comes next goes to another connection to the same server. */
+  readonly renew: () => void;
 }
 
 type Failed = (why: string, cause?: unknown) => unknown;
@@ -62,7 +64,11 @@ export class Connection implements ApiClient {
     );
     const answer = await this.#answer(stream, open, failed);
     const status = Number(answer[':status']);
-    if (status === 401) access.forget();
+    if (status === 401) {
+      access.forget();
+      // A client certificate is the connection's: another one needs another.
+      open.renew();
+    }
     const retryAfter = Number(answer['retry-after']);
     return { status, ...(retryAfter >= 0 ? { retryAfter } : {}), body: bodyOf(stream, failed) };
   }
@@ -113,7 +119,11 @@ export class Connection implements ApiClient {
     try {
       const session = await this.#connect(url, onEnded);
       this.#watchOver(session, url.origin, leave);
-      return { session, server: url.origin, prefix: url.pathname.replace(/\/+$/, ''), leave };
+      const renew = (): void => {
+        onEnded();
+        session.close();
+      };
+      return { session, server: url.origin, prefix: url.pathname.replace(/\/+$/, ''), leave, renew };
     } catch (error) {
       leave();
       throw error;

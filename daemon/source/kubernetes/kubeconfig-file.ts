@@ -50,7 +50,7 @@ const keyData = pem((decoded) => decoded.includes('-----BEGIN'), 'a PEM private 
 const server = text.nullish().transform((value, context) => {
   if (!value) return undefined;
   const url = URL.parse(value);
-  if (url?.protocol === 'https:' && url.pathname === '/' && url.username === '') return url;
+  if (url?.protocol === 'https:' && url.search === '' && url.username === '') return url;
   context.addIssue({ code: 'custom', message: `must be an address such as https://10.0.0.1:6443, is ${show(value)}` });
   return z.NEVER;
 });

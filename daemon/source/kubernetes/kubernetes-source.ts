@@ -80,9 +80,11 @@ export class KubernetesSource implements Source {
   }
 
   problems(): readonly SourceProblem[] {
-    const own = this.#parts.flatMap(({ reflector: { problem } }) =>
-      problem === undefined ? [] : [{ file: '', line: 0, kind: '', object: '', field: '', message: problem }],
+    // One cause is one problem, whatever it stands in the way of.
+    const obstacles = new Map(
+      this.#parts.flatMap(({ reflector: { problem } }) => (problem === undefined ? [] : [[problem.about, problem]])),
     );
+    const own = [...obstacles.values()].map((obstacle) => ({ file: '', line: 0, kind: '', object: '', field: '', ...obstacle }));
     return [...own, ...this.#parts.flatMap(({ intake }) => intake.problems())].toSorted(compareProblems);
   }
 
@@ -97,6 +99,7 @@ export class KubernetesSource implements Source {
     this.#isReporting = true;
     setImmediate(() => {
       this.#isReporting = false;
+      if (this.#stopping.signal.aborted) return;
       this.#reporter.report(this.problems());
       const { isComplete } = this;
       if (isComplete && !this.#wasComplete) this.#options.onComplete();

@@ -40,6 +40,13 @@ export interface ReflectorOptions {
   readonly onChange: () => void;
 }
 
+/** Why the server cannot be followed. */
+interface Obstacle {
+  /** Equal for all that one cause stands in the way of. */
+  readonly about: string;
+  readonly message: string;
+}
+
 export class Reflector {
   readonly #options: ReflectorOptions;
   readonly #backoff: Backoff;
@@ -52,7 +59,7 @@ export class Reflector {
   /** When the watch that is under way began. */
   #calmSince: number | undefined;
   #isListed = false;
-  #problem: string | undefined;
+  #problem: Obstacle | undefined;
 
   constructor(options: ReflectorOptions) {
     this.#options = options;
@@ -64,8 +71,8 @@ export class Reflector {
     return this.#isListed;
   }
 
-  /** Why the server cannot be followed at the moment; undefined: it can. */
-  get problem(): string | undefined {
+  /** At the moment; undefined: there is none. */
+  get problem(): Obstacle | undefined {
     return this.#problem;
   }
 
@@ -194,7 +201,7 @@ export class Reflector {
         this.#setProblem(undefined);
         return this.#backoff.next('absent', absent);
       }
-      this.#setProblem(this.#sentenceOf(error));
+      this.#setProblem({ about: `${resource.name} ${error.code}`, message: this.#sentenceOf(error) });
       const { retryAfter } = error;
       const asked = Math.min(retryAfter ?? 0, LONGEST_RETRY_AFTER_SECONDS) * 1000 * (1 + this.#options.random() / 4);
       const delays = error.code === 429 || error.code >= 500 ? unwell : refused;
@@ -203,7 +210,8 @@ export class Reflector {
     const isGarbled = error instanceof Garbled;
     if (!(isGarbled || error instanceof Unreachable || error instanceof CredentialError)) throw error;
     if (isGarbled) this.#position = undefined;
-    this.#setProblem(`${resource.name} cannot be followed: ${messageOf(error)}`);
+    const what = isGarbled ? resource.name : 'the API server';
+    this.#setProblem({ about: `follow ${what}`, message: `${what} cannot be followed: ${messageOf(error)}` });
     return this.#backoff.next(error.name, isGarbled ? unwell : unreachable);
   }
 
@@ -221,8 +229,8 @@ export class Reflector {
     }
   }
 
-  #setProblem(problem: string | undefined): void {
-    if (problem === this.#problem) return;
+  #setProblem(problem: Obstacle | undefined): void {
+    if (problem?.message === this.#problem?.message) return;
     this.#problem = problem;
     this.#options.onChange();
   }

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+// Carries TCP connections from one network namespace to another by a Unix socket: `FROM TO`, each a port or a path. Run once
+// in each namespace. It knows nothing of what it carries.
+import { createConnection, createServer } from 'node:net';
+
+const [from = '', to = ''] = process.argv.slice(2);
+const place = (text: string): { port: number } | { path: string } => (/^\d+$/.test(text) ? { port: Number(text) } : { path: text });
+
+const server = createServer((incoming) => {
+  const outgoing = createConnection(place(to));
+  for (const socket of [incoming, outgoing]) socket.on('error', () => [incoming, outgoing].forEach((each) => each.destroy()));
+  incoming.pipe(outgoing).pipe(incoming);
+});
+server.listen(place(from), () => process.stdout.write('ready\n'));

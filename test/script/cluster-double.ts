@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// A cluster for stories: the double of an API server, and the Kubernetes source that brings what it holds into a World's
+// tables, on the World's clock. The server outlives restarts of the daemon.
+import { KubernetesSource } from '../../daemon/source/kubernetes/kubernetes-source.ts';
+import { convertObject } from '../../daemon/source/objects.ts';
+import { ApiServer, type Fault } from '../double/api-server.ts';
+import { MemoryClient } from '../double/memory-client.ts';
+import type { Kind, RawObject } from '../double/objects.ts';
+import { internal, tooMany } from '../double/statuses.ts';
+import { seededRandom } from '../fake-clock.ts';
+import { thisNode, type World } from '../world.ts';
+
+const faults: Readonly<Record<string, Fault>> = { refuse: 'refuse', hang: 'hang', '429': tooMany(1), '500': internal };
+
+export class ClusterDouble {
+  readonly server: ApiServer;
+  readonly #world: World;
+  #source: KubernetesSource | undefined;
+
+  constructor(world: World) {
+    this.#world = world;
+    this.server = new ApiServer(world.clock);
+  }
+
+  /** Follows the server into the tables that the World has now. */
+  async start(): Promise<void> {
+    const { services, slices, nodes, serviceCIDRs, clock } = this.#world;
+    this.#world.complete(false);
+    this.#source = new KubernetesSource({
+      ...{ client: new MemoryClient(this.server, clock), node: thisNode, clock, random: seededRandom(1) },
+      ...{ tables: { services, slices, nodes, serviceCIDRs }, log: { appeared: () => undefined, resolved: () => undefined } },
+      onComplete: () => this.#world.complete(true),
+      ...{ address: 'double', credentials: 'none' },
+    });
+    await this.#source.start();
+  }
+
+  async stop(): Promise<void> {
+    await this.#source?.stop();
+  }
+
+  /** As tables would say it: what is not served is not there. */
+  has(kind: Kind, key: string): boolean {
+    const converted = convertObject(this.server.store.get(kind, key) ?? { kind: 'none' });
+    return converted.kind !== 'unknown' && converted.row !== undefined;
+  }
+
+  /** With what a real server would have filled in. */
+  put(raw: RawObject): void {
+    const isNamespaced = raw.kind === 'Service' || raw.kind === 'EndpointSlice';
+    const metadata = isNamespaced ? { namespace: 'default', ...raw.metadata } : raw.metadata;
+    this.server.put({ ...raw, metadata });
+  }
+
+  fail(how: string): void {
+    const fault = faults[how];
+    if (fault === undefined) throw new Error(`no fault ${how}: there are ${Object.keys(faults).join(', ')}`);
+    this.server.fail(fault);
+  }
+}
