@@ -152,10 +152,7 @@ describe('a kubeconfig that is wrong refuses the start with the field', () => {
     [{ server: '' }, 'server: must be an address such as https://10.0.0.1:6443, is missing'],
     [{ server: 'http://10.0.0.1:8080' }, noAddress('"http://10.0.0.1:8080"')],
     [{ server: '10.0.0.1:6443' }, noAddress('"10.0.0.1:6443"')],
-    [
-      { server: 'https://me:word@10.0.0.1' },
-      'clusters[0].cluster.server: must be an address such as https://10.0.0.1:6443, and name no user',
-    ],
+    [{ server: 'https://me:word@10.0.0.1' }, 'server: must be an address such as https://10.0.0.1:6443, and name no user'],
     [{ server: 'https://proxy/k8s?cluster=1' }, noAddress('"https://proxy/k8s?cluster=1"')],
     [{ server: 6443 }, 'server: must be a string, is 6443'],
     [{ 'proxy-url': 'http://proxy:3128' }, 'proxy-url: is not supported: sluiced connects to the API server directly'],
