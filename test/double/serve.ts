@@ -10,12 +10,12 @@ import { serveHttp2 } from './http2-server.ts';
 const PIECE = 1 << 16;
 
 /** `kubeconfig` is where that is written, before this resolves. */
-export async function serveDouble(kubeconfig: string): Promise<{ readonly api: ApiServer; close(): Promise<void> }> {
+export async function serveDouble(kubeconfig: string): Promise<{ readonly api: ApiServer; readonly close: () => Promise<void> }> {
   const api = new ApiServer(systemClock);
   api.pieceBytes = PIECE;
   const tls = makeCertificates();
-  const { url, close } = await serveHttp2(api, { tls });
-  const cluster = { server: url.origin, 'certificate-authority-data': Buffer.from(tls.ca).toString('base64') };
+  const served = await serveHttp2(api, { tls });
+  const cluster = { server: served.url.origin, 'certificate-authority-data': Buffer.from(tls.ca).toString('base64') };
   const config = {
     ...{ apiVersion: 'v1', kind: 'Config', 'current-context': 'double' },
     clusters: [{ name: 'double', cluster }],
@@ -24,5 +24,5 @@ export async function serveDouble(kubeconfig: string): Promise<{ readonly api: A
   };
   // JSON is YAML.
   writeFileSync(kubeconfig, JSON.stringify(config), { mode: 0o600 });
-  return { api, close };
+  return { api, close: () => served.close() };
 }
