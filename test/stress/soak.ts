@@ -30,6 +30,8 @@ const PER_GROUP = 5;
 const MOST_BACKENDS = 40;
 const PACE_MS = 4;
 const SETTLE_MS = 30_000;
+/** All others are compared with the first checkpoint. */
+const FIRST_LOOKS = 5;
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -147,15 +149,16 @@ async function sample(lab: Lab, daemon: Daemon): Promise<Sample> {
 
 const textOf = (counts: Sample['counts']): string => Object.values(counts).join(' ');
 
-/** The sample once it is as it should be; the last one when that does not come. */
+/** The sample once it is as it should be, or, the first, as it stays; the last one when that does not come. */
 async function quiet(lab: Lab, daemon: Daemon, wanted: Sample | undefined): Promise<Sample> {
   let last = await sample(lab, daemon);
+  let alike = 0;
   for (const until = Date.now() + SETTLE_MS; Date.now() < until;) {
     await pause(500);
     const now = await sample(lab, daemon);
-    const isSteady = textOf(now.counts) === textOf(wanted?.counts ?? last.counts) && now.counts['waiting'] === 0;
+    alike = textOf(now.counts) === textOf(wanted?.counts ?? last.counts) && now.counts['waiting'] === 0 ? alike + 1 : 0;
     last = now;
-    if (isSteady) break;
+    if (alike === (wanted === undefined ? FIRST_LOOKS : 1)) break;
   }
   return last;
 }
