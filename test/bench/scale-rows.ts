@@ -2,12 +2,19 @@
 // A large cluster by a real API server, sluiced beside the real kube-proxy: cold start, memory, how soon a change is in effect,
 // churn. Both have the same objects, credentials and orders, one after the other in every round, each started from nothing.
 import { buildTools } from '../cluster/tools.ts';
-import { type Figures, ScaleCluster, type Size, type SluicedFigures } from '../scale/cluster.ts';
+import { BEYOND, type Beyond, type Figures, ScaleCluster, type Size, type SluicedFigures } from '../scale/cluster.ts';
 import type { Goal, Group, Row, Sample } from './row.ts';
 
+/** Of one round. */
+interface Measured {
+  readonly sluiced: SluicedFigures;
+  readonly kubeProxy: Figures;
+  readonly beyond: Beyond;
+}
+
 interface ScaleRow extends Row {
-  readonly ours: (figures: SluicedFigures) => number;
-  readonly theirs: (kubeProxy: Figures, figures: SluicedFigures) => number;
+  readonly ours: (measured: Measured) => number;
+  readonly theirs: (measured: Measured) => number;
 }
 
 type GoalShape = Omit<Goal, 'side'>;
@@ -18,21 +25,29 @@ const atMost = (limit: number): GoalShape => ({ of: 'ours', limit });
 type Title = readonly [name: string, unit: string];
 
 const beside = ([name, unit]: Title, goal: GoalShape, of: (figures: Figures) => number): ScaleRow => ({
-  ...{ name, unit, yardstick: 'kube-proxy', goal: { ...goal, side: 'atMost' }, ours: of, theirs: of },
+  ...{ name, unit, yardstick: 'kube-proxy', goal: { ...goal, side: 'atMost' } },
+  ...{ ours: ({ sluiced }) => of(sluiced), theirs: ({ kubeProxy }) => of(kubeProxy) },
 });
 
 /** Of one change at a time, what the witness saw of ours beside what kube-proxy says of itself from the write on. */
 const single = (name: string, goal: GoalShape, ours: (figures: SluicedFigures) => number): ScaleRow => ({
   ...{ name: `one slice changed: ${name}`, unit: 'ms', yardstick: 'kube-proxy, from the write', goal: { ...goal, side: 'atMost' } },
-  ...{ ours, theirs: (kubeProxy) => kubeProxy.one.p99 },
+  ...{ ours: ({ sluiced }) => ours(sluiced), theirs: ({ kubeProxy }) => kubeProxy.one.p99 },
 });
 
 type Third = SluicedFigures['thirds'][number];
 
 const growth = ([name, unit]: Title, limit: number, of: (third: Third) => number): ScaleRow => ({
   ...{ name: `churn, last third: ${name}`, unit, yardstick: 'itself, first third', goal: { of: 'ratio', limit, side: 'atMost' } },
-  ours: ({ thirds }) => valueAt(thirds, -1, of),
-  theirs: (_, { thirds }) => valueAt(thirds, 0, of),
+  ours: ({ sluiced: { thirds } }) => valueAt(thirds, -1, of),
+  theirs: ({ sluiced: { thirds } }) => valueAt(thirds, 0, of),
+});
+
+/** Five times the Services should cost five times as much. */
+const linear = ([name, unit]: Title, of: (found: Beyond) => number): ScaleRow => ({
+  ...{ name: `beyond, ${BEYOND} times the Services: ${name}`, unit, yardstick: `${BEYOND} times itself` },
+  goal: { of: 'ratio', limit: 1.2, side: 'atMost' },
+  ...{ ours: ({ beyond }) => of(beyond), theirs: ({ sluiced }) => BEYOND * of(sluiced) },
 });
 
 const valueAt = (thirds: readonly Third[], index: number, of: (third: Third) => number): number => {
@@ -62,6 +77,9 @@ export class ScaleBench implements Group<ScaleRow> {
     growth(['delay of the event loop, p99', 'ms'], 1.5, ({ delayMs }) => delayMs),
     growth(['garbage collection', 'ms/s'], 1.25, ({ gcMsPerSecond }) => gcMsPerSecond),
     growth(['RSS', 'MiB'], 1.1, ({ rssMiB }) => rssMiB),
+    linear(['CPU until the kernel has all', 's'], ({ cold }) => cold.cpuSeconds),
+    linear(['after the last list page', 's'], ({ cold }) => cold.secondsAfterList),
+    linear(['RSS', 'MiB'], ({ rssMiB }) => rssMiB),
   ];
   readonly mostRounds = 3;
   readonly #size: Size;
@@ -80,11 +98,13 @@ export class ScaleBench implements Group<ScaleRow> {
 
   async round(rows: readonly ScaleRow[]): Promise<Sample[]> {
     if (this.#cluster === undefined) throw new Error('not open');
-    const figures = await this.#cluster.measureSluiced();
-    this.#say(`  sluiced ${JSON.stringify(figures)}`);
+    const sluiced = await this.#cluster.measureSluiced();
+    this.#say(`  sluiced ${JSON.stringify(sluiced)}`);
     const kubeProxy = await this.#cluster.measureKubeProxy();
     this.#say(`  kube-proxy ${JSON.stringify(kubeProxy)}`);
-    return rows.map(({ ours, theirs }) => ({ ours: ours(figures), theirs: theirs(kubeProxy, figures) }));
+    const beyond = await this.#cluster.measureBeyond();
+    this.#say(`  beyond ${JSON.stringify(beyond)}`);
+    return rows.map(({ ours, theirs }) => ({ ours: ours({ sluiced, kubeProxy, beyond }), theirs: theirs({ sluiced, kubeProxy, beyond }) }));
   }
 
   async close(): Promise<void> {

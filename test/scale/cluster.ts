@@ -48,6 +48,14 @@ export interface SluicedFigures extends Figures {
   readonly thirds: readonly (Third & { readonly p99: number; readonly delayMs: number; readonly gcMsPerSecond: number })[];
 }
 
+/** How a cluster starts that is larger than what a real API server carries here. */
+export interface Beyond {
+  readonly cold: ColdStart;
+  readonly rssMiB: number;
+}
+
+/** So many times the Services of the rest. */
+export const BEYOND = 5;
 const FILL_STEP = 1000;
 const CHANGES = 200;
 const PAUSE_MS = 20;
@@ -58,6 +66,8 @@ const SETTLE_MS = 5000;
 /** prom-client's own timer for the delay of the event loop: what it counts from. */
 const DELAY_TIMER_MS = 10;
 const KUBE_PROXY_PATIENCE_MS = 600_000;
+/** Of 50,000 Services; a million rows of 16 bytes, and as many of 32 for IPv6. */
+const MORE_BACKENDS = ['--max-backends', '1048576'];
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -93,9 +103,7 @@ export class ScaleCluster {
       await new Kubelet(plane.api).registerNodes();
       const made = new ScaleCluster(lab, plane, size);
       await made.sluiced.warmUp();
-      for (let from = 0; from < size.services; from += FILL_STEP) {
-        await made.#order({ do: 'fill', from, count: Math.min(FILL_STEP, size.services - from), endpoints: size.endpoints });
-      }
+      await fill(made.#writer, size);
       say(`  the API server has ${size.services} Services of ${size.endpoints} endpoints`);
       return made;
     } catch (error) {
@@ -152,6 +160,21 @@ export class ScaleCluster {
     };
   }
 
+  /** By the double of the API server, in a process of its own: cold start and memory, once. */
+  async measureBeyond(): Promise<Beyond> {
+    const services = this.#size.services * BEYOND;
+    const kubeconfig = join(this.#lab.directory, 'double.kubeconfig');
+    const double = this.#lab.start('node', [process.execPath, join(import.meta.dirname, 'double.ts'), kubeconfig]);
+    await double.line((line) => line === 'ready');
+    await fill(double, { ...this.#size, services });
+    const proxy = new Sluiced(this.#lab, kubeconfig, MORE_BACKENDS);
+    const cold = await proxy.start(services);
+    const found = { cold, rssMiB: await steadyRssMiB(proxy.pid) };
+    await proxy.stop();
+    await double.kill();
+    return found;
+  }
+
   async close(): Promise<void> {
     await this.#lab.close();
   }
@@ -178,15 +201,21 @@ export class ScaleCluster {
   }
 
   #oneByOne(): Promise<Written[]> {
-    return this.#order({ do: 'one by one', ...this.#size, count: CHANGES, pauseMs: PAUSE_MS });
+    return order(this.#writer, { do: 'one by one', ...this.#size, count: CHANGES, pauseMs: PAUSE_MS });
   }
 
   #churn(): Promise<Written[]> {
-    return this.#order({ do: 'churn', ...this.#size, perSecond: this.#size.services * CHURN_SHARE, seconds: THIRD_SECONDS });
+    return order(this.#writer, { do: 'churn', ...this.#size, perSecond: this.#size.services * CHURN_SHARE, seconds: THIRD_SECONDS });
   }
+}
 
-  async #order<T>(order: Order): Promise<T> {
-    return JSON.parse(await this.#writer.ask(JSON.stringify(order))) as T;
+async function order(holder: LabProcess, given: Order): Promise<Written[]> {
+  return JSON.parse(await holder.ask(JSON.stringify(given))) as Written[];
+}
+
+async function fill(holder: LabProcess, { services, endpoints }: Size): Promise<void> {
+  for (let from = 0; from < services; from += FILL_STEP) {
+    await order(holder, { do: 'fill', from, count: Math.min(FILL_STEP, services - from), endpoints });
   }
 }
 

@@ -51,10 +51,13 @@ export class Sluiced implements Proxy {
   readonly #daemon: Daemon;
   readonly #pins: string;
   readonly #cache: string;
+  readonly #more: readonly string[];
   #witness: LabProcess | undefined;
 
-  constructor(lab: Lab, kubeconfig: string) {
+  /** `more`: flags beside the usual ones. */
+  constructor(lab: Lab, kubeconfig: string, more: readonly string[] = []) {
     this.#lab = lab;
+    this.#more = more;
     this.#daemon = new Daemon(lab, 'node-a', ['--kubeconfig', kubeconfig]);
     this.#pins = join(lab.bpffs, 'sluice');
     this.#cache = join(lab.directory, 'compile-cache');
@@ -77,7 +80,7 @@ export class Sluiced implements Proxy {
     const began = Date.now();
     const starting = this.#daemon.start({
       ...{ hasSocketLb: true, isSmall: false, node: sluicedFlags(), env: { NODE_COMPILE_CACHE: this.#cache } },
-      extra: ['--cluster-cidr', podRange, '--http', SLUICED_HTTP, '--log-level', 'debug'],
+      extra: ['--cluster-cidr', podRange, '--http', SLUICED_HTTP, '--log-level', 'debug', ...this.#more],
     });
     const [full] = await Promise.all([this.#see<FullAt>({ see: 'all', services, pid: this.pid }), starting]);
     const listed = this.#daemon.process?.lines.findLast((line) => line.includes('"msg":"listed"')) ?? '{}';

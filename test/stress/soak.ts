@@ -1,76 +1,96 @@
 // SPDX-License-Identifier: Apache-2.0
-// A day's churn in minutes (`npm run stress`): one daemon, 20,000 seeded operations on Services, slices, devices and broken
-// files, and twenty checkpoints at which the same objects are in force again. There descriptors, pins, programs, ids and slots
-// must be what they were at the first, and memory must not grow. Everything is in a lab of its own.
-import { readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+// A day's churn in minutes (`npm run stress`): one daemon, 20,000 seeded operations on Services, slices, devices and the source
+// itself, and twenty checkpoints. At each the maps must hold what the objects say; then the same objects are in force again, and
+// descriptors, pins, programs, ids and slots must be what they were at the first, and memory must not grow. `--source` says
+// where the objects are: files, or kubernetes. Everything is in a lab of its own.
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
+import { isDeepStrictEqual, parseArgs } from 'node:util';
+import type { RawObject } from '../double/objects.ts';
 import { seededRandom } from '../fake-clock.ts';
-import { Daemon, service, slices } from '../lab/daemon.ts';
+import { type Daemon, type ListedService, service, slices } from '../lab/daemon.ts';
 import { Lab } from '../lab/lab.ts';
 import { sh } from '../lab/shell.ts';
+import { openPlace, type Place } from './places.ts';
 
-const { values } = parseArgs({ options: { operations: { type: 'string', default: '20000' }, seed: { type: 'string', default: '1' } } });
+const { values } = parseArgs({
+  options: {
+    operations: { type: 'string', default: '20000' },
+    seed: { type: 'string', default: '1' },
+    source: { type: 'string', default: 'files' },
+  },
+});
 const operations = Number(values.operations);
 const CHECKPOINTS = 20;
 /** The first checkpoints see code being compiled and heaps finding their size. */
 const WARM_UP = 4;
 const MEMORY_GROWTH = 1.1;
 const SERVICES = 60;
-const PER_FILE = 5;
+const PER_GROUP = 5;
 const MOST_BACKENDS = 40;
 const PACE_MS = 4;
 const SETTLE_MS = 30_000;
+/** All others are compared with the first checkpoint. */
+const FIRST_LOOKS = 5;
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** The objects, as files of five Services each. */
+const podOf = (n: number, b: number) => ({ IPv4: `10.245.${n}.${b + 1}`, IPv6: `fd00:245:${n + 1}::${(b + 1).toString(16)}` });
+
+/** The model: which Services there are, with how many backends. It tells the place of every change. */
 class Objects {
-  readonly #source: string;
+  readonly #place: Place;
   /** Number of backends by Service; undefined: there is no such Service. */
   #backends: (number | undefined)[] = [];
 
-  constructor(source: string) {
-    this.#source = source;
-    this.reset();
+  constructor(place: Place) {
+    this.#place = place;
   }
 
   /** The set that is in force at every checkpoint. */
-  reset(): void {
+  async reset(): Promise<void> {
     this.#backends = Array.from({ length: SERVICES }, (_, n) => 1 + (n % 7));
-    for (let n = 0; n < SERVICES; n += PER_FILE) this.#write(n);
+    for (let n = 0; n < SERVICES; n += PER_GROUP) await this.#tell(n);
   }
 
-  set(n: number, backends: number | undefined): void {
+  async set(n: number, backends: number | undefined): Promise<void> {
     this.#backends[n] = backends;
-    this.#write(n);
+    await this.#tell(n);
   }
 
-  /** Half a document in place of the file of Service n, then the whole again. */
-  break(n: number): void {
-    writeFileSync(this.#path(n), '{"kind": "List", "items": [');
-    this.#write(n);
+  /** Trouble for the source. */
+  async disturb(n: number): Promise<void> {
+    await this.#place.disturb(Math.floor(n / PER_GROUP), this.#group(n), n);
   }
 
-  #path(n: number): string {
-    return join(this.#source, `services-${Math.floor(n / PER_FILE)}.json`);
+  /** Backend addresses by Service port and family, as `sluice service list` must show them. */
+  wanted(): Record<string, string[]> {
+    const ports = ['web/TCP', 'dns/UDP'].flatMap((port) => (['IPv4', 'IPv6'] as const).map((family) => ({ port, family })));
+    const entries = this.#backends.flatMap((backends, n) =>
+      backends === undefined
+        ? []
+        : ports.map(({ port, family }) => [
+            `default/s${n}:${port}/${family}`,
+            Array.from({ length: backends }, (_, b) => podOf(n, b)[family]).toSorted(),
+          ]),
+    );
+    return Object.fromEntries(entries) as Record<string, string[]>;
   }
 
-  #write(n: number): void {
-    const first = n - (n % PER_FILE);
-    const items = this.#backends.slice(first, first + PER_FILE).flatMap((backends, i) => {
+  #tell(n: number): Promise<void> {
+    return this.#place.set(Math.floor(n / PER_GROUP), this.#group(n));
+  }
+
+  /** The objects of Service n and its neighbours. */
+  #group(n: number): RawObject[] {
+    const first = n - (n % PER_GROUP);
+    return this.#backends.slice(first, first + PER_GROUP).flatMap((backends, i) => {
       const number = first + i;
       if (backends === undefined) return [];
       const addresses = { IPv4: `10.96.1.${number}`, IPv6: `fd00:96::1:${number.toString(16)}` };
-      const pods = Array.from({ length: backends }, (_, b) => ({
-        IPv4: `10.245.${number}.${b + 1}`,
-        IPv6: `fd00:245:${number}::${b + 1}`,
-      }));
-      return [service(`s${number}`, addresses), ...slices(`s${number}`, pods)];
+      const pods = Array.from({ length: backends }, (_, b) => podOf(number, b));
+      return [service(`s${number}`, addresses), ...slices(`s${number}`, pods)] as RawObject[];
     });
-    const partial = join(this.#source, '.partial');
-    writeFileSync(partial, JSON.stringify({ apiVersion: 'v1', kind: 'List', items }));
-    renameSync(partial, this.#path(n));
   }
 }
 
@@ -84,20 +104,31 @@ interface StatusJson {
   readonly maps: readonly { readonly name: string; readonly used: string }[];
 }
 
-/** The daemon's log must be read meanwhile, or it waits for us when the pipe is full: no blocking call to it. */
-async function statusOf(lab: Lab, daemon: Daemon): Promise<StatusJson> {
-  const asked = lab.start('node', daemon.command('status', '-o', 'json'));
+/** What `sluice` prints. The daemon's log must be read meanwhile, or it waits for us when the pipe is full: no blocking call to it. */
+async function ask<T>(lab: Lab, daemon: Daemon, ...args: readonly string[]): Promise<T> {
+  const asked = lab.start('node', daemon.command(...args, '-o', 'json'));
   await asked.ended;
   const text = asked.lines.join('\n');
   // It ends with 1 when something is degraded, which may be.
-  if (!text.startsWith('{')) throw new Error(`sluice status said: ${text}`);
-  return JSON.parse(text) as StatusJson;
+  if (!text.startsWith('{')) throw new Error(`sluice ${args.join(' ')} said: ${text}`);
+  return JSON.parse(text) as T;
+}
+
+/** Waits until the kernel's maps hold what the objects say. False when that does not come. */
+async function agrees(lab: Lab, daemon: Daemon, objects: Objects): Promise<boolean> {
+  const wanted = objects.wanted();
+  for (const until = Date.now() + SETTLE_MS; Date.now() < until; await pause(200)) {
+    const { services = [] } = await ask<{ services?: ListedService[] }>(lab, daemon, 'service', 'list');
+    const held = services.map(({ key, backends = [] }) => [key, backends.map(({ address }) => address).toSorted()] as const);
+    if (services.every(({ inSync }) => inSync) && isDeepStrictEqual(Object.fromEntries(held), wanted)) return true;
+  }
+  return false;
 }
 
 async function sample(lab: Lab, daemon: Daemon): Promise<Sample> {
   const pid = daemon.process?.pid ?? 0;
   const rss = Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024;
-  const status = await statusOf(lab, daemon);
+  const status = await ask<StatusJson>(lab, daemon, 'status');
   const pinned = (what: string): number =>
     (JSON.parse(sh('bpftool', '-j', '-f', what, 'show')) as { pinned?: string[] }[]).filter((each) =>
       each.pinned?.some((path) => path.startsWith(lab.bpffs)),
@@ -118,47 +149,55 @@ async function sample(lab: Lab, daemon: Daemon): Promise<Sample> {
 
 const textOf = (counts: Sample['counts']): string => Object.values(counts).join(' ');
 
-/** The sample once it is as it should be; the last one when that does not come. */
+/** The sample once it is as it should be, or, the first, as it stays; the last one when that does not come. */
 async function quiet(lab: Lab, daemon: Daemon, wanted: Sample | undefined): Promise<Sample> {
   let last = await sample(lab, daemon);
+  let alike = 0;
   for (const until = Date.now() + SETTLE_MS; Date.now() < until;) {
     await pause(500);
     const now = await sample(lab, daemon);
-    const isSteady = textOf(now.counts) === textOf(wanted?.counts ?? last.counts) && now.counts['waiting'] === 0;
+    alike = textOf(now.counts) === textOf(wanted?.counts ?? last.counts) && now.counts['waiting'] === 0 ? alike + 1 : 0;
     last = now;
-    if (isSteady) break;
+    if (alike === (wanted === undefined ? FIRST_LOOKS : 1)) break;
   }
   return last;
 }
 
-function operate(lab: Lab, objects: Objects, random: () => number): void {
+async function operate(lab: Lab, objects: Objects, random: () => number): Promise<void> {
   const below = (limit: number): number => Math.floor(random() * limit);
   const n = below(SERVICES);
   const kind = below(100);
-  if (kind === 0) objects.break(n);
+  if (kind === 0) await objects.disturb(n);
   else if (kind === 1) {
     lab.ip('node', 'link', 'add', 'lxcsoak', 'type', 'veth', 'peer', 'name', 'soakpeer');
     lab.ip('node', 'link', 'delete', 'lxcsoak');
-  } else if (kind < 15) objects.set(n, undefined);
-  else objects.set(n, below(MOST_BACKENDS));
+  } else if (kind < 15) await objects.set(n, undefined);
+  else await objects.set(n, below(MOST_BACKENDS));
 }
 
 const median = (numbers: readonly number[]): number => numbers.toSorted((a, b) => a - b)[numbers.length >> 1] ?? Number.NaN;
 
 async function soak(lab: Lab): Promise<boolean> {
   for (const number of [1, 2]) lab.addPod(number);
-  const daemon = new Daemon(lab);
-  const objects = new Objects(daemon.source);
+  if (values.source !== 'files' && values.source !== 'kubernetes') throw new Error('--source is files or kubernetes');
+  const place = await openPlace(values.source, lab);
+  const { daemon } = place;
+  const objects = new Objects(place);
+  await objects.reset();
   await daemon.start({ hasSocketLb: true, extra: ['--log-level', 'info'] });
   const random = seededRandom(Number(values.seed));
   const samples: Sample[] = [];
   const began = performance.now();
   for (let checkpoint = 0; checkpoint < CHECKPOINTS; checkpoint += 1) {
     for (let i = 0; i < operations / CHECKPOINTS; i += 1) {
-      operate(lab, objects, random);
+      await operate(lab, objects, random);
       await pause(PACE_MS);
     }
-    objects.reset();
+    if (!(await agrees(lab, daemon, objects))) {
+      console.log(`operations ${(checkpoint * operations) / CHECKPOINTS} and on: the maps do not hold what the objects say`);
+      return false;
+    }
+    await objects.reset();
     const found = await quiet(lab, daemon, samples[0]);
     samples.push(found);
     if (checkpoint === 0) console.log(`operations  seconds  RSS MiB  ${Object.keys(found.counts).join(' ')}`);

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where the objects of the soak are for the daemon to read: files of a directory, or the double of the API server. Objects come
+// in groups, of which each is a file or so many objects among the others; and each place has its own kind of trouble.
+import { renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { keyOf, type RawObject } from '../double/objects.ts';
+import { Daemon } from '../lab/daemon.ts';
+import type { Lab } from '../lab/lab.ts';
+import type { LabProcess } from '../lab/process.ts';
+import type { Deed } from './double.ts';
+
+export interface Place {
+  /** Reads there; not started. */
+  readonly daemon: Daemon;
+  /** These are the objects of the group from now on, and no others. */
+  set(group: number, objects: readonly RawObject[]): Promise<void>;
+  /** What a source must live with. The group is as it was afterwards. */
+  disturb(group: number, objects: readonly RawObject[], choice: number): Promise<void>;
+}
+
+export type PlaceName = 'files' | 'kubernetes';
+
+export const openPlace = (name: PlaceName, lab: Lab): Promise<Place> =>
+  name === 'files' ? Promise.resolve(new Files(lab)) : Double.open(lab);
+
+class Files implements Place {
+  readonly daemon: Daemon;
+
+  constructor(lab: Lab) {
+    this.daemon = new Daemon(lab);
+  }
+
+  set(group: number, objects: readonly RawObject[]): Promise<void> {
+    const partial = join(this.daemon.source, '.partial');
+    writeFileSync(partial, JSON.stringify({ apiVersion: 'v1', kind: 'List', items: objects }));
+    renameSync(partial, this.#path(group));
+    return Promise.resolve();
+  }
+
+  /** Half a document, then the whole again. */
+  disturb(group: number, objects: readonly RawObject[]): Promise<void> {
+    writeFileSync(this.#path(group), '{"kind": "List", "items": [');
+    return this.set(group, objects);
+  }
+
+  #path(group: number): string {
+    return join(this.daemon.source, `services-${group}.json`);
+  }
+}
+
+const troubles = ['cut', 'expire', 'garbage'] as const;
+
+class Double implements Place {
+  readonly daemon: Daemon;
+  readonly #process: LabProcess;
+  readonly #groups = new Map<number, Map<string, RawObject>>();
+
+  private constructor(lab: Lab, process: LabProcess, kubeconfig: string) {
+    this.daemon = new Daemon(lab, 'node-a', ['--kubeconfig', kubeconfig]);
+    this.#process = process;
+  }
+
+  static async open(lab: Lab): Promise<Double> {
+    const kubeconfig = join(lab.directory, 'double.kubeconfig');
+    const started = lab.start('node', [process.execPath, join(import.meta.dirname, 'double.ts'), kubeconfig]);
+    await started.line((line) => line === 'ready');
+    return new Double(lab, started, kubeconfig);
+  }
+
+  /** As a client of the API would: what differs is written, what is gone is deleted. */
+  async set(group: number, objects: readonly RawObject[]): Promise<void> {
+    const before = this.#groups.get(group) ?? new Map<string, RawObject>();
+    const after = new Map(objects.map((object) => [`${object.kind} ${keyOf(object)}`, object]));
+    this.#groups.set(group, after);
+    const put = [...after].filter(([id, object]) => JSON.stringify(before.get(id)) !== JSON.stringify(object));
+    const gone = [...before].filter(([id]) => !after.has(id));
+    await this.#do({ put: put.map(([, object]) => object), delete: gone.map(([, object]) => [object.kind, keyOf(object)]) });
+  }
+
+  disturb(_group: number, _objects: readonly RawObject[], choice: number): Promise<void> {
+    return this.#do({ trouble: troubles[choice % troubles.length] ?? 'cut' });
+  }
+
+  async #do(deed: Deed): Promise<void> {
+    await this.#process.ask(JSON.stringify(deed));
+  }
+}
