@@ -150,8 +150,9 @@ export class KubeProxy implements Proxy {
     const listed = Date.now();
     for (;;) {
       await pause(LOOK_EVERY_MS);
-      const used = cpuSeconds(this.pid);
       const at = (await this.metrics()).sum(LAST_SYNC, 'ip_family="IPv4"') * 1000;
+      // Afterwards: nft's counts when it has ended.
+      const used = cpuSeconds(this.pid);
       if (at > 0) {
         this.#mustHave(services - 1);
         return { cpuSeconds: used, seconds: (at - began) / 1000, secondsAfterList: (at - listed) / 1000 };
