@@ -63,11 +63,14 @@ than 10 %. \`--only REGEX\` takes some rows, \`--rounds N\` fewer rounds, \`--no
 `;
 }
 
+/** Each takes minutes. */
+export const SCALE_ROUNDS = 3;
+
 export function scaleReport(results: readonly Result[], at: Circumstances): string {
   return `## At scale
 
 Made by \`npm run bench -- --scale\` on ${at.date}: ${at.machine},
-${at.versions}, commit ${at.commit}; at most 3 rounds in ${at.minutes.toFixed(1)} minutes, load average at the start ${at.load}. So few rounds give an
+${at.versions}, commit ${at.commit}; rounds: ${Math.min(at.rounds, SCALE_ROUNDS)}, in ${at.minutes.toFixed(1)} minutes, load average at the start ${at.load}. So few rounds give an
 interval from the smallest to the largest, no more.
 
 ${table(results)}

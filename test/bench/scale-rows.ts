@@ -3,6 +3,7 @@
 // churn. Both have the same objects, credentials and orders, one after the other in every round, each started from nothing.
 import { buildTools } from '../cluster/tools.ts';
 import { BEYOND, type Beyond, type Figures, ScaleCluster, type Size, type SluicedFigures } from '../scale/cluster.ts';
+import { SCALE_ROUNDS } from './report.ts';
 import type { Goal, Group, Row, Sample } from './row.ts';
 
 /** Of one round. */
@@ -81,7 +82,7 @@ export class ScaleBench implements Group<ScaleRow> {
     linear(['after the last list page', 's'], ({ cold }) => cold.secondsAfterList),
     linear(['RSS', 'MiB'], ({ rssMiB }) => rssMiB),
   ];
-  readonly mostRounds = 3;
+  readonly mostRounds = SCALE_ROUNDS;
   readonly #size: Size;
   readonly #say: (text: string) => void;
   #cluster: ScaleCluster | undefined;
