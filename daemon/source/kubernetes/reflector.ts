@@ -151,6 +151,7 @@ export class Reflector {
           if (event.resourceVersion === '') throw new Garbled('the server sent all there is without a resourceVersion');
           this.#mustList = false;
           this.#listed(keys, event.resourceVersion);
+          keys.clear();
           this.#calmSince = this.#options.clock.now();
         }
       }
