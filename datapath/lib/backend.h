@@ -114,9 +114,8 @@ static __always_inline bool FN(affinity_recall)(const struct wish *wish,
  * not known (NULL), affinity is neither asked nor kept. 0,
  * -DROP_NO_BACKEND, -DROP_NO_LOCAL_BACKEND or -DROP_BACKEND_STALE.
  */
-static noinline int FN(backend_select)(const struct wish *wish,
-				       const addr_t *client,
-				       struct FN(chosen) *chosen)
+noinline int FN(backend_select)(const struct wish *wish, const addr_t *client,
+				struct FN(chosen) *chosen)
 {
 	struct LB(affinity_key) key;
 	struct lb_affinity fresh;

@@ -82,11 +82,44 @@ static __always_inline bool FN(ct_may_take)(const struct FN(flow) *row,
 }
 
 /*
+ * Takes the reply row of the flow, with the source port that it has now. 0, 1 when
+ * another flow or a socket of this node has that port, or -DROP_FLOW_FULL.
+ */
+noinline int FN(ct_claim)(struct __sk_buff *skb, struct FN(flow) *flow)
+{
+	struct FN(tuple) key;
+	struct FN(flow) *row;
+	bool masquerades;
+	int ret;
+
+	if (!flow)
+		return -DROP_FLOW_FULL;
+	masquerades = flow->flags & FLOW_MASQUERADED;
+	flow->direction = FLOW_REPLY;
+	FN(flow_reply_key)(flow, &key);
+	/* Of a port drawn at random a look-up is cheaper than an insert that fails. */
+	if (!masquerades) {
+		ret = map_write(&FN(ct), &key, flow, BPF_NOEXIST);
+		if (ret != -EEXIST)
+			return ret ? -DROP_FLOW_FULL : 0;
+	}
+	row = FN(ct_lookup)(&key);
+	if (row && !FN(ct_may_take)(row, flow, &key))
+		return 1;
+	FN(flow_reply_key)(flow, &key);
+	if (masquerades && FN(snat_is_taken)(skb, &key))
+		return 1;
+	ret = map_write(&FN(ct), &key, flow, row ? BPF_ANY : BPF_NOEXIST);
+	if (ret == -EEXIST)
+		return 1;
+	return ret ? -DROP_FLOW_FULL : 0;
+}
+
+/*
  * Inserts both rows of the flow in scratch: the reply row first, and only where
  * it is free, else the flow gets another source port. A masqueraded flow's port
  * is random from the start, and none that a socket of this node has now. 0,
- * -DROP_FLOW_FULL or -DROP_PORT_EXHAUSTED. Global, so that the verifier reads it
- * once, not once for every way that leads here.
+ * -DROP_FLOW_FULL or -DROP_PORT_EXHAUSTED.
  */
 noinline int FN(ct_insert)(struct __sk_buff *skb, struct FN(flow) *flow)
 {
@@ -94,9 +127,8 @@ noinline int FN(ct_insert)(struct __sk_buff *skb, struct FN(flow) *flow)
 	__u32 probes = PORT_PROBES;
 	__u64 backend = 0;
 	struct FN(tuple) key;
-	struct FN(flow) *row;
+	int ret = 1;
 	__u32 i;
-	int ret;
 
 	if (!host || !flow)
 		return -DROP_FLOW_FULL;
@@ -105,43 +137,22 @@ noinline int FN(ct_insert)(struct __sk_buff *skb, struct FN(flow) *flow)
 		backend = FN(snat_hash)(flow);
 		probes = snat_probes(backend);
 	}
-	for (i = 0; i < PORT_PROBES; i++) {
-		if (i >= probes)
+	for (i = 0; i < PORT_PROBES && i < probes; i++) {
+		ret = FN(ct_claim)(skb, flow);
+		if (ret <= 0)
 			break;
-		FN(flow_reply_key)(flow, &key);
-		flow->direction = FLOW_REPLY;
-		if (flow->flags & FLOW_MASQUERADED) {
-			/* A look-up is cheaper than an insert that fails. */
-			row = FN(ct_lookup)(&key);
-		} else {
-			ret = map_write(&FN(ct), &key, flow, BPF_NOEXIST);
-			if (!ret)
-				goto forward;
-			if (ret != -EEXIST)
-				return -DROP_FLOW_FULL;
-			row = FN(ct_lookup)(&key);
-		}
-		if (row && !FN(ct_may_take)(row, flow, &key))
-			goto next;
-		FN(flow_reply_key)(flow, &key);
-		if (flow->flags & FLOW_MASQUERADED &&
-		    FN(snat_is_taken)(skb, &key))
-			goto next;
-		ret = map_write(&FN(ct), &key, flow,
-				row ? BPF_ANY : BPF_NOEXIST);
-		if (!ret)
-			goto forward;
-		if (ret != -EEXIST)
-			return -DROP_FLOW_FULL;
-next:
 		flow->source_port = snat_port(host);
 	}
-	if (flow->flags & FLOW_MASQUERADED)
-		snat_note_exhausted(backend);
-	return -DROP_PORT_EXHAUSTED;
-forward:
-	if (flow->flags & FLOW_MASQUERADED)
-		snat_note_success(backend);
+	if (ret < 0)
+		return ret;
+	if (flow->flags & FLOW_MASQUERADED) {
+		if (ret)
+			snat_note_exhausted(backend);
+		else
+			snat_note_success(backend);
+	}
+	if (ret)
+		return -DROP_PORT_EXHAUSTED;
 	flow->direction = FLOW_FORWARD;
 	FN(flow_forward_key)(flow, &key);
 	if (!map_write(&FN(ct), &key, flow, BPF_ANY))
@@ -168,7 +179,7 @@ static __always_inline void FN(ct_forget_reply)(struct FN(tuple) *old,
  * Has another flow taken the reply row of this forward row, and with it the
  * source port? Then what the backend sends is the other's.
  */
-static noinline bool FN(ct_has_lost_port)(struct FN(flow) *flow)
+noinline bool FN(ct_has_lost_port)(struct FN(flow) *flow)
 {
 	struct FN(flow) *reply;
 	struct FN(tuple) key;
@@ -182,7 +193,7 @@ static noinline bool FN(ct_has_lost_port)(struct FN(flow) *flow)
 }
 
 /* Is this the tuple of a packet that a flow sends to its backend? */
-static noinline bool FN(ct_is_translated)(struct FN(tuple) *tuple)
+noinline bool FN(ct_is_translated)(struct FN(tuple) *tuple)
 {
 	struct FN(tuple) reply;
 	struct FN(flow) *row;
@@ -201,33 +212,35 @@ static noinline bool FN(ct_is_translated)(struct FN(tuple) *tuple)
 }
 
 /* The backend's first packet: noted in both rows. `flow` is the reply row. */
-static noinline void FN(ct_note_answer)(struct FN(flow) *flow)
+noinline int FN(ct_note_answer)(struct FN(flow) *flow)
 {
 	struct FN(flow) *forward;
 	struct FN(tuple) key;
 
-	if (!flow || !CAN_WRITE)
-		return;
+	if (!flow)
+		return 0;
 	__sync_fetch_and_or(&flow->flags, FLOW_ANSWERED);
 	FN(flow_forward_key)(flow, &key);
 	forward = FN(ct_lookup)(&key);
 	if (forward && forward->direction == FLOW_FORWARD)
 		__sync_fetch_and_or(&forward->flags, FLOW_ANSWERED);
+	return 0;
 }
 
 /*
  * Once in a unit of flow_now(): notes the time, touches the other row (an LRU
  * table evicts what nobody looks at) or puts it back.
  */
-static noinline void FN(ct_refresh)(struct FN(flow) *flow, __u32 client_dev)
+noinline int FN(ct_refresh)(struct FN(flow) *flow, __u32 client_dev)
 {
 	struct lb_scratch *scratch = ct_scratch();
 	struct FN(flow) *peer;
 	struct FN(tuple) key;
-	__u8 direction = flow->direction;
+	__u8 direction;
 
-	if (!scratch || !CAN_WRITE)
-		return;
+	if (!scratch || !flow)
+		return 0;
+	direction = flow->direction;
 	flow->seen = flow_now();
 	if (direction == FLOW_FORWARD) {
 		flow->client_dev = client_dev;
@@ -239,11 +252,12 @@ static noinline void FN(ct_refresh)(struct FN(flow) *flow, __u32 client_dev)
 	if (peer) {
 		if (direction == FLOW_FORWARD && FN(flow_is_same)(peer, flow))
 			peer->client_dev = client_dev;
-		return;
+		return 0;
 	}
 	scratch->FN(flow) = *flow;
 	scratch->FN(flow).direction = !direction;
 	map_write(&FN(ct), &key, &scratch->FN(flow), BPF_NOEXIST);
+	return 0;
 }
 
 /* A UDP flow in which neither side has sent for long. `flow` is its forward row. */
@@ -266,12 +280,14 @@ static noinline bool FN(ct_is_idle)(struct FN(flow) *flow)
  * opened directly to the backend from the port of a flow that is over: a TCP
  * packet with SYN or RST, or UDP after a long silence. Forgets such a flow.
  */
-static noinline bool FN(ct_is_over)(struct FN(flow) *reply,
-				    struct FN(tuple) *tuple)
+noinline bool FN(ct_is_over)(struct FN(flow) *reply,
+			     struct FN(tuple) *tuple)
 {
 	struct FN(flow) *forward;
 	struct FN(tuple) key;
 
+	if (!reply || !tuple)
+		return false;
 	FN(flow_forward_key)(reply, &key);
 	forward = FN(ct_lookup)(&key);
 	if (forward && (forward->direction != FLOW_FORWARD ||

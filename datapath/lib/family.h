@@ -38,6 +38,12 @@
 #endif
 #define CSUM_IPV6 (1ULL << 7)
 
+/*
+ * A function of its own. One that is not static is a BPF global function: the
+ * verifier reads it once, with any arguments, and not once for each way that
+ * leads to it. Every pointer may be NULL there, for all that it knows, and should
+ * be used on every path, else clang passes garbage for it.
+ */
 #define noinline __attribute__((noinline))
 
 /*

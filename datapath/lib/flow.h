@@ -149,7 +149,7 @@ static noinline int FN(flow_open)(struct __sk_buff *skb, struct FN(packet) *p,
 				  enum hook hook)
 {
 	struct lb_scratch *scratch = ct_scratch();
-	struct FN(chosen) chosen;
+	struct FN(chosen) chosen = {};
 	struct policy policy;
 	struct FN(flow) *flow;
 	struct wish wish;

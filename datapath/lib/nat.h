@@ -54,8 +54,7 @@ static __always_inline __u32 csum_diff16(__be16 from, __be16 to)
 #define CRC32C_LOG2_BYTES 16
 
 /*
- * a * b modulo the polynomial, bits reflected: bit 31 is x^0. Not static, like
- * what else is called from many places: the verifier then looks at it once.
+ * a * b modulo the polynomial, bits reflected: bit 31 is x^0.
  */
 noinline __u32 crc32c_multiply(__u32 a, __u32 b)
 {

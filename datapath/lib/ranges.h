@@ -4,7 +4,7 @@
  * pods, ClusterIPs, Service CIDRs, the source ranges of a Service port. A
  * look-up costs 70 ns at 1,000 entries: asked for new flows only.
  */
-static noinline bool FN(range_has)(__u32 set, const addr_t *address)
+noinline bool FN(range_has)(__u32 set, const addr_t *address)
 {
 	struct LB(range_key) key = {
 		.prefix = 32 + 8 * sizeof(addr_t),

@@ -60,11 +60,13 @@ static __always_inline int redirect_to_node(struct __sk_buff *skb, __u32 dev,
 #endif
 
 /* ifindex towards `to`; 0: it is one of the node's own; -DROP_NO_ROUTE. */
-static noinline int FN(route_lookup)(struct __sk_buff *skb, const addr_t *from,
-				     const addr_t *to)
+noinline int FN(route_lookup)(struct __sk_buff *skb, const addr_t *from,
+			      const addr_t *to)
 {
 	struct bpf_fib_lookup fib;
 
+	if (!from || !to)
+		return -DROP_NO_ROUTE;
 	if (explain_assumes_route())
 		return skb->ifindex;
 	__builtin_memset(&fib, 0, sizeof(fib));

@@ -79,8 +79,8 @@ static __always_inline __u64 FN(snat_hash)(const struct FN(flow) *flow)
 }
 
 /* Has a socket of this node the port that the packets of `reply` would go to? */
-static noinline bool FN(snat_is_taken)(struct __sk_buff *skb,
-				       const struct FN(tuple) *reply)
+noinline bool FN(snat_is_taken)(struct __sk_buff *skb,
+				const struct FN(tuple) *reply)
 {
 	struct bpf_sock_tuple tuple = {};
 	struct bpf_sock *socket;

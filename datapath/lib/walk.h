@@ -43,9 +43,9 @@ static __always_inline int FN(walk_reply)(struct __sk_buff *skb,
 	    FN(ct_is_over)(flow, &p->tuple))
 		return TC_ACT_OK;
 	explain_flow(flow);
-	if (!(flow->flags & FLOW_ANSWERED))
+	if (CAN_WRITE && !(flow->flags & FLOW_ANSWERED))
 		FN(ct_note_answer)(flow);
-	if (flow->seen != flow_now())
+	if (CAN_WRITE && flow->seen != flow_now())
 		FN(ct_refresh)(flow, 0);
 	FN(ct_note_close)(flow, p->tcp_flags);
 	return FN(walk_translate)(skb, p, path, hook);
@@ -63,7 +63,8 @@ static __always_inline void FN(walk_refresh)(struct __sk_buff *skb,
 
 	if (flow->seen == flow_now() && flow->client_dev == client_dev)
 		return;
-	FN(ct_refresh)(flow, client_dev);
+	if (CAN_WRITE)
+		FN(ct_refresh)(flow, client_dev);
 	if (path->flags & FLOW_NODE_BACKEND)
 		return;
 	dev = FN(route_lookup)(skb, &p->tuple.saddr, &path->to.daddr);
