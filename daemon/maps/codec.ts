@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The parts that the generated codecs (gen/layouts.ts) are made of: bytes of a map key or value <-> a plain row.
 // Little-endian hosts only, like the datapath; what the C side types __be is network order.
-import { addressBytes, addressText } from '../model/address.ts';
+import { addressBytes, addressText, numberOf4 } from '../model/address.ts';
 
 export interface Codec<Row> {
   /** Name of the C struct. */
@@ -22,12 +22,33 @@ export function encoded<Row>(codec: Codec<Row>, row: Row): Uint8Array<ArrayBuffe
   return bytes;
 }
 
+/** Encodes rows one after the other into one buffer: for maps of which many rows are written. */
+export class Encoder<Row> {
+  readonly #codec: Codec<Row>;
+  readonly #bytes: Uint8Array<ArrayBuffer>;
+  readonly #view: DataView;
+
+  constructor(codec: Codec<Row>) {
+    this.#codec = codec;
+    this.#bytes = new Uint8Array(codec.size);
+    this.#view = new DataView(this.#bytes.buffer);
+  }
+
+  /** The bytes are the next row's with the next call. */
+  encode(row: Row): Uint8Array<ArrayBuffer> {
+    this.#codec.encode(row, this.#view);
+    return this.#bytes;
+  }
+}
+
 export function decoded<Row>(codec: Codec<Row>, bytes: Uint8Array): Row {
   return codec.decode(new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength));
 }
 
 export function putAddress(view: DataView, at: number, text: string): void {
-  putBytes(view, at, addressBytes(text));
+  const number = numberOf4(text);
+  if (number === undefined) putBytes(view, at, addressBytes(text));
+  else view.setUint32(at, number);
 }
 
 export function getAddress(view: DataView, at: number, size: 4 | 16): string {

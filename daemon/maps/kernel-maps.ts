@@ -3,7 +3,7 @@
 // Arrays are shared memory, mapped read-only until the first difference must be written (a daemon that has nothing to
 // change cannot change anything). Used by reconcile/ and, for reading, by agent-view.ts.
 import type { BpfMap } from '../kernel/map.ts';
-import { type Codec, decoded, encoded } from './codec.ts';
+import { type Codec, decoded, Encoder } from './codec.ts';
 import {
   lb4BackendCodec,
   lb4KeyCodec,
@@ -22,13 +22,15 @@ export type OpenMap = (name: string) => BpfMap;
 
 class KernelHash<K, V> implements HashMap<K, V> {
   readonly #map: BpfMap;
-  readonly #key: Codec<K>;
-  readonly #value: Codec<V>;
+  readonly #codecs: { readonly key: Codec<K>; readonly value: Codec<V> };
+  readonly #key: Encoder<K>;
+  readonly #value: Encoder<V>;
 
   constructor(map: BpfMap, codecs: { key: Codec<K>; value: Codec<V> }) {
     this.#map = map;
-    this.#key = codecs.key;
-    this.#value = codecs.value;
+    this.#codecs = codecs;
+    this.#key = new Encoder(codecs.key);
+    this.#value = new Encoder(codecs.value);
   }
 
   get name(): string {
@@ -40,24 +42,24 @@ class KernelHash<K, V> implements HashMap<K, V> {
   }
 
   get(key: K): V | undefined {
-    const bytes = this.#map.get(encoded(this.#key, key));
-    return bytes === undefined ? undefined : decoded(this.#value, bytes);
+    const bytes = this.#map.get(this.#key.encode(key));
+    return bytes === undefined ? undefined : decoded(this.#codecs.value, bytes);
   }
 
   set(key: K, value: V): void {
-    this.#map.set(encoded(this.#key, key), encoded(this.#value, value));
+    this.#map.set(this.#key.encode(key), this.#value.encode(value));
   }
 
   delete(key: K): void {
-    this.#map.delete(encoded(this.#key, key));
+    this.#map.delete(this.#key.encode(key));
   }
 
   entries(): [K, V][] {
-    return [...this.#map.entries()].map(([key, value]) => [decoded(this.#key, key), decoded(this.#value, value)]);
+    return [...this.#map.entries()].map(([key, value]) => [decoded(this.#codecs.key, key), decoded(this.#codecs.value, value)]);
   }
 
   *keys(): Iterable<K> {
-    for (const [key] of this.#map.entries()) yield decoded(this.#key, key);
+    for (const [key] of this.#map.entries()) yield decoded(this.#codecs.key, key);
   }
 }
 
@@ -78,15 +80,37 @@ function isZero(bytes: Uint8Array): boolean {
   return true;
 }
 
+const LONG = 8; // bytes
+
+/** Rows in memory, in the ways that they are looked at. Views are dear: one of each, not one for each row. */
+class Memory {
+  readonly buffer: ArrayBuffer;
+  readonly bytes: DataView;
+  readonly words: Uint32Array;
+  readonly longs: BigInt64Array;
+
+  constructor(buffer: ArrayBuffer) {
+    this.buffer = buffer;
+    this.bytes = new DataView(buffer);
+    this.words = new Uint32Array(buffer);
+    this.longs = new BigInt64Array(buffer);
+  }
+}
+
 class KernelArray<V> implements ArrayMap<V> {
   readonly #map: BpfMap;
   readonly #codec: Codec<V>;
+  /** Bytes from one element to the next. */
   readonly #stride: number;
+  /** The row that set() was called with last. */
+  readonly #wanted: Memory;
+  #mapped: Memory | undefined;
 
   constructor(map: BpfMap, codec: Codec<V>) {
     this.#map = map;
     this.#codec = codec;
-    this.#stride = Math.ceil(codec.size / 8) * 8;
+    this.#stride = Math.ceil(codec.size / LONG) * LONG;
+    this.#wanted = new Memory(new ArrayBuffer(this.#stride));
   }
 
   get name(): string {
@@ -99,18 +123,16 @@ class KernelArray<V> implements ArrayMap<V> {
 
   get(index: number): V {
     inRange(index, 1, this);
-    return this.#codec.decode(new DataView(this.#map.mmap(false), index * this.#stride, this.#codec.size));
+    return this.#codec.decode(this.#memory(false).bytes, index * this.#stride);
   }
 
   set(index: number, value: V): void {
     inRange(index, 1, this);
-    const at = index * this.#stride;
-    const wanted = new BigInt64Array(encoded(this.#codec, value).buffer);
-    const held = new BigInt64Array(this.#map.mmap(false), at, wanted.length);
-    if (wanted.every((word, i) => word === held[i])) return;
-    // From here on `held` may be unmapped.
-    const words = new BigInt64Array(this.#map.mmap(true), at, wanted.length);
-    for (const [i, word] of wanted.entries()) if (words[i] !== word) Atomics.store(words, i, word);
+    this.#codec.encode(value, this.#wanted.bytes);
+    const [at, count] = [(index * this.#stride) / LONG, this.#stride / LONG];
+    for (let i = 0; i < count; i += 1) {
+      if (!this.#isHeld(at + i, i)) Atomics.store(this.#memory(true).longs, at + i, this.#wanted.longs[i] ?? 0n);
+    }
   }
 
   rows(): [number, V][] {
@@ -129,6 +151,19 @@ class KernelArray<V> implements ArrayMap<V> {
       }
     }
     return found;
+  }
+
+  /** Does the array have at `at` what the wanted row has at `i`? By halves: to read 64 bits is to make a bigint. */
+  #isHeld(at: number, i: number): boolean {
+    const [held, wanted] = [this.#memory(false).words, this.#wanted.words];
+    return held[2 * at] === wanted[2 * i] && held[2 * at + 1] === wanted[2 * i + 1];
+  }
+
+  /** Asking for writable memory may unmap what was given before. */
+  #memory(isWritable: boolean): Memory {
+    const buffer = this.#map.mmap(isWritable);
+    if (this.#mapped?.buffer !== buffer) this.#mapped = new Memory(buffer);
+    return this.#mapped;
   }
 }
 
@@ -160,13 +195,17 @@ class KernelSlots implements SlotMap {
   }
 }
 
+const present = Uint8Array.of(1, 0, 0, 0);
+
 class KernelRanges implements RangeMap {
   readonly #map: BpfMap;
   readonly #codec: Codec<RangeMapKey>;
+  readonly #key: Encoder<RangeMapKey>;
 
   constructor(map: BpfMap, codec: Codec<RangeMapKey>) {
     this.#map = map;
     this.#codec = codec;
+    this.#key = new Encoder(codec);
   }
 
   get name(): string {
@@ -178,11 +217,11 @@ class KernelRanges implements RangeMap {
   }
 
   add(key: RangeMapKey): void {
-    this.#map.set(encoded(this.#codec, key), Uint8Array.of(1, 0, 0, 0));
+    this.#map.set(this.#key.encode(key), present);
   }
 
   remove(key: RangeMapKey): void {
-    this.#map.delete(encoded(this.#codec, key));
+    this.#map.delete(this.#key.encode(key));
   }
 
   entries(): RangeMapKey[] {

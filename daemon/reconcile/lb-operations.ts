@@ -67,10 +67,11 @@ export class LbOperations implements Operations<string, DesiredPort> {
     const state = this.#state;
     state.quarantine.releaseDue();
     const port = state.ports.get(row.key) ?? adopt(state, this.#maps, row) ?? this.#create(row);
+    const backends = new Map(row.backends.map((backend) => [hostPort(backend.address, backend.port), backend]));
     try {
       if (isBlank(port)) this.#requireFrontendRoom(row);
       this.#releaseFromLocal(port, row);
-      this.#publish(port, row);
+      this.#publish(port, row, backends);
     } catch (error) {
       if (isBlank(port)) this.#forget(port);
       throw error;
@@ -80,7 +81,7 @@ export class LbOperations implements Operations<string, DesiredPort> {
     for (const [cidr, range] of ranges) if (!port.ranges.has(cidr)) this.#addRange(port, cidr, range);
     this.#pointFrontends(port, row);
     for (const [cidr, range] of port.ranges) if (!ranges.has(cidr)) this.#removeRange(port, cidr, range);
-    this.#settleBackends(port, row);
+    this.#settleBackends(port, backends);
   }
 
   delete(key: string): void {
@@ -182,26 +183,26 @@ export class LbOperations implements Operations<string, DesiredPort> {
   }
 
   /** Brings backends and their sets up to the row, each set in one switch. Until then the old run and rows stay whole. */
-  #publish(port: LivePort, row: DesiredPort): void {
-    const missing = row.backends.filter((backend) => !port.backends.has(backendKey(backend))).length;
+  #publish(port: LivePort, row: DesiredPort, wanted: Wanted): void {
+    const missing = [...wanted.keys()].filter((key) => !port.backends.has(key)).length;
     const map = this.#maps.backends[port.family];
     if (missing > this.#state.pools.backendIds[port.family].available) {
       throw noSpace(map, 'rows', { service: objectKey(row), needs: missing });
     }
-    const { backends, windows } = layOut(row);
-    const idOf = (backend: Backend): number => port.backends.get(backendKey(backend))?.id ?? 0;
+    const { keys, windows } = layOut(wanted);
+    const idOf = (key: string): number => port.backends.get(key)?.id ?? 0;
     const { ids } = port.run;
-    const isCurrent = ids?.length === backends.length && backends.every((backend, i) => idOf(backend) === ids[i]);
-    const base = isCurrent ? port.run.base : backends.length === 0 ? 0 : this.#takeRun(row, backends.length);
-    const fresh = { base, count: backends.length };
+    const isCurrent = ids?.length === keys.length && keys.every((key, i) => idOf(key) === ids[i]);
+    const base = isCurrent ? port.run.base : keys.length === 0 ? 0 : this.#takeRun(row, keys.length);
+    const fresh = { base, count: keys.length };
     try {
-      for (const backend of row.backends) this.#raiseBackend(port, backend);
+      for (const [key, backend] of wanted) this.#raiseBackend(port, key, backend);
       const service = { ...windows(base), affinity: row.affinitySeconds };
       if (isCurrent) {
         if (!isSameService(service, port.row)) this.#replaceRow(port, service, port.run);
         return;
       }
-      const freshIds = backends.map(idOf);
+      const freshIds = keys.map(idOf);
       if (freshIds.length > 0) this.#maps.slots.write(base, freshIds);
       this.#replaceRow(port, service, { ...fresh, ids: freshIds });
     } catch (error) {
@@ -233,13 +234,13 @@ export class LbOperations implements Operations<string, DesiredPort> {
   }
 
   /** Before the publish: a new backend gets its row, a known one the state bits it gains. */
-  #raiseBackend(port: LivePort, backend: Backend): void {
-    const known = port.backends.get(backendKey(backend));
-    if (known === undefined) this.#addBackend(port, backend);
+  #raiseBackend(port: LivePort, key: string, backend: Backend): void {
+    const known = port.backends.get(key);
+    if (known === undefined) this.#addBackend(port, key, backend);
     else this.#setState(port, known, known.state | stateBits(backend));
   }
 
-  #addBackend(port: LivePort, backend: Backend): void {
+  #addBackend(port: LivePort, key: string, backend: Backend): void {
     const map = this.#maps.backends[port.family];
     const pool = this.#state.pools.backendIds[port.family];
     const id = pool.take();
@@ -250,7 +251,7 @@ export class LbOperations implements Operations<string, DesiredPort> {
       const generation = last === lastGeneration ? 1 : last + 1;
       const added: LiveBackend = { id, address: backend.address, port: backend.port, generation, state: stateBits(backend) };
       map.set(id, rowOf(port, added, added.state));
-      port.backends.set(backendKey(backend), added);
+      port.backends.set(key, added);
     } catch (error) {
       pool.giveBack(id);
       throw error;
@@ -258,8 +259,7 @@ export class LbOperations implements Operations<string, DesiredPort> {
   }
 
   /** After the publish: state bits that a backend lost, and the rows of those that are gone. */
-  #settleBackends(port: LivePort, row: DesiredPort): void {
-    const wanted = new Map(row.backends.map((backend) => [backendKey(backend), backend]));
+  #settleBackends(port: LivePort, wanted: Wanted): void {
     for (const [key, backend] of port.backends) {
       const desired = wanted.get(key);
       if (desired === undefined) this.#removeBackend(port, key, backend);
@@ -328,26 +328,29 @@ export class LbOperations implements Operations<string, DesiredPort> {
   }
 }
 
+/** A row's backends by "address:port". */
+type Wanted = ReadonlyMap<string, Backend>;
+
 /**
  * The backends that a run names, in its order: those for policy Local alone, those for both policies, those for Cluster alone;
  * and the sets as windows of a run at that base.
  */
-function layOut(row: DesiredPort): { backends: Backend[]; windows: (base: number) => Omit<ServiceMapValue, 'affinity'> } {
-  const of = (isLocal: boolean, isCluster: boolean): Backend[] =>
-    row.backends.filter((backend) => backend.isLocallyUsable === isLocal && backend.isUsable === isCluster);
-  const [localOnly, both, clusterOnly] = [of(true, false), of(true, true), of(false, true)];
+function layOut(wanted: Wanted): { keys: string[]; windows: (base: number) => Omit<ServiceMapValue, 'affinity'> } {
+  const [localOnly, both, clusterOnly]: [string[], string[], string[]] = [[], [], []];
+  for (const [key, { isLocallyUsable, isUsable }] of wanted) {
+    if (isLocallyUsable) (isUsable ? both : localOnly).push(key);
+    else if (isUsable) clusterOnly.push(key);
+  }
   const count = both.length + clusterOnly.length;
   const localCount = localOnly.length + both.length;
   return {
-    backends: [...localOnly, ...both, ...clusterOnly],
+    keys: [...localOnly, ...both, ...clusterOnly],
     windows: (base) => ({
       ...{ base: count === 0 ? 0 : base + localOnly.length, count },
       ...{ localBase: localCount === 0 ? 0 : base, localCount },
     }),
   };
 }
-
-const backendKey = (backend: { address: string; port: number }): string => hostPort(backend.address, backend.port);
 
 function stateBits(backend: Backend): number {
   const { usable, locallyUsable, local, serving, present } = BackendState;
