@@ -28,9 +28,8 @@ function sources(): string[] {
   return ['LICENSE', 'package.json', 'daemon', 'datapath/LICENSE', ...objects, 'proto/load.ts', 'proto/sluice'];
 }
 
-function writeCommand(path: string, script: string): void {
-  // The same flag as `npm run sluiced`: a small young generation, since a node agent is idle.
-  writeFileSync(path, `#!/bin/sh\nexec /usr/local/bin/node --max-semi-space-size=1 /opt/sluice/${script} "$@"\n`);
+function writeCommand(path: string, command: string): void {
+  writeFileSync(path, `#!/bin/sh\nexec ${command} "$@"\n`);
   chmodSync(path, 0o755);
 }
 
@@ -40,5 +39,5 @@ const bin = join(target, 'usr/local/bin');
 mkdirSync(bin, { recursive: true });
 for (const path of [...sources(), ...packages()]) cpSync(join(root, path), join(target, 'opt/sluice', path), { recursive: true });
 cpSync(process.execPath, join(bin, 'node'), { dereference: true });
-writeCommand(join(bin, 'sluiced'), 'daemon/main.ts');
-writeCommand(join(bin, 'sluice'), 'daemon/cli/main.ts');
+writeCommand(join(bin, 'sluiced'), 'sh /opt/sluice/daemon/sluiced.sh');
+writeCommand(join(bin, 'sluice'), 'node /opt/sluice/daemon/cli/main.ts');

@@ -280,8 +280,7 @@ static noinline bool FN(ct_is_idle)(struct FN(flow) *flow)
  * opened directly to the backend from the port of a flow that is over: a TCP
  * packet with SYN or RST, or UDP after a long silence. Forgets such a flow.
  */
-noinline bool FN(ct_is_over)(struct FN(flow) *reply,
-			     struct FN(tuple) *tuple)
+noinline bool FN(ct_is_over)(struct FN(flow) *reply, struct FN(tuple) *tuple)
 {
 	struct FN(flow) *forward;
 	struct FN(tuple) key;

@@ -7,7 +7,6 @@ import { join } from 'node:path';
 import { Daemon, service, slices } from '../lab/daemon.ts';
 import { Lab } from '../lab/lab.ts';
 import { steadyRssMiB } from '../scale/process-costs.ts';
-import { sluicedFlags } from '../scale/proxies.ts';
 import type { Group, Row, Sample } from './row.ts';
 
 export class MemoryBench implements Group {
@@ -39,7 +38,7 @@ export class MemoryBench implements Group {
     const [lab, daemon] = [this.#lab, this.#daemon];
     if (lab === undefined || daemon === undefined) throw new Error('not open');
     const env = { NODE_COMPILE_CACHE: this.#cache };
-    await daemon.start({ hasSocketLb: true, extra: ['--log-level', 'info'], isSmall: false, node: sluicedFlags(), env });
+    await daemon.start({ hasSocketLb: true, extra: ['--log-level', 'info'], isSmall: false, isTuned: true, env });
     const ours = await steadyRssMiB(daemon.process?.pid ?? 0);
     // The cache is written at a regular end.
     await daemon.process?.kill('SIGTERM');

@@ -2,7 +2,7 @@
 // sluiced in a lab's node namespace, started as a user would start it by hand, and the YAML directory that it watches: one
 // for all the nodes of a lab, as there would be one API server.
 import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { stringify } from 'yaml';
 import type { Lab } from './lab.ts';
 import { labNodes, nodeOfPod, type NodeName, podAddresses } from './lab.ts';
@@ -23,8 +23,8 @@ export interface DaemonOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Another main.ts than the checkout's. */
   readonly main?: string;
-  /** Flags of Node.js itself. */
-  readonly node?: readonly string[];
+  /** By sluiced.sh, with the memory and flags of Node.js that users give it. */
+  readonly isTuned?: boolean;
   /** False: maps of the default sizes. */
   readonly isSmall?: boolean;
 }
@@ -50,9 +50,11 @@ export class Daemon {
 
   /** Starts it and resolves when it is ready. */
   async start(options: DaemonOptions): Promise<void> {
-    const { hasSocketLb, extra = [], env = {}, main = join(root, 'daemon/main.ts'), node = [], isSmall = true } = options;
+    const { hasSocketLb, extra = [], env = {}, main = join(root, 'daemon/main.ts'), isTuned = false, isSmall = true } = options;
     const flags = [...this.flags(hasSocketLb), ...(isSmall ? [] : defaultSizes), ...extra];
-    this.process = this.lab.start(labNodes[this.node].netns, [process.execPath, ...node, main, ...flags], { env });
+    const command = isTuned ? ['sh', join(root, 'daemon/sluiced.sh')] : [process.execPath, main];
+    const path = `${dirname(process.execPath)}:${process.env['PATH'] ?? ''}`;
+    this.process = this.lab.start(labNodes[this.node].netns, [...command, ...flags], { env: { PATH: path, ...env } });
     await this.process.line((line) => line.includes('"msg":"ready"'));
   }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The two proxies that a large cluster is given to: sluiced as `npm run sluiced` starts it, and the real kube-proxy in nftables
+// The two proxies that a large cluster is given to: sluiced as users start it, and the real kube-proxy in nftables
 // mode with its default settings. Each in a node's namespace of one lab, with the same credentials; each started from nothing.
-import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { podRange } from '../lab/cluster.ts';
 import { Daemon } from '../lab/daemon.ts';
@@ -35,12 +35,6 @@ async function pageOf(lab: Lab, netns: string, url: string): Promise<Page> {
   const asked = lab.start(netns, ['curl', '--silent', '--max-time', '20', url]);
   await asked.ended;
   return new Page(asked.lines.join('\n'));
-}
-
-/** What `npm run sluiced` gives Node.js. */
-export function sluicedFlags(): string[] {
-  const { scripts } = JSON.parse(readFileSync(join(import.meta.dirname, '../../package.json'), 'utf8')) as { scripts: { sluiced: string } };
-  return /exec node (.*)daemon\/main\.ts/.exec(scripts.sluiced)?.[1]?.split(' ').filter(Boolean) ?? [];
 }
 
 const SLUICED_HTTP = '127.0.0.1:9880';
@@ -79,7 +73,7 @@ export class Sluiced implements Proxy {
     this.#witness = this.#lab.start('node', [process.execPath, join(import.meta.dirname, 'witness.ts'), this.#pins]);
     const began = Date.now();
     const starting = this.#daemon.start({
-      ...{ hasSocketLb: true, isSmall: false, node: sluicedFlags(), env: { NODE_COMPILE_CACHE: this.#cache } },
+      ...{ hasSocketLb: true, isSmall: false, isTuned: true, env: { NODE_COMPILE_CACHE: this.#cache } },
       extra: ['--cluster-cidr', podRange, '--http', SLUICED_HTTP, '--log-level', 'debug', ...this.#more],
     });
     const [full] = await Promise.all([this.#see<FullAt>({ see: 'all', services, pid: this.pid }), starting]);
