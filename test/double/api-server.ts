@@ -97,6 +97,11 @@ export class ApiServer {
     for (const { body } of this.#watchers) body.end();
   }
 
+  /** Who watches now hears nothing any more, not even an end, though the connection is well. */
+  forget(): void {
+    for (const { body } of this.#watchers) body.stallAfter(0);
+  }
+
   /** Every request meets this fault from now on; what is under way is cut, or falls silent with the rest. */
   fail(fault: Fault): void {
     this.fault = () => fault;

@@ -176,6 +176,37 @@ describe('a watch that is cut', () => {
   });
 });
 
+describe('a watch that the server has forgotten, while its connection is well', () => {
+  const minute = 60_000;
+
+  test('is given up when two bookmarks are missing, and goes on where it was', async () => {
+    const world = await startKubernetes(objects);
+    await world.advance(1.5 * minute);
+    world.asked();
+    const { revision } = world.server.store;
+    world.server.forget();
+    change(world);
+    await world.advance(1.9 * minute);
+    expect([world.asked(), world.messages, world.services]).toEqual([[], [], ['default/old', 'default/web']]);
+    await world.advance(0.2 * minute);
+    expect(world.log.slice(-2)).toEqual([
+      '+ the API server cannot be followed: the server has sent nothing for 150 s, no bookmark either',
+      '- the API server cannot be followed: the server has sent nothing for 150 s, no bookmark either',
+    ]);
+    expect(world.asked('Service')).toEqual([`watch services from ${revision}`]);
+    world.expectEqual();
+    expect([world.withdrawn, world.messages]).toEqual([['default/old'], []]);
+  });
+
+  test('lasts where no bookmark ever came: there are servers without', async () => {
+    const world = await startKubernetes(objects);
+    world.server.forget();
+    world.asked();
+    await world.advance(4 * minute);
+    expect([world.asked(), world.messages]).toEqual([[], []]);
+  });
+});
+
 describe('a watch that says the wrong things', () => {
   const first = ([line = '']: readonly string[]): string => line;
   const arrangements: { name: string; arrange: (lines: readonly string[]) => readonly string[] }[] = [

@@ -14,6 +14,8 @@ const WATCH_SECONDS = 300;
 const GRACE_SECONDS = 30;
 /** In the middle of a list: the connection may be well and the server behind it stuck. */
 const SILENCE_SECONDS = 10;
+/** Of a watch in which bookmarks come, which is every minute or little more: two of them are missing. */
+const BOOKMARK_SECONDS = 150;
 /** What the API server writes on the bookmark behind the initial events (KEP-3157). */
 const endOfInitialEvents = 'k8s.io/initial-events-end';
 
@@ -75,33 +77,43 @@ export async function* watch(given: Asking, from: { readonly resourceVersion: st
   const start: Record<string, string> = isInitial
     ? { sendInitialEvents: 'true', resourceVersionMatch: 'NotOlderThan' }
     : { resourceVersion: from.resourceVersion };
-  const { asking, within, done } = limited(given);
+  const whole = limited(given);
+  const { asking, within, done } = limited(whole.asking);
   // Not all nodes at the same time.
   const seconds = Math.round(WATCH_SECONDS * (1 + asking.random()));
   const query = { ...asking.resource.selectors, watch: '1', allowWatchBookmarks: 'true', timeoutSeconds: String(seconds), ...start };
   const decoder = new LineDecoder();
-  const untilOver = (): void =>
-    within(seconds + GRACE_SECONDS, (limit) => `the server did not end a watch of ${seconds} s after ${limit} s`);
+  const untilOver = (): void => {
+    done();
+    whole.within(seconds + GRACE_SECONDS, (limit) => `the server did not end a watch of ${seconds} s after ${limit} s`);
+  };
   try {
     const pieces = await body(asking, query, within);
     if (!isInitial) untilOver();
     yield [];
     let isWaiting = isInitial;
+    let hasBookmarks = false;
     for await (const piece of pieces) {
       if (isWaiting) within(SILENCE_SECONDS, silent);
       const events = decoder.push(piece).map((line) => eventOf(decoded(() => JSON.parse(line) as unknown)));
-      if (isWaiting && events.some((event) => event.type === 'BOOKMARK' && event.endsInitialEvents)) {
+      const bookmarks = events.filter((event) => event.type === 'BOOKMARK');
+      hasBookmarks ||= bookmarks.some((bookmark) => !bookmark.endsInitialEvents);
+      if (isWaiting && bookmarks.some((bookmark) => bookmark.endsInitialEvents)) {
         isWaiting = false;
         untilOver();
       }
+      if (hasBookmarks && !isWaiting) within(BOOKMARK_SECONDS, forgotten);
       if (events.length > 0) yield events;
     }
   } finally {
     done();
+    whole.done();
   }
 }
 
 type Within = (seconds: number, why: (seconds: number) => string) => void;
+
+const forgotten = (seconds: number): string => `the server has sent nothing for ${seconds} s, no bookmark either`;
 
 const silent = (seconds: number): string => `the server has said nothing for ${seconds} s in the middle of its answer`;
 
