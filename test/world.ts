@@ -115,6 +115,10 @@ export class World {
     return this.flush();
   }
 
+  get isComplete(): boolean {
+    return this.#isComplete;
+  }
+
   /** Whether every source is complete: prune waits for it. */
   complete(isComplete: boolean): this {
     this.#isComplete = isComplete;

@@ -9,7 +9,7 @@ import { hostPort } from '../../daemon/model/address.ts';
 import { dumpMaps } from '../../daemon/reconcile/dump.ts';
 import { convertObject, type Definition } from '../../daemon/source/objects.ts';
 import { type FakeCapacities, type FakeLbMaps, fakeLbMaps } from '../../daemon/maps/fake-maps.ts';
-import type { RawObject } from '../double/objects.ts';
+import { keyOf, type RawObject } from '../double/objects.ts';
 import { faultyLbMaps } from '../faulty-maps.ts';
 import { World } from '../world.ts';
 import { ClusterDouble } from './cluster-double.ts';
@@ -45,6 +45,12 @@ const commands: Readonly<Record<string, Command>> = {
   'api/end': (story, [time]) => {
     story.cluster.server.end();
     return story.advance(time ?? '0s');
+  },
+  // What we cannot use: the server takes it.
+  'api/put': (story, [file]) => story.cluster.put(story.raw(file ?? '')),
+  'api/delete': (story, [file]) => {
+    const object = story.raw(file ?? '');
+    story.cluster.server.store.delete(object.kind, keyOf(object));
   },
   // What has happened so far is forgotten: watches that go on from there are told 410.
   'api/compact': (story) => story.cluster.server.store.compact(),
@@ -199,6 +205,11 @@ class Story {
     else this.#world.put(row);
   }
 
+  /** The one document of that file, as it is. */
+  raw(file: string): RawObject {
+    return parseAllDocuments(this.#file(file))[0]?.toJS() as RawObject;
+  }
+
   keep(file: string | undefined): void {
     this.#kept = { lines: this.#lines(file ?? ''), file: file ?? '' };
   }
@@ -286,8 +297,8 @@ class Story {
     if (this.#options.faults === 0) return;
     for (let round = 0; round < 200; round += 1) {
       const errors = [...this.#world.reconciler.failed()].map(([, { error }]) => error?.message ?? '');
-      // Before the first list there is nothing to reconcile, and what others left stays.
-      const isClean = this.#world.reconciler.isClean || !this.#world.services.initialized;
+      // Before the first list there is nothing to reconcile; until all is known, what others left stays.
+      const isClean = this.#world.reconciler.isClean || !this.#world.isComplete;
       const isThrough = errors.length === 0 ? isClean : !errors.some((message) => message.includes('injected'));
       if (isThrough) return;
       await this.#advance(60_000);

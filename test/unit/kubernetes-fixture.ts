@@ -35,10 +35,10 @@ export class KubernetesWorld {
   readonly server = new ApiServer(this.clock);
   readonly client = new MemoryClient(this.server, this.clock);
   readonly tables = {
-    services: new WatchedTable<Service>('services', queueMicrotask),
-    slices: new WatchedTable<EndpointSlice>('slices', queueMicrotask),
-    nodes: new WatchedTable<Node>('nodes', queueMicrotask),
-    serviceCIDRs: new WatchedTable<ServiceCIDR>('service-cidrs', queueMicrotask),
+    services: new WatchedTable<Service>('services', setImmediate),
+    slices: new WatchedTable<EndpointSlice>('slices', setImmediate),
+    nodes: new WatchedTable<Node>('nodes', setImmediate),
+    serviceCIDRs: new WatchedTable<ServiceCIDR>('service-cidrs', setImmediate),
   };
   /** "+ message" when a problem appeared, "- message" when it was resolved, "complete". */
   readonly log: string[] = [];

@@ -158,6 +158,15 @@ describe('an object that cannot be used', () => {
     expect([world.source.isComplete, world.log.filter((line) => line === 'complete')]).toEqual([true, ['complete', 'complete']]);
   });
 
+  test('that is good at last is told to those who follow the table before the source is complete', async () => {
+    const world = await startKubernetes([broken, node()]);
+    world.tables.services.onChange(() => world.log.push(`the table has ${world.services.join()}`));
+    // The Node's event has the source look at itself in this turn, ahead of the table.
+    world.server.put(node('node-1', 'b'), service('web'));
+    await world.turn();
+    expect(world.log).toEqual([`+ ${message}`, `- ${message}`, 'the table has default/web', 'complete']);
+  });
+
   test('that goes while nobody watches is forgotten by the next list', async () => {
     const world = await startKubernetes([broken]);
     world.server.hold();
