@@ -33,6 +33,9 @@ describe('403: the ClusterRole lacks a verb', () => {
     await world.advance(60_000);
     expect(world.messages).toEqual([expect.stringMatching(sentence(name, says))]);
     expect(world.log.filter((line) => line !== 'complete')).toEqual([`+ ${world.messages[0]}`]);
+    // Who must not watch may list: what there was at the start is served.
+    expect(world.source.isComplete).toBe(says === 'watch');
+    if (says === 'watch') world.expectEqual();
     world.server.forbidden.clear();
     await world.advance(5000);
     world.expectEqual();
@@ -53,6 +56,17 @@ describe('403: the ClusterRole lacks a verb', () => {
     world.expectEqual();
     expect(world.messages).toEqual([]);
   });
+});
+
+test('403: neither verb is there from the start: one announcement, and nothing is known', async () => {
+  const world = await startKubernetes(oneOfEach, ({ server }) => void server.forbidden.add('watch services').add('list services'));
+  await world.advance(60_000);
+  expect(world.messages).toEqual([expect.stringMatching(/^cannot (list|watch) services: .* the verb "(list|watch)"/)]);
+  expect([world.log.length, world.source.isComplete, world.services]).toEqual([1, false, []]);
+  world.server.forbidden.clear();
+  await world.advance(5000);
+  world.expectEqual();
+  expect([world.messages, world.source.isComplete]).toEqual([[], true]);
 });
 
 describe('401: the credentials are not accepted', () => {

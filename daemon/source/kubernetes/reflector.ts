@@ -22,8 +22,8 @@ const ended = { firstMs: 50, mostMs: 1000 };
 /** A resource that the server does not have, until someone upgrades it. */
 const absent = { firstMs: 300_000, mostMs: 300_000 };
 const LONGEST_RETRY_AFTER_SECONDS = 60;
-/** Refusals that another way of asking would meet too. */
-const plainCodes: ReadonlySet<number> = new Set([401, 403, 404, 410, 429]);
+/** Refusals that another way of asking would meet too. (403 may be of the verb: who must not watch may list.) */
+const plainCodes: ReadonlySet<number> = new Set([401, 404, 410, 429]);
 /** A watch that lived so long shows that all is well: what failed before it counts no more. */
 const CALM_MS = 10_000;
 
@@ -151,6 +151,7 @@ export class Reflector {
           if (event.resourceVersion === '') throw new Garbled('the server sent all there is without a resourceVersion');
           this.#mustList = false;
           this.#listed(keys, event.resourceVersion);
+          this.#setProblem(undefined);
           keys.clear();
           this.#calmSince = this.#options.clock.now();
         }
@@ -180,7 +181,6 @@ export class Reflector {
   #listed(keys: ReadonlySet<string>, resourceVersion: string): void {
     this.#options.intake.retain(keys);
     this.#position = resourceVersion;
-    this.#setProblem(undefined);
     if (!this.#isListed) {
       this.#isListed = true;
       this.#options.onListed();
