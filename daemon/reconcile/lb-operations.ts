@@ -4,28 +4,19 @@
 // Every operation is idempotent and may fail at any call: our memory changes only after the call it describes succeeded.
 import type { Clock } from '../clock.ts';
 import { KernelError } from '../errors.ts';
-import { families, hostPort } from '../model/address.ts';
-import { type Backend, type DesiredPort, type Frontend, frontendKey } from '../model/frontend.ts';
+import { families } from '../model/address.ts';
+import { type DesiredPort, type Frontend, frontendKey } from '../model/frontend.ts';
 import { objectKey } from '../model/service.ts';
 import type { TableView } from '../model/table.ts';
 import { frontendMeta } from '../maps/frontend-check.ts';
-import { BackendState, FrontendFlag, type LbMaps, type RangeMapKey, type ServiceMapValue } from '../maps/types.ts';
+import { FrontendFlag, type LbMaps, type RangeMapKey, type ServiceMapValue } from '../maps/types.ts';
+import { BackendRows, layOut, type WantedBackends, wantedBackends } from './backend-rows.ts';
 import { mendDrift } from './drift.ts';
-import {
-  blankLeftover,
-  type LbState,
-  type LiveBackend,
-  type LiveFrontend,
-  type LivePort,
-  noRun,
-  noService,
-  noSpace,
-  rowOf,
-} from './lb-state.ts';
+import { blankLeftover, type LbState, type LiveFrontend, type LivePort, noRun, noService, noSpace } from './lb-state.ts';
 import { indicesLedTo, pruneLeftovers } from './prune.ts';
 import type { Operations } from './reconciler.ts';
 import { adopt, restoreState } from './restore.ts';
-import { flagsOf, generationOf, isInUse, isSameService, mapKeyOf, rangeMapKey } from './snapshot.ts';
+import { flagsOf, isInUse, isSameService, mapKeyOf, rangeMapKey } from './snapshot.ts';
 
 export interface LbOperationsOptions {
   readonly maps: LbMaps;
@@ -41,12 +32,10 @@ export interface MapPressure {
   readonly capacity: number;
 }
 
-const lastGeneration = 0xff_ffff;
-
 export class LbOperations implements Operations<string, DesiredPort> {
   readonly #maps: LbMaps;
   readonly #time: { clock: Clock; graceMs: number };
-  #restoredState: LbState | undefined;
+  #restored: { readonly state: LbState; readonly rows: BackendRows } | undefined;
 
   constructor({ maps, clock, graceMs = 1000 }: LbOperationsOptions) {
     this.#maps = maps;
@@ -55,7 +44,8 @@ export class LbOperations implements Operations<string, DesiredPort> {
 
   /** Reads the maps into a fresh memory. Writes nothing. */
   restore(): void {
-    this.#restoredState = restoreState(this.#maps, this.#time);
+    const state = restoreState(this.#maps, this.#time);
+    this.#restored = { state, rows: new BackendRows(this.#maps.backends, state) };
   }
 
   update(row: DesiredPort): void {
@@ -67,11 +57,11 @@ export class LbOperations implements Operations<string, DesiredPort> {
     const state = this.#state;
     state.quarantine.releaseDue();
     const port = state.ports.get(row.key) ?? adopt(state, this.#maps, row) ?? this.#create(row);
-    const backends = new Map(row.backends.map((backend) => [hostPort(backend.address, backend.port), backend]));
+    const wanted = wantedBackends(row);
     try {
       if (isBlank(port)) this.#requireFrontendRoom(row);
       this.#releaseFromLocal(port, row);
-      this.#publish(port, row, backends);
+      this.#publish(port, row, wanted);
     } catch (error) {
       if (isBlank(port)) this.#forget(port);
       throw error;
@@ -81,7 +71,7 @@ export class LbOperations implements Operations<string, DesiredPort> {
     for (const [cidr, range] of ranges) if (!port.ranges.has(cidr)) this.#addRange(port, cidr, range);
     this.#pointFrontends(port, row);
     for (const [cidr, range] of port.ranges) if (!ranges.has(cidr)) this.#removeRange(port, cidr, range);
-    this.#settleBackends(port, backends);
+    this.#rows.settle(port, wanted);
   }
 
   delete(key: string): void {
@@ -90,7 +80,7 @@ export class LbOperations implements Operations<string, DesiredPort> {
     if (port === undefined) return;
     for (const [text, frontend] of port.frontends) this.#removeFrontend(port, text, frontend);
     if (isInUse(port.row)) this.#replaceRow(port, noService, noRun);
-    for (const [backendKey, backend] of port.backends) this.#removeBackend(port, backendKey, backend);
+    this.#rows.settle(port, new Map());
     for (const [cidr, range] of port.ranges) this.#removeRange(port, cidr, range);
     state.ports.delete(key);
     // Another entry that an earlier process left may lead here still: then the index is freed with it, by prune.
@@ -122,11 +112,11 @@ export class LbOperations implements Operations<string, DesiredPort> {
 
   /** Used and capacity of each map, for metrics; nothing before restore. Of the tries, what Service ports use. */
   pressure(): MapPressure[] {
-    if (this.#restoredState === undefined) return [];
-    const { pools, quarantine } = this.#restoredState;
+    if (this.#restored === undefined) return [];
+    const { pools, quarantine } = this.#state;
     quarantine.releaseDue();
     const { frontends, services, slots, backends, ranges } = this.#maps;
-    const ports = [...this.#restoredState.ports.values()];
+    const ports = [...this.#state.ports.values()];
     const row = (map: { name: string; capacity: number }, used: number): MapPressure => ({ map: map.name, used, capacity: map.capacity });
     return [
       ...families.map((family) => row(frontends[family], pools.frontendCounts[family])),
@@ -145,14 +135,22 @@ export class LbOperations implements Operations<string, DesiredPort> {
   /** Key of the DesiredPort by service index; "" for an index that an earlier process left and nobody has adopted yet. */
   owners(): Map<number, string> {
     const owners = new Map<number, string>();
-    for (const index of this.#restoredState?.leftovers.services.keys() ?? []) owners.set(index, '');
-    for (const port of this.#restoredState?.ports.values() ?? []) owners.set(port.index, port.key);
+    for (const index of this.#restored?.state.leftovers.services.keys() ?? []) owners.set(index, '');
+    for (const port of this.#restored?.state.ports.values() ?? []) owners.set(port.index, port.key);
     return owners;
   }
 
+  get #live(): { readonly state: LbState; readonly rows: BackendRows } {
+    if (this.#restored === undefined) throw new Error('LbOperations is used before restore() succeeded');
+    return this.#restored;
+  }
+
   get #state(): LbState {
-    if (this.#restoredState === undefined) throw new Error('LbOperations is used before restore() succeeded');
-    return this.#restoredState;
+    return this.#live.state;
+  }
+
+  get #rows(): BackendRows {
+    return this.#live.rows;
   }
 
   #create(row: DesiredPort): LivePort {
@@ -183,12 +181,8 @@ export class LbOperations implements Operations<string, DesiredPort> {
   }
 
   /** Brings backends and their sets up to the row, each set in one switch. Until then the old run and rows stay whole. */
-  #publish(port: LivePort, row: DesiredPort, wanted: Wanted): void {
-    const missing = [...wanted.keys()].filter((key) => !port.backends.has(key)).length;
-    const map = this.#maps.backends[port.family];
-    if (missing > this.#state.pools.backendIds[port.family].available) {
-      throw noSpace(map, 'rows', { service: objectKey(row), needs: missing });
-    }
+  #publish(port: LivePort, row: DesiredPort, wanted: WantedBackends): void {
+    this.#rows.requireRoom(port, row, wanted);
     const { keys, windows } = layOut(wanted);
     const idOf = (key: string): number => port.backends.get(key)?.id ?? 0;
     const { ids } = port.run;
@@ -196,7 +190,7 @@ export class LbOperations implements Operations<string, DesiredPort> {
     const base = isCurrent ? port.run.base : keys.length === 0 ? 0 : this.#takeRun(row, keys.length);
     const fresh = { base, count: keys.length };
     try {
-      for (const [key, backend] of wanted) this.#raiseBackend(port, key, backend);
+      this.#rows.raise(port, wanted);
       const service = { ...windows(base), affinity: row.affinitySeconds };
       if (isCurrent) {
         if (!isSameService(service, port.row)) this.#replaceRow(port, service, port.run);
@@ -231,52 +225,6 @@ export class LbOperations implements Operations<string, DesiredPort> {
     if (port.run !== run && port.run.ids !== undefined) this.#state.freeSlots(port.run);
     port.row = row;
     port.run = run;
-  }
-
-  /** Before the publish: a new backend gets its row, a known one the state bits it gains. */
-  #raiseBackend(port: LivePort, key: string, backend: Backend): void {
-    const known = port.backends.get(key);
-    if (known === undefined) this.#addBackend(port, key, backend);
-    else this.#setState(port, known, known.state | stateBits(backend));
-  }
-
-  #addBackend(port: LivePort, key: string, backend: Backend): void {
-    const map = this.#maps.backends[port.family];
-    const pool = this.#state.pools.backendIds[port.family];
-    const id = pool.take();
-    // #publish has counted; an empty pool here is a broken invariant.
-    if (id === undefined) throw new Error(`${map.name}: no id left for ${port.key}`);
-    try {
-      const last = generationOf(map.get(id).meta);
-      const generation = last === lastGeneration ? 1 : last + 1;
-      const added: LiveBackend = { id, address: backend.address, port: backend.port, generation, state: stateBits(backend) };
-      map.set(id, rowOf(port, added, added.state));
-      port.backends.set(key, added);
-    } catch (error) {
-      pool.giveBack(id);
-      throw error;
-    }
-  }
-
-  /** After the publish: state bits that a backend lost, and the rows of those that are gone. */
-  #settleBackends(port: LivePort, wanted: Wanted): void {
-    for (const [key, backend] of port.backends) {
-      const desired = wanted.get(key);
-      if (desired === undefined) this.#removeBackend(port, key, backend);
-      else this.#setState(port, backend, stateBits(desired));
-    }
-  }
-
-  #setState(port: LivePort, backend: LiveBackend, state: number): void {
-    if (backend.state === state) return;
-    this.#maps.backends[port.family].set(backend.id, rowOf(port, backend, state));
-    backend.state = state;
-  }
-
-  #removeBackend(port: LivePort, key: string, backend: LiveBackend): void {
-    this.#maps.backends[port.family].set(backend.id, rowOf(port, backend, 0));
-    port.backends.delete(key);
-    this.#state.freeBackendId(port.family, backend.id);
   }
 
   #pointFrontends(port: LivePort, row: DesiredPort): void {
@@ -326,41 +274,6 @@ export class LbOperations implements Operations<string, DesiredPort> {
     this.#state.owners.delete(key);
     this.#state.freeFrontend(port.family);
   }
-}
-
-/** A row's backends by "address:port". */
-type Wanted = ReadonlyMap<string, Backend>;
-
-/**
- * The backends that a run names, in its order: those for policy Local alone, those for both policies, those for Cluster alone;
- * and the sets as windows of a run at that base.
- */
-function layOut(wanted: Wanted): { keys: string[]; windows: (base: number) => Omit<ServiceMapValue, 'affinity'> } {
-  const [localOnly, both, clusterOnly]: [string[], string[], string[]] = [[], [], []];
-  for (const [key, { isLocallyUsable, isUsable }] of wanted) {
-    if (isLocallyUsable) (isUsable ? both : localOnly).push(key);
-    else if (isUsable) clusterOnly.push(key);
-  }
-  const count = both.length + clusterOnly.length;
-  const localCount = localOnly.length + both.length;
-  return {
-    keys: [...localOnly, ...both, ...clusterOnly],
-    windows: (base) => ({
-      ...{ base: count === 0 ? 0 : base + localOnly.length, count },
-      ...{ localBase: localCount === 0 ? 0 : base, localCount },
-    }),
-  };
-}
-
-function stateBits(backend: Backend): number {
-  const { usable, locallyUsable, local, serving, present } = BackendState;
-  return (
-    present |
-    (backend.isUsable ? usable : 0) |
-    (backend.isLocallyUsable ? locallyUsable : 0) |
-    (backend.isLocal ? local : 0) |
-    (backend.isServing ? serving : 0)
-  );
 }
 
 /** Nothing of it is in the maps. */

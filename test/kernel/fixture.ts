@@ -34,7 +34,8 @@ export class Bpffs {
   readonly #directory: string;
 
   constructor() {
-    this.#directory = mkdtempSync(join(tmpdir(), 'sluice-kernel-'));
+    // By its name the next lab knows whose it was, and sweeps it should we be killed.
+    this.#directory = mkdtempSync(join(tmpdir(), `sl${process.pid}k-`));
     this.path = join(this.#directory, 'bpf');
     mkdirSync(this.path);
     execFileSync('mount', ['-t', 'bpf', 'bpf', this.path]);
