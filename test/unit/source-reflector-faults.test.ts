@@ -179,19 +179,19 @@ describe('a watch that is cut', () => {
 describe('a watch that the server has forgotten, while its connection is well', () => {
   const minute = 60_000;
 
-  test('is given up when two bookmarks are missing, and goes on where it was', async () => {
+  test('is given up when three bookmarks are missing, and goes on where it was', async () => {
     const world = await startKubernetes(objects);
     await world.advance(1.5 * minute);
     world.asked();
     const { revision } = world.server.store;
     world.server.forget();
     change(world);
-    await world.advance(1.9 * minute);
+    await world.advance(2.8 * minute);
     expect([world.asked(), world.messages, world.services]).toEqual([[], [], ['default/old', 'default/web']]);
     await world.advance(0.2 * minute);
     expect(world.log.slice(-2)).toEqual([
-      '+ the API server cannot be followed: the server has sent nothing for 150 s, no bookmark either',
-      '- the API server cannot be followed: the server has sent nothing for 150 s, no bookmark either',
+      '+ the API server cannot be followed: the server has sent nothing for 200 s, no bookmark either',
+      '- the API server cannot be followed: the server has sent nothing for 200 s, no bookmark either',
     ]);
     expect(world.asked('Service')).toEqual([`watch services from ${revision}`]);
     world.expectEqual();

@@ -14,8 +14,8 @@ const WATCH_SECONDS = 300;
 const GRACE_SECONDS = 30;
 /** In the middle of a list: the connection may be well and the server behind it stuck. */
 const SILENCE_SECONDS = 10;
-/** Of a watch in which bookmarks come, which is every minute or little more: two of them are missing. */
-const BOOKMARK_SECONDS = 150;
+/** Of a watch in which bookmarks come: three are missing. kube-apiserver sends one a minute, and skips one now and then. */
+const BOOKMARK_SECONDS = 200;
 /** What the API server writes on the bookmark behind the initial events (KEP-3157). */
 const endOfInitialEvents = 'k8s.io/initial-events-end';
 
