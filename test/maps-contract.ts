@@ -119,6 +119,15 @@ function testBackends(family: Family, make: () => LbMaps): void {
     expect(map.get(1)).toEqual(zero);
   });
 
+  test('holds() tells a row from any other', () => {
+    const map = make().backends[family];
+    const row = { address: addresses[family][1], port: 80, service: 7, meta: 0x108 };
+    const others = [zero, { ...row, address: addresses[family][0] }, { ...row, port: 81 }, { ...row, service: 8 }, { ...row, meta: 0x109 }];
+    expect([map.holds(3, zero), map.holds(3, row)]).toEqual([true, false]);
+    map.set(3, row);
+    expect([map.holds(3, row), others.some((other) => map.holds(3, other)), map.holds(2, row)]).toEqual([true, false, false]);
+  });
+
   test('a row is replaced whole, also by zeros', () => {
     const map = make().backends[family];
     map.set(2, { address: addresses[family][1], port: 65_535, service: u32, meta: u32 });
@@ -146,6 +155,7 @@ function testBackends(family: Family, make: () => LbMaps): void {
     const map = make().backends[family];
     for (const index of [-1, map.capacity, 0.5]) {
       expect(() => map.get(index)).toThrow(RangeError);
+      expect(() => map.holds(index, zero)).toThrow(RangeError);
       expect(() => map.set(index, zero)).toThrow(RangeError);
     }
   });

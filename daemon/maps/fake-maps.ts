@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // LbMaps in memory, for tests and for trying things without a kernel: behaves like the kernel's maps (a full hash is
 // E2BIG, arrays are zero-filled, values are copied) and remembers every write. It must never be kinder than the kernel.
+import { isDeepStrictEqual } from 'node:util';
 import { KernelError } from '../errors.ts';
 import type { Family } from '../model/address.ts';
 import type {
@@ -135,6 +136,10 @@ class FakeArray<V extends object> implements ArrayMap<V> {
   get(index: number): V {
     this.#check(index);
     return { ...(this.#rows.get(index) ?? this.#zero) };
+  }
+
+  holds(index: number, value: V): boolean {
+    return isDeepStrictEqual(this.get(index), value);
   }
 
   set(index: number, value: V): void {

@@ -126,12 +126,17 @@ class KernelArray<V> implements ArrayMap<V> {
     return this.#codec.decode(this.#memory(false).bytes, index * this.#stride);
   }
 
+  holds(index: number, value: V): boolean {
+    const first = this.#want(index, value);
+    for (let i = 0; i < this.#wanted.longs.length; i += 1) if (!this.#isHeld(first, i)) return false;
+    return true;
+  }
+
   set(index: number, value: V): void {
-    inRange(index, 1, this);
-    this.#codec.encode(value, this.#wanted.bytes);
-    const [at, count] = [(index * this.#stride) / LONG, this.#stride / LONG];
-    for (let i = 0; i < count; i += 1) {
-      if (!this.#isHeld(at + i, i)) Atomics.store(this.#memory(true).longs, at + i, this.#wanted.longs[i] ?? 0n);
+    const first = this.#want(index, value);
+    const { longs } = this.#wanted;
+    for (let i = 0; i < longs.length; i += 1) {
+      if (!this.#isHeld(first, i)) Atomics.store(this.#memory(true).longs, first + i, longs[i] ?? 0n);
     }
   }
 
@@ -153,10 +158,18 @@ class KernelArray<V> implements ArrayMap<V> {
     return found;
   }
 
-  /** Does the array have at `at` what the wanted row has at `i`? By halves: to read 64 bits is to make a bigint. */
-  #isHeld(at: number, i: number): boolean {
-    const [held, wanted] = [this.#memory(false).words, this.#wanted.words];
-    return held[2 * at] === wanted[2 * i] && held[2 * at + 1] === wanted[2 * i + 1];
+  /** Where in the array, in words of 8 bytes, that row begins. */
+  #want(index: number, value: V): number {
+    inRange(index, 1, this);
+    this.#codec.encode(value, this.#wanted.bytes);
+    return (index * this.#stride) / LONG;
+  }
+
+  /** Does the array have the wanted row's word `i`? By halves: to read 64 bits is to make a bigint. */
+  #isHeld(first: number, i: number): boolean {
+    const { words } = this.#memory(false);
+    const at = 2 * (first + i);
+    return words[at] === this.#wanted.words[2 * i] && words[at + 1] === this.#wanted.words[2 * i + 1];
   }
 
   /** Asking for writable memory may unmap what was given before. */

@@ -24,6 +24,8 @@ export interface ArrayMap<V> {
   readonly name: string;
   readonly capacity: number;
   get(index: number): V;
+  /** Is this the row? Cheaper than get(). */
+  holds(index: number, value: V): boolean;
   /** Writes only the words of 8 bytes that differ, each by one atomic store, in order. */
   set(index: number, value: V): void;
   /** Every index and row that is not all zeros, in order: what a reader of a mostly empty array wants. */

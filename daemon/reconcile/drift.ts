@@ -6,7 +6,7 @@ import { families } from '../model/address.ts';
 import { frontendMeta } from '../maps/frontend-check.ts';
 import type { LbMaps } from '../maps/types.ts';
 import { type LbState, type LivePort, rowOf } from './lb-state.ts';
-import { cidrText, heldFrontend, isSameService } from './snapshot.ts';
+import { cidrText, heldFrontend, heldText } from './snapshot.ts';
 
 /** Sentences about what was put back in this step. Throws what the maps throw; begin anew then. */
 export function* mendDrift(state: LbState, maps: LbMaps): Generator<string[], void> {
@@ -17,15 +17,15 @@ export function* mendDrift(state: LbState, maps: LbMaps): Generator<string[], vo
   }
   for (const family of families) {
     for (const key of maps.frontends[family].keys()) {
+      const text = heldText(key);
+      if (state.owners.has(text) || state.leftovers.frontends.has(text)) continue;
       // The walk may tell of what is gone by now.
       const value = maps.frontends[family].get(key);
       if (value === undefined) continue;
-      const held = heldFrontend(maps, family, [key, value]);
-      if (state.owners.has(held.text) || state.leftovers.frontends.has(held.text)) continue;
       // It leads nowhere that we know of: unsound, so that prune takes it alone.
-      state.leftovers.frontends.set(held.text, { ...held, isSound: false });
+      state.leftovers.frontends.set(text, { ...heldFrontend(maps, family, [key, value]), isSound: false });
       state.pools.frontendCounts[family] += 1;
-      yield [`${maps.frontends[family].name} has ${held.text}, which is nobody's`];
+      yield [`${maps.frontends[family].name} has ${text}, which is nobody's`];
     }
   }
 }
@@ -36,9 +36,7 @@ function mendPort(maps: LbMaps, port: LivePort): string[] {
   const backends = maps.backends[family];
   for (const backend of port.backends.values()) {
     const wanted = rowOf(port, backend, backend.state);
-    const held = backends.get(backend.id);
-    const { address, port: number, service, meta } = held;
-    if (address === wanted.address && number === wanted.port && service === wanted.service && meta === wanted.meta) continue;
+    if (backends.holds(backend.id, wanted)) continue;
     backends.set(backend.id, wanted);
     mended.push(`${key}: row ${backend.id} of ${backends.name} had been changed`);
   }
@@ -48,7 +46,7 @@ function mendPort(maps: LbMaps, port: LivePort): string[] {
       maps.slots.write(run.base, run.ids);
       mended.push(`${key}: ${maps.slots.name} from ${run.base} had been changed`);
     }
-    if (!isSameService(maps.services.get(port.index), port.row)) {
+    if (!maps.services.holds(port.index, port.row)) {
       maps.services.set(port.index, port.row);
       mended.push(`${key}: row ${port.index} of ${maps.services.name} had been changed`);
     }

@@ -107,11 +107,13 @@ export function rangeOf(row: ServiceMapValue): Range {
   return sets.length === 0 ? { base: row.base, count: 0 } : { base, count: Math.max(...sets.map((set) => set.base + set.count)) - base };
 }
 
+/** As frontendKey(), of what may be any protocol. */
+export const heldText = (key: FrontendMapKey): string => `${hostPort(key.address, key.port)}/${nameOf(protocolNumbers, key.protocol)}`;
+
 /** An entry of the frontend hash, judged. */
 export function heldFrontend(maps: LbMaps, family: Family, [key, value]: [FrontendMapKey, FrontendMapValue]): HeldFrontend {
-  const text = `${hostPort(key.address, key.port)}/${nameOf(protocolNumbers, key.protocol)}`;
   const isSound = value.service > 0 && value.service < maps.services.capacity && value.meta >>> 8 === frontendCheck(key);
-  return { family, key, value, text, flags: value.meta & 0xff, isSound };
+  return { family, key, value, text: heldText(key), flags: value.meta & 0xff, isSound };
 }
 
 /** Index 0 is never used. */
