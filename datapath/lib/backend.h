@@ -53,7 +53,7 @@ static __always_inline __u32 backend_generation(__u32 meta)
 struct wish {
 	__u32 service; /* index into lb_services */
 	__u32 hash; /* uniform in 32 bits */
-	bool is_local; /* the set of policy Local */
+	__u32 is_local; /* the set of policy Local; no padding: a global function gets it */
 };
 
 #endif

@@ -115,6 +115,22 @@ noinline int FN(ct_claim)(struct __sk_buff *skb, struct FN(flow) *flow)
 	return ret ? -DROP_FLOW_FULL : 0;
 }
 
+/* The forward row of a flow that has its reply row. 0 or -DROP_FLOW_FULL. */
+noinline int FN(ct_insert_forward)(struct FN(flow) *flow)
+{
+	struct FN(tuple) key;
+
+	if (!flow)
+		return -DROP_FLOW_FULL;
+	flow->direction = FLOW_FORWARD;
+	FN(flow_forward_key)(flow, &key);
+	if (!map_write(&FN(ct), &key, flow, BPF_ANY))
+		return 0;
+	FN(flow_reply_key)(flow, &key);
+	map_remove(&FN(ct), &key);
+	return -DROP_FLOW_FULL;
+}
+
 /*
  * Inserts both rows of the flow in scratch: the reply row first, and only where
  * it is free, else the flow gets another source port. A masqueraded flow's port
@@ -126,7 +142,6 @@ noinline int FN(ct_insert)(struct __sk_buff *skb, struct FN(flow) *flow)
 	struct lb_host *host = config_host();
 	__u32 probes = PORT_PROBES;
 	__u64 backend = 0;
-	struct FN(tuple) key;
 	int ret = 1;
 	__u32 i;
 
@@ -153,13 +168,7 @@ noinline int FN(ct_insert)(struct __sk_buff *skb, struct FN(flow) *flow)
 	}
 	if (ret)
 		return -DROP_PORT_EXHAUSTED;
-	flow->direction = FLOW_FORWARD;
-	FN(flow_forward_key)(flow, &key);
-	if (!map_write(&FN(ct), &key, flow, BPF_ANY))
-		return 0;
-	FN(flow_reply_key)(flow, &key);
-	map_remove(&FN(ct), &key);
-	return -DROP_FLOW_FULL;
+	return FN(ct_insert_forward)(flow);
 }
 
 /* Forgets the reply row of a flow that moved to another backend. */

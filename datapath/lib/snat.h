@@ -78,39 +78,37 @@ static __always_inline __u64 FN(snat_hash)(const struct FN(flow) *flow)
 	return hash_mix(hash, flow->backend_port | flow->protocol << 16);
 }
 
+#if FAMILY == 4
+#define SOCK_TUPLE(member) offsetof(struct bpf_sock_tuple, ipv4.member)
+#else
+#define SOCK_TUPLE(member) offsetof(struct bpf_sock_tuple, ipv6.member)
+#endif
+/* Ours begins with what bpf_sk_lookup_* asks for. */
+_Static_assert(offsetof(struct FN(tuple), saddr) == SOCK_TUPLE(saddr) &&
+		       offsetof(struct FN(tuple), daddr) == SOCK_TUPLE(daddr) &&
+		       offsetof(struct FN(tuple), sport) == SOCK_TUPLE(sport) &&
+		       offsetof(struct FN(tuple), dport) == SOCK_TUPLE(dport),
+	       "a tuple is a bpf_sock_tuple and more");
+
 /* Has a socket of this node the port that the packets of `reply` would go to? */
-noinline bool FN(snat_is_taken)(struct __sk_buff *skb,
-				const struct FN(tuple) *reply)
+static __always_inline bool FN(snat_is_taken)(struct __sk_buff *skb,
+					      struct FN(tuple) *reply)
 {
-	struct bpf_sock_tuple tuple = {};
+	struct bpf_sock_tuple *tuple = (void *)reply;
+	const __u32 size = SOCK_TUPLE(dport) + sizeof(reply->dport);
 	struct bpf_sock *socket;
 
-	if (!reply)
-		return true;
-#if FAMILY == 4
-	tuple.ipv4.saddr = reply->saddr;
-	tuple.ipv4.daddr = reply->daddr;
-	tuple.ipv4.sport = reply->sport;
-	tuple.ipv4.dport = reply->dport;
-#define TUPLE_SIZE sizeof(tuple.ipv4)
-#else
-	__builtin_memcpy(tuple.ipv6.saddr, &reply->saddr, sizeof(addr6));
-	__builtin_memcpy(tuple.ipv6.daddr, &reply->daddr, sizeof(addr6));
-	tuple.ipv6.sport = reply->sport;
-	tuple.ipv6.dport = reply->dport;
-#define TUPLE_SIZE sizeof(tuple.ipv6)
-#endif
 	if (reply->protocol == IPPROTO_TCP)
-		socket = bpf_sk_lookup_tcp(skb, &tuple, TUPLE_SIZE,
+		socket = bpf_sk_lookup_tcp(skb, tuple, size,
 					   BPF_F_CURRENT_NETNS, 0);
 	else if (reply->protocol == IPPROTO_UDP)
-		socket = bpf_sk_lookup_udp(skb, &tuple, TUPLE_SIZE,
+		socket = bpf_sk_lookup_udp(skb, tuple, size,
 					   BPF_F_CURRENT_NETNS, 0);
 	else
 		return false;
-#undef TUPLE_SIZE
 	if (!socket)
 		return false;
 	bpf_sk_release(socket);
 	return true;
 }
+#undef SOCK_TUPLE

@@ -147,7 +147,7 @@ static __always_inline int FN(sock_to_backend)(const struct frontend *frontend,
 					       addr_t *address, __be16 *port)
 {
 	struct lb_host *host = config_host();
-	struct FN(chosen) chosen;
+	struct FN(chosen) chosen = {};
 	struct wish wish = {};
 	struct SK(vip) vip, *known;
 	struct SK(key) key;
