@@ -58,6 +58,25 @@ describe('403: the ClusterRole lacks a verb', () => {
   });
 });
 
+test('403: without watch, what changes is found by a list once a minute', async () => {
+  const world = await startKubernetes(
+    [...oneOfEach, service('old', '10.96.0.9')],
+    ({ server }) => void server.forbidden.add('watch services'),
+  );
+  await world.advance(10_000);
+  world.expectEqual();
+  world.asked();
+  world.server.put(service('new', '10.96.0.2'));
+  world.server.store.delete('Service', 'default/old');
+  await world.advance(3_600_000);
+  world.expectEqual();
+  expect(world.withdrawn).toEqual(['default/old']);
+  const lists = world.asked('Service').filter((line) => line.startsWith('list'));
+  expect(lists.length).toBeGreaterThan(50);
+  expect(lists.length).toBeLessThanOrEqual(60);
+  expect(world.log.filter((line) => line !== 'complete')).toHaveLength(1);
+});
+
 test('403: neither verb is there from the start: one announcement, and nothing is known', async () => {
   const world = await startKubernetes(oneOfEach, ({ server }) => void server.forbidden.add('watch services').add('list services'));
   await world.advance(60_000);

@@ -24,6 +24,8 @@ const absent = { firstMs: 300_000, mostMs: 300_000 };
 const LONGEST_RETRY_AFTER_SECONDS = 60;
 /** Refusals that another way of asking would meet too. (403 may be of the verb: who must not watch may list.) */
 const plainCodes: ReadonlySet<number> = new Set([401, 404, 410, 429]);
+/** Who may list and not watch hears of changes by a list, after so long. */
+const POLL_MS = 60_000;
 /** A watch that lived so long shows that all is well: what failed before it counts no more. */
 const CALM_MS = 10_000;
 
@@ -63,6 +65,8 @@ export class Reflector {
   /** When the watch that is under way began. */
   #calmSince: number | undefined;
   #isListed = false;
+  /** When the last list was finished. */
+  #listedAt = 0;
   #problem: Obstacle | undefined;
 
   constructor(options: ReflectorOptions) {
@@ -181,6 +185,7 @@ export class Reflector {
   #listed(keys: ReadonlySet<string>, resourceVersion: string): void {
     this.#options.intake.retain(keys);
     this.#position = resourceVersion;
+    this.#listedAt = this.#options.clock.now();
     if (!this.#isListed) {
       this.#isListed = true;
       this.#options.onListed();
@@ -205,6 +210,7 @@ export class Reflector {
       if (error.isExpired) {
         // The server has forgotten what became of things since: no failure, unless it goes on.
         this.#position = undefined;
+        this.#setProblem(undefined);
         return this.#backoff.next('expired', refused);
       }
       if (error.code === 404 && resource.isOptional) {
@@ -213,7 +219,11 @@ export class Reflector {
         this.#setProblem(undefined);
         return this.#backoff.next('absent', absent);
       }
-      if (this.#verb === 'watch' && this.#position === undefined) this.#mustList = !plainCodes.has(error.code);
+      if (this.#verb === 'watch') {
+        const isOld = this.#options.clock.now() - this.#listedAt >= POLL_MS;
+        if (error.code === 403 && isOld) this.#position = undefined;
+        if (this.#position === undefined) this.#mustList = !plainCodes.has(error.code);
+      }
       this.#setProblem({ about: `${resource.name} ${error.code}`, message: this.#sentenceOf(error) });
       const { retryAfter } = error;
       const asked = Math.min(retryAfter ?? 0, LONGEST_RETRY_AFTER_SECONDS) * 1000 * (1 + this.#options.random() / 4);
