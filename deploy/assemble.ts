@@ -29,7 +29,8 @@ function sources(): string[] {
 }
 
 function writeCommand(path: string, command: string): void {
-  writeFileSync(path, `#!/bin/sh\nexec ${command} "$@"\n`);
+  // Also for who comes by nsenter, with the host's PATH.
+  writeFileSync(path, `#!/bin/sh\nPATH=/usr/local/bin:$PATH exec ${command} "$@"\n`);
   chmodSync(path, 0o755);
 }
 
