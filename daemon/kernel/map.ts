@@ -19,7 +19,6 @@ const MAP_SHARED = 1;
 const PAGE = 4096;
 const ENOENT = 2;
 const ENOSPC = 28;
-const ARRAY_BATCH = 8192; // elements
 const BATCH = 4096;
 
 /** struct bpf_map_info: type, id, key_size, value_size, max_entries, map_flags, name[16]. */
@@ -33,13 +32,20 @@ export function mapInfo(fd: number): MapInfo {
   return { type: word(0), id: word(4), keySize: word(8), valueSize: word(12), maxEntries: word(16), flags: word(20), name };
 }
 
+interface Mapping {
+  readonly pointer: Pointer;
+  readonly length: number;
+  readonly isWritable: boolean;
+  readonly memory: ArrayBuffer;
+}
+
 /** One open BPF map. Buffers passed in must have the map's key and value size. */
 export class BpfMap {
   readonly fd: number;
   readonly info: MapInfo;
   /** Bytes of one value as a lookup returns it: per-CPU maps give one value per possible CPU, each rounded up to 8. */
   readonly lookupSize: number;
-  #mapped: { pointer: Pointer; length: number; isWritable: boolean; memory: ArrayBuffer } | undefined;
+  #mapped: Mapping | undefined;
 
   /** Owns `fd` from now on. `cpus` is the number of possible CPUs, for per-CPU maps only. */
   constructor(fd: number, cpus = 1) {
@@ -79,24 +85,6 @@ export class BpfMap {
     if (count[0] !== 0) checked(libbpf.mapDeleteBatch(this.fd, keys, count, null), 'map delete batch', this.info.name);
   }
 
-  /**
-   * The values of an array in order, many at a time: the index of the first, and the bytes. The buffer is used again. Looking
-   * through a large array so costs no memory; through mmap() every page of it would stay.
-   */
-  *arrayChunks(): IterableIterator<[number, Uint8Array]> {
-    const { valueSize, maxEntries, name } = this.info;
-    const [keys, values] = [new Uint8Array(4 * ARRAY_BATCH), new Uint8Array(valueSize * ARRAY_BATCH)];
-    const at = new Uint8Array(4);
-    for (let first = 0; first < maxEntries;) {
-      const count = Uint32Array.of(Math.min(ARRAY_BATCH, maxEntries - first));
-      const rc = libbpf.mapLookupBatch(this.fd, first === 0 ? null : at, at, keys, values, count, null) as number;
-      if (rc !== -ENOENT) checked(rc, 'map lookup batch', name);
-      if ((count[0] ?? 0) === 0) return;
-      yield [first, values.subarray(0, (count[0] ?? 0) * valueSize)];
-      first += count[0] ?? 0;
-    }
-  }
-
   /** Every key and value, in batches: elements that change meanwhile may be missing or old, never torn from another. */
   *entries(): IterableIterator<[Uint8Array, Uint8Array]> {
     const { keySize, name } = this.info;
@@ -126,21 +114,37 @@ export class BpfMap {
    * writable mapping replaces it, so that a daemon with nothing to change can change nothing.
    */
   mmap(isWritable: boolean): ArrayBuffer {
-    const length = Math.ceil((Math.ceil(this.info.valueSize / 8) * 8 * this.info.maxEntries) / PAGE) * PAGE;
     if (this.#mapped === undefined || (isWritable && !this.#mapped.isWritable)) {
-      const pointer = libc.mmap(null, length, isWritable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, this.fd, 0) as Pointer;
-      const failed = errno();
-      if (pointer === 0xffffffffffffffffn) throw kernelError('map mmap', this.info.name, failed);
+      const fresh = this.#map(isWritable);
       this.#unmap();
-      this.#mapped = { pointer, length, isWritable, memory: memory(pointer, length) };
+      this.#mapped = fresh;
     }
     return this.#mapped.memory;
+  }
+
+  /** The same for as long as `look` runs: all pages of a mapping count as ours, which a look through them is not worth. */
+  glance<T>(look: (memory: ArrayBuffer) => T): T {
+    if (this.#mapped !== undefined) return look(this.#mapped.memory);
+    this.#mapped = this.#map(false);
+    try {
+      return look(this.#mapped.memory);
+    } finally {
+      this.#unmap();
+    }
   }
 
   /** Views of mmap() must not be touched afterwards. */
   close(): void {
     this.#unmap();
     closeFd(this.fd);
+  }
+
+  #map(isWritable: boolean): Mapping {
+    const length = Math.ceil((Math.ceil(this.info.valueSize / 8) * 8 * this.info.maxEntries) / PAGE) * PAGE;
+    const pointer = libc.mmap(null, length, isWritable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, this.fd, 0) as Pointer;
+    const failed = errno();
+    if (pointer === 0xffffffffffffffffn) throw kernelError('map mmap', this.info.name, failed);
+    return { pointer, length, isWritable, memory: memory(pointer, length) };
   }
 
   #unmap(): void {

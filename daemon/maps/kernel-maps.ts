@@ -71,14 +71,8 @@ function inRange(index: number, count: number, map: { name: string; capacity: nu
 
 const zeros = Buffer.alloc(1 << 16);
 
-/** Of a large array most is. Compared by memcmp, a piece at a time. */
-function isZero(bytes: Uint8Array): boolean {
-  for (let from = 0; from < bytes.length; from += zeros.length) {
-    const piece = bytes.subarray(from, from + zeros.length);
-    if (zeros.compare(piece, 0, piece.length, 0, piece.length) !== 0) return false;
-  }
-  return true;
-}
+/** By memcmp: of a large array most is. At most as many as `zeros`. */
+const isZero = (bytes: Uint8Array): boolean => zeros.compare(bytes, 0, bytes.length, 0, bytes.length) === 0;
 
 const LONG = 8; // bytes
 
@@ -141,21 +135,22 @@ class KernelArray<V> implements ArrayMap<V> {
   }
 
   rows(): [number, V][] {
-    const found: [number, V][] = [];
-    const { size } = this.#codec;
-    const perRow = size / 4;
-    for (const [first, values] of this.#map.arrayChunks()) {
-      if (isZero(values)) continue;
-      const words = new Int32Array(values.buffer, values.byteOffset, values.length / 4);
-      let last = -1;
-      for (let word = 0; word < words.length; word += 1) {
-        const row = Math.floor(word / perRow);
-        if (words[word] === 0 || row === last) continue;
-        last = row;
-        found.push([first + row, this.#codec.decode(new DataView(values.buffer, values.byteOffset + row * size, size))]);
+    return this.#map.glance((buffer) => {
+      const found: [number, V][] = [];
+      const { bytes, longs } = new Memory(buffer);
+      const perRow = this.#stride / LONG;
+      const rowsAtOnce = Math.floor(zeros.length / this.#stride);
+      for (let first = 0; first < this.capacity; first += rowsAtOnce) {
+        const count = Math.min(rowsAtOnce, this.capacity - first);
+        if (isZero(new Uint8Array(buffer, first * this.#stride, count * this.#stride))) continue;
+        for (let index = first; index < first + count; index += 1) {
+          let at = index * perRow;
+          while (at < (index + 1) * perRow && longs[at] === 0n) at += 1;
+          if (at < (index + 1) * perRow) found.push([index, this.#codec.decode(bytes, index * this.#stride)]);
+        }
       }
-    }
-    return found;
+      return found;
+    });
   }
 
   /** Where in the array, in words of 8 bytes, that row begins. */
