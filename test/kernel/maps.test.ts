@@ -76,10 +76,11 @@ describe('a hash map', () => {
 });
 
 describe('a mapped array', () => {
-  const writable = (): number =>
+  const mapped = (): string[] =>
     readFileSync('/proc/self/maps', 'utf8')
       .split('\n')
-      .filter((line) => line.includes('bpf-map') && line.includes('rw-s')).length;
+      .filter((line) => line.includes('bpf-map'));
+  const writable = (): number => mapped().filter((line) => line.includes('rw-s')).length;
 
   test('is not mapped writable before there is a difference to write', () => {
     const maps = kernelMaps(freshMaps({}));
@@ -89,6 +90,14 @@ describe('a mapped array', () => {
     expect(writable()).toBe(0);
     maps.services.set(1, serviceValue({ base: 16, count: 3 }));
     expect(writable()).toBe(1);
+  });
+
+  test('is mapped for a look through it only as long as that takes, and once when it is mapped already', () => {
+    const maps = kernelMaps(freshMaps({}));
+    expect([maps.services.rows(), mapped().length]).toEqual([[], 0]);
+    maps.services.set(3, serviceValue({ base: 16, count: 3 }));
+    expect([maps.services.rows(), mapped().length]).toEqual([[[3, serviceValue({ base: 16, count: 3 })]], 1]);
+    expect(maps.services.get(3)).toEqual(serviceValue({ base: 16, count: 3 }));
   });
 
   test('is the memory that look-ups see', () => {
