@@ -6,6 +6,8 @@ import { createConnection, isIPv6 } from 'node:net';
 import { createInterface } from 'node:readline';
 
 const PATIENCE_MS = 1500;
+/** Below those that Traffic binds for its clients, and another than the last process had. */
+const localPort = 32_768 + (process.pid % 1000);
 const [kind = '', address = '', portText = ''] = process.argv.slice(2);
 const port = Number(portText);
 
@@ -20,7 +22,7 @@ const hearError = (error: NodeJS.ErrnoException): void => hear(error.code ?? err
 
 let send: (text: string) => void;
 if (kind === 'tcp') {
-  const socket = createConnection({ host: address, port, noDelay: true });
+  const socket = createConnection({ host: address, port, localPort, noDelay: true });
   socket.on('error', hearError);
   socket.on('close', () => hear('closed'));
   createInterface({ input: socket }).on('line', hearAnswer);
@@ -30,7 +32,8 @@ if (kind === 'tcp') {
   socket.on('message', (message) => hearAnswer(message.toString()));
   socket.on('error', hearError);
   const isConnected = kind === 'connected';
-  await new Promise<void>((resolve) => (isConnected ? socket.connect(port, address, resolve) : socket.bind(0, () => resolve())));
+  await new Promise<void>((resolve) => socket.bind(localPort, resolve));
+  if (isConnected) await new Promise<void>((resolve) => socket.connect(port, address, resolve));
   send = (text) => (isConnected ? socket.send(text) : socket.send(text, port, address));
 }
 
