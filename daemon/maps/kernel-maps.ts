@@ -96,7 +96,7 @@ class KernelArray<V> implements ArrayMap<V> {
   readonly #codec: Codec<V>;
   /** Bytes from one element to the next. */
   readonly #stride: number;
-  /** The row that set() was called with last. */
+  /** The row that set() or holds() was called with last. */
   readonly #wanted: Memory;
   #mapped: Memory | undefined;
 
