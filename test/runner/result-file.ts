@@ -20,7 +20,7 @@ export class ResultFile implements Reporter {
           return {
             name: `${module.project.name} ${module.relativeModuleId} > ${test.fullName}`,
             state: result.state,
-            note: result.state === 'skipped' ? result.note : undefined,
+            note: result.state === 'skipped' ? result.note : result.errors?.[0]?.message.split('\n', 1)[0],
           };
         }),
       ),

@@ -11,7 +11,7 @@ export interface TestRecord {
   /** "unit test/unit/table.test.ts > name" */
   readonly name: string;
   readonly state: 'passed' | 'failed' | 'skipped' | 'pending';
-  /** What was given to skip(). */
+  /** What was given to skip(); of a failed test the first line of its first error. */
   readonly note?: string | undefined;
 }
 
@@ -26,7 +26,7 @@ export interface Verdict {
   readonly isGood: boolean;
   /** "N passed, N failed, N skipped": the last line of `npm test`. */
   readonly summary: string;
-  /** Why it is not good, beyond failed tests, which vitest has shown. */
+  /** Why it is not good, a line each: a log of which only the end was kept still tells. */
   readonly complaints: readonly string[];
 }
 
@@ -43,6 +43,7 @@ export function verdictOn(run: RunRecord, terms: Terms): Verdict {
   const passed = count('passed');
   const failed = count('failed') + count('pending') + run.errors.length;
   const complaints = [
+    ...tests.filter((test) => test.state === 'failed').map((test) => `failed: ${test.name} (${test.note ?? 'without an error'})`),
     ...tests.filter((test) => test.state === 'pending').map((test) => `did not finish: ${test.name}`),
     ...tests.filter((test) => test.state === 'skipped' && !isAllowed(test.note, terms)).map(unexpectedSkip),
     ...run.errors.map((error) => `outside any test: ${error}`),
@@ -51,9 +52,13 @@ export function verdictOn(run: RunRecord, terms: Terms): Verdict {
   return {
     isGood: failed === 0 && complaints.length === 0,
     summary: `${passed} passed, ${failed} failed, ${count('skipped')} skipped`,
-    complaints,
+    complaints: complaints.map(printable),
   };
 }
+
+/** One line that any tool can read: what .ci/run searches must stay text whatever a test compared. */
+const printable = (line: string): string =>
+  line.replace(/\p{Cc}/gu, (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`);
 
 function isAllowed(note: string | undefined, terms: Terms): boolean {
   const feature = /^missing: (.+)$/.exec(note ?? '')?.[1];

@@ -11,9 +11,10 @@ describe('verdictOn', () => {
     { name: 'all passed', run: { tests: [passed, passed], errors: [] }, summary: '2 passed, 0 failed, 0 skipped', isGood: true },
     {
       name: 'a failed test',
-      run: { tests: [passed, { name: 'c', state: 'failed' }], errors: [] },
+      run: { tests: [passed, { name: 'c', state: 'failed', note: 'expected "a\0b" to be "\u001B[1mc"' }], errors: [] },
       summary: '1 passed, 1 failed, 0 skipped',
       isGood: false,
+      complaint: String.raw`failed: c (expected "a\x00b" to be "\x1b[1mc")`,
     },
     {
       name: 'no test at all',
