@@ -34,8 +34,13 @@ const nasty = fc.oneof(
   fc.constantFrom('items', '"', '\\', '\\"', '{', '}', '[', ']', ',', '"items":[{', '}]}', '\n', 'é', '日本', '😀', '\u0000', '__proto__'),
   fc.string({ unit: 'binary' }),
 );
+/**
+ * No key of one character that is written as an escape: once V8 14.6 knows `{"a":0,"\\":0}`, its JSON.parse can read
+ * `{"a":0,"\n":0}` as the same. No key of a Kubernetes object is like that.
+ */
+const key = nasty.filter((text) => text.length !== 1 || JSON.stringify(text) === `"${text}"`);
 const value = fc.letrec<{ value: unknown; object: Record<string, unknown> }>((tie) => ({
-  object: fc.dictionary(fc.oneof(nasty, fc.constant('items')), tie('value'), { maxKeys: 4 }),
+  object: fc.dictionary(fc.oneof(key, fc.constant('items')), tie('value'), { maxKeys: 4 }),
   value: fc.oneof(
     { depthSize: 'small' },
     nasty,
@@ -47,7 +52,7 @@ const value = fc.letrec<{ value: unknown; object: Record<string, unknown> }>((ti
   ),
 })).object;
 const notItems = fc.dictionary(
-  nasty.filter((key) => key !== 'items'),
+  key.filter((text) => text !== 'items'),
   value,
   { maxKeys: 4 },
 );
