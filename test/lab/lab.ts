@@ -56,6 +56,9 @@ export const podAddresses = (number: number): Addresses => {
 /** The pod of another node, behind the outside host: addRemotePod(). */
 export const remoteAddresses = { IPv4: '10.244.2.1', IPv6: 'fd00:244:2::1' };
 
+/** Longest that a killed process may take to leave its cgroup. */
+const EXIT_MS = 1000;
+
 const GATEWAY4 = '169.254.1.1';
 const GATEWAY6 = 'fe80::1';
 
@@ -156,7 +159,7 @@ export class Lab {
     this.closeNow();
   }
 
-  /** The same, for the end of the process: does not wait. Idempotent. */
+  /** The same, for the end of the process: blocks, for a second at most. Idempotent. */
   closeNow(): void {
     process.removeListener('exit', this.#cleanUp);
     for (const each of this.#processes) each.killNow();
@@ -316,7 +319,7 @@ export class Lab {
     if (root !== undefined) for (const name of readdirSync(root).filter(isDead)) Lab.#removeCgroup(join(root, name));
   }
 
-  /** A cgroup goes when its last process has; those that were just killed take a moment, so they are moved out. */
+  /** A cgroup goes when its last process has: those of a lab that died are moved out, those that were just killed take a moment. */
   static #removeCgroup(path: string): void {
     if (!existsSync(path)) return;
     for (const pid of readFileSync(join(path, 'cgroup.procs'), 'utf8').split('\n').filter(Boolean)) {
@@ -326,10 +329,14 @@ export class Lab {
         // It is gone.
       }
     }
-    try {
-      rmdirSync(path);
-    } catch {
-      // The next lab sweeps it.
+    for (const until = Date.now() + EXIT_MS; Date.now() < until; Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5)) {
+      try {
+        rmdirSync(path);
+        return;
+      } catch (error) {
+        // Of any other code the next lab's sweep hears too.
+        if ((error as NodeJS.ErrnoException).code !== 'EBUSY') return;
+      }
     }
   }
 }
