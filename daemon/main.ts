@@ -3,16 +3,16 @@
 // it, the programs and maps stay in the kernel and go on. Every refusal is one sentence on stderr and an exit code of its own.
 import { readFileSync } from 'node:fs';
 import type { Logger } from 'pino';
-import { buildAgent } from './agent.ts';
-import { systemClock } from './clock.ts';
-import { configFromCommandLine } from './config-help.ts';
-import type { Config } from './config.ts';
-import { ExitCode, Refusal } from './errors.ts';
+import { buildAgent } from './agent/agent.ts';
+import { systemClock } from './base/clock.ts';
+import { configFromCommandLine } from './config/help.ts';
+import type { Config } from './config/schema.ts';
+import { ExitCode, Refusal } from './base/errors.ts';
 import { notifyServiceManager } from './kernel/host.ts';
-import { Lifecycle } from './lifecycle.ts';
-import { createLog, LogOutput, subsystem } from './log.ts';
-import { giveBackMemory } from './memory.ts';
-import { versions } from './version.ts';
+import { Lifecycle } from './base/lifecycle.ts';
+import { createLog, LogOutput, subsystem } from './base/log.ts';
+import { giveBackMemory } from './base/memory.ts';
+import { versions } from './host/version.ts';
 
 const FORCED_EXIT_MS = 4900;
 const output = new LogOutput();

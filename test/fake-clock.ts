@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Time and turns under the test's control: FakeClock stands still until advanced, ManualScheduler keeps tasks until
 // flushed. With both, a whole daemon runs synchronously and a test needs neither sleep nor await.
-import type { Clock } from '../daemon/clock.ts';
+import type { Clock } from '../daemon/base/clock.ts';
 
 export class FakeClock implements Clock {
   #now = 0;

@@ -2,7 +2,7 @@
 // LbMaps that fail: wraps any other and throws KernelError from a given share of the operations, before doing anything.
 // Every story and property runs on it too, so that "retry reaches the right state" is not a hope. Seeded: a failing run
 // can be repeated.
-import { KernelError } from '../daemon/errors.ts';
+import { KernelError } from '../daemon/base/errors.ts';
 import type { ArrayMap, HashMap, LbMaps, RangeMap, SlotMap } from '../daemon/maps/types.ts';
 import { seededRandom } from './fake-clock.ts';
 

@@ -4,7 +4,7 @@
 import { families } from '../daemon/model/address.ts';
 import { frontendCheck } from '../daemon/maps/frontend-check.ts';
 import { BackendState, type LbMaps } from '../daemon/maps/types.ts';
-import { rangeOf } from '../daemon/reconcile/snapshot.ts';
+import { rangeOf } from '../daemon/maps/read/snapshot.ts';
 
 /** Sentences, empty when all is well. `owners`: LbOperations.owners(). */
 export function brokenInvariants(maps: LbMaps, owners: ReadonlyMap<number, string>): string[] {

@@ -2,7 +2,7 @@
 // The contract of LbMaps, as one suite that every implementation passes: fake and faulty in test/unit, the kernel's own in
 // test/kernel. If reconcile/ relies on it, it is here.
 import { describe, expect, test } from 'vitest';
-import { isNoSpace } from '../daemon/errors.ts';
+import { isNoSpace } from '../daemon/base/errors.ts';
 import { type Family, families } from '../daemon/model/address.ts';
 import type { BackendMapValue, FrontendMapKey, LbMaps } from '../daemon/maps/types.ts';
 import { serviceValue } from './builders.ts';

@@ -2,14 +2,14 @@
 // A control plane in one object, for tests: intent tables -> controller -> desired table -> reconciler -> LbMaps, wired as
 // main.ts wires it but on a fake clock and a manual scheduler, so that everything is synchronous. restart() is a kill -9:
 // only the maps survive.
-import { HostController } from '../daemon/controller/host-controller.ts';
-import { ServiceController } from '../daemon/controller/service-controller.ts';
+import { HostController } from '../daemon/services/controller/host-controller.ts';
+import { ServiceController } from '../daemon/services/controller/service-controller.ts';
 import type { DesiredPort, HostRow } from '../daemon/model/frontend.ts';
 import type { HostSettings, LocalAddress } from '../daemon/model/host.ts';
 import { type EndpointSlice, type Node, objectKey, type Service, type ServiceCIDR } from '../daemon/model/service.ts';
-import { Table } from '../daemon/model/table.ts';
-import { LbOperations } from '../daemon/reconcile/lb-operations.ts';
-import { Reconciler } from '../daemon/reconcile/reconciler.ts';
+import { Table } from '../daemon/table/table.ts';
+import { LbOperations } from '../daemon/services/apply/lb-operations.ts';
+import { Reconciler } from '../daemon/table/reconciler.ts';
 import type { LbMaps } from '../daemon/maps/types.ts';
 import { hostSettings } from './builders.ts';
 import { FakeClock, ManualScheduler, seededRandom } from './fake-clock.ts';

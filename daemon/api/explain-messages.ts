@@ -2,7 +2,7 @@
 // Questions and answers of `sluice explain` between model/explanation.ts and the messages of proto/sluice/v1. Pure.
 import type { Explanation } from '../../proto/gen/sluice/v1/Explanation.ts';
 import type { PacketQuestion__Output } from '../../proto/gen/sluice/v1/PacketQuestion.ts';
-import { ExitCode, Refusal } from '../errors.ts';
+import { ExitCode, Refusal } from '../base/errors.ts';
 import type { Answer, Origin, Question } from '../model/explanation.ts';
 import type { Protocol } from '../model/service.ts';
 

@@ -11,12 +11,12 @@ import type { Logger } from 'pino';
 import type { AdminHandlers } from '../../proto/gen/sluice/v1/Admin.ts';
 import type { ExplainRequest__Output } from '../../proto/gen/sluice/v1/ExplainRequest.ts';
 import type { SluiceHandlers } from '../../proto/gen/sluice/v1/Sluice.ts';
-import { KernelError, Refusal } from '../errors.ts';
+import { KernelError, Refusal } from '../base/errors.ts';
 import { loadSluice } from '../../proto/load.ts';
 import { explanationMessage, questionOf } from './explain-messages.ts';
 import { backendMessage, serviceMessage, statusMessage } from './messages.ts';
 import { listenOnSocket } from './socket.ts';
-import type { AgentView, ReloadReport } from './view.ts';
+import type { AgentView, ReloadReport } from '../status/view.ts';
 
 interface GrpcOptions {
   readonly view: AgentView;

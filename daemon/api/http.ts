@@ -5,9 +5,9 @@ import fastify, { type FastifyInstance, type FastifyReply } from 'fastify';
 import { STATUS_CODES } from 'node:http';
 import type { Logger } from 'pino';
 
-import { ExitCode, messageOf, Refusal } from '../errors.ts';
+import { ExitCode, messageOf, Refusal } from '../base/errors.ts';
 import type { Metrics } from './metrics.ts';
-import type { AgentView } from './view.ts';
+import type { AgentView } from '../status/view.ts';
 
 interface HttpOptions {
   readonly view: AgentView;

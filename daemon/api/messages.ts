@@ -6,7 +6,7 @@ import type { BpfMap } from '../../proto/gen/sluice/v1/BpfMap.ts';
 import type { ServicePort } from '../../proto/gen/sluice/v1/ServicePort.ts';
 import type { Source } from '../../proto/gen/sluice/v1/Source.ts';
 import type { StatusResponse } from '../../proto/gen/sluice/v1/StatusResponse.ts';
-import type { AgentStatus, BackendView, MapStatus, ServiceView, SourceStatus } from './view.ts';
+import type { AgentStatus, BackendView, MapStatus, ServiceView, SourceStatus } from '../status/view.ts';
 
 const attachmentKinds = {
   tcx: 'ATTACHMENT_KIND_TCX',

@@ -3,8 +3,10 @@
 // with our prefix. Nothing is counted here: counters live in the kernel and in the rows that the view shows.
 import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client';
 
+import type { MetricPart } from '../base/metrics.ts';
 import { mapPressure } from './messages.ts';
-import type { AgentStatus, AgentView, Versions } from './view.ts';
+import type { Versions } from '../model/versions.ts';
+import type { AgentStatus, AgentView } from '../status/view.ts';
 
 export interface Metrics {
   readonly contentType: string;
@@ -13,9 +15,6 @@ export interface Metrics {
 }
 
 type Fill = (status: AgentStatus) => void;
-
-/** Metrics of another file: puts them into the registry, and returns what fills them at every scrape. */
-export type MetricPart = (registry: Registry) => () => void;
 
 export interface MetricsOptions {
   readonly view: AgentView;

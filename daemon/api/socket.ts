@@ -5,7 +5,7 @@ import { chmodSync, chownSync, lstatSync, mkdirSync, readFileSync, statSync, unl
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
 
-import { ExitCode, messageOf, Refusal } from '../errors.ts';
+import { ExitCode, messageOf, Refusal } from '../base/errors.ts';
 
 interface SocketOptions {
   readonly path: string;

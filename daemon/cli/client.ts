@@ -12,7 +12,7 @@ import type { ReloadResponse__Output as Reload } from '../../proto/gen/sluice/v1
 import type { SluiceClient } from '../../proto/gen/sluice/v1/Sluice.ts';
 import type { StatusResponse__Output as Status } from '../../proto/gen/sluice/v1/StatusResponse.ts';
 import { loadSluice } from '../../proto/load.ts';
-import { ExitCode, Refusal } from '../errors.ts';
+import { ExitCode, Refusal } from '../base/errors.ts';
 import type { Question as PacketQuestion } from '../model/explanation.ts';
 
 export interface Daemon {

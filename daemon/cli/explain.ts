@@ -5,8 +5,8 @@ import { readFileSync } from 'node:fs';
 import { parse } from 'yaml';
 import { z } from 'zod';
 import type { Explanation__Output as Explanation } from '../../proto/gen/sluice/v1/Explanation.ts';
-import { parseConfig } from '../config.ts';
-import { ExitCode, messageOf, Refusal } from '../errors.ts';
+import { parseConfig } from '../config/schema.ts';
+import { ExitCode, messageOf, Refusal } from '../base/errors.ts';
 import type { Answer, Question } from '../model/explanation.ts';
 import { askExplain, type Daemon } from './client.ts';
 
@@ -67,7 +67,7 @@ async function askDaemon({ daemon }: ExplainOptions, questions: readonly Questio
 
 async function askObjects(options: ExplainOptions, objects: string, questions: readonly Question[]): Promise<readonly Answer[]> {
   if (options.nodeFile === undefined) throw usage('--objects needs --node FILE: which node is asked');
-  const { dryExplain } = await import('../dry-explain.ts');
+  const { dryExplain } = await import('../offline/dry-explain.ts');
   const settings = parseConfig(['--source', objects, '--node', 'dry-run', ...options.flags], options.env, (path) =>
     readFileSync(path, 'utf8'),
   );

@@ -16,5 +16,5 @@ process.exitCode = await run(process.argv.slice(2), {
   preflight: async (options) => (await import('./preflight.ts')).runPreflight(options),
   explain: async (options) => (await import('./explain.ts')).runExplain(options),
   plan: async (options) => (await import('./plan.ts')).runPlan(options),
-  uninstall: async (options) => (await import('./uninstall.ts')).uninstall(options),
+  uninstall: async (options) => (await import('../offline/uninstall.ts')).uninstall(options),
 });

@@ -4,9 +4,9 @@
 // on stderr and left out.
 import { readFileSync } from 'node:fs';
 import type { ServicePort__Output as ServicePort } from '../../proto/gen/sluice/v1/ServicePort.ts';
-import { parseConfig } from '../config.ts';
-import { dryRun } from '../dry-run.ts';
-import { ExitCode, Refusal } from '../errors.ts';
+import { parseConfig } from '../config/schema.ts';
+import { dryRun } from '../offline/dry-run.ts';
+import { ExitCode, Refusal } from '../base/errors.ts';
 import { hostPort } from '../model/address.ts';
 import { backendsFor, type DesiredPort, type Frontend, frontendKey, type FrontendType, type Scope, scopeOf } from '../model/frontend.ts';
 import { compareText } from '../model/order.ts';

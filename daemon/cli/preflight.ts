@@ -2,9 +2,8 @@
 // `sluice preflight`: asks loader/preflight.ts with the settings that sluiced would have, and prints the answers. Needs no
 // daemon and changes nothing.
 import { readFileSync } from 'node:fs';
-import { parseConfig } from '../config.ts';
-import { objectsPath } from '../loader/datapath.ts';
-import { type Check, preflight } from '../loader/preflight.ts';
+import { parseConfig } from '../config/schema.ts';
+import { type Check, preflight } from '../offline/preflight.ts';
 
 export interface PreflightOptions {
   /** sluiced's own flags. */
@@ -19,7 +18,7 @@ const words = { ok: 'Ok', warning: 'Warning', failed: 'Failed' } as const;
 /** Exit code: 0, or that of the first check that failed. Throws Refusal when the settings are wrong. */
 export async function runPreflight({ argv, env, isJson, print }: PreflightOptions): Promise<number> {
   const config = parseConfig(argv, env, (path) => readFileSync(path, 'utf8'));
-  const checks = preflight(config, objectsPath);
+  const checks = preflight(config);
   const exitCode = checks.find(({ state }) => state === 'failed')?.exitCode ?? 0;
   print(isJson ? `${JSON.stringify({ ok: exitCode === 0, exitCode, checks }, undefined, 2)}\n` : preflightText(checks));
   return exitCode;

@@ -3,7 +3,7 @@
 // only through what it is given, so tests call it as the shell would. Errors are one sentence on stderr, never a stack.
 import { Command, CommanderError, Option } from 'commander';
 
-import { ExitCode, KernelError, messageOf, Refusal } from '../errors.ts';
+import { ExitCode, KernelError, messageOf, Refusal } from '../base/errors.ts';
 import { askBackends, askReload, askServices, askStatus, type Daemon } from './client.ts';
 import { backendsText, servicesText } from './list-text.ts';
 import { isHealthy, statusText } from './status-text.ts';

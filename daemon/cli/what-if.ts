@@ -2,8 +2,8 @@
 // The commands that ask "what if": plan and explain, and the settings of sluiced that decide their answers. Words and flags
 // only; plan.ts and explain.ts do the work, loaded when asked.
 import { type Command, Option } from 'commander';
-import type { Key, Setting } from '../config.ts';
-import { ExitCode, Refusal } from '../errors.ts';
+import type { Key, Setting } from '../config/schema.ts';
+import { ExitCode, Refusal } from '../base/errors.ts';
 import type { Daemon } from './client.ts';
 import type { ExplainOptions } from './explain.ts';
 import type { PlanOptions } from './plan.ts';
@@ -38,7 +38,7 @@ const output = (): Option => new Option('-o, --output <FORMAT>', 'how to print')
 /** Those settings as flags, for a command line that may name plan or explain: their schema is dear to load. */
 export async function settingFlags(argv: readonly string[]): Promise<SettingFlag[]> {
   if (!argv.includes('plan') && !argv.includes('explain')) return [];
-  const [{ allSettings }, { optionOf }] = await Promise.all([import('../config.ts'), import('../config-sources.ts')]);
+  const [{ allSettings }, { optionOf }] = await Promise.all([import('../config/schema.ts'), import('../config/sources.ts')]);
   const settings = allSettings().filter(({ key }) => keys.includes(key));
   return settings.map((setting) => ({ setting, option: optionOf(setting, 'as of sluiced') }));
 }

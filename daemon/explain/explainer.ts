@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Answers what would happen to a packet by running the twins of the programs on it and reading the map entries that they
 // name. It must never decide anything itself: what it says is what the kernel did. Used by the API and by dry runs.
-import { ExitCode, Refusal } from '../errors.ts';
+import { ExitCode, Refusal } from '../base/errors.ts';
 import { hostPort, parseAddress } from '../model/address.ts';
 import { type DesiredPort, frontendKey } from '../model/frontend.ts';
 import { DropReason, type LbConnect, type LbExplain } from '../maps/gen/layouts.ts';

@@ -2,7 +2,7 @@
 // Attaching programs: BPF links (TCX on devices, cgroup hooks) and, where the kernel has no TCX (before 6.6), a clsact
 // filter. A link is replaced by one atomic update; the program that it held goes when nobody runs it any more.
 import { closeSync, openSync } from 'node:fs';
-import { isNotSupported } from '../errors.ts';
+import { isNotSupported } from '../base/errors.ts';
 import { checked, kernelError, libbpf } from './native.ts';
 
 /** Attach types of the kernel's enum bpf_attach_type. */

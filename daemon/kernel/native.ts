@@ -4,7 +4,7 @@
 // work in between may overwrite it).
 import { constants } from 'node:os';
 import koffi from 'koffi';
-import { KernelError, Refusal, ExitCode } from '../errors.ts';
+import { KernelError, Refusal, ExitCode } from '../base/errors.ts';
 
 /** A C pointer: an address, or null. */
 export type Pointer = bigint | null;

@@ -2,7 +2,7 @@
 // BPF objects: open a compiled file, give its maps their size or the descriptor of a pinned one, load it, find its
 // programs. A program that the verifier refuses is a KernelError with the program, the source line and the first useful line
 // of the log. Attaching is link.ts.
-import { KernelError } from '../errors.ts';
+import { KernelError } from '../base/errors.ts';
 import { addressOf, checked, errnoName, kernelError, libbpf, type Pointer } from './native.ts';
 import { mapInfo, type MapInfo } from './map.ts';
 

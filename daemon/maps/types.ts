@@ -35,6 +35,12 @@ export interface ArrayMap<V> {
 /** In one element of the slot array; datapath/lib/backend.h. */
 export const SLOTS_PER_ROW = 16;
 
+/** Contiguous slots: a run, or a free range between runs. */
+export interface Range {
+  readonly base: number;
+  readonly count: number;
+}
+
 /** The slot array seen as one long row of backend ids. */
 export interface SlotMap {
   readonly name: string;

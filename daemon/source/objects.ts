@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // One API object, already parsed from YAML or JSON -> a model row and the parts of it that could not be used. Every source
 // converts here, so that files and the API server give the same rows. Writes no table and logs nothing.
-import type { InvalidObjectError } from '../errors.ts';
+import type { InvalidObjectError } from '../base/errors.ts';
 import type { EndpointSlice, Node, Service, ServiceCIDR } from '../model/service.ts';
-import { convertNode } from './convert-node.ts';
-import { convertService } from './convert-service.ts';
-import { convertServiceCIDR } from './convert-service-cidr.ts';
-import { convertSlice } from './convert-slice.ts';
-import { invalid, metadataSchema, read, show, type Subject } from './fields.ts';
+import { convertNode } from './convert/node.ts';
+import { convertService } from './convert/service.ts';
+import { convertServiceCIDR } from './convert/service-cidr.ts';
+import { convertSlice } from './convert/endpoint-slice.ts';
+import { invalid, metadataSchema, read, show, type Subject } from './convert/fields.ts';
 
 /** What was left out of the row, or why there is none. Never a reason to drop the row. */
 interface Problems {

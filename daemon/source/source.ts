@@ -3,7 +3,7 @@
 // withdraws nothing that it merely does not know.
 import { isDeepStrictEqual } from 'node:util';
 import type { EndpointSlice, Node, Service, ServiceCIDR } from '../model/service.ts';
-import type { Table } from '../model/table.ts';
+import type { Table } from '../table/table.ts';
 import type { Definition } from './objects.ts';
 import type { SourceProblem } from './problems.ts';
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What every group of rows by test run stands on: the harness, a bpffs of its own and the loaded product. close() removes
 // what has been opened, however far that came.
-import type { MapSizes } from '../../daemon/loader/datapath.ts';
+import type { MapSizes } from '../../daemon/bpf/datapath.ts';
 import { Bpffs, Loaded } from '../kernel/fixture.ts';
 import { Harness } from './harness.ts';
 import type { Group, Row, Sample } from './row.ts';

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The way to the double without a network: fails as connection.ts does, at the same times, but on the clock that it is
 // given. What is asked is answered within a turn.
-import type { Clock } from '../../daemon/clock.ts';
+import type { Clock } from '../../daemon/base/clock.ts';
 import { type ApiClient, type ApiResponse, Unreachable } from '../../daemon/source/kubernetes/api-client.ts';
 import type { ApiServer } from './api-server.ts';
 import { Cut, type Outflow } from './outflow.ts';

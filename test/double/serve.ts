@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The double for a daemon in another process: over HTTP/2 on the loopback with TLS, and a kubeconfig by which it is found.
 import { writeFileSync } from 'node:fs';
-import { systemClock } from '../../daemon/clock.ts';
+import { systemClock } from '../../daemon/base/clock.ts';
 import { ApiServer } from './api-server.ts';
 import { makeCertificates } from './certificates.ts';
 import { serveHttp2 } from './http2-server.ts';

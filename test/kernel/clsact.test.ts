@@ -6,12 +6,12 @@ import { join } from 'node:path';
 import { pino } from 'pino';
 import { afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { tcxPrograms } from '../../daemon/kernel/link.ts';
-import { Datapath } from '../../daemon/loader/datapath.ts';
-import { Devices } from '../../daemon/loader/devices.ts';
-import { Guard } from '../../daemon/loader/guard.ts';
-import { PinDirectory } from '../../daemon/loader/pins.ts';
-import { Sockets } from '../../daemon/loader/sockets.ts';
-import { removals } from '../../daemon/loader/uninstall.ts';
+import { Datapath } from '../../daemon/bpf/datapath.ts';
+import { Devices } from '../../daemon/bpf/devices.ts';
+import { Guard } from '../../daemon/bpf/guard.ts';
+import { PinDirectory } from '../../daemon/bpf/pins.ts';
+import { Sockets } from '../../daemon/bpf/sockets.ts';
+import { removals } from '../../daemon/bpf/uninstall.ts';
 import { FakeClock } from '../fake-clock.ts';
 import { Bpffs, devices as device, enterNamespace, objectsPath, smallSizes } from './fixture.ts';
 

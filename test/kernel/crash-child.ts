@@ -5,16 +5,16 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { systemClock } from '../../daemon/clock.ts';
-import { ServiceController } from '../../daemon/controller/service-controller.ts';
+import { systemClock } from '../../daemon/base/clock.ts';
+import { ServiceController } from '../../daemon/services/controller/service-controller.ts';
 import { BpfMap, openPin } from '../../daemon/kernel/map.ts';
 import { kernelMaps } from '../../daemon/maps/kernel-maps.ts';
 import type { DesiredPort } from '../../daemon/model/frontend.ts';
 import type { LocalAddress } from '../../daemon/model/host.ts';
 import { type EndpointSlice, type Node, objectKey, type Service } from '../../daemon/model/service.ts';
-import { Table } from '../../daemon/model/table.ts';
-import { LbOperations } from '../../daemon/reconcile/lb-operations.ts';
-import { Reconciler } from '../../daemon/reconcile/reconciler.ts';
+import { Table } from '../../daemon/table/table.ts';
+import { LbOperations } from '../../daemon/services/apply/lb-operations.ts';
+import { Reconciler } from '../../daemon/table/reconciler.ts';
 import { hostSettings } from '../builders.ts';
 
 export interface CrashObjects {

@@ -2,7 +2,7 @@
 // The set-up of a kernel test file: a namespace, a bpffs and the loaded product before its tests, gone after them, also when
 // loading failed half way.
 import { afterAll, beforeAll } from 'vitest';
-import type { MapSizes } from '../../daemon/loader/datapath.ts';
+import type { MapSizes } from '../../daemon/bpf/datapath.ts';
 import { Bpffs, enterNamespace, Loaded, smallSizes } from './fixture.ts';
 
 /** Registers the hooks; `take` gets what was loaded. */

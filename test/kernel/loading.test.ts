@@ -6,7 +6,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmdirSyn
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { isDenied, isNotFound, Refusal } from '../../daemon/errors.ts';
+import { isDenied, isNotFound, Refusal } from '../../daemon/base/errors.ts';
 import { findCgroup2 } from '../../daemon/kernel/host.ts';
 import {
   attachCgroup,

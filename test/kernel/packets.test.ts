@@ -2,7 +2,7 @@
 // Packet walks, each through the real program in the kernel and the first packet of a flow through the oracle
 // (desired/trace.ts) too. Output is read back with every checksum verified. Both families and both protocols run every case.
 import { beforeEach, describe, expect, test } from 'vitest';
-import { trace } from '../../daemon/desired/trace.ts';
+import { trace } from '../support/oracle.ts';
 import { encoded, decoded } from '../../daemon/maps/codec.ts';
 import { flow4Codec, flow6Codec, tuple4Codec, tuple6Codec } from '../../daemon/maps/gen/layouts.ts';
 import { type Family, hostPort } from '../../daemon/model/address.ts';

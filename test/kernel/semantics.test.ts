@@ -2,10 +2,10 @@
 // The oracle and the kernel agree: every case of kube-proxy-semantics.md and 10,000 random packets, each through the oracle,
 // through the twin that `sluice explain` runs, and through the program itself. Explaining must change no map.
 import { afterAll, expect, test } from 'vitest';
-import { trace, type Trace, type TracePacket } from '../../daemon/desired/trace.ts';
+import { trace, type Trace, type TracePacket } from '../support/oracle.ts';
 import { Explainer } from '../../daemon/explain/explainer.ts';
 import { frameOf } from '../../daemon/explain/frame.ts';
-import { Twins } from '../../daemon/loader/twins.ts';
+import { Twins } from '../../daemon/explain/programs.ts';
 import { cidrContains, hostPort } from '../../daemon/model/address.ts';
 import type { Answer, Origin } from '../../daemon/model/explanation.ts';
 import type { DesiredHost, DesiredRange, HostRow } from '../../daemon/model/frontend.ts';

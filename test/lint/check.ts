@@ -37,13 +37,21 @@ function shortened(output: string): string {
   return lines.length <= 100 ? output : [...lines.slice(0, 100), `... ${lines.length - 100} more lines`].join('\n');
 }
 
-const lintArgs = ['--type-aware', '--deny-warnings', '--report-unused-disable-directives', '--tsconfig', 'daemon/tsconfig.json'];
-const lintIgnored = ['--ignore-pattern', 'test/lint/fixtures/**', '--ignore-pattern', '**/gen/**'];
+const lintArgs = [
+  '--config',
+  'test/lint/oxlint.config.ts',
+  '--type-aware',
+  '--deny-warnings',
+  '--report-unused-disable-directives',
+  '--tsconfig',
+  'daemon/tsconfig.json',
+];
+const lintIgnored = ['--ignore-pattern', '**/gen/**'];
 
 const tools: Record<string, Tool> = {
   types: () => run('tsc', '-p', 'daemon/tsconfig.json'),
   lint: () => run('oxlint', ...lintArgs, ...lintIgnored, ...tsSources),
-  directions: () => run('node', 'test/lint/check-fixtures.ts'),
+  directions: () => run('node', 'test/lint/check-directions.ts'),
   format: () => run(oxfmt, '--check', ...tsSources),
   'dead code': () => run('knip', '--config', 'test/lint/knip.jsonc', '--no-progress'),
 };

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { BpfMap, openPin } from '../../daemon/kernel/map.ts';
 import { kernelMaps } from '../../daemon/maps/kernel-maps.ts';
-import { dumpMaps } from '../../daemon/reconcile/dump.ts';
+import { dumpMaps } from '../support/dump-maps.ts';
 import { Daemon, service, slices, vips } from '../lab/daemon.ts';
 import { Lab } from '../lab/lab.ts';
 import { Client, Server } from '../lab/peers.ts';

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a case of kube-proxy-semantics.md is made of: objects, a node, packets, and what must become of each packet. Cases
 // are data and run twice: through the oracle (test/unit/semantics.test.ts) and through the kernel's programs.
-import type { Trace, TracePacket } from '../../daemon/desired/trace.ts';
-import { desiredRows, intentTables } from '../../daemon/dry-run.ts';
+import type { Trace, TracePacket } from '../support/oracle.ts';
+import { desiredRows, intentTables } from '../../daemon/offline/dry-run.ts';
 import type { Origin } from '../../daemon/model/explanation.ts';
 import type { DesiredPort, HostRow } from '../../daemon/model/frontend.ts';
 import type { HostSettings } from '../../daemon/model/host.ts';

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Random Services, slices, nodes and packets from a seed: few addresses, ports and names, so that they collide, and most
 // packets meet a frontend. For properties of the oracle, and for "oracle and kernel agree" in test/kernel.
-import type { TracePacket } from '../../daemon/desired/trace.ts';
+import type { TracePacket } from '../support/oracle.ts';
 import { cidrContains, type Family, families, familyOf } from '../../daemon/model/address.ts';
 import type { Origin } from '../../daemon/model/explanation.ts';
 import type { HostSettings } from '../../daemon/model/host.ts';

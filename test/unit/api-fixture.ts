@@ -2,7 +2,7 @@
 // A small agent as api/ and cli/ see it: one Service in sync, one whose kernel state differs, one frontend nobody wants.
 // Tests change it by spreading; nothing here reads a clock or a map.
 import type { Answer, Question } from '../../daemon/model/explanation.ts';
-import type { AgentStatus, AgentView, BackendView, Health, ServiceView } from '../../daemon/api/view.ts';
+import type { AgentStatus, AgentView, BackendView, Health, ServiceView } from '../../daemon/status/view.ts';
 
 export const status: AgentStatus = {
   version: '0.1.0',

@@ -19,9 +19,9 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 
 import { GrpcServer } from '../../daemon/api/grpc.ts';
-import { ExitCode, KernelError, Refusal } from '../../daemon/errors.ts';
+import { ExitCode, KernelError, Refusal } from '../../daemon/base/errors.ts';
 import { loadSluice } from '../../proto/load.ts';
-import type { ReloadReport } from '../../daemon/api/view.ts';
+import type { ReloadReport } from '../../daemon/status/view.ts';
 import { FakeView, troubledStatus } from './api-fixture.ts';
 
 type Unary = (request: object, callback: (error: ServiceError | null, response: unknown) => void) => void;

@@ -4,7 +4,7 @@ import { afterEach, describe, expect, test } from 'vitest';
 
 import { buildHttp, listenHttp } from '../../daemon/api/http.ts';
 import { buildMetrics } from '../../daemon/api/metrics.ts';
-import { KernelError, Refusal } from '../../daemon/errors.ts';
+import { KernelError, Refusal } from '../../daemon/base/errors.ts';
 import { FakeView, troubledStatus } from './api-fixture.ts';
 
 const undo: (() => Promise<unknown>)[] = [];

@@ -9,9 +9,9 @@ import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 
 import { GrpcServer } from '../../daemon/api/grpc.ts';
-import type { ReloadReport, ServiceView } from '../../daemon/api/view.ts';
+import type { ReloadReport, ServiceView } from '../../daemon/status/view.ts';
 import { type PreflightOptions, run, type UninstallOptions } from '../../daemon/cli/run.ts';
-import { KernelError, Refusal } from '../../daemon/errors.ts';
+import { KernelError, Refusal } from '../../daemon/base/errors.ts';
 import { FakeView, services, status, troubledStatus } from './api-fixture.ts';
 
 let directory: string;

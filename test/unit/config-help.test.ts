@@ -3,8 +3,8 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 
-import { allSettings, type Config, parseConfig } from '../../daemon/config.ts';
-import { configFromCommandLine, settingsMarkdown } from '../../daemon/config-help.ts';
+import { allSettings, type Config, parseConfig } from '../../daemon/config/schema.ts';
+import { configFromCommandLine, settingsMarkdown } from '../../daemon/config/help.ts';
 
 const reader =
   (file: string | undefined) =>

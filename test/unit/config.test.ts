@@ -2,8 +2,8 @@
 // Settings: order of the sources, what is refused and in which words, and what --help, --version, --check-config print.
 import { describe, expect, test } from 'vitest';
 
-import { type Config, parseConfig } from '../../daemon/config.ts';
-import { ExitCode, Refusal } from '../../daemon/errors.ts';
+import { type Config, parseConfig } from '../../daemon/config/schema.ts';
+import { ExitCode, Refusal } from '../../daemon/base/errors.ts';
 
 interface Given {
   readonly argv?: readonly string[];

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Intent tables -> desired table: per Service, only what differs, in any order; and who owns a contested VIP.
 import { describe, expect, test } from 'vitest';
-import { ServiceController } from '../../daemon/controller/service-controller.ts';
+import { ServiceController } from '../../daemon/services/controller/service-controller.ts';
 import type { DesiredPort } from '../../daemon/model/frontend.ts';
 import type { HostSettings, LocalAddress } from '../../daemon/model/host.ts';
 import { type EndpointSlice, type Node, objectKey, type Service } from '../../daemon/model/service.ts';
-import { type Change, Table } from '../../daemon/model/table.ts';
+import { type Change, Table } from '../../daemon/table/table.ts';
 import { backendTexts, endpointRow, hostSettings, nodeRow, portRow, serviceRow, sliceRow } from '../builders.ts';
 import { ManualScheduler } from '../fake-clock.ts';
 

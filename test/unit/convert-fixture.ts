@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // API objects as a source gets them, and what their conversion says, for the tests of daemon/source.
-import { InvalidObjectError } from '../../daemon/errors.ts';
+import { InvalidObjectError } from '../../daemon/base/errors.ts';
 import { convertObject } from '../../daemon/source/objects.ts';
 
 export const serviceObject = (spec: object, metadata: object = {}) => ({

@@ -4,7 +4,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { objectsPath } from '../../daemon/loader/datapath.ts';
+import { objectsPath } from '../../daemon/bpf/datapath.ts';
 
 const SECTION_SYMBOLS = 2;
 const SECTION_RELOCATIONS = 9;

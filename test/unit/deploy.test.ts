@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { buildHttp } from '../../daemon/api/http.ts';
 import { buildMetrics } from '../../daemon/api/metrics.ts';
-import { allSettings, type Config, parseConfig } from '../../daemon/config.ts';
+import { allSettings, type Config, parseConfig } from '../../daemon/config/schema.ts';
 import { missingCapabilities } from '../../daemon/kernel/host.ts';
 import { resourcesOf } from '../../daemon/source/kubernetes/resources.ts';
 import { type ClusterRole, type ConfigMap, daemonPod, deploy, manifest, manifests } from '../lab/manifest.ts';

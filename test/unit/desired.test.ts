@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Service x EndpointSlices -> desired rows (kube-proxy-semantics.md, 7 and 8), and the packet oracle over them.
 import { describe, expect, test } from 'vitest';
-import { desiredPorts } from '../../daemon/desired/desired-ports.ts';
-import { nodeContext } from '../../daemon/desired/node-context.ts';
-import { isSamePort } from '../../daemon/desired/order.ts';
-import { trace } from '../../daemon/desired/trace.ts';
+import { desiredPorts } from '../../daemon/services/desired/desired-ports.ts';
+import { nodeContext } from '../../daemon/services/desired/node-context.ts';
+import { isSamePort } from '../../daemon/services/desired/order.ts';
+import { trace } from '../support/oracle.ts';
 import type { Backend } from '../../daemon/model/frontend.ts';
 import type { EndpointSlice, SliceEndpoint } from '../../daemon/model/service.ts';
 import {

@@ -2,11 +2,11 @@
 // Services, this node, its addresses and ServiceCIDRs -> host rows: which sets, what is written and when
 // (kube-proxy-semantics.md, 5, 6.4 and 9).
 import { describe, expect, test } from 'vitest';
-import { HostController } from '../../daemon/controller/host-controller.ts';
+import { HostController } from '../../daemon/services/controller/host-controller.ts';
 import { type DesiredHost, hostKey, type HostRow } from '../../daemon/model/frontend.ts';
 import type { HostSettings, LocalAddress } from '../../daemon/model/host.ts';
 import { type Node, objectKey, type Service, type ServiceCIDR } from '../../daemon/model/service.ts';
-import { Table } from '../../daemon/model/table.ts';
+import { Table } from '../../daemon/table/table.ts';
 import { hostSettings, nodeRow, serviceRow } from '../builders.ts';
 import { ManualScheduler } from '../fake-clock.ts';
 

@@ -2,11 +2,11 @@
 // What holds for every Service, in the maps: what is counted, what is taken over, and what is put back when somebody else
 // writes there, while rows come and go.
 import { describe, expect, test } from 'vitest';
-import { fakeLbMaps } from '../../daemon/maps/fake-maps.ts';
+import { fakeLbMaps } from '../support/fake-maps.ts';
 import { AddressSetNumber } from '../../daemon/maps/types.ts';
 import { type DesiredRange, hostKey, type HostRow, rangeKey } from '../../daemon/model/frontend.ts';
-import { Table } from '../../daemon/model/table.ts';
-import { HostOperations } from '../../daemon/reconcile/host-operations.ts';
+import { Table } from '../../daemon/table/table.ts';
+import { HostOperations } from '../../daemon/services/apply/host-operations.ts';
 
 const facts = { netnsCookie: 1n, hasTc: { pods: true, node: true }, snatPorts: [{ first: 1024, last: 2047 }] };
 const host: HostRow = {

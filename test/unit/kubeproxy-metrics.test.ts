@@ -2,7 +2,7 @@
 // kube-proxy's metrics under their own names: the statements of kube-proxy-semantics.md, section 16.
 import { describe, expect, test } from 'vitest';
 
-import { KubeProxyMetrics, type ProxyView, withoutLocal } from '../../daemon/api/kubeproxy-metrics.ts';
+import { KubeProxyMetrics, type ProxyView, withoutLocal } from '../../daemon/services/health/kubeproxy-metrics.ts';
 import { buildMetrics } from '../../daemon/api/metrics.ts';
 import { backendRow, desiredRow, frontendRow } from '../builders.ts';
 import { FakeView } from './api-fixture.ts';

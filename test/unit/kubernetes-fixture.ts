@@ -3,9 +3,9 @@
 // between any two moments everything that needs no time has happened.
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { expect, onTestFinished } from 'vitest';
-import { InvalidObjectError } from '../../daemon/errors.ts';
+import { InvalidObjectError } from '../../daemon/base/errors.ts';
 import type { EndpointSlice, Node, Service, ServiceCIDR } from '../../daemon/model/service.ts';
-import { Table } from '../../daemon/model/table.ts';
+import { Table } from '../../daemon/table/table.ts';
 import { KubernetesSource } from '../../daemon/source/kubernetes/kubernetes-source.ts';
 import { resourcesOf } from '../../daemon/source/kubernetes/resources.ts';
 import { convertObject } from '../../daemon/source/objects.ts';

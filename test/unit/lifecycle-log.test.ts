@@ -6,8 +6,8 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
 
-import { KernelError, Refusal } from '../../daemon/errors.ts';
-import { createLog, subsystem } from '../../daemon/log.ts';
+import { KernelError, Refusal } from '../../daemon/base/errors.ts';
+import { createLog, subsystem } from '../../daemon/base/log.ts';
 
 function collect(): { stream: Writable; text: () => string } {
   let text = '';
@@ -64,7 +64,7 @@ test('text lines are for people', async () => {
 });
 
 test('where nobody reads the log, lines are dropped and the process goes on', async () => {
-  const log = join(import.meta.dirname, '../../daemon/log.ts');
+  const log = join(import.meta.dirname, '../../daemon/base/log.ts');
   const program = `
     import { createLog, LogOutput } from ${JSON.stringify(log)};
     const output = new LogOutput();

@@ -2,8 +2,8 @@
 // The order of starts and stops, and the bound on stopping, by a clock that the test moves.
 import { describe, expect, test } from 'vitest';
 
-import type { Clock } from '../../daemon/clock.ts';
-import { Lifecycle, type LifecycleOptions, type Unit } from '../../daemon/lifecycle.ts';
+import type { Clock } from '../../daemon/base/clock.ts';
+import { Lifecycle, type LifecycleOptions, type Unit } from '../../daemon/base/lifecycle.ts';
 
 /** Runs the earliest timer whenever nothing else can go on; time never passes by itself. */
 class ManualClock implements Clock {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The two implementations of LbMaps that need no kernel pass the contract; and the faulty one fails as it should.
 import { describe, expect, test } from 'vitest';
-import { KernelError } from '../../daemon/errors.ts';
-import { fakeLbMaps } from '../../daemon/maps/fake-maps.ts';
+import { KernelError } from '../../daemon/base/errors.ts';
+import { fakeLbMaps } from '../support/fake-maps.ts';
 import { frontendCheck } from '../../daemon/maps/frontend-check.ts';
 import { faultyLbMaps } from '../faulty-maps.ts';
 import { contractSizes, testLbMaps } from '../maps-contract.ts';

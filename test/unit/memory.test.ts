@@ -3,7 +3,7 @@
 import { execFileSync } from 'node:child_process';
 import { expect, test } from 'vitest';
 
-const memory = new URL('../../daemon/memory.ts', import.meta.url).href;
+const memory = new URL('../../daemon/base/memory.ts', import.meta.url).href;
 /** 200,000 objects live at once, then none of them. */
 const burst = `
   const { giveBackMemory } = await import(${JSON.stringify(memory)});

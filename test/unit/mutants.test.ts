@@ -2,7 +2,7 @@
 // No bad object stops the others (kube-proxy-semantics.md, 14): 200 mutated Services and EndpointSlices beside sound ones,
 // in files of their own and in one List; every sound Service has exactly the rows that it has alone.
 import { describe, expect, test } from 'vitest';
-import { dryRun } from '../../daemon/dry-run.ts';
+import { dryRun } from '../../daemon/offline/dry-run.ts';
 import type { DesiredPort } from '../../daemon/model/frontend.ts';
 import { hostSettings } from '../builders.ts';
 import { mutant, soundService, soundSlice } from '../semantics/mutants.ts';

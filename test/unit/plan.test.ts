@@ -3,9 +3,9 @@
 import { describe, expect, test } from 'vitest';
 import { diffText, runPlan } from '../../daemon/cli/plan.ts';
 import { run } from '../../daemon/cli/run.ts';
-import { dryRun } from '../../daemon/dry-run.ts';
+import { dryRun } from '../../daemon/offline/dry-run.ts';
 import { hostKey } from '../../daemon/model/frontend.ts';
-import { parseNodeFile } from '../../daemon/source/node-file.ts';
+import { parseNodeFile } from '../../daemon/offline/node-file.ts';
 import type { ServicePort__Output as ServicePort } from '../../proto/gen/sluice/v1/ServicePort.ts';
 import { backendRow, desiredRow, frontendRow, hostSettings } from '../builders.ts';
 import { temporaryDirectory, writeFiles } from './source-fixture.ts';

@@ -2,12 +2,12 @@
 // /healthz and /livez on the proxy's own port, by real requests: the statements of kube-proxy-semantics.md, section 12.
 import { afterEach, describe, expect, test } from 'vitest';
 
-import type { ListenerEvent } from '../../daemon/api/listeners.ts';
-import { NodeEligibility } from '../../daemon/api/node-eligibility.ts';
-import { type ProbePath, ProxyHealthServer } from '../../daemon/api/proxy-health.ts';
-import { SyncHealth } from '../../daemon/api/sync-health.ts';
+import type { ListenerEvent } from '../../daemon/services/health/listeners.ts';
+import { NodeEligibility } from '../../daemon/services/health/node-eligibility.ts';
+import { type ProbePath, ProxyHealthServer } from '../../daemon/services/health/proxy-health.ts';
+import { SyncHealth } from '../../daemon/services/health/sync-health.ts';
 import type { Node } from '../../daemon/model/service.ts';
-import { Table } from '../../daemon/model/table.ts';
+import { Table } from '../../daemon/table/table.ts';
 import { nodeRow } from '../builders.ts';
 import { FakeClock, ManualScheduler } from '../fake-clock.ts';
 import { ask, occupy, outcome, type Reply } from './health-fixture.ts';

@@ -3,9 +3,9 @@
 // was changed is written.
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { dumpMaps } from '../../daemon/reconcile/dump.ts';
+import { dumpMaps } from '../support/dump-maps.ts';
 import { frontendCheck } from '../../daemon/maps/frontend-check.ts';
-import { type FakeLbMaps, fakeLbMaps } from '../../daemon/maps/fake-maps.ts';
+import { type FakeLbMaps, fakeLbMaps } from '../support/fake-maps.ts';
 import type { EndpointSlice, Service } from '../../daemon/model/service.ts';
 import { portRow, serviceRow, serviceValue } from '../builders.ts';
 import { MEND_EVERY_MS, World } from '../world.ts';

@@ -4,14 +4,14 @@
 // start on the final objects; and no step may break an invariant that the datapath relies on.
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { trace } from '../../daemon/desired/trace.ts';
+import { trace } from '../support/oracle.ts';
 import { type Family, hostPort } from '../../daemon/model/address.ts';
 import { type DesiredPort, frontendKey } from '../../daemon/model/frontend.ts';
 import type { EndpointSlice, NamedPort, Service, SliceEndpoint } from '../../daemon/model/service.ts';
-import { dumpMaps } from '../../daemon/reconcile/dump.ts';
-import { realized } from '../../daemon/reconcile/realized.ts';
-import { flagsOf } from '../../daemon/reconcile/snapshot.ts';
-import { type FakeLbMaps, fakeLbMaps } from '../../daemon/maps/fake-maps.ts';
+import { dumpMaps } from '../support/dump-maps.ts';
+import { realized } from '../../daemon/maps/read/realized.ts';
+import { flagsOf } from '../../daemon/maps/read/snapshot.ts';
+import { type FakeLbMaps, fakeLbMaps } from '../support/fake-maps.ts';
 import { type FaultyLbMaps, faultyLbMaps } from '../faulty-maps.ts';
 import { brokenInvariants } from '../invariants.ts';
 import { type Objects, thisNode, World } from '../world.ts';

@@ -3,11 +3,11 @@
 // a port may have several frontends.
 import { describe, expect, test } from 'vitest';
 import type { DesiredPort } from '../../daemon/model/frontend.ts';
-import { Table } from '../../daemon/model/table.ts';
-import { dumpMaps } from '../../daemon/reconcile/dump.ts';
-import { LbOperations } from '../../daemon/reconcile/lb-operations.ts';
-import { realized } from '../../daemon/reconcile/realized.ts';
-import { type FakeCapacities, fakeLbMaps } from '../../daemon/maps/fake-maps.ts';
+import { Table } from '../../daemon/table/table.ts';
+import { dumpMaps } from '../support/dump-maps.ts';
+import { LbOperations } from '../../daemon/services/apply/lb-operations.ts';
+import { realized } from '../../daemon/maps/read/realized.ts';
+import { type FakeCapacities, fakeLbMaps } from '../support/fake-maps.ts';
 import { backendRow, backendTexts, desiredRow, frontendRow, podAddress, serviceValue } from '../builders.ts';
 import { FakeClock } from '../fake-clock.ts';
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The generic loop, over operations that only remember what was asked of them: order, batches, retries, prune, statuses.
 import { describe, expect, test } from 'vitest';
-import { KernelError } from '../../daemon/errors.ts';
-import { Table, type TableView } from '../../daemon/model/table.ts';
-import { type Operations, Reconciler, type ReconcilerOptions } from '../../daemon/reconcile/reconciler.ts';
-import { backOff } from '../../daemon/reconcile/retries.ts';
+import { KernelError } from '../../daemon/base/errors.ts';
+import { Table, type TableView } from '../../daemon/table/table.ts';
+import { type Operations, Reconciler, type ReconcilerOptions } from '../../daemon/table/reconciler.ts';
+import { backOff } from '../../daemon/table/retries.ts';
 import { FakeClock, ManualScheduler } from '../fake-clock.ts';
 
 const failure = (code = 'EAGAIN'): KernelError => new KernelError({ op: 'test', object: 'row', errno: 1, code });

@@ -2,7 +2,7 @@
 // The statements of kube-proxy-semantics.md that are about change, not about one packet: labels, first lists, slices that
 // move, Services that hand over, affinity. Through the controllers, in either order.
 import { describe, expect, test } from 'vitest';
-import { fakeLbMaps } from '../../daemon/maps/fake-maps.ts';
+import { fakeLbMaps } from '../support/fake-maps.ts';
 import { frontendKey } from '../../daemon/model/frontend.ts';
 import { objectKey, type Service } from '../../daemon/model/service.ts';
 import { backendTexts, endpointRow, portRow, serviceRow, slicePortRow, sliceRow } from '../builders.ts';

@@ -2,9 +2,9 @@
 // What holds for any cluster: the order of events does not matter, what the oracle says is consistent with itself, and no
 // bad object stops the others (kube-proxy-semantics.md, 14 and 15). A failing seed is named.
 import { describe, expect, test } from 'vitest';
-import { trace, type Trace } from '../../daemon/desired/trace.ts';
+import { trace, type Trace } from '../support/oracle.ts';
 import { frontendKey } from '../../daemon/model/frontend.ts';
-import { fakeLbMaps } from '../../daemon/maps/fake-maps.ts';
+import { fakeLbMaps } from '../support/fake-maps.ts';
 import type { EndpointSlice, Node, Service } from '../../daemon/model/service.ts';
 import { seededRandom } from '../fake-clock.ts';
 import { desiredOf } from '../semantics/case.ts';

@@ -2,7 +2,7 @@
 // Every statement of kube-proxy-semantics.md that is a packet's fate, through the desired rows and the oracle. The same
 // table runs through the kernel's programs in test/kernel.
 import { expect, test } from 'vitest';
-import { trace } from '../../daemon/desired/trace.ts';
+import { trace } from '../support/oracle.ts';
 import { desiredOf } from '../semantics/case.ts';
 import { semanticsCases } from '../semantics/cases.ts';
 

@@ -5,11 +5,11 @@ import { METHODS } from 'node:http';
 import { connect } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
 
-import type { ListenerEvent } from '../../daemon/api/listeners.ts';
-import { countLocalReady, hasHealthCheck } from '../../daemon/api/local-endpoints.ts';
-import { ServiceHealth } from '../../daemon/api/service-health.ts';
+import type { ListenerEvent } from '../../daemon/services/health/listeners.ts';
+import { countLocalReady, hasHealthCheck } from '../../daemon/services/health/local-endpoints.ts';
+import { ServiceHealth } from '../../daemon/services/health/service-health.ts';
 import type { EndpointSlice, Service } from '../../daemon/model/service.ts';
-import { Table } from '../../daemon/model/table.ts';
+import { Table } from '../../daemon/table/table.ts';
 import { endpointRow, portRow, serviceRow, slicePortRow, sliceRow } from '../builders.ts';
 import { FakeClock, ManualScheduler } from '../fake-clock.ts';
 import { ask, freePorts, occupy, outcome } from './health-fixture.ts';

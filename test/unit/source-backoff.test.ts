@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // How long the Kubernetes source waits before it tries again, and what a server's Retry-After does to that.
 import { describe, expect, test } from 'vitest';
-import { Backoff } from '../../daemon/source/kubernetes/backoff.ts';
+import { Backoff } from '../../daemon/base/back-off.ts';
 import { tooMany, unavailable } from '../double/statuses.ts';
 import { seededRandom } from '../fake-clock.ts';
 import { type KubernetesWorld, oneOfEach, startKubernetes } from './kubernetes-fixture.ts';

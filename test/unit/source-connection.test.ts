@@ -4,7 +4,7 @@ import { getEventListeners } from 'node:events';
 import { constants } from 'node:http2';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
-import { systemClock } from '../../daemon/clock.ts';
+import { systemClock } from '../../daemon/base/clock.ts';
 import { CredentialError, Unreachable } from '../../daemon/source/kubernetes/api-client.ts';
 import { ListDecoder } from '../../daemon/source/kubernetes/json-stream.ts';
 import { tooMany, unavailable } from '../double/statuses.ts';

@@ -2,7 +2,7 @@
 // The short way to read an endpoint is the schema's way for whatever it takes, and it takes what controllers write.
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { plainEndpoint, readEndpoint } from '../../daemon/source/convert-slice.ts';
+import { plainEndpoint, readEndpoint } from '../../daemon/source/convert/endpoint-slice.ts';
 import { sliceOf } from '../scale/objects.ts';
 
 const at = { kind: 'EndpointSlice', object: 'default/web', path: ['endpoints', 0] };

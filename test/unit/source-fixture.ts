@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { onTestFinished } from 'vitest';
 import type { EndpointSlice, Node, Service, ServiceCIDR } from '../../daemon/model/service.ts';
-import { Table } from '../../daemon/model/table.ts';
+import { Table } from '../../daemon/table/table.ts';
 import { FilesSource } from '../../daemon/source/files/files-source.ts';
 import { FakeClock } from '../fake-clock.ts';
 

@@ -2,7 +2,7 @@
 // How the daemon finds the API server and what it shows there: a kubeconfig, the service account of a pod, or neither.
 import { mkdirSync, rmSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { ExitCode, Refusal } from '../../daemon/errors.ts';
+import { ExitCode, Refusal } from '../../daemon/base/errors.ts';
 import { accessOf } from '../../daemon/source/kubernetes/find-access.ts';
 import { inCluster } from '../../daemon/source/kubernetes/in-cluster.ts';
 import { AccessWorld, base64, certificate, failureOf, key, otherKey } from './access-fixture.ts';

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One API object in, one row or one precise complaint out (kube-proxy-semantics.md, 1, 7, 8 and 14).
 import { describe, expect, test } from 'vitest';
-import { fieldPath, fieldText } from '../../daemon/source/fields.ts';
+import { fieldPath, fieldText } from '../../daemon/source/convert/fields.ts';
 import { convertObject } from '../../daemon/source/objects.ts';
 import { nodeRow } from '../builders.ts';
 import { problemsOf, rejectionOf, rowOf, serviceObject as service, sliceObject as slice } from './convert-fixture.ts';

@@ -3,18 +3,18 @@
 // section 1, a step a test. Each step starts from what the one before it left.
 import { parse } from 'yaml';
 import { describe, expect, test } from 'vitest';
-import { ServiceController } from '../../daemon/controller/service-controller.ts';
-import { trace } from '../../daemon/desired/trace.ts';
+import { ServiceController } from '../../daemon/services/controller/service-controller.ts';
+import { trace } from '../support/oracle.ts';
 import { encoded } from '../../daemon/maps/codec.ts';
-import { fakeLbMaps } from '../../daemon/maps/fake-maps.ts';
+import { fakeLbMaps } from '../support/fake-maps.ts';
 import { lb4BackendCodec, lb4KeyCodec, lbFrontendCodec, lbServiceCodec } from '../../daemon/maps/gen/layouts.ts';
 import type { DesiredPort } from '../../daemon/model/frontend.ts';
 import type { LocalAddress } from '../../daemon/model/host.ts';
 import type { EndpointSlice, Node, Service } from '../../daemon/model/service.ts';
-import { Table } from '../../daemon/model/table.ts';
-import { dumpMaps } from '../../daemon/reconcile/dump.ts';
-import { LbOperations } from '../../daemon/reconcile/lb-operations.ts';
-import { Reconciler } from '../../daemon/reconcile/reconciler.ts';
+import { Table } from '../../daemon/table/table.ts';
+import { dumpMaps } from '../support/dump-maps.ts';
+import { LbOperations } from '../../daemon/services/apply/lb-operations.ts';
+import { Reconciler } from '../../daemon/table/reconciler.ts';
 import { convertObject } from '../../daemon/source/objects.ts';
 import { hostSettings } from '../builders.ts';
 import { FakeClock, ManualScheduler } from '../fake-clock.ts';

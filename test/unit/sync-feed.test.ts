@@ -3,12 +3,12 @@
 // 16): the real Reconciler over operations that a test lets fail.
 import { afterEach, describe, expect, test } from 'vitest';
 
-import type { TimedSlice } from '../../daemon/api/change-times.ts';
-import { familiesOfPort, SyncFeed } from '../../daemon/api/sync-feed.ts';
-import { SyncHealth } from '../../daemon/api/sync-health.ts';
-import { KernelError } from '../../daemon/errors.ts';
-import { type Operations, Reconciler } from '../../daemon/reconcile/reconciler.ts';
-import { Table } from '../../daemon/model/table.ts';
+import type { TimedSlice } from '../../daemon/services/health/change-times.ts';
+import { familiesOfPort, SyncFeed } from '../../daemon/services/health/sync-feed.ts';
+import { SyncHealth } from '../../daemon/services/health/sync-health.ts';
+import { KernelError } from '../../daemon/base/errors.ts';
+import { type Operations, Reconciler } from '../../daemon/table/reconciler.ts';
+import { Table } from '../../daemon/table/table.ts';
 import { FakeClock, ManualScheduler } from '../fake-clock.ts';
 
 const undo: (() => void)[] = [];

@@ -2,7 +2,7 @@
 // The table is where rooms meet: whatever an observer's pace, it must end with the writer's rows and forget nothing deleted.
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { type Change, type Observer, Table } from '../../daemon/model/table.ts';
+import { type Change, type Observer, Table } from '../../daemon/table/table.ts';
 
 /** A scheduler whose ticks the test takes itself. */
 function manualTicks() {

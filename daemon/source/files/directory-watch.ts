@@ -4,8 +4,8 @@
 // Never reads a file. When the directory cannot be watched it tries again with back-off, and at once when the way changes.
 import { lstatSync, readlinkSync, watch, type FSWatcher } from 'node:fs';
 import { basename, dirname, isAbsolute, join, resolve } from 'node:path';
-import type { Clock } from '../../clock.ts';
-import { messageOf } from '../../errors.ts';
+import type { Clock } from '../../base/clock.ts';
+import { messageOf } from '../../base/errors.ts';
 
 const firstRetryMs = 100;
 const lastRetryMs = 5_000;

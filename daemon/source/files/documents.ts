@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The text of one file -> documents, each with the objects it holds. A document's text is the unit of parsing: whoever keeps
 // the parsed documents of the last text parses again only what changed. Pure: text in, definitions and findings out.
-import { InvalidObjectError } from '../../errors.ts';
-import { fieldPath, type Subject } from '../fields.ts';
+import { InvalidObjectError } from '../../base/errors.ts';
+import { fieldPath, type Subject } from '../convert/fields.ts';
 import { convertObject, identify, isKnownKind, type Definition } from '../objects.ts';
 import { looksLikeJson, readJson, readYaml, type Broken, type Path, type Value } from './values.ts';
 

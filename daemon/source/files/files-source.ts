@@ -4,9 +4,9 @@
 // stood for `settleMs`, since editors and git empty or remove a file before they write it. Bad input withdraws nothing.
 // A link whose target outside the directory changes in place sends no event: rescan() (SIGHUP) sees it.
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { Clock } from '../../clock.ts';
-import { messageOf } from '../../errors.ts';
-import { Claims } from './claims.ts';
+import type { Clock } from '../../base/clock.ts';
+import { messageOf } from '../../base/errors.ts';
+import { Claims } from './file-objects.ts';
 import { DirectoryWatch } from './directory-watch.ts';
 import { interpret, type FileState } from './file-state.ts';
 import { ProblemReporter, compareProblems, problemOf, type ProblemLog, type SourceProblem } from '../problems.ts';

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A directory of objects read once, for dry runs: every file into the tables, as the watching source would after its first
 // scan, and what is wrong. Synchronous; watches nothing and holds on to nothing.
-import { Claims } from './claims.ts';
+import { Claims } from './file-objects.ts';
 import { parseDocument, splitDocuments } from './documents.ts';
 import { gather } from './file-state.ts';
 import type { SourceTables } from '../source.ts';

@@ -2,8 +2,8 @@
 // Text of one document -> plain values, each knowing on which line a field stands. The only file that knows the parsers.
 // Never throws: text that cannot be parsed is a Broken value with the line where the parser stopped.
 import { LineCounter, isAlias, isMap, isNode, isScalar, isSeq, parseAllDocuments, type Document } from 'yaml';
-import { messageOf } from '../../errors.ts';
-import type { Subject } from '../fields.ts';
+import { messageOf } from '../../base/errors.ts';
+import type { Subject } from '../convert/fields.ts';
 import { identify } from '../objects.ts';
 
 export type Path = readonly (string | number)[];

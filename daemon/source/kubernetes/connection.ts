@@ -5,8 +5,8 @@
 import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants, type IncomingHttpHeaders } from 'node:http2';
 import { connect as connectTcp, isIP, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
-import type { Clock } from '../../clock.ts';
-import { messageOf } from '../../errors.ts';
+import type { Clock } from '../../base/clock.ts';
+import { messageOf } from '../../base/errors.ts';
 import type { ClusterAccess, TlsMaterial } from './access.ts';
 import { type ApiClient, type ApiResponse, CredentialError, Unreachable } from './api-client.ts';
 

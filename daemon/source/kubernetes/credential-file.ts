@@ -4,7 +4,7 @@
 import { X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { getSystemErrorMessage } from 'node:util';
-import { messageOf } from '../../errors.ts';
+import { messageOf } from '../../base/errors.ts';
 import { CredentialError } from './api-client.ts';
 
 /** "no such file or directory" for a system error: its own message repeats the path. */

@@ -5,8 +5,8 @@
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import type { Readable } from 'node:stream';
 import { z } from 'zod';
-import type { Clock } from '../../clock.ts';
-import { fieldText, must } from '../fields.ts';
+import type { Clock } from '../../base/clock.ts';
+import { fieldText, must } from '../convert/fields.ts';
 import { CredentialError } from './api-client.ts';
 import { isCertificate, isToken, reasonOf } from './credential-file.ts';
 import type { ExecPlugin } from './kubeconfig-file.ts';

@@ -2,8 +2,8 @@
 // Which way to the API server is ours: a kubeconfig that was named, else the service account of the pod we run in. Called by
 // the composition root, once, before anything is touched.
 import { existsSync } from 'node:fs';
-import type { Clock } from '../../clock.ts';
-import { ExitCode, Refusal } from '../../errors.ts';
+import type { Clock } from '../../base/clock.ts';
+import { ExitCode, Refusal } from '../../base/errors.ts';
 import type { ClusterAccess } from './access.ts';
 import { inCluster, serviceAccountDirectory } from './in-cluster.ts';
 import { kubeconfig } from './kubeconfig.ts';

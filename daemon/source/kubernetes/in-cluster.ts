@@ -2,7 +2,7 @@
 // How a pod is known to its API server: the service account that the kubelet mounts. It rotates the token under us, so the
 // file is read for every request, and the CA file for every connection. Nothing is cached.
 import { join } from 'node:path';
-import { ExitCode, Refusal } from '../../errors.ts';
+import { ExitCode, Refusal } from '../../base/errors.ts';
 import type { ClusterAccess } from './access.ts';
 import { readAuthority, readBearer } from './credential-file.ts';
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Objects of one resource, as the server sends them -> rows, and what is wrong with them. An object that cannot be used
 // leaves the last good row as it is. The only writer of rows in this room.
-import { InvalidObjectError } from '../../errors.ts';
+import { InvalidObjectError } from '../../base/errors.ts';
 import { convertObject, identify } from '../objects.ts';
 import type { SourceProblem } from '../problems.ts';
 import { type SourceTables, writeRow } from '../source.ts';

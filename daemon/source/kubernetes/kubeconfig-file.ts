@@ -4,8 +4,8 @@
 import { dirname, resolve } from 'node:path';
 import { parseDocument } from 'yaml';
 import { z } from 'zod';
-import { ExitCode, Refusal } from '../../errors.ts';
-import { fieldText, flag, must, show, text } from '../fields.ts';
+import { ExitCode, Refusal } from '../../base/errors.ts';
+import { fieldText, flag, must, show, text } from '../convert/fields.ts';
 import { isCertificate, isToken } from './credential-file.ts';
 
 interface Place {

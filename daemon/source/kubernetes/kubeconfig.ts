@@ -4,8 +4,8 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
-import type { Clock } from '../../clock.ts';
-import { ExitCode, messageOf, Refusal } from '../../errors.ts';
+import type { Clock } from '../../base/clock.ts';
+import { ExitCode, messageOf, Refusal } from '../../base/errors.ts';
 import type { ClusterAccess, TlsMaterial } from './access.ts';
 import { CredentialError } from './api-client.ts';
 import { readAuthority, readBearer, readCredential, reasonOf } from './credential-file.ts';

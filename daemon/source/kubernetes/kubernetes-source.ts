@@ -2,7 +2,7 @@
 // The API server as a source of Services, EndpointSlices, this Node and ServiceCIDRs: a reflector for each over one
 // connection. With the server out of reach everything stays as it is known, and the source is not complete until every
 // list has been finished once.
-import type { Clock } from '../../clock.ts';
+import type { Clock } from '../../base/clock.ts';
 import { compareProblems, type ProblemLog, ProblemReporter, type SourceProblem } from '../problems.ts';
 import type { Source, SourceTables } from '../source.ts';
 import type { ApiClient } from './api-client.ts';

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // List and watch of one resource as streams of what the server said: pages of a list, events of a watch. A refusal is thrown
 // as ApiStatus, a cut as Unreachable. It remembers nothing and never retries: reflector.ts does both.
-import type { Clock } from '../../clock.ts';
+import type { Clock } from '../../base/clock.ts';
 import { type ApiClient, Unreachable } from './api-client.ts';
 import { statusOfAnswer, statusOfEvent } from './api-status.ts';
 import { LineDecoder, ListDecoder } from './json-stream.ts';

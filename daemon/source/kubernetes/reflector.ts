@@ -2,11 +2,11 @@
 // One resource, followed: list, then watch, for ever. Whatever fails is tried again, ever more slowly; what was known stays
 // as it is meanwhile, and an object is withdrawn only when the server says that it is gone: in an event, or by its absence
 // from a list that came to its end. Used by kubernetes-source.ts.
-import type { Clock } from '../../clock.ts';
-import { messageOf } from '../../errors.ts';
+import type { Clock } from '../../base/clock.ts';
+import { messageOf } from '../../base/errors.ts';
 import { type ApiClient, CredentialError, Unreachable } from './api-client.ts';
 import { ApiStatus } from './api-status.ts';
-import { Backoff } from './backoff.ts';
+import { Backoff } from '../../base/back-off.ts';
 import type { Intake } from './intake.ts';
 import { type Asking, Garbled, list, watch, type WatchEvent } from './list-watch.ts';
 import type { Resource } from './resources.ts';

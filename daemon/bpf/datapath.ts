@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: Apache-2.0
+// The compiled objects in the kernel: programs verified, maps shared by all of them and pinned. Takes over the maps that
+// an earlier daemon pinned, and refuses, before it touches anything, those that it would not understand. Attaches nothing.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { ExitCode, KernelError, Refusal } from '../base/errors.ts';
+import { BpfMap, closeFd, duplicate, openPin, pin } from '../kernel/map.ts';
+import { BpfObject, mapInfo, type MapSpec } from '../kernel/object.ts';
+import { initializeConfig, layoutVersion } from '../maps/datapath-state.ts';
+import { Layout } from '../maps/gen/layouts.ts';
+import type { PinDirectory } from './pins.ts';
+
+/** Where they lie: made by the build. */
+export const objectsPath = join(import.meta.dirname, '../../datapath/gen');
+const objectNames = ['tc_pod', 'tc_uplink', 'sock'] as const;
+const SMALL = 64; // entries
+const zero = new Uint8Array(4);
+const perCpuTypes = new Set([5, 6, 10]); // PERCPU_HASH, PERCPU_ARRAY, LRU_PERCPU_HASH
+
+/** Which flag sets a map's size, for messages. */
+export interface MapSizes {
+  readonly [map: string]: { readonly entries: number; readonly flag: string };
+}
+
+/** Highest possible CPU plus one: per-CPU values come in that number. */
+function possibleCpus(): number {
+  const ranges = readFileSync('/sys/devices/system/cpu/possible', 'utf8').trim().split(/[,-]/);
+  return Number(ranges.at(-1)) + 1;
+}
+
+export class Datapath {
+  readonly #pins: PinDirectory;
+  readonly #objectsPath: string;
+  readonly #sizes: MapSizes;
+  readonly #maps = new Map<string, BpfMap>();
+  #objects: BpfObject[] = [];
+  #layout = Buffer.alloc(0);
+  #config: Uint8Array = new Uint8Array();
+
+  constructor(pins: PinDirectory, options: { objectsPath: string; sizes: MapSizes }) {
+    this.#pins = pins;
+    this.#objectsPath = options.objectsPath;
+    this.#sizes = options.sizes;
+  }
+
+  /** Loads every program. Afterwards all maps are pinned; on failure nothing is left behind that was not there before. */
+  load(): void {
+    this.#layout = this.#readLayout();
+    const opened = this.#openPinned();
+    try {
+      this.#objects = this.#loadObjects(Object.fromEntries(opened));
+    } finally {
+      for (const [, fd] of opened) closeFd(fd);
+    }
+    try {
+      initializeConfig(this.map('lb_config'));
+      this.#config = this.map('lb_config').get(zero) ?? new Uint8Array();
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+  }
+
+  /** Says what is pinned. Throws Refusal when load() would; changes nothing. */
+  describePinned(): string {
+    const opened = this.#openPinned();
+    for (const fd of opened.values()) closeFd(fd);
+    return opened.size === 0 ? 'none: maps would be made' : `${opened.size} maps of this layout: they would be taken over`;
+  }
+
+  /** Has the verifier look at every program, over small maps of their own: nothing is pinned, and all is gone on return. */
+  verify(): string {
+    const names: string[] = [];
+    for (const name of objectNames) {
+      const object = this.#open(name);
+      try {
+        object.load({ sizes: Object.fromEntries(Object.keys(this.#sizes).map((map) => [map, SMALL])) });
+        names.push(...object.programNames());
+      } finally {
+        object.close();
+      }
+    }
+    return `the verifier accepts all ${names.length}`;
+  }
+
+  /**
+   * Loads the objects anew, as they are on disk now, over the same maps; `swap` puts the programs onto the hooks. When it
+   * throws it is called again with the programs from before. Throws Refusal when the new objects have another layout.
+   */
+  reload(swap: () => void): void {
+    if (!this.#layout.equals(this.#readLayout())) {
+      throw new Refusal(
+        ExitCode.layout,
+        `the objects in ${this.#objectsPath} have another map layout than this daemon: restart sluiced instead of reloading`,
+      );
+    }
+    const before = this.#objects;
+    const held = this.mapFds();
+    this.#objects = this.#loadObjects(held);
+    let unused = before;
+    try {
+      swap();
+    } catch (error) {
+      unused = this.#objects;
+      this.#objects = before;
+      swap();
+      throw error;
+    } finally {
+      for (const object of unused) object.close();
+    }
+  }
+
+  /** A map by name, closed with the datapath. */
+  map(name: string): BpfMap {
+    let map = this.#maps.get(name);
+    if (map === undefined) {
+      const fd = duplicate(this.#mapFd(name));
+      map = new BpfMap(fd, perCpuTypes.has(mapInfo(fd).type) ? possibleCpus() : 1);
+      this.#maps.set(name, map);
+    }
+    return map;
+  }
+
+  /** Sorted. */
+  mapNames(): string[] {
+    return [...new Set(this.#objects.flatMap((object) => object.maps().map(({ name }) => name)))].sort();
+  }
+
+  /** Descriptors of all maps by name, valid until close(). */
+  mapFds(): Record<string, number> {
+    return Object.fromEntries(this.mapNames().map((name) => [name, this.#mapFd(name)]));
+  }
+
+  /** Descriptor of a loaded program, valid until reload() or close(). */
+  program(name: string): number {
+    const object = this.#objects.find((candidate) => candidate.programNames().includes(name));
+    if (object === undefined) throw new KernelError({ op: 'find program', object: name, errno: 2, code: 'ENOENT' });
+    return object.programFd(name);
+  }
+
+  /** Pins the map again when its pin is gone or is another map's: a clause, none when all is well. */
+  mendPin(name: string): string[] {
+    const fd = this.#mapFd(name);
+    const pinned = openPin(this.#pins.pathOf('maps', name));
+    if (pinned !== undefined) {
+      const isOurs = mapInfo(pinned).id === mapInfo(fd).id;
+      closeFd(pinned);
+      if (isOurs) return [];
+      this.#pins.remove('maps', name);
+    }
+    pin(fd, this.#pins.pathOf('maps', name));
+    return ['had lost its pin'];
+  }
+
+  /** Writes the configuration row again when somebody has changed it. */
+  mendConfig(): string[] {
+    const map = this.map('lb_config');
+    if (Buffer.from(this.#config).equals(map.get(zero) ?? new Uint8Array())) return [];
+    map.set(zero, this.#config);
+    return ['had been changed'];
+  }
+
+  /** Closes our descriptors; what is pinned or attached goes on. */
+  close(): void {
+    for (const object of this.#objects) object.close();
+    this.#objects = [];
+    for (const map of this.#maps.values()) map.close();
+    this.#maps.clear();
+  }
+
+  #open(name: string): BpfObject {
+    return new BpfObject(join(this.#objectsPath, `${name}.bpf.o`));
+  }
+
+  /** What the programs' and our idea of the rows follow from: the BTF of every shared struct. */
+  #readLayout(): Buffer<ArrayBuffer> {
+    return readFileSync(join(this.#objectsPath, 'layout.bpf.o'));
+  }
+
+  /** Descriptors of the maps that an earlier daemon pinned. Throws Refusal when one is not as we would make it. */
+  #openPinned(): Map<string, number> {
+    const opened = new Map<string, number>();
+    const object = this.#open(objectNames[0]);
+    try {
+      for (const spec of object.maps()) {
+        const fd = openPin(this.#pins.pathOf('maps', spec.name));
+        if (fd === undefined) continue;
+        opened.set(spec.name, fd);
+        this.#refuseOther(spec, fd);
+      }
+      this.#refuseLayout(opened.get('lb_config'));
+      return opened;
+    } catch (error) {
+      for (const fd of opened.values()) closeFd(fd);
+      throw error;
+    } finally {
+      object.close();
+    }
+  }
+
+  /** Loaded objects over the given maps; those that are not given are made and pinned. All or nothing. */
+  #loadObjects(given: Readonly<Record<string, number>>): BpfObject[] {
+    const sizes = Object.fromEntries(Object.entries(this.#sizes).map(([map, size]) => [map, size.entries]));
+    const reuse = { ...given };
+    const fresh: string[] = [];
+    const objects: BpfObject[] = [];
+    try {
+      for (const name of objectNames) {
+        const object = this.#open(name);
+        objects.push(object);
+        object.load({ sizes, reuse });
+        for (const { name: map } of object.maps()) {
+          if (map in reuse) continue;
+          reuse[map] = object.mapFd(map);
+          fresh.push(map);
+        }
+      }
+      for (const map of fresh) pin(reuse[map] ?? -1, this.#pins.pathOf('maps', map));
+      return objects;
+    } catch (error) {
+      for (const map of fresh) this.#pins.remove('maps', map);
+      for (const object of objects) object.close();
+      throw error;
+    }
+  }
+
+  /** The objects' own descriptor of a map. */
+  #mapFd(name: string): number {
+    const object = this.#objects.find((candidate) => candidate.maps().some((map) => map.name === name));
+    if (object === undefined) throw new KernelError({ op: 'find map', object: name, errno: 2, code: 'ENOENT' });
+    return object.mapFd(name);
+  }
+
+  #refuseLayout(configFd: number | undefined): void {
+    if (configFd === undefined) return;
+    // The descriptor is the caller's: this BpfMap is never closed.
+    const version = layoutVersion(new BpfMap(configFd));
+    if (version === 0 || version === Layout.LAYOUT_VERSION) return;
+    throw new Refusal(
+      ExitCode.layout,
+      `the maps in ${this.#pins.path} have layout ${version}, this version has ${Layout.LAYOUT_VERSION}: run the version that made them, or \`sluice uninstall\` first`,
+    );
+  }
+
+  #refuseOther(spec: MapSpec, fd: number): void {
+    const held = mapInfo(fd);
+    const wantedEntries = this.#sizes[spec.name]?.entries ?? spec.maxEntries;
+    const isSame =
+      held.type === spec.type && held.keySize === spec.keySize && held.valueSize === spec.valueSize && held.flags === spec.flags;
+    if (!isSame) {
+      throw new Refusal(
+        ExitCode.layout,
+        `the pinned map ${this.#pins.pathOf('maps', spec.name)} has another layout (key ${held.keySize}, value ${held.valueSize} bytes; wanted ${spec.keySize}, ${spec.valueSize}): run the version that made it, or \`sluice uninstall\` first`,
+      );
+    }
+    if (held.maxEntries !== wantedEntries) {
+      const flag = this.#sizes[spec.name]?.flag ?? 'its size';
+      throw new Refusal(
+        ExitCode.config,
+        `the pinned map ${spec.name} holds ${held.maxEntries} entries, --${flag} wants ${wantedEntries}: give the old size, or \`sluice uninstall\` first`,
+      );
+    }
+  }
+}

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// Whether the socket hooks of a cgroup accept our programs beside those of others. Reads only; the daemon asks before it
+// attaches anything, and `sluice preflight` shows the answer.
+import { release } from 'node:os';
+import { dirname } from 'node:path';
+import { ExitCode, isNotSupported, Refusal } from '../base/errors.ts';
+import { isCgroup2 } from '../kernel/host.ts';
+import { cgroupPrograms } from '../kernel/link.ts';
+import { socketHooks } from './sockets.ts';
+
+const ALLOW_MULTI = 2;
+
+/** A program that was attached without BPF_F_ALLOW_MULTI, here or above, keeps every other one off (EPERM). */
+export function needFreeHooks(cgroup: string): string {
+  for (const { program, type } of socketHooks) {
+    for (let directory = cgroup; isCgroup2(directory); directory = dirname(directory)) {
+      const { ids, flags } = programsOf(directory, type);
+      // An overridable one above tolerates ours below it; on the same cgroup only its like.
+      const isExclusive = directory === cgroup ? (flags & ALLOW_MULTI) === 0 : flags === 0;
+      if (ids.length === 0 || !isExclusive) continue;
+      throw new Refusal(
+        ExitCode.occupied,
+        `program ${ids.join(', ')} holds the ${program.replace('sock_', '')} hook of cgroup ${directory} alone: detach it (bpftool cgroup show ${directory}), give --cgroup another directory, or --socket-lb off`,
+      );
+    }
+  }
+  return `${cgroup}, its socket hooks take our programs`;
+}
+
+function programsOf(directory: string, type: number): { ids: readonly number[]; flags: number } {
+  try {
+    return cgroupPrograms(directory, type);
+  } catch (error) {
+    if (!isNotSupported(error)) throw error;
+    throw new Refusal(ExitCode.kernel, `kernel ${release()} has no such socket hook on cgroups (attach type ${type}): run 5.8 or later`, {
+      cause: error,
+    });
+  }
+}

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// Programs onto the sockets of a cgroup, and off them. Replaced by link update like the devices' programs. A cgroup hook
+// that somebody else holds alone is refused with a sentence, before any of ours is attached there.
+import { statSync } from 'node:fs';
+import { ExitCode, isDenied, Refusal } from '../base/errors.ts';
+import { attachCgroup, AttachType, cgroupOfLink } from '../kernel/link.ts';
+import { type Held, HeldLink } from './attached.ts';
+import type { Datapath } from './datapath.ts';
+import type { Attachment } from './devices.ts';
+import type { PinDirectory } from './pins.ts';
+
+/** Program and attach type of each hook. */
+export const socketHooks: readonly { readonly program: string; readonly type: number }[] = [
+  { program: 'sock_connect4', type: AttachType.connect4 },
+  { program: 'sock_connect6', type: AttachType.connect6 },
+  { program: 'sock_sendmsg4', type: AttachType.sendmsg4 },
+  { program: 'sock_sendmsg6', type: AttachType.sendmsg6 },
+  { program: 'sock_recvmsg4', type: AttachType.recvmsg4 },
+  { program: 'sock_recvmsg6', type: AttachType.recvmsg6 },
+  { program: 'sock_getpeer4', type: AttachType.getpeername4 },
+  { program: 'sock_getpeer6', type: AttachType.getpeername6 },
+];
+
+export class Sockets {
+  readonly #pins: PinDirectory;
+  readonly #datapath: Datapath;
+  #cgroup = '';
+  /** By program. */
+  readonly #links = new Map<string, HeldLink>();
+
+  constructor(pins: PinDirectory, datapath: Datapath) {
+    this.#pins = pins;
+    this.#datapath = datapath;
+  }
+
+  /** Attaches all hooks to the cgroup, or none: on failure those that this call made are removed again. */
+  attach(cgroup: string): void {
+    this.#cgroup = cgroup;
+    // A cgroup's id is its directory's inode number.
+    const id = BigInt(statSync(cgroup, { bigint: true }).ino);
+    const made: string[] = [];
+    try {
+      for (const { program, type } of socketHooks) {
+        const link = this.#linkOf({ program, type, id });
+        if (link.attach(this.#datapath.program(program))) made.push(program);
+        this.#links.set(program, link);
+      }
+    } catch (error) {
+      for (const program of made) this.#links.get(program)?.remove();
+      this.close();
+      if (!isDenied(error)) throw error;
+      throw new Refusal(
+        ExitCode.occupied,
+        `cgroup ${cgroup} does not let us attach: another program holds its socket hooks alone (see bpftool cgroup tree); give --cgroup another directory or --socket-lb off`,
+        { cause: error },
+      );
+    }
+  }
+
+  /** Takes the hooks off again (--socket-lb off after on). */
+  detach(): void {
+    for (const { program } of socketHooks) this.#pins.remove('links', program);
+  }
+
+  /** Every program on its hook. */
+  *held(): IterableIterator<Held> {
+    for (const [program, attached] of this.#links) yield { program, target: this.#cgroup, attached };
+  }
+
+  /** Closes our descriptors; the programs stay on the cgroup. */
+  close(): void {
+    for (const link of this.#links.values()) link.close();
+    this.#links.clear();
+  }
+
+  attachments(): Attachment[] {
+    return [...this.#links.keys()].map((program) => ({ program, target: this.#cgroup, kind: 'cgroup' }));
+  }
+
+  #linkOf(hook: { program: string; type: number; id: bigint }): HeldLink {
+    const cgroup = this.#cgroup;
+    return new HeldLink({
+      pins: this.#pins,
+      name: hook.program,
+      attach: (fd) => attachCgroup(fd, cgroup, hook.type),
+      // 0 once the cgroup is gone or the link was detached.
+      isOurs: (link) => cgroupOfLink(link) === hook.id,
+    });
+  }
+}

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where settings are given: flags, environment, a YAML or JSON file. Each becomes text by name, with the place it came from;
+// meaning is config.ts's matter. An unknown name is refused with the nearest known one.
+import { Command, CommanderError, Option } from 'commander';
+import { isMap, isScalar, isSeq, LineCounter, type Node, parseDocument } from 'yaml';
+
+import { ExitCode, messageOf, Refusal } from '../base/errors.ts';
+
+export interface GivenText {
+  /** "pod-interfaces". */
+  readonly name: string;
+  readonly text: string;
+  /** "flag --node". */
+  readonly origin: string;
+  /** As the user wrote it, to begin a sentence: "--max-slots 17", "SLUICE_MAX_SLOTS=17". */
+  readonly shown: string;
+  readonly isFlag: boolean;
+}
+
+interface GivenFlags {
+  readonly action: 'run' | 'check' | 'help' | 'version';
+  readonly configFile: string | undefined;
+  readonly given: readonly GivenText[];
+}
+
+/** A setting as its sources know it. */
+export interface NamedSetting {
+  /** Name in a file, and after "--": "pod-interfaces". */
+  readonly name: string;
+  /** "SLUICE_POD_INTERFACES". */
+  readonly environment: string;
+  /** Placeholder in the help: "DIR". */
+  readonly argument: string;
+  readonly help: string;
+  readonly fallback: string | undefined;
+  readonly fallbackShown?: string;
+  /** Giving the flag again adds to it. */
+  readonly isList?: boolean;
+  /** What the flag means without a value; undefined: it needs one. */
+  readonly bare?: string;
+}
+
+/** "podInterfaces" -> "pod-interfaces". */
+export const kebab = (key: string): string => key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+
+/** The command as commander knows it: for parsing and for its help. */
+export function daemonCommand(settings: readonly NamedSetting[]): Command {
+  const command = new Command('sluiced').usage('[flags]').helpOption(false).exitOverride();
+  command.configureOutput({ writeOut: () => undefined, writeErr: () => undefined, outputError: () => undefined });
+  command.description('Sluice node agent: watches Services, translates their packets in the kernel, serves an API.');
+  for (const each of settings) command.addOption(optionOf(each, describe(each)));
+  command.option('--config <FILE>', 'YAML or JSON file of these settings, keys without "--" (SLUICE_CONFIG)');
+  command.option('--check-config', 'check the settings, print each with its origin, and exit');
+  command.option('--version', 'print version, commit, libbpf and kernel, and exit');
+  return command.option('-h, --help', 'print this, and exit');
+}
+
+/** A setting as a flag of any command. */
+export function optionOf({ name, argument, isList, bare }: NamedSetting, description: string): Option {
+  const option = new Option(`--${name} ${bare === undefined ? `<${argument}>` : `[${argument}]`}`, description).preset(bare);
+  if (isList === true) option.argParser((text, before?: string) => (before === undefined ? text : `${before},${text}`));
+  return option;
+}
+
+function describe({ help, environment, fallback, fallbackShown = fallback ?? '' }: NamedSetting): string {
+  return `${help} (${environment}${fallbackShown === '' ? '' : `, default ${fallbackShown}`})`;
+}
+
+/** Reads flags. Throws Refusal for unknown ones and for words that are no flag. */
+export function readFlags(argv: readonly string[], settings: readonly NamedSetting[]): GivenFlags {
+  const command = daemonCommand(settings);
+  try {
+    command.parse([...argv], { from: 'user' });
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    if (error.code === 'commander.excessArguments')
+      throw new Refusal(ExitCode.usage, `"${command.args.join(' ')}" is no flag; sluiced --help lists them`);
+    const sentence = error.message.replace(/^error: /, '').replaceAll(/\s*\n\s*/g, ' ');
+    throw new Refusal(ExitCode.usage, `${sentence}; sluiced --help lists the flags`, { cause: error });
+  }
+  const options = new Map(command.options.map((option) => [option.name(), command.getOptionValue(option.attributeName()) as unknown]));
+  const given = settings.flatMap(({ name }): GivenText[] => {
+    const text = options.get(name);
+    return typeof text === 'string'
+      ? [{ name, text, origin: `flag --${name}`, shown: `--${name} ${text === '' ? '""' : text}`, isFlag: true }]
+      : [];
+  });
+  const configFile = options.get('config');
+  const action = (['help', 'version'] as const).find((each) => options.get(each) === true);
+  return {
+    action: action ?? (options.get('check-config') === true ? 'check' : 'run'),
+    configFile: typeof configFile === 'string' ? configFile : undefined,
+    given,
+  };
+}
+
+// Kubernetes gives every pod variables for each Service of its namespace: a Service named "sluice-x" brings SLUICE_X_PORT
+// and its like, which nobody meant for us.
+const serviceLink = /_(SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$/;
+
+/** Where the settings file is, and what an image says of itself (version.ts). */
+const notSettings = new Set(['SLUICE_CONFIG', 'SLUICE_COMMIT']);
+
+/** Reads SLUICE_* variables; empty ones count as not given. Throws Refusal for unknown ones. */
+export function readEnvironment(env: Readonly<Record<string, string | undefined>>, settings: readonly NamedSetting[]): GivenText[] {
+  const given: GivenText[] = [];
+  for (const [variable, text] of Object.entries(env)) {
+    if (!variable.startsWith('SLUICE_') || notSettings.has(variable) || text === undefined || text === '') continue;
+    const known = settings.find(({ environment }) => environment === variable);
+    if (known === undefined) {
+      if (serviceLink.test(variable)) continue;
+      const names = settings.map(({ environment }) => environment);
+      throw new Refusal(ExitCode.config, `the environment variable ${variable} is no setting${didYouMean(variable, names)}`);
+    }
+    given.push({ name: known.name, text, origin: `environment ${variable}`, shown: `${variable}=${text}`, isFlag: false });
+  }
+  return given;
+}
+
+/** Reads a file of settings: one mapping from names to values; lists may be sequences. Throws Refusal with file and line. */
+export function readSettingsFile(
+  path: string,
+  { settings, readFile }: { readonly settings: readonly NamedSetting[]; readonly readFile: (path: string) => string },
+): GivenText[] {
+  const lines = new LineCounter();
+  const document = parseDocument(readOr(path, readFile), { lineCounter: lines, prettyErrors: false });
+  const [broken] = document.errors;
+  if (broken !== undefined) return refuse(`${path} line ${lines.linePos(broken.pos[0]).line}: ${broken.message}`, broken);
+  if (document.contents === null) return [];
+  if (!isMap<Node, Node | null>(document.contents)) return refuse(`${path} must hold one mapping from setting names to values`);
+  return document.contents.items.flatMap(({ key, value }): GivenText[] => {
+    const origin = `${path} line ${lines.linePos(key.range?.[0] ?? 0).line}`;
+    const name = textOf(key) ?? 'a key that is no word';
+    const known = settings.find((each) => each.name === name);
+    if (known === undefined) {
+      const names = settings.map((each) => each.name);
+      return refuse(`${origin}: "${name}" is no setting${didYouMean(kebab(name).replaceAll('_', '-'), names)}`);
+    }
+    const text = textOf(value);
+    if (text === undefined) return refuse(`${origin}: "${name}" must be ${known.isList === true ? 'a list of words' : 'a single value'}`);
+    return text === null ? [] : [{ name, text, origin, shown: `${origin}: "${name}: ${text}"`, isFlag: false }];
+  });
+}
+
+/** A value as flags would give it; null when there is none, undefined when it is of a shape that no setting has. */
+function textOf(value: Node | null): string | null | undefined {
+  if (value === null) return null;
+  if (isSeq<Node>(value)) {
+    const parts = value.items.map(textOf);
+    return parts.every((part) => typeof part === 'string') ? parts.join(',') : undefined;
+  }
+  if (!isScalar<string | number | boolean | null>(value)) return undefined;
+  if (value.value === null) return null;
+  if (typeof value.value === 'boolean') return value.value ? 'on' : 'off';
+  // The source text: a Node named 007 is not 7.
+  return typeof value.value === 'number' ? (value.source ?? String(value.value)) : value.value;
+}
+
+function refuse(sentence: string, cause?: unknown): never {
+  throw new Refusal(ExitCode.config, sentence, cause === undefined ? undefined : { cause });
+}
+
+function readOr(path: string, readFile: (path: string) => string): string {
+  try {
+    return readFile(path);
+  } catch (error) {
+    throw new Refusal(ExitCode.config, `cannot read the --config file ${path}: ${messageOf(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+/** " (did you mean X?)" for the nearest name, "" when none is near. */
+function didYouMean(word: string, names: readonly string[]): string {
+  const [nearest] = names.map((name) => ({ name, distance: editDistance(word, name) })).toSorted((a, b) => a.distance - b.distance);
+  if (nearest === undefined || nearest.distance > Math.max(2, word.length / 3)) return ': sluiced --help lists them';
+  return ` (did you mean ${nearest.name}?)`;
+}
+
+/** Insertions, deletions and replacements from one word to the other. */
+function editDistance(from: string, to: string): number {
+  let row = Array.from({ length: to.length + 1 }, (_, index) => index);
+  for (let i = 0; i < from.length; i += 1) {
+    const next = [i + 1];
+    for (let j = 0; j < to.length; j += 1) {
+      next.push(Math.min((row[j + 1] ?? 0) + 1, (next[j] ?? 0) + 1, (row[j] ?? 0) + (from[i] === to[j] ? 0 : 1)));
+    }
+    row = next;
+  }
+  return row[to.length] ?? 0;
+}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the kernel would do, per frontend: the read-back that status sets against the desired rows. From the maps alone,
+// so it cannot repeat an error of our own memory. Used by agent-view.ts for the API, and by tests.
+import type { Family } from '../../model/address.ts';
+import { BackendState, type LbMaps, type Range } from '../types.ts';
+import { generationOf, readRun, readSnapshot } from './snapshot.ts';
+
+export interface RealizedBackend {
+  readonly id: number;
+  readonly generation: number;
+  readonly address: string;
+  readonly port: number;
+  readonly isUsable: boolean;
+  readonly isLocallyUsable: boolean;
+  readonly isLocal: boolean;
+  readonly isServing: boolean;
+}
+
+export interface RealizedFrontend {
+  /** frontendKey(): "10.96.0.10:80/TCP". */
+  readonly key: string;
+  readonly family: Family;
+  /** Index into lb_services; 0 when the entry is unsound (wrong check, no such index) and leads nowhere. */
+  readonly service: number;
+  /** FrontendFlag bits. */
+  readonly flags: number;
+  /** The set of policy Cluster, in order, one per slot. Slots that name no living backend of this index are left out and counted. */
+  readonly backends: readonly RealizedBackend[];
+  /** The set of policy Local. */
+  readonly localBackends: readonly RealizedBackend[];
+  readonly dangling: number;
+}
+
+const none: Range = { base: 0, count: 0 };
+
+/** Every frontend that the maps hold, sorted by key. Throws what the maps throw. */
+export function realized(maps: LbMaps): RealizedFrontend[] {
+  const snapshot = readSnapshot(maps);
+  return snapshot.frontends.map(({ text: key, family, value, flags, isSound }) => {
+    if (!isSound) return { key, family, service: 0, flags, backends: [], localBackends: [], dangling: 0 };
+    const row = snapshot.services.get(value.service);
+    const slotsOf = (run: Range): number[] => (row === undefined ? [] : (readRun(maps, run) ?? []));
+    const backendsOf = (slots: readonly number[]): RealizedBackend[] =>
+      slots.flatMap((id) => {
+        const backend = snapshot.backends[family].get(id);
+        return backend === undefined || backend.service !== value.service ? [] : [realizedBackend(id, backend)];
+      });
+    const [slots, localSlots] = [slotsOf(row ?? none), slotsOf({ base: row?.localBase ?? 0, count: row?.localCount ?? 0 })];
+    const [backends, localBackends] = [backendsOf(slots), backendsOf(localSlots)];
+    const dangling = slots.length - backends.length + localSlots.length - localBackends.length;
+    return { key, family, service: value.service, flags, backends, localBackends, dangling };
+  });
+}
+
+function realizedBackend(id: number, row: { address: string; port: number; meta: number }): RealizedBackend {
+  const { address, port, meta } = row;
+  const has = (bit: number): boolean => (meta & bit) !== 0;
+  return {
+    ...{ id, generation: generationOf(meta), address, port },
+    isUsable: has(BackendState.usable),
+    isLocallyUsable: has(BackendState.locallyUsable),
+    isLocal: has(BackendState.local),
+    isServing: has(BackendState.serving),
+  };
+}

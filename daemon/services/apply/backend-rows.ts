@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+// The rows of a Service port's backends, and which of them its sets name. Before a publish a backend gains (a row, state bits),
+// after it a backend loses: whoever reads the old sets or the new ones finds what they name. Used by lb-operations.ts.
+import { hostPort } from '../../model/address.ts';
+import type { Backend, DesiredPort } from '../../model/frontend.ts';
+import { objectKey } from '../../model/service.ts';
+import { BackendState, type LbMaps, type ServiceMapValue } from '../../maps/types.ts';
+import { type LbState, type LiveBackend, type LivePort, noSpace, rowOf } from './lb-state.ts';
+import { generationOf } from '../../maps/read/snapshot.ts';
+
+/** A row's backends by "address:port". */
+export type WantedBackends = ReadonlyMap<string, Backend>;
+
+const lastGeneration = 0xff_ffff;
+
+export const wantedBackends = (row: DesiredPort): WantedBackends =>
+  new Map(row.backends.map((backend) => [hostPort(backend.address, backend.port), backend]));
+
+/**
+ * The backends that a run names, in its order: those for policy Local alone, those for both policies, those for Cluster alone;
+ * and the sets as windows of a run at that base.
+ */
+export function layOut(wanted: WantedBackends): { keys: string[]; windows: (base: number) => Omit<ServiceMapValue, 'affinity'> } {
+  const [localOnly, both, clusterOnly]: [string[], string[], string[]] = [[], [], []];
+  for (const [key, { isLocallyUsable, isUsable }] of wanted) {
+    if (isLocallyUsable) (isUsable ? both : localOnly).push(key);
+    else if (isUsable) clusterOnly.push(key);
+  }
+  const count = both.length + clusterOnly.length;
+  const localCount = localOnly.length + both.length;
+  return {
+    keys: [...localOnly, ...both, ...clusterOnly],
+    windows: (base) => ({
+      ...{ base: count === 0 ? 0 : base + localOnly.length, count },
+      ...{ localBase: localCount === 0 ? 0 : base, localCount },
+    }),
+  };
+}
+
+export class BackendRows {
+  readonly #maps: LbMaps['backends'];
+  readonly #state: LbState;
+
+  constructor(maps: LbMaps['backends'], state: LbState) {
+    this.#maps = maps;
+    this.#state = state;
+  }
+
+  /** Throws, before anything is written, unless all of them can have a row. */
+  requireRoom(port: LivePort, row: DesiredPort, wanted: WantedBackends): void {
+    const needs = [...wanted.keys()].filter((key) => !port.backends.has(key)).length;
+    if (needs > this.#state.pools.backendIds[port.family].available)
+      throw noSpace(this.#maps[port.family], 'rows', { service: objectKey(row), needs });
+  }
+
+  /** Before the publish: a new backend gets its row, a known one the state bits it gains. */
+  raise(port: LivePort, wanted: WantedBackends): void {
+    for (const [key, backend] of wanted) {
+      const known = port.backends.get(key);
+      if (known === undefined) this.#add(port, key, backend);
+      else this.#setState(port, known, known.state | stateBits(backend));
+    }
+  }
+
+  /** After the publish: state bits that a backend lost, and the rows of those that are gone. */
+  settle(port: LivePort, wanted: WantedBackends): void {
+    for (const [key, backend] of port.backends) {
+      const desired = wanted.get(key);
+      if (desired === undefined) this.#remove(port, key, backend);
+      else this.#setState(port, backend, stateBits(desired));
+    }
+  }
+
+  #add(port: LivePort, key: string, backend: Backend): void {
+    const map = this.#maps[port.family];
+    const pool = this.#state.pools.backendIds[port.family];
+    const id = pool.take();
+    // There was room; an empty pool here is a broken invariant.
+    if (id === undefined) throw new Error(`${map.name}: no id left for ${port.key}`);
+    try {
+      const last = generationOf(map.get(id).meta);
+      const generation = last === lastGeneration ? 1 : last + 1;
+      const added: LiveBackend = { id, address: backend.address, port: backend.port, generation, state: stateBits(backend) };
+      map.set(id, rowOf(port, added, added.state));
+      port.backends.set(key, added);
+    } catch (error) {
+      pool.giveBack(id);
+      throw error;
+    }
+  }
+
+  #setState(port: LivePort, backend: LiveBackend, state: number): void {
+    if (backend.state === state) return;
+    this.#maps[port.family].set(backend.id, rowOf(port, backend, state));
+    backend.state = state;
+  }
+
+  #remove(port: LivePort, key: string, backend: LiveBackend): void {
+    this.#maps[port.family].set(backend.id, rowOf(port, backend, 0));
+    port.backends.delete(key);
+    this.#state.freeBackendId(port.family, backend.id);
+  }
+}
+
+function stateBits(backend: Backend): number {
+  const { usable, locallyUsable, local, serving, present } = BackendState;
+  return (
+    present |
+    (backend.isUsable ? usable : 0) |
+    (backend.isLocallyUsable ? locallyUsable : 0) |
+    (backend.isLocal ? local : 0) |
+    (backend.isServing ? serving : 0)
+  );
+}

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// Withdraws what an earlier process left and no desired row has adopted. In the order of every deletion: frontends first,
+// then the run, then the backends. Called by LbOperations when every source is complete; may be called again at any time.
+import { families } from '../../model/address.ts';
+import type { LbMaps } from '../../maps/types.ts';
+import { type LbState, type Leftovers, noService, type StrayBackend } from './lb-state.ts';
+import { generationOf, type HeldFrontend, isInUse, rangeOf } from '../../maps/read/snapshot.ts';
+
+/**
+ * True when no leftover remains. Every item is tried: failures come together in one AggregateError, and the next call
+ * goes on. `isWanted` tells the frontendKey() of some desired row: such an entry waits for its owner.
+ */
+export function pruneLeftovers(state: LbState, maps: LbMaps, isWanted: (frontendKey: string) => boolean): boolean {
+  const { leftovers } = state;
+  const errors: unknown[] = [];
+  const succeeds = (task: () => void): boolean => {
+    try {
+      task();
+      return true;
+    } catch (error) {
+      errors.push(error);
+      return false;
+    }
+  };
+  for (const frontend of [...leftovers.frontends.values()]) {
+    if (!isWanted(frontend.text)) succeeds(() => pruneFrontend(state, maps, frontend));
+  }
+  const pointedAt = indicesLedTo(leftovers);
+  for (const index of [...leftovers.services.keys()]) if (!pointedAt.has(index)) succeeds(() => pruneService(state, maps, index));
+  leftovers.strays = leftovers.strays.filter((stray) => !succeeds(() => freeBackend(state, maps, stray)));
+  leftovers.strayRanges = leftovers.strayRanges.filter(({ family, key }) => !succeeds(() => maps.ranges[family].remove(key)));
+  freeUnsoundSlots(state);
+  if (errors.length > 0) throw new AggregateError(errors, `prune: ${errors.length} entries failed`);
+  return (
+    leftovers.frontends.size +
+      leftovers.services.size +
+      leftovers.strays.length +
+      leftovers.strayRanges.length +
+      leftovers.unsoundSlots.length ===
+    0
+  );
+}
+
+/** Indices that a leftover frontend leads to: they must not be freed before it. */
+export function indicesLedTo(leftovers: Leftovers): Set<number> {
+  return new Set([...leftovers.frontends.values()].filter((entry) => entry.isSound).map((entry) => entry.value.service));
+}
+
+function pruneFrontend(state: LbState, maps: LbMaps, frontend: HeldFrontend): void {
+  const map = maps.frontends[frontend.family];
+  const now = map.get(frontend.key);
+  // Not what restore saw: somebody else writes here. Look at it again next time, as it is now.
+  if (now !== undefined && (now.service !== frontend.value.service || now.meta !== frontend.value.meta)) {
+    state.leftovers.frontends.set(frontend.text, { ...frontend, value: now, isSound: false });
+    return;
+  }
+  if (now !== undefined) map.delete(frontend.key);
+  state.leftovers.frontends.delete(frontend.text);
+  state.freeFrontend(frontend.family);
+}
+
+function pruneService(state: LbState, maps: LbMaps, index: number): void {
+  const service = state.leftovers.services.get(index);
+  if (service === undefined) return;
+  const { row, isRunSound, backends, ranges } = service;
+  if (isInUse(row)) {
+    maps.services.set(index, noService);
+    if (isRunSound) state.freeSlots(rangeOf(row));
+    state.leftovers.services.set(index, { row: noService, isRunSound: true, backends, ranges });
+  }
+  for (const family of families) {
+    for (const [id, backend] of backends[family]) {
+      freeBackend(state, maps, { family, id, row: backend });
+      backends[family].delete(id);
+    }
+    for (const [cidr, key] of ranges[family]) {
+      maps.ranges[family].remove(key);
+      ranges[family].delete(cidr);
+    }
+  }
+  state.leftovers.services.delete(index);
+  state.freeIndex(index);
+}
+
+function freeBackend(state: LbState, maps: LbMaps, { family, id, row }: StrayBackend): void {
+  maps.backends[family].set(id, { ...row, meta: (generationOf(row.meta) << 8) >>> 0 });
+  state.freeBackendId(family, id);
+}
+
+/** Slots under runs that overlapped are free once none of those runs is published any more. */
+function freeUnsoundSlots(state: LbState): void {
+  const { leftovers, ports } = state;
+  if (leftovers.unsoundSlots.length === 0) return;
+  if ([...leftovers.services.values()].some((service) => !service.isRunSound)) return;
+  if ([...ports.values()].some((port) => port.run.ids === undefined)) return;
+  for (const range of leftovers.unsoundSlots) state.freeSlots(range);
+  leftovers.unsoundSlots = [];
+}

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// Who owns a contested frontend. Every Service port claims its frontends here; the smallest claim wins (an exact address
+// before a NodePort, then the oldest Service, then name and port: kube-proxy-semantics.md, 3.1 and 3.3), whatever the order
+// in which claims came. Used by service-controller.ts only.
+import { type Frontend, frontendKey } from '../../model/frontend.ts';
+
+export interface Claimant {
+  /** Key of the DesiredPort. */
+  readonly key: string;
+  /** "namespace/name". */
+  readonly service: string;
+  /** Creation time of the Service; 0 = unknown, sorts last. */
+  readonly created: number;
+}
+
+interface Claim extends Claimant {
+  readonly isNodePort: boolean;
+}
+
+/** A frontend that several Service ports claim. */
+export interface Conflict {
+  /** "10.96.0.10:80/TCP". */
+  readonly frontend: string;
+  /** Key of the DesiredPort that has it. */
+  readonly owner: string;
+  /** Keys of those that claim it in vain, next in line first. */
+  readonly contenders: readonly string[];
+}
+
+const compareText = (a: string, b: string): number => (a < b ? -1 : Number(a > b));
+
+const compareClaims = (a: Claim, b: Claim): number =>
+  Number(a.isNodePort) - Number(b.isNodePort) ||
+  (a.created || Infinity) - (b.created || Infinity) ||
+  compareText(a.service, b.service) ||
+  compareText(a.key, b.key);
+
+export class Claims {
+  // Sorted by compareClaims, never empty.
+  readonly #claims = new Map<string, Claim[]>();
+  readonly #contested = new Set<string>();
+
+  add(frontend: Frontend, claimant: Claimant): void {
+    const key = frontendKey(frontend);
+    const others = (this.#claims.get(key) ?? []).filter((other) => other.key !== claimant.key);
+    this.#set(key, [...others, { ...claimant, isNodePort: frontend.type === 'NodePort' }].sort(compareClaims));
+  }
+
+  /** Removing a claim that was never made does nothing. */
+  remove(frontend: Frontend, portKey: string): void {
+    const key = frontendKey(frontend);
+    const claims = this.#claims.get(key);
+    if (claims === undefined) return;
+    this.#set(
+      key,
+      claims.filter((other) => other.key !== portKey),
+    );
+  }
+
+  isOwner(frontend: Frontend, portKey: string): boolean {
+    return this.claimants(frontend)[0]?.key === portKey;
+  }
+
+  /** The owner first. */
+  claimants(frontend: Frontend): readonly Claimant[] {
+    return this.#claims.get(frontendKey(frontend)) ?? [];
+  }
+
+  conflicts(): Conflict[] {
+    const conflicts: Conflict[] = [];
+    for (const frontend of [...this.#contested].sort(compareText)) {
+      const [owner, ...contenders] = (this.#claims.get(frontend) ?? []).map((claim) => claim.key);
+      if (owner !== undefined) conflicts.push({ frontend, owner, contenders });
+    }
+    return conflicts;
+  }
+
+  #set(key: string, claims: Claim[]): void {
+    if (claims.length === 0) this.#claims.delete(key);
+    else this.#claims.set(key, claims);
+    if (claims.length > 1) this.#contested.add(key);
+    else this.#contested.delete(key);
+  }
+}

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+// Drives desired-ports: intent tables (services, slices) -> the table of DesiredPort rows, recomputed per Service, not per
+// world, unless what all take from this node changed (zone, addresses). Only rows that differ are written, so an event that
+// changes nothing relevant causes no work behind. It writes nothing before every source has finished its first list:
+// half-known state never withdraws anything (design.md, 3.5).
+import { desiredPorts } from '../desired/desired-ports.ts';
+import { type NodeContext, nodeContext } from '../desired/node-context.ts';
+import { isSamePort } from '../desired/order.ts';
+import { type DesiredPort, frontendKey } from '../../model/frontend.ts';
+import type { HostSettings, LocalAddress } from '../../model/host.ts';
+import type { EndpointSlice, Node, Service } from '../../model/service.ts';
+import { SliceIndex } from './slice-index.ts';
+import type { Observer, Table, TableView } from '../../table/table.ts';
+import { Claims, type Conflict } from './frontend-owners.ts';
+
+export interface ServiceControllerOptions {
+  /** Keyed by "namespace/name". */
+  readonly services: TableView<string, Service>;
+  /** Keyed by "namespace/name". */
+  readonly slices: TableView<string, EndpointSlice>;
+  /** Keyed by name. */
+  readonly nodes: TableView<string, Node>;
+  readonly localAddresses: TableView<string, LocalAddress>;
+  /** Written by this controller only; it becomes initialized with the first compute. */
+  readonly desired: Table<string, DesiredPort>;
+  /** This node. */
+  readonly nodeName: string;
+  readonly settings: HostSettings;
+}
+
+export class ServiceController {
+  readonly #options: ServiceControllerOptions;
+  readonly #markInitialized: () => void;
+  readonly #claims = new Claims();
+  /** What each port asks for, frontends that it does not own included. By port key. */
+  readonly #wanted = new Map<string, DesiredPort>();
+  readonly #portsOf = new Map<string, string[]>();
+  readonly #slices = new SliceIndex();
+  #node: NodeContext | undefined;
+  #serviceChanges: Observer<string, Service> | undefined;
+  #sliceChanges: Observer<string, EndpointSlice> | undefined;
+  #unsubscribes: (() => void)[] = [];
+
+  constructor(options: ServiceControllerOptions) {
+    this.#options = options;
+    this.#markInitialized = options.desired.registerSource('controller');
+  }
+
+  /** Computes what can be computed now, and again one tick after each change. */
+  start(): void {
+    const { services, slices, nodes, localAddresses } = this.#options;
+    this.#serviceChanges = services.observe();
+    this.#sliceChanges = slices.observe();
+    this.#unsubscribes = [services, slices, nodes, localAddresses].map((table) => table.onChange(() => this.#run()));
+    this.#run();
+  }
+
+  /** Rows stay as they are. */
+  stop(): void {
+    for (const unsubscribe of this.#unsubscribes.splice(0)) unsubscribe();
+    this.#serviceChanges?.close();
+    this.#sliceChanges?.close();
+  }
+
+  /** Frontends that more than one Service port claims, sorted. */
+  conflicts(): Conflict[] {
+    return this.#claims.conflicts();
+  }
+
+  #run(): void {
+    const { services, slices, nodes, localAddresses } = this.#options;
+    if (![services, slices, nodes, localAddresses].every((table) => table.initialized)) return;
+    const node = this.#currentNode();
+    const changed = this.#changedServices();
+    if (node !== this.#node) for (const [service] of services.all()) changed.add(service);
+    this.#node = node;
+    const touched = new Set<string>();
+    for (const service of changed) this.#recompute(service, { node, touched });
+    this.#publish(touched);
+    this.#markInitialized();
+  }
+
+  /** What all Services take from this node: the same object as before when it says the same. */
+  #currentNode(): NodeContext {
+    const { nodes, localAddresses, nodeName, settings } = this.#options;
+    const local = [...localAddresses.all()].map(([, row]) => row);
+    const node = nodeContext({ nodeName, node: nodes.get(nodeName), localAddresses: local, settings });
+    return this.#node !== undefined && JSON.stringify(this.#node) === JSON.stringify(node) ? this.#node : node;
+  }
+
+  /** Keys of the Services to recompute: all slice changes are taken first, so an endpoint that moves never vanishes. */
+  #changedServices(): Set<string> {
+    const changed = new Set(this.#serviceChanges?.take().map((change) => change.key));
+    return changed.union(this.#slices.apply(this.#sliceChanges?.take() ?? []));
+  }
+
+  /** Replaces what a Service wants and claims; adds to `touched` every port whose row that may change, its rivals' too. */
+  #recompute(serviceKey: string, { node, touched }: { node: NodeContext; touched: Set<string> }): void {
+    const service = this.#options.services.get(serviceKey);
+    const ports = service === undefined ? [] : desiredPorts(service, [...this.#slices.of(serviceKey)], node);
+    for (const key of this.#portsOf.get(serviceKey) ?? []) this.#withdraw(key, touched);
+    if (ports.length === 0) this.#portsOf.delete(serviceKey);
+    else
+      this.#portsOf.set(
+        serviceKey,
+        ports.map((port) => port.key),
+      );
+    for (const port of ports) this.#claim(port, { service: serviceKey, created: service?.created ?? 0 }, touched);
+  }
+
+  #withdraw(key: string, touched: Set<string>): void {
+    touched.add(key);
+    for (const frontend of this.#wanted.get(key)?.frontends ?? []) {
+      this.#claims.remove(frontend, key);
+      for (const rival of this.#claims.claimants(frontend)) touched.add(rival.key);
+    }
+    this.#wanted.delete(key);
+  }
+
+  #claim(port: DesiredPort, by: { service: string; created: number }, touched: Set<string>): void {
+    touched.add(port.key);
+    this.#wanted.set(port.key, port);
+    for (const frontend of port.frontends) {
+      this.#claims.add(frontend, { key: port.key, ...by });
+      for (const rival of this.#claims.claimants(frontend)) touched.add(rival.key);
+    }
+  }
+
+  /** Rows that gain a frontend go first and deletions last, so that a VIP changes hands without a moment of nobody's. */
+  #publish(touched: ReadonlySet<string>): void {
+    const { desired } = this.#options;
+    const others: DesiredPort[] = [];
+    const gone: string[] = [];
+    for (const key of touched) {
+      const wanted = this.#wanted.get(key);
+      if (wanted === undefined) {
+        gone.push(key);
+        continue;
+      }
+      const row = this.#owned(wanted);
+      const before = desired.get(key);
+      if (before === undefined || gains(before, row)) desired.upsert(key, row);
+      else if (!isSamePort(before, row)) others.push(row);
+    }
+    for (const row of others) desired.upsert(row.key, row);
+    for (const key of gone) desired.delete(key);
+  }
+
+  #owned(port: DesiredPort): DesiredPort {
+    const frontends = port.frontends.filter((frontend) => this.#claims.isOwner(frontend, port.key));
+    return frontends.length === port.frontends.length ? port : { ...port, frontends };
+  }
+}
+
+function gains(before: DesiredPort, after: DesiredPort): boolean {
+  const had = new Set(before.frontends.map(frontendKey));
+  return after.frontends.some((frontend) => !had.has(frontendKey(frontend)));
+}

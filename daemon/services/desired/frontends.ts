@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// The frontends that a Service port claims in one family, with the policy and source ranges in force
+// (kube-proxy-semantics.md, 2, 4 and 6). Pure; sees one Service, so who owns a contested frontend is not its matter.
+import { cidrContains, type Family, familyOf, hostCidr } from '../../model/address.ts';
+import { type Frontend, frontendKey, type FrontendType } from '../../model/frontend.ts';
+import type { Service, ServicePort, TrafficPolicy } from '../../model/service.ts';
+import type { NodeContext } from './node-context.ts';
+
+/** Each address:port/protocol once: the ClusterIP before LB IPs before externalIPs before NodePorts. */
+export function frontendsOf(service: Service, port: ServicePort, { family, node }: { family: Family; node: NodeContext }): Frontend[] {
+  const found = new Map<string, Frontend>();
+  const external = externalPolicyOf(service);
+  const hasRanges = ofFamily(service.sourceRanges, family).length > 0;
+  const add = (type: FrontendType, addresses: readonly string[]): void => {
+    for (const address of addresses) {
+      const frontend: Frontend = {
+        ...{ address, family, port: type === 'NodePort' ? port.nodePort : port.port, protocol: port.protocol, type },
+        policy: type === 'ClusterIP' ? service.internalPolicy : external,
+        hasSourceRanges: type === 'LoadBalancer' && hasRanges,
+      };
+      const key = frontendKey(frontend);
+      if (!found.has(key)) found.set(key, frontend);
+    }
+  };
+  const clusterIP = service.clusterIPs[family];
+  if (clusterIP === undefined) return [];
+  add('ClusterIP', [clusterIP]);
+  add('LoadBalancer', ofFamily(service.loadBalancerIPs, family));
+  add('ExternalIP', ofFamily(service.externalIPs, family));
+  if (port.nodePort !== 0) add('NodePort', node.nodePortAddresses[family]);
+  return [...found.values()];
+}
+
+/** Local counts only where traffic from outside is meant to come in (6.3). */
+function externalPolicyOf({ type, externalIPs, externalPolicy }: Service): TrafficPolicy {
+  return type !== 'ClusterIP' || externalIPs.length > 0 ? externalPolicy : 'Cluster';
+}
+
+/**
+ * Sources that the LB IPs of a family admit; empty: all. Where the node itself is admitted, the Service's own LB IPs are
+ * too: a node that talks to a VIP bound to it has the VIP as source (4.5).
+ */
+export function sourceRangesOf(service: Service, family: Family, primaryIP: string | undefined): readonly string[] {
+  const ranges = ofFamily(service.sourceRanges, family);
+  const admitsNode = primaryIP !== undefined && ranges.some((range) => cidrContains(range, primaryIP));
+  const own = admitsNode ? ofFamily(service.loadBalancerIPs, family).map(hostCidr) : [];
+  return [...new Set([...ranges, ...own])].toSorted();
+}
+
+const ofFamily = (texts: readonly string[], family: Family): string[] => texts.filter((text) => familyOf(text) === family);

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// Order and equality of desired rows. Pure. Sorting by value, not by text, keeps 10.0.0.9 before 10.0.0.10 and makes the
+// run of slots, and so every dump, independent of the order of events.
+import { compareAddresses } from '../../model/address.ts';
+import { type Backend, type DesiredPort, type Frontend, frontendKey } from '../../model/frontend.ts';
+
+/** By address bytes, then port. Both of one family. */
+export const compareBackends = (a: Backend, b: Backend): number => compareAddresses(a.address, b.address) || a.port - b.port;
+
+/** True when the two rows ask the same of the datapath. Both of the same key. */
+export function isSamePort(a: DesiredPort, b: DesiredPort): boolean {
+  return (
+    a.affinitySeconds === b.affinitySeconds &&
+    a.sourceRanges.join() === b.sourceRanges.join() &&
+    a.frontends.length === b.frontends.length &&
+    a.backends.length === b.backends.length &&
+    a.frontends.every((frontend, i) => isSameFrontend(frontend, b.frontends[i])) &&
+    a.backends.every((backend, i) => isSameBackend(backend, b.backends[i]))
+  );
+}
+
+function isSameFrontend(a: Frontend, b: Frontend | undefined): boolean {
+  return (
+    b !== undefined &&
+    a.type === b.type &&
+    a.policy === b.policy &&
+    a.hasSourceRanges === b.hasSourceRanges &&
+    frontendKey(a) === frontendKey(b)
+  );
+}
+
+function isSameBackend(a: Backend, b: Backend | undefined): boolean {
+  return (
+    b !== undefined &&
+    a.address === b.address &&
+    a.port === b.port &&
+    a.isUsable === b.isUsable &&
+    a.isLocallyUsable === b.isLocallyUsable &&
+    a.isLocal === b.isLocal &&
+    a.isServing === b.isServing
+  );
+}

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+// Service object -> Service row. Reads what kube-proxy reads (kube-proxy-semantics.md, 1, 2 and 14), no more.
+// A Service that is wrong in any field is rejected whole: half a Service would answer under the wrong address or port.
+import { z } from 'zod';
+import { parseAddress, type Family } from '../../model/address.ts';
+import type { Service, ServicePort } from '../../model/service.ts';
+import { invalid, must, optionalPort, portFields, read, readEach, show, text, type Metadata, type Subject } from './fields.ts';
+import type { InvalidObjectError } from '../../base/errors.ts';
+
+const portSchema: z.ZodType<ServicePort> = z
+  .object({ name: text.nullish(), ...portFields, nodePort: optionalPort }, must('an object'))
+  .transform(({ name, ...port }) => ({ name: name ?? '', ...port }));
+
+/** Absent and null are Cluster, as the API server would have written. */
+const policy = z
+  .enum(['Cluster', 'Local'], must('Cluster or Local'))
+  .nullish()
+  .transform((value) => value ?? 'Cluster');
+
+const list = z.array(z.unknown(), must('a list')).nullish();
+
+const isTimeout = (value: unknown): boolean => Number.isInteger(value) && Number(value) >= 1 && Number(value) <= 86_400;
+const affinityConfig = z
+  .object(
+    {
+      clientIP: z.object({ timeoutSeconds: z.custom<number | null>(isTimeout, must('1..86400')).nullish() }, must('an object')).nullish(),
+    },
+    must('an object'),
+  )
+  .nullish();
+
+/** The API server always writes the timeout; a file may not. */
+const defaultAffinitySeconds = 10_800;
+
+const specSchema = z.object(
+  {
+    type: z
+      .enum(['ClusterIP', 'NodePort', 'LoadBalancer', 'ExternalName'], must('ClusterIP, NodePort, LoadBalancer or ExternalName'))
+      .nullish(),
+    clusterIP: text.nullish(),
+    clusterIPs: z.array(text, must('a list')).nullish(),
+    ipFamilies: z.array(z.enum(['IPv4', 'IPv6'], must('IPv4 or IPv6')), must('a list')).nullish(),
+    ports: z.array(portSchema, must('a list')).nullish(),
+    externalIPs: list,
+    loadBalancerSourceRanges: list,
+    internalTrafficPolicy: policy,
+    externalTrafficPolicy: policy,
+    sessionAffinity: z.enum(['None', 'ClientIP'], must('None or ClientIP')).nullish(),
+    sessionAffinityConfig: affinityConfig,
+    healthCheckNodePort: optionalPort,
+  },
+  must('an object'),
+);
+
+const statusSchema = z
+  .object(
+    {
+      loadBalancer: z
+        .object(
+          {
+            ingress: z.array(z.object({ ip: z.unknown().optional(), ipMode: text.nullish() }, must('an object')), must('a list')).nullish(),
+          },
+          must('an object'),
+        )
+        .nullish(),
+    },
+    must('an object'),
+  )
+  .nullish();
+
+type Spec = z.infer<typeof specSchema>;
+
+/** Labels that take an object away from the service proxy, whatever their value. */
+export const hasForeignLabel = (metadata: Metadata): boolean =>
+  'service.kubernetes.io/headless' in metadata.labels || 'service.kubernetes.io/service-proxy-name' in metadata.labels;
+
+/** Undefined row: not ours to serve (foreign label, ExternalName, headless, no ClusterIP yet). Throws InvalidObjectError. */
+export function convertService(
+  raw: { readonly spec?: unknown; readonly status?: unknown },
+  metadata: Metadata,
+  at: Subject,
+): { row: Service | undefined; problems: InvalidObjectError[] } {
+  if (hasForeignLabel(metadata)) return { row: undefined, problems: [] };
+  const spec = read(specSchema, raw.spec, { ...at, path: ['spec'] });
+  if (spec.type === 'ExternalName' || spec.clusterIP === 'None') return { row: undefined, problems: [] };
+  // Nobody allocates an address in a directory of YAML, so silence would leave its author guessing.
+  if ((spec.clusterIP ?? '') === '')
+    return { row: undefined, problems: [invalid(at, 'spec.clusterIP', 'is missing: the Service is not served')] };
+  const problems: InvalidObjectError[] = [];
+  const row: Service = {
+    namespace: metadata.namespace,
+    name: metadata.name,
+    created: creationTime(metadata, at, problems),
+    type: spec.type ?? 'ClusterIP',
+    clusterIPs: clusterIPsOf(spec, at),
+    ports: distinctPorts(spec.ports ?? [], at),
+    externalIPs: readEach(spec.externalIPs ?? [], { at, fieldOf: (i) => `spec.externalIPs[${i}]`, kind: 'an IP address', problems }),
+    loadBalancerIPs: loadBalancerIPsOf(raw.status, at, problems),
+    sourceRanges: readEach(spec.loadBalancerSourceRanges ?? [], {
+      ...{ at, fieldOf: (i: number) => `spec.loadBalancerSourceRanges[${i}]`, kind: 'a CIDR', problems },
+    }),
+    internalPolicy: spec.internalTrafficPolicy,
+    externalPolicy: spec.externalTrafficPolicy,
+    affinitySeconds:
+      spec.sessionAffinity === 'ClientIP' ? (spec.sessionAffinityConfig?.clientIP?.timeoutSeconds ?? defaultAffinitySeconds) : 0,
+    healthCheckNodePort: spec.healthCheckNodePort,
+  };
+  return { row, problems };
+}
+
+/** Ingress IPs that arrive here unchanged: ipMode VIP or none. Those of mode Proxy, and hostnames, are the load balancer's own. */
+function loadBalancerIPsOf(raw: unknown, at: Subject, problems: InvalidObjectError[]): string[] {
+  const status = read(statusSchema, raw, { ...at, path: ['status'] });
+  const ours = (status?.loadBalancer?.ingress ?? []).map(({ ip, ipMode }, index) => ({ ip, index, isVip: (ipMode ?? 'VIP') === 'VIP' }));
+  const given = ours.filter(({ ip, isVip }) => isVip && (ip ?? '') !== '');
+  const fieldOf = (i: number): string => `status.loadBalancer.ingress[${given[i]?.index ?? i}].ip`;
+  return readEach(
+    given.map(({ ip }) => ip),
+    { at, fieldOf, kind: 'an IP address', problems },
+  );
+}
+
+function creationTime(metadata: Metadata, at: Subject, problems: InvalidObjectError[]): number {
+  const stamp = metadata.creationTimestamp ?? undefined;
+  const created = stamp === undefined ? 0 : Date.parse(stamp);
+  if (!Number.isNaN(created)) return created;
+  problems.push(invalid(at, 'metadata.creationTimestamp', `must be a time, is ${show(stamp)}`));
+  return 0;
+}
+
+/** The entry of clusterIPs at the index where ipFamilies has the family; without ipFamilies clusterIP alone (semantics, 14). */
+function clusterIPsOf(spec: Spec, at: Subject): Partial<Record<Family, string>> {
+  const fromList = (spec.clusterIPs?.length ?? 0) > 0;
+  const texts = fromList ? (spec.clusterIPs ?? []) : [spec.clusterIP ?? ''];
+  const found: Partial<Record<Family, string>> = {};
+  texts.forEach((given, index) => {
+    const field = fromList ? `spec.clusterIPs[${index}]` : 'spec.clusterIP';
+    const address = parseAddress(given);
+    if (address === undefined) throw invalid(at, field, `must be an IP address, is ${show(given)}`);
+    const family = spec.ipFamilies?.length ? spec.ipFamilies[index] : index === 0 ? address.family : undefined;
+    if (family === undefined) return;
+    if (address.family !== family) throw invalid(at, field, `must be of family ${family} as spec.ipFamilies says, is ${show(given)}`);
+    if (found[family] !== undefined) throw invalid(at, field, `is a second ${family} address beside ${found[family]}`);
+    found[family] = address.text;
+  });
+  // One of the two edited and the other forgotten: taking either would be a guess.
+  const first = parseAddress(spec.clusterIP ?? '');
+  if (first === undefined) throw invalid(at, 'spec.clusterIP', `must be an IP address, is ${show(spec.clusterIP)}`);
+  if (parseAddress(texts[0] ?? '')?.text !== first.text)
+    throw invalid(at, 'spec.clusterIPs[0]', `must equal spec.clusterIP ${first.text}, is ${show(texts[0])}`);
+  return found;
+}
+
+/** Names identify ports, and a port number is one frontend per protocol: neither may be there twice. */
+function distinctPorts(ports: readonly ServicePort[], at: Subject): readonly ServicePort[] {
+  const names = new Map<string, number>();
+  const numbers = new Map<string, number>();
+  ports.forEach(({ name, port, protocol }, index) => {
+    const sameName = names.get(name);
+    if (sameName !== undefined)
+      throw invalid(at, `spec.ports[${index}].name`, `must be unique, ${show(name)} is also the name of spec.ports[${sameName}]`);
+    const sameNumber = numbers.get(`${port}/${protocol}`);
+    if (sameNumber !== undefined)
+      throw invalid(at, `spec.ports[${index}].port`, `must be unique, ${port}/${protocol} is also spec.ports[${sameNumber}]`);
+    names.set(name, index);
+    numbers.set(`${port}/${protocol}`, index);
+  });
+  return ports;
+}

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+// What api/ asks of the rest of the daemon: plain rows, read at one moment. agent-view.ts makes it of tables, maps
+// and the reconciler's status; grpc.ts, http.ts and metrics.ts only show it. Nothing in api/ can change what it is shown.
+import type { Family } from '../model/address.ts';
+import type { Answer, Question } from '../model/explanation.ts';
+import type { Backend, FrontendType, Scope } from '../model/frontend.ts';
+import type { Protocol, TrafficPolicy } from '../model/service.ts';
+import type { Versions } from '../model/versions.ts';
+
+/** The read-only face of the agent. Every call returns a fresh snapshot and may throw KernelError when a map cannot be read. */
+export interface AgentView {
+  status(): AgentStatus;
+  /** Sorted by key; frontends that only the kernel holds come with isWanted false. */
+  services(): readonly ServiceView[];
+  /** Sorted by family and id. */
+  backends(): readonly BackendView[];
+  /** What the programs would do with each packet; changes no state. Throws Refusal for a question that cannot be asked. */
+  explain(questions: readonly Question[]): readonly Answer[];
+  /** Cheap: asked by every probe. `reasons` is empty exactly when ready. */
+  health(): Health;
+}
+
+/** What `sluice reload` did. */
+export interface ReloadReport {
+  /** Hooks whose program was replaced. */
+  readonly hooks: number;
+  readonly milliseconds: number;
+}
+
+export interface Health {
+  readonly ready: boolean;
+  /** Why not, one sentence each. */
+  readonly reasons: readonly string[];
+}
+
+export interface AgentStatus extends Versions, Health {
+  readonly node: string;
+  readonly pid: number;
+  readonly uptimeSeconds: number;
+  readonly sources: readonly SourceStatus[];
+  readonly reconcile: ReconcileStatus;
+  /** Sizes of the desired state. */
+  readonly counts: { readonly services: number; readonly frontends: number; readonly backends: number };
+  readonly maps: readonly MapStatus[];
+  readonly attachments: readonly AttachmentStatus[];
+  readonly socketLb: boolean;
+  /** Sentences, such as "net.ipv4.ip_forward is 0: set it to 1". */
+  readonly hostProblems: readonly string[];
+  /** Counters that are not zero. */
+  readonly drops: readonly DropStatus[];
+  readonly conflicts: readonly ConflictStatus[];
+  readonly repairs: RepairStatus;
+}
+
+/** What others changed of ours, and the agent put back. */
+export interface RepairStatus {
+  /** Since the agent started. */
+  readonly total: number;
+  /** The newest first; `at` in milliseconds since 1970. */
+  readonly last: readonly { readonly sentence: string; readonly at: number }[];
+  /** What could not be put back, one sentence each. */
+  readonly problems: readonly string[];
+}
+
+export interface SourceStatus {
+  /** Kind and place: "files /etc/sluice". */
+  readonly name: string;
+  /** Its first list is in the tables. */
+  readonly isInitialized: boolean;
+  /** False when a part could not be read, so that what it last said there still stands. */
+  readonly isComplete: boolean;
+  readonly problems: readonly SourceProblem[];
+}
+
+/** Empty strings and line 0 stand for "unknown". */
+export interface SourceProblem {
+  readonly file: string;
+  readonly line: number;
+  readonly kind: string;
+  readonly object: string;
+  readonly field: string;
+  readonly message: string;
+}
+
+export interface ReconcileStatus {
+  readonly done: number;
+  readonly pending: number;
+  readonly error: number;
+  /** A bounded number of the failed rows. */
+  readonly errors: readonly { readonly key: string; readonly message: string; readonly retries: number }[];
+}
+
+export interface MapStatus {
+  readonly name: string;
+  /** The kernel's word: "hash", "array", "lru_hash". */
+  readonly type: string;
+  readonly capacity: number;
+  /** Undefined when only a walk of the whole map could tell. */
+  readonly used: number | undefined;
+}
+
+export interface AttachmentStatus {
+  /** "ingress", "egress", "connect4". */
+  readonly hook: string;
+  /** Device name or cgroup path. */
+  readonly target: string;
+  readonly kind: 'tcx' | 'clsact' | 'cgroup';
+  readonly program: string;
+}
+
+export interface DropStatus {
+  readonly reason: string;
+  readonly packets: bigint;
+  readonly bytes: bigint;
+}
+
+export interface ConflictStatus {
+  /** "10.96.0.10:80/TCP". */
+  readonly frontend: string;
+  /** Key of the DesiredPort that has it. */
+  readonly owner: string;
+  /** Keys of those that claim it in vain. */
+  readonly contenders: readonly string[];
+}
+
+/** What a backend is used for: new flows; only the flows it has; none. */
+export type BackendUse = 'active' | 'terminating' | 'quarantined';
+
+/** One Service port in one family, wanted beside held. For a frontend that nobody wants, names are "" and key is the frontend. */
+export interface ServiceView {
+  /** Index in lb_services; 0 while the kernel does not know the port. */
+  readonly id: number;
+  readonly key: string;
+  readonly namespace: string;
+  readonly name: string;
+  readonly portName: string;
+  readonly protocol: Protocol;
+  readonly family: Family;
+  readonly isWanted: boolean;
+  readonly frontends: readonly FrontendView[];
+  /** Wanted. */
+  readonly backends: readonly WantedBackend[];
+  /** Held: what the run of slots names, each backend once. */
+  readonly run: readonly { readonly id: number; readonly address: string; readonly port: number; readonly slots: number }[];
+  /** Lines such as "kernel lacks 10.0.1.3:8080"; empty exactly when kernel and desired state agree. */
+  readonly differences: readonly string[];
+  readonly row: { readonly state: 'pending' | 'done' | 'error'; readonly message: string; readonly retries: number };
+}
+
+export interface WantedBackend {
+  readonly address: string;
+  readonly port: number;
+  readonly use: BackendUse;
+  readonly isLocal: boolean;
+  /** Frontends of policy Cluster lead to it; of policy Local. */
+  readonly isUsable: boolean;
+  readonly isLocallyUsable: boolean;
+}
+
+export interface FrontendView {
+  readonly address: string;
+  readonly port: number;
+  readonly protocol: Protocol;
+  readonly scope: Scope;
+  /** Type and policy are empty when nobody wants it. */
+  readonly type: FrontendType | '';
+  readonly policy: TrafficPolicy | '';
+  readonly isWanted: boolean;
+  /** The kernel holds it and it leads to this Service port. */
+  readonly isRealized: boolean;
+}
+
+/** One row of lb4_backends or lb6_backends that is in use. */
+export interface BackendView {
+  readonly id: number;
+  readonly family: Family;
+  readonly address: string;
+  readonly port: number;
+  readonly generation: number;
+  /** Key of the owning DesiredPort, "" when none does. */
+  readonly service: string;
+  /** "10.96.0.10:80/TCP" of those that lead to it. */
+  readonly frontends: readonly string[];
+  readonly flags: readonly ('usable' | 'local' | 'serving' | 'present')[];
+  readonly isWanted: boolean;
+}
+
+/** The one reading of a backend's conditions that status shows: usable ones take new flows, serving ones keep theirs. */
+export function backendUse(backend: Pick<Backend, 'isUsable' | 'isLocallyUsable' | 'isServing'>): BackendUse {
+  if (backend.isUsable || backend.isLocallyUsable) return 'active';
+  return backend.isServing ? 'terminating' : 'quarantined';
+}

@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: Apache-2.0
+// The loop that makes reality equal to a table: wait (change | retry due | prune due | stop), take a bounded number of
+// changes in revision order, update or delete each, try again what failed, prune when every source is complete. The only
+// place that retries, and the only one that meets kernel failure: a source never hears of it. It knows nothing of maps.
+import type { Clock } from '../base/clock.ts';
+import { isNoSpace, KernelError } from '../base/errors.ts';
+import type { Observer, Scheduler, TableView } from './table.ts';
+import { Patrol } from './patrol.ts';
+import { backOff, Retries } from './retries.ts';
+import { type ReconcileLog, type RowStatus, type StatusCounts, Statuses } from './status.ts';
+
+/** The verbs. All are idempotent and synchronous; KernelError (or an AggregateError of them) means "try again later". */
+export interface Operations<K, Row> {
+  /** Rebuilds own memory from what is applied already; comes before all else, until it succeeds. Writes nothing. */
+  restore(): void;
+  update(row: Row): void;
+  /** Deleting what was never applied succeeds. */
+  delete(key: K): void;
+  /** Withdraws what no row wants. True when nothing is left for a later prune. */
+  prune(rows: TableView<K, Row>): boolean;
+  /** Compares what is applied with our memory of it and puts back what others changed: a step at a time, a sentence each. */
+  mend(): Iterator<readonly string[], void>;
+  /** Grows whenever room became free: rows that failed for lack of it are tried again at once. */
+  freed(): number;
+  /** When room will become free by itself, in clock time. */
+  freesAt(): number | undefined;
+}
+
+export interface ReconcilerOptions<K, Row> {
+  readonly table: TableView<K, Row>;
+  readonly operations: Operations<K, Row>;
+  readonly clock: Clock;
+  /** Runs a task after other work had its turn: setImmediate in the daemon. */
+  readonly schedule: Scheduler;
+  readonly log: ReconcileLog<K>;
+  /** Every source is complete, so that what is not desired may be withdrawn. Call requestPrune() when it becomes true. */
+  readonly mayPrune?: () => boolean;
+  /** 0 <= x < 1, for jitter. */
+  readonly random?: () => number;
+  /** Most rows in one turn of the event loop. */
+  readonly batchSize?: number;
+  /** How often all that is applied is compared; never unless told. */
+  readonly mendEveryMs?: number;
+}
+
+interface Waiter {
+  readonly isMet: () => boolean;
+  readonly resolve: () => void;
+}
+
+export class Reconciler<K, Row> {
+  readonly #table: TableView<K, Row>;
+  readonly #operations: Operations<K, Row>;
+  readonly #options: Required<ReconcilerOptions<K, Row>>;
+  readonly #statuses: Statuses<K, Row>;
+  readonly #retries = new Retries<K>();
+  readonly #steps = { restore: { tries: 0, due: 0 }, prune: { tries: 0, due: 0 } };
+  readonly #failing = new Set<string>();
+  readonly #patrol: Patrol;
+  readonly #statusCallbacks = new Set<() => void>();
+  readonly #firstDone = Promise.withResolvers<void>();
+  #waiters: Waiter[] = [];
+  #observer: Observer<K, Row> | undefined;
+  #unsubscribe: (() => void) | undefined;
+  #cancelTimer: (() => void) | undefined;
+  #isYielding = false;
+  #isReady = false;
+  #seen = 0;
+  #freed = 0;
+  #waitsSince = 0;
+
+  constructor(options: ReconcilerOptions<K, Row>) {
+    this.#table = options.table;
+    this.#operations = options.operations;
+    this.#options = { mayPrune: () => true, random: Math.random, batchSize: 64, mendEveryMs: Infinity, ...options };
+    this.#patrol = new Patrol(() => options.operations.mend(), this.#options.mendEveryMs);
+    this.#statuses = new Statuses(options.table);
+  }
+
+  /** Restores and takes what is there already, then follows the table. */
+  start(): void {
+    this.#waitsSince = this.#options.clock.now();
+    this.#observer = this.#table.observe();
+    this.#unsubscribe = this.#table.onChange(() => this.#wake());
+    this.#round();
+  }
+
+  /** Nothing is applied after this returns; what was applied stays. */
+  stop(): void {
+    this.#unsubscribe?.();
+    this.#cancelTimer?.();
+    this.#observer?.close();
+    this.#observer = undefined;
+  }
+
+  /** Undefined for a key that was never there, or whose deletion is done. */
+  status(key: K): RowStatus | undefined {
+    return this.#statuses.get(key, this.#waitsSince);
+  }
+
+  counts(): StatusCounts {
+    return this.#statuses.counts();
+  }
+
+  /** Rows in error, deletions included. */
+  failed(): IterableIterator<[K, RowStatus]> {
+    return this.#statuses.failed();
+  }
+
+  /** "OK, 3 rows" or "Degraded, 1 of 3 rows failed". */
+  get health(): string {
+    const { errors } = this.#statuses;
+    return errors === 0 ? `OK, ${this.#table.size} rows` : `Degraded, ${errors} of ${this.#table.size} rows failed`;
+  }
+
+  /** Every row of the initialized table has been tried once, and what may be pruned was. Failed rows do not hold it up. */
+  get isReady(): boolean {
+    return this.#isReady;
+  }
+
+  /** Resolves when isReady becomes true. */
+  get firstDone(): Promise<void> {
+    return this.#firstDone.promise;
+  }
+
+  /** Clock time at which the work under way began; of an idle loop, the last. */
+  get busySince(): number {
+    return this.#waitsSince;
+  }
+
+  /** Nothing failed, nothing waits, nothing is left to prune. */
+  get isClean(): boolean {
+    return this.#isDrained && this.#retries.size === 0 && this.#steps.restore.due === Infinity && this.#steps.prune.due === Infinity;
+  }
+
+  /** Resolves when every change up to that revision has been tried, with success or not. */
+  settled(revision: number = this.#table.revision): Promise<void> {
+    return this.#when(() => this.#seen >= revision);
+  }
+
+  /** Resolves when there is nothing to do before time passes or a row changes. */
+  idle(): Promise<void> {
+    return this.#when(() => this.#isDrained && !this.#isYielding);
+  }
+
+  /** Prunes in the next turn (if initialized and mayPrune), and again until nothing is left. */
+  requestPrune(): void {
+    this.#steps.prune.due = 0;
+    this.#wake();
+  }
+
+  /** Calls back after every turn. Returns the unsubscribe. */
+  onStatus(callback: () => void): () => void {
+    this.#statusCallbacks.add(callback);
+    return () => this.#statusCallbacks.delete(callback);
+  }
+
+  get #isDrained(): boolean {
+    return this.#seen === this.#table.revision;
+  }
+
+  #when(isMet: () => boolean): Promise<void> {
+    if (isMet()) return Promise.resolve();
+    return new Promise((resolve) => this.#waiters.push({ isMet, resolve }));
+  }
+
+  /** At once when idle; under load the turn that is scheduled already takes it along. */
+  #wake(): void {
+    if (this.#isYielding) return;
+    if (this.#steps.restore.due === Infinity) this.#waitsSince = this.#options.clock.now();
+    this.#round();
+  }
+
+  #round(): void {
+    const observer = this.#observer;
+    if (observer === undefined) return;
+    this.#cancelTimer?.();
+    const isRestored = this.#isStepDone('restore', () => {
+      this.#operations.restore();
+      return true;
+    });
+    if (isRestored && this.#work(observer)) {
+      this.#isYielding = true;
+      this.#options.schedule(() => {
+        this.#isYielding = false;
+        this.#round();
+      });
+    } else this.#sleep();
+    for (const callback of this.#statusCallbacks) callback();
+    const met = this.#waiters.filter((waiter) => waiter.isMet());
+    this.#waiters = this.#waiters.filter((waiter) => !met.includes(waiter));
+    for (const waiter of met) waiter.resolve();
+  }
+
+  /** One turn. True when there is more to do at once. */
+  #work(observer: Observer<K, Row>): boolean {
+    const { batchSize, clock } = this.#options;
+    const changes = observer.take(batchSize);
+    for (const change of changes) this.#try(change.key);
+    this.#seen = changes.length < batchSize ? this.#table.revision : (changes.at(-1)?.revision ?? this.#table.revision);
+    for (const key of this.#retries.due(clock.now(), batchSize)) this.#try(key);
+    if (this.#isDrained && this.#table.initialized) {
+      if (this.#options.mayPrune()) this.#isStepDone('prune', () => this.#operations.prune(this.#table));
+      if (!this.#isReady) this.#patrol.schedule(clock.now());
+      this.#isReady = true;
+      this.#firstDone.resolve();
+    }
+    this.#hastenWhatLackedSpace();
+    if (this.#isDrained) this.#mend();
+    return !this.#isDrained || Math.min(this.#retries.nextDue, this.#patrol.due) <= clock.now();
+  }
+
+  /** Brings the row, as it is now, into effect. Synchronous, so no result can be about a row that changed meanwhile. */
+  #try(key: K): void {
+    const row = this.#table.get(key);
+    const revision = this.#table.revisionOf(key);
+    try {
+      if (row === undefined) this.#operations.delete(key);
+      else this.#operations.update(row);
+    } catch (error) {
+      this.#rowFailed(key, asRetriable(error), revision);
+      return;
+    }
+    this.#retries.delete(key);
+    const status: RowStatus = { kind: 'done', retries: 0, since: this.#options.clock.now() };
+    const before = row === undefined ? this.#statuses.delete(key) : this.#statuses.set(key, status, revision);
+    if (before?.kind === 'error') this.#options.log.rowRecovered(key, before.retries);
+  }
+
+  #rowFailed(key: K, error: Error, revision: number): void {
+    const { clock, random, log } = this.#options;
+    const last = this.#statuses.last(key);
+    // A row that has changed is a new attempt, not a repeated one.
+    const retries = last?.status.kind === 'error' && last.revision === revision ? last.status.retries + 1 : 1;
+    const before = this.#statuses.set(key, { kind: 'error', error, retries, since: clock.now() }, revision);
+    this.#retries.set(key, clock.now() + backOff(retries, random));
+    if (before?.kind !== 'error') log.rowFailed(key, error);
+  }
+
+  /** Runs a step if it is due: false when it failed or left something to do, with the next try set. */
+  #isStepDone(name: 'restore' | 'prune', run: () => boolean): boolean {
+    const { clock, random } = this.#options;
+    const step = this.#steps[name];
+    if (step.due > clock.now()) return step.due === Infinity;
+    let isDone = false;
+    let failure: Error | undefined;
+    try {
+      isDone = run();
+    } catch (error) {
+      failure = asRetriable(error);
+    }
+    this.#tell(name, failure);
+    step.tries = isDone ? 0 : step.tries + 1;
+    step.due = isDone ? Infinity : clock.now() + backOff(step.tries, random);
+    return isDone;
+  }
+
+  /** The log hears of the first failure of a step, and of its end. */
+  #tell(step: string, failure: Error | undefined): void {
+    const { log } = this.#options;
+    if (failure === undefined) {
+      if (this.#failing.delete(step)) log.stepRecovered(step);
+      return;
+    }
+    if (!this.#failing.has(step)) log.stepFailed(step, failure);
+    this.#failing.add(step);
+  }
+
+  /** Some steps of the walk over all that is applied, when it is due. */
+  #mend(): void {
+    const { batchSize, clock, log } = this.#options;
+    if (this.#patrol.due > clock.now()) return;
+    let mended: string[] = [];
+    try {
+      mended = this.#patrol.take(clock.now(), batchSize);
+      this.#tell('mend', undefined);
+    } catch (error) {
+      this.#tell('mend', asRetriable(error));
+      this.#patrol.schedule(clock.now());
+    }
+    for (const sentence of mended) log.mended(sentence);
+    // What nobody made is prune's.
+    if (mended.length > 0) this.#steps.prune.due = 0;
+  }
+
+  #hastenWhatLackedSpace(): void {
+    if (this.#retries.size === 0) return;
+    const freed = this.#operations.freed();
+    if (freed === this.#freed) return;
+    this.#freed = freed;
+    this.#retries.hasten(this.#options.clock.now(), (key) => isNoSpace(this.#statuses.last(key)?.status.error));
+  }
+
+  #sleep(): void {
+    const { clock } = this.#options;
+    const { restore, prune } = this.#steps;
+    const mayPrune = this.#isReady && this.#options.mayPrune();
+    const due = [this.#retries.nextDue, this.#patrol.due, restore.due, mayPrune ? prune.due : Infinity];
+    if (this.#retries.size > 0) due.push(this.#operations.freesAt() ?? Infinity);
+    const next = Math.min(...due);
+    if (next === Infinity) return;
+    this.#cancelTimer = clock.setTimer(Math.max(0, next - clock.now()), () => this.#wake());
+  }
+}
+
+/** What is not the kernel's failure is a broken invariant of ours: it ends the process (style.md, 4c). */
+function asRetriable(error: unknown): Error {
+  if (error instanceof KernelError) return error;
+  if (error instanceof AggregateError && error.errors.every((each) => each instanceof KernelError)) return error;
+  throw error;
+}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+// What became of each row, kept beside the rows (never inside): done or error, for which revision. A row that has changed
+// since is pending, by comparison, so nobody has to mark it. Written by the Reconciler, read by agent-view.ts.
+import type { TableView } from './table.ts';
+
+export interface RowStatus {
+  readonly kind: 'pending' | 'done' | 'error';
+  /** The last failure; only for kind error. */
+  readonly error?: Error;
+  /** Tries in a row that failed. */
+  readonly retries: number;
+  /** Clock time since when it is of this kind; for pending, since when the oldest change waits. */
+  readonly since: number;
+}
+
+export interface StatusCounts {
+  readonly done: number;
+  readonly pending: number;
+  readonly error: number;
+}
+
+/** What the log hears: the first failure and the recovery of each row or step, not every try. `what` is "restore", "prune" or "mend". */
+export interface ReconcileLog<K> {
+  rowFailed(key: K, error: Error): void;
+  rowRecovered(key: K, retries: number): void;
+  stepFailed(what: string, error: Error): void;
+  stepRecovered(what: string): void;
+  /** Somebody else had changed what was applied; it has been put back. */
+  mended(sentence: string): void;
+}
+
+/** The outcome of a try, and the revision of the row it was about. */
+export interface Result {
+  readonly status: RowStatus;
+  readonly revision: number;
+}
+
+export class Statuses<K, Row> {
+  readonly #table: TableView<K, Row>;
+  readonly #results = new Map<K, Result>();
+  /** Keys in error: few, and asked for after every change. */
+  readonly #failed = new Set<K>();
+
+  constructor(table: TableView<K, Row>) {
+    this.#table = table;
+  }
+
+  get errors(): number {
+    return this.#failed.size;
+  }
+
+  /** Undefined for a key that was never there, or whose deletion is done. `waitsSince` is for rows that are pending. */
+  get(key: K, waitsSince: number): RowStatus | undefined {
+    const result = this.#results.get(key);
+    const isPending = this.#table.get(key) === undefined ? result?.status.kind === 'done' : this.#isBehind(key, result);
+    return isPending ? { kind: 'pending', retries: result?.status.retries ?? 0, since: waitsSince } : result?.status;
+  }
+
+  counts(): StatusCounts {
+    let [done, pending] = [0, 0];
+    for (const [key] of this.#table.all()) {
+      const result = this.#results.get(key);
+      if (this.#isBehind(key, result)) pending += 1;
+      else if (result?.status.kind === 'done') done += 1;
+    }
+    return { done, pending, error: this.#failed.size };
+  }
+
+  /** Rows in error, deletions included. */
+  *failed(): IterableIterator<[K, RowStatus]> {
+    for (const key of this.#failed) {
+      const result = this.#results.get(key);
+      if (result !== undefined) yield [key, result.status];
+    }
+  }
+
+  /** The result before this one, if any. */
+  set(key: K, status: RowStatus, revision: number): RowStatus | undefined {
+    const before = this.#results.get(key)?.status;
+    if (status.kind === 'error') this.#failed.add(key);
+    else this.#failed.delete(key);
+    this.#results.set(key, { status: before?.kind === status.kind ? { ...status, since: before.since } : status, revision });
+    return before;
+  }
+
+  delete(key: K): RowStatus | undefined {
+    const before = this.#results.get(key)?.status;
+    this.#failed.delete(key);
+    this.#results.delete(key);
+    return before;
+  }
+
+  /** The last outcome, also when the row has changed since. */
+  last(key: K): Result | undefined {
+    return this.#results.get(key);
+  }
+
+  #isBehind(key: K, result: Result | undefined): boolean {
+    return (result?.revision ?? 0) < this.#table.revisionOf(key);
+  }
+}

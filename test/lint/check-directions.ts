@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+// Proves that the import directions of rooms.ts are enforced. It writes one file per room that imports from every room, with
+// the verdict that the table gives for each import, runs oxlint on the files and compares. It also fails when a folder of
+// daemon/ has no row, or when daemon/ has a program file besides main.ts. Run by check.ts.
+import { spawnSync } from 'node:child_process';
+import { globSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { childProcessFile, mainMay, type Room, rooms } from './rooms.ts';
+
+// Outside the repository: oxlint skips what .gitignore names.
+const folder = mkdtempSync(join(tmpdir(), 'sluice-lint-'));
+const forbidden = '// forbidden';
+
+interface Line {
+  readonly text: string;
+  readonly isAllowed: boolean;
+}
+
+const allow = (text: string): Line => ({ text, isAllowed: true });
+const forbid = (text: string): Line => ({ text, isAllowed: false });
+const line = (text: string, isAllowed: boolean): Line => ({ text, isAllowed });
+
+/** True when files of `from` may import files of `to`, both folders under daemon/. */
+function mayImport(from: Pick<Room, 'may'>, own: string, to: string): boolean {
+  const isWithin = (outer: string): boolean => to === outer || to.startsWith(`${outer}/`);
+  return isWithin(own) || from.may.some(isWithin);
+}
+
+/** The imports of a file that lies `depth` folders below daemon/, with their verdicts. */
+function importsOf(room: Omit<Room, 'folder'>, own: string, depth: number): Line[] {
+  const up = depth === 0 ? './' : '../'.repeat(depth);
+  const top = depth === 0 ? '' : (own.split('/')[0] ?? '');
+  const isComposition = room.isComposition === true;
+  // A subfolder with a row of its own may import the rest of its room: they are one room with two sets of rights.
+  const others = rooms.filter(({ folder: other }) => other !== top && !other.startsWith(`${top}/`));
+  const canBase = mayImport(room, top, 'base');
+  return [
+    ...others.map(({ folder: other }) => line(`import '${up}${other}/imports.ts';`, mayImport(room, top, other))),
+    ...(top === 'base'
+      ? []
+      : [
+          allow(`import '${up}base/errors.ts';`),
+          line(`import type { Clock } from '${up}base/clock.ts';`, canBase),
+          line(`import { clock } from '${up}base/clock.ts';`, canBase && isComposition),
+          line(`import { log } from '${up}base/log.ts';`, canBase && isComposition),
+        ]),
+    ...(depth === 0 ? [] : [forbid(`import '${up}main.ts';`)]),
+    line(`import '${up}../proto/gen/types.ts';`, room.hasProto === true),
+    forbid(`import '${up}../helper.ts';`),
+    line(`import 'koffi';`, room.hasKoffi === true),
+    line(`import 'node:fs';`, room.isPure !== true),
+    line(`import 'pino';`, room.isPure !== true),
+    line(`import 'node:child_process';`, own === childProcessFile),
+    ...(room.isPure === true ? [forbid('export const now = Date.now();')] : []),
+  ];
+}
+
+const textOf = (lines: readonly Line[]): string =>
+  lines.map(({ text, isAllowed }) => `${text}${isAllowed ? '' : ` ${forbidden}`}\n`).join('');
+
+function write(path: string, text: string): void {
+  mkdirSync(dirname(join(folder, path)), { recursive: true });
+  writeFileSync(join(folder, path), text);
+}
+
+function writeFixtures(): void {
+  for (const room of rooms) {
+    const depth = room.folder.split('/').length;
+    write(`daemon/${room.folder}/imports.ts`, textOf(importsOf(room, room.folder, depth)));
+    write(`daemon/${room.folder}/below/imports.ts`, textOf(importsOf(room, room.folder, depth + 1)));
+  }
+  const source = rooms.find(({ folder: each }) => each === 'source') ?? { may: [] };
+  write(`daemon/${childProcessFile}`, textOf(importsOf(source, childProcessFile, 2)));
+  write('daemon/main.ts', textOf(importsOf({ may: mainMay, isComposition: true }, '', 0)));
+  write('daemon/base/errors.ts', 'export const errors = true;\n');
+  write('daemon/base/clock.ts', 'export interface Clock {\n  readonly now: number;\n}\n\nexport const clock: Clock = { now: 0 };\n');
+  write('daemon/base/log.ts', 'export const log = true;\n');
+  write('proto/gen/types.ts', 'export const types = true;\n');
+  write('helper.ts', 'export const helper = true;\n');
+}
+
+interface Diagnostic {
+  readonly code?: string;
+  readonly filename: string;
+  readonly labels: readonly { readonly span: { readonly line: number } }[];
+}
+
+/** "file:line" of each import or global that oxlint rejects by a rule that draws directions. */
+function rejectedLines(): Set<string> {
+  const run = spawnSync('oxlint', ['--config', 'test/lint/oxlint.config.ts', '--format=json', folder], {
+    encoding: 'utf8',
+    maxBuffer: 1 << 28,
+  });
+  if (run.error) throw run.error;
+  const report = JSON.parse(run.stdout) as { diagnostics: Diagnostic[] };
+  const found = report.diagnostics.filter(({ code }) => code?.includes('no-restricted-') === true);
+  return new Set(found.map(({ filename, labels }) => `${filename}:${labels[0]?.span.line ?? 0}`));
+}
+
+/** "file:line" of each line that the table forbids. */
+function forbiddenLines(): Set<string> {
+  const marked = globSync(`${folder}/**/*.ts`).flatMap((file) =>
+    readFileSync(file, 'utf8')
+      .split('\n')
+      .flatMap((text, index) => (text.endsWith(forbidden) ? [`${file}:${index + 1}`] : [])),
+  );
+  return new Set(marked);
+}
+
+/** What is wrong with daemon/ itself. */
+function treeProblems(): string[] {
+  const entries = readdirSync('daemon', { withFileTypes: true });
+  const known = new Set(rooms.map((room) => room.folder));
+  return [
+    ...entries
+      .filter((entry) => entry.isDirectory() && !known.has(entry.name))
+      .map((entry) => `daemon/${entry.name}: test/lint/rooms.ts has no row for this folder`),
+    ...entries
+      .filter((entry) => entry.name.endsWith('.ts') && entry.name !== 'main.ts')
+      .map((entry) => `daemon/${entry.name}: only main.ts may lie directly in daemon/`),
+    ...globSync('daemon/*/*/*/*/*.ts').map((file) => `${file}: no lint rule covers a folder this deep`),
+  ];
+}
+
+/** Everything that is wrong, one line each. */
+function complaints(): string[] {
+  writeFixtures();
+  const rejected = rejectedLines();
+  const expected = forbiddenLines();
+  return [
+    ...[...expected.difference(rejected)].map((place) => `${place}: forbidden by test/lint/rooms.ts, but the linter accepts it`),
+    ...[...rejected.difference(expected)].map((place) => `${place}: allowed by test/lint/rooms.ts, but the linter rejects it`),
+    ...treeProblems(),
+    ...(expected.size === 0 ? [`${folder}: no line is forbidden`] : []),
+  ];
+}
+
+try {
+  const found = complaints();
+  for (const complaint of found) console.error(complaint);
+  process.exitCode = found.length === 0 ? 0 : 1;
+} finally {
+  rmSync(folder, { recursive: true, force: true });
+}

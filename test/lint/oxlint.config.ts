@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+// The lint rules. Import directions come from rooms.ts; check-directions.ts proves that they are enforced. A later override of
+// a rule replaces an earlier one silently, so the last override that matches a file decides.
+import { defineConfig, type OxlintOverride } from 'oxlint';
+import { childProcessFile, mainMay, type Room, rooms } from './rooms.ts';
+
+const direction = 'Imports do not run in this direction: see the table in test/lint/rooms.ts.';
+const childProcess = ['node:child_process', 'child_process', 'node:cluster', 'cluster'].map((name) => ({
+  name,
+  message: 'The daemon starts no child process, except the exec plugin of a kubeconfig.',
+}));
+// A path that goes down and up again would not match the patterns. First: a pattern that allows a name ends the search.
+const noDetour = { regex: '[^./]/+\\.\\./|^\\./+\\.\\.', message: 'Write the shortest path.' };
+const noKoffi = { group: ['koffi'], message: 'Only kernel/ calls koffi.' };
+
+interface RuleOptions {
+  /** Number of folders between daemon/ and the file. */
+  readonly depth: number;
+  readonly mayStartChild?: boolean;
+}
+
+/** The import rule of a room's files. Patterns are written as in .gitignore and match the text of the import. */
+function importRule(room: Omit<Room, 'folder'>, { depth, mayStartChild = false }: RuleOptions) {
+  const up = depth === 0 ? './' : '../'.repeat(depth);
+  const proto = room.hasProto === true ? [`!${up}../proto/**`] : [];
+  const allowed = [`!${up}base/errors.ts`, ...room.may.map((folder) => `!${up}${folder}/**`), ...proto];
+  // At depth 0, './' alone does not match '../'.
+  const outside = depth === 0 ? ['../**', './*/**'] : [`${up}**`];
+  const patterns: object[] = [noDetour, { group: [...outside, ...allowed], message: direction }];
+  if (room.hasKoffi !== true) patterns.push(noKoffi);
+  if (room.isPure === true)
+    patterns.push({ group: ['node:*', 'pino', 'pino-pretty'], message: 'This room is pure: no clock, no I/O, no logger.' });
+  // As paths, not patterns: see noDetour.
+  const typesOnly = ['clock.ts', 'log.ts'].map((file) => ({
+    name: `${up}base/${file}`,
+    allowTypeImports: true,
+    message: 'Import types only; take the value as an argument.',
+  }));
+  const child = childProcess.filter(({ name }) => !mayStartChild || name !== 'node:child_process');
+  const paths = room.isComposition === true ? child : [...child, ...typesOnly];
+  const severity = 'error' as const;
+  return { 'no-restricted-imports': [severity, { paths, patterns }] } satisfies OxlintOverride['rules'];
+}
+
+/** Deepest folder below daemon/ for which rules are made; check-directions.ts fails when a folder is deeper. */
+const deepest = 3;
+
+// Rooms before their subfolders: the later override wins.
+const byDepth = rooms.toSorted((a, b) => a.folder.split('/').length - b.folder.split('/').length);
+const roomOverrides = byDepth.flatMap((room) => {
+  const own = room.folder.split('/').length;
+  return Array.from({ length: deepest - own + 1 }, (_, below) => ({
+    files: [`**/daemon/${room.folder}${'/*'.repeat(below)}/*.ts`],
+    rules: importRule(room, { depth: own + below }),
+  }));
+});
+
+// How a pure room could reach a clock, I/O or a logger without importing anything.
+const impure =
+  'Buffer Date clearInterval clearTimeout console fetch performance process queueMicrotask setImmediate setInterval setTimeout'.split(' ');
+const pureFolders = rooms.filter(({ isPure }) => isPure === true).map(({ folder }) => `**/daemon/${folder}/**`);
+
+const execCredentialRoom = rooms.find(({ folder }) => folder === childProcessFile.split('/')[0]) ?? { may: [] };
+
+export default defineConfig({
+  plugins: ['eslint', 'typescript', 'import', 'unicorn', 'oxc', 'node', 'promise', 'vitest'],
+  categories: { correctness: 'error' },
+  env: { node: true, es2026: true },
+  rules: {
+    eqeqeq: 'error',
+    'max-lines': ['error', { max: 400, skipBlankLines: true, skipComments: true }],
+    'max-params': ['error', { max: 3 }],
+    'no-console': 'error',
+    'no-var': 'error',
+    'prefer-const': 'error',
+    'import/no-cycle': 'error',
+    'import/no-default-export': 'error',
+    'typescript/consistent-type-imports': 'error',
+    'typescript/no-explicit-any': 'error',
+    'typescript/no-floating-promises': 'error',
+    'typescript/no-misused-promises': 'error',
+    'typescript/no-non-null-assertion': 'error',
+    'typescript/no-require-imports': 'error',
+    'typescript/only-throw-error': 'error',
+    'typescript/switch-exhaustiveness-check': ['error', { considerDefaultExhaustiveForUnions: true }],
+    'unicorn/filename-case': ['error', { case: 'kebabCase' }],
+    'unicorn/prefer-node-protocol': 'error',
+    // It reports the copy of a map that is changed while the copy is walked.
+    'unicorn/no-useless-spread': 'off',
+    'vitest/no-focused-tests': 'error',
+    'vitest/no-restricted-vi-methods': [
+      'error',
+      { mock: 'Write a fake behind the interface.', doMock: 'Write a fake behind the interface.' },
+    ],
+    // Contract suites assert inside helpers, and tables name the tests.
+    'vitest/expect-expect': 'off',
+    'vitest/no-conditional-expect': 'off',
+    'vitest/no-conditional-tests': 'off',
+    'vitest/no-standalone-expect': 'off',
+    'vitest/valid-describe-callback': 'off',
+    'vitest/valid-expect': ['error', { maxArgs: 2 }],
+    'vitest/valid-title': 'off',
+  },
+  overrides: [
+    ...roomOverrides,
+    {
+      files: [`**/daemon/${childProcessFile}`],
+      rules: importRule(execCredentialRoom, { depth: childProcessFile.split('/').length - 1, mayStartChild: true }),
+    },
+    { files: ['**/daemon/*.ts'], rules: importRule({ may: mainMay, isComposition: true }, { depth: 0 }) },
+    { files: pureFolders, rules: { 'no-restricted-globals': ['error', ...impure] } satisfies OxlintOverride['rules'] },
+    // Files beside this one are matched by their bare names.
+    { files: ['**/daemon/cli/**', '**/datapath/**', '**/test/**', '{check,check-directions,commits}.ts'], rules: { 'no-console': 'off' } },
+    { files: ['**/*.config.ts'], rules: { 'import/no-default-export': 'off' } },
+  ],
+});

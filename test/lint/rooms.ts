@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// The rooms of daemon/ and what each may import: the one table from which oxlint.config.ts makes its rules and
+// check-directions.ts makes the files that prove them. daemon/README.md explains the rooms. A new room starts with a row here.
+
+export interface Room {
+  /** Folder under daemon/. */
+  readonly folder: string;
+  /** Other rooms that it may import; base/errors.ts may be imported from everywhere. */
+  readonly may: readonly string[];
+  /** May import proto/, the public API. */
+  readonly hasProto?: boolean;
+  /** Must not use a clock, I/O, a logger or a promise. */
+  readonly isPure?: boolean;
+  /** May import koffi. */
+  readonly hasKoffi?: boolean;
+  /** May import values of base/clock.ts and base/log.ts; the other rooms import their types and take the values as arguments. */
+  readonly isComposition?: boolean;
+}
+
+const features = ['services'];
+
+export const rooms: readonly Room[] = [
+  { folder: 'base', may: [], isComposition: true },
+  { folder: 'model', may: [], isPure: true },
+  { folder: 'kernel', may: [], hasKoffi: true },
+  { folder: 'config', may: ['model', 'base'] },
+  { folder: 'table', may: ['base'] },
+  { folder: 'source', may: ['model', 'table', 'base'] },
+  // The only part of source/ that reads from the kernel.
+  { folder: 'source/netlink', may: ['model', 'table', 'base', 'kernel'] },
+  { folder: 'maps', may: ['model', 'kernel', 'base'] },
+  { folder: 'bpf', may: ['model', 'maps', 'kernel', 'table', 'base'] },
+  { folder: 'host', may: ['kernel', 'model', 'base'] },
+  { folder: 'services', may: ['model', 'table', 'maps', 'kernel', 'base'] },
+  { folder: 'services/desired', may: ['model'], isPure: true },
+  { folder: 'explain', may: ['model', 'maps', 'kernel', 'base'] },
+  { folder: 'status', may: ['model', 'maps', 'table', 'base'] },
+  { folder: 'api', may: ['model', 'status', 'base'], hasProto: true },
+  {
+    folder: 'offline',
+    may: ['config', 'model', 'base', 'kernel', 'table', 'source', 'maps', 'bpf', 'host', 'explain', 'status', ...features],
+    isComposition: true,
+  },
+  { folder: 'cli', may: ['config', 'model', 'base', 'offline'], hasProto: true },
+  {
+    folder: 'agent',
+    may: ['config', 'model', 'base', 'kernel', 'table', 'source', 'maps', 'bpf', 'host', 'explain', 'status', 'api', ...features],
+    isComposition: true,
+  },
+];
+
+/** Imports of main.ts, the only program file directly in daemon/. */
+export const mainMay: readonly string[] = ['agent', 'base', 'config', 'host', 'kernel'];
+
+/** The one file that starts a child process: the program that a kubeconfig names as its exec credential plugin. */
+export const childProcessFile = 'source/kubernetes/exec-credential.ts';

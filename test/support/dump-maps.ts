@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// The canonical dump: what the maps say, with ids, indices and slot positions replaced by what they name and generations
+// left out, so that two maps which forward alike print alike. From the maps alone. Used by tests, stories and the CLI.
+import { type Family, families, hostPort } from '../../daemon/model/address.ts';
+import { AddressSetNumber, type LbMaps, type Range } from '../../daemon/maps/types.ts';
+import { cidrText, flagsText, readRun, readSnapshot, type Snapshot, stateText } from '../../daemon/maps/read/snapshot.ts';
+
+/**
+ * Sorted lines: FE (frontends), SVC (sets of backends, by name of their smallest frontend), BE (backends in use), RNG (source
+ * ranges of a Service port), SET (address sets of the node).
+ */
+export function dumpMaps(maps: LbMaps): string[] {
+  const snapshot = readSnapshot(maps);
+  const names = serviceNames(snapshot);
+  const nameOf = (index: number): string => names.get(index)?.text ?? '(no frontend)';
+  const lines: string[] = [];
+  for (const { text, flags, isSound, value } of snapshot.frontends) {
+    lines.push(`FE ${text} ${flagsText(flags)} -> ${isSound ? `#${nameOf(value.service)}` : '(unsound)'}`);
+  }
+  for (const index of new Set([...names.keys(), ...snapshot.services.keys()])) {
+    const among = names.has(index) ? [names.get(index)?.family ?? 'IPv4'] : families;
+    lines.push(`SVC ${nameOf(index)} ${setsText(maps, snapshot, { index, among })}`);
+  }
+  for (const family of families) {
+    for (const { address, port, service, meta } of snapshot.backends[family].values()) {
+      lines.push(`BE ${nameOf(service)} ${hostPort(address, port)} ${stateText(meta)}`);
+    }
+    for (const [index, keys] of snapshot.ranges[family]) for (const key of keys) lines.push(`RNG ${nameOf(index)} ${cidrText(key)}`);
+    for (const key of maps.ranges[family].entries()) {
+      const set = Object.entries(AddressSetNumber).find(([, number]) => number === key.set);
+      if (set !== undefined) lines.push(`SET ${set[0]} ${cidrText(key)}`);
+    }
+  }
+  return lines.sort();
+}
+
+/** Index -> its smallest frontend. */
+function serviceNames(snapshot: Snapshot): Map<number, { text: string; family: Family }> {
+  const names = new Map<number, { text: string; family: Family }>();
+  for (const { isSound, value, text, family } of snapshot.frontends) {
+    if (isSound && !names.has(value.service)) names.set(value.service, { text, family });
+  }
+  return names;
+}
+
+/** "[10.0.0.1:80 10.0.0.2:80]", and what else the row has: " local [...]", " affinity 10800". */
+function setsText(maps: LbMaps, snapshot: Snapshot, of: { index: number; among: readonly Family[] }): string {
+  const row = snapshot.services.get(of.index);
+  if (row === undefined) return '[]';
+  const text = (run: Range): string => `[${runTexts(maps, snapshot, { ...of, run }).join(' ')}]`;
+  const local = row.localCount === 0 ? '' : ` local ${text({ base: row.localBase, count: row.localCount })}`;
+  return `${text(row)}${local}${row.affinity === 0 ? '' : ` affinity ${row.affinity}`}`;
+}
+
+function runTexts(maps: LbMaps, snapshot: Snapshot, of: { index: number; among: readonly Family[]; run: Range }): string[] {
+  const ids = readRun(maps, of.run);
+  if (ids === undefined) return ['(outside)'];
+  return ids.map((id) => {
+    const rows = of.among.map((family) => snapshot.backends[family].get(id));
+    const row = rows.find((backend) => backend?.service === of.index);
+    return row === undefined ? '(dangling)' : hostPort(row.address, row.port);
+  });
+}

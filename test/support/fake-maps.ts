@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+// LbMaps in memory, for tests and for trying things without a kernel: behaves like the kernel's maps (a full hash is
+// E2BIG, arrays are zero-filled, values are copied) and remembers every write. It must never be kinder than the kernel.
+import { isDeepStrictEqual } from 'node:util';
+import { KernelError } from '../../daemon/base/errors.ts';
+import type { Family } from '../../daemon/model/address.ts';
+import type {
+  ArrayMap,
+  BackendMapValue,
+  FrontendMapKey,
+  FrontendMapValue,
+  HashMap,
+  HostMapValue,
+  LbMaps,
+  RangeMap,
+  RangeMapKey,
+  ServiceMapValue,
+  SlotMap,
+} from '../../daemon/maps/types.ts';
+
+export interface FakeCapacities {
+  /** Entries of each family's frontend hash. */
+  readonly frontends: number;
+  /** Rows; index 0 included. */
+  readonly services: number;
+  readonly slots: number;
+  /** Rows of each family; id 0 included. */
+  readonly backends: number;
+  /** Entries of each family's trie. */
+  readonly ranges: number;
+}
+
+/** One write, as asked for: also one that changed nothing. */
+export interface FakeWrite {
+  readonly map: string;
+  readonly op: 'set' | 'delete' | 'write';
+  /** Key text, index, or base of the run. */
+  readonly at: string;
+}
+
+/** LbMaps with a memory of its writes. */
+export interface FakeLbMaps extends LbMaps {
+  /** Every write so far, oldest first. A test may empty it. */
+  readonly writes: FakeWrite[];
+}
+
+const defaults: FakeCapacities = { frontends: 1024, services: 1024, slots: 16_384, backends: 4096, ranges: 1024 };
+const word = 2 ** 32;
+const noService: ServiceMapValue = { base: 0, count: 0, localBase: 0, localCount: 0, affinity: 0 };
+const noHost: HostMapValue = {
+  ...{ address4: '0.0.0.0', flags: 0, address6: '::', netns: 0n, cluster4First: 0n, cluster4Last: 0n, cluster6First: 0n, cluster6Last: 0n },
+  ...{ snatFirst: [0, 0], snatCount: [0, 0] },
+};
+
+/** Empty maps of the given sizes. */
+export function fakeLbMaps(capacities: Partial<FakeCapacities> = {}): FakeLbMaps {
+  const { frontends, services, slots, backends, ranges } = { ...defaults, ...capacities };
+  const writes: FakeWrite[] = [];
+  const backendMap = (name: string, family: Family): ArrayMap<BackendMapValue> =>
+    new FakeArray(name, {
+      capacity: backends,
+      zero: { address: family === 'IPv4' ? '0.0.0.0' : '::', port: 0, service: 0, meta: 0 },
+      writes,
+    });
+  return {
+    frontends: {
+      IPv4: new FakeFrontends('lb4_frontends', frontends, writes),
+      IPv6: new FakeFrontends('lb6_frontends', frontends, writes),
+    },
+    services: new FakeArray<ServiceMapValue>('lb_services', { capacity: services, zero: noService, writes }),
+    slots: new FakeSlots('lb_slots', slots, writes),
+    backends: { IPv4: backendMap('lb4_backends', 'IPv4'), IPv6: backendMap('lb6_backends', 'IPv6') },
+    ranges: { IPv4: new FakeRanges('lb4_ranges', ranges, writes), IPv6: new FakeRanges('lb6_ranges', ranges, writes) },
+    host: new FakeArray<HostMapValue>('lb_host', { capacity: 1, zero: noHost, writes }),
+    writes,
+  };
+}
+
+const keyText = (key: FrontendMapKey): string => `${key.address} ${key.port} ${key.protocol}`;
+
+class FakeFrontends implements HashMap<FrontendMapKey, FrontendMapValue> {
+  readonly name: string;
+  readonly capacity: number;
+  readonly #writes: FakeWrite[];
+  readonly #entries = new Map<string, [FrontendMapKey, FrontendMapValue]>();
+
+  constructor(name: string, capacity: number, writes: FakeWrite[]) {
+    this.name = name;
+    this.capacity = capacity;
+    this.#writes = writes;
+  }
+
+  get(key: FrontendMapKey): FrontendMapValue | undefined {
+    const entry = this.#entries.get(keyText(key));
+    return entry === undefined ? undefined : { ...entry[1] };
+  }
+
+  set(key: FrontendMapKey, value: FrontendMapValue): void {
+    const at = keyText(key);
+    if (!this.#entries.has(at) && this.#entries.size >= this.capacity) {
+      throw new KernelError({ op: 'map update', object: this.name, errno: 7, code: 'E2BIG' });
+    }
+    this.#writes.push({ map: this.name, op: 'set', at });
+    this.#entries.set(at, [{ ...key }, { ...value }]);
+  }
+
+  delete(key: FrontendMapKey): void {
+    const at = keyText(key);
+    this.#writes.push({ map: this.name, op: 'delete', at });
+    this.#entries.delete(at);
+  }
+
+  entries(): [FrontendMapKey, FrontendMapValue][] {
+    return [...this.#entries.values()].map(([key, value]) => [{ ...key }, { ...value }]);
+  }
+
+  *keys(): Iterable<FrontendMapKey> {
+    for (const [key] of this.#entries.values()) yield { ...key };
+  }
+}
+
+class FakeArray<V extends object> implements ArrayMap<V> {
+  readonly name: string;
+  readonly capacity: number;
+  readonly #zero: V;
+  readonly #writes: FakeWrite[];
+  readonly #rows = new Map<number, V>();
+
+  constructor(name: string, options: { capacity: number; zero: V; writes: FakeWrite[] }) {
+    this.name = name;
+    this.capacity = options.capacity;
+    this.#zero = options.zero;
+    this.#writes = options.writes;
+  }
+
+  get(index: number): V {
+    this.#check(index);
+    return { ...(this.#rows.get(index) ?? this.#zero) };
+  }
+
+  holds(index: number, value: V): boolean {
+    return isDeepStrictEqual(this.get(index), value);
+  }
+
+  set(index: number, value: V): void {
+    this.#check(index);
+    this.#writes.push({ map: this.name, op: 'set', at: String(index) });
+    this.#rows.set(index, { ...value });
+  }
+
+  rows(): [number, V][] {
+    const text = (row: V): string => JSON.stringify(row, (_, value: unknown) => (typeof value === 'bigint' ? String(value) : value));
+    const isZero = (row: V): boolean => text(row) === text(this.#zero);
+    return [...this.#rows]
+      .filter(([, row]) => !isZero(row))
+      .map(([index, row]): [number, V] => [index, { ...row }])
+      .sort(([a], [b]) => a - b);
+  }
+
+  #check(index: number): void {
+    if (!Number.isInteger(index) || index < 0 || index >= this.capacity) {
+      throw new RangeError(`${this.name} has no index ${index}: capacity ${this.capacity}`);
+    }
+  }
+}
+
+class FakeSlots implements SlotMap {
+  readonly name: string;
+  readonly capacity: number;
+  readonly #writes: FakeWrite[];
+  readonly #ids: Uint32Array;
+
+  constructor(name: string, capacity: number, writes: FakeWrite[]) {
+    this.name = name;
+    this.capacity = capacity;
+    this.#writes = writes;
+    this.#ids = new Uint32Array(capacity);
+  }
+
+  read(base: number, count: number): number[] {
+    this.#check(base, count);
+    return [...this.#ids.subarray(base, base + count)];
+  }
+
+  write(base: number, backendIds: readonly number[]): void {
+    this.#check(base, backendIds.length);
+    const bad = backendIds.find((id) => !Number.isInteger(id) || id < 0 || id >= word);
+    if (bad !== undefined) throw new RangeError(`${this.name} holds 32-bit ids, not ${bad}`);
+    this.#writes.push({ map: this.name, op: 'write', at: String(base) });
+    this.#ids.set(backendIds, base);
+  }
+
+  #check(base: number, count: number): void {
+    if (!Number.isInteger(base) || !Number.isInteger(count) || base < 0 || count < 0 || base + count > this.capacity) {
+      throw new RangeError(`${this.name} has no run of ${count} at ${base}: capacity ${this.capacity}`);
+    }
+  }
+}
+
+class FakeRanges implements RangeMap {
+  readonly name: string;
+  readonly capacity: number;
+  readonly #writes: FakeWrite[];
+  readonly #entries = new Map<string, RangeMapKey>();
+
+  constructor(name: string, capacity: number, writes: FakeWrite[]) {
+    this.name = name;
+    this.capacity = capacity;
+    this.#writes = writes;
+  }
+
+  add(key: RangeMapKey): void {
+    const at = rangeText(key);
+    if (!this.#entries.has(at) && this.#entries.size >= this.capacity) {
+      throw new KernelError({ op: 'map update', object: this.name, errno: 28, code: 'ENOSPC' });
+    }
+    this.#writes.push({ map: this.name, op: 'set', at });
+    this.#entries.set(at, { ...key });
+  }
+
+  remove(key: RangeMapKey): void {
+    const at = rangeText(key);
+    this.#writes.push({ map: this.name, op: 'delete', at });
+    this.#entries.delete(at);
+  }
+
+  entries(): RangeMapKey[] {
+    return [...this.#entries.values()].map((key) => ({ ...key }));
+  }
+}
+
+const rangeText = ({ set, address, prefix }: RangeMapKey): string => `${set} ${address}/${prefix}`;
