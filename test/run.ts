@@ -6,7 +6,7 @@ import { globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { canHaveTools } from './cluster/tools.ts';
-import { allowedMissing, type RunRecord, type TestRecord, verdictOn } from './runner/verdict.ts';
+import { allowedMissing, type RunRecord, type TestRecord, verdictOn } from './support/runner/verdict.ts';
 
 const usual = ['unit', 'script', 'kernel', 'netns'];
 const projects = [...usual, 'cluster'];

@@ -5,7 +5,7 @@
 import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
-import { ResultFile } from './runner/result-file.ts';
+import { ResultFile } from './support/runner/result-file.ts';
 
 const seconds = 1000;
 

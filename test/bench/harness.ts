@@ -10,7 +10,7 @@ import { BpfObject } from '../../daemon/kernel/object.ts';
 import { testRun } from '../../daemon/kernel/test-run.ts';
 import type { MapSizes } from '../../daemon/bpf/datapath.ts';
 import type { DesiredPort } from '../../daemon/model/frontend.ts';
-import { backendRow, desiredRow, frontendRow } from '../builders.ts';
+import { backendRow, desiredRow, frontendRow } from '../support/builders.ts';
 import { devices, enterNamespace } from '../kernel/fixture.ts';
 import { build, TC_ACT_OK, TC_ACT_REDIRECT, tcpFlags } from '../kernel/packet.ts';
 

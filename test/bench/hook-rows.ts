@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { findCgroup2 } from '../../daemon/kernel/host.ts';
 import { attachCgroup, AttachType, programId } from '../../daemon/kernel/link.ts';
 import { closeFd } from '../../daemon/kernel/map.ts';
-import { sh } from '../lab/shell.ts';
+import { sh } from '../support/lab/shell.ts';
 import { benchSizes, compile, NOT_OURS, portOf, vip } from './harness.ts';
 import type { Row, Sample } from './row.ts';
 import { TestRunGroup } from './test-run-group.ts';

@@ -4,9 +4,9 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Daemon, service, slices } from '../lab/daemon.ts';
-import { Lab } from '../lab/lab.ts';
-import { steadyRssMiB } from '../scale/process-costs.ts';
+import { Daemon, service, slices } from '../support/lab/daemon.ts';
+import { Lab } from '../support/lab/lab.ts';
+import { steadyRssMiB } from './scale/process-costs.ts';
 import type { Group, Row, Sample } from './row.ts';
 
 export class MemoryBench implements Group {

@@ -4,8 +4,8 @@
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Daemon } from '../lab/daemon.ts';
-import { Lab, podAddresses } from '../lab/lab.ts';
+import { Daemon } from '../support/lab/daemon.ts';
+import { Lab, podAddresses } from '../support/lab/lab.ts';
 import { kubeProxyRules, type NftService } from './nft.ts';
 
 /** How the client's packets find a backend. */

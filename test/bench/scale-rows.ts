@@ -2,7 +2,7 @@
 // A large cluster by a real API server, sluiced beside the real kube-proxy: cold start, memory, how soon a change is in effect,
 // churn. Both have the same objects, credentials and orders, one after the other in every round, each started from nothing.
 import { buildTools } from '../cluster/tools.ts';
-import { BEYOND, type Beyond, type Figures, ScaleCluster, type Size, type SluicedFigures } from '../scale/cluster.ts';
+import { BEYOND, type Beyond, type Figures, ScaleCluster, type Size, type SluicedFigures } from './scale/cluster.ts';
 import { SCALE_ROUNDS } from './report.ts';
 import type { Goal, Group, Row, Sample } from './row.ts';
 

@@ -2,7 +2,7 @@
 // What a new flow costs that no source port is left for: a flood of them must stay cheap. tc_uplink_in drops the packet as it
 // came, so that a test run may repeat it as it is; whole time, the test run's own included.
 import { testRun } from '../../daemon/kernel/test-run.ts';
-import { backendRow, desiredRow, frontendRow } from '../builders.ts';
+import { backendRow, desiredRow, frontendRow } from '../support/builders.ts';
 import { devices, plainHost } from '../kernel/fixture.ts';
 import { build, TC_ACT_OK, TC_ACT_SHOT, tcpFlags } from '../kernel/packet.ts';
 import type { Row, Sample } from './row.ts';

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Upstream's stories of session affinity, under upstream's names. A frontend of each family and protocol remembers for itself.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { Asked } from '../lab/traffic.ts';
+import type { Asked } from '../support/lab/traffic.ts';
 import { until } from './api.ts';
 import { KubeCluster } from './kube-cluster.ts';
 import { Story } from './story.ts';

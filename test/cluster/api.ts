@@ -4,7 +4,7 @@
 import { execFile } from 'node:child_process';
 import { Agent, request } from 'node:http';
 import { promisify } from 'node:util';
-import type { Lab } from '../lab/lab.ts';
+import type { Lab } from '../support/lab/lab.ts';
 import { tools } from './tools.ts';
 
 /** An object of the API; tests know what they ask for. */

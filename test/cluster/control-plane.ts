@@ -5,8 +5,8 @@
 import { generateKeyPairSync, randomUUID } from 'node:crypto';
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { apiAddresses, type Lab } from '../lab/lab.ts';
-import type { LabProcess } from '../lab/process.ts';
+import { apiAddresses, type Lab } from '../support/lab/lab.ts';
+import type { LabProcess } from '../support/lab/process.ts';
 import { Api, until } from './api.ts';
 import { tools } from './tools.ts';
 

@@ -2,8 +2,8 @@
 // Upstream's stories of UDP flows whose server goes away, under upstream's names: one socket goes on sending, and the next
 // server hears it.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { Held } from '../lab/peers.ts';
-import type { Asked } from '../lab/traffic.ts';
+import { Held } from '../support/lab/peers.ts';
+import type { Asked } from '../support/lab/traffic.ts';
 import { until } from './api.ts';
 import { KubeCluster } from './kube-cluster.ts';
 import { Story } from './story.ts';

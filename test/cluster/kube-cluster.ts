@@ -4,11 +4,11 @@
 // nftables mode, which shows whether a story asks for what Kubernetes promises.
 import { globSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { podRange } from '../lab/cluster.ts';
-import { Daemon } from '../lab/daemon.ts';
-import { apiAddresses, Lab, labNodes, type NodeName } from '../lab/lab.ts';
-import type { LabProcess } from '../lab/process.ts';
-import { Traffic } from '../lab/traffic.ts';
+import { podRange } from '../support/lab/cluster.ts';
+import { Daemon } from '../support/lab/daemon.ts';
+import { apiAddresses, Lab, labNodes, type NodeName } from '../support/lab/lab.ts';
+import type { LabProcess } from '../support/lab/process.ts';
+import { Traffic } from '../support/lab/traffic.ts';
 import type { Api } from './api.ts';
 import { apiUrl, ControlPlane, writeKubeconfig } from './control-plane.ts';
 import { Kubelet, zoneOf } from './kubelet.ts';
@@ -33,14 +33,14 @@ interface KubeClusterOptions {
 const root = join(import.meta.dirname, '../..');
 const RELAY_PORT = 6444;
 const relayUrl = apiUrl.replace(/\d+$/, String(RELAY_PORT));
-const relayCommand = [process.execPath, join(root, 'test/lab/relay.ts'), apiAddresses.IPv4, String(RELAY_PORT), '6443'];
+const relayCommand = [process.execPath, join(root, 'test/support/lab/relay.ts'), apiAddresses.IPv4, String(RELAY_PORT), '6443'];
 const nodeNames = Object.keys(labNodes) as NodeName[];
 
 export class KubeCluster extends Traffic {
   readonly plane: ControlPlane;
   readonly api: Api;
   readonly kubelet: Kubelet;
-  /** Takes orders: test/lab/relay.ts. Undefined: the agents reach the API server by themselves. */
+  /** Takes orders: test/support/lab/relay.ts. Undefined: the agents reach the API server by themselves. */
   readonly relay: LabProcess | undefined;
   readonly #daemons = new Map<NodeName, Daemon>();
   readonly #proxy: Proxy;

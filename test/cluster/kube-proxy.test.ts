@@ -3,7 +3,7 @@
 // nftables mode the other. The same packets must get the same answers: who serves, what source the servers see, refusal or
 // silence. The differences that we mean are listed, and each must occur.
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { Client } from '../lab/peers.ts';
+import { Client } from '../support/lab/peers.ts';
 import { until } from './api.ts';
 import { KubeCluster } from './kube-cluster.ts';
 import { type Frontend, frontendsOf, makeShapes, type Shape, shapes } from './shapes.ts';

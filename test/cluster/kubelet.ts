@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a scheduler and the kubelets tell the API about Pods. A Pod is a place in the lab: "pod1" to "pod199" are pods, "node"
 // and "node-b" are Pods with hostNetwork. Whether somebody serves there is the test's business.
-import { labNodes, nodeOfPod, type NodeName, podAddresses } from '../lab/lab.ts';
+import { labNodes, nodeOfPod, type NodeName, podAddresses } from '../support/lab/lab.ts';
 import type { Api, KubeObject } from './api.ts';
 
 export interface PodOptions {

@@ -2,8 +2,8 @@
 // Upstream's stories of load balancers, under upstream's names. The test is the cloud: it gives the address, in the Service's
 // status, and the router leads it to the first node.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { clientAddresses } from '../lab/lab.ts';
-import type { Asked } from '../lab/traffic.ts';
+import { clientAddresses } from '../support/lab/lab.ts';
+import type { Asked } from '../support/lab/traffic.ts';
 import { until } from './api.ts';
 import { KubeCluster } from './kube-cluster.ts';
 import { sourceOf, Story } from './story.ts';

@@ -5,7 +5,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { askServices, askStatus } from '../../daemon/cli/client.ts';
-import type { Asked } from '../lab/traffic.ts';
+import type { Asked } from '../support/lab/traffic.ts';
 import { type KubeObject, until } from './api.ts';
 import { KubeCluster } from './kube-cluster.ts';
 import { Story } from './story.ts';

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Upstream's stories of Pods that are not ready, end, or are gone, under upstream's names. The test is their kubelet.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { labNodes, type NodeName } from '../lab/lab.ts';
+import { labNodes, type NodeName } from '../support/lab/lab.ts';
 import { until } from './api.ts';
 import { KubeCluster } from './kube-cluster.ts';
 import { sourceOf, Story } from './story.ts';

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The shapes of Services that Sluice and kube-proxy are compared with, and at which addresses each is asked. Data.
-import { clientAddresses, labNodes } from '../lab/lab.ts';
-import type { Asked } from '../lab/traffic.ts';
+import { clientAddresses, labNodes } from '../support/lab/lab.ts';
+import type { Asked } from '../support/lab/traffic.ts';
 import type { Story } from './story.ts';
 
 export interface Shape {

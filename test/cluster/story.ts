@@ -3,8 +3,8 @@
 // controllers and the proxies take their time: what is expected is waited for, and then asked for once more and counted at
 // the servers, where all must be right.
 import { expect } from 'vitest';
-import { clientAddresses, labNodes, type NodeName } from '../lab/lab.ts';
-import type { Asked } from '../lab/traffic.ts';
+import { clientAddresses, labNodes, type NodeName } from '../support/lab/lab.ts';
+import type { Asked } from '../support/lab/traffic.ts';
 import { type KubeObject, until } from './api.ts';
 import type { KubeCluster } from './kube-cluster.ts';
 import { type PodOptions, whereIs } from './kubelet.ts';

@@ -2,7 +2,7 @@
 // `npm run demo`: the main job on real packets, with an account of what happened. Every number is measured in this run, and
 // every claim is checked: a failed check ends it with exit code 1. All that it makes is removed, however it ends.
 import { join } from 'node:path';
-import { Lab } from '../lab/lab.ts';
+import { Lab } from '../support/lab/lab.ts';
 import { fact, line } from './account.ts';
 import { Story } from './story.ts';
 

@@ -2,11 +2,11 @@
 // What the demo does and checks, step by step. Makes nothing that the lab does not remove.
 import { cpSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { Daemon, slices, vips } from '../lab/daemon.ts';
-import { type Lab, nodeAddresses, outsideAddresses, podAddresses } from '../lab/lab.ts';
-import type { ClientResult, ClientTask } from '../lab/peer.ts';
-import { Client, Server, Streams } from '../lab/peers.ts';
-import { sh } from '../lab/shell.ts';
+import { Daemon, slices, vips } from '../support/lab/daemon.ts';
+import { type Lab, nodeAddresses, outsideAddresses, podAddresses } from '../support/lab/lab.ts';
+import type { ClientResult, ClientTask } from '../support/lab/peer.ts';
+import { Client, Server, Streams } from '../support/lab/peers.ts';
+import { sh } from '../support/lab/shell.ts';
 import { bars, fact, heading, line, progress, seconds } from './account.ts';
 
 const backends = [1, 2, 3];

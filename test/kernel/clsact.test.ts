@@ -12,7 +12,7 @@ import { Guard } from '../../daemon/bpf/guard.ts';
 import { PinDirectory } from '../../daemon/bpf/pins.ts';
 import { Sockets } from '../../daemon/bpf/sockets.ts';
 import { removals } from '../../daemon/bpf/uninstall.ts';
-import { FakeClock } from '../fake-clock.ts';
+import { FakeClock } from '../support/fake-clock.ts';
 import { Bpffs, devices as device, enterNamespace, objectsPath, smallSizes } from './fixture.ts';
 
 let bpffs: Bpffs;

@@ -15,7 +15,7 @@ import { type EndpointSlice, type Node, objectKey, type Service } from '../../da
 import { Table } from '../../daemon/table/table.ts';
 import { LbOperations } from '../../daemon/services/apply/lb-operations.ts';
 import { Reconciler } from '../../daemon/table/reconciler.ts';
-import { hostSettings } from '../builders.ts';
+import { hostSettings } from '../support/builders.ts';
 
 export interface CrashObjects {
   readonly services: readonly Service[];

@@ -10,9 +10,9 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { fakeLbMaps } from '../support/fake-maps.ts';
 import { objectKey, type EndpointSlice, type Service } from '../../daemon/model/service.ts';
 import { dumpMaps } from '../support/dump-maps.ts';
-import { portRow, serviceRow } from '../builders.ts';
-import { seededRandom } from '../fake-clock.ts';
-import { World } from '../world.ts';
+import { portRow, serviceRow } from '../support/builders.ts';
+import { seededRandom } from '../support/fake-clock.ts';
+import { World } from '../support/world.ts';
 import type { CrashObjects } from './crash-child.ts';
 import { Bpffs, enterNamespace, Loaded } from './fixture.ts';
 

@@ -16,7 +16,7 @@ import type { LbMaps } from '../../daemon/maps/types.ts';
 import { type DesiredHost, type DesiredPort, type DesiredRange, rangeKey } from '../../daemon/model/frontend.ts';
 import { HostOperations } from '../../daemon/services/apply/host-operations.ts';
 import { LbOperations } from '../../daemon/services/apply/lb-operations.ts';
-import { FakeClock } from '../fake-clock.ts';
+import { FakeClock } from '../support/fake-clock.ts';
 
 export const objectsPath = join(import.meta.dirname, '../../datapath/gen');
 

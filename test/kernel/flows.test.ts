@@ -6,7 +6,7 @@ import { once } from 'node:events';
 import { beforeEach, describe, expect, test } from 'vitest';
 import type { Family } from '../../daemon/model/address.ts';
 import type { Backend, DesiredPort, Frontend } from '../../daemon/model/frontend.ts';
-import { backendRow, frontendRow } from '../builders.ts';
+import { backendRow, frontendRow } from '../support/builders.ts';
 import { devices, type Loaded, plainHost } from './fixture.ts';
 import { loadForFile } from './load-for-file.ts';
 import { build, fragments, ipPacket, type Packet, read, TC_ACT_OK, TC_ACT_REDIRECT, TC_ACT_SHOT, tcpFlags } from './packet.ts';

@@ -24,7 +24,7 @@ import { BpfObject, verifierReason } from '../../daemon/kernel/object.ts';
 import { addresses, LinkMonitor, links, neighbours, routes, routeTo } from '../../daemon/kernel/rtnetlink.ts';
 import { addressBytes, addressText } from '../../daemon/model/address.ts';
 import { Bpffs, devices, enterNamespace, ip, Loaded, smallSizes } from './fixture.ts';
-import { serviceValue } from '../builders.ts';
+import { serviceValue } from '../support/builders.ts';
 
 let bpffs: Bpffs;
 beforeAll(() => enterNamespace());

@@ -12,9 +12,9 @@ import { encoded, decoded, type Codec } from '../../daemon/maps/codec.ts';
 import { BackendState as GeneratedState, codecs, DropReason, HostFlags, lb4KeyCodec, lb6KeyCodec } from '../../daemon/maps/gen/layouts.ts';
 import { kernelMaps } from '../../daemon/maps/kernel-maps.ts';
 import { BackendState, HostFlag } from '../../daemon/maps/types.ts';
-import { contractSizes, testLbMaps } from '../maps-contract.ts';
+import { contractSizes, testLbMaps } from '../support/maps-contract.ts';
 import { objectsPath } from './fixture.ts';
-import { serviceValue } from '../builders.ts';
+import { serviceValue } from '../support/builders.ts';
 
 const objects = ['tc_pod', 'tc_uplink', 'sock', 'layout'];
 const open: { close(): void }[] = [];

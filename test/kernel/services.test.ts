@@ -5,7 +5,7 @@ import { beforeEach, describe, expect, test } from 'vitest';
 import type { Family } from '../../daemon/model/address.ts';
 import type { Backend, DesiredPort, Frontend } from '../../daemon/model/frontend.ts';
 import type { Protocol } from '../../daemon/model/service.ts';
-import { backendRow, frontendRow } from '../builders.ts';
+import { backendRow, frontendRow } from '../support/builders.ts';
 import { devices, ip, type Loaded, plainHost } from './fixture.ts';
 import { loadForFile } from './load-for-file.ts';
 import { build, crc32c, fragments, type Packet, read, readIp, TC_ACT_OK, TC_ACT_REDIRECT, TC_ACT_SHOT, tcpFlags } from './packet.ts';

@@ -2,11 +2,11 @@
 // Large segments through every path that translates packets: what arrives is what was sent, to the byte.
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { Daemon, service, slices, vips } from '../lab/daemon.ts';
-import { Lab, remoteAddresses } from '../lab/lab.ts';
-import type { LabProcess } from '../lab/process.ts';
+import { Daemon, service, slices, vips } from '../support/lab/daemon.ts';
+import { Lab, remoteAddresses } from '../support/lab/lab.ts';
+import type { LabProcess } from '../support/lab/process.ts';
 
-const script = join(import.meta.dirname, '../lab/bulk.ts');
+const script = join(import.meta.dirname, '../support/lab/bulk.ts');
 const MEGABYTES = 100;
 const remoteVips = { IPv4: '10.96.0.77', IPv6: 'fd00:96::77' };
 

@@ -6,10 +6,10 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { inNetns } from '../../daemon/kernel/host.ts';
 import { tcxPrograms } from '../../daemon/kernel/link.ts';
-import { Daemon, service, slices, vips } from '../lab/daemon.ts';
-import { Lab, nodeAddresses } from '../lab/lab.ts';
-import { Client, Server } from '../lab/peers.ts';
-import { sh } from '../lab/shell.ts';
+import { Daemon, service, slices, vips } from '../support/lab/daemon.ts';
+import { Lab, nodeAddresses } from '../support/lab/lab.ts';
+import { Client, Server } from '../support/lab/peers.ts';
+import { sh } from '../support/lab/shell.ts';
 
 let lab: Lab;
 let daemon: Daemon;

@@ -7,10 +7,10 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { updateLink } from '../../daemon/kernel/link.ts';
 import { closeFd, openPin } from '../../daemon/kernel/map.ts';
 import { BpfObject } from '../../daemon/kernel/object.ts';
-import { Daemon, service, slices, vips } from '../lab/daemon.ts';
-import { Lab } from '../lab/lab.ts';
-import { Client, Server } from '../lab/peers.ts';
-import { sh } from '../lab/shell.ts';
+import { Daemon, service, slices, vips } from '../support/lab/daemon.ts';
+import { Lab } from '../support/lab/lab.ts';
+import { Client, Server } from '../support/lab/peers.ts';
+import { sh } from '../support/lab/shell.ts';
 
 let lab: Lab;
 let daemon: Daemon;

@@ -2,9 +2,9 @@
 // What is beside the plain case: no backends, closed ports, backends on other nodes and on the node's own address, clients
 // outside, and backends that go while traffic flows.
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { Daemon, service, slices, vips } from '../lab/daemon.ts';
-import { Lab, nodeAddresses, podAddresses, remoteAddresses } from '../lab/lab.ts';
-import { Client, Server } from '../lab/peers.ts';
+import { Daemon, service, slices, vips } from '../support/lab/daemon.ts';
+import { Lab, nodeAddresses, podAddresses, remoteAddresses } from '../support/lab/lab.ts';
+import { Client, Server } from '../support/lab/peers.ts';
 
 const families = ['IPv4', 'IPv6'] as const;
 const deadVips = { IPv4: '10.96.0.66', IPv6: 'fd00:96::66' };

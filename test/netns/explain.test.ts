@@ -4,10 +4,10 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { askExplain } from '../../daemon/cli/client.ts';
 import type { Origin, Question } from '../../daemon/model/explanation.ts';
-import { seededRandom } from '../fake-clock.ts';
-import { Daemon, service, slices, vips } from '../lab/daemon.ts';
-import { Lab, nodeAddresses, outsideAddresses, podAddresses } from '../lab/lab.ts';
-import { Client, Server } from '../lab/peers.ts';
+import { seededRandom } from '../support/fake-clock.ts';
+import { Daemon, service, slices, vips } from '../support/lab/daemon.ts';
+import { Lab, nodeAddresses, outsideAddresses, podAddresses } from '../support/lab/lab.ts';
+import { Client, Server } from '../support/lab/peers.ts';
 
 const PACKETS = 500;
 const SILENCE_MS = 200;

@@ -4,11 +4,11 @@
 import { copyFileSync, globSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { Daemon, service, slices, vips } from '../lab/daemon.ts';
-import { Lab } from '../lab/lab.ts';
-import { type ConfigMap, daemonPod, deploy, manifest } from '../lab/manifest.ts';
-import { Client, Server } from '../lab/peers.ts';
-import { sh } from '../lab/shell.ts';
+import { Daemon, service, slices, vips } from '../support/lab/daemon.ts';
+import { Lab } from '../support/lab/lab.ts';
+import { type ConfigMap, daemonPod, deploy, manifest } from '../support/lab/manifest.ts';
+import { Client, Server } from '../support/lab/peers.ts';
+import { sh } from '../support/lab/shell.ts';
 
 const { pod, container } = daemonPod();
 

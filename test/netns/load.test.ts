@@ -3,9 +3,9 @@
 // was in force while it was made, and none fails; what the daemon says is done, is. A dead daemon and its successor: no connection fails, no number is lost.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { askServices } from '../../daemon/cli/client.ts';
-import { Daemon, service, slices, vips } from '../lab/daemon.ts';
-import { Lab, podAddresses } from '../lab/lab.ts';
-import { Client, Server, Streams } from '../lab/peers.ts';
+import { Daemon, service, slices, vips } from '../support/lab/daemon.ts';
+import { Lab, podAddresses } from '../support/lab/lab.ts';
+import { Client, Server, Streams } from '../support/lab/peers.ts';
 
 const monotonic = (): number => Number(process.hrtime.bigint()) / 1e6;
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));

@@ -2,9 +2,9 @@
 // No netfilter: with tc only, what pods send through a Service makes no conntrack entry and no rule. The positive control:
 // conntrack is live in the node (a rule asks for it), and plain traffic of the same pods does make entries.
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { Daemon, service, slices, vips } from '../lab/daemon.ts';
-import { Lab, podAddresses } from '../lab/lab.ts';
-import { Client, Server } from '../lab/peers.ts';
+import { Daemon, service, slices, vips } from '../support/lab/daemon.ts';
+import { Lab, podAddresses } from '../support/lab/lab.ts';
+import { Client, Server } from '../support/lab/peers.ts';
 
 let lab: Lab;
 let client: Client;

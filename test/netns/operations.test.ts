@@ -5,10 +5,10 @@ import { statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { stringify } from 'yaml';
-import { Daemon, service, slices, vips } from '../lab/daemon.ts';
-import { Lab } from '../lab/lab.ts';
-import { Client, Server } from '../lab/peers.ts';
-import type { LabProcess } from '../lab/process.ts';
+import { Daemon, service, slices, vips } from '../support/lab/daemon.ts';
+import { Lab } from '../support/lab/lab.ts';
+import { Client, Server } from '../support/lab/peers.ts';
+import type { LabProcess } from '../support/lab/process.ts';
 
 let lab: Lab;
 let daemon: Daemon;

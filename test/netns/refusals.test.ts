@@ -8,10 +8,10 @@ import { inNetns } from '../../daemon/kernel/host.ts';
 import { attachTcx } from '../../daemon/kernel/link.ts';
 import { closeFd } from '../../daemon/kernel/map.ts';
 import { BpfObject } from '../../daemon/kernel/object.ts';
-import { Daemon, service, slices, vips } from '../lab/daemon.ts';
-import { Lab } from '../lab/lab.ts';
-import { Client, Server } from '../lab/peers.ts';
-import { sh } from '../lab/shell.ts';
+import { Daemon, service, slices, vips } from '../support/lab/daemon.ts';
+import { Lab } from '../support/lab/lab.ts';
+import { Client, Server } from '../support/lab/peers.ts';
+import { sh } from '../support/lab/shell.ts';
 
 const root = join(import.meta.dirname, '../..');
 

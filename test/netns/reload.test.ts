@@ -5,10 +5,10 @@ import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { askReload } from '../../daemon/cli/client.ts';
-import { Daemon, service, slices, vips } from '../lab/daemon.ts';
-import { Lab } from '../lab/lab.ts';
-import { Numbers, Server, Stall } from '../lab/peers.ts';
-import { sh } from '../lab/shell.ts';
+import { Daemon, service, slices, vips } from '../support/lab/daemon.ts';
+import { Lab } from '../support/lab/lab.ts';
+import { Numbers, Server, Stall } from '../support/lab/peers.ts';
+import { sh } from '../support/lab/shell.ts';
 
 const RELOADS = 50;
 const DATAGRAMS = 100_000;

@@ -7,10 +7,10 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { BpfMap, openPin } from '../../daemon/kernel/map.ts';
 import { kernelMaps } from '../../daemon/maps/kernel-maps.ts';
 import { dumpMaps } from '../support/dump-maps.ts';
-import { Daemon, service, slices, vips } from '../lab/daemon.ts';
-import { Lab } from '../lab/lab.ts';
-import { Client, Server } from '../lab/peers.ts';
-import { sh } from '../lab/shell.ts';
+import { Daemon, service, slices, vips } from '../support/lab/daemon.ts';
+import { Lab } from '../support/lab/lab.ts';
+import { Client, Server } from '../support/lab/peers.ts';
+import { sh } from '../support/lab/shell.ts';
 
 let lab: Lab;
 let daemon: Daemon;

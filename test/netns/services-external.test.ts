@@ -3,10 +3,10 @@
 // node: who serves, what source it sees (kube-proxy-semantics.md, 9), what is refused at once and what is silence (4, 5, 6).
 // Counted at the backends.
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { type Asked, Cluster } from '../lab/cluster.ts';
-import { service, type ServiceExtras, slices } from '../lab/daemon.ts';
-import { clientAddresses, labNodes, podAddresses } from '../lab/lab.ts';
-import { Held } from '../lab/peers.ts';
+import { type Asked, Cluster } from '../support/lab/cluster.ts';
+import { service, type ServiceExtras, slices } from '../support/lab/daemon.ts';
+import { clientAddresses, labNodes, podAddresses } from '../support/lab/lab.ts';
+import { Held } from '../support/lab/peers.ts';
 
 const families = ['IPv4', 'IPv6'] as const;
 type Family = (typeof families)[number];

@@ -2,10 +2,10 @@
 // What becomes of open flows (kube-proxy-semantics.md, 6.6 and 13): UDP follows the backends with its next packet, TCP stays
 // where it is, whatever changes and whoever is killed. One socket each, kept through it all; the servers say who they are.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { Cluster } from '../lab/cluster.ts';
-import { service, slices } from '../lab/daemon.ts';
-import { labNodes } from '../lab/lab.ts';
-import { Held } from '../lab/peers.ts';
+import { Cluster } from '../support/lab/cluster.ts';
+import { service, slices } from '../support/lab/daemon.ts';
+import { labNodes } from '../support/lab/lab.ts';
+import { Held } from '../support/lab/peers.ts';
 
 const families = ['IPv4', 'IPv6'] as const;
 const nodeA = labNodes['node-a'].addresses;

@@ -3,9 +3,9 @@
 // within, and session affinity: kube-proxy-semantics.md, 5, 6, 9 and 10. Two nodes and a client outside; counted at the
 // backends.
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { type Asked, Cluster } from '../lab/cluster.ts';
-import { service, slices } from '../lab/daemon.ts';
-import { labNodes, podAddresses } from '../lab/lab.ts';
+import { type Asked, Cluster } from '../support/lab/cluster.ts';
+import { service, slices } from '../support/lab/daemon.ts';
+import { labNodes, podAddresses } from '../support/lab/lab.ts';
 
 const families = ['IPv4', 'IPv6'] as const;
 const protocols = ['tcp', 'udp'] as const;

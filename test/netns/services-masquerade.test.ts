@@ -2,11 +2,11 @@
 // Masquerade without netfilter: ten thousand connections through Services make no conntrack entry, and the ports of masqueraded
 // flows are never the host's own. When they run out, new flows are dropped and counted, old ones and other backends go on.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { Cluster } from '../lab/cluster.ts';
-import { service, slices } from '../lab/daemon.ts';
-import { labNodes, podAddresses } from '../lab/lab.ts';
-import { Held, Server } from '../lab/peers.ts';
-import { Witness } from '../lab/witness.ts';
+import { Cluster } from '../support/lab/cluster.ts';
+import { service, slices } from '../support/lab/daemon.ts';
+import { labNodes, podAddresses } from '../support/lab/lab.ts';
+import { Held, Server } from '../support/lab/peers.ts';
+import { Witness } from '../support/lab/witness.ts';
 
 const families = ['IPv4', 'IPv6'] as const;
 const protocols = ['tcp', 'udp'] as const;

@@ -3,10 +3,10 @@
 // middle than at its ends, and packets whose TTL runs out on the way. Packets are translated, not sockets. Seen at both ends by
 // nftables counters, and by the answers, which hold every byte that was asked with.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { Cluster } from '../lab/cluster.ts';
-import { service, slices } from '../lab/daemon.ts';
-import { labNodes } from '../lab/lab.ts';
-import { Witness } from '../lab/witness.ts';
+import { Cluster } from '../support/lab/cluster.ts';
+import { service, slices } from '../support/lab/daemon.ts';
+import { labNodes } from '../support/lab/lab.ts';
+import { Witness } from '../support/lab/witness.ts';
 
 const families = ['IPv4', 'IPv6'] as const;
 type Family = (typeof families)[number];

@@ -2,9 +2,9 @@
 // The main job with real sockets: every kind of client, both families, both protocols, socket translation on and off.
 // Counted at the backends: 100 % answered, each of three backends within 15 % of a third.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { Daemon, service, slices, vips } from '../lab/daemon.ts';
-import { Lab } from '../lab/lab.ts';
-import { Client, Server } from '../lab/peers.ts';
+import { Daemon, service, slices, vips } from '../support/lab/daemon.ts';
+import { Lab } from '../support/lab/lab.ts';
+import { Client, Server } from '../support/lab/peers.ts';
 
 const REQUESTS = 3000;
 const backends = [1, 2, 3];

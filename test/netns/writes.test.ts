@@ -4,10 +4,10 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { Daemon, service, slices } from '../lab/daemon.ts';
-import { Lab } from '../lab/lab.ts';
-import { sh } from '../lab/shell.ts';
-import { followMaps, type MapTrace, tracedCalls } from '../lab/strace.ts';
+import { Daemon, service, slices } from '../support/lab/daemon.ts';
+import { Lab } from '../support/lab/lab.ts';
+import { sh } from '../support/lab/shell.ts';
+import { followMaps, type MapTrace, tracedCalls } from '../support/lab/strace.ts';
 
 const dataMaps = ['lb_config', 'lb4_frontends', 'lb6_frontends', 'lb_services', 'lb_slots', 'lb4_backends', 'lb6_backends'];
 

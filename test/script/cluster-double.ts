@@ -3,12 +3,12 @@
 // tables, on the World's clock. The server outlives restarts of the daemon.
 import { KubernetesSource } from '../../daemon/source/kubernetes/kubernetes-source.ts';
 import { convertObject } from '../../daemon/source/objects.ts';
-import { ApiServer, type Fault } from '../double/api-server.ts';
-import { MemoryClient } from '../double/memory-client.ts';
-import type { Kind, RawObject } from '../double/objects.ts';
-import { internal, tooMany } from '../double/statuses.ts';
-import { seededRandom } from '../fake-clock.ts';
-import { thisNode, type World } from '../world.ts';
+import { ApiServer, type Fault } from '../support/double/api-server.ts';
+import { MemoryClient } from '../support/double/memory-client.ts';
+import type { Kind, RawObject } from '../support/double/objects.ts';
+import { internal, tooMany } from '../support/double/statuses.ts';
+import { seededRandom } from '../support/fake-clock.ts';
+import { thisNode, type World } from '../support/world.ts';
 
 const faults: Readonly<Record<string, Fault>> = { refuse: 'refuse', hang: 'hang', '429': tooMany(1), '500': internal };
 

@@ -9,9 +9,9 @@ import { hostPort } from '../../daemon/model/address.ts';
 import { dumpMaps } from '../support/dump-maps.ts';
 import { convertObject, type Definition } from '../../daemon/source/objects.ts';
 import { type FakeCapacities, type FakeLbMaps, fakeLbMaps } from '../support/fake-maps.ts';
-import { keyOf, type RawObject } from '../double/objects.ts';
-import { faultyLbMaps } from '../faulty-maps.ts';
-import { World } from '../world.ts';
+import { keyOf, type RawObject } from '../support/double/objects.ts';
+import { faultyLbMaps } from '../support/faulty-maps.ts';
+import { World } from '../support/world.ts';
 import { ClusterDouble } from './cluster-double.ts';
 import { type Archive, parseTxtar } from './txtar.ts';
 

@@ -3,10 +3,10 @@
 // in groups, of which each is a file or so many objects among the others; and each place has its own kind of trouble.
 import { renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { keyOf, type RawObject } from '../double/objects.ts';
-import { Daemon } from '../lab/daemon.ts';
-import type { Lab } from '../lab/lab.ts';
-import type { LabProcess } from '../lab/process.ts';
+import { keyOf, type RawObject } from '../support/double/objects.ts';
+import { Daemon } from '../support/lab/daemon.ts';
+import type { Lab } from '../support/lab/lab.ts';
+import type { LabProcess } from '../support/lab/process.ts';
 import type { Deed } from './double.ts';
 
 export interface Place {

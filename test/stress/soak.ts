@@ -6,11 +6,11 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { isDeepStrictEqual, parseArgs } from 'node:util';
-import type { RawObject } from '../double/objects.ts';
-import { seededRandom } from '../fake-clock.ts';
-import { type Daemon, type ListedService, service, slices } from '../lab/daemon.ts';
-import { Lab } from '../lab/lab.ts';
-import { sh } from '../lab/shell.ts';
+import type { RawObject } from '../support/double/objects.ts';
+import { seededRandom } from '../support/fake-clock.ts';
+import { type Daemon, type ListedService, service, slices } from '../support/lab/daemon.ts';
+import { Lab } from '../support/lab/lab.ts';
+import { sh } from '../support/lab/shell.ts';
 import { openPlace, type Place } from './places.ts';
 
 const { values } = parseArgs({

@@ -16,8 +16,8 @@ import { dumpMaps } from '../support/dump-maps.ts';
 import { LbOperations } from '../../daemon/services/apply/lb-operations.ts';
 import { Reconciler } from '../../daemon/table/reconciler.ts';
 import { convertObject } from '../../daemon/source/objects.ts';
-import { hostSettings } from '../builders.ts';
-import { FakeClock, ManualScheduler } from '../fake-clock.ts';
+import { hostSettings } from '../support/builders.ts';
+import { FakeClock, ManualScheduler } from '../support/fake-clock.ts';
 
 const service = `
 apiVersion: v1

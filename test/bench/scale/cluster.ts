@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: Apache-2.0
+// A real control plane full of objects, and the two proxies beside it, in one lab; one proxy runs at a time. What it measures
+// of each are figures of one run: how it starts, how soon a change is in effect, what churn costs.
+import { join } from 'node:path';
+import { apiUrl, ControlPlane } from '../../cluster/control-plane.ts';
+import { Kubelet } from '../../cluster/kubelet.ts';
+import { Lab } from '../../support/lab/lab.ts';
+import type { LabProcess } from '../../support/lab/process.ts';
+import { between, type Page } from './exposition.ts';
+import { cpuSeconds, rssMiB, steadyRssMiB } from './process-costs.ts';
+import { type ColdStart, KubeProxy, type Proxy, Sluiced } from './proxies.ts';
+import type { Seen } from './witness.ts';
+import type { Order, Written } from './orders.ts';
+
+export interface Size {
+  readonly services: number;
+  readonly endpoints: number;
+}
+
+/** Latencies in ms. */
+export interface Latencies {
+  /** From the write of a change until it is in effect; of kube-proxy, as its metric says. */
+  readonly p50: number;
+  readonly p99: number;
+  /** Of the metric network_programming_duration_seconds, which is the same measure. */
+  readonly mean: number;
+}
+
+/** What a third of the churn has cost. */
+export interface Third {
+  readonly cpuPercent: number;
+  readonly rssMiB: number;
+}
+
+export interface Figures {
+  readonly cold: ColdStart;
+  readonly rssMiB: number;
+  readonly one: Latencies;
+  readonly churn: Latencies;
+  readonly thirds: readonly Third[];
+}
+
+/** And what only a look into the kernel, or at Node.js, can tell. */
+export interface SluicedFigures extends Figures {
+  /** ms, p99, of one change at a time. */
+  readonly afterAnswer: number;
+  readonly afterEvent: number;
+  readonly thirds: readonly (Third & { readonly p99: number; readonly delayMs: number; readonly gcMsPerSecond: number })[];
+}
+
+/** How a cluster starts that is larger than what a real API server carries here. */
+export interface Beyond {
+  readonly cold: ColdStart;
+  readonly rssMiB: number;
+}
+
+/** So many times the Services of the rest. */
+export const BEYOND = 5;
+const FILL_STEP = 1000;
+const CHANGES = 200;
+const PAUSE_MS = 20;
+const CHURN_SHARE = 0.01;
+const THIRD_SECONDS = 20;
+/** kube-proxy syncs once a second, and takes its time. */
+const SETTLE_MS = 5000;
+/** prom-client's own timer for the delay of the event loop: what it counts from. */
+const DELAY_TIMER_MS = 10;
+const KUBE_PROXY_PATIENCE_MS = 600_000;
+/** Of 50,000 Services; a million rows of 16 bytes, and as many of 32 for IPv6. */
+const MORE_BACKENDS = ['--max-backends', '1048576'];
+
+const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+
+export function quantile(values: readonly number[], share: number): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  return sorted[Math.ceil(share * sorted.length) - 1] ?? NaN;
+}
+
+export class ScaleCluster {
+  readonly sluiced: Sluiced;
+  readonly kubeProxy: KubeProxy;
+  readonly #size: Size;
+  readonly #lab: Lab;
+  readonly #writer: LabProcess;
+
+  private constructor(lab: Lab, plane: ControlPlane, size: Size) {
+    this.#lab = lab;
+    this.#size = size;
+    const kubeconfig = plane.kubeconfig('proxy', apiUrl);
+    this.sluiced = new Sluiced(lab, kubeconfig);
+    this.kubeProxy = new KubeProxy(lab, kubeconfig, KUBE_PROXY_PATIENCE_MS);
+    const admin = plane.kubeconfig('admin', 'https://localhost:6443');
+    this.#writer = lab.start('api', [process.execPath, join(import.meta.dirname, 'writer.ts'), admin]);
+  }
+
+  /** Full of objects. `say` hears how far it is. */
+  static async start(size: Size, say: (text: string) => void): Promise<ScaleCluster> {
+    const lab = new Lab();
+    try {
+      lab.addNode();
+      lab.addPod(1);
+      const plane = await ControlPlane.start(lab);
+      await new Kubelet(plane.api).registerNodes();
+      const made = new ScaleCluster(lab, plane, size);
+      await made.sluiced.warmUp();
+      await fill(made.#writer, size);
+      say(`  the API server has ${size.services} Services of ${size.endpoints} endpoints`);
+      return made;
+    } catch (error) {
+      await lab.close();
+      throw error;
+    }
+  }
+
+  async measureKubeProxy(): Promise<Figures> {
+    const proxy = this.kubeProxy;
+    const cold = await proxy.start(this.#size.services);
+    const rss = await steadyRssMiB(proxy.pid);
+    const one = await this.#programming(proxy, () => this.#oneByOne());
+    const thirds: Third[] = [];
+    const churn = await this.#programming(proxy, async () => {
+      for (let n = 0; n < 3; n += 1) thirds.push(await costOf(proxy, () => this.#churn()));
+    });
+    await proxy.stop();
+    return { cold, rssMiB: rss, one, churn, thirds };
+  }
+
+  async measureSluiced(): Promise<SluicedFigures> {
+    const proxy = this.sluiced;
+    const cold = await proxy.start(this.#size.services);
+    const rss = await steadyRssMiB(proxy.pid);
+    await proxy.follow(this.#size.services);
+    let written: Written[] = [];
+    const one = await this.#programming(proxy, async () => void (written = await this.#oneByOne()));
+    const seen = await proxy.seen();
+    const single = written.map((each) => effectOf(each, seen));
+    const thirds: SluicedFigures['thirds'][number][] = [];
+    const all: number[] = [];
+    const churn = await this.#programming(proxy, async () => {
+      for (let n = 0; n < 3; n += 1) {
+        const { latencies, ...third } = await this.#third(proxy);
+        thirds.push(third);
+        all.push(...latencies);
+      }
+    });
+    await proxy.stop();
+    const fromWrite = single.map(({ afterWrite }) => afterWrite);
+    return {
+      ...{ cold, rssMiB: rss, thirds },
+      one: { ...one, p50: quantile(fromWrite, 0.5), p99: quantile(fromWrite, 0.99) },
+      churn: { ...churn, p50: quantile(all, 0.5), p99: quantile(all, 0.99) },
+      afterAnswer: quantile(
+        single.map(({ afterAnswer }) => afterAnswer),
+        0.99,
+      ),
+      afterEvent: quantile(
+        single.map(({ afterEvent }) => afterEvent),
+        0.99,
+      ),
+    };
+  }
+
+  /** By the double of the API server, in a process of its own: cold start and memory, once. */
+  async measureBeyond(): Promise<Beyond> {
+    const services = this.#size.services * BEYOND;
+    const kubeconfig = join(this.#lab.directory, 'double.kubeconfig');
+    const double = this.#lab.start('node', [process.execPath, join(import.meta.dirname, 'double.ts'), kubeconfig]);
+    await double.line((line) => line === 'ready');
+    await fill(double, { ...this.#size, services });
+    const proxy = new Sluiced(this.#lab, kubeconfig, MORE_BACKENDS);
+    const cold = await proxy.start(services);
+    const found = { cold, rssMiB: await steadyRssMiB(proxy.pid) };
+    await proxy.stop();
+    await double.kill();
+    return found;
+  }
+
+  async close(): Promise<void> {
+    await this.#lab.close();
+  }
+
+  async #third(proxy: Sluiced) {
+    await proxy.follow(this.#size.services);
+    const before = await proxy.metrics();
+    let written: Written[] = [];
+    const cost = await costOf(proxy, async () => void (written = await this.#churn()));
+    const after = await proxy.metrics();
+    const seen = await proxy.seen();
+    const latencies = written.map((each) => effectOf(each, seen).afterWrite);
+    return { ...cost, ...loopOf(before, after), latencies, p99: quantile(latencies, 0.99) };
+  }
+
+  /** What the proxy's metric says of the changes that `change` makes. */
+  async #programming(proxy: Proxy, change: () => Promise<unknown>): Promise<Latencies> {
+    const before = await proxy.metrics();
+    await change();
+    await pause(SETTLE_MS);
+    const { count, mean, quantile: at } = between(before, await proxy.metrics(), 'kubeproxy_network_programming_duration_seconds');
+    if (count === 0) throw new Error(`${proxy.name} has measured no change`);
+    return { p50: at(0.5) * 1000, p99: at(0.99) * 1000, mean: mean * 1000 };
+  }
+
+  #oneByOne(): Promise<Written[]> {
+    return order(this.#writer, { do: 'one by one', ...this.#size, count: CHANGES, pauseMs: PAUSE_MS });
+  }
+
+  #churn(): Promise<Written[]> {
+    return order(this.#writer, { do: 'churn', ...this.#size, perSecond: this.#size.services * CHURN_SHARE, seconds: THIRD_SECONDS });
+  }
+}
+
+async function order(holder: LabProcess, given: Order): Promise<Written[]> {
+  return JSON.parse(await holder.ask(JSON.stringify(given))) as Written[];
+}
+
+async function fill(holder: LabProcess, { services, endpoints }: Size): Promise<void> {
+  for (let from = 0; from < services; from += FILL_STEP) {
+    await order(holder, { do: 'fill', from, count: Math.min(FILL_STEP, services - from), endpoints });
+  }
+}
+
+/** When the kernel had it: after it was sent, after the server's answer, after the event had come to the node. Throws if never. */
+function effectOf({ vip, address, sent, answered }: Written, { changes, arrivals }: Seen) {
+  const change = changes.find((each) => each.vip === vip && each.address === address && each.at >= sent);
+  if (change === undefined) throw new Error(`${vip} never led to ${address}`);
+  const arrival = arrivals.find((at) => at >= sent) ?? NaN;
+  return { afterWrite: change.at - sent, afterAnswer: change.at - answered, afterEvent: change.at - arrival };
+}
+
+async function costOf(proxy: Proxy, work: () => Promise<unknown>): Promise<Third> {
+  const [began, used] = [performance.now(), cpuSeconds(proxy.pid)];
+  await work();
+  const seconds = (performance.now() - began) / 1000;
+  return { cpuPercent: ((cpuSeconds(proxy.pid) - used) / seconds) * 100, rssMiB: rssMiB(proxy.pid) };
+}
+
+function loopOf(before: Page, after: Page): { delayMs: number; gcMsPerSecond: number } {
+  const gcSeconds = after.sum('nodejs_gc_duration_seconds_sum') - before.sum('nodejs_gc_duration_seconds_sum');
+  const delay = after.sum('nodejs_eventloop_lag_p99_seconds') * 1000;
+  return { delayMs: delay - DELAY_TIMER_MS, gcMsPerSecond: (gcSeconds * 1000) / THIRD_SECONDS };
+}

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+// Rows for tests, with defaults for what a test does not care about.
+import { hostPort, familyOf } from '../../daemon/model/address.ts';
+import type { ServiceMapValue } from '../../daemon/maps/types.ts';
+import type { Backend, DesiredPort, Frontend } from '../../daemon/model/frontend.ts';
+import type { HostSettings } from '../../daemon/model/host.ts';
+import type { EndpointSlice, NamedPort, Node, Service, ServicePort, SliceEndpoint } from '../../daemon/model/service.ts';
+
+/** Service default/web: 10.96.0.10, port "" 80/TCP. */
+export function serviceRow(fields: Partial<Service> = {}): Service {
+  return {
+    ...{ namespace: 'default', name: 'web', created: 1000, type: 'ClusterIP', clusterIPs: { IPv4: '10.96.0.10' }, ports: [portRow()] },
+    ...{ externalIPs: [], loadBalancerIPs: [], sourceRanges: [], internalPolicy: 'Cluster', externalPolicy: 'Cluster' },
+    ...{ affinitySeconds: 0, healthCheckNodePort: 0 },
+    ...fields,
+  };
+}
+
+/** Unnamed 80/TCP. */
+export function portRow(fields: Partial<ServicePort> = {}): ServicePort {
+  return { name: '', protocol: 'TCP', port: 80, nodePort: 0, ...fields };
+}
+
+/** Unnamed 8080/TCP. */
+export function slicePortRow(fields: Partial<NamedPort> = {}): NamedPort {
+  return { name: '', protocol: 'TCP', port: 8080, ...fields };
+}
+
+/** A Node without addresses, labels or pod CIDRs. */
+export function nodeRow(name: string, fields: Partial<Node> = {}): Node {
+  return { name, addresses: [], labels: {}, podCIDRs: [], isLeaving: false, ...fields };
+}
+
+/** kube-proxy's defaults in nftables mode; no cluster CIDR. */
+export function hostSettings(fields: Partial<HostSettings> = {}): HostSettings {
+  return {
+    ...{ clusterCidr: [], detectLocalMode: 'ClusterCIDR', masqueradeAll: false, nodePortAddresses: 'primary', serviceCidr: [] },
+    ...fields,
+  };
+}
+
+/** Slice default/web-1 of Service web, IPv4, unnamed 8080/TCP. */
+export function sliceRow(fields: Partial<EndpointSlice> = {}): EndpointSlice {
+  const ports = [slicePortRow()];
+  return { namespace: 'default', name: 'web-1', service: 'web', family: 'IPv4', ports, endpoints: [], ...fields };
+}
+
+/** A ready endpoint on no node. */
+export function endpointRow(address: string, fields: Partial<SliceEndpoint> = {}): SliceEndpoint {
+  return { address, ready: true, serving: true, terminating: false, ...fields };
+}
+
+/** 80/TCP on the address, a ClusterIP. */
+export function frontendRow(address: string, fields: Partial<Frontend> = {}): Frontend {
+  return {
+    address,
+    family: familyOf(address),
+    port: 80,
+    protocol: 'TCP',
+    type: 'ClusterIP',
+    policy: 'Cluster',
+    hasSourceRanges: false,
+    ...fields,
+  };
+}
+
+/** A usable, serving, remote backend on port 8080. */
+export function backendRow(address: string, fields: Partial<Backend> = {}): Backend {
+  return { address, port: 8080, isUsable: true, isLocallyUsable: false, isLocal: false, isServing: true, ...fields };
+}
+
+/** Port 80/TCP of default/NAME, with the family of its first frontend. */
+export function desiredRow(name: string, frontends: readonly Frontend[], backends: readonly Backend[] = []): DesiredPort {
+  const family = frontends[0]?.family ?? 'IPv4';
+  const key = `default/${name}:/TCP/${family}`;
+  return {
+    key,
+    namespace: 'default',
+    name,
+    portName: '',
+    protocol: 'TCP',
+    family,
+    frontends,
+    backends,
+    affinitySeconds: 0,
+    sourceRanges: [],
+  };
+}
+
+/** A row of lb_services, all zeros unless told. */
+export function serviceValue(fields: Partial<ServiceMapValue> = {}): ServiceMapValue {
+  return { base: 0, count: 0, localBase: 0, localCount: 0, affinity: 0, ...fields };
+}
+
+/** The n-th address of 10.1.0.0/16, from 1. */
+export const podAddress = (n: number): string => `10.1.${Math.floor(n / 250)}.${(n % 250) + 1}`;
+
+export const backendTexts = (backends: Iterable<{ address: string; port: number }>): string[] =>
+  [...backends].map(({ address, port }) => hostPort(address, port));

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a case of kube-proxy-semantics.md is made of: objects, a node, packets, and what must become of each packet. Cases
+// are data and run twice: through the oracle (test/unit/semantics.test.ts) and through the kernel's programs.
+import type { Trace, TracePacket } from '../oracle.ts';
+import { desiredRows, intentTables } from '../../../daemon/offline/dry-run.ts';
+import type { Origin } from '../../../daemon/model/explanation.ts';
+import type { DesiredPort, HostRow } from '../../../daemon/model/frontend.ts';
+import type { HostSettings } from '../../../daemon/model/host.ts';
+import { type EndpointSlice, type Node, objectKey, type Protocol, type Service } from '../../../daemon/model/service.ts';
+import { convertObject } from '../../../daemon/source/objects.ts';
+import { hostSettings, nodeRow } from '../builders.ts';
+
+/** Everything that decides what a node does with a packet. */
+export interface Cluster {
+  readonly services?: readonly Service[];
+  readonly slices?: readonly EndpointSlice[];
+  /** API objects as a source gets them, converted first; those that are rejected are left out. */
+  readonly objects?: readonly object[];
+  /** Default: thisNode. */
+  readonly node?: Node;
+  /** Beside the Node's addresses. */
+  readonly localAddresses?: readonly string[];
+  readonly serviceCIDRs?: readonly string[];
+  /** Default: kube-proxy's, with cluster CIDRs. */
+  readonly settings?: Partial<HostSettings>;
+  readonly podInterfaces?: readonly string[];
+}
+
+export type Expected = Pick<Trace, 'verdict'> & Partial<Pick<Trace, 'candidates' | 'masquerade' | 'hairpin'>>;
+
+export interface SemanticsCase {
+  /** Begins with the statement: "5 row 2: usable only on other nodes". */
+  readonly name: string;
+  readonly cluster: Cluster;
+  readonly packets: readonly { readonly packet: TracePacket; readonly want: Expected }[];
+}
+
+export const clusterCidr = ['10.244.0.0/16', 'fd00:244::/48'];
+
+/** In zone a, with a /24 and a /64 of the cluster CIDRs. */
+export const thisNode = nodeRow('node-1', {
+  addresses: ['192.168.0.1', 'fd00:1::1'],
+  labels: { 'topology.kubernetes.io/zone': 'a' },
+  podCIDRs: ['10.244.1.0/24', 'fd00:244:0:1::/64'],
+});
+
+export interface Desired {
+  readonly ports: ReadonlyMap<string, DesiredPort>;
+  readonly host: ReadonlyMap<string, HostRow>;
+  readonly podInterfaces: readonly string[];
+}
+
+/** The rows that the daemon's controllers make of it, with the contested frontends given to their owners. */
+export function desiredOf(cluster: Cluster): Desired {
+  const tables = intentTables();
+  const { services, slices, nodes, serviceCIDRs, localAddresses } = tables;
+  const node = cluster.node ?? thisNode;
+  nodes.upsert(node.name, node);
+  for (const service of cluster.services ?? []) services.upsert(objectKey(service), service);
+  for (const slice of cluster.slices ?? []) slices.upsert(objectKey(slice), slice);
+  for (const raw of cluster.objects ?? []) {
+    const object = convertObject(raw);
+    if (object.kind === 'Service' && object.row !== undefined) services.upsert(object.key, object.row);
+    if (object.kind === 'EndpointSlice' && object.row !== undefined) slices.upsert(object.key, object.row);
+  }
+  serviceCIDRs.upsert('case', { name: 'case', cidrs: cluster.serviceCIDRs ?? [] });
+  for (const address of [...node.addresses, ...(cluster.localAddresses ?? [])]) localAddresses.upsert(address, { address, ifindex: 2 });
+  const settings = hostSettings({ clusterCidr, ...cluster.settings });
+  return { ...desiredRows(tables, { nodeName: node.name, settings }), podInterfaces: cluster.podInterfaces ?? [] };
+}
+
+interface Sender {
+  readonly ip: string;
+  readonly from: Origin;
+  readonly iface?: string;
+}
+
+/** Who sends the packets of most cases. */
+export const senders = {
+  pod: { ip: '10.244.1.9', from: 'pod' },
+  /** The backend of this node itself. */
+  localBackend: { ip: '10.244.1.2', from: 'pod' },
+  remotePod: { ip: '10.244.2.9', from: 'external' },
+  node: { ip: '192.168.0.1', from: 'node' },
+  outside: { ip: '198.51.100.7', from: 'external' },
+  pod6: { ip: 'fd00:244:0:1::9', from: 'pod' },
+  remotePod6: { ip: 'fd00:244:0:2::9', from: 'external' },
+  node6: { ip: 'fd00:1::1', from: 'node' },
+  outside6: { ip: '2001:db8::7', from: 'external' },
+} as const satisfies Record<string, Sender>;
+
+/** A packet from one of them, or from another sender, to "10.96.0.10:80/TCP", and what must become of it. */
+export function sends(sender: keyof typeof senders | Sender, to: string, want: Expected): SemanticsCase['packets'][number] {
+  const { ip, from, iface }: Sender = typeof sender === 'string' ? senders[sender] : sender;
+  const [, bracketed, plain, port, protocol] = /^(?:\[([^\]]+)\]|([^:]+)):(\d+)\/(TCP|UDP|SCTP)$/.exec(to) ?? [];
+  if (protocol === undefined) throw new Error(`no destination: ${to}`);
+  const packet = {
+    protocol: protocol as Protocol,
+    sourceIP: ip,
+    sourcePort: 40_000,
+    destIP: bracketed ?? plain ?? '',
+    destPort: Number(port),
+    from,
+  };
+  return { packet: iface === undefined ? packet : { ...packet, iface }, want };
+}
+
+export const reject: Expected = { verdict: 'REJECT', candidates: [] };
+export const drop: Expected = { verdict: 'DROP', candidates: [] };
+export const none: Expected = { verdict: 'NONE', candidates: [] };
+
+/** To one of these, with the client's address kept. */
+export const dnat = (...candidates: string[]): Expected => ({ verdict: 'DNAT', candidates, masquerade: false });
+
+/** To one of these, with the node's address. */
+export const masqueraded = (...candidates: string[]): Expected => ({ verdict: 'DNAT', candidates, masquerade: true });

@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: Apache-2.0
+// The gRPC server over a real Unix socket: messages, health, reflection, and how it treats the socket's path.
+import {
+  type Client,
+  credentials,
+  loadPackageDefinition,
+  type ServiceClientConstructor,
+  type ServiceError,
+  status as code,
+} from '@grpc/grpc-js';
+import { loadSync } from '@grpc/proto-loader';
+import { protoPath as healthProto } from 'grpc-health-check';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { connect, createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+
+import { GrpcServer } from '../../../daemon/api/grpc.ts';
+import { ExitCode, KernelError, Refusal } from '../../../daemon/base/errors.ts';
+import { loadSluice } from '../../../proto/load.ts';
+import type { ReloadReport } from '../../../daemon/status/view.ts';
+import { FakeView, troubledStatus } from './fixture.ts';
+
+type Unary = (request: object, callback: (error: ServiceError | null, response: unknown) => void) => void;
+
+let directory: string;
+let socketPath: string;
+let view: FakeView;
+const undo: (() => unknown)[] = [];
+let reload: () => ReloadReport;
+
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'sluice-api-'));
+  socketPath = join(directory, 'run', 'sluice.sock');
+  view = new FakeView();
+  reload = () => ({ hooks: 12, milliseconds: 34.5 });
+});
+
+afterEach(async () => {
+  for (const task of undo.splice(0).reverse()) await task();
+  rmSync(directory, { recursive: true, force: true });
+});
+
+async function startServer(): Promise<GrpcServer> {
+  const server = new GrpcServer({ view, reload, socketPath });
+  await server.start();
+  undo.push(() => server.stop());
+  return server;
+}
+
+function clientOf<C extends Client>(constructor: new (target: string, creds: ReturnType<typeof credentials.createInsecure>) => C): C {
+  const client = new constructor(`unix:${socketPath}`, credentials.createInsecure());
+  undo.push(() => client.close());
+  return client;
+}
+
+function call(client: Client, method: string): Promise<unknown> {
+  const unary = (client as unknown as Record<string, Unary>)[method];
+  if (unary === undefined) throw new Error(`no method ${method}`);
+  return new Promise((resolve, reject) =>
+    unary.call(client, {}, (error, response) => (error === null ? resolve(response) : reject(error))),
+  );
+}
+
+const sluiceClient = (): Client => clientOf(loadSluice().sluice.Sluice);
+
+const packageClient = (file: string, ...path: string[]): ServiceClientConstructor => {
+  const loaded = loadPackageDefinition(loadSync(file, { longs: String, enums: String, defaults: true, oneofs: true }));
+  return path.reduce<unknown>((at, part) => (at as Record<string, unknown>)[part], loaded) as ServiceClientConstructor;
+};
+
+const refusalOf = async (promise: Promise<unknown>): Promise<Refusal> => {
+  const error: unknown = await promise.then(
+    () => undefined,
+    (reason: unknown) => reason,
+  );
+  if (!(error instanceof Refusal)) throw new Error(`not refused: ${String(error)}`);
+  return error;
+};
+
+describe('sluice.v1.Sluice', () => {
+  test('Status carries every field, and 64-bit counters unharmed', async () => {
+    await startServer();
+    const response = await call(sluiceClient(), 'Status');
+    expect(response).toMatchObject({
+      agent: { version: '0.1.0', commit: 'abc1234', libbpf: '1.5.0', kernel: '6.18.0', node: 'node-a', pid: 4242, uptimeSeconds: '3725' },
+      ready: true,
+      sources: [{ name: 'files /etc/sluice', initialized: true, complete: true, problems: [] }],
+      reconcile: { done: '12', pending: '0', error: '0', errors: [] },
+      counts: { services: '10', frontends: '12', backends: '30' },
+      maps: [
+        { name: 'lb4_frontends', type: 'hash', capacity: '65536', used: '12', pressure: 12 / 65_536 },
+        { name: 'ct4', used: '-1', pressure: -1 },
+      ],
+      attachments: [{ kind: 'ATTACHMENT_KIND_TCX' }, { kind: 'ATTACHMENT_KIND_CGROUP', hook: 'connect4' }],
+      socketLb: true,
+      drops: [{ reason: 'no backend', packets: '9007199254740993', bytes: '540' }],
+    });
+  });
+
+  test('Status of an agent in trouble names what is wrong', async () => {
+    view.current = troubledStatus;
+    await startServer();
+    expect(await call(sluiceClient(), 'Status')).toMatchObject({
+      ready: false,
+      notReadyReasons: troubledStatus.reasons,
+      sources: [{ initialized: false, problems: [{ file: 'web.yaml', line: 7, field: 'spec.ports[0].port' }, { file: 'broken.yaml' }] }],
+      reconcile: { errors: [{ key: 'default/big:/TCP/IPv4', retries: 3 }] },
+      hostProblems: troubledStatus.hostProblems,
+      conflicts: [{ owner: 'default/web:http/TCP/IPv4', contenders: ['default/late:http/TCP/IPv4'] }],
+    });
+  });
+
+  test('ListServices shows wanted beside held', async () => {
+    await startServer();
+    const { services } = (await call(sluiceClient(), 'ListServices')) as { services: object[] };
+    expect(services).toHaveLength(3);
+    expect(services[0]).toMatchObject({ wanted: false, inSync: false, run: [{ id: 9, address: '10.0.9.9', slots: 1 }] });
+    expect(services[1]).toMatchObject({
+      family: 'IPv6',
+      differences: ['kernel lacks [fd01::2]:8443'],
+      row: { state: 'ROW_STATE_ERROR', message: 'lb6_backends is full', retries: 3 },
+    });
+    expect(services[2]).toMatchObject({
+      inSync: true,
+      frontends: [{ address: '10.96.0.10', port: 80, wanted: true, realized: true }],
+      backends: [
+        { state: 'BACKEND_STATE_ACTIVE', local: true },
+        { state: 'BACKEND_STATE_TERMINATING', local: false },
+      ],
+    });
+  });
+
+  test('ListBackends shows rows that nobody wants', async () => {
+    await startServer();
+    expect(await call(sluiceClient(), 'ListBackends')).toMatchObject({
+      backends: [
+        { flags: ['usable', 'local', 'serving', 'present'], wanted: true },
+        { generation: 7, service: '', wanted: false },
+      ],
+    });
+  });
+
+  test('a view that fails becomes INTERNAL, without errno or stack', async () => {
+    await startServer();
+    view.failure = new KernelError({ op: 'map look-up', object: 'ct4', errno: 9, code: 'EBADF' });
+    const error = (await call(sluiceClient(), 'Status').catch((reason: unknown) => reason)) as ServiceError;
+    expect(error.code).toBe(code.INTERNAL);
+    expect(error.details).toBe('the agent could not read its own state; its log says why');
+  });
+});
+
+describe('health and reflection', () => {
+  const healthClient = (): Client => clientOf(packageClient(healthProto, 'grpc', 'health', 'v1', 'Health'));
+  const check = (client: Client, service: string): Promise<unknown> =>
+    new Promise((resolve) => {
+      (client as unknown as Record<string, Unary>)['Check']?.({ service }, (error, response) => resolve(error?.code ?? response));
+    });
+
+  test.for(['', 'sluice.v1.Sluice'])('Check of "%s" follows readiness at once', async (name) => {
+    view.current = troubledStatus;
+    await startServer();
+    const client = healthClient();
+    expect(await check(client, name)).toEqual({ status: 'NOT_SERVING' });
+    view.current = { ...troubledStatus, ready: true, reasons: [] };
+    expect(await check(client, name)).toEqual({ status: 'SERVING' });
+    expect(await check(client, 'no.such.Service')).toBe(code.NOT_FOUND);
+  });
+
+  test('Watch hears readiness come and go, and NOT_SERVING when the server stops', async () => {
+    view.current = troubledStatus;
+    const server = await startServer();
+    const seen: string[] = [];
+    const client = healthClient() as unknown as { Watch: (request: object) => NodeJS.ReadableStream };
+    const watch = client.Watch({ service: '' });
+    const ended = new Promise<void>((resolve) => void watch.on('error', () => resolve()).on('end', () => resolve()));
+    const next = (): Promise<void> => new Promise((resolve) => void watch.once('data', () => resolve()));
+    watch.on('data', (update: { status: string }) => seen.push(update.status));
+    await next();
+    const serving = next();
+    view.current = { ...troubledStatus, ready: true, reasons: [] };
+    server.publishHealth();
+    server.publishHealth();
+    await serving;
+    const began = performance.now();
+    await server.stop();
+    await ended;
+    expect(seen).toEqual(['NOT_SERVING', 'SERVING', 'NOT_SERVING']);
+    expect(performance.now() - began).toBeLessThan(1000);
+  });
+
+  test.for(['v1', 'v1alpha'])('reflection %s lists the services', async (version) => {
+    await startServer();
+    const root = dirname(createRequire(import.meta.url).resolve('@grpc/reflection/package.json'));
+    const proto = join(root, 'build', 'proto', 'grpc', 'reflection', version, 'reflection.proto');
+    const constructor = packageClient(proto, 'grpc', 'reflection', version, 'ServerReflection');
+    const client = clientOf(constructor) as unknown as { ServerReflectionInfo: () => NodeJS.ReadWriteStream };
+    const stream = client.ServerReflectionInfo();
+    const answer = new Promise((resolve, reject) => void stream.once('data', resolve).once('error', reject));
+    stream.write({ listServices: '' } as unknown as string);
+    const { listServicesResponse } = (await answer) as { listServicesResponse: { service: { name: string }[] } };
+    stream.end();
+    expect(listServicesResponse.service.map(({ name }) => name)).toEqual(
+      expect.arrayContaining(['sluice.v1.Sluice', 'grpc.health.v1.Health']),
+    );
+  });
+});
+
+describe('the socket', () => {
+  const mode = (path: string): string => (statSync(path).mode & 0o777).toString(8);
+
+  test('has mode 660 in a directory of mode 750, whatever the umask, and goes on stop', async () => {
+    const before = process.umask(0o022);
+    expect(existsSync(dirname(socketPath))).toBe(false);
+    const server = await startServer();
+    expect([mode(socketPath), mode(dirname(socketPath))]).toEqual(['660', '750']);
+    expect(process.umask(before)).toBe(0o022);
+    await server.stop();
+    expect(existsSync(socketPath)).toBe(false);
+  });
+
+  test('leaves the mode of a directory that was there', async () => {
+    mkdirSync(dirname(socketPath), { mode: 0o755 });
+    await startServer();
+    expect(mode(dirname(socketPath))).toBe('755');
+  });
+
+  test('goes to the group that is named', async () => {
+    // Root may give it to any group, others to their own.
+    const gid = process.getuid?.() === 0 ? 1 : process.getgid?.();
+    const group = readFileSync('/etc/group', 'utf8').match(new RegExp(`^([^:]+):[^:]*:${gid}:`, 'm'))?.[1] ?? '';
+    const server = new GrpcServer({ view, reload, socketPath, socketGroup: group });
+    await server.start();
+    undo.push(() => server.stop());
+    expect([statSync(socketPath).gid, statSync(dirname(socketPath)).gid]).toEqual([gid, gid]);
+  });
+
+  test('is refused for a group that does not exist, before anything is made', async () => {
+    const server = new GrpcServer({ view, reload, socketPath, socketGroup: 'no-such-group' });
+    const refusal = await refusalOf(server.start());
+    expect(refusal.exitCode).toBe(ExitCode.config);
+    expect(refusal.message).toContain('no-such-group');
+    expect(existsSync(dirname(socketPath))).toBe(false);
+  });
+
+  test('replaces a socket whose owner died', async () => {
+    mkdirSync(dirname(socketPath));
+    // What kill -9 leaves: a socket file that nobody listens on. Node unlinks on close, so close a renamed twin.
+    const dead = createServer();
+    await new Promise<void>((resolve) => void dead.listen(`${socketPath}.first`, () => resolve()));
+    renameSync(`${socketPath}.first`, socketPath);
+    await new Promise<void>((resolve) => void dead.close(() => resolve()));
+    expect(existsSync(socketPath)).toBe(true);
+    await startServer();
+    expect(await call(sluiceClient(), 'ListBackends')).toBeDefined();
+  });
+
+  test('of a living daemon is refused and left alone', async () => {
+    await startServer();
+    const refusal = await refusalOf(new GrpcServer({ view, reload, socketPath }).start());
+    expect(refusal.exitCode).toBe(ExitCode.locked);
+    expect(refusal.message).toContain(socketPath);
+    expect(await call(sluiceClient(), 'ListBackends')).toBeDefined();
+  });
+
+  test('is refused where another kind of file is', async () => {
+    mkdirSync(dirname(socketPath));
+    writeFileSync(socketPath, 'precious');
+    const refusal = await refusalOf(new GrpcServer({ view, reload, socketPath }).start());
+    expect(refusal.exitCode).toBe(ExitCode.config);
+    expect(statSync(socketPath).size).toBe(8);
+  });
+
+  test('is refused where the path is too long for the kernel', async () => {
+    socketPath = join(directory, 'x'.repeat(120));
+    expect((await refusalOf(new GrpcServer({ view, reload, socketPath }).start())).exitCode).toBe(ExitCode.failure);
+  });
+
+  test('a client that never speaks does not hold up stop()', async () => {
+    const server = await startServer();
+    const silent = connect(socketPath).resume();
+    const closed = new Promise<void>((resolve) => void silent.once('close', () => resolve()));
+    await new Promise<void>((resolve) => void silent.once('connect', () => resolve()));
+    await nextTurn();
+    const began = performance.now();
+    await server.stop();
+    await server.stop();
+    await closed;
+    expect(performance.now() - began).toBeLessThan(1000);
+  });
+});

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+// Probes and metrics, by injected requests; one real bind, for the error of a taken port.
+import { afterEach, describe, expect, test } from 'vitest';
+
+import { buildHttp, listenHttp } from '../../../daemon/api/http.ts';
+import { buildMetrics } from '../../../daemon/api/metrics.ts';
+import { KernelError, Refusal } from '../../../daemon/base/errors.ts';
+import { FakeView, troubledStatus } from './fixture.ts';
+
+const undo: (() => Promise<unknown>)[] = [];
+afterEach(async () => {
+  for (const task of undo.splice(0)) await task();
+});
+
+function makeHttp() {
+  const view = new FakeView();
+  const metrics = buildMetrics({ view, versions: view.current, withProcess: false });
+  const http = buildHttp({ view, metrics });
+  undo.push(() => http.close());
+  return { view, http };
+}
+
+describe('probes', () => {
+  test('a ready agent is alive and ready', async () => {
+    const { http } = makeHttp();
+    expect((await http.inject('/healthz')).json()).toEqual({ status: 'ok' });
+    const ready = await http.inject('/readyz');
+    expect([ready.statusCode, ready.json()]).toEqual([200, { ready: true, reasons: [] }]);
+  });
+
+  test('an agent that is not ready is alive and says why', async () => {
+    const { view, http } = makeHttp();
+    view.current = troubledStatus;
+    expect((await http.inject('/healthz')).statusCode).toBe(200);
+    const ready = await http.inject('/readyz');
+    expect([ready.statusCode, ready.json()]).toEqual([503, { ready: false, reasons: troubledStatus.reasons }]);
+  });
+});
+
+describe('errors are problem documents', () => {
+  test.for([
+    { name: 'unknown path', request: { method: 'GET' as const, url: '/nothing' }, status: 404, title: 'Not Found' },
+    { name: 'unknown method', request: { method: 'POST' as const, url: '/healthz' }, status: 404, title: 'Not Found' },
+    { name: 'malformed path', request: { method: 'GET' as const, url: '/%E0%A4' }, status: 400, title: 'Bad Request' },
+  ])('$name', async ({ request, status, title }) => {
+    const response = await makeHttp().http.inject(request);
+    expect(response.headers['content-type']).toMatch('application/problem+json');
+    expect(response.json()).toMatchObject({ type: 'about:blank', title, status });
+    expect(response.statusCode).toBe(status);
+  });
+
+  test('a view that fails shows neither errno nor stack', async () => {
+    const { view, http } = makeHttp();
+    view.failure = new KernelError({ op: 'map look-up', object: 'ct4', errno: 9, code: 'EBADF' });
+    const response = await http.inject('/metrics');
+    expect(response.json()).toEqual({
+      type: 'about:blank',
+      title: 'Internal Server Error',
+      status: 500,
+      detail: 'the agent could not read its own state; its log says why',
+    });
+  });
+
+  test('a taken port is refused with the next step', async () => {
+    const first = makeHttp().http;
+    const port = await listenHttp(first, { address: '127.0.0.1', port: 0 });
+    const error: unknown = await listenHttp(makeHttp().http, { address: '127.0.0.1', port }).catch((reason: unknown) => reason);
+    expect(error).toBeInstanceOf(Refusal);
+    expect(String(error)).toContain('--http');
+  });
+});
+
+describe('/metrics', () => {
+  const samples = (text: string): string[] => text.split('\n').filter((line) => line !== '' && !line.startsWith('#'));
+
+  test('shows the view of this moment', async () => {
+    const { view, http } = makeHttp();
+    const first = await http.inject('/metrics');
+    expect(first.headers['content-type']).toMatch('text/plain');
+    expect(samples(first.body).map((line) => line.replace(process.version, 'NODE'))).toMatchInlineSnapshot(`
+      [
+        "sluice_build_info{version="0.1.0",commit="abc1234",libbpf="1.5.0",kernel="6.18.0",node_version="NODE"} 1",
+        "sluice_ready 1",
+        "sluice_services 10",
+        "sluice_frontends 12",
+        "sluice_backends 30",
+        "sluice_reconcile_rows{status="done"} 12",
+        "sluice_reconcile_rows{status="pending"} 0",
+        "sluice_reconcile_rows{status="error"} 0",
+        "sluice_source_problems{source="files /etc/sluice"} 0",
+        "sluice_repairs_total 0",
+        "sluice_drop_count_total{reason="no backend"} 9007199254740992",
+        "sluice_drop_bytes_total{reason="no backend"} 540",
+        "sluice_bpf_map_capacity{map_name="lb4_frontends"} 65536",
+        "sluice_bpf_map_capacity{map_name="ct4"} 262144",
+        "sluice_bpf_map_pressure{map_name="lb4_frontends"} 0.00018310546875",
+      ]
+    `);
+    view.current = { ...troubledStatus, drops: [{ reason: 'no backend', packets: 7n, bytes: 700n }] };
+    expect(samples((await http.inject('/metrics')).body).filter((line) => !line.includes('build_info'))).toMatchInlineSnapshot(`
+      [
+        "sluice_ready 0",
+        "sluice_services 10",
+        "sluice_frontends 12",
+        "sluice_backends 30",
+        "sluice_reconcile_rows{status="done"} 10",
+        "sluice_reconcile_rows{status="pending"} 1",
+        "sluice_reconcile_rows{status="error"} 1",
+        "sluice_source_problems{source="files /etc/sluice"} 2",
+        "sluice_repairs_total 3",
+        "sluice_drop_count_total{reason="no backend"} 7",
+        "sluice_drop_bytes_total{reason="no backend"} 700",
+        "sluice_bpf_map_capacity{map_name="lb4_frontends"} 100",
+        "sluice_bpf_map_pressure{map_name="lb4_frontends"} 0.95",
+      ]
+    `);
+  });
+
+  test('of two agents in one process stay apart, and the process metrics are there by default', async () => {
+    const view = new FakeView();
+    const both = [buildMetrics({ view, versions: view.current }), buildMetrics({ view, versions: view.current })];
+    for (const metrics of both) expect(await metrics.scrape()).toContain('process_resident_memory_bytes');
+  });
+});

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the rows at scale stand on: objects that differ where they must, and metrics pages read as Prometheus reads them.
+import { Histogram, Registry } from 'prom-client';
+import { expect, test } from 'vitest';
+import { parseAddress } from '../../../daemon/model/address.ts';
+import { convertObject } from '../../../daemon/source/objects.ts';
+import { between, Page } from '../../bench/scale/exposition.ts';
+import { lastAddress, serviceOf, sliceOf, vipOf } from '../../bench/scale/objects.ts';
+
+const addressesOf = (slice: ReturnType<typeof sliceOf>): string[] => slice.endpoints.flatMap(({ addresses }) => addresses);
+
+test('50,000 Services of 10 endpoints: no address is there twice, and none is one that cannot be given', () => {
+  const vips = new Set(Array.from({ length: 50_000 }, (_, n) => vipOf(n)));
+  expect(vips.size).toBe(50_000);
+  for (const never of ['10.96.0.0', '10.96.0.1', '10.96.255.255']) expect(vips).not.toContain(never);
+  const pods = new Set<string>();
+  const all = [0, 1].map((generation) => ({ generation, moved: 10, at: new Date(0) }));
+  for (const turn of all) for (let n = 0; n < 50_000; n += 1) for (const each of addressesOf(sliceOf(n, 10, turn))) pods.add(each);
+  expect(pods.size).toBe(1_000_000);
+  expect([...pods].every((each) => parseAddress(each)?.text === each)).toBe(true);
+});
+
+test('a Service and its slice are rows without problems', () => {
+  expect(convertObject(serviceOf(9999))).toMatchObject({
+    key: 'scale/svc-09999',
+    problems: [],
+    row: { clusterIPs: { IPv4: '10.96.39.17' } },
+  });
+  const slice = sliceOf(9999, 10, { generation: 1, moved: 1, at: new Date(1000) });
+  expect(convertObject(slice)).toMatchObject({ problems: [], row: { service: 'svc-09999', lastChangeTrigger: 1000 } });
+});
+
+test('every turn of a slice changes its last address', () => {
+  for (const moved of [1, 10]) {
+    const turns = [0, 1, 2].map((generation) => ({ generation, moved, at: new Date(0) }));
+    const last = turns.map((turn) => lastAddress(7, 10, turn));
+    expect(last[0]).not.toBe(last[1]);
+    expect(last[0]).toBe(last[2]);
+    turns.forEach((turn, i) => expect(addressesOf(sliceOf(7, 10, turn))).toContain(last[i]));
+  }
+});
+
+test('between two pages: count, mean and quantiles of what came in between, over all labels', async () => {
+  const registry = new Registry();
+  const seen = new Histogram({ name: 'took_seconds', help: 'x', labelNames: ['family'], buckets: [1, 2, 4], registers: [registry] });
+  seen.observe({ family: 'IPv4' }, 3);
+  const before = new Page(await registry.metrics());
+  for (const seconds of [0.5, 1.5, 1.5, 1.5]) seen.observe({ family: 'IPv4' }, seconds);
+  seen.observe({ family: 'IPv6' }, 9);
+  const after = new Page(await registry.metrics());
+  const { count, mean, quantile } = between(before, after, 'took_seconds');
+  expect([count, mean]).toEqual([5, 2.8]);
+  expect(quantile(0.2)).toBe(1);
+  expect(quantile(0.5)).toBe(1.5);
+  // Beyond the last bound nothing is known.
+  expect(quantile(0.99)).toBe(4);
+  expect(after.sum('took_seconds_count', 'family="IPv6"')).toBe(1);
+});

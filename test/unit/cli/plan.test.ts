@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+// `sluice plan` over a real directory and a node file: the JSON contract, what is refused, and the diff to a daemon.
+import { describe, expect, test } from 'vitest';
+import { diffText, runPlan } from '../../../daemon/cli/plan.ts';
+import { run } from '../../../daemon/cli/run.ts';
+import { dryRun } from '../../../daemon/offline/dry-run.ts';
+import { hostKey } from '../../../daemon/model/frontend.ts';
+import { parseNodeFile } from '../../../daemon/offline/node-file.ts';
+import type { ServicePort__Output as ServicePort } from '../../../proto/gen/sluice/v1/ServicePort.ts';
+import { backendRow, desiredRow, frontendRow, hostSettings } from '../../support/builders.ts';
+import { temporaryDirectory, writeFiles } from '../source/fixture.ts';
+
+const list = `
+apiVersion: v1
+kind: List
+items:
+- kind: Service
+  metadata: { name: web, namespace: shop }
+  spec:
+    type: LoadBalancer
+    clusterIP: 10.96.0.10
+    externalIPs: [192.0.2.1]
+    externalTrafficPolicy: Local
+    sessionAffinity: ClientIP
+    loadBalancerSourceRanges: [" 10.0.0.0/8 "]
+    ports: [{ name: http, port: 80, nodePort: 30080 }]
+  status: { loadBalancer: { ingress: [{ ip: 203.0.113.5 }] } }
+- { kind: Service, metadata: { name: bad }, spec: { clusterIP: 1 } }
+- kind: EndpointSlice
+  metadata: { name: web-1, namespace: shop, labels: { kubernetes.io/service-name: web } }
+  addressType: IPv4
+  ports: [{ name: http, port: 8080 }]
+  endpoints:
+  - { addresses: [10.244.1.2], nodeName: n1 }
+  - { addresses: [10.244.2.10], nodeName: n2 }
+  - { addresses: [10.244.2.9], nodeName: n2 }
+`;
+const plain = JSON.stringify({
+  kind: 'Service',
+  metadata: { name: 'plain' },
+  spec: { clusterIP: 'fd00:96::a', ports: [{ port: 53, protocol: 'UDP' }] },
+});
+const node = JSON.stringify({ name: 'n1', ips: ['192.168.0.1', 'fd00::1'], podCIDRs: ['10.244.1.0/24'] });
+
+function directoryWith(files: Record<string, string>): string {
+  const directory = temporaryDirectory();
+  writeFiles(directory, files);
+  return directory;
+}
+
+async function sluice(...argv: string[]): Promise<{ exitCode: number; out: string; err: string }> {
+  let [out, err] = ['', ''];
+  const never = (): Promise<number> => Promise.reject(new Error('not asked'));
+  const exitCode = await run(['--socket', '/nonexistent/s.sock', ...argv], {
+    ...{ env: {}, out: (text: string) => (out += text), err: (text: string) => (err += text) },
+    ...{ plan: runPlan, explain: () => Promise.reject(new Error('not asked')), preflight: never, uninstall: never },
+  });
+  return { exitCode, out, err };
+}
+
+describe('sluice plan', () => {
+  test('-o json: every frontend, sorted, with the set of its policy; bad objects go to stderr', async () => {
+    const directory = directoryWith({ 'objects/a.yaml': list, 'objects/b.json': plain, 'node.json': node });
+    const { exitCode, out, err } = await sluice(
+      'plan',
+      '--objects',
+      `${directory}/objects`,
+      '--node',
+      `${directory}/node.json`,
+      '-o',
+      'json',
+    );
+    expect(err).toBe('sluice: a.yaml:16: Service default/bad spec.clusterIP: must be a string, is 1\n');
+    expect(exitCode).toBe(0);
+    const external = { service: 'shop/web:http', scope: 'external', backends: ['10.244.1.2:8080'], affinitySeconds: 10_800 };
+    expect(JSON.parse(out)).toEqual([
+      {
+        ...{ frontend: '10.96.0.10:80/TCP', service: 'shop/web:http', type: 'ClusterIP', scope: 'internal' },
+        ...{ backends: ['10.244.1.2:8080', '10.244.2.10:8080', '10.244.2.9:8080'], affinitySeconds: 10_800, sourceRanges: [] },
+      },
+      { ...external, frontend: '192.0.2.1:80/TCP', type: 'ExternalIP', sourceRanges: [] },
+      { ...external, frontend: '192.168.0.1:30080/TCP', type: 'NodePort', sourceRanges: [] },
+      { ...external, frontend: '203.0.113.5:80/TCP', type: 'LoadBalancer', sourceRanges: ['10.0.0.0/8'] },
+      {
+        ...{ frontend: '[fd00:96::a]:53/UDP', service: 'default/plain:', type: 'ClusterIP', scope: 'internal' },
+        ...{ backends: [], affinitySeconds: null, sourceRanges: [] },
+      },
+    ]);
+    expect(Object.keys((JSON.parse(out) as object[])[0] ?? {})).toEqual(
+      'frontend service type scope backends affinitySeconds sourceRanges'.split(' '),
+    );
+  });
+
+  test('for people, without a daemon, as a table; flags of sluiced count', async () => {
+    const directory = directoryWith({ 'objects/a.yaml': list, 'node.yaml': 'name: n1\nips: [192.168.0.1]\n' });
+    const args = ['plan', '--objects', `${directory}/objects`, '--node-port-addresses', '172.16.0.0/12', '--masquerade-all'];
+    const { exitCode, out } = await sluice(...args, '--node', `${directory}/node.yaml`);
+    expect(exitCode).toBe(0);
+    expect(out).toMatchInlineSnapshot(`
+      "Frontend             Service         Type           Scope      Backend            Affinity   Sources
+      10.96.0.10:80/TCP    shop/web:http   ClusterIP      internal   10.244.1.2:8080    10800s     any
+                                                                     10.244.2.10:8080
+                                                                     10.244.2.9:8080
+      192.0.2.1:80/TCP     shop/web:http   ExternalIP     external   10.244.1.2:8080    10800s     any
+      203.0.113.5:80/TCP   shop/web:http   LoadBalancer   external   10.244.1.2:8080    10800s     10.0.0.0/8
+      "
+    `);
+  });
+
+  test.for([
+    { name: 'a directory that is not there', args: ['--objects', '/nonexistent'], code: 3, want: 'cannot read the --objects directory' },
+    { name: 'no objects', args: [], code: 2, want: "required option '--objects <DIR>' not specified" },
+    {
+      name: 'a wrong flag',
+      args: ['--objects', '.', '--cluster-cidr', 'x'],
+      code: 2,
+      want: '--cluster-cidr x holds "x", which is not a CIDR',
+    },
+    { name: 'an unknown flag', args: ['--objects', '.', '--cluster', 'x'], code: 2, want: "unknown option '--cluster'" },
+    { name: 'a word', args: ['--objects', '.', '--masquerade-all', 'x'], code: 2, want: '"x" is no flag; sluice plan --help lists them' },
+  ])('refuses $name', async ({ args, code, want }) => {
+    const directory = directoryWith({ 'node.json': node });
+    const { exitCode, err, out } = await sluice('plan', ...args, '--node', `${directory}/node.json`, '-o', 'json');
+    expect({ exitCode, out }).toEqual({ exitCode: code, out: '' });
+    expect(err).toContain(want);
+  });
+
+  test('without node file and daemon there is no node to play', async () => {
+    expect(await sluice('plan', '--objects', '.')).toMatchObject({ exitCode: 6, out: '' });
+  });
+
+  test('the difference to a daemon', () => {
+    const rows = [desiredRow('web', [frontendRow('10.96.0.10')], [backendRow('10.0.0.1'), backendRow('10.0.0.2', { isUsable: false })])];
+    const held = {
+      ...{ namespace: 'default', name: 'web', portName: '', protocol: 'TCP', wanted: true },
+      frontends: [
+        { address: '10.96.0.10', port: 80, protocol: 'TCP', policy: 'Cluster', wanted: true },
+        { address: '192.0.2.1', port: 80, protocol: 'TCP', policy: 'Local', wanted: true },
+      ],
+      backends: [
+        { address: '10.0.0.1', port: 8080, usable: true, locallyUsable: false },
+        { address: '10.0.0.9', port: 8080, usable: true, locallyUsable: true },
+      ],
+    } as unknown as ServicePort;
+    expect(diffText([held], rows)).toBe(
+      [
+        '- 10.96.0.10:80/TCP default/web: => 10.0.0.9:8080',
+        '- 192.0.2.1:80/TCP default/web:',
+        '- 192.0.2.1:80/TCP default/web: => 10.0.0.9:8080',
+        '',
+      ].join('\n'),
+    );
+    expect(diffText([], rows)).toBe('+ 10.96.0.10:80/TCP default/web:\n+ 10.96.0.10:80/TCP default/web: => 10.0.0.1:8080\n');
+    expect(diffText([], [])).toBe('nothing would change\n');
+  });
+});
+
+describe('the node file', () => {
+  test.for([
+    { text: '{"ips": []}', want: 'node file name: must be a string, is missing' },
+    { text: '{"name": "n", "ips": ["x"]}', want: 'node file ips[0]: must be an IP address, is "x": it is left out' },
+    { text: '{"name": "n", "primaryIPs": {"IPv4": "fd00::1"}}', want: 'node file primaryIPs.IPv4: must be an IPv4 address, is "fd00::1"' },
+    { text: '{"name": "n", "podCIDRs": ["10.0.0.0"]}', want: 'node file podCIDRs[0]: must be a CIDR, is "10.0.0.0": it is left out' },
+    { text: '[', want: /^node file: neither JSON nor YAML/ },
+  ])('$text is refused', ({ text, want }) => {
+    expect(() => parseNodeFile(text)).toThrow(want);
+  });
+
+  const object = `
+kind: Node
+metadata: { name: n1, labels: { topology.kubernetes.io/zone: a } }
+spec: { podCIDRs: [10.244.1.0/24] }
+status: { addresses: [{ type: InternalIP, address: 192.168.0.1 }] }
+`;
+  test.for([
+    {
+      name: 'alone',
+      file: { ips: ['10.0.0.1'], labels: { a: 'b' }, podCIDRs: ['10.1.0.0/24'] },
+      primary: '10.0.0.1',
+      pods: '10.1.0.0/24',
+      labels: { a: 'b' },
+    },
+    { name: 'primary first', file: { ips: ['10.0.0.1', '10.0.0.2'], primaryIPs: { IPv4: '10.0.0.2' } }, primary: '10.0.0.2' },
+    { name: 'completed by the object of its name', file: {}, primary: '192.168.0.1' },
+  ])('$name', ({ file, primary, pods = '10.244.1.0/24', labels = { 'topology.kubernetes.io/zone': 'a' } }) => {
+    const directory = directoryWith({ 'objects/n.yaml': object, 'node.json': JSON.stringify({ name: 'n1', ...file }) });
+    const found = dryRun({
+      ...{ objects: `${directory}/objects`, node: { file: `${directory}/node.json` } },
+      settings: hostSettings({ detectLocalMode: 'NodeCIDR' }),
+    });
+    expect(found.problems).toEqual([]);
+    expect(found.node).toMatchObject({ name: 'n1', labels, podCIDRs: [pods] });
+    expect(found.host.get(hostKey)).toMatchObject({ nodeAddresses: { IPv4: primary }, podDetection: { IPv4: 'cidr' } });
+    expect([...found.host.keys()]).toContain(`pod ${pods}`);
+  });
+});

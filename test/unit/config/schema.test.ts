@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: Apache-2.0
+// Settings: order of the sources, what is refused and in which words, and what --help, --version, --check-config print.
+import { describe, expect, test } from 'vitest';
+
+import { type Config, parseConfig } from '../../../daemon/config/schema.ts';
+import { ExitCode, Refusal } from '../../../daemon/base/errors.ts';
+
+interface Given {
+  readonly argv?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+  /** Text of the file /etc/s.yaml. */
+  readonly file?: string;
+}
+
+const reader =
+  (file: string | undefined) =>
+  (path: string): string => {
+    if (file === undefined || path !== '/etc/s.yaml') throw new Error(`ENOENT: no such file or directory, open '${path}'`);
+    return file;
+  };
+
+const flagsOf = ({ argv = [], file }: Given): string[] => [...(file === undefined ? [] : ['--config', '/etc/s.yaml']), ...argv];
+const configOf = (given: Given): Config => parseConfig(flagsOf(given), given.env ?? {}, reader(given.file));
+
+function refusalOf(given: Given): { exitCode: number; message: string } {
+  try {
+    configOf(given);
+  } catch (error) {
+    if (error instanceof Refusal) return { exitCode: error.exitCode, message: error.message };
+    throw error;
+  }
+  throw new Error('not refused');
+}
+
+const base = ['--source', '/src', '--node', 'n1'];
+
+test('defaults', () => {
+  expect(configOf({ argv: base })).toEqual({
+    source: '/src',
+    node: 'n1',
+    podInterfaces: [],
+    uplinks: [],
+    serviceCidr: [],
+    clusterCidr: [],
+    detectLocalMode: 'ClusterCIDR',
+    masqueradeAll: false,
+    nodePortAddresses: 'primary',
+    snatPorts: [
+      { first: 1024, last: 29_999 },
+      { first: 61_000, last: 65_535 },
+    ],
+    healthzBindAddress: { address: '0.0.0.0', port: 10_256 },
+    socketLb: true,
+    syncPeriod: 10_000,
+    apiServer: [],
+    pinPath: '/sys/fs/bpf/sluice',
+    socket: '/run/sluice/sluice.sock',
+    http: { address: '127.0.0.1', port: 9880 },
+    logLevel: 'info',
+    logFormat: 'json',
+    maxServices: 65_536,
+    maxFrontends: 65_536,
+    maxBackends: 262_144,
+    maxSlots: 1_048_576,
+    maxFlows: 262_144,
+    maxSocketFlows: 65_536,
+  });
+});
+
+test('servers of the API are addresses, each once', () => {
+  const { apiServer, source } = parseConfig(
+    ['--api-server', 'https://10.0.0.1:6443,https://[fd00::1]:6443', '--api-server', 'https://10.0.0.1:6443'],
+    {},
+    reader(''),
+  );
+  expect({ source, servers: apiServer.map(({ origin }) => origin) }).toEqual({
+    ...{ source: undefined, servers: ['https://10.0.0.1:6443', 'https://[fd00::1]:6443'] },
+  });
+});
+
+test('the node is named after the host, in lower case', () => {
+  expect(configOf({ argv: ['--source', '/src'] }).node).toMatch(/^[a-z0-9.-]+$/);
+});
+
+describe('order: default < file < environment < flag', () => {
+  const file = 'source: /src\nlog-level: warn\n';
+  const env = { SLUICE_LOG_LEVEL: 'error' };
+  const argv = ['--log-level', 'fatal'];
+  test.for([
+    { name: 'default', given: { argv: base }, want: 'info' },
+    { name: 'file over default', given: { file }, want: 'warn' },
+    { name: 'environment over file', given: { file, env }, want: 'error' },
+    { name: 'flag over all', given: { file, env, argv }, want: 'fatal' },
+    { name: 'an empty variable is none', given: { file, env: { SLUICE_LOG_LEVEL: '' } }, want: 'warn' },
+    { name: 'the last flag of two', given: { argv: [...base, ...argv, '--log-level', 'debug'] }, want: 'debug' },
+  ])('$name', ({ given, want }) => expect(configOf(given).logLevel).toBe(want));
+
+  test('the file may be named by SLUICE_CONFIG', () => {
+    expect(parseConfig([], { SLUICE_CONFIG: '/etc/s.yaml' }, reader(file)).source).toBe('/src');
+  });
+});
+
+describe('values', () => {
+  test.for<{ name: string; given: Given; want: Partial<Config> }>([
+    { name: 'a list by commas', given: { argv: ['--uplinks', 'eth0, eth1,eth0'] }, want: { uplinks: ['eth0', 'eth1'] } },
+    { name: 'a list by repeated flags', given: { argv: ['--uplinks', 'eth0', '--uplinks=eth1'] }, want: { uplinks: ['eth0', 'eth1'] } },
+    { name: 'a list in a file', given: { file: 'pod-interfaces: [lxc, veth]' }, want: { podInterfaces: ['lxc', 'veth'] } },
+    {
+      name: 'JSON',
+      given: { file: '{"max-slots": 32, "socket-lb": false, "uplinks": ["eth0"]}' },
+      want: { maxSlots: 32, socketLb: false },
+    },
+    { name: 'an empty file', given: { file: '# nothing\n' }, want: { logLevel: 'info' } },
+    { name: 'an empty key', given: { file: 'cgroup:\n' }, want: {} },
+    { name: 'a number as a name', given: { file: 'socket-group: 007' }, want: { socketGroup: '007' } },
+    {
+      name: 'off',
+      given: { argv: ['--socket-lb', 'off', '--uplinks', 'eth0', '--http', 'off'] },
+      want: { socketLb: false, http: undefined },
+    },
+    { name: 'IPv6 address', given: { argv: ['--http', '[::1]:0'] }, want: { http: { address: '::1', port: 0 } } },
+    {
+      name: 'both families of CIDR',
+      given: { argv: ['--service-cidr', '10.96.0.0/12,fd00::/108'] },
+      want: { serviceCidr: ['10.96.0.0/12', 'fd00::/108'] },
+    },
+    {
+      name: 'CIDRs of pods in any notation',
+      given: { argv: ['--cluster-cidr', '10.244.1.0/16', '--cluster-cidr', 'FD00::/48'] },
+      want: { clusterCidr: ['10.244.0.0/16', 'fd00::/48'] },
+    },
+    { name: 'a bare flag', given: { argv: ['--masquerade-all', '--uplinks', 'eth0'] }, want: { masqueradeAll: true, uplinks: ['eth0'] } },
+    { name: 'the same with its value', given: { argv: ['--masquerade-all', 'off'] }, want: { masqueradeAll: false } },
+    { name: 'NodePorts everywhere', given: { argv: ['--node-port-addresses', 'all'] }, want: { nodePortAddresses: 'all' } },
+    {
+      name: 'NodePorts by CIDR',
+      given: { file: 'node-port-addresses: [192.168.0.1/24, "::/0"]' },
+      want: { nodePortAddresses: ['192.168.0.0/24', '::/0'] },
+    },
+    { name: 'one SNAT range', given: { argv: ['--snat-ports', '2000-2999'] }, want: { snatPorts: [{ first: 2000, last: 2999 }] } },
+    { name: 'no health server', given: { argv: ['--healthz-bind-address', 'off'] }, want: { healthzBindAddress: undefined } },
+    {
+      name: 'a closing slash',
+      given: { argv: ['--pin-path', '/sys/fs/bpf/x/', '--cgroup', '/cg//'] },
+      want: { pinPath: '/sys/fs/bpf/x', cgroup: '/cg' },
+    },
+    {
+      name: "Kubernetes' own variables",
+      given: { env: { SLUICE_SERVICE_HOST: '10.0.0.1', SLUICE_X_PORT_80_TCP_ADDR: '10.0.0.1' } },
+      want: {},
+    },
+  ])('$name', ({ given, want }) => {
+    expect(configOf({ ...given, argv: [...base, ...(given.argv ?? [])] })).toMatchObject(want);
+  });
+});
+
+describe('refused', () => {
+  const { usage, config } = ExitCode;
+  test.for<{ name: string; given: Given; code: number; want: string }>([
+    {
+      name: 'a directory and a kubeconfig',
+      given: { argv: [...base, '--kubeconfig', '/k'] },
+      code: usage,
+      want: '--kubeconfig /k names a cluster, and --source a directory: give one of them',
+    },
+    {
+      name: 'a directory and an API server',
+      given: { argv: [...base, '--api-server', 'https://10.0.0.1:6443'] },
+      code: usage,
+      want: '--api-server https://10.0.0.1:6443 names a cluster, and --source a directory: give one of them',
+    },
+    {
+      name: 'an API server without scheme',
+      given: { argv: ['--api-server', '10.0.0.1:6443'] },
+      code: usage,
+      want: '--api-server 10.0.0.1:6443 holds "10.0.0.1:6443", which is no address such as https://10.0.0.1:6443',
+    },
+    {
+      name: 'unknown flag',
+      given: { argv: ['--pod-interface', 'x'] },
+      code: usage,
+      want: "unknown option '--pod-interface' (Did you mean --pod-interfaces?); sluiced --help lists the flags",
+    },
+    { name: 'a word', given: { argv: ['start'] }, code: usage, want: '"start" is no flag; sluiced --help lists them' },
+    {
+      name: 'flag without value',
+      given: { argv: ['--source'] },
+      code: usage,
+      want: "option '--source <DIR>' argument missing; sluiced --help lists the flags",
+    },
+    {
+      name: 'unknown variable',
+      given: { env: { SLUICE_UPLINK: 'eth0' } },
+      code: config,
+      want: 'the environment variable SLUICE_UPLINK is no setting (did you mean SLUICE_UPLINKS?)',
+    },
+    {
+      name: 'unknown variable, nothing near',
+      given: { env: { SLUICE_WAREHOUSE: '1' } },
+      code: config,
+      want: 'the environment variable SLUICE_WAREHOUSE is no setting: sluiced --help lists them',
+    },
+    {
+      name: 'unknown key in camel case',
+      given: { file: 'source: /src\npodInterfaces: x\n' },
+      code: config,
+      want: '/etc/s.yaml line 2: "podInterfaces" is no setting (did you mean pod-interfaces?)',
+    },
+    {
+      name: 'unknown key, nothing near',
+      given: { file: 'cnis: x\n' },
+      code: config,
+      want: '/etc/s.yaml line 1: "cnis" is no setting: sluiced --help lists them',
+    },
+    {
+      name: 'file of another shape',
+      given: { file: '- source\n' },
+      code: config,
+      want: '/etc/s.yaml must hold one mapping from setting names to values',
+    },
+    { name: 'broken file', given: { file: 'source: "x\n' }, code: config, want: '/etc/s.yaml line 2: Missing closing "quote' },
+    { name: 'key twice', given: { file: 'node: a\nnode: b\n' }, code: config, want: '/etc/s.yaml line 2: Map keys must be unique' },
+    { name: 'nested value', given: { file: 'node: {a: b}' }, code: config, want: '/etc/s.yaml line 1: "node" must be a single value' },
+    {
+      name: 'nested list',
+      given: { file: 'uplinks: [{a: b}]' },
+      code: config,
+      want: '/etc/s.yaml line 1: "uplinks" must be a list of words',
+    },
+    {
+      name: 'missing file',
+      given: { argv: ['--config', '/no'] },
+      code: config,
+      want: "cannot read the --config file /no: ENOENT: no such file or directory, open '/no'",
+    },
+    { name: 'empty source', given: { argv: ['--source', ''] }, code: usage, want: '--source "" must not be empty' },
+    {
+      name: 'Node name',
+      given: { argv: [...base, '--node', 'Node_1'] },
+      code: usage,
+      want: '--node Node_1 is not a Node name: lower-case letters, digits, "-" and ".", at most 253 characters',
+    },
+    {
+      name: 'device name',
+      given: { argv: [...base, '--uplinks', 'eth0,much-too-long-name'] },
+      code: usage,
+      want: '--uplinks eth0,much-too-long-name holds "much-too-long-name", and no network device can be named so',
+    },
+    {
+      name: 'CIDR',
+      given: { argv: [...base, '--service-cidr', '10.96/12'] },
+      code: usage,
+      want: 'holds "10.96/12", which is not a CIDR such as 10.96.0.0/12',
+    },
+    {
+      name: 'host bits',
+      given: { argv: [...base, '--service-cidr', '10.97.0.1/12'] },
+      code: usage,
+      want: 'holds "10.97.0.1/12": write 10.96.0.0/12',
+    },
+    { name: 'on or off', given: { argv: [...base, '--socket-lb', 'yes'] }, code: usage, want: '--socket-lb yes must be one of on, off' },
+    {
+      name: 'relative pin path',
+      given: { argv: [...base, '--pin-path', 'pins'] },
+      code: usage,
+      want: '--pin-path pins must be an absolute path',
+    },
+    { name: 'relative cgroup', given: { argv: [...base, '--cgroup', 'x'] }, code: usage, want: '--cgroup x must be an absolute path' },
+    {
+      name: 'long socket path',
+      given: { argv: [...base, '--socket', `/${'x'.repeat(107)}`] },
+      code: usage,
+      want: 'is longer than the 107 bytes that a socket path may have',
+    },
+    { name: 'empty group', given: { argv: [...base, '--socket-group', ''] }, code: usage, want: '--socket-group "" must not be empty' },
+    {
+      name: 'HTTP port',
+      given: { argv: [...base, '--http', '127.0.0.1:70000'] },
+      code: usage,
+      want: 'must be ADDR:PORT, such as 127.0.0.1:9880 or [::1]:9880, or "off"',
+    },
+    { name: 'HTTP name', given: { argv: [...base, '--http', 'localhost:80'] }, code: usage, want: 'must be ADDR:PORT' },
+    {
+      name: 'level',
+      given: { file: 'source: /s\nlog-level: loud' },
+      code: config,
+      want: '/etc/s.yaml line 2: "log-level: loud" must be one of trace, debug',
+    },
+    {
+      name: 'format',
+      given: { argv: base, env: { SLUICE_LOG_FORMAT: 'xml' } },
+      code: config,
+      want: 'SLUICE_LOG_FORMAT=xml must be one of text, json',
+    },
+    {
+      name: 'zero',
+      given: { argv: [...base, '--max-services', '0'] },
+      code: usage,
+      want: '--max-services 0 must be a whole number from 1 to 4194304',
+    },
+    { name: 'negative', given: { argv: [...base, '--max-frontends=-1'] }, code: usage, want: 'must be a whole number from 1 to 16777216' },
+    { name: 'no number', given: { argv: [...base, '--max-backends', '1e3'] }, code: usage, want: 'must be a whole number' },
+    { name: 'too few flows', given: { argv: [...base, '--max-flows', '10'] }, code: usage, want: 'must be a whole number from 1024' },
+    {
+      name: 'too few socket flows',
+      given: { argv: [...base, '--max-socket-flows', '10'] },
+      code: usage,
+      want: 'must be a whole number from 1024',
+    },
+    {
+      name: 'slots',
+      given: { argv: [...base, '--max-slots', '1000'] },
+      code: usage,
+      want: '--max-slots 1000 must be a multiple of 16, the slots in one array element',
+    },
+    {
+      name: 'NodePort addresses mixed',
+      given: { argv: [...base, '--node-port-addresses', 'primary,10.0.0.0/8'] },
+      code: usage,
+      want: 'must be all, primary, or CIDRs such as 192.168.0.0/16',
+    },
+    { name: 'no NodePort addresses', given: { argv: [...base, '--node-port-addresses', ''] }, code: usage, want: 'must be all, primary' },
+    {
+      name: 'a cluster CIDR that is none',
+      given: { argv: [...base, '--cluster-cidr', '10.244.0.0'] },
+      code: usage,
+      want: 'holds "10.244.0.0", which is not a CIDR such as 10.244.0.0/16',
+    },
+    {
+      name: 'local mode',
+      given: { argv: [...base, '--detect-local-mode', 'BridgeInterface'] },
+      code: usage,
+      want: 'must be one of ClusterCIDR, NodeCIDR, InterfaceNamePrefix, none',
+    },
+    {
+      name: 'privileged SNAT ports',
+      given: { argv: [...base, '--snat-ports', '1-2000'] },
+      code: usage,
+      want: 'must be one or two ranges within 1024-65535',
+    },
+    {
+      name: 'three SNAT ranges',
+      given: { argv: [...base, '--snat-ports', '1024-1,2-3,4-5'] },
+      code: usage,
+      want: 'must be one or two ranges',
+    },
+    {
+      name: 'SNAT ports that are NodePorts',
+      given: { argv: [...base, '--snat-ports', '2000-30000'] },
+      code: usage,
+      want: 'holds 2000-30000, which overlaps the NodePorts 30000-32767',
+    },
+    {
+      name: 'SNAT ranges that overlap',
+      given: { argv: [...base, '--snat-ports', '2000-3000,2500-2600'] },
+      code: usage,
+      want: 'holds two ranges that overlap',
+    },
+    {
+      name: 'an uplink that is a pod interface',
+      given: { argv: [...base, '--uplinks', 'lxc0', '--pod-interfaces', 'lxc'] },
+      code: usage,
+      want: '--uplinks lxc0 holds "lxc0", which the pod-interfaces prefix "lxc" matches too: a device leads to a pod or out',
+    },
+    {
+      name: 'a socket in the pin path',
+      given: { argv: [...base, '--socket', '/sys/fs/bpf/sluice/api.sock'] },
+      code: usage,
+      want: '--socket /sys/fs/bpf/sluice/api.sock lies in the pin path /sys/fs/bpf/sluice, where no socket can be made',
+    },
+    {
+      name: 'nothing to translate packets',
+      given: { file: 'source: /s\nsocket-lb: off\n' },
+      code: config,
+      want: '/etc/s.yaml line 2: "socket-lb: off" leaves nothing to translate packets: give --pod-interfaces or --uplinks, or turn it on',
+    },
+    { name: 'every wrong value at once', given: { argv: ['--max-slots', '1', '--http', 'x'] }, code: usage, want: '; ' },
+  ])('$name', ({ given, code, want }) => {
+    const refusal = refusalOf(given);
+    expect(refusal.message).toContain(want);
+    expect(refusal.exitCode).toBe(code);
+  });
+});

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+// deploy/ says of the daemon what is true: its settings, rights, paths, ports. That it runs so is test/netns/image.test.ts.
+import { execFileSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { buildHttp } from '../../../daemon/api/http.ts';
+import { buildMetrics } from '../../../daemon/api/metrics.ts';
+import { allSettings, type Config, parseConfig } from '../../../daemon/config/schema.ts';
+import { missingCapabilities } from '../../../daemon/kernel/host.ts';
+import { resourcesOf } from '../../../daemon/source/kubernetes/resources.ts';
+import { type ClusterRole, type ConfigMap, daemonPod, deploy, manifest, manifests } from '../../support/lab/manifest.ts';
+import { FakeView, troubledStatus } from '../api/fixture.ts';
+
+const { pod, container } = daemonPod();
+const readText = (name: string): string => readFileSync(join(deploy, name), 'utf8');
+
+/** The file at a path in the container, which must be of the ConfigMap. */
+function fileAt(path: string): string {
+  const { metadata, data } = manifest<ConfigMap>('ConfigMap');
+  const volume = pod.volumes.find(({ configMap }) => configMap?.name === metadata.name);
+  const mount = container.volumeMounts.find(({ name }) => name === volume?.name);
+  const [, name = ''] = path.split(`${mount?.mountPath}/`);
+  return data[name] ?? expect.fail(`${path} is not in the ConfigMap`);
+}
+
+/** The daemon's settings in the pod, once `apiServer` stands in its place. */
+function configOf(apiServer: string): Config {
+  const env = Object.fromEntries(container.env.map(({ name, value = 'node-a' }) => [name, value.replace('<API server URL>', apiServer)]));
+  return parseConfig(container.args, env, fileAt);
+}
+
+test('objects: all in kube-system, and bound to each other', () => {
+  expect(manifests().map(({ kind, metadata }) => `${kind} ${metadata.namespace ?? ''}/${metadata.name}`)).toEqual([
+    'ServiceAccount kube-system/sluice',
+    'ClusterRole /sluice',
+    'ClusterRoleBinding /sluice',
+    'ConfigMap kube-system/sluice',
+    'DaemonSet kube-system/sluice',
+  ]);
+  expect(manifest('ClusterRoleBinding')).toMatchObject({
+    roleRef: { kind: 'ClusterRole', name: 'sluice' },
+    subjects: [{ kind: 'ServiceAccount', name: 'sluice', namespace: 'kube-system' }],
+  });
+  expect(pod).toMatchObject({ serviceAccountName: 'sluice', hostNetwork: true, dnsPolicy: 'Default' });
+});
+
+describe('settings', () => {
+  test('are known, and right together', () => {
+    expect(configOf('https://10.0.0.1:6443')).toMatchObject({
+      ...{ source: undefined, kubeconfig: undefined, apiServer: [new URL('https://10.0.0.1:6443')], node: 'node-a' },
+      ...{ podInterfaces: ['veth'], uplinks: ['eth0'], detectLocalMode: 'InterfaceNamePrefix', socketLb: true },
+    });
+  });
+
+  test('refuse the start as long as nobody has said where the API server is', () => {
+    expect(() => configOf('<API server URL>')).toThrow(
+      'SLUICE_API_SERVER=<API server URL> holds "<API server URL>", which is no address such as https://10.0.0.1:6443',
+    );
+  });
+
+  test('in the environment have the names that the daemon knows', () => {
+    const known = allSettings().map(({ environment }) => environment);
+    expect(container.env.map(({ name }) => name).filter((name) => !known.includes(name))).toEqual([]);
+    expect(container.env.find(({ name }) => name === 'SLUICE_NODE')?.valueFrom).toEqual({ fieldRef: { fieldPath: 'spec.nodeName' } });
+  });
+
+  test('name places that are mounted, and are on the host where they are in the container', () => {
+    const { pinPath, socket, cgroup } = configOf('https://10.0.0.1:6443');
+    const hostPathOf = (path: string | undefined): string | undefined => {
+      const mount = container.volumeMounts.find(({ mountPath }) => `${path}/`.startsWith(`${mountPath}/`));
+      return pod.volumes.find(({ name }) => name === mount?.name)?.hostPath?.path;
+    };
+    expect([pinPath, socket, cgroup].map(hostPathOf)).toEqual(['/sys/fs/bpf', '/run/sluice', '/sys/fs/cgroup']);
+    expect(pinPath.startsWith('/sys/fs/bpf/') && socket.startsWith('/run/sluice/')).toBe(true);
+  });
+});
+
+describe('rights', () => {
+  test('in the cluster: to list and watch what the source asks for, and nothing else', () => {
+    const granted = manifest<ClusterRole>('ClusterRole').rules.flatMap(({ apiGroups, resources, verbs }) =>
+      apiGroups.flatMap((group) => resources.flatMap((resource) => verbs.map((verb) => `${verb} ${resource} in "${group}"`))),
+    );
+    const asked = resourcesOf('node-a').flatMap(({ name, apiVersion }) => {
+      const [resource] = name.split('.');
+      const group = apiVersion.includes('/') ? apiVersion.split('/')[0] : '';
+      return ['list', 'watch'].map((verb) => `${verb} ${resource} in "${group}"`);
+    });
+    expect(granted.toSorted()).toEqual(asked.toSorted());
+  });
+
+  test('on the node: the capabilities that the daemon demands, and no other', () => {
+    const { drop, add } = container.securityContext.capabilities;
+    expect(drop).toEqual(['ALL']);
+    expect(add.map((name) => `CAP_${name}`)).toEqual(missingCapabilities('CapEff:\t0000000000000000'));
+    expect(container.securityContext).toMatchObject({ allowPrivilegeEscalation: false, readOnlyRootFilesystem: true });
+  });
+});
+
+describe('probes', () => {
+  const { startupProbe, livenessProbe, readinessProbe } = container;
+
+  test('ask where the daemon listens', () => {
+    const { http } = configOf('https://10.0.0.1:6443');
+    for (const { httpGet } of [startupProbe, livenessProbe, readinessProbe])
+      expect({ address: httpGet.host, port: httpGet.port }).toEqual(http);
+  });
+
+  test('let live what waits for its first list, and do not call it ready', async () => {
+    const view = new FakeView();
+    const http = buildHttp({ view, metrics: buildMetrics({ view, versions: view.current, withProcess: false }) });
+    const statuses = (): Promise<number[]> =>
+      Promise.all([startupProbe, livenessProbe, readinessProbe].map(async ({ httpGet }) => (await http.inject(httpGet.path)).statusCode));
+    expect(await statuses()).toEqual([200, 200, 200]);
+    view.current = troubledStatus;
+    expect(await statuses()).toEqual([200, 200, 503]);
+    await http.close();
+  });
+});
+
+describe('the image', () => {
+  const dockerfile = readText('Dockerfile');
+  const ignored = readText('Dockerfile.dockerignore').split('\n');
+
+  test('is of the version that package.json names, in both containers', () => {
+    const { version } = JSON.parse(readFileSync(join(deploy, '../package.json'), 'utf8')) as { version: string };
+    expect([...pod.initContainers, ...pod.containers].map(({ image }) => image)).toEqual([`sluice:${version}`, `sluice:${version}`]);
+  });
+
+  test('is made of files that are there and are sent', () => {
+    const copied = [...dockerfile.matchAll(/^COPY (?!--from)(.*) \S+$/gm)].flatMap(([, names = '']) => names.split(' '));
+    expect(copied).toContain('daemon');
+    expect(copied.filter((name) => !existsSync(join(deploy, '..', name)))).toEqual([]);
+    expect(copied.filter((name) => !ignored.includes(`!${name}`))).toEqual([]);
+  });
+
+  test('has an environment that the daemon does not take for settings', () => {
+    const variables = [...dockerfile.matchAll(/^ENV (\w+)=/gm)].map(([, name = '']) => [name, 'abc1234']);
+    expect(variables).toEqual([['SLUICE_COMMIT', 'abc1234']]);
+    expect(parseConfig([], Object.fromEntries(variables), () => '').logLevel).toBe('info');
+  });
+});
+
+test("README's replacements put in place what is the operator's", () => {
+  const expressions = [...readText('README.md').matchAll(/-e '(s\|[^']+)'/g)].flatMap(([, expression = '']) => ['-e', expression]);
+  const replaced = execFileSync('sed', [...expressions, join(deploy, 'sluice.yaml')], { encoding: 'utf8' });
+  const before = readText('sluice.yaml').split('\n');
+  const changed = replaced.split('\n').filter((line, index) => line !== before[index]);
+  expect(changed.map((line) => line.trim())).toEqual([
+    'pod-interfaces: [cali]',
+    'uplinks: [ens5]',
+    'image: REGISTRY/sluice:0.1.0 # EDIT',
+    'image: REGISTRY/sluice:0.1.0 # EDIT',
+    'value: https://10.0.0.1:6443',
+  ]);
+});

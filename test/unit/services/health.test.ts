@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+// The health parts as the daemon hangs them together, around a real Reconciler: one story from the first list to the last
+// probe (kube-proxy-semantics.md, 11, 12 and 16).
+import { pino } from 'pino';
+import { expect, test } from 'vitest';
+
+import { buildMetrics } from '../../../daemon/api/metrics.ts';
+import { familiesOfPort } from '../../../daemon/services/health/sync-feed.ts';
+import { healthParts } from '../../../daemon/agent/health.ts';
+import { Lifecycle } from '../../../daemon/base/lifecycle.ts';
+import { KernelError } from '../../../daemon/base/errors.ts';
+import type { DesiredPort } from '../../../daemon/model/frontend.ts';
+import type { LocalAddress } from '../../../daemon/model/host.ts';
+import type { EndpointSlice, Node, Service } from '../../../daemon/model/service.ts';
+import { Table } from '../../../daemon/table/table.ts';
+import { Reconciler } from '../../../daemon/table/reconciler.ts';
+import { backendRow, desiredRow, endpointRow, frontendRow, nodeRow, serviceRow, sliceRow } from '../../support/builders.ts';
+import { FakeClock, ManualScheduler } from '../../support/fake-clock.ts';
+import { FakeView } from '../api/fixture.ts';
+import { ask, freePorts, outcome } from './health-fixture.ts';
+
+const scheduler = new ManualScheduler();
+const table = <Row>(name: string): Table<string, Row> => new Table<string, Row>(name, scheduler.schedule);
+
+test('a node from its first list until it is taken away', async () => {
+  const [proxyPort = 0, servicePort = 0] = await freePorts(2);
+  const clock = new FakeClock();
+  const tables = {
+    ...{ services: table<Service>('services'), slices: table<EndpointSlice>('slices') },
+    ...{ nodes: table<Node>('nodes'), desired: table<DesiredPort>('desired') },
+  };
+  const { services, slices, nodes, desired } = tables;
+  const initialized = [services, slices, nodes, desired].map((each) => each.registerSource('test'));
+  let failure: KernelError | undefined;
+  const loop = new Reconciler<string, DesiredPort>({
+    ...{ table: desired, clock, schedule: scheduler.schedule, random: () => 0 },
+    operations: {
+      ...{ restore() {}, delete() {}, prune: () => true, freed: () => 0, freesAt: () => undefined },
+      mend: () => [][Symbol.iterator](),
+      update() {
+        if (failure !== undefined) throw failure;
+      },
+    },
+    log: { rowFailed() {}, rowRecovered() {}, stepFailed() {}, stepRecovered() {}, mended() {} },
+  });
+  const health = healthParts({
+    ...{ ...tables, localAddresses: new Table<string, LocalAddress>('local-addresses', scheduler.schedule) },
+    ...{ nodeName: 'node-a', clock, schedule: scheduler.schedule, log: pino({ enabled: false }) },
+    ...{ proxyHealth: { address: '0.0.0.0', port: proxyPort }, nodePortAddresses: () => undefined },
+    synced: () => [{ table: desired, loop, familiesOf: familiesOfPort }],
+  });
+  const view = new FakeView();
+  const page = buildMetrics({ view, versions: view.current, withProcess: false, also: [health.metrics] });
+  const lifecycle = new Lifecycle({ units: health.units, clock });
+  const settle = async (): Promise<void> => {
+    for (let round = 0; round < 5; round += 1) {
+      scheduler.flush();
+      await Promise.resolve();
+      await Promise.resolve();
+    }
+  };
+  /** /healthz, /livez, the Service's port. */
+  const probes = async (): Promise<(string | number)[]> => [
+    await outcome({ port: proxyPort, path: '/healthz' }),
+    await outcome({ port: proxyPort, path: '/livez' }),
+    await outcome({ port: servicePort }),
+  ];
+  loop.start();
+  await lifecycle.start();
+  expect(await probes()).toEqual([200, 200, 'ECONNREFUSED']);
+
+  nodes.upsert('node-a', nodeRow('node-a'));
+  services.upsert('default/web', serviceRow({ type: 'LoadBalancer', externalPolicy: 'Local', healthCheckNodePort: servicePort }));
+  slices.upsert('default/web-1', sliceRow({ endpoints: [endpointRow('10.1.0.1', { nodeName: 'node-a' })] }));
+  const vip = frontendRow('192.0.2.9', { type: 'LoadBalancer', policy: 'Local' });
+  const row = desiredRow('web', [vip], [backendRow('10.1.0.1', { isLocal: true, isLocallyUsable: true })]);
+  desired.upsert(row.key, row);
+  for (const done of initialized) done();
+  await settle();
+  expect([await probes(), health.problems()]).toEqual([[200, 200, 200], []]);
+
+  failure = new KernelError({ op: 'map update', object: 'lb_slots', errno: 1, code: 'EPERM' });
+  desired.upsert(row.key, { ...row, backends: [backendRow('10.1.0.2')] });
+  await settle();
+  clock.advance(60_000);
+  await settle();
+  expect(await probes()).toEqual([503, 503, 503]);
+  failure = undefined;
+  clock.advance(60_000);
+  await settle();
+  expect(await probes()).toEqual([200, 200, 200]);
+
+  nodes.upsert('node-a', nodeRow('node-a', { isLeaving: true }));
+  await settle();
+  expect(await probes()).toEqual([503, 200, 200]);
+  expect((await ask({ port: proxyPort, path: '/healthz' })).body).toContain('"nodeEligible":false,"healthy":true');
+
+  const text = await page.scrape();
+  for (const line of [
+    'kubeproxy_proxy_healthz_total{code="200"} 3',
+    'kubeproxy_proxy_healthz_total{code="503"} 3',
+    'kubeproxy_proxy_livez_total{code="200"} 4',
+    'kubeproxy_sync_proxy_rules_no_local_endpoints_total{ip_family="IPv4",traffic_policy="external"} 1',
+    'kubeproxy_sync_proxy_rules_service_changes_total 1',
+    'kubeproxy_sync_full_proxy_rules_duration_seconds_count{ip_family="IPv4"} 1',
+    'kubeproxy_sync_partial_proxy_rules_duration_seconds_count{ip_family="IPv4"} 1',
+  ]) {
+    expect(text).toContain(`${line}\n`);
+  }
+  expect(await lifecycle.stop()).toEqual({ unstopped: [], failures: [] });
+  expect(await probes()).toEqual(['ECONNREFUSED', 'ECONNREFUSED', 'ECONNREFUSED']);
+});

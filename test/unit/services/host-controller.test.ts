@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+// Services, this node, its addresses and ServiceCIDRs -> host rows: which sets, what is written and when
+// (kube-proxy-semantics.md, 5, 6.4 and 9).
+import { describe, expect, test } from 'vitest';
+import { HostController } from '../../../daemon/services/controller/host-controller.ts';
+import { type DesiredHost, hostKey, type HostRow } from '../../../daemon/model/frontend.ts';
+import type { HostSettings, LocalAddress } from '../../../daemon/model/host.ts';
+import { type Node, objectKey, type Service, type ServiceCIDR } from '../../../daemon/model/service.ts';
+import { Table } from '../../../daemon/table/table.ts';
+import { hostSettings, nodeRow, serviceRow } from '../../support/builders.ts';
+import { ManualScheduler } from '../../support/fake-clock.ts';
+
+function setup(settings: Partial<HostSettings> = {}) {
+  const scheduler = new ManualScheduler();
+  const services = new Table<string, Service>('services', scheduler.schedule);
+  const nodes = new Table<string, Node>('nodes', scheduler.schedule);
+  const serviceCIDRs = new Table<string, ServiceCIDR>('service-cidrs', scheduler.schedule);
+  const localAddresses = new Table<string, LocalAddress>('local-addresses', scheduler.schedule);
+  const host = new Table<string, HostRow>('host', scheduler.schedule);
+  const marks = [services, nodes, serviceCIDRs, localAddresses].map((table) => table.registerSource('test'));
+  const inputs = { services, nodes, serviceCIDRs, localAddresses };
+  const controller = new HostController({ ...inputs, host, nodeName: 'here', settings: hostSettings(settings) });
+  const changes = host.observe();
+  controller.start();
+  const flush = (): string[] => {
+    scheduler.flush();
+    return changes.take().map(({ key, row }) => `${row === undefined ? '-' : '+'} ${key}`);
+  };
+  const listed = (): void => marks.forEach((mark) => mark());
+  const ranges = (): string[] => [...host.all()].map(([key]) => key).filter((key) => key !== hostKey);
+  return { ...inputs, host, controller, flush, listed, marks, ranges };
+}
+
+const put = (table: Table<string, Service>, fields: Partial<Service>): void =>
+  table.upsert(objectKey(serviceRow(fields)), serviceRow(fields));
+const here = nodeRow('here', { addresses: ['192.168.0.1', 'fd00:1::1'], podCIDRs: ['10.244.1.0/24'] });
+
+test('nothing is written before every source has listed', () => {
+  const { flush, marks, host } = setup();
+  for (const mark of marks) {
+    expect(flush()).toEqual([]);
+    expect(host.initialized).toBe(false);
+    mark();
+  }
+  expect(flush()).toEqual(['+ host']);
+  expect(host.initialized).toBe(true);
+});
+
+test('sets of addresses, and only differences are written', () => {
+  const { services, nodes, serviceCIDRs, localAddresses, host, flush, listed, ranges } = setup({
+    ...{ clusterCidr: ['10.244.0.0/16'], serviceCidr: ['10.96.0.0/16'] },
+  });
+  nodes.upsert('here', here);
+  nodes.upsert('there', nodeRow('there', { addresses: ['192.168.0.2'] }));
+  localAddresses.upsert('a', { address: '192.168.0.1', ifindex: 2 });
+  localAddresses.upsert('b', { address: '10.244.1.1', ifindex: 3 });
+  serviceCIDRs.upsert('kubernetes', { name: 'kubernetes', cidrs: ['10.96.0.0/16', 'fd00:96::/112'] });
+  put(services, { clusterIPs: { IPv4: '10.97.0.10', IPv6: 'fd00:96::a' } });
+  put(services, { name: 'portless', clusterIPs: { IPv4: '10.97.0.11' }, ports: [] });
+  listed();
+  flush();
+  expect(ranges()).toEqual([
+    ...['node 192.168.0.1/32', 'node 10.244.1.1/32', 'node fd00:1::1/128', 'pod 10.244.0.0/16'],
+    ...['serviceCIDR 10.96.0.0/16', 'serviceCIDR fd00:96::/112', 'clusterIP 10.97.0.10/32', 'clusterIP fd00:96::a/128'],
+  ]);
+  expect(host.get(hostKey)).toEqual({
+    nodeAddresses: { IPv4: '192.168.0.1', IPv6: 'fd00:1::1' },
+    podDetection: { IPv4: 'cidr', IPv6: 'none' },
+    masqueradeAll: false,
+    clusterRange: { IPv4: { first: '10.96.0.0', last: '10.97.0.10' }, IPv6: { first: 'fd00:96::', last: 'fd00:96::ffff' } },
+  });
+  put(services, { clusterIPs: { IPv4: '10.97.0.10', IPv6: 'fd00:96::a' }, affinitySeconds: 5 });
+  expect(flush()).toEqual([]);
+  put(services, { clusterIPs: { IPv4: '10.96.0.12' } });
+  expect(flush()).toEqual(['+ host', '+ clusterIP 10.96.0.12/32', '- clusterIP 10.97.0.10/32', '- clusterIP fd00:96::a/128']);
+  serviceCIDRs.delete('kubernetes');
+  expect(flush()).toEqual(['+ host', '- serviceCIDR fd00:96::/112']);
+});
+
+test('the range of ClusterIPs follows its ends; an address of two Services stays until both are gone', () => {
+  const { services, host, flush, listed } = setup();
+  const range = (): unknown => (host.get(hostKey) as DesiredHost).clusterRange;
+  put(services, { name: 'low', clusterIPs: { IPv4: '10.96.0.1' } });
+  put(services, { name: 'high', clusterIPs: { IPv4: '10.96.0.9' } });
+  put(services, { name: 'rival', clusterIPs: { IPv4: '10.96.0.9', IPv6: 'fd00:96::1' } });
+  listed();
+  flush();
+  expect(range()).toEqual({ IPv4: { first: '10.96.0.1', last: '10.96.0.9' }, IPv6: { first: 'fd00:96::1', last: 'fd00:96::1' } });
+  services.delete('default/high');
+  expect(flush()).toEqual([]);
+  services.delete('default/rival');
+  expect(flush()).toEqual(['+ host', '- clusterIP 10.96.0.9/32', '- clusterIP fd00:96::1/128']);
+  expect(range()).toEqual({ IPv4: { first: '10.96.0.1', last: '10.96.0.1' } });
+  put(services, { name: 'between', clusterIPs: { IPv4: '10.96.0.5' } });
+  expect(flush()).toEqual(['+ host', '+ clusterIP 10.96.0.5/32']);
+  put(services, { name: 'low', clusterIPs: { IPv4: '10.96.0.1' }, ports: [] });
+  expect(flush()).toEqual(['+ host', '- clusterIP 10.96.0.1/32']);
+  expect(range()).toEqual({ IPv4: { first: '10.96.0.5', last: '10.96.0.5' } });
+});
+
+describe('detectors', () => {
+  const none = { IPv4: 'none', IPv6: 'none' };
+  test.for<{ name: string; settings: Partial<HostSettings>; detection: unknown; pods: string[] }>([
+    { name: 'ClusterCIDR without any', settings: {}, detection: none, pods: [] },
+    {
+      name: 'ClusterCIDR of both families',
+      settings: { clusterCidr: ['10.244.0.0/16', 'fd00:2::/48'] },
+      detection: { IPv4: 'cidr', IPv6: 'cidr' },
+      pods: ['pod 10.244.0.0/16', 'pod fd00:2::/48'],
+    },
+    {
+      name: 'NodeCIDR',
+      settings: { clusterCidr: ['10.0.0.0/8'], detectLocalMode: 'NodeCIDR' },
+      detection: { IPv4: 'cidr', IPv6: 'none' },
+      pods: ['pod 10.244.1.0/24'],
+    },
+    {
+      name: 'interface',
+      settings: { detectLocalMode: 'InterfaceNamePrefix' },
+      detection: { IPv4: 'interface', IPv6: 'interface' },
+      pods: [],
+    },
+    { name: 'none', settings: { clusterCidr: ['10.0.0.0/8'], detectLocalMode: 'none' }, detection: none, pods: [] },
+  ])('9: $name', ({ settings, detection, pods }) => {
+    const { nodes, host, flush, listed, ranges } = setup(settings);
+    nodes.upsert('here', here);
+    listed();
+    flush();
+    expect(host.get(hostKey)).toMatchObject({ podDetection: detection });
+    expect(ranges().filter((key) => key.startsWith('pod '))).toEqual(pods);
+  });
+});
+
+test('without a Node object the first address of the first device is primary', () => {
+  const { localAddresses, host, flush, listed } = setup();
+  const addresses = ['127.0.0.1', 'fe80::1', '172.17.0.1', '192.168.0.10', '192.168.0.9', 'fd00::5'];
+  [1, 2, 3, 2, 2, 2].forEach((ifindex, i) => localAddresses.upsert(String(i), { address: addresses[i] ?? '', ifindex }));
+  listed();
+  flush();
+  expect(host.get(hostKey)).toMatchObject({ nodeAddresses: { IPv4: '192.168.0.9', IPv6: 'fd00::5' } });
+});
+
+test('after stop nothing is written', () => {
+  const { controller, nodes, flush, listed } = setup();
+  listed();
+  flush();
+  controller.stop();
+  nodes.upsert('here', here);
+  expect(flush()).toEqual([]);
+});

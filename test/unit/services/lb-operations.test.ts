@@ -1,0 +1,405 @@
+// SPDX-License-Identifier: Apache-2.0
+// One DesiredPort into the maps: the order and number of writes, lives of ids, full maps. Rows are given directly, so that
+// a port may have several frontends.
+import { describe, expect, test } from 'vitest';
+import type { DesiredPort } from '../../../daemon/model/frontend.ts';
+import { Table } from '../../../daemon/table/table.ts';
+import { dumpMaps } from '../../support/dump-maps.ts';
+import { LbOperations } from '../../../daemon/services/apply/lb-operations.ts';
+import { realized } from '../../../daemon/maps/read/realized.ts';
+import { type FakeCapacities, fakeLbMaps } from '../../support/fake-maps.ts';
+import { backendRow, backendTexts, desiredRow, frontendRow, podAddress, serviceValue } from '../../support/builders.ts';
+import { FakeClock } from '../../support/fake-clock.ts';
+
+function setup(capacities: Partial<FakeCapacities> = {}) {
+  const maps = fakeLbMaps(capacities);
+  const clock = new FakeClock();
+  const operations = new LbOperations({ maps, clock });
+  operations.restore();
+  const writes = (): string[] => maps.writes.splice(0).map(({ map, op, at }) => `${map} ${op} ${at}`);
+  const restarted = (): LbOperations => {
+    const next = new LbOperations({ maps, clock });
+    next.restore();
+    return next;
+  };
+  return { maps, clock, operations, writes, restarted };
+}
+
+function tableOf(...rows: DesiredPort[]): Table<string, DesiredPort> {
+  const table = new Table<string, DesiredPort>('desired', () => {});
+  for (const row of rows) table.upsert(row.key, row);
+  return table;
+}
+
+const vip = frontendRow('10.96.0.10');
+const [one, two, three] = [backendRow('10.0.0.1'), backendRow('10.0.0.2'), backendRow('10.0.0.3')];
+
+describe('order of writes', () => {
+  test('from backends to the frontend, which makes it visible', () => {
+    const { operations, writes } = setup();
+    operations.update(desiredRow('web', [vip], [one, two]));
+    expect(writes()).toEqual([
+      'lb4_backends set 1',
+      'lb4_backends set 2',
+      'lb_slots write 0',
+      'lb_services set 1',
+      'lb4_frontends set 10.96.0.10 80 6',
+    ]);
+  });
+
+  test('deletion is the reverse', () => {
+    const { operations, writes, maps } = setup();
+    operations.update(desiredRow('web', [vip], [one, two]));
+    writes();
+    operations.delete('default/web:/TCP/IPv4');
+    expect(writes()).toEqual(['lb4_frontends delete 10.96.0.10 80 6', 'lb_services set 1', 'lb4_backends set 1', 'lb4_backends set 2']);
+    expect(dumpMaps(maps)).toEqual([]);
+    operations.delete('default/web:/TCP/IPv4');
+    expect(writes()).toEqual([]);
+  });
+
+  test('a backend is raised before the publish and lowered after it', () => {
+    const { operations, writes, maps } = setup();
+    operations.update(desiredRow('web', [vip], [one, two]));
+    writes();
+    const [unready, local] = [
+      { ...one, isUsable: false, isServing: false },
+      { ...two, isLocal: true },
+    ];
+    operations.update(desiredRow('web', [vip], [unready, local]));
+    expect(writes()).toEqual(['lb4_backends set 2', 'lb_slots write 2', 'lb_services set 1', 'lb4_backends set 1']);
+    expect(dumpMaps(maps)).toContain('BE 10.96.0.10:80/TCP 10.0.0.1:8080 -');
+    expect(dumpMaps(maps)).toContain('BE 10.96.0.10:80/TCP 10.0.0.2:8080 usable,local,serving');
+  });
+
+  test('a state that does not touch the run is written in place', () => {
+    const { operations, writes } = setup();
+    operations.update(desiredRow('web', [vip], [one, two]));
+    writes();
+    operations.update(desiredRow('web', [vip], [one, { ...two, isLocal: true }]));
+    expect(writes()).toEqual(['lb4_backends set 2']);
+  });
+
+  test('an unchanged row writes nothing', () => {
+    const { operations, writes } = setup();
+    operations.update(desiredRow('web', [vip], [one, two]));
+    writes();
+    operations.update(desiredRow('web', [vip], [one, two]));
+    expect(writes()).toEqual([]);
+  });
+
+  test('one endpoint of 1,000 costs one row, one run and one switch', () => {
+    const { operations, writes } = setup();
+    const many = Array.from({ length: 1000 }, (_, n) => backendRow(podAddress(n)));
+    operations.update(desiredRow('web', [vip], many));
+    writes();
+    operations.update(desiredRow('web', [vip], [...many, backendRow('10.2.0.1')]));
+    expect(writes()).toEqual(['lb4_backends set 1001', 'lb_slots write 1000', 'lb_services set 1']);
+    operations.update(desiredRow('web', [vip], many));
+    expect(writes()).toEqual(['lb_slots write 2001', 'lb_services set 1', 'lb4_backends set 1001']);
+  });
+
+  test('without usable backends the frontend is there, so that the datapath refuses', () => {
+    const { operations, writes, maps } = setup();
+    operations.update(desiredRow('web', [vip]));
+    expect(writes()).toEqual(['lb4_frontends set 10.96.0.10 80 6']);
+    expect(dumpMaps(maps)).toEqual(['FE 10.96.0.10:80/TCP internal -> #10.96.0.10:80/TCP', 'SVC 10.96.0.10:80/TCP []']);
+    operations.update(desiredRow('web', [vip], [one]));
+    writes();
+    operations.update(desiredRow('web', [vip]));
+    expect(writes()).toEqual(['lb_services set 1', 'lb4_backends set 1']);
+  });
+
+  test('a VIP changes hands by one write, whoever is handled first', () => {
+    const { operations, writes, maps } = setup();
+    operations.update(desiredRow('a', [vip], [one]));
+    writes();
+    operations.update(desiredRow('b', [vip], [two]));
+    expect(writes().at(-1)).toBe('lb4_frontends set 10.96.0.10 80 6');
+    // The old owner has nothing left to withdraw there.
+    operations.delete('default/a:/TCP/IPv4');
+    expect(writes()).toEqual(['lb_services set 1', 'lb4_backends set 1']);
+    expect(realized(maps).map((frontend) => backendTexts(frontend.backends))).toEqual([['10.0.0.2:8080']]);
+  });
+
+  test('several frontends lead to one index, and are added and removed alone', () => {
+    const { operations, writes, maps } = setup();
+    const [second, v6] = [frontendRow('10.96.0.11'), frontendRow('fd00::a')];
+    operations.update(desiredRow('web', [vip, second], [one]));
+    operations.update(desiredRow('web', [v6], [backendRow('fd00::1')]));
+    writes();
+    operations.update(desiredRow('web', [second], [one]));
+    expect(writes()).toEqual(['lb4_frontends delete 10.96.0.10 80 6']);
+    expect(dumpMaps(maps)).toMatchInlineSnapshot(`
+      [
+        "BE 10.96.0.11:80/TCP 10.0.0.1:8080 usable,serving",
+        "BE [fd00::a]:80/TCP [fd00::1]:8080 usable,serving",
+        "FE 10.96.0.11:80/TCP internal -> #10.96.0.11:80/TCP",
+        "FE [fd00::a]:80/TCP internal -> #[fd00::a]:80/TCP",
+        "SVC 10.96.0.11:80/TCP [10.0.0.1:8080]",
+        "SVC [fd00::a]:80/TCP [[fd00::1]:8080]",
+      ]
+    `);
+  });
+});
+
+describe('lives of ids', () => {
+  test('what was freed rests for the grace period, and the next life has another generation', () => {
+    const { operations, maps, clock } = setup();
+    operations.update(desiredRow('web', [vip], [one]));
+    expect(maps.backends.IPv4.get(1)).toEqual({ address: '10.0.0.1', port: 8080, service: 1, meta: 0x10d });
+    operations.delete('default/web:/TCP/IPv4');
+    expect(maps.backends.IPv4.get(1).meta).toBe(0x100);
+    clock.advance(999);
+    operations.update(desiredRow('db', [vip], [two]));
+    expect(maps.backends.IPv4.get(2)).toEqual({ address: '10.0.0.2', port: 8080, service: 2, meta: 0x10d });
+    expect(maps.services.get(2)).toEqual(serviceValue({ base: 1, count: 1 }));
+    clock.advance(1);
+    operations.update(desiredRow('mail', [frontendRow('10.96.0.12')], [three]));
+    expect(maps.backends.IPv4.get(1)).toEqual({ address: '10.0.0.3', port: 8080, service: 1, meta: 0x20d });
+    expect(maps.services.get(1)).toEqual(serviceValue({ base: 0, count: 1 }));
+  });
+
+  test('the same address gets a new life too, and generations skip 0 when they wrap', () => {
+    const { operations, maps, clock } = setup();
+    maps.backends.IPv4.set(1, { address: '10.0.0.9', port: 1, service: 7, meta: 0xffff_ff00 });
+    operations.update(desiredRow('web', [vip], [one]));
+    expect(maps.backends.IPv4.get(1).meta).toBe(0x10d);
+    operations.update(desiredRow('web', [vip]));
+    clock.advance(1000);
+    operations.update(desiredRow('web', [vip], [one]));
+    expect(maps.backends.IPv4.get(1).meta).toBe(0x20d);
+  });
+
+  test('are not shared between Service ports', () => {
+    const { operations, maps } = setup();
+    operations.update(desiredRow('a', [vip], [one]));
+    operations.update(desiredRow('b', [frontendRow('10.96.0.11')], [one]));
+    expect([1, 2].map((id) => maps.backends.IPv4.get(id).service)).toEqual([1, 2]);
+  });
+});
+
+describe('full maps', () => {
+  const backends = (count: number) => Array.from({ length: count }, (_, n) => backendRow(podAddress(n)));
+  const other = frontendRow('10.96.0.11');
+
+  test.for([
+    { name: 'slots', sizes: { slots: 6 }, want: 'lb_slots is full: 6 slots, default/b needs 4' },
+    { name: 'backends', sizes: { backends: 6 }, want: 'lb4_backends is full: 6 rows, default/b needs 4' },
+    { name: 'service indices', sizes: { services: 2 }, want: 'lb_services is full: 2 rows, default/b needs 1' },
+    { name: 'frontends', sizes: { frontends: 1 }, want: 'lb4_frontends is full: 1 entries, default/b needs 1' },
+  ])('no room for $name: nothing is written, the map and the Service are named, and later it fits', ({ sizes, want }) => {
+    const { operations, writes, clock } = setup(sizes);
+    operations.update(desiredRow('a', [vip], backends(3)));
+    writes();
+    const row = desiredRow('b', [other], backends(4));
+    expect(() => operations.update(row)).toThrow(want);
+    expect(writes()).toEqual([]);
+    expect(operations.owners()).toEqual(new Map([[1, 'default/a:/TCP/IPv4']]));
+    operations.delete('default/a:/TCP/IPv4');
+    expect(operations.freesAt()).toBe(1000);
+    clock.advance(1000);
+    operations.freed();
+    expect(operations.pressure().every((map) => map.used === 0)).toBe(true);
+    operations.update(row);
+    expect(writes().at(-1)).toBe('lb4_frontends set 10.96.0.11 80 6');
+  });
+
+  test('the last good state keeps forwarding', () => {
+    const { operations, maps, writes } = setup({ slots: 6 });
+    operations.update(desiredRow('web', [vip], backends(4)));
+    writes();
+    const before = dumpMaps(maps);
+    expect(() => operations.update(desiredRow('web', [vip], backends(5)))).toThrow('lb_slots is full: 6 slots, default/web needs 5');
+    expect(dumpMaps(maps)).toEqual(before);
+    expect(writes()).toEqual([]);
+  });
+
+  test('a frontend that the kernel refuses is named, and one that leaves makes the room', () => {
+    const { operations, maps } = setup({ frontends: 1 });
+    operations.update(desiredRow('web', [vip], [one]));
+    expect(() => operations.update(desiredRow('web', [vip, other], [one]))).toThrow(
+      'lb4_frontends is full: 1 entries, default/web needs 10.96.0.11:80/TCP',
+    );
+    operations.update(desiredRow('web', [other], [one]));
+    expect(realized(maps).map((frontend) => frontend.key)).toEqual(['10.96.0.11:80/TCP']);
+  });
+
+  test('pressure counts what is used and what rests', () => {
+    const { operations } = setup({ frontends: 10, services: 11, slots: 12, backends: 13 });
+    operations.update(desiredRow('web', [vip], [one, two]));
+    operations.update(desiredRow('web', [vip], [one]));
+    expect(operations.pressure()).toEqual([
+      { map: 'lb4_frontends', used: 1, capacity: 10 },
+      { map: 'lb6_frontends', used: 0, capacity: 10 },
+      { map: 'lb_services', used: 1, capacity: 11 },
+      { map: 'lb_slots', used: 3, capacity: 12 },
+      { map: 'lb4_backends', used: 2, capacity: 13 },
+      { map: 'lb6_backends', used: 0, capacity: 13 },
+      { map: 'lb4_ranges', used: 0, capacity: 1024 },
+      { map: 'lb6_ranges', used: 0, capacity: 1024 },
+    ]);
+  });
+});
+
+describe('restore', () => {
+  const second = frontendRow('10.96.0.11');
+  const web = desiredRow('web', [vip, second], [one, { ...two, isUsable: false }]);
+  const empty = desiredRow('empty', [frontendRow('10.96.0.12')]);
+
+  test('unchanged rows write nothing, and prune finds nothing', () => {
+    const { operations, writes, restarted } = setup();
+    operations.update(web);
+    operations.update(empty);
+    writes();
+    const next = restarted();
+    next.update(empty);
+    next.update(web);
+    expect(next.prune(tableOf(web, empty))).toBe(true);
+    expect(writes()).toEqual([]);
+    expect(next.owners()).toEqual(
+      new Map([
+        [1, web.key],
+        [2, empty.key],
+      ]),
+    );
+  });
+
+  test('what nobody has adopted stays, with its index, ids and slots, until prune', () => {
+    const { operations, writes, maps, restarted, clock } = setup();
+    operations.update(web);
+    const next = restarted();
+    writes();
+    next.update(desiredRow('db', [frontendRow('10.96.0.12')], [three]));
+    expect(maps.services.get(2)).toEqual(serviceValue({ base: 1, count: 1 }));
+    expect(dumpMaps(maps)).toContain('SVC 10.96.0.10:80/TCP [10.0.0.1:8080]');
+    writes();
+    expect(next.prune(tableOf(desiredRow('db', [frontendRow('10.96.0.12')], [three])))).toBe(true);
+    expect(writes()).toEqual([
+      'lb4_frontends delete 10.96.0.10 80 6',
+      'lb4_frontends delete 10.96.0.11 80 6',
+      'lb_services set 1',
+      'lb4_backends set 1',
+      'lb4_backends set 2',
+    ]);
+    clock.advance(1000);
+    next.freed();
+    expect(next.pressure().map((map) => map.used)).toEqual([1, 0, 1, 1, 1, 0, 0, 0]);
+  });
+
+  test('a frontend that moved to another Service leaves the index to its first owner', () => {
+    const { operations, maps, restarted } = setup();
+    operations.update(web);
+    const next = restarted();
+    const [first, moved] = [desiredRow('web', [vip], web.backends), desiredRow('db', [second], [three])];
+    next.update(first);
+    // Until its new owner comes, the frontend goes on as it was.
+    expect(realized(maps).map((frontend) => frontend.service)).toEqual([1, 1]);
+    next.update(moved);
+    expect(realized(maps).map((frontend) => backendTexts(frontend.backends))).toEqual([['10.0.0.1:8080'], ['10.0.0.3:8080']]);
+    expect(next.prune(tableOf(first, moved))).toBe(true);
+  });
+
+  test('an index that a leftover frontend leads to is not freed before it', () => {
+    const { operations, maps, clock, restarted } = setup();
+    operations.update(web);
+    const next = restarted();
+    next.update(desiredRow('web', [vip], web.backends));
+    next.delete(web.key);
+    expect(next.owners()).toEqual(new Map([[1, '']]));
+    clock.advance(5000);
+    next.update(desiredRow('db', [frontendRow('10.96.0.12')], [three]));
+    expect(next.owners()).toEqual(
+      new Map([
+        [1, ''],
+        [2, 'default/db:/TCP/IPv4'],
+      ]),
+    );
+    // Wanted by a row that has not come through yet: it waits.
+    const late = desiredRow('late', [second], [three]);
+    expect(next.prune(tableOf(late))).toBe(false);
+    expect(next.prune(tableOf())).toBe(true);
+    expect(dumpMaps(maps).filter((line) => line.startsWith('FE'))).toEqual(['FE 10.96.0.12:80/TCP internal -> #10.96.0.12:80/TCP']);
+  });
+
+  test('an entry that changed behind our back is not deleted in haste', () => {
+    const { operations, maps, restarted } = setup();
+    operations.update(web);
+    const next = restarted();
+    const [key] = maps.frontends.IPv4.entries()[0] ?? [];
+    if (key === undefined) throw new Error('an entry');
+    maps.frontends.IPv4.set(key, { service: 5, meta: 5 });
+    expect(next.prune(tableOf())).toBe(false);
+    expect(maps.frontends.IPv4.entries()).toHaveLength(1);
+  });
+});
+
+describe('corrupt maps are healed', () => {
+  const web = desiredRow('web', [vip], [one, two]);
+  const db = desiredRow('db', [frontendRow('10.96.0.11')], [three]);
+  type Maps = ReturnType<typeof fakeLbMaps>;
+  const firstKey = (maps: Maps) => maps.frontends.IPv4.entries()[0]?.[0] ?? { address: '', port: 0, protocol: 0 };
+
+  test.for<{ name: string; corrupt: (maps: Maps) => void }>([
+    { name: 'a wrong check', corrupt: (maps) => maps.frontends.IPv4.set(firstKey(maps), { service: 1, meta: 1 }) },
+    { name: 'an index outside', corrupt: (maps) => maps.frontends.IPv4.set(firstKey(maps), { service: 0xffff_ffff, meta: 1 }) },
+    { name: 'the index 0', corrupt: (maps) => maps.frontends.IPv4.set(firstKey(maps), { service: 0, meta: 1 }) },
+    {
+      name: 'an unknown protocol',
+      corrupt: (maps) => maps.frontends.IPv4.set({ ...firstKey(maps), protocol: 99 }, { service: 1, meta: 1 }),
+    },
+    { name: 'overlapping runs', corrupt: (maps) => maps.services.set(2, serviceValue({ base: 1, count: 3 })) },
+    {
+      name: 'three overlapping runs',
+      corrupt: (maps) => [1, 2, 3].forEach((i) => maps.services.set(i, serviceValue({ base: i, count: 9 - i }))),
+    },
+    { name: 'a run outside the slots', corrupt: (maps) => maps.services.set(1, serviceValue({ base: 60, count: 100 })) },
+    { name: 'a huge run', corrupt: (maps) => maps.services.set(1, serviceValue({ base: 0xffff_ffff, count: 0xffff_ffff })) },
+    { name: 'an empty run with a base', corrupt: (maps) => maps.services.set(3, serviceValue({ base: 9, count: 0 })) },
+    { name: 'dangling ids in a run', corrupt: (maps) => maps.slots.write(0, [77, 0xffff_ffff]) },
+    { name: "a run of another index's backends", corrupt: (maps) => maps.slots.write(0, [3, 3]) },
+    {
+      name: 'a backend of no index',
+      corrupt: (maps) => maps.backends.IPv4.set(9, { address: '10.0.0.1', port: 8080, service: 0, meta: 0x10f }),
+    },
+    {
+      name: 'a backend of an index outside',
+      corrupt: (maps) => maps.backends.IPv6.set(9, { address: 'fd00::1', port: 8080, service: 999_999, meta: 0x10f }),
+    },
+    { name: 'a backend twice', corrupt: (maps) => maps.backends.IPv4.set(9, { address: '10.0.0.1', port: 8080, service: 1, meta: 0x10f }) },
+    {
+      name: 'a backend of the other family',
+      corrupt: (maps) => maps.backends.IPv6.set(9, { address: 'fd00::1', port: 8080, service: 1, meta: 0x10f }),
+    },
+    {
+      name: 'a freed backend in a run',
+      corrupt: (maps) => maps.backends.IPv4.set(1, { address: '10.0.0.1', port: 8080, service: 1, meta: 0x100 }),
+    },
+    {
+      name: 'all of it zero but the frontends',
+      corrupt: (maps) => [1, 2].forEach((i) => maps.services.set(i, serviceValue({ base: 0, count: 0 }))),
+    },
+    {
+      name: 'a frontend of the other family on the same index',
+      corrupt: (maps) => maps.frontends.IPv6.set({ address: 'fd00::1', port: 80, protocol: 6 }, { service: 1, meta: 1 }),
+    },
+  ])('$name', ({ corrupt }) => {
+    const { maps, operations, restarted, clock } = setup({ slots: 64 });
+    operations.update(web);
+    operations.update(db);
+    const want = dumpMaps(maps);
+    corrupt(maps);
+    expect(() => dumpMaps(maps)).not.toThrow();
+    expect(() => realized(maps)).not.toThrow();
+    const next = restarted();
+    next.update(db);
+    next.update(web);
+    expect(next.prune(tableOf(web, db))).toBe(true);
+    expect(dumpMaps(maps)).toEqual(want);
+    for (const row of [web, db]) next.delete(row.key);
+    clock.advance(1000);
+    next.freed();
+    expect(dumpMaps(maps)).toEqual([]);
+    expect(next.pressure().filter((map) => map.used !== 0)).toEqual([]);
+  });
+});

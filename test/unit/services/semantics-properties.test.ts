@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+// What holds for any cluster: the order of events does not matter, what the oracle says is consistent with itself, and no
+// bad object stops the others (kube-proxy-semantics.md, 14 and 15). A failing seed is named.
+import { describe, expect, test } from 'vitest';
+import { trace, type Trace } from '../../support/oracle.ts';
+import { frontendKey } from '../../../daemon/model/frontend.ts';
+import { fakeLbMaps } from '../../support/fake-maps.ts';
+import type { EndpointSlice, Node, Service } from '../../../daemon/model/service.ts';
+import { seededRandom } from '../../support/fake-clock.ts';
+import { desiredOf } from '../../support/semantics/case.ts';
+import { randomCase } from '../../support/semantics/random.ts';
+import { World } from '../../support/world.ts';
+
+const seeds = Array.from({ length: 60 }, (_, n) => n + 1);
+
+const rowsOf = (rows: Iterable<[string, unknown]>): object => Object.fromEntries([...rows].toSorted(([a], [b]) => (a < b ? -1 : 1)));
+
+type Row = Service | EndpointSlice | Node;
+
+/** The same objects in any order, with earlier versions and detours on the way. */
+function shuffled(rows: readonly Row[], random: () => number): Row[] {
+  return rows
+    .map((row) => ({ row, at: random() }))
+    .toSorted((a, b) => a.at - b.at)
+    .map(({ row }) => row);
+}
+
+/** A version of the row that something later has to undo. */
+function earlier(row: Row): Row {
+  if ('clusterIPs' in row) return { ...row, externalPolicy: 'Local', type: 'LoadBalancer', externalIPs: ['192.0.2.1'], created: 1 };
+  return 'endpoints' in row ? { ...row, endpoints: [] } : { ...row, addresses: ['192.168.0.77'], labels: {} };
+}
+
+describe('15: the end state depends only on the objects', () => {
+  test.for(seeds)('seed %i', (seed) => {
+    const { cluster } = randomCase(seed, 0);
+    const random = seededRandom(seed);
+    const rows: Row[] = [...(cluster.services ?? []), ...(cluster.slices ?? []), ...(cluster.node === undefined ? [] : [cluster.node])];
+    const ends = [rows, shuffled(rows, random), shuffled(rows, random)].map((order) => {
+      const world = new World({ maps: fakeLbMaps(), ...(cluster.settings === undefined ? {} : { settings: cluster.settings }) }).listed();
+      for (const row of order) {
+        if (random() < 0.5) world.put(earlier(row));
+        if (random() < 0.5) world.flush();
+      }
+      for (const row of order) {
+        world.put(row);
+        if (random() < 0.3) world.flush();
+      }
+      world.flush();
+      return { ports: rowsOf(world.desired.all()), host: rowsOf(world.host.all()) };
+    });
+    expect(ends[1]).toEqual(ends[0]);
+    expect(ends[2]).toEqual(ends[0]);
+  });
+});
+
+/** What in an answer contradicts the rest of it. */
+function contradictions({ verdict, frontend, port, set, candidates, hairpin, masquerade }: Trace): string[] {
+  const isServed = verdict === 'DNAT';
+  const claims: [string, boolean][] = [
+    ['candidates just where it is DNAT', candidates.length > 0 === isServed],
+    ['a frontend has its port', (frontend === undefined) === (port === undefined)],
+    ['DNAT says its set', !isServed || set !== undefined],
+    ['nothing is rewritten but by DNAT', isServed || (!masquerade && hairpin.length === 0)],
+    ['hairpins are candidates', hairpin.every((each) => candidates.includes(each))],
+    ['NONE has no frontend', verdict !== 'NONE' || frontend === undefined],
+  ];
+  return claims.flatMap(([claim, holds]) => (holds ? [] : [claim]));
+}
+
+describe('the oracle agrees with itself', () => {
+  test.for(seeds)('seed %i', (seed) => {
+    const { cluster, packets } = randomCase(seed, 200);
+    const world = desiredOf(cluster);
+    const frontends = [...world.ports.values()].flatMap((port) => port.frontends.map(frontendKey));
+    expect(frontends).toEqual([...new Set(frontends)]);
+    const wrong = packets.flatMap((packet) => contradictions(trace(world, packet)).map((claim) => ({ packet, claim })));
+    expect(wrong).toEqual([]);
+  });
+
+  test('random packets meet every verdict, none seldom', () => {
+    const verdicts = seeds.flatMap((seed) => {
+      const { cluster, packets } = randomCase(seed, 100);
+      const world = desiredOf(cluster);
+      return packets.map((packet) => trace(world, packet).verdict);
+    });
+    const shares = Map.groupBy(verdicts, (verdict) => verdict);
+    const seldom = ['DNAT', 'REJECT', 'DROP', 'NONE'].filter(
+      (verdict) => (shares.get(verdict as 'DNAT')?.length ?? 0) < verdicts.length / 20,
+    );
+    expect(seldom).toEqual([]);
+  });
+});

@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: Apache-2.0
+// What becomes of changes on their way into the datapath, as health and metrics hear of it (kube-proxy-semantics.md, 12 and
+// 16): the real Reconciler over operations that a test lets fail.
+import { afterEach, describe, expect, test } from 'vitest';
+
+import type { TimedSlice } from '../../../daemon/services/health/change-times.ts';
+import { familiesOfPort, SyncFeed } from '../../../daemon/services/health/sync-feed.ts';
+import { SyncHealth } from '../../../daemon/services/health/sync-health.ts';
+import { KernelError } from '../../../daemon/base/errors.ts';
+import { type Operations, Reconciler } from '../../../daemon/table/reconciler.ts';
+import { Table } from '../../../daemon/table/table.ts';
+import { FakeClock, ManualScheduler } from '../../support/fake-clock.ts';
+
+const undo: (() => void)[] = [];
+afterEach(() => {
+  for (const task of undo.splice(0).toReversed()) task();
+});
+
+const wallStart = Date.UTC(2026, 10, 23);
+const v4 = 'default/web:/TCP/IPv4';
+const v6 = 'default/web:/TCP/IPv6';
+
+/** Applies nothing; fails with what `failures` holds for a row's key. */
+class Applying implements Operations<string, string> {
+  readonly failures = new Map<string, Error>();
+  restoring: Error | undefined;
+  /** What a row takes. */
+  takes = (): void => undefined;
+
+  restore(): void {
+    if (this.restoring !== undefined) throw this.restoring;
+  }
+
+  update(row: string): void {
+    this.takes();
+    const failure = this.failures.get(row);
+    if (failure !== undefined) throw failure;
+  }
+
+  delete(): void {}
+
+  prune(): boolean {
+    return true;
+  }
+
+  *mend(): Iterator<readonly string[], void> {}
+
+  freed(): number {
+    return 0;
+  }
+
+  freesAt(): undefined {
+    return undefined;
+  }
+}
+
+const failing = (code: string): KernelError => new KernelError({ op: 'map update', object: 'lb_slots', errno: 1, code });
+
+/** Everything but the controller: a test writes the desired rows, whose value is their key. */
+async function world({ isStarted = true, restoring }: { isStarted?: boolean; restoring?: Error } = {}) {
+  const scheduler = new ManualScheduler();
+  const clock = new FakeClock();
+  const clockStart = clock.now();
+  const wallNow = (): number => wallStart + clock.now() - clockStart;
+  const services = new Table<string, object>('services', scheduler.schedule);
+  const slices = new Table<string, TimedSlice>('slices', scheduler.schedule);
+  const desired = new Table<string, string>('desired', scheduler.schedule);
+  const initialized = desired.registerSource('test');
+  const operations = new Applying();
+  operations.restoring = restoring;
+  const log = { rowFailed() {}, rowRecovered() {}, stepFailed() {}, stepRecovered() {}, mended() {} };
+  const loop = new Reconciler({ table: desired, operations, clock, schedule: scheduler.schedule, log, random: () => 0 });
+  const heard: string[] = [];
+  const health = new SyncHealth({ wallNow });
+  const feed = new SyncFeed({
+    ...{ services, slices, health, clock, wallNow, schedule: scheduler.schedule },
+    synced: () => [{ table: desired, loop, familiesOf: familiesOfPort }],
+    metrics: {
+      synced: ({ family, seconds, isFull }) => heard.push(`${isFull ? 'full' : 'partial'} ${family} ${seconds}`),
+      programmed: (family, seconds) => heard.push(`programmed ${family} ${seconds}`),
+    },
+  });
+  undo.push(
+    () => loop.stop(),
+    () => feed.stop(),
+  );
+  loop.start();
+  feed.start();
+  const settle = async (): Promise<void> => {
+    // Promises of the loop, and what they schedule in turn.
+    for (let round = 0; round < 5; round += 1) {
+      scheduler.flush();
+      await Promise.resolve();
+      await Promise.resolve();
+    }
+  };
+  const want = async (...keys: string[]): Promise<void> => {
+    for (const key of keys) desired.upsert(key, key);
+    await settle();
+  };
+  const start = async (): Promise<void> => {
+    initialized();
+    await settle();
+  };
+  const slice = async (key: string, lastChangeTrigger?: number): Promise<void> => {
+    slices.upsert(key, { family: 'IPv4', ...(lastChangeTrigger === undefined ? {} : { lastChangeTrigger }) });
+    await settle();
+  };
+  const isHealthy = (): boolean => health.isHealthy(clock.now());
+  const take = (): string[] => heard.splice(0);
+  if (isStarted) await start();
+  return { clock, services, slices, desired, operations, health, feed, settle, want, start, slice, isHealthy, take };
+}
+
+describe('12: queued and synced', () => {
+  test('the first sync is one of both families, with or without rows', async () => {
+    const { health, clock, take } = await world();
+    expect(take()).toEqual(['full IPv4 0', 'full IPv6 0']);
+    expect(['IPv4' as const, 'IPv6' as const].map((family) => health.status(family, clock.now()).lastUpdated)).toEqual([
+      wallStart,
+      wallStart,
+    ]);
+  });
+
+  test('nothing is synced before the first list, nor while the maps cannot be read', async () => {
+    const { operations, start, settle, want, take, clock } = await world({ isStarted: false, restoring: failing('EPERM') });
+    await want(v4);
+    await start();
+    expect(take()).toEqual([]);
+    operations.restoring = undefined;
+    clock.advance(60_000);
+    await settle();
+    expect(take()).toEqual(['full IPv4 60', 'full IPv6 60']);
+  });
+
+  test('a change is of its family only', async () => {
+    const { want, take, health, clock } = await world();
+    take();
+    clock.advance(1000);
+    await want(v6);
+    expect(take()).toEqual(['partial IPv6 0']);
+    expect(health.status('IPv4', clock.now())).toEqual({ lastUpdated: wallStart, lastQueued: undefined, isHealthy: true });
+    expect(health.status('IPv6', clock.now())).toEqual({ lastUpdated: wallStart + 1000, lastQueued: wallStart + 1000, isHealthy: true });
+  });
+
+  test('a sync lasts from the first row to the last', async () => {
+    const { want, operations, take, clock, health } = await world();
+    take();
+    clock.advance(1000);
+    operations.takes = () => clock.advance(20);
+    await want(v4, 'default/api:/TCP/IPv4');
+    expect(take()).toEqual(['partial IPv4 0.04']);
+    expect(health.status('IPv4', clock.now())).toMatchObject({ lastUpdated: wallStart + 1040 });
+    await want('default/other:/TCP/IPv4');
+    expect(take()).toEqual(['partial IPv4 0.02']);
+  });
+
+  test('a deletion counts as well', async () => {
+    const { want, desired, settle, take } = await world();
+    await want(v4);
+    take();
+    desired.delete(v4);
+    await settle();
+    expect(take()).toEqual(['partial IPv4 0']);
+  });
+
+  test('a row that cannot be applied makes its family unhealthy after 60 s, until a retry succeeds', async () => {
+    const { want, operations, isHealthy, clock, settle, health } = await world();
+    operations.failures.set(v4, failing('EPERM'));
+    await want(v4, v6);
+    clock.advance(59_999);
+    await settle();
+    expect(isHealthy()).toBe(true);
+    clock.advance(1);
+    await settle();
+    expect([isHealthy(), health.status('IPv6', clock.now()).isHealthy]).toEqual([false, true]);
+    operations.failures.clear();
+    clock.advance(60_000);
+    await settle();
+    expect(isHealthy()).toBe(true);
+  });
+
+  test('a Service for which the maps have no room is no reason to take the node away', async () => {
+    const { want, operations, isHealthy, clock, settle } = await world();
+    operations.failures.set(v4, new AggregateError([failing('E2BIG'), failing('ENOSPC')]));
+    await want(v4);
+    clock.advance(3_600_000);
+    await settle();
+    expect(isHealthy()).toBe(true);
+  });
+});
+
+describe('16: changes pending and total', () => {
+  test('pending from the event to the sync that holds it; total grows with every change', async () => {
+    const { services, feed, settle, want, slice } = await world();
+    services.upsert('default/web', {});
+    await slice('default/web-1');
+    await want(v4);
+    expect(feed.changes()).toEqual({ services: { total: 1, pending: 0 }, slices: { total: 1, pending: 0 } });
+    services.upsert('default/web', {});
+    services.delete('default/web');
+    await settle();
+    expect(feed.changes()).toEqual({ services: { total: 3, pending: 0 }, slices: { total: 1, pending: 0 } });
+  });
+
+  test('pending while the loop has not begun', async () => {
+    const { services, feed, settle, slice, start } = await world({ isStarted: false });
+    services.upsert('default/web', {});
+    services.upsert('default/api', {});
+    await slice('default/web-1');
+    expect(feed.changes()).toEqual({ services: { total: 2, pending: 2 }, slices: { total: 1, pending: 1 } });
+    await start();
+    await settle();
+    expect(feed.changes()).toEqual({ services: { total: 2, pending: 0 }, slices: { total: 1, pending: 0 } });
+  });
+});
+
+describe('16: network programming, from last-change-trigger-time to the end of the sync', () => {
+  /** A slice changes and a row with it, as the controller would have it in one turn. */
+  async function changed(from: Awaited<ReturnType<typeof world>>, lastChangeTrigger: number): Promise<string[]> {
+    from.slices.upsert('default/web-1', { family: 'IPv4', lastChangeTrigger });
+    from.desired.upsert(v4, v4);
+    await from.settle();
+    return from.take().filter((line) => line.startsWith('programmed'));
+  }
+
+  test('measured once, up to the sync', async () => {
+    const from = await world();
+    from.clock.advance(5000);
+    expect(await changed(from, wallStart + 2000)).toEqual(['programmed IPv4 3']);
+    expect(await changed(from, wallStart + 2000)).toEqual([]);
+    from.clock.advance(1000);
+    expect(await changed(from, wallStart + 5500)).toEqual(['programmed IPv4 0.5']);
+  });
+
+  test('up to the retry that succeeds', async () => {
+    const from = await world();
+    from.operations.failures.set(v4, failing('EPERM'));
+    expect(await changed(from, wallStart + 1)).toEqual([]);
+    from.operations.failures.clear();
+    from.clock.advance(1000);
+    await from.settle();
+    expect(from.take()).toContain('programmed IPv4 0.999');
+  });
+
+  test('slices changed before the proxy started are not measured', async () => {
+    const from = await world();
+    expect(await changed(from, wallStart - 1)).toEqual([]);
+  });
+
+  test('deletions are not measured', async () => {
+    const from = await world({ isStarted: false });
+    from.clock.advance(1000);
+    await from.slice('default/web-1', wallStart + 500);
+    from.slices.delete('default/web-1');
+    await from.start();
+    expect(from.take()).toEqual(['full IPv4 1', 'full IPv6 1']);
+  });
+
+  test('a clock of the control plane that is ahead gives 0', async () => {
+    const from = await world();
+    expect(await changed(from, wallStart + 9000)).toEqual(['programmed IPv4 0']);
+  });
+
+  test('events that change nothing relevant cause no sync and are not measured with the next', async () => {
+    const from = await world();
+    from.take();
+    await from.slice('default/web-1', wallStart + 1);
+    expect(from.take()).toEqual([]);
+    from.clock.advance(1000);
+    await from.want(v4);
+    expect(from.take()).toEqual(['partial IPv4 0']);
+  });
+});

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+// Bad input: each message names file, line, object and field, the good objects keep working, and nothing is withdrawn that
+// the directory did not clearly withdraw.
+import { chmodSync, mkdirSync, rmdirSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { type Files, serviceYaml, sliceYaml, startIn, startWorld, temporaryDirectory, writeFiles } from './fixture.ts';
+
+const good = { 'good.yaml': `${serviceYaml('good')}---\n${sliceYaml('good-1')}` };
+
+describe('at the first scan', () => {
+  const cases: { name: string; files: Files; want: unknown[]; services?: string[]; slices?: string[]; isComplete: boolean }[] = [
+    {
+      name: 'broken YAML',
+      files: {
+        'web.yaml': `${serviceYaml('a')}---\nkind: Service\nmetadata:\n  name: web\n  labels: [\nspec: 1\n---\n${serviceYaml('b')}`,
+      },
+      want: [expect.stringMatching(/^web\.yaml:14: Service default\/web: not valid YAML: /)],
+      services: ['default/a', 'default/b'],
+      isComplete: false,
+    },
+    {
+      name: 'YAML with a key twice',
+      files: { 'web.yaml': 'kind: Service\nmetadata:\n  name: web\nmetadata:\n  name: web\n' },
+      want: ['web.yaml:4: Service default/web: not valid YAML: Map keys must be unique'],
+      isComplete: false,
+    },
+    {
+      name: 'an alias that leads nowhere',
+      files: { 'web.yaml': 'kind: Service\nmetadata: *nowhere\n' },
+      want: ['web.yaml:1: not valid YAML: Unresolved alias (the anchor must be set before the alias): nowhere'],
+      isComplete: false,
+    },
+    {
+      name: 'broken JSON',
+      files: { 'web.json': '{\n  "kind": "Service",\n}\n' },
+      want: [expect.stringMatching(/^web\.json:3: not valid JSON: /)],
+      isComplete: false,
+    },
+    {
+      name: 'JSON that ends early',
+      files: { 'web.json': '{\n  "kind":\n' },
+      want: ['web.json:2: not valid JSON: Unexpected end of JSON input'],
+      isComplete: false,
+    },
+    { name: 'a text', files: { 'web.yaml': 'hello\n' }, want: ['web.yaml:1: must be an object, is "hello"'], isComplete: false },
+    {
+      name: 'no kind',
+      files: { 'web.yaml': '# c\nmetadata: {name: web}\n' },
+      want: ['web.yaml:2: web kind: must be a string, is missing'],
+      isComplete: false,
+    },
+    {
+      name: 'a list that is none',
+      files: { 'web.yaml': 'kind: List\nitems: {}\n' },
+      want: ['web.yaml:2: List items: must be a list'],
+      isComplete: false,
+    },
+    {
+      name: 'unknown kind',
+      files: { 'web.yaml': 'apiVersion: v1\nkind: Servce\nmetadata: {name: web, namespace: shop}\n' },
+      want: ['web.yaml:2: Servce shop/web kind: unknown kind'],
+      isComplete: true,
+    },
+    {
+      name: 'a Service with an invalid IP',
+      files: { 'web.yaml': serviceYaml('web', '10.96.0.300') },
+      want: ['web.yaml:6: Service default/web spec.clusterIP: must be an IP address, is "10.96.0.300"'],
+      isComplete: false,
+    },
+    {
+      name: 'Service ports 0 and 70000',
+      files: { 'a.yaml': serviceYaml('a', '10.0.0.1', 0), 'b.yaml': `${serviceYaml('ok')}---\n${serviceYaml('b', '10.0.0.1', 70000)}` },
+      want: [
+        'a.yaml:8: Service default/a spec.ports[0].port: must be 1..65535, is 0',
+        'b.yaml:17: Service default/b spec.ports[0].port: must be 1..65535, is 70000',
+      ],
+      services: ['default/ok'],
+      isComplete: false,
+    },
+    {
+      name: 'duplicate port names',
+      files: { 'web.yaml': `${serviceYaml('web')}    name: a\n  - port: 81\n    name: a\n` },
+      want: ['web.yaml:11: Service default/web spec.ports[1].name: must be unique, "a" is also the name of spec.ports[0]'],
+      isComplete: false,
+    },
+    {
+      name: 'an EndpointSlice with no ports',
+      files: { 'web.yaml': sliceYaml('web-1', '  []') },
+      want: ['web.yaml:8: EndpointSlice default/web-1 ports: is empty: the slice contributes nothing'],
+      isComplete: true,
+    },
+    {
+      name: 'EndpointSlice ports 0 and 70000',
+      files: { 'web.yaml': sliceYaml('web-1', '- port: 0\n- name: b\n  port: 70000\n- name: c\n  port: 8080') },
+      want: [
+        'web.yaml:9: EndpointSlice default/web-1 ports[0].port: must be 1..65535, is 0',
+        'web.yaml:11: EndpointSlice default/web-1 ports[1].port: must be 1..65535, is 70000',
+      ],
+      slices: ['default/web-1'],
+      isComplete: true,
+    },
+    {
+      name: 'an endpoint of the other family',
+      files: { 'web.yaml': sliceYaml('web-1', '- port: 80', ['10.0.0.1', '"fd00::1"']) },
+      want: ['web.yaml:12: EndpointSlice default/web-1 endpoints[1].addresses[0]: must be an IPv4 address, is "fd00::1"'],
+      slices: ['default/web-1'],
+      isComplete: true,
+    },
+    {
+      name: 'an EndpointSlice without address type',
+      files: { 'web.yaml': sliceYaml('web-1').replace('addressType: IPv4\n', '') },
+      want: ['web.yaml:1: EndpointSlice default/web-1 addressType: must be IPv4, IPv6 or FQDN, is missing'],
+      isComplete: false,
+    },
+    {
+      name: 'a Node that is rejected: NodePorts and detectors hang on it',
+      files: { 'n.yaml': 'kind: Node\nmetadata:\n  name: n\n  labels:\n    zone: 1\n' },
+      want: ['n.yaml:5: Node n metadata.labels.zone: must be a string, is 1'],
+      isComplete: false,
+    },
+    {
+      name: 'an item of a JSON list',
+      files: {
+        'web.json': JSON.stringify(
+          {
+            kind: 'List',
+            items: [
+              { kind: 'Service', metadata: { name: 'a' }, spec: { clusterIP: '10.0.0.1' } },
+              { kind: 'Service', metadata: { name: 'b' }, spec: { clusterIP: 'x' } },
+            ],
+          },
+          null,
+          1,
+        ),
+      },
+      want: ['web.json:19: Service default/b spec.clusterIP: must be an IP address, is "x"'],
+      services: ['default/a'],
+      isComplete: false,
+    },
+    {
+      name: 'a label that is no text',
+      files: { 'web.yaml': sliceYaml('web-1').replace('service-name: web', 'service-name: 5') },
+      want: ['web.yaml:6: EndpointSlice default/web-1 metadata.labels[kubernetes.io/service-name]: must be a string, is 5'],
+      isComplete: false,
+    },
+    {
+      name: 'duplicate names in one file and in another',
+      files: {
+        'b.yaml': `${serviceYaml('web', '10.0.0.1')}---\n${serviceYaml('web', '10.0.0.2')}`,
+        'c.json': '{"kind":"Service","metadata":{"name":"web"},"spec":{"clusterIP":"10.0.0.3"}}',
+      },
+      want: [
+        'b.yaml:10: Service default/web metadata.name: is already defined at b.yaml:1, this one is ignored',
+        'c.json:1: Service default/web metadata.name: is already defined at b.yaml:1, this one is ignored',
+      ],
+      services: ['default/web'],
+      isComplete: true,
+    },
+  ];
+
+  test.for(cases)('$name', async ({ files, want, services = [], slices = [], isComplete }) => {
+    const world = await startWorld({ ...good, ...files });
+    expect(world.messages).toEqual(want);
+    expect(world.log.toSorted()).toEqual(world.messages.map((message) => `+ ${message}`).toSorted());
+    expect(world.services).toEqual([...services, 'default/good'].toSorted());
+    expect(world.slices).toEqual(['default/good-1', ...slices]);
+    expect(world.source.isComplete).toBe(isComplete);
+  });
+
+  test('the rest of a slice with bad parts is used', async () => {
+    const world = await startWorld({ 'web.yaml': sliceYaml('web-1', '- port: 0\n- name: c\n  port: 8080', ['nonsense', '10.0.0.2']) });
+    expect(world.tables.slices.get('default/web-1')).toMatchObject({
+      ports: [{ name: 'c', port: 8080 }],
+      endpoints: [{ address: '10.0.0.2' }],
+    });
+  });
+});
+
+describe('a file that cannot be read', () => {
+  const ways: { name: string; make: (path: string) => void; undo: (path: string) => void; want: RegExp }[] = [
+    { name: 'a directory', make: mkdirSync, undo: rmdirSync, want: /^x\.yaml: cannot be read: EISDIR/ },
+    { name: 'a link in a loop', make: (path) => symlinkSync('x.yaml', path), undo: unlinkSync, want: /^x\.yaml: cannot be read: ELOOP/ },
+    {
+      name: 'a link that leads nowhere',
+      make: (path) => symlinkSync('nothing', path),
+      undo: unlinkSync,
+      want: /^x\.yaml: cannot be read: the symbolic link leads nowhere$/,
+    },
+    {
+      name: 'a link to a device',
+      make: (path) => symlinkSync('/dev/null', path),
+      undo: unlinkSync,
+      want: /^x\.yaml: cannot be read: it is not a regular file$/,
+    },
+    {
+      name: 'no text',
+      make: (path) => writeFileSync(path, Uint8Array.of(0x61, 0xff)),
+      undo: unlinkSync,
+      want: /^x\.yaml: cannot be read: .*utf-8/,
+    },
+    {
+      name: 'a file without permission',
+      make: (path) => {
+        writeFileSync(path, serviceYaml('x'));
+        chmodSync(path, 0);
+        if (process.geteuid?.() !== 0) return;
+        // Root may read all: be somebody else for the rest of the test, who may enter and list the directory.
+        chmodSync(dirname(path), 0o755);
+        process.seteuid?.(65534);
+        onTestFinished(() => process.seteuid?.(0));
+      },
+      undo: (path) => {
+        if (process.getuid?.() === 0) process.seteuid?.(0);
+        unlinkSync(path);
+      },
+      want: /^x\.yaml: cannot be read: EACCES/,
+    },
+  ];
+
+  for (const { name, make, undo, want } of ways) {
+    test(`from the start: ${name}`, async () => {
+      const directory = temporaryDirectory();
+      writeFiles(directory, good);
+      make(join(directory, 'x.yaml'));
+      const world = await startIn(directory);
+      expect(world.messages).toEqual([expect.stringMatching(want)]);
+      expect(world.services).toEqual(['default/good']);
+      expect(world.source.isComplete).toBe(false);
+    });
+
+    test(`later on, its objects stay: ${name}`, async () => {
+      const world = await startWorld({ ...good, 'x.yaml': serviceYaml('x') });
+      const path = join(world.directory, 'x.yaml');
+      const { revision } = world;
+      unlinkSync(path);
+      make(path);
+      await world.until(() => world.log.some((line) => want.test(line.slice(2))));
+      await world.settle();
+      expect(world.services).toEqual(['default/good', 'default/x']);
+      expect([world.revision, world.source.isComplete]).toEqual([revision, false]);
+      undo(path);
+      world.write({ 'x.yaml': serviceYaml('x', '10.96.0.9') });
+      await world.until(() => world.tables.services.get('default/x')?.clusterIPs.IPv4 === '10.96.0.9');
+      expect([world.source.isComplete, world.messages]).toEqual([true, []]);
+    });
+  }
+});

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+// The connection to the API server over real HTTP/2 on the loopback, on the test's time: the two ends, what may be between
+// them, and how to read what comes.
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { onTestFinished } from 'vitest';
+import type { ClusterAccess } from '../../../daemon/source/kubernetes/access.ts';
+import type { ApiResponse } from '../../../daemon/source/kubernetes/api-client.ts';
+import { Connection } from '../../../daemon/source/kubernetes/connection.ts';
+import { ApiServer } from '../../support/double/api-server.ts';
+import { serveHttp2 } from '../../support/double/http2-server.ts';
+import { startProxy } from '../../support/double/tcp-proxy.ts';
+import { FakeClock } from '../../support/fake-clock.ts';
+
+export const services = '/api/v1/services';
+export const watchServices = `${services}?watch=1&resourceVersion=1`;
+
+/** Tells how far a connection is by the timers that it has set: one for a ping sent, one more when it is answered. */
+class CountingClock extends FakeClock {
+  timers = 0;
+
+  override setTimer(ms: number, task: () => void): () => void {
+    this.timers += 1;
+    return super.setTimer(ms, task);
+  }
+
+  /** Moves on by 3 s, and waits until so many timers were set. */
+  async ping(timers: 1 | 2): Promise<void> {
+    const wanted = this.timers + timers;
+    this.advance(3000);
+    await until(() => this.timers === wanted);
+  }
+}
+
+export async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await nextTurn();
+}
+
+/** A double that listens, and is gone when the test is over. */
+export async function listen(options: Parameters<typeof serveHttp2>[1] = {}) {
+  const api = new ApiServer(new FakeClock());
+  const served = await serveHttp2(api, options);
+  onTestFinished(() => served.close());
+  return { api, served };
+}
+
+export async function proxyTo(url: URL) {
+  const proxy = await startProxy(Number(url.port));
+  onTestFinished(() => proxy.close());
+  return { proxy, url: new URL(`http://127.0.0.1:${proxy.port}`) };
+}
+
+export function connectTo(servers: readonly URL[], given: Partial<ClusterAccess> = {}) {
+  const clock = new CountingClock();
+  const forgotten = { times: 0 };
+  const access: ClusterAccess = {
+    ...{ servers, shown: 'the token in /token', tls: () => Promise.resolve({}), authorization: () => Promise.resolve(undefined) },
+    forget: () => void (forgotten.times += 1),
+    close: () => undefined,
+    ...given,
+  };
+  const connection = new Connection({ access, clock, userAgent: 'sluiced/test' });
+  onTestFinished(() => connection.close());
+  const { signal } = new AbortController();
+  const get = (path = services, by = signal): Promise<ApiResponse> => connection.get(path, by);
+  return { connection, clock, forgotten, get };
+}
+
+export async function textOf({ body }: ApiResponse): Promise<string> {
+  const pieces: Uint8Array[] = [];
+  for await (const piece of body) pieces.push(piece);
+  return Buffer.concat(pieces).toString();
+}
+
+/** Lines of a watch, as they come. */
+export class Reading {
+  text = '';
+  /** Undefined while it goes on. */
+  end: unknown;
+
+  constructor({ body }: ApiResponse) {
+    void this.#read(body).then(
+      () => (this.end = 'end'),
+      (error: unknown) => (this.end = error),
+    );
+  }
+
+  async #read(body: ApiResponse['body']): Promise<void> {
+    for await (const piece of body) this.text += Buffer.from(piece).toString();
+  }
+}
+
+/** A port on which nobody listens. */
+export async function closedPort(): Promise<URL> {
+  const { served } = await listen();
+  await served.close();
+  return served.url;
+}

@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: Apache-2.0
+// The watched directory in good order: what is read, what counts as one object, and that only differences are written.
+import { mkdirSync, renameSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { nodeRow } from '../../support/builders.ts';
+import { serviceYaml, settleMs, sliceYaml, startIn, startWorld, temporaryDirectory, World, writeFiles } from './fixture.ts';
+
+const nodeJson = (name: string): string => JSON.stringify({ apiVersion: 'v1', kind: 'Node', metadata: { name } });
+const listOf = (kind: string, items: readonly object[]): string => JSON.stringify({ apiVersion: 'v1', kind, items });
+
+describe('what is read', () => {
+  test('every *.yaml, *.yml and *.json; nothing hidden, nothing else, no folder below', async () => {
+    const world = await startWorld({
+      'a.yaml': serviceYaml('a'),
+      'b.yml': sliceYaml('b'),
+      'c.json': nodeJson('c'),
+      '.hidden.yaml': serviceYaml('hidden'),
+      'd.yaml~': serviceYaml('backup'),
+      'e.txt': serviceYaml('text'),
+      'below/f.yaml': serviceYaml('below'),
+    });
+    expect(world.messages).toEqual([]);
+    expect(world.services).toEqual(['default/a']);
+    expect(world.slices).toEqual(['default/b']);
+    expect([...world.tables.nodes.all()]).toEqual([['c', nodeRow('c')]]);
+    expect(world.source.isComplete).toBe(true);
+  });
+
+  test.for([
+    {
+      name: 'documents with comments, empty ones, and CRLF',
+      text: `# first\n---\n${serviceYaml('a')}---\n---\n# nothing\n---\n${serviceYaml('b').replaceAll('\n', '\r\n')}`,
+    },
+    { name: 'a directive and an end mark', text: `%YAML 1.2\n---\n${serviceYaml('a')}...\n---\n${serviceYaml('b')}...\n` },
+    { name: 'a dash line inside a text', text: `${serviceYaml('a')}  note: |\n    ---\n    kind: Service\n---\n${serviceYaml('b')}` },
+    {
+      name: 'JSON among YAML',
+      text: `${serviceYaml('a')}---\n${JSON.stringify({ kind: 'Service', metadata: { name: 'b' }, spec: { clusterIP: '10.0.0.1' } })}\n`,
+    },
+    { name: 'a byte order mark', text: `\u{feff}${serviceYaml('a')}---\n${serviceYaml('b')}` },
+    {
+      name: 'anchors and merge keys',
+      text: `kind: List\nitems:\n- &a\n  kind: Service\n  metadata: {name: a}\n  spec: &spec {clusterIP: 10.0.0.1}\n- <<: *a\n  metadata: {name: b}\n  spec: *spec\n`,
+    },
+  ])('several documents in one file: $name', async ({ text }) => {
+    const world = await startWorld({ 'a.yaml': text });
+    expect(world.messages).toEqual([]);
+    expect(world.services).toEqual(['default/a', 'default/b']);
+  });
+
+  test('lists: mixed, typed with bare items, nested, empty', async () => {
+    const service = (name: string) => ({ metadata: { name }, spec: { clusterIP: '10.0.0.1' } });
+    const nested = listOf('List', [{ kind: 'Service', ...service('a') }, JSON.parse(listOf('ServiceList', [service('b')])) as object]);
+    const slice = { metadata: { name: 's', labels: { 'kubernetes.io/service-name': 'a' } }, addressType: 'IPv4', ports: [{ port: 1 }] };
+    const world = await startWorld({
+      'a.json': nested,
+      'b.json': listOf('EndpointSliceList', [slice]),
+      'c.yaml': 'kind: List\nitems:\n',
+      'd.json': listOf('NodeList', [{ metadata: { name: 'n' } }]),
+      'e.json': ' \n',
+    });
+    expect(world.messages).toEqual([]);
+    expect([...world.services, ...world.slices, world.tables.nodes.size]).toEqual(['default/a', 'default/b', 'default/s', 1]);
+  });
+});
+
+describe('the first list', () => {
+  test('tables are initialized by the first scan, not before', async () => {
+    const directory = temporaryDirectory();
+    const world = new World(directory);
+    expect(world.tables.services.initialized).toBe(false);
+    const started = world.source.start();
+    onTestFinished(() => world.source.stop());
+    expect(Object.values(world.tables).map((table) => table.initialized)).toEqual([false, false, false, false]);
+    await started;
+    expect(Object.values(world.tables).map((table) => table.initialized)).toEqual([true, true, true, true]);
+  });
+
+  test('an aborted source writes nothing more', async () => {
+    const stopping = new AbortController();
+    const world = new World(temporaryDirectory());
+    await world.source.start(stopping.signal);
+    world.write({ 'a.yaml': serviceYaml('a') });
+    stopping.abort();
+    await world.source.rescan();
+    await world.source.stop();
+    expect(world.services).toEqual([]);
+  });
+});
+
+describe('live changes', () => {
+  test('a file that appears, changes and goes', async () => {
+    const world = await startWorld({ 'a.yaml': serviceYaml('a') });
+    world.write({ 'b.yaml': serviceYaml('b') });
+    await world.until(() => world.services.length === 2);
+    world.write({ 'b.yaml': serviceYaml('b', '10.96.0.2') });
+    await world.until(() => world.tables.services.get('default/b')?.clusterIPs.IPv4 === '10.96.0.2');
+    unlinkSync(join(world.directory, 'b.yaml'));
+    await world.settle();
+    expect(world.services).toEqual(['default/a']);
+    expect(world.log).toEqual([]);
+  });
+
+  test('a file replaced by rename, as careful writers do', async () => {
+    const world = await startWorld({ 'a.yaml': serviceYaml('a'), '.a.yaml.tmp': serviceYaml('a', '10.96.0.9') });
+    renameSync(join(world.directory, '.a.yaml.tmp'), join(world.directory, 'a.yaml'));
+    await world.until(() => world.tables.services.get('default/a')?.clusterIPs.IPv4 === '10.96.0.9');
+  });
+
+  test('one change in a file of many writes one row', async () => {
+    const many = (changed: string): string =>
+      Array.from({ length: 500 }, (_, i) => serviceYaml(`s${i}`, i === 250 ? changed : '10.0.0.1')).join('---\n');
+    const world = await startWorld({ 'many.yaml': many('10.0.0.1') });
+    const { revision } = world;
+    world.write({ 'many.yaml': many('10.0.0.2') });
+    await world.until(() => world.tables.services.get('default/s250')?.clusterIPs.IPv4 === '10.0.0.2');
+    expect(world.revision).toBe(revision + 1);
+  });
+
+  test('an unchanged scan, a new comment and another order of fields change nothing', async () => {
+    const world = await startWorld({
+      'a.yaml': `${serviceYaml('a')}---\n${sliceYaml('s')}`,
+      'n.json': nodeJson('n'),
+      'x.yaml': 'kind: Pod\n',
+    });
+    const { revision } = world;
+    const log = [...world.log];
+    await world.source.rescan();
+    world.write({
+      'a.yaml': `# moved down\n${sliceYaml('s')}\n---\n${serviceYaml('a')}`,
+      'n.json': '{"kind":"Node","metadata":{"name":"n"},"apiVersion":"v1"}',
+    });
+    await world.settle();
+    expect(world.revision).toBe(revision);
+    expect(world.log).toEqual(log);
+  });
+
+  test('an object that moves to another file is never missing', async () => {
+    const world = await startWorld({ 'a.yaml': `${serviceYaml('a')}---\n${serviceYaml('m')}` });
+    const { revision } = world;
+    world.write({ 'b.yaml': serviceYaml('m'), 'a.yaml': serviceYaml('a') });
+    await world.settle();
+    world.write({ 'b.yaml': serviceYaml('m', '10.96.0.7') });
+    await world.until(() => world.tables.services.get('default/m')?.clusterIPs.IPv4 === '10.96.0.7');
+    expect(world.revision).toBe(revision + 1);
+    expect(world.messages).toEqual([]);
+  });
+
+  test('a Service that becomes headless, and back', async () => {
+    const world = await startWorld({ 'a.yaml': serviceYaml('a') });
+    world.write({ 'a.yaml': serviceYaml('a', 'None') });
+    await world.until(() => world.services.length === 0);
+    world.write({ 'a.yaml': serviceYaml('a') });
+    await world.until(() => world.services.length === 1);
+  });
+});
+
+describe('links', () => {
+  /** Makes what the kubelet makes of a ConfigMap: files are links into ..data, which is a link to the version's folder. */
+  function publish(directory: string, version: string, files: Record<string, string>): void {
+    writeFiles(join(directory, version), files);
+    symlinkSync(version, join(directory, '..data_tmp'));
+    renameSync(join(directory, '..data_tmp'), join(directory, '..data'));
+  }
+
+  test('a ConfigMap volume that is swapped', async () => {
+    const directory = temporaryDirectory();
+    publish(directory, '..2026_1', { 'a.yaml': serviceYaml('a'), 'b.yaml': serviceYaml('b') });
+    for (const name of ['a.yaml', 'b.yaml']) symlinkSync(join('..data', name), join(directory, name));
+    const world = await startIn(directory);
+    expect(world.services).toEqual(['default/a', 'default/b']);
+    publish(directory, '..2026_2', { 'a.yaml': serviceYaml('a', '10.96.0.2') });
+    await world.until(() => world.tables.services.get('default/a')?.clusterIPs.IPv4 === '10.96.0.2');
+    // The kubelet removes the name last: until then the link leads nowhere, which withdraws nothing.
+    await world.until(() => world.messages.some((message) => message === 'b.yaml: cannot be read: the symbolic link leads nowhere'));
+    expect(world.services).toEqual(['default/a', 'default/b']);
+    unlinkSync(join(directory, 'b.yaml'));
+    rmSync(join(directory, '..2026_1'), { recursive: true });
+    await world.settle();
+    expect(world.services).toEqual(['default/a']);
+    expect(world.messages).toEqual([]);
+  });
+
+  test.for([
+    { name: 'the directory itself', path: 'current' },
+    { name: 'a folder on the way', path: 'current/below' },
+  ])('a link that is turned elsewhere: $name', async ({ path }) => {
+    const root = temporaryDirectory();
+    writeFiles(root, { '1/a.yaml': serviceYaml('a'), '1/below/a.yaml': serviceYaml('a') });
+    writeFiles(root, { '2/a.yaml': serviceYaml('a', '10.96.0.2'), '2/below/a.yaml': serviceYaml('a', '10.96.0.2') });
+    symlinkSync('1', join(root, 'current'));
+    const world = await startIn(join(root, path));
+    symlinkSync(join(root, '2'), join(root, 'new'));
+    renameSync(join(root, 'new'), join(root, 'current'));
+    await world.until(() => world.tables.services.get('default/a')?.clusterIPs.IPv4 === '10.96.0.2');
+    writeFileSync(join(root, path, 'b.yaml'), serviceYaml('b'));
+    await world.until(() => world.services.length === 2);
+    expect(world.messages).toEqual([]);
+  });
+});
+
+describe('the directory', () => {
+  const missing = (directory: string): RegExp => new RegExp(`^${directory}: cannot be read: ENOENT`);
+
+  test('that does not exist at start is reported, and read when it appears', async () => {
+    const directory = join(temporaryDirectory(), 'not/yet');
+    const world = await startIn(directory);
+    expect(world.messages).toEqual([expect.stringMatching(missing(directory))]);
+    expect([world.tables.services.initialized, world.source.isComplete]).toEqual([false, false]);
+    world.write({ 'a.yaml': serviceYaml('a') });
+    await world.until(() => world.services.length === 1);
+    expect([world.tables.services.initialized, world.source.isComplete, world.messages]).toEqual([true, true, []]);
+  });
+
+  test('that is removed keeps its rows, and is followed when made again', async () => {
+    const world = await startIn(join(temporaryDirectory(), 'services'));
+    world.write({ 'a.yaml': serviceYaml('a'), 'b.yaml': serviceYaml('b') });
+    await world.until(() => world.services.length === 2);
+    rmSync(world.directory, { recursive: true });
+    await world.until(() => world.log.some((line) => missing(world.directory).test(line.slice(2))));
+    world.clock.advance(60_000);
+    await world.source.rescan();
+    expect(world.services).toEqual(['default/a', 'default/b']);
+    expect(world.source.isComplete).toBe(false);
+
+    mkdirSync(world.directory);
+    await world.settle();
+    world.write({ 'a.yaml': serviceYaml('a', '10.96.0.2') });
+    await world.until(() => world.tables.services.get('default/a')?.clusterIPs.IPv4 === '10.96.0.2');
+    await world.settle();
+    expect(world.services).toEqual(['default/a']);
+    expect([world.source.isComplete, world.messages]).toEqual([true, []]);
+  });
+
+  test('that cannot be watched is tried again, ever less often', async () => {
+    const directory = join(temporaryDirectory(), 'late');
+    const world = await startIn(directory);
+    const waits: number[] = [];
+    for (let round = 0; round < 8; round += 1) {
+      const wait = (world.clock.nextTimer ?? 0) - world.clock.now();
+      waits.push(wait);
+      world.clock.advance(wait);
+    }
+    expect(waits).toEqual([100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+  });
+
+  test('that is empty is in order, and is said to be empty', async () => {
+    const world = await startWorld({});
+    expect(world.messages).toEqual([`${world.directory}: holds no *.yaml, *.yml or *.json file`]);
+    expect([world.source.isComplete, world.tables.services.initialized]).toEqual([true, true]);
+    world.write({ 'a.yaml': serviceYaml('a') });
+    await world.until(() => world.services.length === 1);
+    expect(world.messages).toEqual([]);
+  });
+
+  test('that is emptied withdraws everything, once that has stood', async () => {
+    const world = await startWorld({ 'a.yaml': serviceYaml('a') });
+    unlinkSync(join(world.directory, 'a.yaml'));
+    await world.source.rescan();
+    expect([world.services, world.source.isComplete]).toEqual([['default/a'], false]);
+    world.clock.advance(settleMs);
+    await world.until(() => world.services.length === 0);
+    expect(world.source.isComplete).toBe(true);
+  });
+});

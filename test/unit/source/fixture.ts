@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+// A files source over a real temporary directory with real inotify; only time is the test's. Nothing here sleeps: until()
+// looks again whenever a table or the log has changed.
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { onTestFinished } from 'vitest';
+import type { EndpointSlice, Node, Service, ServiceCIDR } from '../../../daemon/model/service.ts';
+import { Table } from '../../../daemon/table/table.ts';
+import { FilesSource } from '../../../daemon/source/files/files-source.ts';
+import { FakeClock } from '../../support/fake-clock.ts';
+
+export const settleMs = 100;
+
+export type Files = Readonly<Record<string, string>>;
+
+/** A temporary directory, removed when the test is over. */
+export function temporaryDirectory(): string {
+  const directory = mkdtempSync(join(tmpdir(), 'sluice-source-'));
+  onTestFinished(() => rmSync(directory, { recursive: true, force: true }));
+  return directory;
+}
+
+export function writeFiles(directory: string, files: Files): void {
+  for (const [name, text] of Object.entries(files)) {
+    mkdirSync(dirname(join(directory, name)), { recursive: true });
+    writeFileSync(join(directory, name), text);
+  }
+}
+
+export class World {
+  readonly directory: string;
+  readonly clock = new FakeClock();
+  readonly tables = {
+    services: new Table<string, Service>('services', queueMicrotask),
+    slices: new Table<string, EndpointSlice>('slices', queueMicrotask),
+    nodes: new Table<string, Node>('nodes', queueMicrotask),
+    serviceCIDRs: new Table<string, ServiceCIDR>('service-cidrs', queueMicrotask),
+  };
+  /** "+ message" when a problem appeared, "- message" when it was resolved. */
+  readonly log: string[] = [];
+  readonly source: FilesSource;
+  readonly #waiting = new Set<() => void>();
+
+  constructor(directory: string) {
+    this.directory = directory;
+    const note = (line: string): void => {
+      this.log.push(line);
+      this.#wake();
+    };
+    this.source = new FilesSource({
+      directory,
+      tables: this.tables,
+      clock: this.clock,
+      settleMs,
+      log: { appeared: ({ message }) => note(`+ ${message}`), resolved: ({ message }) => note(`- ${message}`) },
+    });
+    for (const table of Object.values(this.tables)) table.onChange(() => this.#wake());
+  }
+
+  #wake(): void {
+    for (const look of this.#waiting) look();
+  }
+
+  /** Waits for what an inotify event brings about. */
+  until(condition: () => boolean): Promise<void> {
+    return new Promise((resolve) => {
+      const look = (): void => {
+        if (!condition()) return;
+        this.#waiting.delete(look);
+        resolve();
+      };
+      this.#waiting.add(look);
+      look();
+    });
+  }
+
+  write(files: Files): void {
+    writeFiles(this.directory, files);
+  }
+
+  /** Reads everything, lets what is doubted stand its time, and reads again. */
+  async settle(): Promise<void> {
+    await this.source.rescan();
+    this.clock.advance(settleMs);
+    await this.source.rescan();
+  }
+
+  get messages(): string[] {
+    return this.source.problems().map(({ message }) => message);
+  }
+
+  get services(): string[] {
+    return keysOf(this.tables.services);
+  }
+
+  get slices(): string[] {
+    return keysOf(this.tables.slices);
+  }
+
+  /** Changes of any table so far. */
+  get revision(): number {
+    return Object.values(this.tables).reduce((sum, table) => sum + table.revision, 0);
+  }
+}
+
+const keysOf = (table: Table<string, unknown>): string[] => [...table.all()].map(([key]) => key).toSorted();
+
+/** A started source over a new directory with these files. */
+export async function startWorld(files: Files): Promise<World> {
+  const directory = temporaryDirectory();
+  writeFiles(directory, files);
+  return startIn(directory);
+}
+
+export async function startIn(directory: string): Promise<World> {
+  const world = new World(directory);
+  onTestFinished(() => world.source.stop());
+  await world.source.start();
+  return world;
+}
+
+/** A Service document of 8 lines whose clusterIP is on line 6 and whose port is on line 8. */
+export const serviceYaml = (name: string, clusterIP = '10.96.0.1', port: number | string = 80): string =>
+  [
+    'apiVersion: v1',
+    'kind: Service',
+    'metadata:',
+    `  name: ${name}`,
+    'spec:',
+    `  clusterIP: ${clusterIP}`,
+    '  ports:',
+    `  - port: ${port}`,
+    '',
+  ].join('\n');
+
+/** An EndpointSlice document; the ports begin on line 9. */
+export const sliceYaml = (name: string, ports = '- port: 8080', addresses: readonly string[] = ['10.0.0.1']): string =>
+  [
+    'apiVersion: discovery.k8s.io/v1',
+    'kind: EndpointSlice',
+    'metadata:',
+    `  name: ${name}`,
+    '  labels:',
+    '    kubernetes.io/service-name: web',
+    'addressType: IPv4',
+    'ports:',
+    ports,
+    'endpoints:',
+    ...addresses.map((address) => `- addresses: [${address}]`),
+    '',
+  ].join('\n');

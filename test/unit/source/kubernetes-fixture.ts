@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+// The Kubernetes source over the double of an API server, in memory and on a fake clock: hours pass in a moment, and
+// between any two moments everything that needs no time has happened.
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { expect, onTestFinished } from 'vitest';
+import { InvalidObjectError } from '../../../daemon/base/errors.ts';
+import type { EndpointSlice, Node, Service, ServiceCIDR } from '../../../daemon/model/service.ts';
+import { Table } from '../../../daemon/table/table.ts';
+import { KubernetesSource } from '../../../daemon/source/kubernetes/kubernetes-source.ts';
+import { resourcesOf } from '../../../daemon/source/kubernetes/resources.ts';
+import { convertObject } from '../../../daemon/source/objects.ts';
+import { ApiServer } from '../../support/double/api-server.ts';
+import { MemoryClient } from '../../support/double/memory-client.ts';
+import { keyOf, type Kind, type RawObject, selectorOf } from '../../support/double/objects.ts';
+import { FakeClock, seededRandom } from '../../support/fake-clock.ts';
+
+export const thisNode = 'node-1';
+
+/** Remembers what was ever withdrawn. */
+class WatchedTable<Row> extends Table<string, Row> {
+  readonly withdrawn: string[] = [];
+  onWithdrawn: (key: string) => void = () => undefined;
+
+  override delete(key: string): void {
+    if (this.get(key) !== undefined) {
+      this.withdrawn.push(key);
+      this.onWithdrawn(key);
+    }
+    super.delete(key);
+  }
+}
+
+export class KubernetesWorld {
+  readonly clock = new FakeClock();
+  readonly server = new ApiServer(this.clock);
+  readonly client = new MemoryClient(this.server, this.clock);
+  readonly tables = {
+    services: new WatchedTable<Service>('services', setImmediate),
+    slices: new WatchedTable<EndpointSlice>('slices', setImmediate),
+    nodes: new WatchedTable<Node>('nodes', setImmediate),
+    serviceCIDRs: new WatchedTable<ServiceCIDR>('service-cidrs', setImmediate),
+  };
+  /** "+ message" when a problem appeared, "- message" when it was resolved, "complete". */
+  readonly log: string[] = [];
+  readonly source: KubernetesSource;
+
+  constructor(seed = 1) {
+    this.source = new KubernetesSource({
+      ...{ client: this.client, node: thisNode, tables: this.tables, clock: this.clock, random: seededRandom(seed) },
+      log: { appeared: ({ message }) => this.log.push(`+ ${message}`), resolved: ({ message }) => this.log.push(`- ${message}`) },
+      onComplete: () => this.log.push('complete'),
+      ...{ address: 'http://double', credentials: 'the token in /token' },
+    });
+  }
+
+  async start(): Promise<this> {
+    await this.source.start();
+    return this.turn();
+  }
+
+  /** Lets everything happen that needs no time. */
+  async turn(): Promise<this> {
+    // The source reports in a turn of its own, and says in one more that it is complete.
+    for (let turns = 0; turns < 3; turns += 1) await nextTurn();
+    return this;
+  }
+
+  async advance(ms: number): Promise<this> {
+    const end = this.clock.now() + ms;
+    await this.turn();
+    for (let next = this.clock.nextTimer; next !== undefined && next <= end; next = this.clock.nextTimer) {
+      this.clock.advance(Math.max(0, next - this.clock.now()));
+      await this.turn();
+    }
+    this.clock.advance(end - this.clock.now());
+    return this.turn();
+  }
+
+  /** What was asked since the last call: "watch services from 5". */
+  asked(kind?: Kind): string[] {
+    return this.server.asked.splice(0).flatMap(({ verb, collection, query }) => {
+      if (kind !== undefined && collection.kind !== kind) return [];
+      const continued = query.has('continue') ? ' continued' : '';
+      const from =
+        query.get('sendInitialEvents') === 'true'
+          ? ' initially'
+          : query.has('resourceVersion')
+            ? ` from ${query.get('resourceVersion')}`
+            : '';
+      return [`${verb} ${collection.resource}${continued}${from}`];
+    });
+  }
+
+  get services(): string[] {
+    return [...this.tables.services.all()].map(([key]) => key).toSorted();
+  }
+
+  get withdrawn(): string[] {
+    return Object.values(this.tables).flatMap((table) => table.withdrawn);
+  }
+
+  get messages(): string[] {
+    return this.source.problems().map(({ message }) => message);
+  }
+
+  /** Changes of any table so far. */
+  get revision(): number {
+    return Object.values(this.tables).reduce((sum, table) => sum + table.revision, 0);
+  }
+
+  /** The tables hold what the double's objects give. Keys that were excused may hold anything. */
+  expectEqual(excused: (id: string) => boolean = () => false): void {
+    const { services, slices, nodes, serviceCIDRs } = this.tables;
+    const tables: Record<Kind, Table<string, unknown>> = {
+      Service: services,
+      EndpointSlice: slices,
+      Node: nodes,
+      ServiceCIDR: serviceCIDRs,
+    };
+    for (const [kind, table] of Object.entries(tables) as [Kind, Table<string, unknown>][]) {
+      const isMeant = ([key]: [string, unknown]): boolean => !excused(`${kind} ${key}`);
+      const want = selected(kind, this.server).flatMap((object) => rowOf(object));
+      expect(Object.fromEntries([...table.all()].filter(isMeant)), kind).toEqual(Object.fromEntries(want.filter(isMeant)));
+    }
+  }
+}
+
+export const selectorsOf = (kind: Kind): Readonly<Record<string, string>> =>
+  resourcesOf(thisNode).find((resource) => resource.kind === kind)?.selectors ?? {};
+
+function selected(kind: Kind, server: ApiServer): RawObject[] {
+  const { labelSelector = '', fieldSelector = '' } = selectorsOf(kind);
+  return server.store.all(kind, selectorOf(labelSelector, fieldSelector));
+}
+
+/** None for what is not served and for what cannot be read. */
+export function rowOf(object: RawObject): [string, unknown][] {
+  try {
+    const converted = convertObject(object);
+    return converted.kind === 'unknown' || converted.row === undefined ? [] : [[keyOf(object), converted.row]];
+  } catch (error) {
+    if (error instanceof InvalidObjectError) return [];
+    throw error;
+  }
+}
+
+/** Started over a double that holds these objects. */
+export async function startKubernetes(objects: readonly RawObject[] = [], prepare: (world: KubernetesWorld) => void = () => undefined) {
+  const world = new KubernetesWorld();
+  onTestFinished(() => world.source.stop());
+  world.server.put(...objects);
+  prepare(world);
+  return world.start();
+}
+
+export const service = (name: string, clusterIP = '10.96.0.1', extra: Partial<RawObject['metadata']> = {}): RawObject => ({
+  ...{ apiVersion: 'v1', kind: 'Service', metadata: { name, namespace: 'default', creationTimestamp: '2026-01-01T00:00:00Z', ...extra } },
+  spec: {
+    type: 'ClusterIP',
+    clusterIP,
+    clusterIPs: [clusterIP],
+    ipFamilies: ['IPv4'],
+    ports: [{ name: 'http', port: 80, protocol: 'TCP', targetPort: 8080 }],
+  },
+  status: { loadBalancer: {} },
+});
+
+export const slice = (name: string, owner: string, addresses: readonly string[] = ['10.244.1.1']): RawObject => ({
+  ...{ apiVersion: 'discovery.k8s.io/v1', kind: 'EndpointSlice', addressType: 'IPv4' },
+  metadata: { name, namespace: 'default', labels: { 'kubernetes.io/service-name': owner } },
+  ports: [{ name: 'http', port: 8080, protocol: 'TCP' }],
+  endpoints: addresses.map((address) => ({
+    addresses: [address],
+    conditions: { ready: true, serving: true, terminating: false },
+    nodeName: thisNode,
+  })),
+});
+
+export const node = (name = thisNode, zone = 'a'): RawObject => ({
+  ...{ apiVersion: 'v1', kind: 'Node', metadata: { name, labels: { 'topology.kubernetes.io/zone': zone } } },
+  spec: { podCIDR: '10.244.1.0/24', podCIDRs: ['10.244.1.0/24'] },
+  status: { addresses: [{ type: 'InternalIP', address: '192.0.2.1' }] },
+});
+
+export const serviceCIDR = (name = 'kubernetes', cidr = '10.96.0.0/16'): RawObject => ({
+  ...{ apiVersion: 'networking.k8s.io/v1', kind: 'ServiceCIDR', metadata: { name } },
+  spec: { cidrs: [cidr] },
+});
+
+/** One of each: what most tests begin with. */
+export const oneOfEach: readonly RawObject[] = [service('web'), slice('web-1', 'web'), node(), node('node-2'), serviceCIDR()];

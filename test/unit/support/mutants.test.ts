@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// No bad object stops the others (kube-proxy-semantics.md, 14): 200 mutated Services and EndpointSlices beside sound ones,
+// in files of their own and in one List; every sound Service has exactly the rows that it has alone.
+import { describe, expect, test } from 'vitest';
+import { dryRun } from '../../../daemon/offline/dry-run.ts';
+import type { DesiredPort } from '../../../daemon/model/frontend.ts';
+import { hostSettings } from '../../support/builders.ts';
+import { mutant, soundService, soundSlice } from '../../support/semantics/mutants.ts';
+import { temporaryDirectory, writeFiles } from '../source/fixture.ts';
+
+const sound = Array.from({ length: 20 }, (_, n) => [soundService(`sound-${n}`, [96, 0, n + 1]), soundSlice(`sound-${n}`, n + 1)]).flat();
+
+const mutants = (seed: number): unknown[] =>
+  Array.from({ length: 200 }, (_, n) => {
+    const object = n % 2 === 0 ? soundService(`bad-${n}`, [97, seed, n + 1]) : soundSlice(`bad-${n - 1}`, n + 1);
+    return mutant(object, 1000 * seed + n);
+  });
+
+function rowsOf(objects: readonly unknown[], isOneFile: boolean): { rows: DesiredPort[]; problems: readonly string[] } {
+  const directory = temporaryDirectory();
+  const files = isOneFile
+    ? { 'all.json': JSON.stringify({ kind: 'List', items: objects }) }
+    : Object.fromEntries(objects.map((object, n) => [`${String(n).padStart(4, '0')}.json`, JSON.stringify(object)]));
+  writeFiles(directory, {
+    ...files,
+    'zz-node.json': JSON.stringify({
+      kind: 'Node',
+      metadata: { name: 'node-1' },
+      status: { addresses: [{ type: 'InternalIP', address: '192.168.0.1' }] },
+    }),
+  });
+  const { ports, problems } = dryRun({ objects: directory, node: { name: 'node-1' }, settings: hostSettings() });
+  return { rows: [...ports.values()].filter(({ name }) => name.startsWith('sound-')), problems };
+}
+
+describe.for([1, 2, 3])('seed %i', (seed) => {
+  // Mixed, so that there is a bad one before and behind every sound one.
+  const mixed = mutants(seed).flatMap((bad, n) => (n < sound.length ? [bad, sound[n]] : [bad]));
+
+  test.for([
+    { name: 'a file for each', isOneFile: false },
+    { name: 'one List', isOneFile: true },
+  ])('$name', ({ isOneFile }) => {
+    const alone = rowsOf(sound, isOneFile);
+    expect(alone.problems).toEqual([]);
+    expect(alone.rows).toHaveLength(80);
+    const { rows, problems } = rowsOf(mixed, isOneFile);
+    expect(rows).toEqual(alone.rows);
+    // They were bad indeed, and each says where.
+    expect(problems.length).toBeGreaterThan(100);
+    for (const problem of problems) expect(problem.length).toBeLessThan(400);
+  });
+});
