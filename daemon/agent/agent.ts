@@ -76,17 +76,17 @@ export function buildAgent(config: Config, log: Logger): Agent {
   });
   const maps = (): LbMaps => kernelMaps((name) => datapath.map(name));
   const repairs = new Repairs(subsystem(log, 'repair'), systemClock);
-  const onMended = (sentence: string): void => repairs.add(sentence);
+  const onRepaired = (sentence: string): void => repairs.add(sentence);
   const hostFacts = (): HostFacts => ({
     netnsCookie: netnsCookie(),
     hasTc: { pods: config.podInterfaces.length > 0, node: config.uplinks.length > 0 },
     snatPorts: config.snatPorts,
   });
-  const plane = controlPlane(config, log, { maps, hostFacts, onMended });
+  const plane = controlPlane(config, log, { maps, hostFacts, onRepaired });
   const localAddresses = new LocalAddresses(plane.localAddresses);
   const explain = new LiveExplain({ config, datapath, plane, maps, objectsPath });
   const guard = new Guard({
-    ...{ pins, datapath, sockets, devices, clock: systemClock, periodMs: config.syncPeriod, onMended },
+    ...{ pins, datapath, sockets, devices, clock: systemClock, periodMs: config.syncPeriod, onRepaired },
     onFailed: (sentence) => subsystem(log, 'repair').error(sentence),
   });
   const health = healthParts({

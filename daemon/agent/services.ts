@@ -21,7 +21,7 @@ import type { ReconcileLog } from '../table/status.ts';
 interface Outlets {
   readonly maps: () => LbMaps;
   readonly hostFacts: () => HostFacts;
-  readonly onMended: (sentence: string) => void;
+  readonly onRepaired: (sentence: string) => void;
 }
 
 /** What runs once the maps are there. */
@@ -37,7 +37,7 @@ interface Loop {
   stop(): void;
 }
 
-/** Builds the tables and what stands between them. `maps` is asked when the loop starts; `onMended` hears what it put back. */
+/** Builds the tables and what stands between them. `maps` is asked when the loop starts; `onRepaired` hears what it put back. */
 export function controlPlane(config: Config, log: Logger, outlets: Outlets) {
   const services = new Table<string, Service>('services', setImmediate);
   const slices = new Table<string, EndpointSlice>('endpoint-slices', setImmediate);
@@ -63,13 +63,13 @@ export function controlPlane(config: Config, log: Logger, outlets: Outlets) {
   const startLoop = (): Loop => {
     const operations = new LbOperations({ maps: outlets.maps(), clock: systemClock });
     const common = {
-      ...{ clock: systemClock, schedule: setImmediate, mayPrune: () => source.isComplete, mendEveryMs: config.syncPeriod },
+      ...{ clock: systemClock, schedule: setImmediate, mayPrune: () => source.isComplete, repairEveryMs: config.syncPeriod },
       log: {
         rowFailed: (row, err) => reconcileLog.error({ row, err }, 'row not applied, will be tried again'),
         rowRecovered: (row, retries) => reconcileLog.info({ row, retries }, 'row applied after all'),
         stepFailed: (step, err) => reconcileLog.error({ step, err }, 'step failed, will be tried again'),
         stepRecovered: (step) => reconcileLog.info({ step }, 'step done after all'),
-        mended: outlets.onMended,
+        repaired: outlets.onRepaired,
       } satisfies ReconcileLog<string>,
     };
     const hostOperations = new HostOperations(outlets.maps(), outlets.hostFacts());

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What was found changed behind our back and put back: counted, logged, and the last few kept for status. Written by the
+// What was found changed behind our back and repaired: counted, logged, and the last few kept for status. Written by the
 // guard and the reconciler through agent.ts; a flood of repairs logs its first lines and then only how many more.
 import type { Logger } from 'pino';
 import type { Clock } from './clock.ts';
@@ -42,11 +42,11 @@ export class Repairs {
     if (this.#last.length > KEPT) this.#last.shift();
     this.#inWindow += 1;
     if (this.#inWindow === 1) this.#clock.setTimer(WINDOW_MS, () => this.#closeWindow());
-    if (this.#inWindow <= LOGGED) this.#log.warn(`put back: ${sentence}`);
+    if (this.#inWindow <= LOGGED) this.#log.warn(`repaired: ${sentence}`);
   }
 
   #closeWindow(): void {
-    if (this.#inWindow > LOGGED) this.#log.warn({ more: this.#inWindow - LOGGED }, 'put back more');
+    if (this.#inWindow > LOGGED) this.#log.warn({ more: this.#inWindow - LOGGED }, 'more repairs');
     this.#inWindow = 0;
   }
 }

@@ -12,7 +12,7 @@ export interface Attached {
   /** Puts another program there, between two packets. */
   replace(program: number): void;
   /** Compares with the kernel and puts back what is missing: one clause for each, none when all is as we left it. */
-  mend(program: number): string[];
+  repair(program: number): string[];
   /** Takes the program off. */
   remove(): void;
   /** Closes our descriptor; the program stays. */
@@ -59,22 +59,22 @@ export class HeldLink implements Attached {
     updateLink(this.#fd, program);
   }
 
-  mend(program: number): string[] {
+  repair(program: number): string[] {
     if (!this.#isAlive(this.#fd)) {
       this.close();
       this.#make(program);
-      return ['had been detached'];
+      return ['link was detached'];
     }
-    const mended: string[] = [];
+    const repaired: string[] = [];
     if (linkInfo(this.#fd).programId !== programId(program)) {
       updateLink(this.#fd, program);
-      mended.push('ran another program');
+      repaired.push('another program was attached');
     }
     if (this.#pinnedId() !== linkInfo(this.#fd).id) {
       this.#pin();
-      mended.push('had lost its pin');
+      repaired.push('pin was missing');
     }
-    return mended;
+    return repaired;
   }
 
   remove(): void {
@@ -166,15 +166,15 @@ export class ClsactFilter implements Attached {
     pin(program, pins.pathOf('clsact', name));
   }
 
-  mend(program: number): string[] {
+  repair(program: number): string[] {
     const { pins, name, ifindex, isIngress } = this.#options;
     const held = clsactProgram(ifindex, isIngress);
-    const mended = [
-      ...(held === undefined ? ['had lost its filter'] : held === programId(program) ? [] : ['ran another program']),
-      ...(pins.has('clsact', name) ? [] : ['had lost its pin']),
+    const repaired = [
+      ...(held === undefined ? ['filter was missing'] : held === programId(program) ? [] : ['another program was attached']),
+      ...(pins.has('clsact', name) ? [] : ['pin was missing']),
     ];
-    if (mended.length > 0) this.replace(program);
-    return mended;
+    if (repaired.length > 0) this.replace(program);
+    return repaired;
   }
 
   remove(): void {

@@ -139,7 +139,7 @@ export class Datapath {
   }
 
   /** Pins the map again when its pin is gone or is another map's: a clause, none when all is well. */
-  mendPin(name: string): string[] {
+  repairPin(name: string): string[] {
     const fd = this.#mapFd(name);
     const pinned = openPin(this.#pins.pathOf('maps', name));
     if (pinned !== undefined) {
@@ -149,15 +149,15 @@ export class Datapath {
       this.#pins.remove('maps', name);
     }
     pin(fd, this.#pins.pathOf('maps', name));
-    return ['had lost its pin'];
+    return ['pin was missing'];
   }
 
   /** Writes the configuration row again when somebody has changed it. */
-  mendConfig(): string[] {
+  repairConfig(): string[] {
     const map = this.map('lb_config');
     if (Buffer.from(this.#config).equals(map.get(zero) ?? new Uint8Array())) return [];
     map.set(zero, this.#config);
-    return ['had been changed'];
+    return ['row was changed'];
   }
 
   /** Closes our descriptors; what is pinned or attached goes on. */

@@ -17,7 +17,7 @@ export interface GuardOptions {
   readonly clock: Clock;
   readonly periodMs: number;
   /** Hears each thing once, when it has been put back. */
-  readonly onMended: (sentence: string) => void;
+  readonly onRepaired: (sentence: string) => void;
   /** Hears of a failure once, until it is over. */
   readonly onFailed: (sentence: string) => void;
 }
@@ -44,7 +44,7 @@ export class Guard {
     this.#cancel?.();
   }
 
-  /** What could not be put back, one sentence each. */
+  /** What could not be repaired, one sentence each. */
   problems(): string[] {
     return [...this.#failures.values()];
   }
@@ -55,23 +55,23 @@ export class Guard {
     const before = this.#failures;
     const failures = new Map<string, string>();
     this.#failures = failures;
-    const mend = (what: string, task: () => string[]): void => {
+    const repair = (what: string, task: () => string[]): void => {
       try {
-        for (const clause of task()) this.#options.onMended(`${what} ${clause}`);
+        for (const finding of task()) this.#options.onRepaired(`${what}: ${finding}`);
       } catch (error) {
-        const sentence = `${what} could not be put back: ${messageOf(error)}`;
+        const sentence = `${what} could not be repaired: ${messageOf(error)}`;
         failures.set(what, sentence);
         if (before.get(what) !== sentence) this.#options.onFailed(sentence);
       }
     };
-    mend(`pin path ${pins.path}`, () => pins.mend());
+    repair(`pin path ${pins.path}`, () => pins.repair());
     // Without a place for pins nothing can be put back; what is attached is held by our descriptors.
     if (failures.size > 0) return;
-    for (const name of datapath.mapNames()) mend(`map ${name}`, () => datapath.mendPin(name));
-    mend('map lb_config', () => datapath.mendConfig());
+    for (const name of datapath.mapNames()) repair(`map ${name}`, () => datapath.repairPin(name));
+    repair('map lb_config', () => datapath.repairConfig());
     devices.sync();
     for (const { program, target, attached } of [...sockets.held(), ...devices.held()]) {
-      mend(`${program} on ${target}`, () => attached.mend(datapath.program(program)));
+      repair(`${program} on ${target}`, () => attached.repair(datapath.program(program)));
     }
   }
 }

@@ -62,7 +62,7 @@ export class PinDirectory {
   }
 
   /** Makes again what somebody removed of the directories, and locks what is there now. A clause for each; throws Refusal. */
-  mend(): string[] {
+  repair(): string[] {
     const missing = kinds.filter((kind) => !existsSync(join(this.path, kind)));
     if (missing.length === 0) return [];
     const isNew = !existsSync(this.path);
@@ -72,7 +72,7 @@ export class PinDirectory {
       this.unlock();
       this.lock();
     }
-    return [`had lost ${missing.map((kind) => `${kind}/`).join(', ')}`];
+    return [`missing directories: ${missing.map((kind) => `${kind}/`).join(', ')}`];
   }
 
   /** The path, or the lowest directory above it that exists. */

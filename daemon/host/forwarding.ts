@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the host must have and Sluice does not set by itself: forwarding, and for the node's own processes a route to the
-// Service addresses (design.md, 3.15). Each thing that is missing is one sentence with the command that mends it. Reads
+// Service addresses (design.md, 3.15). Each thing that is missing is one sentence with the command that repairs it. Reads
 // only; asked at start and whenever status is.
 import { addressBytes, type Family, familyOf } from '../model/address.ts';
 import { readSysctl } from '../kernel/host.ts';

@@ -58,7 +58,7 @@ export interface RepairStatus {
   readonly total: number;
   /** The newest first; `at` in milliseconds since 1970. */
   readonly last: readonly { readonly sentence: string; readonly at: number }[];
-  /** What could not be put back, one sentence each. */
+  /** What could not be repaired, one sentence each. */
   readonly problems: readonly string[];
 }
 

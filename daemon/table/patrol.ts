@@ -31,15 +31,15 @@ export class Patrol {
   take(now: number, limit: number): string[] {
     if (this.#due > now) return [];
     this.#current ??= this.#walk();
-    const mended: string[] = [];
+    const repaired: string[] = [];
     for (let step = 0; step < limit; step += 1) {
       const result = this.#current.next();
       if (result.done === true) {
         this.schedule(now);
         break;
       }
-      mended.push(...result.value);
+      repaired.push(...result.value);
     }
-    return mended;
+    return repaired;
   }
 }

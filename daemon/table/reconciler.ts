@@ -19,7 +19,7 @@ export interface Operations<K, Row> {
   /** Withdraws what no row wants. True when nothing is left for a later prune. */
   prune(rows: TableView<K, Row>): boolean;
   /** Compares what is applied with our memory of it and puts back what others changed: a step at a time, a sentence each. */
-  mend(): Iterator<readonly string[], void>;
+  repair(): Iterator<readonly string[], void>;
   /** Grows whenever room became free: rows that failed for lack of it are tried again at once. */
   freed(): number;
   /** When room will become free by itself, in clock time. */
@@ -40,7 +40,7 @@ export interface ReconcilerOptions<K, Row> {
   /** Most rows in one turn of the event loop. */
   readonly batchSize?: number;
   /** How often all that is applied is compared; never unless told. */
-  readonly mendEveryMs?: number;
+  readonly repairEveryMs?: number;
 }
 
 interface Waiter {
@@ -72,8 +72,8 @@ export class Reconciler<K, Row> {
   constructor(options: ReconcilerOptions<K, Row>) {
     this.#table = options.table;
     this.#operations = options.operations;
-    this.#options = { mayPrune: () => true, random: Math.random, batchSize: 64, mendEveryMs: Infinity, ...options };
-    this.#patrol = new Patrol(() => options.operations.mend(), this.#options.mendEveryMs);
+    this.#options = { mayPrune: () => true, random: Math.random, batchSize: 64, repairEveryMs: Infinity, ...options };
+    this.#patrol = new Patrol(() => options.operations.repair(), this.#options.repairEveryMs);
     this.#statuses = new Statuses(options.table);
   }
 
@@ -143,6 +143,17 @@ export class Reconciler<K, Row> {
     return this.#when(() => this.#isDrained && !this.#isYielding);
   }
 
+  /**
+   * Resolves when the row with this key, or its deletion, has been applied. Rejects with the error of the attempt when it failed
+   * (the loop retries, the caller is told once), and with the signal's reason when the signal aborts first. `revision` is the
+   * table's revision after the caller's write.
+   */
+  async applied(key: K, revision: number, signal: AbortSignal): Promise<void> {
+    await this.#when(() => this.#seen >= revision, signal);
+    const status = this.#statuses.last(key)?.status;
+    if (status?.kind === 'error') throw status.error ?? new Error(`${String(key)} was not applied`);
+  }
+
   /** Prunes in the next turn (if initialized and mayPrune), and again until nothing is left. */
   requestPrune(): void {
     this.#steps.prune.due = 0;
@@ -159,9 +170,18 @@ export class Reconciler<K, Row> {
     return this.#seen === this.#table.revision;
   }
 
-  #when(isMet: () => boolean): Promise<void> {
+  #when(isMet: () => boolean, signal?: AbortSignal): Promise<void> {
+    if (signal?.aborted === true) return Promise.reject(signal.reason as Error);
     if (isMet()) return Promise.resolve();
-    return new Promise((resolve) => this.#waiters.push({ isMet, resolve }));
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const waiter: Waiter = { isMet, resolve };
+    const onAbort = (): void => {
+      this.#waiters = this.#waiters.filter((other) => other !== waiter);
+      reject(signal?.reason as Error);
+    };
+    this.#waiters.push(waiter);
+    signal?.addEventListener('abort', onAbort, { once: true });
+    return promise.finally(() => signal?.removeEventListener('abort', onAbort));
   }
 
   /** At once when idle; under load the turn that is scheduled already takes it along. */
@@ -205,8 +225,8 @@ export class Reconciler<K, Row> {
       this.#isReady = true;
       this.#firstDone.resolve();
     }
-    this.#hastenWhatLackedSpace();
-    if (this.#isDrained) this.#mend();
+    this.#retryAfterSpaceFreed();
+    if (this.#isDrained) this.#repair();
     return !this.#isDrained || Math.min(this.#retries.nextDue, this.#patrol.due) <= clock.now();
   }
 
@@ -267,28 +287,28 @@ export class Reconciler<K, Row> {
   }
 
   /** Some steps of the walk over all that is applied, when it is due. */
-  #mend(): void {
+  #repair(): void {
     const { batchSize, clock, log } = this.#options;
     if (this.#patrol.due > clock.now()) return;
-    let mended: string[] = [];
+    let repaired: string[] = [];
     try {
-      mended = this.#patrol.take(clock.now(), batchSize);
-      this.#tell('mend', undefined);
+      repaired = this.#patrol.take(clock.now(), batchSize);
+      this.#tell('repair', undefined);
     } catch (error) {
-      this.#tell('mend', asRetriable(error));
+      this.#tell('repair', asRetriable(error));
       this.#patrol.schedule(clock.now());
     }
-    for (const sentence of mended) log.mended(sentence);
+    for (const sentence of repaired) log.repaired(sentence);
     // What nobody made is prune's.
-    if (mended.length > 0) this.#steps.prune.due = 0;
+    if (repaired.length > 0) this.#steps.prune.due = 0;
   }
 
-  #hastenWhatLackedSpace(): void {
+  #retryAfterSpaceFreed(): void {
     if (this.#retries.size === 0) return;
     const freed = this.#operations.freed();
     if (freed === this.#freed) return;
     this.#freed = freed;
-    this.#retries.hasten(this.#options.clock.now(), (key) => isNoSpace(this.#statuses.last(key)?.status.error));
+    this.#retries.retryNow(this.#options.clock.now(), (key) => isNoSpace(this.#statuses.last(key)?.status.error));
   }
 
   #sleep(): void {

@@ -48,7 +48,7 @@ export class Retries<K> {
   }
 
   /** Makes due at once what `isMeant` picks. */
-  hasten(now: number, isMeant: (key: K) => boolean): void {
+  retryNow(now: number, isMeant: (key: K) => boolean): void {
     for (const key of this.#due.keys()) if (isMeant(key)) this.set(key, now);
   }
 }

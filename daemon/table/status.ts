@@ -19,14 +19,14 @@ export interface StatusCounts {
   readonly error: number;
 }
 
-/** What the log hears: the first failure and the recovery of each row or step, not every try. `what` is "restore", "prune" or "mend". */
+/** What the log hears: the first failure and the recovery of each row or step, not every try. `what` is "restore", "prune" or "repair". */
 export interface ReconcileLog<K> {
   rowFailed(key: K, error: Error): void;
   rowRecovered(key: K, retries: number): void;
   stepFailed(what: string, error: Error): void;
   stepRecovered(what: string): void;
   /** Somebody else had changed what was applied; it has been put back. */
-  mended(sentence: string): void;
+  repaired(sentence: string): void;
 }
 
 /** The outcome of a try, and the revision of the row it was about. */

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A kernel without TCX, played by telling Devices so: programs as filters on clsact, replaced, mended when filter or qdisc
+// A kernel without TCX, played by telling Devices so: programs as filters on clsact, replaced, repaired when filter or qdisc
 // goes, taken off by uninstall, and followed by TCX links when the next daemon has them. Witness: `tc`.
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
@@ -19,7 +19,7 @@ let bpffs: Bpffs;
 let pins: PinDirectory;
 let datapath: Datapath;
 let devices: Devices;
-const mended: string[] = [];
+const repaired: string[] = [];
 
 const tc = (...args: readonly string[]): string => execFileSync('tc', args, { encoding: 'utf8' });
 const filters = (direction: 'ingress' | 'egress'): string[] =>
@@ -36,11 +36,11 @@ function look(): string[] {
   const sockets = new Sockets(pins, datapath);
   const guard = new Guard({
     ...{ pins, datapath, sockets, devices, clock: new FakeClock(), periodMs: 1000 },
-    onMended: (sentence) => mended.push(sentence),
-    onFailed: (sentence) => mended.push(sentence),
+    onRepaired: (sentence) => repaired.push(sentence),
+    onFailed: (sentence) => repaired.push(sentence),
   });
   guard.look();
-  return mended.splice(0);
+  return repaired.splice(0);
 }
 
 beforeAll(() => enterNamespace());
@@ -80,16 +80,16 @@ test('attached once, also by the next daemon and by a reload, and replaced', () 
 });
 
 test.for([
-  { what: 'the filter', spoil: () => tc('filter', 'delete', 'dev', 'lxc1', 'ingress'), says: ['tc_pod_in on lxc1 had lost its filter'] },
+  { what: 'the filter', spoil: () => tc('filter', 'delete', 'dev', 'lxc1', 'ingress'), says: ['tc_pod_in on lxc1: filter was missing'] },
   {
     what: 'the qdisc',
     spoil: () => tc('qdisc', 'delete', 'dev', 'lxc1', 'clsact'),
-    says: ['tc_pod_in on lxc1 had lost its filter', 'tc_pod_out on lxc1 had lost its filter'],
+    says: ['tc_pod_in on lxc1: filter was missing', 'tc_pod_out on lxc1: filter was missing'],
   },
   {
     what: 'the pin',
     spoil: () => pins.remove('clsact', `tc_pod_in-${device.lxc1}`),
-    says: ['tc_pod_in on lxc1 had lost its pin'],
+    says: ['tc_pod_in on lxc1: pin was missing'],
   },
 ])('$what deleted: put back', ({ spoil, says }) => {
   const before = pins.list('clsact');

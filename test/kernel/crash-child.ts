@@ -55,7 +55,7 @@ function start(): Reconciler<string, DesiredPort> {
   const reconciler = new Reconciler<string, DesiredPort>({
     ...{ table: desired, clock: systemClock, schedule: setImmediate },
     operations: new LbOperations({ maps: kernelMaps(openMap), clock: systemClock, graceMs: 20 }),
-    log: { rowFailed: fail, rowRecovered: () => {}, stepFailed: fail, stepRecovered: () => {}, mended: () => {} },
+    log: { rowFailed: fail, rowRecovered: () => {}, stepFailed: fail, stepRecovered: () => {}, repaired: () => {} },
   });
   controller.start();
   reconciler.start();

@@ -99,7 +99,7 @@ function daemonStatus(): string {
   return lab.run('node', 'sh', '-c', `"$0" daemon/cli/main.ts --socket '${daemon.socket}' status || true`, process.execPath);
 }
 
-describe('what the host lacks is named with the command that mends it', () => {
+describe('what the host lacks is named with the command that repairs it', () => {
   test('forwarding', async () => {
     lab.sysctl('node', 'net.ipv4.ip_forward', '0');
     await daemon.start({ hasSocketLb: false });

@@ -45,7 +45,7 @@ const pins = (): string[] => readdirSync(join(lab.bpffs, 'sluice'), { recursive:
 
 /** Resolves when the log has said this since `from`. */
 const said = (text: RegExp, from: number): Promise<string> =>
-  daemon.process?.line((line) => line.includes('put back: ') && text.test(line), from) ?? Promise.reject(new Error('no daemon'));
+  daemon.process?.line((line) => line.includes('repaired: ') && text.test(line), from) ?? Promise.reject(new Error('no daemon'));
 
 interface Case {
   readonly what: string;
@@ -63,19 +63,19 @@ const cases: readonly Case[] = [
       const entries = JSON.parse(sh('bpftool', '-j', 'map', 'dump', 'pinned', map)) as { key: string[] }[];
       for (const { key } of entries) sh('bpftool', 'map', 'delete', 'pinned', map, 'key', ...key.map((byte) => String(Number(byte))));
     },
-    says: /lb4_frontends had lost 10\.96\.0\.10:80\/TCP/,
+    says: /entry 10\.96\.0\.10:80\/TCP of lb4_frontends was missing/,
     isSeamless: false,
   },
   {
     what: 'a tc link, detached',
     spoil: () => void sh('bpftool', 'link', 'detach', 'pinned', pin(`links/tc_pod_in-${ifindex}`)),
-    says: /tc_pod_in on lxc9 had been detached/,
+    says: /tc_pod_in on lxc9: link was detached/,
     isSeamless: false,
   },
   {
     what: 'a cgroup link, detached',
     spoil: () => void sh('bpftool', 'link', 'detach', 'pinned', pin('links/sock_connect4')),
-    says: /sock_connect4 on .* had been detached/,
+    says: /sock_connect4 on .*: link was detached/,
     isSeamless: false,
   },
   {
@@ -94,10 +94,10 @@ const cases: readonly Case[] = [
   {
     what: "a link's pin",
     spoil: () => rmSync(pin(`links/tc_pod_in-${ifindex}`)),
-    says: /tc_pod_in on lxc9 had lost its pin/,
+    says: /tc_pod_in on lxc9: pin was missing/,
     isSeamless: true,
   },
-  { what: "a map's pin", spoil: () => rmSync(pin('maps/lb_services')), says: /map lb_services had lost its pin/, isSeamless: true },
+  { what: "a map's pin", spoil: () => rmSync(pin('maps/lb_services')), says: /map lb_services: pin was missing/, isSeamless: true },
   {
     what: "another map under our map's name",
     spoil: () => {
@@ -106,13 +106,13 @@ const cases: readonly Case[] = [
       sh('bpftool', 'map', 'create', theirs, 'type', 'array', 'key', '4', 'value', '4', 'entries', '1', 'name', 'theirs');
       renameSync(theirs, pin('maps/lb_drops'));
     },
-    says: /map lb_drops had lost its pin/,
+    says: /map lb_drops: pin was missing/,
     isSeamless: true,
   },
   {
     what: 'every pin, and the directory',
     spoil: () => rmSync(pin(), { recursive: true }),
-    says: /pin path .* had lost links\/, clsact\/, maps\//,
+    says: /pin path .*: missing directories: links\/, clsact\/, maps\//,
     isSeamless: true,
   },
   {
@@ -123,7 +123,7 @@ const cases: readonly Case[] = [
       const zeros = (row?.value ?? []).map(() => '0');
       sh('bpftool', 'map', 'update', 'pinned', map, 'key', '0', '0', '0', '0', 'value', ...zeros);
     },
-    says: /map lb_config had been changed/,
+    says: /map lb_config: row was changed/,
     isSeamless: true,
   },
 ];
@@ -160,7 +160,7 @@ test('a bpffs that is unmounted under it: said, served on, and put back when it 
   await serves();
   expect(daemonStatus()).toMatch(/^Repairs: +Degraded/m);
   sh('mount', '-t', 'bpf', 'bpf', lab.bpffs);
-  await said(/sock_connect4 .* had lost its pin/, from);
+  await said(/sock_connect4 .*: pin was missing/, from);
   await serves();
   for (const until = Date.now() + 5000; !daemonStatus().includes('Warning') && Date.now() < until;) await new Promise(setImmediate);
   expect(daemonStatus()).toMatch(/^Repairs: +Warning/m);

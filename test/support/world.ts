@@ -15,7 +15,7 @@ import { hostSettings } from './builders.ts';
 import { FakeClock, ManualScheduler, seededRandom } from './fake-clock.ts';
 
 /** What others change in the maps is put back within this time. */
-export const MEND_EVERY_MS = 10_000;
+export const REPAIR_EVERY_MS = 10_000;
 
 export const thisNode = 'node-1';
 
@@ -182,11 +182,11 @@ export class World {
         rowRecovered: (key) => this.log.push(`recovered ${key}`),
         stepFailed: (what) => this.log.push(`failed ${what}`),
         stepRecovered: (what) => this.log.push(`recovered ${what}`),
-        mended: (sentence) => this.log.push(`mended ${sentence}`),
+        repaired: (sentence) => this.log.push(`repaired ${sentence}`),
       },
       mayPrune: () => this.#isComplete,
       random: seededRandom(1),
-      mendEveryMs: MEND_EVERY_MS,
+      repairEveryMs: REPAIR_EVERY_MS,
       ...(this.#options.batchSize === undefined ? {} : { batchSize: this.#options.batchSize }),
     });
     hostController.start();

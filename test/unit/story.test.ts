@@ -89,7 +89,7 @@ describe('a Service, from YAML to bytes', () => {
 
   test('4. reconcile: the row is written so that nothing half-done can be seen, the frontend last', () => {
     const clock = new FakeClock();
-    const silent = { rowFailed: () => {}, rowRecovered: () => {}, stepFailed: () => {}, stepRecovered: () => {}, mended: () => {} };
+    const silent = { rowFailed: () => {}, rowRecovered: () => {}, stepFailed: () => {}, stepRecovered: () => {}, repaired: () => {} };
     const operations = new LbOperations({ maps, clock });
     const reconciler = new Reconciler({ table: desired, operations, clock, schedule: scheduler.schedule, log: silent });
     reconciler.start();

@@ -9,11 +9,11 @@ import { type LbState, type LivePort, rowOf } from './lb-state.ts';
 import { cidrText, heldFrontend, heldText } from '../../maps/read/snapshot.ts';
 
 /** Sentences about what was put back in this step. Throws what the maps throw; begin anew then. */
-export function* mendDrift(state: LbState, maps: LbMaps): Generator<string[], void> {
-  yield mendRanges(state, maps);
+export function* repairDrift(state: LbState, maps: LbMaps): Generator<string[], void> {
+  yield repairRanges(state, maps);
   for (const port of [...state.ports.values()]) {
     // Not one that was deleted since the walk began.
-    if (state.ports.get(port.key) === port) yield mendPort(maps, port);
+    if (state.ports.get(port.key) === port) yield repairPort(maps, port);
   }
   for (const family of families) {
     for (const key of maps.frontends[family].keys()) {
@@ -25,51 +25,51 @@ export function* mendDrift(state: LbState, maps: LbMaps): Generator<string[], vo
       // It leads nowhere that we know of: unsound, so that prune takes it alone.
       state.leftovers.frontends.set(text, { ...heldFrontend(maps, family, [key, value]), isSound: false });
       state.pools.frontendCounts[family] += 1;
-      yield [`${maps.frontends[family].name} has ${text}, which is nobody's`];
+      yield [`${maps.frontends[family].name}: entry ${text} belonged to no Service port`];
     }
   }
 }
 
-function mendPort(maps: LbMaps, port: LivePort): string[] {
+function repairPort(maps: LbMaps, port: LivePort): string[] {
   const { key, run, family } = port;
-  const mended: string[] = [];
+  const repaired: string[] = [];
   const backends = maps.backends[family];
   for (const backend of port.backends.values()) {
     const wanted = rowOf(port, backend, backend.state);
     if (backends.holds(backend.id, wanted)) continue;
     backends.set(backend.id, wanted);
-    mended.push(`${key}: row ${backend.id} of ${backends.name} had been changed`);
+    repaired.push(`${key}: row ${backend.id} of ${backends.name} was changed`);
   }
   if (run.ids !== undefined) {
     const held = maps.slots.read(run.base, run.count);
     if (run.ids.some((id, i) => id !== held[i])) {
       maps.slots.write(run.base, run.ids);
-      mended.push(`${key}: ${maps.slots.name} from ${run.base} had been changed`);
+      repaired.push(`${key}: slots from ${run.base} of ${maps.slots.name} were changed`);
     }
     if (!maps.services.holds(port.index, port.row)) {
       maps.services.set(port.index, port.row);
-      mended.push(`${key}: row ${port.index} of ${maps.services.name} had been changed`);
+      repaired.push(`${key}: row ${port.index} of ${maps.services.name} was changed`);
     }
   }
-  return [...mended, ...mendFrontends(maps, port)];
+  return [...repaired, ...repairFrontends(maps, port)];
 }
 
-function mendFrontends(maps: LbMaps, port: LivePort): string[] {
-  const mended: string[] = [];
+function repairFrontends(maps: LbMaps, port: LivePort): string[] {
+  const repaired: string[] = [];
   const map = maps.frontends[port.family];
   for (const [text, { mapKey, flags }] of port.frontends) {
     const wanted = { service: port.index, meta: frontendMeta(mapKey, flags) };
     const held = map.get(mapKey);
     if (held?.service === wanted.service && held.meta === wanted.meta) continue;
     map.set(mapKey, wanted);
-    mended.push(`${port.key}: ${map.name} ${held === undefined ? 'had lost' : 'led elsewhere for'} ${text}`);
+    repaired.push(`${port.key}: entry ${text} of ${map.name} ${held === undefined ? 'was missing' : 'was changed'}`);
   }
-  return mended;
+  return repaired;
 }
 
 /** All at once: a trie can be listed, not asked for one entry. */
-function mendRanges(state: LbState, maps: LbMaps): string[] {
-  const mended: string[] = [];
+function repairRanges(state: LbState, maps: LbMaps): string[] {
+  const repaired: string[] = [];
   for (const family of families) {
     const map = maps.ranges[family];
     const owners = new Map([...state.ports.values()].filter((port) => port.family === family).map((port) => [port.index, port]));
@@ -80,15 +80,15 @@ function mendRanges(state: LbState, maps: LbMaps): string[] {
       // Of the node's own sets, or of an index that an earlier process left: not ours to judge.
       if (owner === undefined || owner.ranges.has(cidrText(key))) continue;
       map.remove(key);
-      mended.push(`${owner.key}: ${map.name} had ${cidrText(key)}, which is not wanted`);
+      repaired.push(`${owner.key}: entry ${cidrText(key)} of ${map.name} was not desired`);
     }
     for (const { key, index, ranges } of owners.values()) {
       for (const [cidr, range] of ranges) {
         if (held.has(`${index} ${cidr}`)) continue;
         map.add(range);
-        mended.push(`${key}: ${map.name} had lost ${cidr}`);
+        repaired.push(`${key}: entry ${cidr} of ${map.name} was missing`);
       }
     }
   }
-  return mended;
+  return repaired;
 }

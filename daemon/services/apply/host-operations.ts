@@ -81,7 +81,7 @@ export class HostOperations implements Operations<string, HostRow> {
     return true;
   }
 
-  *mend(): Generator<string[], void> {
+  *repair(): Generator<string[], void> {
     const found = new Set<string>();
     const strangers: HeldRange[] = [];
     for (const family of families) {
@@ -96,16 +96,16 @@ export class HostOperations implements Operations<string, HostRow> {
       if (found.has(text) || this.#held.get(text) !== held) continue;
       const { family, key } = held;
       this.#maps.ranges[family].add(key);
-      yield [`${this.#maps.ranges[family].name} had lost ${text}`];
+      yield [`${this.#maps.ranges[family].name}: entry ${text} was missing`];
     }
     for (const { family, key } of strangers) {
       if (this.#held.has(keyOf(key) ?? '')) continue;
       this.#maps.ranges[family].remove(key);
-      yield [`${this.#maps.ranges[family].name} had ${keyOf(key)}, which is nobody's`];
+      yield [`${this.#maps.ranges[family].name}: entry ${keyOf(key)} was not desired`];
     }
     if (this.#host !== undefined && !isSame(this.#maps.host.get(0), this.#host)) {
       this.#maps.host.set(0, this.#host);
-      yield [`${this.#maps.host.name} had been changed`];
+      yield [`${this.#maps.host.name}: row was changed`];
     }
   }
 

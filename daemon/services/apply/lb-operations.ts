@@ -11,7 +11,7 @@ import type { TableView } from '../../table/table.ts';
 import { frontendMeta } from '../../maps/frontend-check.ts';
 import { FrontendFlag, type LbMaps, type RangeMapKey, type ServiceMapValue } from '../../maps/types.ts';
 import { BackendRows, layOut, type WantedBackends, wantedBackends } from './backend-rows.ts';
-import { mendDrift } from './drift.ts';
+import { repairDrift } from './drift.ts';
 import { blankLeftover, type LbState, type LiveFrontend, type LivePort, noRun, noService, noSpace } from './lb-state.ts';
 import { indicesLedTo, pruneLeftovers } from './prune.ts';
 import type { Operations } from '../../table/reconciler.ts';
@@ -97,8 +97,8 @@ export class LbOperations implements Operations<string, DesiredPort> {
     return pruneLeftovers(this.#state, this.#maps, (key) => wanted.has(key));
   }
 
-  mend(): Iterator<string[], void> {
-    return mendDrift(this.#state, this.#maps);
+  repair(): Iterator<string[], void> {
+    return repairDrift(this.#state, this.#maps);
   }
 
   freed(): number {

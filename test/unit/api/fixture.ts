@@ -60,8 +60,8 @@ export const troubledStatus: AgentStatus = {
   hostProblems: ['net.ipv4.ip_forward is 0: set it to 1'],
   repairs: {
     total: 3,
-    last: [{ sentence: 'tc_pod_in on lxc1 had been detached', at: Date.UTC(2026, 10, 23, 4, 5, 6) }],
-    problems: ['map ct4 could not be put back: pin /sys/fs/bpf/sluice/maps/ct4: EPERM'],
+    last: [{ sentence: 'tc_pod_in on lxc1: link was detached', at: Date.UTC(2026, 10, 23, 4, 5, 6) }],
+    problems: ['map ct4 could not be repaired: pin /sys/fs/bpf/sluice/maps/ct4: EPERM'],
   },
   drops: [],
   conflicts: [{ frontend: '10.96.0.10:80/TCP', owner: 'default/web:http/TCP/IPv4', contenders: ['default/late:http/TCP/IPv4'] }],

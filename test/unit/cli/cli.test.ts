@@ -114,8 +114,8 @@ describe('status', () => {
         - net.ipv4.ip_forward is 0: set it to 1
       Programs:    Warning    none attached: no packet is translated
       Repairs:     Degraded   3 things changed by others and put back
-        - map ct4 could not be put back: pin /sys/fs/bpf/sluice/maps/ct4: EPERM
-        - 2026-11-23T04:05:06.000Z tc_pod_in on lxc1 had been detached
+        - map ct4 could not be repaired: pin /sys/fs/bpf/sluice/maps/ct4: EPERM
+        - 2026-11-23T04:05:06.000Z tc_pod_in on lxc1: link was detached
       Maps:        Warning    1 map, the fullest lb4_frontends with 95 of 100 entries (95.0 %)
         - lb4_frontends with 95 of 100 entries (95.0 %): give it room with a larger --max-... setting
 

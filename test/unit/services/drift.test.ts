@@ -8,7 +8,7 @@ import { frontendCheck } from '../../../daemon/maps/frontend-check.ts';
 import { type FakeLbMaps, fakeLbMaps } from '../../support/fake-maps.ts';
 import type { EndpointSlice, Service } from '../../../daemon/model/service.ts';
 import { portRow, serviceRow, serviceValue } from '../../support/builders.ts';
-import { MEND_EVERY_MS, World } from '../../support/world.ts';
+import { REPAIR_EVERY_MS, World } from '../../support/world.ts';
 
 const service = (name: string, vip: string): Service =>
   serviceRow({
@@ -45,27 +45,27 @@ describe('put back and said', () => {
     {
       what: 'a frontend deleted',
       change: (maps) => maps.frontends.IPv4.delete(key),
-      says: /^mended a\/one:web\/TCP\/IPv4: lb4_frontends had lost 10\.96\.0\.1:80\/TCP$/,
+      says: /^repaired a\/one:web\/TCP\/IPv4: entry 10\.96\.0\.1:80\/TCP of lb4_frontends was missing$/,
     },
     {
       what: 'a frontend led elsewhere',
       change: (maps) => maps.frontends.IPv4.set(key, { service: 3, meta: frontendCheck(key) }),
-      says: /^mended a\/one:web\/TCP\/IPv4: lb4_frontends led elsewhere for 10\.96\.0\.1:80\/TCP$/,
+      says: /^repaired a\/one:web\/TCP\/IPv4: entry 10\.96\.0\.1:80\/TCP of lb4_frontends was changed$/,
     },
     {
       what: 'a frontend of nobody added',
       change: (maps) => maps.frontends.IPv4.set(stranger, { service: indexOf(maps), meta: frontendCheck(stranger) }),
-      says: /^mended lb4_frontends has 10\.96\.0\.9:80\/TCP, which is nobody's$/,
+      says: /^repaired lb4_frontends: entry 10\.96\.0\.9:80\/TCP belonged to no Service port$/,
     },
     {
       what: 'a run emptied',
       change: (maps) => maps.services.set(indexOf(maps), serviceValue({ base: 0, count: 0 })),
-      says: /^mended a\/one:web\/TCP\/IPv4: row \d+ of lb_services had been changed$/,
+      says: /^repaired a\/one:web\/TCP\/IPv4: row \d+ of lb_services was changed$/,
     },
     {
       what: 'a slot overwritten',
       change: (maps) => maps.slots.write(maps.services.get(indexOf(maps)).base, [63]),
-      says: /^mended a\/one:web\/TCP\/IPv4: lb_slots from \d+ had been changed$/,
+      says: /^repaired a\/one:web\/TCP\/IPv4: slots from \d+ of lb_slots were changed$/,
     },
     {
       what: 'a backend overwritten',
@@ -74,26 +74,26 @@ describe('put back and said', () => {
         const [id = 0] = maps.slots.read(base, 1);
         maps.backends.IPv4.set(id, { ...maps.backends.IPv4.get(id), address: '10.9.9.9' });
       },
-      says: /^mended a\/one:web\/TCP\/IPv4: row \d+ of lb4_backends had been changed$/,
+      says: /^repaired a\/one:web\/TCP\/IPv4: row \d+ of lb4_backends was changed$/,
     },
   ])('$what', ({ change, says }) => {
     const { world, maps, before } = start();
     change(maps);
     expect(dumpMaps(maps)).not.toEqual(before);
     maps.writes.splice(0);
-    world.advance(2 * MEND_EVERY_MS);
+    world.advance(2 * REPAIR_EVERY_MS);
     expect(dumpMaps(maps)).toEqual(before);
     expect(world.log).toEqual([expect.stringMatching(says)]);
     expect(maps.writes).toHaveLength(1);
     // And once only.
-    world.advance(5 * MEND_EVERY_MS);
+    world.advance(5 * REPAIR_EVERY_MS);
     expect(world.log).toHaveLength(1);
   });
 });
 
 test('nothing changed: nothing is written, however long it runs', () => {
   const { world, maps } = start();
-  world.advance(20 * MEND_EVERY_MS);
+  world.advance(20 * REPAIR_EVERY_MS);
   expect(maps.writes).toEqual([]);
   expect(world.log).toEqual([]);
 });
@@ -120,7 +120,7 @@ test('whatever is scribbled, the dump comes back, and the Services can still be 
           maps.backends.IPv4.set(each.at, { ...maps.backends.IPv4.get(each.at), meta: each.meta, service: each.service });
         }
       }
-      world.advance(3 * MEND_EVERY_MS);
+      world.advance(3 * REPAIR_EVERY_MS);
       // Rows that no frontend leads to are nobody's: a dump of what can be reached is what must come back.
       expect(reachable(maps)).toEqual(reachable(start().maps));
       const changed = slice('one', 2, 5, 6);

@@ -36,12 +36,12 @@ test('a node from its first list until it is taken away', async () => {
     ...{ table: desired, clock, schedule: scheduler.schedule, random: () => 0 },
     operations: {
       ...{ restore() {}, delete() {}, prune: () => true, freed: () => 0, freesAt: () => undefined },
-      mend: () => [][Symbol.iterator](),
+      repair: () => [][Symbol.iterator](),
       update() {
         if (failure !== undefined) throw failure;
       },
     },
-    log: { rowFailed() {}, rowRecovered() {}, stepFailed() {}, stepRecovered() {}, mended() {} },
+    log: { rowFailed() {}, rowRecovered() {}, stepFailed() {}, stepRecovered() {}, repaired() {} },
   });
   const health = healthParts({
     ...{ ...tables, localAddresses: new Table<string, LocalAddress>('local-addresses', scheduler.schedule) },

@@ -48,29 +48,29 @@ test('the next process takes over what is there and prunes what nobody wants', (
   expect(held()).toEqual(['10.96.0.9/32']);
 });
 
-describe('mend', () => {
+describe('repair', () => {
   test("what was lost, what is nobody's and a changed host row", () => {
     const { maps, operations, held, lose } = setup(low, high);
     lose('10.96.0.1');
     maps.ranges.IPv4.add({ prefix: 64, set: AddressSetNumber.clusterIP, address: '10.96.0.77' });
     maps.host.set(0, { ...maps.host.get(0), flags: 0 });
-    expect([...operations.mend()].flat()).toEqual([
-      'lb4_ranges had lost clusterIP 10.96.0.1/32',
-      "lb4_ranges had clusterIP 10.96.0.77/32, which is nobody's",
-      'lb_host had been changed',
+    expect([...operations.repair()].flat()).toEqual([
+      'lb4_ranges: entry clusterIP 10.96.0.1/32 was missing',
+      'lb4_ranges: entry clusterIP 10.96.0.77/32 was not desired',
+      'lb_host: row was changed',
     ]);
     expect(held()).toEqual(['10.96.0.1/32', '10.96.0.9/32']);
-    expect([...operations.mend()]).toEqual([]);
+    expect([...operations.repair()]).toEqual([]);
   });
 
   test("a row that comes or goes where the walk pauses is neither lost nor nobody's", () => {
     const { operations, held, lose } = setup(low, high);
     lose('10.96.0.1');
-    const walk = operations.mend();
+    const walk = operations.repair();
     const first = walk.next().value;
     operations.update(clusterIP('10.96.0.5/32'));
     operations.delete(rangeKey(high));
-    expect([first, ...walk].flat()).toEqual(['lb4_ranges had lost clusterIP 10.96.0.1/32']);
+    expect([first, ...walk].flat()).toEqual(['lb4_ranges: entry clusterIP 10.96.0.1/32 was missing']);
     expect(held()).toEqual(['10.96.0.1/32', '10.96.0.5/32']);
   });
 
@@ -78,7 +78,7 @@ describe('mend', () => {
     const { maps, operations, held, lose } = setup(low, high);
     maps.ranges.IPv4.add({ prefix: 64, set: AddressSetNumber.clusterIP, address: '10.96.0.5' });
     lose('10.96.0.1');
-    const walk = operations.mend();
+    const walk = operations.repair();
     walk.next();
     operations.update(clusterIP('10.96.0.5/32'));
     expect([...walk]).toEqual([]);

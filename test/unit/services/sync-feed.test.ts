@@ -43,7 +43,7 @@ class Applying implements Operations<string, string> {
     return true;
   }
 
-  *mend(): Iterator<readonly string[], void> {}
+  *repair(): Iterator<readonly string[], void> {}
 
   freed(): number {
     return 0;
@@ -68,7 +68,7 @@ async function world({ isStarted = true, restoring }: { isStarted?: boolean; res
   const initialized = desired.registerSource('test');
   const operations = new Applying();
   operations.restoring = restoring;
-  const log = { rowFailed() {}, rowRecovered() {}, stepFailed() {}, stepRecovered() {}, mended() {} };
+  const log = { rowFailed() {}, rowRecovered() {}, stepFailed() {}, stepRecovered() {}, repaired() {} };
   const loop = new Reconciler({ table: desired, operations, clock, schedule: scheduler.schedule, log, random: () => 0 });
   const heard: string[] = [];
   const health = new SyncHealth({ wallNow });

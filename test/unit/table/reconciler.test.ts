@@ -36,9 +36,9 @@ class Recorder implements Operations<string, string> {
     return this.isPruned;
   }
 
-  *mend(): Generator<string[], void> {
+  *repair(): Generator<string[], void> {
     for (const sentences of this.drift) {
-      this.#call('mend', 'mend');
+      this.#call('repair', 'repair');
       yield sentences;
     }
   }
@@ -73,7 +73,7 @@ function setup(options: Partial<ReconcilerOptions<string, string>> = {}) {
       rowRecovered: (key, retries) => log.push(`recovered ${key} after ${retries}`),
       stepFailed: (what) => log.push(`failed ${what}`),
       stepRecovered: (what) => log.push(`recovered ${what}`),
-      mended: (sentence) => log.push(`mended ${sentence}`),
+      repaired: (sentence) => log.push(`repaired ${sentence}`),
     },
     ...options,
   });
@@ -333,7 +333,7 @@ describe('progress', () => {
 });
 
 describe('the periodic walk over what is applied', () => {
-  const due = { mendEveryMs: 10_000, batchSize: 2 };
+  const due = { repairEveryMs: 10_000, batchSize: 2 };
 
   test('begins a period after the first reconcile, takes a bounded number of steps a turn, and says what it put back', () => {
     const { reconciler, operations, log, turns, markListed, put, advance, flush } = setup(due);
@@ -343,29 +343,29 @@ describe('the periodic walk over what is applied', () => {
     markListed();
     flush();
     expect(advance(9_999)).toEqual([]);
-    expect(advance(1)).toEqual(['mend', 'mend']);
-    expect(log).toEqual(['mended a was gone']);
+    expect(advance(1)).toEqual(['repair', 'repair']);
+    expect(log).toEqual(['repaired a was gone']);
     turns.shift()?.();
     // What it found may be for prune.
-    expect(flush()).toEqual(['prune 1', 'mend']);
-    expect(log).toEqual(['mended a was gone', 'mended b was changed', 'mended c was changed']);
+    expect(flush()).toEqual(['prune 1', 'repair']);
+    expect(log).toEqual(['repaired a was gone', 'repaired b was changed', 'repaired c was changed']);
     expect(advance(9_999)).toEqual(['prune 1']);
-    expect(advance(1)).toEqual(['mend', 'mend']);
+    expect(advance(1)).toEqual(['repair', 'repair']);
   });
 
   test('a failure is said once, and the walk begins anew a period later', () => {
     const { reconciler, operations, log, markListed, advance, flush } = setup(due);
     operations.drift = [['never said']];
-    operations.failing.set('mend', 'EIO');
+    operations.failing.set('repair', 'EIO');
     reconciler.start();
     markListed();
     flush();
     advance(10_000);
     advance(10_000);
-    expect(log).toEqual(['failed mend']);
+    expect(log).toEqual(['failed repair']);
     operations.failing.clear();
     advance(10_000);
-    expect(log).toEqual(['failed mend', 'recovered mend', 'mended never said']);
+    expect(log).toEqual(['failed repair', 'recovered repair', 'repaired never said']);
   });
 
   test('a change goes first', () => {
@@ -376,6 +376,68 @@ describe('the periodic walk over what is applied', () => {
     flush();
     put('a1');
     clock.advance(10_000);
-    expect(flush()).toEqual(['update a1', 'mend']);
+    expect(flush()).toEqual(['update a1', 'repair']);
+  });
+});
+
+describe('applied()', () => {
+  const never = new AbortController().signal;
+
+  test('resolves when the row has been applied', async () => {
+    const { put, table, reconciler, flush } = setup();
+    reconciler.start();
+    put('a1');
+    const applied = reconciler.applied('a', table.revision, never);
+    expect(flush()).toEqual(['restore', 'update a1']);
+    await expect(applied).resolves.toBeUndefined();
+    await expect(reconciler.applied('a', table.revision, never)).resolves.toBeUndefined();
+  });
+
+  test('resolves when the deletion has been applied', async () => {
+    const { put, table, reconciler, flush } = setup();
+    reconciler.start();
+    put('a1');
+    flush();
+    table.delete('a');
+    const applied = reconciler.applied('a', table.revision, never);
+    flush();
+    await expect(applied).resolves.toBeUndefined();
+  });
+
+  test('waits for the write that the caller made, not for an earlier one', async () => {
+    const { put, table, reconciler, flush, turns } = setup({ batchSize: 1 });
+    reconciler.start();
+    put('a1', 'b1');
+    const applied = reconciler.applied('b', table.revision, never);
+    const isDone = Promise.race([applied.then(() => true), Promise.resolve(false)]);
+    expect(flush()).toEqual(['restore', 'update a1']);
+    await expect(isDone).resolves.toBe(false);
+    turns.shift()?.();
+    await expect(applied).resolves.toBeUndefined();
+  });
+
+  test('rejects with the error of the attempt that failed; the loop goes on', async () => {
+    const { put, table, reconciler, flush, operations, advance } = setup();
+    operations.failing.set('a', 'ENOSPC');
+    reconciler.start();
+    put('a1');
+    const applied = reconciler.applied('a', table.revision, never);
+    flush();
+    await expect(applied).rejects.toMatchObject({ code: 'ENOSPC' });
+    operations.failing.clear();
+    advance(2000);
+    await expect(reconciler.applied('a', table.revision, never)).resolves.toBeUndefined();
+  });
+
+  test('rejects with the reason of the signal', async () => {
+    const { put, table, reconciler, flush } = setup();
+    const controller = new AbortController();
+    put('a1');
+    const applied = reconciler.applied('a', table.revision, controller.signal);
+    controller.abort(new Error('too late'));
+    await expect(applied).rejects.toThrow('too late');
+    await expect(reconciler.applied('a', table.revision, controller.signal)).rejects.toThrow('too late');
+    reconciler.start();
+    expect(flush()).toEqual(['restore', 'update a1']);
   });
 });
