@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Makes proto/gen/, the TypeScript types of the API, from the .proto files. Called by `npm run build` and the set-up, and
-// quick when nothing changed. It must never leave a half-made gen/: the new tree is made beside it and renamed into place.
+// Generates proto/gen/, the TypeScript types of the API, from the .proto files. Called by .ci/setup; it is fast if nothing
+// changed. It must never leave an incomplete gen/: the new folder is generated beside it and then renamed.
 import { spawnSync } from 'node:child_process';
 import { globSync, mkdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -10,12 +10,12 @@ import { fileURLToPath } from 'node:url';
 const here = dirname(fileURLToPath(import.meta.url));
 const out = join(here, 'gen');
 
-// Must agree with the options in load.ts, or the types lie.
+// They must match the options in load.ts. Otherwise the types differ from the values at run time.
 const options = ['--grpcLib=@grpc/grpc-js', '--importFileExtension=.ts', '--longs=String', '--enums=String', '--defaults', '--oneofs'];
 
 const modified = (path: string): number => statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
 
-/** Makes the types when a .proto file, this file or the generator is newer than they are. Returns whether it had to. Idempotent. */
+/** Generates the types if a .proto file, this file or the generator is newer than the types. Returns true if it did. Idempotent. */
 export function buildProto(): boolean {
   const loader = createRequire(import.meta.url).resolve('@grpc/proto-loader/package.json');
   const sources = globSync('sluice/**/*.proto', { cwd: here }).toSorted();
@@ -39,4 +39,4 @@ export function buildProto(): boolean {
   return true;
 }
 
-if (import.meta.main && buildProto()) process.stdout.write('proto/gen: types made\n');
+if (import.meta.main && buildProto()) process.stdout.write('proto/gen: types generated\n');
