@@ -1,37 +1,44 @@
 // SPDX-License-Identifier: Apache-2.0
-// `npm run check`: types, lint, import directions, format, dead code, C and proto. One line per tool, the output of a tool
-// that fails in full, exit code 1 if any did. It changes no file: `npm run fmt` does.
+// `npm run check`: types, lint, import directions, format, dead code, C, the API, shell scripts, workflows and commit subjects.
+// Prints one line per tool, and the whole output of a tool that fails. The exit code is 1 if a tool failed. It must never
+// change a file: `npm run fmt` formats.
 import { spawn } from 'node:child_process';
-import { globSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { performance } from 'node:perf_hooks';
 import { clangFormat, cSources, oxfmt, tsSources } from './sources.ts';
 
 interface Outcome {
-  readonly isGood: boolean;
+  readonly result: 'ok' | 'FAILED' | `skipped: ${string}`;
   readonly output: string;
 }
 
 type Tool = () => Promise<Outcome> | Outcome;
 
-/** Runs a command to its end; a command that cannot be started is a failure that says so. */
+/** Runs a command to its end. A command that cannot be started has failed. */
 function run(command: string, ...args: string[]): Promise<Outcome> {
   return new Promise((resolve) => {
     const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] });
     let output = '';
     child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
     child.stderr.on('data', (chunk: Buffer) => (output += chunk.toString()));
-    child.on('error', (error) => resolve({ isGood: false, output: `${command}: ${error.message}` }));
-    child.on('close', (code) => resolve({ isGood: code === 0, output: output.trimEnd() }));
+    child.on('error', (error) => resolve({ result: 'FAILED', output: `${command} cannot be started: ${error.message}` }));
+    child.on('close', (code) => resolve({ result: code === 0 ? 'ok' : 'FAILED', output: output.trimEnd() }));
   });
 }
 
-/** The linter counts the lines of TypeScript; this counts those of C. */
-function cSizes(): Outcome {
-  const long = cSources().filter((file) => readFileSync(file, 'utf8').split('\n').length > 401);
-  return { isGood: long.length === 0, output: long.map((file) => `${file}: more than 400 lines`).join('\n') };
+/** Runs a script of this folder. A script that cannot check anything here exits with 0 and prints "skipped: <reason>". */
+async function script(name: string): Promise<Outcome> {
+  const { result, output } = await run('node', `test/lint/${name}`);
+  return { result: result === 'ok' && output.startsWith('skipped: ') ? (output as `skipped: ${string}`) : result, output };
 }
 
-/** clang-format tells every misplaced blank. */
+/** The linter limits the length of TypeScript files; this limits the length of C files. */
+function cSizes(): Outcome {
+  const long = cSources().filter((file) => readFileSync(file, 'utf8').split('\n').length > 401);
+  return { result: long.length === 0 ? 'ok' : 'FAILED', output: long.map((file) => `${file} has more than 400 lines`).join('\n') };
+}
+
+/** Limits the output: clang-format prints several lines for every misplaced blank. */
 function shortened(output: string): string {
   const lines = output.split('\n');
   return lines.length <= 100 ? output : [...lines.slice(0, 100), `... ${lines.length - 100} more lines`].join('\n');
@@ -51,24 +58,26 @@ const lintIgnored = ['--ignore-pattern', '**/gen/**'];
 const tools: Record<string, Tool> = {
   types: () => run('tsc', '-p', 'daemon/tsconfig.json'),
   lint: () => run('oxlint', ...lintArgs, ...lintIgnored, ...tsSources),
-  directions: () => run('node', 'test/lint/check-directions.ts'),
+  directions: () => script('check-directions.ts'),
   format: () => run(oxfmt, '--check', ...tsSources),
   'dead code': () => run('knip', '--config', 'test/lint/knip.jsonc', '--no-progress'),
+  'C format': () => run(clangFormat, '--dry-run', '-Werror', ...cSources()),
+  'C sizes': cSizes,
+  proto: () => run('buf', 'lint', 'proto'),
+  'API breaks': () => run('buf', 'breaking', 'proto', '--against', 'test/lint/proto-baseline.binpb'),
+  shell: () => script('shell.ts'),
+  workflows: () => script('actionlint.ts'),
+  commits: () => script('commits.ts'),
 };
-if (cSources().length > 0) {
-  tools['C format'] = () => run(clangFormat, '--dry-run', '-Werror', ...cSources());
-  tools['C sizes'] = cSizes;
-}
-if (globSync('proto/**/*.proto').length > 0) tools['proto'] = () => run('buf', 'lint', 'proto');
 
 const outcomes = await Promise.all(
   Object.entries(tools).map(async ([name, tool]) => {
     const start = performance.now();
-    const outcome = await tool();
+    const { result, output } = await tool();
     const seconds = ((performance.now() - start) / 1000).toFixed(1);
-    console.log(`${name.padEnd(12)}${outcome.isGood ? 'ok' : 'FAILED'}  ${seconds} s`);
-    if (!outcome.isGood) console.log(shortened(outcome.output));
-    return outcome.isGood;
+    console.log(`${name.padEnd(12)}${result}  ${seconds} s`);
+    if (result === 'FAILED') console.log(shortened(output));
+    return result;
   }),
 );
-process.exitCode = outcomes.every(Boolean) ? 0 : 1;
+process.exitCode = outcomes.includes('FAILED') ? 1 : 0;

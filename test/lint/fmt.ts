@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// `npm run fmt`: formats all TypeScript and C in place.
+// `npm run fmt`: formats all TypeScript and C files in place. It must never touch generated files or the lint fixtures.
 import { spawnSync } from 'node:child_process';
 import { clangFormat, cSources, oxfmt, tsSources } from './sources.ts';
 
-const commands: [string, string[]][] = [[oxfmt, tsSources]];
-if (cSources().length > 0) commands.push([clangFormat, ['-i', ...cSources()]]);
+const commands: readonly [string, readonly string[]][] = [
+  [oxfmt, tsSources],
+  [clangFormat, ['-i', ...cSources()]],
+];
 
 for (const [command, args] of commands) {
   const run = spawnSync(command, args, { stdio: 'inherit' });

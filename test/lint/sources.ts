@@ -1,14 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is linted and formatted, in one place for check.ts and fmt.ts. Folders are named: without a .gitignore the tools
-// would walk node_modules.
-import { globSync } from 'node:fs';
+// Lists the files that are checked and formatted, for check.ts, fmt.ts and shell.ts. It must never list node_modules or
+// generated files. Folders are named one by one: the tools would walk node_modules in a copy that has no .gitignore.
+import { closeSync, globSync, openSync, readSync } from 'node:fs';
+import { join, relative } from 'node:path';
 
-/** Arguments for oxlint and oxfmt; generated files are left out by the tools' own ignore settings. */
+/** Arguments for oxlint and oxfmt. Their own ignore settings leave out the generated files. */
 export const tsSources = ['daemon', 'datapath', 'deploy', 'proto', 'test'];
 
-/** The C files that we write. */
+/** The C files of the repository, without the generated ones. */
 export const cSources = (): string[] => globSync(['datapath/**/*.c', 'datapath/**/*.h', 'test/**/*.c'], { exclude: ['**/gen/**'] });
 
+/** The shell scripts: files named *.sh, and files whose first line names sh or bash as the interpreter. */
+export function shellSources(): string[] {
+  const folders = ['.ci', '.github', 'cni', 'daemon', 'datapath', 'deploy', 'proto', 'test'];
+  const files = globSync(['*', ...folders.map((folder) => `${folder}/**`)], { exclude: ['**/gen/**', 'node_modules'], withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => relative(process.cwd(), join(entry.parentPath, entry.name)));
+  return files.filter((file) => file.endsWith('.sh') || /^#!.*\b(sh|bash)\b/.test(firstLine(file))).toSorted();
+}
+
+/** The first line of a file, or its first 80 bytes. */
+function firstLine(file: string): string {
+  const descriptor = openSync(file, 'r');
+  try {
+    const start = Buffer.alloc(80);
+    return start.toString('latin1', 0, readSync(descriptor, start)).split('\n', 1)[0] ?? '';
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
 export const oxfmt = 'oxfmt';
-/** Debian's clang 19, as the build uses: another version formats otherwise. */
+/** From the Debian package of clang 19, which the build uses: other versions format differently. */
 export const clangFormat = 'clang-format-19';
