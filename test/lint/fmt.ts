@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// `npm run fmt`: formats all TypeScript and C files in place. It must never touch generated files or the lint fixtures.
+// `npm run fmt`: formats all TypeScript and C files in place. It must never touch generated files.
 import { spawnSync } from 'node:child_process';
 import { clangFormat, cSources, oxfmt, tsSources } from './sources.ts';
 

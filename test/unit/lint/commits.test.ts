@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The rule for commit subjects that `npm run check` enforces: which subjects it accepts, and what it says about the others.
 import { expect, test } from 'vitest';
-import { subjectFault } from '../lint/commits.ts';
+import { subjectFault } from '../../lint/commits.ts';
 
 test.for([
   { name: 'a room and an imperative', subject: 'datapath: include what each header needs', want: undefined },
