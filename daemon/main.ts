@@ -3,7 +3,9 @@
 // it, the programs and maps stay in the kernel and go on. Every refusal is one sentence on stderr and an exit code of its own.
 import { readFileSync } from 'node:fs';
 import type { Logger } from 'pino';
-import { buildAgent } from './agent/agent.ts';
+import { type Agent, buildAgent } from './agent/agent.ts';
+import { openDatapath } from './agent/datapath.ts';
+import { accessText, findSourceAccess } from './agent/source.ts';
 import { systemClock } from './base/clock.ts';
 import { configFromCommandLine } from './config/help.ts';
 import type { Config } from './config/schema.ts';
@@ -21,7 +23,18 @@ const output = new LogOutput();
 async function run(config: Config): Promise<number> {
   const log = await createLog(config, output.stream);
   output.report(log);
-  const agent = buildAgent(config, log);
+  const access = findSourceAccess(config);
+  log.info({ ...versions(), node: config.node, source: accessText(access), pinPath: config.pinPath }, 'starting');
+  const opened = openDatapath(config);
+  try {
+    return await serve(buildAgent({ config, log, access, opened }), log);
+  } finally {
+    opened.close();
+  }
+}
+
+/** Starts the units, waits for a signal and stops them. Returns the exit code. */
+async function serve(agent: Agent, log: Logger): Promise<number> {
   const stopped = Promise.withResolvers<number>();
   const lifecycle = new Lifecycle({
     units: agent.units,
@@ -41,7 +54,6 @@ async function run(config: Config): Promise<number> {
   process.once('SIGINT', (signal) => void stop(signal));
   process.on('SIGHUP', () => void reread(() => agent.reread(), log));
 
-  log.info({ ...versions(), node: config.node, source: agent.source, pinPath: config.pinPath }, 'starting');
   try {
     await lifecycle.start();
   } catch (error) {

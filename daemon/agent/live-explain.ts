@@ -2,11 +2,11 @@
 // `sluice explain` against the running datapath: the twins over the daemon's own maps, and what this host knows of a source
 // (its addresses, its routes, its devices). Loaded when first asked. It must never write what the datapath reads.
 import type { Config } from '../config/schema.ts';
-import type { ControlPlane } from './services.ts';
+import type { Services } from './services.ts';
 import { Explainer } from '../explain/explainer.ts';
 import { isNotFound } from '../base/errors.ts';
 import { type Link, links, routeTo } from '../kernel/rtnetlink.ts';
-import type { Datapath } from '../bpf/datapath.ts';
+import { type Datapath, objectsPath } from '../bpf/datapath.ts';
 import { Twins } from '../explain/programs.ts';
 import type { LbMaps } from '../maps/types.ts';
 import { addressBytes, cidrContains } from '../model/address.ts';
@@ -17,9 +17,8 @@ const LOOPBACK = 1;
 export interface LiveExplainOptions {
   readonly config: Config;
   readonly datapath: Datapath;
-  readonly plane: ControlPlane;
-  readonly maps: () => LbMaps;
-  readonly objectsPath: string;
+  readonly services: Services;
+  readonly maps: LbMaps;
 }
 
 export class LiveExplain {
@@ -32,14 +31,14 @@ export class LiveExplain {
 
   /** One answer for each question. Throws Refusal for one that cannot be asked. */
   explain(questions: readonly Question[]): Answer[] {
-    const { config, datapath, plane, maps, objectsPath } = this.#options;
+    const { config, datapath, services, maps } = this.#options;
     this.#twins ??= new Twins({ objectsPath, reuse: datapath.mapFds() });
-    const host = new Host(config, plane);
-    const owners = plane.loop()?.operations.owners() ?? new Map<number, string>();
+    const host = new Host(config, services);
+    const owners = services.owners();
     const explainer = new Explainer({
-      ...{ twins: this.#twins, maps: maps(), hasSocketLb: config.socketLb },
+      ...{ twins: this.#twins, maps, hasSocketLb: config.socketLb },
       owners: () => owners,
-      ports: (key) => plane.desired.get(key),
+      ports: (key) => services.desired.get(key),
       originOf: (source) => host.originOf(source),
       deviceOf: (origin, source, iface) => host.deviceOf(origin, source, iface),
       deviceName: (ifindex) => host.deviceName(ifindex),
@@ -58,13 +57,13 @@ export class LiveExplain {
 /** The host as it was when a request came. */
 class Host {
   readonly #config: Config;
-  readonly #plane: ControlPlane;
+  readonly #services: Services;
   readonly #links: readonly Link[] = links();
   readonly #routes = new Map<string, number>();
 
-  constructor(config: Config, plane: ControlPlane) {
+  constructor(config: Config, services: Services) {
     this.#config = config;
-    this.#plane = plane;
+    this.#services = services;
   }
 
   deviceName(ifindex: number): string | undefined {
@@ -77,11 +76,11 @@ class Host {
 
   /** The node if it is one of its addresses, a pod if it is behind a pod's interface or in the Node's podCIDRs, else external. */
   originOf(source: string): Origin {
-    const { plane, config } = { plane: this.#plane, config: this.#config };
-    for (const [, row] of plane.host.all()) if ('set' in row && row.set === 'node' && cidrContains(row.cidr, source)) return 'node';
+    const { ranges, nodes } = this.#services;
+    for (const [, row] of ranges.all()) if (row.set === 'node' && cidrContains(row.cidr, source)) return 'node';
     const device = this.#links.find((link) => link.ifindex === this.#routeOf(source));
     if (device !== undefined && this.isPodName(device.name)) return 'pod';
-    return (plane.nodes.get(config.node)?.podCIDRs ?? []).some((cidr) => cidrContains(cidr, source)) ? 'pod' : 'external';
+    return (nodes.get(this.#config.node)?.podCIDRs ?? []).some((cidr) => cidrContains(cidr, source)) ? 'pod' : 'external';
   }
 
   /** ifindex of the device it comes by; of a node's packet, the uplink. Loopback when there is none. */

@@ -1,109 +1,89 @@
 // SPDX-License-Identifier: Apache-2.0
-// The control walk as it hangs together: source -> intent tables -> controller -> desired table -> reconciler -> maps.
-// Everything of the agent but kernel and network, wired by hand; agent.ts starts and stops the parts.
+// The wiring of the Service load balancer: source -> tables of objects -> controllers -> desired tables -> loops -> maps. No logic
+// of its own; agent.ts starts and stops the parts.
 import type { Logger } from 'pino';
 import { systemClock } from '../base/clock.ts';
-import type { Config } from '../config/schema.ts';
-import { HostController } from '../services/controller/host-controller.ts';
-import { ServiceController } from '../services/controller/service-controller.ts';
-import { findSource } from './source.ts';
 import { subsystem } from '../base/log.ts';
-import type { LbMaps } from '../maps/types.ts';
-import type { DesiredPort, HostRow } from '../model/frontend.ts';
+import type { Config } from '../config/schema.ts';
+import type { LbMaps, MapPressure } from '../maps/types.ts';
+import type { DesiredHost, DesiredPort, DesiredRange } from '../model/frontend.ts';
 import type { LocalAddress } from '../model/host.ts';
 import type { EndpointSlice, Node, Service, ServiceCIDR } from '../model/service.ts';
-import { Table } from '../table/table.ts';
-import { HostOperations, type HostFacts } from '../services/apply/host-operations.ts';
-import { LbOperations, type MapPressure } from '../services/apply/lb-operations.ts';
+import { AddressSetOperations } from '../services/apply/address-set-operations.ts';
+import { type HostFacts, HostOperations } from '../services/apply/host-operations.ts';
+import { LbOperations } from '../services/apply/lb-operations.ts';
+import { HostController } from '../services/controller/host-controller.ts';
+import { ServiceController } from '../services/controller/service-controller.ts';
 import { Reconciler } from '../table/reconciler.ts';
 import type { ReconcileLog } from '../table/status.ts';
+import { Table } from '../table/table.ts';
+import { findSource, type SourceAccess } from './source.ts';
 
-interface Outlets {
-  readonly maps: () => LbMaps;
-  readonly hostFacts: () => HostFacts;
-  readonly onRepaired: (sentence: string) => void;
+export interface ServicesOptions {
+  readonly config: Config;
+  readonly log: Logger;
+  readonly access: SourceAccess;
+  readonly maps: LbMaps;
+  readonly facts: HostFacts;
+  readonly onRepaired: (message: string) => void;
 }
 
-/** What runs once the maps are there. */
-interface Loop {
-  readonly operations: LbOperations;
-  readonly reconciler: Reconciler<string, DesiredPort>;
-  readonly hostReconciler: Reconciler<string, HostRow>;
-  /** How full each map is; of a trie, what Services and the node have in it. */
-  pressure(): MapPressure[];
-  /** Both have done all there was to do at first. */
-  readonly firstDone: Promise<unknown>;
-  isReady(): boolean;
-  stop(): void;
-}
-
-/** Builds the tables and what stands between them. `maps` is asked when the loop starts; `onRepaired` hears what it put back. */
-export function controlPlane(config: Config, log: Logger, outlets: Outlets) {
-  const services = new Table<string, Service>('services', setImmediate);
-  const slices = new Table<string, EndpointSlice>('endpoint-slices', setImmediate);
-  const nodes = new Table<string, Node>('nodes', setImmediate);
-  const serviceCIDRs = new Table<string, ServiceCIDR>('service-cidrs', setImmediate);
-  const localAddresses = new Table<string, LocalAddress>('local-addresses', setImmediate);
+/** Builds everything and starts nothing. */
+export function buildServices({ config, log, access, maps, facts, onRepaired }: ServicesOptions) {
+  const tables = {
+    services: new Table<string, Service>('services', setImmediate),
+    slices: new Table<string, EndpointSlice>('endpoint-slices', setImmediate),
+    nodes: new Table<string, Node>('nodes', setImmediate),
+    serviceCIDRs: new Table<string, ServiceCIDR>('service-cidrs', setImmediate),
+    localAddresses: new Table<string, LocalAddress>('local-addresses', setImmediate),
+  };
   const desired = new Table<string, DesiredPort>('desired-ports', setImmediate);
-  const host = new Table<string, HostRow>('host', setImmediate);
-  const sourceLog = subsystem(log, 'source');
-  let loop: Loop | undefined;
-  // What an incomplete source held back may be withdrawn when it is complete.
+  const ranges = new Table<string, DesiredRange>('address-sets', setImmediate);
+  const host = new Table<string, DesiredHost>('host', setImmediate);
+
+  // What an incomplete source held back may be withdrawn once the source is complete.
   const prune = (): void => {
-    loop?.reconciler.requestPrune();
-    loop?.hostReconciler.requestPrune();
+    for (const loop of Object.values(loops)) loop.requestPrune();
   };
-  const source = findSource({
-    ...{ config, tables: { services, slices, nodes, serviceCIDRs }, env: process.env, log: sourceLog, onComplete: prune },
-  });
-  const own = { nodes, localAddresses, nodeName: config.node, settings: config };
-  const controller = new ServiceController({ services, slices, desired, ...own });
-  const hostController = new HostController({ services, serviceCIDRs, host, ...own });
-  const reconcileLog = subsystem(log, 'reconcile');
-  const startLoop = (): Loop => {
-    const operations = new LbOperations({ maps: outlets.maps(), clock: systemClock });
-    const common = {
-      ...{ clock: systemClock, schedule: setImmediate, mayPrune: () => source.isComplete, repairEveryMs: config.syncPeriod },
-      log: {
-        rowFailed: (row, err) => reconcileLog.error({ row, err }, 'row not applied, will be tried again'),
-        rowRecovered: (row, retries) => reconcileLog.info({ row, retries }, 'row applied after all'),
-        stepFailed: (step, err) => reconcileLog.error({ step, err }, 'step failed, will be tried again'),
-        stepRecovered: (step) => reconcileLog.info({ step }, 'step done after all'),
-        repaired: outlets.onRepaired,
-      } satisfies ReconcileLog<string>,
-    };
-    const hostOperations = new HostOperations(outlets.maps(), outlets.hostFacts());
-    const hostReconciler = new Reconciler<string, HostRow>({ ...common, table: host, operations: hostOperations });
-    const reconciler = new Reconciler<string, DesiredPort>({ ...common, table: desired, operations });
-    // What holds for every Service first: a frontend may ask for it at once.
-    const both = [hostReconciler, reconciler];
-    loop = {
-      ...{ operations, reconciler, hostReconciler },
-      pressure: () => summed([...operations.pressure(), ...hostOperations.pressure()]),
-      firstDone: Promise.all(both.map((each) => each.firstDone)),
-      isReady: () => both.every((each) => each.isReady),
-      stop: () => both.forEach((each) => each.stop()),
-    };
-    for (const each of both) each.start();
-    return loop;
+  const source = findSource({ config, access, tables, log: subsystem(log, 'source'), onComplete: prune });
+  const common = {
+    ...{ clock: systemClock, schedule: setImmediate, mayPrune: () => source.isComplete, repairEveryMs: config.syncPeriod },
+    log: reconcileLog(subsystem(log, 'reconcile'), onRepaired),
   };
+  const operations = new LbOperations({ maps, clock: systemClock });
+  const rangeOperations = new AddressSetOperations(maps);
+  const loops = {
+    ranges: new Reconciler<string, DesiredRange>({ ...common, table: ranges, operations: rangeOperations }),
+    host: new Reconciler<string, DesiredHost>({ ...common, table: host, operations: new HostOperations(maps, facts) }),
+    ports: new Reconciler<string, DesiredPort>({ ...common, table: desired, operations }),
+  };
+  const own = { nodeName: config.node, settings: config };
   return {
-    services,
-    slices,
-    nodes,
-    serviceCIDRs,
-    localAddresses,
-    desired,
-    host,
-    source,
-    controller,
-    hostController,
-    startLoop,
-    loop: () => loop,
+    ...{ ...tables, desired, ranges, host, source, loops },
+    controller: new ServiceController({ ...tables, ...own, desired }),
+    hostController: new HostController({ ...tables, ...own, host, ranges }),
+    owners: () => operations.owners(),
+    pressure: () => summed([...operations.pressure(), ...rangeOperations.pressure()]),
+    /** Starts the loops: what applies to every Service first, since a frontend may need it at once. */
+    startLoops: () => [loops.ranges, loops.host, loops.ports].forEach((loop) => loop.start()),
+    stopLoops: () => Object.values(loops).forEach((loop) => loop.stop()),
+    /** Resolves when every loop has done its first work. */
+    firstDone: Promise.all(Object.values(loops).map((loop) => loop.firstDone)),
   };
 }
 
-export type ControlPlane = ReturnType<typeof controlPlane>;
+export type Services = ReturnType<typeof buildServices>;
+
+/** What the loops report, as lines of the log. */
+export function reconcileLog(log: Logger, onRepaired: (message: string) => void): ReconcileLog<string> {
+  return {
+    rowFailed: (row, err) => log.error({ row, err }, 'row not applied, will be retried'),
+    rowRecovered: (row, retries) => log.info({ row, retries }, 'row applied after retries'),
+    stepFailed: (step, err) => log.error({ step, err }, 'step failed, will be retried'),
+    stepRecovered: (step) => log.info({ step }, 'step succeeded after retries'),
+    repaired: onRepaired,
+  };
+}
 
 /** One row for each map. */
 function summed(rows: readonly MapPressure[]): MapPressure[] {

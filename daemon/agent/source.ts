@@ -1,28 +1,42 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which source the settings ask for: a directory, or the API server by kubeconfig or as a pod's service account. Built, not
-// started; control-plane.ts hangs it before the tables.
+// The wiring of the source that the settings ask for: a directory, or the API server by kubeconfig or as the service account of
+// a pod. The access is found before anything is created, so that a start without a source is rejected; the source is built later.
 import type { Logger } from 'pino';
 import { systemClock } from '../base/clock.ts';
 import type { Config } from '../config/schema.ts';
+import { versions } from '../host/version.ts';
 import { FilesSource } from '../source/files/files-source.ts';
 import { Connection } from '../source/kubernetes/connection.ts';
-import { accessOf } from '../source/kubernetes/find-access.ts';
+import { accessOf, type FoundAccess } from '../source/kubernetes/find-access.ts';
 import { KubernetesSource } from '../source/kubernetes/kubernetes-source.ts';
 import type { ProblemLog } from '../source/problems.ts';
 import type { Source, SourceTables } from '../source/source.ts';
-import { versions } from '../host/version.ts';
+
+/** A directory, or the way to the API server. */
+export type SourceAccess = { readonly directory: string } | FoundAccess;
+
+/** How logs name the source. */
+export const accessText = (access: SourceAccess): string =>
+  'directory' in access ? access.directory : access.access.servers.map((server) => server.origin).join(', ');
+
+/** Throws Refusal when there is neither a directory nor a cluster. */
+export function findSourceAccess(config: Config): SourceAccess {
+  if (config.source !== undefined) return { directory: config.source };
+  const { kubeconfig, apiServer: apiServers } = config;
+  return accessOf({ kubeconfig, apiServers, env: process.env, clock: systemClock });
+}
 
 interface SourceParts {
   readonly config: Config;
+  readonly access: SourceAccess;
   readonly tables: SourceTables;
-  readonly env: Readonly<Record<string, string | undefined>>;
   readonly log: Logger;
-  /** Source.isComplete may have become true. */
+  /** Called when Source.isComplete may have become true. */
   readonly onComplete: () => void;
 }
 
-/** Throws Refusal when neither a directory nor a cluster can be found. */
-export function findSource({ config, tables, env, log, onComplete }: SourceParts): Source {
+/** Builds the source and starts nothing. */
+export function findSource({ config, access: found, tables, log, onComplete }: SourceParts): Source {
   const problemLog: ProblemLog = {
     appeared: ({ message }) => log.warn(message),
     resolved: ({ message }) => {
@@ -31,11 +45,11 @@ export function findSource({ config, tables, env, log, onComplete }: SourceParts
     },
   };
   const common = { tables, clock: systemClock, log: problemLog };
-  if (config.source !== undefined) return new FilesSource({ ...common, directory: config.source });
-  const { access, dependsOnClusterIP } = accessOf({ kubeconfig: config.kubeconfig, apiServers: config.apiServer, env, clock: systemClock });
+  if ('directory' in found) return new FilesSource({ ...common, directory: found.directory });
+  const { access, dependsOnClusterIP } = found;
   const address = access.servers.map((server) => server.origin).join(', ');
   if (dependsOnClusterIP)
-    log.warn(`the API server is asked at ${address}, a ClusterIP, which nobody serves before this agent does: give --api-server`);
+    log.warn(`the API server is at ${address}, a ClusterIP, which is unreachable until this agent programs it: give --api-server`);
   const client = new Connection({ access, clock: systemClock, userAgent: `sluiced/${versions().version}` });
   const onListed = (kind: string): void => log.debug({ kind }, 'listed');
   return new KubernetesSource({ ...common, client, node: config.node, address, credentials: access.shown, onComplete, onListed });

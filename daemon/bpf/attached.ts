@@ -2,7 +2,7 @@
 // One program on one hook that outlives this process: a pinned BPF link, or a clsact filter where the kernel has no TCX.
 // The link is also held open, so that whoever removes its pin interrupts nothing. Knows how to replace the program, to
 // notice what was changed behind our back, and to put it back; which hooks there are is devices.ts and sockets.ts.
-import { isNotFound } from '../base/errors.ts';
+import { isNotFound, KernelError } from '../base/errors.ts';
 import { attachClsact, clsactProgram, detachClsact, linkInfo, programId, updateLink } from '../kernel/link.ts';
 import { closeFd, openPin, pin } from '../kernel/map.ts';
 import type { PinDirectory } from './pins.ts';
@@ -26,6 +26,9 @@ export interface Held {
   readonly target: string;
   readonly attached: Attached;
 }
+
+/** The device vanished while a program was attached to it. */
+export const isDeviceGone = (error: unknown): boolean => error instanceof KernelError && error.code === 'ENODEV';
 
 interface LinkOptions {
   readonly pins: PinDirectory;

@@ -1,28 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
-// Notices what others took away or changed of what we pinned and attached, puts it back and says so: pin directories and
-// their lock, pins of maps, links, filters, the configuration row. Looks once in a period; the kernel tells of none of this. What
-// is in the data maps is the reconciler's to guard.
+// Compares once in a period what we pinned and attached with the kernel, and repairs what others removed or changed: pin
+// directories and their lock, pins of maps, links, filters, the configuration row. The kernel sends no event for any of this. The
+// data maps are the Reconciler's to repair.
 import type { Clock } from '../base/clock.ts';
 import { messageOf } from '../base/errors.ts';
+import type { StatusPart } from '../base/status-part.ts';
+import { type Held, isDeviceGone } from './attached.ts';
 import type { Datapath } from './datapath.ts';
-import type { Devices } from './devices.ts';
 import type { PinDirectory } from './pins.ts';
-import type { Sockets } from './sockets.ts';
 
 export interface GuardOptions {
   readonly pins: PinDirectory;
   readonly datapath: Datapath;
-  readonly sockets: Sockets;
-  readonly devices: Devices;
+  /** Every program of ours that is attached now. */
+  readonly held: () => Iterable<Held>;
+  /** Called in each round before the hooks are compared: lists the devices again. */
+  readonly beforeHooks: () => void;
   readonly clock: Clock;
   readonly periodMs: number;
-  /** Hears each thing once, when it has been put back. */
-  readonly onRepaired: (sentence: string) => void;
-  /** Hears of a failure once, until it is over. */
-  readonly onFailed: (sentence: string) => void;
+  /** Called once for each thing that was repaired. */
+  readonly onRepaired: (message: string) => void;
+  /** Called once for each failure, until it is over. */
+  readonly onFailed: (message: string) => void;
 }
 
-export class Guard {
+export class Guard implements StatusPart {
   readonly #options: GuardOptions;
   #failures = new Map<string, string>();
   #cancel: (() => void) | undefined;
@@ -31,7 +33,7 @@ export class Guard {
     this.#options = options;
   }
 
-  /** Looks for the first time when a period is over. */
+  /** The first round comes after one period. */
   start(): void {
     const { clock, periodMs } = this.#options;
     this.#cancel = clock.setTimer(periodMs, () => {
@@ -44,14 +46,14 @@ export class Guard {
     this.#cancel?.();
   }
 
-  /** What could not be repaired, one sentence each. */
+  /** What could not be repaired. */
   problems(): string[] {
     return [...this.#failures.values()];
   }
 
   /** One round, now. */
   look(): void {
-    const { pins, datapath, sockets, devices } = this.#options;
+    const { pins, datapath, held, beforeHooks } = this.#options;
     const before = this.#failures;
     const failures = new Map<string, string>();
     this.#failures = failures;
@@ -59,19 +61,29 @@ export class Guard {
       try {
         for (const finding of task()) this.#options.onRepaired(`${what}: ${finding}`);
       } catch (error) {
-        const sentence = `${what} could not be repaired: ${messageOf(error)}`;
-        failures.set(what, sentence);
-        if (before.get(what) !== sentence) this.#options.onFailed(sentence);
+        const message = `${what} could not be repaired: ${messageOf(error)}`;
+        failures.set(what, message);
+        if (before.get(what) !== message) this.#options.onFailed(message);
       }
     };
     repair(`pin path ${pins.path}`, () => pins.repair());
-    // Without a place for pins nothing can be put back; what is attached is held by our descriptors.
+    // Without a place for pins nothing can be repaired; our descriptors keep attached what is attached.
     if (failures.size > 0) return;
     for (const name of datapath.mapNames()) repair(`map ${name}`, () => datapath.repairPin(name));
     repair('map lb_config', () => datapath.repairConfig());
-    devices.sync();
-    for (const { program, target, attached } of [...sockets.held(), ...devices.held()]) {
-      repair(`${program} on ${target}`, () => attached.repair(datapath.program(program)));
+    beforeHooks();
+    for (const { program, target, attached } of held()) {
+      repair(`${program} on ${target}`, () => repairHook(() => attached.repair(datapath.program(program))));
     }
+  }
+}
+
+/** A device that vanished is no failure: its row is about to be deleted. */
+function repairHook(task: () => string[]): string[] {
+  try {
+    return task();
+  } catch (error) {
+    if (isDeviceGone(error)) return [];
+    throw error;
   }
 }

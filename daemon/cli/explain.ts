@@ -71,8 +71,7 @@ async function askObjects(options: ExplainOptions, objects: string, questions: r
   const settings = parseConfig(['--source', objects, '--node', 'dry-run', ...options.flags], options.env, (path) =>
     readFileSync(path, 'utf8'),
   );
-  const { podInterfaces, snatPorts } = settings;
-  const { answers, problems } = dryExplain({ objects, node: { file: options.nodeFile }, settings, podInterfaces, snatPorts }, questions);
+  const { answers, problems } = dryExplain({ objects, node: { file: options.nodeFile }, settings }, questions);
   for (const problem of problems) options.err(`sluice: ${problem}\n`);
   return answers;
 }

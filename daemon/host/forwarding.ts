@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the host must have and Sluice does not set by itself: forwarding, and for the node's own processes a route to the
-// Service addresses (design.md, 3.15). Each thing that is missing is one sentence with the command that repairs it. Reads
-// only; asked at start and whenever status is.
-import { addressBytes, type Family, familyOf } from '../model/address.ts';
+// What the host must provide and Sluice does not set by itself: IP forwarding, and for the node's own processes a route to the
+// Service addresses. Each missing thing is one message with the command that sets it. Reads only; the status asks for it.
+import type { StatusPart } from '../base/status-part.ts';
 import { readSysctl } from '../kernel/host.ts';
 import { routeTo } from '../kernel/rtnetlink.ts';
+import { addressBytes, type Family, familyOf, parseAddress } from '../model/address.ts';
+import type { DesiredPort } from '../model/frontend.ts';
 
-export interface HostCheckOptions {
-  /** Addresses that node processes must be able to route: one of each Service CIDR, or the first ClusterIPs. */
+export interface ForwardingNeeds {
+  /** Addresses that node processes must be able to route: one of each Service CIDR, or the first frontend of each family. */
   readonly serviceAddresses: readonly string[];
-  /** Translation at connect() needs no route to the VIP. */
+  /** With socket translation a process needs no route to the VIP. */
   readonly hasSocketLb: boolean;
   /** Families in use. */
   readonly families: ReadonlySet<Family>;
-  /** Packets pass through tc programs at all. */
+  /** tc programs are attached to some device. */
   readonly hasDevices: boolean;
 }
 
@@ -24,28 +25,60 @@ const forwarding: Readonly<Record<Family, string>> = {
 
 const RTN_UNICAST = 1;
 
-/** Sentences, none when the host is ready. */
-export function hostProblems(options: HostCheckOptions): string[] {
+/** One message for each thing that is missing. */
+export function forwardingProblems(needs: ForwardingNeeds): string[] {
   const problems: string[] = [];
-  if (options.hasDevices) {
-    for (const family of options.families) {
+  if (needs.hasDevices) {
+    for (const family of needs.families) {
       const name = forwarding[family];
-      if (readSysctl(name) === '0') problems.push(`${name} is 0, so packets of pods go nowhere: sysctl -w ${name}=1`);
+      if (readSysctl(name) === '0') problems.push(`${name} is 0, so the node does not forward packets of pods: sysctl -w ${name}=1`);
     }
   }
-  if (!options.hasSocketLb) problems.push(...options.serviceAddresses.flatMap(routeProblem));
+  if (!needs.hasSocketLb) problems.push(...needs.serviceAddresses.flatMap(routeProblem));
   return problems;
 }
 
-/** Without a route a node process gets ENETUNREACH before any program of ours sees a packet. */
+/** Without a route a node process gets ENETUNREACH before any of our programs sees a packet. */
 function routeProblem(address: string): string[] {
   const family = familyOf(address) === 'IPv6' ? '-6 ' : '';
   try {
     if (routeTo(addressBytes(address)).type === RTN_UNICAST) return [];
   } catch {
-    // No route at all; said below.
+    // There is no route at all, which the message below says.
   }
   return [
     `this node has no route to the Service address ${address}, so its own processes cannot reach it: ip ${family}route add the Service CIDR by an uplink, or use --socket-lb on`,
   ];
+}
+
+export interface ForwardingOptions {
+  /** Canonical Service CIDRs of the settings. */
+  readonly serviceCidr: readonly string[];
+  readonly hasSocketLb: boolean;
+  readonly hasDevices: boolean;
+  /** The desired Service ports of this moment. */
+  readonly ports: () => Iterable<DesiredPort>;
+}
+
+/** The same for the Services that are desired now. */
+export class Forwarding implements StatusPart {
+  readonly #options: ForwardingOptions;
+
+  constructor(options: ForwardingOptions) {
+    this.#options = options;
+  }
+
+  problems(): string[] {
+    const { serviceCidr, hasSocketLb, hasDevices, ports } = this.#options;
+    const inUse = new Map<Family, string>();
+    for (const port of ports()) {
+      const address = port.frontends[0]?.address;
+      if (address !== undefined && !inUse.has(port.family)) inUse.set(port.family, address);
+    }
+    const ranges = serviceCidr.map((range) => parseAddress(range.split('/')[0] ?? '')?.text).filter((text) => text !== undefined);
+    return forwardingProblems({
+      serviceAddresses: ranges.length > 0 ? ranges : [...inUse.values()],
+      ...{ hasSocketLb, hasDevices, families: new Set([...inUse.keys(), ...ranges.map(familyOf)]) },
+    });
+  }
 }

@@ -146,3 +146,10 @@ export interface RangeMap {
   remove(key: RangeMapKey): void;
   entries(): RangeMapKey[];
 }
+
+/** How full a map is. Entries that wait out their grace period count as used. */
+export interface MapPressure {
+  readonly map: string;
+  readonly used: number;
+  readonly capacity: number;
+}

@@ -61,7 +61,7 @@ export interface DesiredPort {
  */
 export type AddressSet = 'node' | 'pod' | 'clusterIP' | 'serviceCIDR';
 
-/** A member of an address set. */
+/** A member of an address set: one row of the table of address sets. */
 export interface DesiredRange {
   readonly set: AddressSet;
   /** Canonical; a single address is a /32 or /128. */
@@ -71,18 +71,20 @@ export interface DesiredRange {
 /** How a packet's source is found to be a local pod: an address in the set "pod", the interface it came from, or not at all. */
 export type PodDetection = 'cidr' | 'interface' | 'none';
 
-/** What holds for every Service on this node: the row "host" of the table that also holds the DesiredRanges by rangeKey(). */
+/** What applies to every Service on this node: the only row, hostKey, of its table. */
 export interface DesiredHost {
   /** What masqueraded packets get as their source: the node's primary address by family. */
   readonly nodeAddresses: Readonly<Partial<Record<Family, string>>>;
   /** By family: a family without a range in the set "pod" has no CIDR detector, whatever the other has. */
   readonly podDetection: Readonly<Record<Family, PodDetection>>;
   readonly masqueradeAll: boolean;
+  /** Source ports of masqueraded flows: one or two ranges. */
+  readonly snatPorts: readonly { readonly first: number; readonly last: number }[];
+  /** Whether tc programs are attached to pod interfaces, and to uplinks. */
+  readonly hasTc: { readonly pods: boolean; readonly node: boolean };
   /** The smallest range of addresses that covers every ClusterIP and Service CIDR of a family: others are not asked about. */
   readonly clusterRange: Readonly<Partial<Record<Family, { readonly first: string; readonly last: string }>>>;
 }
-
-export type HostRow = DesiredHost | DesiredRange;
 
 export const scopeOf = (frontend: Pick<Frontend, 'type'>): Scope => (frontend.type === 'ClusterIP' ? 'internal' : 'external');
 
@@ -95,5 +97,5 @@ export const backendsFor = (port: DesiredPort, policy: TrafficPolicy): Backend[]
 
 export const hostKey = 'host';
 
-/** Key of a range in its table. */
+/** Key of a member in the table of address sets. */
 export const rangeKey = (range: DesiredRange): string => `${range.set} ${range.cidr}`;

@@ -20,6 +20,12 @@ export interface HostSettings {
   readonly masqueradeAll: boolean;
   /** Canonical CIDRs, or a word for them. */
   readonly nodePortAddresses: 'all' | 'primary' | readonly string[];
+  /** Name prefixes of pod interfaces; tc programs are attached to them. */
+  readonly podInterfaces: readonly string[];
+  /** Names of the devices that lead out of the node; tc programs are attached to them. */
+  readonly uplinks: readonly string[];
+  /** Source ports of masqueraded flows: one or two ranges. */
+  readonly snatPorts: readonly { readonly first: number; readonly last: number }[];
   /** Canonical; beside what ServiceCIDR objects say. */
   readonly serviceCidr: readonly string[];
 }

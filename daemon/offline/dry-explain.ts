@@ -10,18 +10,13 @@ import { kernelMaps } from '../maps/kernel-maps.ts';
 import { SLOTS_PER_ROW } from '../maps/types.ts';
 import { cidrContains } from '../model/address.ts';
 import type { Answer, Origin, Question } from '../model/explanation.ts';
-import { type DesiredHost, type DesiredPort, hostKey, type HostRow } from '../model/frontend.ts';
+import type { DesiredHost, DesiredPort, DesiredRange } from '../model/frontend.ts';
 import type { Node } from '../model/service.ts';
+import { AddressSetOperations } from '../services/apply/address-set-operations.ts';
 import { HostOperations } from '../services/apply/host-operations.ts';
 import { LbOperations } from '../services/apply/lb-operations.ts';
 
 const LOOPBACK = 1;
-
-export interface DryExplainInput extends DryRunInput {
-  /** Prefixes of the names of devices that lead to pods. */
-  readonly podInterfaces: readonly string[];
-  readonly snatPorts: readonly { readonly first: number; readonly last: number }[];
-}
 
 export interface DryExplained {
   readonly answers: readonly Answer[];
@@ -30,26 +25,27 @@ export interface DryExplained {
 }
 
 /** Throws Refusal for inputs that cannot be used, KernelError when the kernel does not let us load. */
-export function dryExplain(input: DryExplainInput, questions: readonly Question[]): DryExplained {
-  const { node, ports, host, problems } = dryRun(input);
-  const twins = new Twins({ objectsPath, sizes: sizesFor([...ports.values()], host.size), assumesRoute: true });
+export function dryExplain(input: DryRunInput, questions: readonly Question[]): DryExplained {
+  const { node, ports, host, ranges, problems } = dryRun(input);
+  const twins = new Twins({ objectsPath, sizes: sizesFor([...ports.values()], ranges.size), assumesRoute: true });
   try {
     const maps = kernelMaps((name) => twins.map(name));
     const operations = new LbOperations({ maps, clock: systemClock });
     operations.restore();
     for (const row of ports.values()) operations.update(row);
-    const hostOperations = new HostOperations(maps, { netnsCookie: 0n, hasTc: { pods: true, node: true }, snatPorts: input.snatPorts });
-    for (const row of host.values()) hostOperations.update('set' in row ? row : withAddresses(row));
+    new HostOperations(maps, { netnsCookie: 0n }).update(playedHost(host));
+    const sets = new AddressSetOperations(maps);
+    for (const row of ranges.values()) sets.update(row);
     const owners = operations.owners();
     const explainer = new Explainer({
       ...{ twins, maps, hasSocketLb: false },
       owners: () => owners,
       ports: (key) => ports.get(key),
-      originOf: (source) => originOf(source, node, host),
+      originOf: (source) => originOf(source, node, ranges),
       deviceOf: () => LOOPBACK,
       deviceName: () => undefined,
       isPodInterface: (origin, iface) =>
-        iface === undefined ? origin === 'pod' : input.podInterfaces.some((prefix) => iface.startsWith(prefix)),
+        iface === undefined ? origin === 'pod' : input.settings.podInterfaces.some((prefix) => iface.startsWith(prefix)),
     });
     return { answers: questions.map((question) => explainer.explain(question)), problems };
   } finally {
@@ -57,23 +53,24 @@ export function dryExplain(input: DryExplainInput, questions: readonly Question[
   }
 }
 
-/** A node file need not name an address of each family; that something is masqueraded can be said all the same. */
-const withAddresses = (row: DesiredHost): DesiredHost => ({
+/** The host row as if tc programs were on every device. A node file need not name an address of each family for masquerading. */
+const playedHost = (row: DesiredHost): DesiredHost => ({
   ...row,
+  hasTc: { pods: true, node: true },
   nodeAddresses: { IPv4: '0.0.0.1', IPv6: '::1', ...row.nodeAddresses },
 });
 
-function originOf(source: string, node: Node, host: ReadonlyMap<string, HostRow>): Origin {
-  for (const [key, row] of host) if (key !== hostKey && 'set' in row && row.set === 'node' && cidrContains(row.cidr, source)) return 'node';
+function originOf(source: string, node: Node, ranges: ReadonlyMap<string, DesiredRange>): Origin {
+  for (const row of ranges.values()) if (row.set === 'node' && cidrContains(row.cidr, source)) return 'node';
   return node.podCIDRs.some((cidr) => cidrContains(cidr, source)) ? 'pod' : 'external';
 }
 
 /** Just large enough. */
-function sizesFor(ports: readonly DesiredPort[], hostRows: number): Record<string, number> {
+function sizesFor(ports: readonly DesiredPort[], members: number): Record<string, number> {
   const sum = (of: (port: DesiredPort) => number): number => ports.reduce((total, port) => total + of(port), 0);
   const backends = sum((port) => port.backends.length);
   const frontends = sum((port) => port.frontends.length);
-  const ranges = sum((port) => port.sourceRanges.length) + hostRows;
+  const ranges = sum((port) => port.sourceRanges.length) + members;
   const flows = { ct4: 64, ct6: 64, frag4: 64, frag6: 64, sk4_backends: 64, sk6_backends: 64, sk4_vips: 64, sk6_vips: 64 };
   return {
     ...{ ...flows, lb4_affinity: 64, lb6_affinity: 64 },

@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import { HostController } from '../services/controller/host-controller.ts';
 import { ServiceController } from '../services/controller/service-controller.ts';
 import { ExitCode, InvalidObjectError, messageOf, Refusal } from '../base/errors.ts';
-import type { DesiredPort, HostRow } from '../model/frontend.ts';
+import { type DesiredHost, type DesiredPort, type DesiredRange, hostKey } from '../model/frontend.ts';
 import type { HostSettings, LocalAddress } from '../model/host.ts';
 import { compareText } from '../model/order.ts';
 import type { EndpointSlice, Node, Service, ServiceCIDR } from '../model/service.ts';
@@ -26,7 +26,9 @@ export interface DryRun {
   readonly node: Node;
   /** Keyed and sorted by key. */
   readonly ports: ReadonlyMap<string, DesiredPort>;
-  readonly host: ReadonlyMap<string, HostRow>;
+  readonly host: DesiredHost;
+  /** The address sets, by rangeKey(). */
+  readonly ranges: ReadonlyMap<string, DesiredRange>;
   /** What could not be used, a sentence each. */
   readonly problems: readonly string[];
 }
@@ -65,16 +67,22 @@ export function intentTables(): IntentTables {
 export function desiredRows(
   tables: IntentTables,
   own: { readonly nodeName: string; readonly settings: HostSettings },
-): Pick<DryRun, 'ports' | 'host'> {
+): Pick<DryRun, 'ports' | 'host' | 'ranges'> {
   const desired = new Table<string, DesiredPort>('desired-ports', toNobody);
-  const host = new Table<string, HostRow>('host', toNobody);
+  const host = new Table<string, DesiredHost>('host', toNobody);
+  const ranges = new Table<string, DesiredRange>('address-sets', toNobody);
   for (const table of Object.values(tables)) table.registerSource('dry run')();
-  for (const controller of [new ServiceController({ ...tables, ...own, desired }), new HostController({ ...tables, ...own, host })]) {
+  for (const controller of [
+    new ServiceController({ ...tables, ...own, desired }),
+    new HostController({ ...tables, ...own, host, ranges }),
+  ]) {
     controller.start();
     controller.stop();
   }
   const ports = [...desired.all()].toSorted(([a], [b]) => compareText(a, b));
-  return { ports: new Map(ports), host: new Map(host.all()) };
+  const hostRow = host.get(hostKey);
+  if (hostRow === undefined) throw new Error('the host controller wrote no row');
+  return { ports: new Map(ports), host: hostRow, ranges: new Map(ranges.all()) };
 }
 
 const toNobody = (): void => undefined;

@@ -9,7 +9,7 @@ import { links } from '../kernel/rtnetlink.ts';
 import type { Family } from '../model/address.ts';
 import { Datapath, objectsPath } from '../bpf/datapath.ts';
 import { needFreeHooks } from '../bpf/free-hooks.ts';
-import { hostProblems } from '../host/forwarding.ts';
+import { forwardingProblems } from '../host/forwarding.ts';
 import { needCapabilities, needCgroup, needKernel, needOwnPorts } from '../host/needs.ts';
 import { mapSizes, type MapLimits } from '../bpf/map-sizes.ts';
 import { parseDevicePin, PinDirectory } from '../bpf/pins.ts';
@@ -53,7 +53,7 @@ export function preflight(settings: PreflightSettings): Check[] {
     ...settings.podInterfaces.map((prefix) => check(`pods ${prefix}*`, () => `${podsOf(prefix)} of them are there now`)),
     ...settings.uplinks.map((name) => check(`order on ${name}`, () => order(name, pins))),
     check('source', () => (settings.source === undefined ? 'the API server, which is not asked here' : readable(settings.source))),
-    ...hostProblems({
+    ...forwardingProblems({
       ...{ serviceAddresses: [], hasSocketLb: settings.socketLb, families: new Set<Family>(['IPv4', 'IPv6']) },
       hasDevices: settings.podInterfaces.length + settings.uplinks.length > 0,
     }).map((message): Check => ({ name: 'host', state: 'warning', message, exitCode: ExitCode.ok })),

@@ -7,11 +7,14 @@ import { pino } from 'pino';
 import { afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { tcxPrograms } from '../../daemon/kernel/link.ts';
 import { Datapath } from '../../daemon/bpf/datapath.ts';
-import { Devices } from '../../daemon/bpf/devices.ts';
+import { DeviceOperations } from '../../daemon/bpf/devices.ts';
 import { Guard } from '../../daemon/bpf/guard.ts';
 import { PinDirectory } from '../../daemon/bpf/pins.ts';
 import { Sockets } from '../../daemon/bpf/sockets.ts';
 import { removals } from '../../daemon/bpf/uninstall.ts';
+import type { DesiredDevice } from '../../daemon/model/device.ts';
+import { Reconciler } from '../../daemon/table/reconciler.ts';
+import { Table } from '../../daemon/table/table.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 import { Bpffs, devices as device, enterNamespace, objectsPath, smallSizes } from './fixture.ts';
 
@@ -25,17 +28,43 @@ const tc = (...args: readonly string[]): string => execFileSync('tc', args, { en
 const filters = (direction: 'ingress' | 'egress'): string[] =>
   [...tc('filter', 'show', 'dev', 'lxc1', direction).matchAll(/ (tc_\w+)(?::\[\d+\])? direct-action/g)].map((match) => match[1] ?? '');
 
+interface Devices {
+  readonly operations: DeviceOperations;
+  stop(): void;
+}
+
+/** Programs on lxc1 and eth0, as the daemon's loop attaches them. */
 function follow(hasTcx: boolean): Devices {
   const log = pino({ level: 'silent' });
-  const made = new Devices({ podPrefixes: ['lxc1'], uplinks: ['eth0'], datapath, pins, log, hasTcx });
-  made.start();
-  return made;
+  const operations = new DeviceOperations({ datapath, pins, log, hasTcx });
+  const table = new Table<number, DesiredDevice>('devices', setImmediate);
+  const finish = table.registerSource('test');
+  table.upsert(device.lxc1, { ifindex: device.lxc1, name: 'lxc1', role: 'pod' });
+  table.upsert(device.eth0, { ifindex: device.eth0, name: 'eth0', role: 'uplink' });
+  finish();
+  const fail = (what: unknown, error: Error): never => {
+    throw new Error(`${String(what)}: ${error.message}`);
+  };
+  const loop = new Reconciler<number, DesiredDevice>({
+    ...{ table, operations, clock: new FakeClock(), schedule: setImmediate },
+    log: { rowFailed: fail, rowRecovered() {}, stepFailed: fail, stepRecovered() {}, repaired() {} },
+  });
+  loop.start();
+  return {
+    operations,
+    stop() {
+      loop.stop();
+      operations.close();
+    },
+  };
 }
 
 function look(): string[] {
   const sockets = new Sockets(pins, datapath);
   const guard = new Guard({
-    ...{ pins, datapath, sockets, devices, clock: new FakeClock(), periodMs: 1000 },
+    ...{ pins, datapath, clock: new FakeClock(), periodMs: 1000 },
+    held: () => [...sockets.held(), ...devices.operations.held()],
+    beforeHooks: () => undefined,
     onRepaired: (sentence) => repaired.push(sentence),
     onFailed: (sentence) => repaired.push(sentence),
   });
@@ -69,11 +98,11 @@ afterEach(() => {
 
 test('attached once, also by the next daemon and by a reload, and replaced', () => {
   expect([filters('ingress'), filters('egress')]).toEqual([['tc_pod_in'], ['tc_pod_out']]);
-  expect(new Set(devices.attachments().map(({ kind }) => kind))).toEqual(new Set(['clsact']));
+  expect(new Set(devices.operations.attachments().map(({ kind }) => kind))).toEqual(new Set(['clsact']));
   devices.stop();
   devices = follow(false);
   datapath.reload(() => {
-    for (const { program, attached } of devices.held()) attached.replace(datapath.program(program));
+    for (const { program, attached } of devices.operations.held()) attached.replace(datapath.program(program));
   });
   expect([filters('ingress'), filters('egress')]).toEqual([['tc_pod_in'], ['tc_pod_out']]);
   expect(look()).toEqual([]);

@@ -14,6 +14,7 @@ import { flow4Codec, flow6Codec } from '../../daemon/maps/gen/layouts.ts';
 import { kernelMaps } from '../../daemon/maps/kernel-maps.ts';
 import type { LbMaps } from '../../daemon/maps/types.ts';
 import { type DesiredHost, type DesiredPort, type DesiredRange, rangeKey } from '../../daemon/model/frontend.ts';
+import { AddressSetOperations } from '../../daemon/services/apply/address-set-operations.ts';
 import { HostOperations } from '../../daemon/services/apply/host-operations.ts';
 import { LbOperations } from '../../daemon/services/apply/lb-operations.ts';
 import { FakeClock } from '../support/fake-clock.ts';
@@ -75,6 +76,11 @@ export const plainHost: DesiredHost = {
   nodeAddresses: { IPv4: '10.0.0.1', IPv6: 'fd00:10::1' },
   podDetection: { IPv4: 'none', IPv6: 'none' },
   masqueradeAll: false,
+  snatPorts: [
+    { first: 1024, last: 29_999 },
+    { first: 61_000, last: 65_535 },
+  ],
+  hasTc: { pods: true, node: true },
   clusterRange: {},
 };
 
@@ -85,6 +91,7 @@ export class Loaded {
   readonly clock = new FakeClock();
   readonly #operations: LbOperations;
   readonly #hostOperations: HostOperations;
+  readonly #sets: AddressSetOperations;
   #ranges: readonly DesiredRange[] = [];
 
   constructor(bpffs: Bpffs, sizes: MapSizes = smallSizes) {
@@ -95,19 +102,15 @@ export class Loaded {
     this.maps = kernelMaps((name) => this.datapath.map(name));
     this.#operations = new LbOperations({ maps: this.maps, clock: this.clock });
     this.#operations.restore();
-    const snatPorts = [
-      { first: 1024, last: 29_999 },
-      { first: 61_000, last: 65_535 },
-    ];
-    this.#hostOperations = new HostOperations(this.maps, { netnsCookie: netnsCookie(), hasTc: { pods: true, node: true }, snatPorts });
-    this.#hostOperations.restore();
+    this.#hostOperations = new HostOperations(this.maps, { netnsCookie: netnsCookie() });
+    this.#sets = new AddressSetOperations(this.maps);
     this.applyHost(plainHost);
   }
 
   /** What holds for every Service, in place of what did. */
   applyHost(host: DesiredHost, ranges: readonly DesiredRange[] = []): void {
-    for (const range of this.#ranges) this.#hostOperations.delete(rangeKey(range));
-    for (const range of ranges) this.#hostOperations.update(range);
+    for (const range of this.#ranges) this.#sets.delete(rangeKey(range));
+    for (const range of ranges) this.#sets.update(range);
     this.#hostOperations.update(host);
     this.#ranges = ranges;
   }

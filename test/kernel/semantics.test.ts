@@ -8,11 +8,11 @@ import { frameOf } from '../../daemon/explain/frame.ts';
 import { Twins } from '../../daemon/explain/programs.ts';
 import { cidrContains, hostPort } from '../../daemon/model/address.ts';
 import type { Answer, Origin } from '../../daemon/model/explanation.ts';
-import type { DesiredHost, DesiredRange, HostRow } from '../../daemon/model/frontend.ts';
+import type { DesiredRange } from '../../daemon/model/frontend.ts';
 import { desiredOf, type Desired } from '../support/semantics/case.ts';
 import { semanticsCases } from '../support/semantics/cases.ts';
 import { randomCase } from '../support/semantics/random.ts';
-import { devices, ip, type Loaded, objectsPath, smallSizes } from './fixture.ts';
+import { devices, ip, type Loaded, objectsPath, plainHost, smallSizes } from './fixture.ts';
 import { loadForFile } from './load-for-file.ts';
 import { readIp, TC_ACT_OK, TC_ACT_SHOT } from './packet.ts';
 
@@ -35,7 +35,6 @@ loadForFile(
 );
 afterAll(() => twins.close());
 
-const isRange = (row: HostRow): row is DesiredRange => 'set' in row;
 const hooks = { pod: 'tc_pod_in', node: 'tc_uplink_out', external: 'tc_uplink_in' } as const;
 
 /** The kernel's side of a world: maps filled, questions answered, packets run. */
@@ -45,15 +44,13 @@ class Kernel {
 
   constructor(desired: Desired) {
     this.#desired = desired;
-    const rows = [...desired.host.values()];
-    const host = rows.find((row): row is DesiredHost => !isRange(row));
-    if (host === undefined) throw new Error('no host row');
     // What the world before has freed may be used again.
     loaded.clock.advance(2000);
     loaded.apply([]);
     loaded.clock.advance(2000);
     loaded.apply([...desired.ports.values()]);
-    loaded.applyHost({ ...host, nodeAddresses: { IPv4: '10.0.0.1', IPv6: 'fd00:10::1' } }, rows.filter(isRange));
+    const { nodeAddresses, snatPorts, hasTc } = plainHost;
+    loaded.applyHost({ ...desired.host, nodeAddresses, snatPorts, hasTc }, [...desired.ranges.values()]);
     const owners = new Map(loaded.owners());
     this.#explainer = new Explainer({
       ...{ twins, maps: loaded.maps, hasSocketLb: false, owners: () => owners },
@@ -68,7 +65,7 @@ class Kernel {
 
   originOf(source: string): Origin {
     const isIn = (set: DesiredRange['set']): boolean =>
-      [...this.#desired.host.values()].some((row) => isRange(row) && row.set === set && cidrContains(row.cidr, source));
+      [...this.#desired.ranges.values()].some((row) => row.set === set && cidrContains(row.cidr, source));
     return isIn('node') ? 'node' : isIn('pod') ? 'pod' : 'external';
   }
 

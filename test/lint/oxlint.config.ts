@@ -110,7 +110,10 @@ export default defineConfig({
     { files: ['**/daemon/*.ts'], rules: importRule({ may: mainMay, isComposition: true }, { depth: 0 }) },
     { files: pureFolders, rules: { 'no-restricted-globals': ['error', ...impure] } satisfies OxlintOverride['rules'] },
     // Files beside this one are matched by their bare names.
-    { files: ['**/daemon/cli/**', '**/datapath/**', '**/test/**', '{actionlint,check,check-directions,commits,fmt,shell}.ts'], rules: { 'no-console': 'off' } },
+    {
+      files: ['**/daemon/cli/**', '**/datapath/**', '**/test/**', '{actionlint,check,check-directions,commits,fmt,shell}.ts'],
+      rules: { 'no-console': 'off' },
+    },
     { files: ['**/*.config.ts'], rules: { 'import/no-default-export': 'off' } },
   ],
 });

@@ -34,6 +34,7 @@ export function nodeRow(name: string, fields: Partial<Node> = {}): Node {
 /** kube-proxy's defaults in nftables mode; no cluster CIDR. */
 export function hostSettings(fields: Partial<HostSettings> = {}): HostSettings {
   return {
+    ...{ podInterfaces: [], uplinks: [], snatPorts: [{ first: 1024, last: 29_999 }] },
     ...{ clusterCidr: [], detectLocalMode: 'ClusterCIDR', masqueradeAll: false, nodePortAddresses: 'primary', serviceCidr: [] },
     ...fields,
   };

@@ -8,9 +8,9 @@ import {
   type AddressSet,
   type DesiredHost,
   type DesiredPort,
+  type DesiredRange,
   type Frontend,
   frontendKey,
-  type HostRow,
 } from '../../daemon/model/frontend.ts';
 import type { Protocol, TrafficPolicy } from '../../daemon/model/service.ts';
 
@@ -32,7 +32,9 @@ type Rows<Row> = Iterable<Row> | ReadonlyMap<string, Row>;
 export interface TraceWorld {
   readonly ports: Rows<DesiredPort>;
   /** Without any, no source is the node's or a local pod's. */
-  readonly host?: Rows<HostRow>;
+  readonly host?: DesiredHost;
+  /** The address sets. */
+  readonly ranges?: Rows<DesiredRange>;
   /** Prefixes of the names of interfaces that lead to pods. */
   readonly podInterfaces?: readonly string[];
 }
@@ -74,15 +76,15 @@ export function trace(world: TraceWorld, packet: TracePacket): Trace {
   const source = parseAddress(packet.sourceIP);
   if (destination === undefined || source?.family !== destination.family) return verdictOnly('NONE', 'no address of ours');
   const ports = listOf(world.ports);
-  const host = listOf(world.host ?? []);
+  const ranges = listOf(world.ranges ?? []);
   // Exact frontends are tried before NodePorts (3.1).
   for (const isNodePort of [false, true]) {
     for (const port of ports) {
       const frontend = port.frontends.find((each) => (each.type === 'NodePort') === isNodePort && isHit(each, destination, packet));
-      if (frontend !== undefined) return through(port, frontend, sourceOf(world, host, { packet, source }));
+      if (frontend !== undefined) return through(port, frontend, sourceOf(world, ranges, { packet, source }));
     }
   }
-  const isIn = (set: AddressSet): boolean => isMember(host, set, destination.text);
+  const isIn = (set: AddressSet): boolean => isMember(ranges, set, destination.text);
   if (isIn('clusterIP'))
     return verdictOnly('REJECT', `${destination.text} is a ClusterIP without port ${packet.destPort}/${packet.protocol}`);
   if (isIn('serviceCIDR')) return verdictOnly('DROP', `${destination.text} lies in a Service CIDR and belongs to no Service`);
@@ -94,21 +96,24 @@ const listOf = <Row>(rows: Rows<Row>): Row[] => [...(rows instanceof Map ? (rows
 const isHit = (frontend: Frontend, { text }: Address, packet: TracePacket): boolean =>
   frontend.address === text && frontend.port === packet.destPort && frontend.protocol === packet.protocol;
 
-const isMember = (host: readonly HostRow[], set: AddressSet, address: string): boolean =>
-  host.some((row) => 'set' in row && row.set === set && cidrContains(row.cidr, address));
+const isMember = (ranges: readonly DesiredRange[], set: AddressSet, address: string): boolean =>
+  ranges.some((row) => row.set === set && cidrContains(row.cidr, address));
 
-function sourceOf(world: TraceWorld, host: readonly HostRow[], { packet, source }: { packet: TracePacket; source: Address }): Source {
-  const settings = host.find((row): row is DesiredHost => !('set' in row));
-  const detection = settings?.podDetection[source.family] ?? 'none';
+function sourceOf(
+  world: TraceWorld,
+  ranges: readonly DesiredRange[],
+  { packet, source }: { packet: TracePacket; source: Address },
+): Source {
+  const detection = world.host?.podDetection[source.family] ?? 'none';
   const isPod = {
     none: () => false,
-    cidr: () => isMember(host, 'pod', source.text),
+    cidr: () => isMember(ranges, 'pod', source.text),
     interface: () =>
       packet.iface === undefined ? packet.from === 'pod' : (world.podInterfaces ?? []).some((prefix) => packet.iface?.startsWith(prefix)),
   }[detection]();
   return {
-    ...{ ip: source.text, isPod, isNode: isMember(host, 'node', source.text) },
-    ...{ hasDetector: detection !== 'none', masqueradeAll: settings?.masqueradeAll ?? false },
+    ...{ ip: source.text, isPod, isNode: isMember(ranges, 'node', source.text) },
+    ...{ hasDetector: detection !== 'none', masqueradeAll: world.host?.masqueradeAll ?? false },
   };
 }
 

@@ -4,13 +4,16 @@
 // only the maps survive.
 import { HostController } from '../../daemon/services/controller/host-controller.ts';
 import { ServiceController } from '../../daemon/services/controller/service-controller.ts';
-import type { DesiredPort, HostRow } from '../../daemon/model/frontend.ts';
+import type { DesiredHost, DesiredPort, DesiredRange } from '../../daemon/model/frontend.ts';
 import type { HostSettings, LocalAddress } from '../../daemon/model/host.ts';
 import { type EndpointSlice, type Node, objectKey, type Service, type ServiceCIDR } from '../../daemon/model/service.ts';
 import { Table } from '../../daemon/table/table.ts';
+import { AddressSetOperations } from '../../daemon/services/apply/address-set-operations.ts';
+import { HostOperations } from '../../daemon/services/apply/host-operations.ts';
 import { LbOperations } from '../../daemon/services/apply/lb-operations.ts';
 import { Reconciler } from '../../daemon/table/reconciler.ts';
 import type { LbMaps } from '../../daemon/maps/types.ts';
+import type { ReconcileLog } from '../../daemon/table/status.ts';
 import { hostSettings } from './builders.ts';
 import { FakeClock, ManualScheduler, seededRandom } from './fake-clock.ts';
 
@@ -68,8 +71,12 @@ export class World {
     return this.#life.localAddresses;
   }
 
-  get host(): Table<string, HostRow> {
+  get host(): Table<string, DesiredHost> {
     return this.#life.host;
+  }
+
+  get ranges(): Table<string, DesiredRange> {
+    return this.#life.ranges;
   }
 
   get desired(): Table<string, DesiredPort> {
@@ -122,7 +129,7 @@ export class World {
   /** Whether every source is complete: prune waits for it. */
   complete(isComplete: boolean): this {
     this.#isComplete = isComplete;
-    if (isComplete) this.reconciler.requestPrune();
+    if (isComplete) for (const loop of this.#life.reconcilers) loop.requestPrune();
     return this;
   }
 
@@ -146,8 +153,10 @@ export class World {
   /** Advances until nothing failed, waits or is left to prune. Throws when that does not come in 100 rounds of retries. */
   settle(): this {
     this.flush();
-    for (let round = 0; !this.reconciler.isClean; round += 1) {
-      const failed = [...this.reconciler.failed()].map(([key, status]) => `${key}: ${status.error?.message}`);
+    for (let round = 0; !this.#life.reconcilers.every((loop) => loop.isClean); round += 1) {
+      const failed = this.#life.reconcilers
+        .flatMap((loop) => [...loop.failed()])
+        .map(([key, status]) => `${key}: ${status.error?.message}`);
       if (round === 100) throw new Error(`does not settle: ${failed.join('; ')}`);
       this.advance(60_000);
     }
@@ -169,41 +178,51 @@ export class World {
     const desired = new Table<string, DesiredPort>('desired', scheduler.schedule);
     const serviceCIDRs = new Table<string, ServiceCIDR>('service-cidrs', scheduler.schedule);
     const localAddresses = new Table<string, LocalAddress>('local-addresses', scheduler.schedule);
-    const host = new Table<string, HostRow>('host', scheduler.schedule);
+    const host = new Table<string, DesiredHost>('host', scheduler.schedule);
+    const ranges = new Table<string, DesiredRange>('address-sets', scheduler.schedule);
     const marks = [services, slices, nodes, serviceCIDRs, localAddresses].map((table) => table.registerSource('test'));
     const own = { nodes, localAddresses, nodeName: thisNode, settings: hostSettings(this.#options.settings) };
     const controller = new ServiceController({ services, slices, desired, ...own });
-    const hostController = new HostController({ services, serviceCIDRs, host, ...own });
+    const hostController = new HostController({ services, serviceCIDRs, host, ranges, ...own });
     const operations = new LbOperations({ maps: this.maps, clock: this.clock });
-    const reconciler = new Reconciler<string, DesiredPort>({
-      ...{ table: desired, operations, clock: this.clock, schedule: scheduler.schedule },
+    const common = {
+      ...{ clock: this.clock, schedule: scheduler.schedule },
       log: {
         rowFailed: (key) => this.log.push(`failed ${key}`),
         rowRecovered: (key) => this.log.push(`recovered ${key}`),
         stepFailed: (what) => this.log.push(`failed ${what}`),
         stepRecovered: (what) => this.log.push(`recovered ${what}`),
-        repaired: (sentence) => this.log.push(`repaired ${sentence}`),
-      },
+        repaired: (message) => this.log.push(`repaired ${message}`),
+      } satisfies ReconcileLog<string>,
       mayPrune: () => this.#isComplete,
       random: seededRandom(1),
       repairEveryMs: REPAIR_EVERY_MS,
       ...(this.#options.batchSize === undefined ? {} : { batchSize: this.#options.batchSize }),
-    });
+    };
+    const hostOperations = new HostOperations(this.maps, { netnsCookie: 1n });
+    const reconciler = new Reconciler<string, DesiredPort>({ ...common, table: desired, operations });
+    const reconcilers = [
+      new Reconciler<string, DesiredRange>({ ...common, table: ranges, operations: new AddressSetOperations(this.maps) }),
+      new Reconciler<string, DesiredHost>({ ...common, table: host, operations: hostOperations }),
+      reconciler,
+    ];
     hostController.start();
     controller.start();
-    reconciler.start();
+    for (const each of reconcilers) each.start();
     const markListed = (): void => {
       for (const mark of marks) mark();
     };
     const stop = (): void => {
       hostController.stop();
       controller.stop();
-      reconciler.stop();
+      for (const each of reconcilers) each.stop();
     };
-    const tables = { services, slices, nodes, serviceCIDRs, localAddresses, host, desired };
-    return { scheduler, ...tables, controller, operations, reconciler, markListed, stop };
+    const tables = { services, slices, nodes, serviceCIDRs, localAddresses, host, ranges, desired };
+    return { scheduler, ...tables, controller, operations, reconciler, reconcilers, markListed, stop };
   }
 }
+
+type Loop = Pick<Reconciler<string, unknown>, 'start' | 'stop' | 'isClean' | 'failed' | 'requestPrune'>;
 
 interface Life {
   readonly scheduler: ManualScheduler;
@@ -212,11 +231,14 @@ interface Life {
   readonly nodes: Table<string, Node>;
   readonly serviceCIDRs: Table<string, ServiceCIDR>;
   readonly localAddresses: Table<string, LocalAddress>;
-  readonly host: Table<string, HostRow>;
+  readonly host: Table<string, DesiredHost>;
+  readonly ranges: Table<string, DesiredRange>;
   readonly desired: Table<string, DesiredPort>;
   readonly controller: ServiceController;
   readonly operations: LbOperations;
   readonly reconciler: Reconciler<string, DesiredPort>;
+  /** All loops, the one of Service ports among them. */
+  readonly reconcilers: readonly Loop[];
   readonly markListed: () => void;
   readonly stop: () => void;
 }

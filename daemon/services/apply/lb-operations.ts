@@ -9,7 +9,7 @@ import { type DesiredPort, type Frontend, frontendKey } from '../../model/fronte
 import { objectKey } from '../../model/service.ts';
 import type { TableView } from '../../table/table.ts';
 import { frontendMeta } from '../../maps/frontend-check.ts';
-import { FrontendFlag, type LbMaps, type RangeMapKey, type ServiceMapValue } from '../../maps/types.ts';
+import { FrontendFlag, type LbMaps, type MapPressure, type RangeMapKey, type ServiceMapValue } from '../../maps/types.ts';
 import { BackendRows, layOut, type WantedBackends, wantedBackends } from './backend-rows.ts';
 import { repairDrift } from './drift.ts';
 import { blankLeftover, type LbState, type LiveFrontend, type LivePort, noRun, noService, noSpace } from './lb-state.ts';
@@ -23,13 +23,6 @@ export interface LbOperationsOptions {
   readonly clock: Clock;
   /** How long what was freed rests before it is handed out again. 1 s unless told. */
   readonly graceMs?: number;
-}
-
-/** How full a map is. What waits out its grace period counts as used. */
-export interface MapPressure {
-  readonly map: string;
-  readonly used: number;
-  readonly capacity: number;
 }
 
 export class LbOperations implements Operations<string, DesiredPort> {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Drives desired-host: Services, Nodes, local addresses and ServiceCIDRs -> the table of HostRows. ClusterIPs are taken one
-// changed Service at a time; the rest, which is small, is computed whole. Only rows that differ are written. Like its
-// neighbour it writes nothing before every source has listed.
+// Drives desired-host: Services, Nodes, local addresses and ServiceCIDRs -> the host row and the table of address sets.
+// ClusterIPs are updated one changed Service at a time; the rest, which is small, is computed whole. Only rows that differ are
+// written. Like service-controller.ts it must not write before every source has finished its first list.
 import { ClusterIPs } from '../desired/cluster-ips.ts';
-import { desiredHost, isSameHostRow } from '../desired/desired-host.ts';
+import { desiredHost, isSameHost } from '../desired/desired-host.ts';
 import { hostCidr } from '../../model/address.ts';
-import { type DesiredRange, type HostRow, rangeKey } from '../../model/frontend.ts';
+import { type DesiredHost, type DesiredRange, hostKey, rangeKey } from '../../model/frontend.ts';
 import type { HostSettings, LocalAddress } from '../../model/host.ts';
 import type { Node, Service, ServiceCIDR } from '../../model/service.ts';
 import type { Observer, Table, TableView } from '../../table/table.ts';
@@ -17,8 +17,10 @@ export interface HostControllerOptions {
   /** Keyed by name. */
   readonly serviceCIDRs: TableView<string, ServiceCIDR>;
   readonly localAddresses: TableView<string, LocalAddress>;
-  /** Written by this controller only; it becomes initialized with the first compute. */
-  readonly host: Table<string, HostRow>;
+  /** Written by this controller only, as is `ranges`; both become initialized with the first computation. */
+  readonly host: Table<string, DesiredHost>;
+  /** The address sets, by rangeKey(). */
+  readonly ranges: Table<string, DesiredRange>;
   /** This node. */
   readonly nodeName: string;
   readonly settings: HostSettings;
@@ -26,16 +28,16 @@ export interface HostControllerOptions {
 
 export class HostController {
   readonly #options: HostControllerOptions;
-  readonly #markInitialized: () => void;
+  readonly #markInitialized: readonly (() => void)[];
   readonly #clusterIPs = new ClusterIPs();
-  /** Keys of the rows that desired-host made last. */
-  #rest: readonly string[] = [];
+  /** Keys of the members that desired-host computed last. */
+  #computed: readonly string[] = [];
   #serviceChanges: Observer<string, Service> | undefined;
   #unsubscribes: (() => void)[] = [];
 
   constructor(options: HostControllerOptions) {
     this.#options = options;
-    this.#markInitialized = options.host.registerSource('host-controller');
+    this.#markInitialized = [options.ranges, options.host].map((table) => table.registerSource('host-controller'));
   }
 
   /** Computes what can be computed now, and again one tick after each change. */
@@ -61,36 +63,36 @@ export class HostController {
     const touched = new Set<string>();
     for (const { key, row } of this.#serviceChanges?.take() ?? [])
       for (const address of this.#clusterIPs.set(key, row)) touched.add(address);
-    const gone = [...this.#putRest(), ...this.#putClusterIPs(touched)];
-    for (const key of gone) this.#options.host.delete(key);
-    this.#markInitialized();
+    const { host, gone } = this.#putComputed();
+    gone.push(...this.#putClusterIPs(touched));
+    const before = this.#options.host.get(hostKey);
+    if (before === undefined || !isSameHost(before, host)) this.#options.host.upsert(hostKey, host);
+    for (const key of gone) this.#options.ranges.delete(key);
+    for (const mark of this.#markInitialized) mark();
   }
 
-  /** Both return the keys that are no longer wanted: additions go first. */
-  #putRest(): string[] {
-    const { nodes, serviceCIDRs, localAddresses, host, nodeName, settings } = this.#options;
-    const rows = desiredHost({
+  /** Adds the members that desired-host computes. Returns the host row, and the keys that are no longer wanted: additions go first. */
+  #putComputed(): { host: DesiredHost; gone: string[] } {
+    const { nodes, serviceCIDRs, localAddresses, ranges, nodeName, settings } = this.#options;
+    const output = desiredHost({
       ...{ nodeName, settings, node: nodes.get(nodeName), clusterIPs: this.#clusterIPs.bounds() },
       localAddresses: rowsOf(localAddresses),
       serviceCIDRs: rowsOf(serviceCIDRs),
     });
-    for (const [key, row] of rows) {
-      const before = host.get(key);
-      if (before === undefined || !isSameHostRow(before, row)) host.upsert(key, row);
-    }
-    const gone = this.#rest.filter((key) => !rows.has(key));
-    this.#rest = [...rows.keys()];
-    return gone;
+    for (const [key, row] of output.ranges) if (ranges.get(key) === undefined) ranges.upsert(key, row);
+    const gone = this.#computed.filter((key) => !output.ranges.has(key));
+    this.#computed = [...output.ranges.keys()];
+    return { host: output.host, gone };
   }
 
   #putClusterIPs(addresses: Iterable<string>): string[] {
-    const { host } = this.#options;
+    const { ranges } = this.#options;
     const gone: string[] = [];
     for (const address of addresses) {
       const row: DesiredRange = { set: 'clusterIP', cidr: hostCidr(address) };
       const key = rangeKey(row);
       if (!this.#clusterIPs.has(address)) gone.push(key);
-      else if (host.get(key) === undefined) host.upsert(key, row);
+      else if (ranges.get(key) === undefined) ranges.upsert(key, row);
     }
     return gone;
   }

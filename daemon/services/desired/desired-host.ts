@@ -3,7 +3,7 @@
 // sets but that of the ClusterIPs, which has a row for each Service (kube-proxy-semantics.md, 5, 6.4 and 9). Pure; computed
 // whole, the controller writes the difference.
 import { cidrBounds, type Family, familyOf, hostCidr } from '../../model/address.ts';
-import { type DesiredHost, type DesiredRange, hostKey, type HostRow, type PodDetection, rangeKey } from '../../model/frontend.ts';
+import { type DesiredHost, type DesiredRange, type PodDetection, rangeKey } from '../../model/frontend.ts';
 import type { ServiceCIDR } from '../../model/service.ts';
 import { type AddressRanges, widened } from './cluster-ips.ts';
 import { type NodeContext, nodeContext, type NodeInput } from './node-context.ts';
@@ -14,8 +14,13 @@ export interface HostInput extends NodeInput {
   readonly serviceCIDRs: Iterable<ServiceCIDR>;
 }
 
-/** Every row but those of the set clusterIP, by its key. */
-export function desiredHost(input: HostInput): Map<string, HostRow> {
+export interface HostOutput {
+  readonly host: DesiredHost;
+  /** By rangeKey(): every member of an address set, except those of the set clusterIP. */
+  readonly ranges: ReadonlyMap<string, DesiredRange>;
+}
+
+export function desiredHost(input: HostInput): HostOutput {
   const context = nodeContext(input);
   const pods = podRanges(input);
   const own = [...[...input.localAddresses].map(({ address }) => address), ...(input.node?.addresses ?? [])];
@@ -26,9 +31,10 @@ export function desiredHost(input: HostInput): Map<string, HostRow> {
     ...serviceCIDRs.map((cidr) => ({ set: 'serviceCIDR' as const, cidr })),
   ];
   const clusterRange = serviceCIDRs.map(cidrBounds).reduce(widened, input.clusterIPs);
-  const rows = new Map<string, HostRow>([[hostKey, hostRow(input, { context, pods, clusterRange })]]);
-  for (const range of ranges) rows.set(rangeKey(range), range);
-  return rows;
+  return {
+    host: hostRow(input, { context, pods, clusterRange }),
+    ranges: new Map(ranges.map((range) => [rangeKey(range), range])),
+  };
 }
 
 /** Where local pods are; nowhere when they are told by the interface, or not at all. */
@@ -57,12 +63,10 @@ function hostRow({ settings }: HostInput, { context, pods, clusterRange }: HostP
     return pods.some((cidr) => familyOf(cidr) === family) ? 'cidr' : 'none';
   };
   const podDetection = { IPv4: detection('IPv4'), IPv6: detection('IPv6') };
-  return { nodeAddresses: context.primaryIPs, podDetection, masqueradeAll: settings.masqueradeAll, clusterRange };
+  const { masqueradeAll, snatPorts, podInterfaces, uplinks } = settings;
+  const hasTc = { pods: podInterfaces.length > 0, node: uplinks.length > 0 };
+  return { nodeAddresses: context.primaryIPs, podDetection, masqueradeAll, snatPorts, hasTc, clusterRange };
 }
 
-/** True when the two rows, of one key, say the same. */
-export function isSameHostRow(a: HostRow, b: HostRow): boolean {
-  // A range is all in its key.
-  if ('set' in a || 'set' in b) return 'set' in a === 'set' in b;
-  return JSON.stringify(a) === JSON.stringify(b);
-}
+/** True when the two rows say the same. */
+export const isSameHost = (a: DesiredHost, b: DesiredHost): boolean => JSON.stringify(a) === JSON.stringify(b);

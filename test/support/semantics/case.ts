@@ -4,7 +4,7 @@
 import type { Trace, TracePacket } from '../oracle.ts';
 import { desiredRows, intentTables } from '../../../daemon/offline/dry-run.ts';
 import type { Origin } from '../../../daemon/model/explanation.ts';
-import type { DesiredPort, HostRow } from '../../../daemon/model/frontend.ts';
+import type { DesiredHost, DesiredPort, DesiredRange } from '../../../daemon/model/frontend.ts';
 import type { HostSettings } from '../../../daemon/model/host.ts';
 import { type EndpointSlice, type Node, objectKey, type Protocol, type Service } from '../../../daemon/model/service.ts';
 import { convertObject } from '../../../daemon/source/objects.ts';
@@ -46,7 +46,8 @@ export const thisNode = nodeRow('node-1', {
 
 export interface Desired {
   readonly ports: ReadonlyMap<string, DesiredPort>;
-  readonly host: ReadonlyMap<string, HostRow>;
+  readonly host: DesiredHost;
+  readonly ranges: ReadonlyMap<string, DesiredRange>;
   readonly podInterfaces: readonly string[];
 }
 

@@ -6,7 +6,7 @@ import { cidrContains, type Family, families, familyOf } from '../../../daemon/m
 import type { Origin } from '../../../daemon/model/explanation.ts';
 import type { HostSettings } from '../../../daemon/model/host.ts';
 import type { EndpointSlice, Node, Protocol, Service, ServicePort, SliceEndpoint, TrafficPolicy } from '../../../daemon/model/service.ts';
-import { endpointRow, serviceRow, sliceRow } from '../builders.ts';
+import { endpointRow, serviceRow, sliceRow, hostSettings } from '../builders.ts';
 import { seededRandom } from '../fake-clock.ts';
 import { type Cluster, clusterCidr, thisNode } from './case.ts';
 
@@ -154,13 +154,13 @@ function randomSlice(dice: Dice, name: string, service: string): EndpointSlice {
 }
 
 function randomSettings(dice: Dice): HostSettings {
-  return {
+  return hostSettings({
     clusterCidr: dice.chance(0.8) ? clusterCidr : dice.some(clusterCidr),
     detectLocalMode: dice.pick(['ClusterCIDR', 'ClusterCIDR', 'NodeCIDR', 'InterfaceNamePrefix', 'none']),
     masqueradeAll: dice.chance(0.2),
     nodePortAddresses: dice.pick<HostSettings['nodePortAddresses']>(['primary', 'all', ['10.0.0.0/8'], ['0.0.0.0/0', 'fd00:9::/64']]),
     serviceCidr: dice.chance(0.2) ? ['10.97.0.0/16'] : [],
-  };
+  });
 }
 
 interface Target {

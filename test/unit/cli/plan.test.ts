@@ -4,7 +4,6 @@ import { describe, expect, test } from 'vitest';
 import { diffText, runPlan } from '../../../daemon/cli/plan.ts';
 import { run } from '../../../daemon/cli/run.ts';
 import { dryRun } from '../../../daemon/offline/dry-run.ts';
-import { hostKey } from '../../../daemon/model/frontend.ts';
 import { parseNodeFile } from '../../../daemon/offline/node-file.ts';
 import type { ServicePort__Output as ServicePort } from '../../../proto/gen/sluice/v1/ServicePort.ts';
 import { backendRow, desiredRow, frontendRow, hostSettings } from '../../support/builders.ts';
@@ -190,7 +189,7 @@ status: { addresses: [{ type: InternalIP, address: 192.168.0.1 }] }
     });
     expect(found.problems).toEqual([]);
     expect(found.node).toMatchObject({ name: 'n1', labels, podCIDRs: [pods] });
-    expect(found.host.get(hostKey)).toMatchObject({ nodeAddresses: { IPv4: primary }, podDetection: { IPv4: 'cidr' } });
-    expect([...found.host.keys()]).toContain(`pod ${pods}`);
+    expect(found.host).toMatchObject({ nodeAddresses: { IPv4: primary }, podDetection: { IPv4: 'cidr' } });
+    expect([...found.ranges.keys()]).toContain(`pod ${pods}`);
   });
 });

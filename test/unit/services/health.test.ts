@@ -6,7 +6,7 @@ import { expect, test } from 'vitest';
 
 import { buildMetrics } from '../../../daemon/api/metrics.ts';
 import { familiesOfPort } from '../../../daemon/services/health/sync-feed.ts';
-import { healthParts } from '../../../daemon/agent/health.ts';
+import { healthParts } from '../../../daemon/services/health/health.ts';
 import { Lifecycle } from '../../../daemon/base/lifecycle.ts';
 import { KernelError } from '../../../daemon/base/errors.ts';
 import type { DesiredPort } from '../../../daemon/model/frontend.ts';

@@ -3,7 +3,7 @@
 // (kube-proxy-semantics.md, 5, 6.4 and 9).
 import { describe, expect, test } from 'vitest';
 import { HostController } from '../../../daemon/services/controller/host-controller.ts';
-import { type DesiredHost, hostKey, type HostRow } from '../../../daemon/model/frontend.ts';
+import { type DesiredHost, type DesiredRange, hostKey } from '../../../daemon/model/frontend.ts';
 import type { HostSettings, LocalAddress } from '../../../daemon/model/host.ts';
 import { type Node, objectKey, type Service, type ServiceCIDR } from '../../../daemon/model/service.ts';
 import { Table } from '../../../daemon/table/table.ts';
@@ -16,19 +16,22 @@ function setup(settings: Partial<HostSettings> = {}) {
   const nodes = new Table<string, Node>('nodes', scheduler.schedule);
   const serviceCIDRs = new Table<string, ServiceCIDR>('service-cidrs', scheduler.schedule);
   const localAddresses = new Table<string, LocalAddress>('local-addresses', scheduler.schedule);
-  const host = new Table<string, HostRow>('host', scheduler.schedule);
+  const host = new Table<string, DesiredHost>('host', scheduler.schedule);
+  const ranges = new Table<string, DesiredRange>('address-sets', scheduler.schedule);
   const marks = [services, nodes, serviceCIDRs, localAddresses].map((table) => table.registerSource('test'));
   const inputs = { services, nodes, serviceCIDRs, localAddresses };
-  const controller = new HostController({ ...inputs, host, nodeName: 'here', settings: hostSettings(settings) });
-  const changes = host.observe();
+  const controller = new HostController({ ...inputs, host, ranges, nodeName: 'here', settings: hostSettings(settings) });
+  const changes = [host.observe(), ranges.observe()];
   controller.start();
   const flush = (): string[] => {
     scheduler.flush();
-    return changes.take().map(({ key, row }) => `${row === undefined ? '-' : '+'} ${key}`);
+    return changes
+      .flatMap((observer): { key: string; row: unknown }[] => observer.take())
+      .map(({ key, row }) => `${row === undefined ? '-' : '+'} ${key}`);
   };
   const listed = (): void => marks.forEach((mark) => mark());
-  const ranges = (): string[] => [...host.all()].map(([key]) => key).filter((key) => key !== hostKey);
-  return { ...inputs, host, controller, flush, listed, marks, ranges };
+  const members = (): string[] => [...ranges.all()].map(([key]) => key);
+  return { ...inputs, host, controller, flush, listed, marks, members };
 }
 
 const put = (table: Table<string, Service>, fields: Partial<Service>): void =>
@@ -47,7 +50,7 @@ test('nothing is written before every source has listed', () => {
 });
 
 test('sets of addresses, and only differences are written', () => {
-  const { services, nodes, serviceCIDRs, localAddresses, host, flush, listed, ranges } = setup({
+  const { services, nodes, serviceCIDRs, localAddresses, host, flush, listed, members } = setup({
     ...{ clusterCidr: ['10.244.0.0/16'], serviceCidr: ['10.96.0.0/16'] },
   });
   nodes.upsert('here', here);
@@ -59,7 +62,7 @@ test('sets of addresses, and only differences are written', () => {
   put(services, { name: 'portless', clusterIPs: { IPv4: '10.97.0.11' }, ports: [] });
   listed();
   flush();
-  expect(ranges()).toEqual([
+  expect(members()).toEqual([
     ...['node 192.168.0.1/32', 'node 10.244.1.1/32', 'node fd00:1::1/128', 'pod 10.244.0.0/16'],
     ...['serviceCIDR 10.96.0.0/16', 'serviceCIDR fd00:96::/112', 'clusterIP 10.97.0.10/32', 'clusterIP fd00:96::a/128'],
   ]);
@@ -67,6 +70,8 @@ test('sets of addresses, and only differences are written', () => {
     nodeAddresses: { IPv4: '192.168.0.1', IPv6: 'fd00:1::1' },
     podDetection: { IPv4: 'cidr', IPv6: 'none' },
     masqueradeAll: false,
+    snatPorts: [{ first: 1024, last: 29_999 }],
+    hasTc: { pods: false, node: false },
     clusterRange: { IPv4: { first: '10.96.0.0', last: '10.97.0.10' }, IPv6: { first: 'fd00:96::', last: 'fd00:96::ffff' } },
   });
   put(services, { clusterIPs: { IPv4: '10.97.0.10', IPv6: 'fd00:96::a' }, affinitySeconds: 5 });
@@ -79,7 +84,7 @@ test('sets of addresses, and only differences are written', () => {
 
 test('the range of ClusterIPs follows its ends; an address of two Services stays until both are gone', () => {
   const { services, host, flush, listed } = setup();
-  const range = (): unknown => (host.get(hostKey) as DesiredHost).clusterRange;
+  const range = (): unknown => host.get(hostKey)?.clusterRange;
   put(services, { name: 'low', clusterIPs: { IPv4: '10.96.0.1' } });
   put(services, { name: 'high', clusterIPs: { IPv4: '10.96.0.9' } });
   put(services, { name: 'rival', clusterIPs: { IPv4: '10.96.0.9', IPv6: 'fd00:96::1' } });
@@ -122,12 +127,12 @@ describe('detectors', () => {
     },
     { name: 'none', settings: { clusterCidr: ['10.0.0.0/8'], detectLocalMode: 'none' }, detection: none, pods: [] },
   ])('9: $name', ({ settings, detection, pods }) => {
-    const { nodes, host, flush, listed, ranges } = setup(settings);
+    const { nodes, host, flush, listed, members } = setup(settings);
     nodes.upsert('here', here);
     listed();
     flush();
     expect(host.get(hostKey)).toMatchObject({ podDetection: detection });
-    expect(ranges().filter((key) => key.startsWith('pod '))).toEqual(pods);
+    expect(members().filter((key) => key.startsWith('pod '))).toEqual(pods);
   });
 });
 

@@ -1,28 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
-// What holds for every Service, in the maps: what is counted, what is taken over, and what is put back when somebody else
-// writes there, while rows come and go.
+// The address sets and the host row in the maps: what is counted, what the next process takes over, and what is repaired when
+// another program writes there, while rows come and go.
 import { describe, expect, test } from 'vitest';
 import { fakeLbMaps } from '../../support/fake-maps.ts';
 import { AddressSetNumber } from '../../../daemon/maps/types.ts';
-import { type DesiredRange, hostKey, type HostRow, rangeKey } from '../../../daemon/model/frontend.ts';
+import { type DesiredHost, type DesiredRange, rangeKey } from '../../../daemon/model/frontend.ts';
 import { Table } from '../../../daemon/table/table.ts';
+import { AddressSetOperations } from '../../../daemon/services/apply/address-set-operations.ts';
 import { HostOperations } from '../../../daemon/services/apply/host-operations.ts';
 
-const facts = { netnsCookie: 1n, hasTc: { pods: true, node: true }, snatPorts: [{ first: 1024, last: 2047 }] };
-const host: HostRow = {
+const host: DesiredHost = {
   ...{ nodeAddresses: { IPv4: '192.168.0.1' }, podDetection: { IPv4: 'none', IPv6: 'none' } },
-  ...{ masqueradeAll: false, clusterRange: {} },
+  ...{ masqueradeAll: false, clusterRange: {}, hasTc: { pods: true, node: true }, snatPorts: [{ first: 1024, last: 2047 }] },
 };
 const clusterIP = (cidr: string): DesiredRange => ({ set: 'clusterIP', cidr });
 const low = clusterIP('10.96.0.1/32');
 const high = clusterIP('10.96.0.9/32');
 const six = clusterIP('fd00:96::1/128');
 
-function setup(...rows: HostRow[]) {
+function setup(...rows: DesiredRange[]) {
   const maps = fakeLbMaps({ frontends: 8, services: 8, slots: 8, backends: 8 });
-  const operations = new HostOperations(maps, facts);
+  const operations = new AddressSetOperations(maps);
   operations.restore();
-  for (const row of [host, ...rows]) operations.update(row);
+  for (const row of rows) operations.update(row);
   const held = (): string[] => [...maps.ranges.IPv4.entries()].map(({ address, prefix }) => `${address}/${prefix - 32}`).toSorted();
   const lose = (address: string): void => maps.ranges.IPv4.remove({ prefix: 64, set: AddressSetNumber.clusterIP, address });
   return { maps, operations, held, lose };
@@ -35,35 +35,33 @@ test('pressure counts both tries', () => {
   expect(operations.pressure().map(({ used }) => used)).toEqual([1, 1]);
 });
 
-test('the next process takes over what is there and prunes what nobody wants', () => {
+test('the next process takes over what is there and prunes what is not desired', () => {
   const { maps, held } = setup(low, high);
-  const next = new HostOperations(maps, facts);
+  const next = new AddressSetOperations(maps);
   next.restore();
-  const table = new Table<string, HostRow>('host', () => undefined);
-  for (const [key, row] of [[hostKey, host] as const, [rangeKey(high), high] as const]) table.upsert(key, row);
+  const table = new Table<string, DesiredRange>('address-sets', () => undefined);
+  table.upsert(rangeKey(high), high);
   maps.writes.splice(0);
-  for (const [, row] of table.all()) if ('set' in row) next.update(row);
+  for (const [, row] of table.all()) next.update(row);
   expect(maps.writes).toEqual([]);
   expect(next.prune(table)).toBe(true);
   expect(held()).toEqual(['10.96.0.9/32']);
 });
 
 describe('repair', () => {
-  test("what was lost, what is nobody's and a changed host row", () => {
+  test('of entries that are missing and entries that are not desired', () => {
     const { maps, operations, held, lose } = setup(low, high);
     lose('10.96.0.1');
     maps.ranges.IPv4.add({ prefix: 64, set: AddressSetNumber.clusterIP, address: '10.96.0.77' });
-    maps.host.set(0, { ...maps.host.get(0), flags: 0 });
     expect([...operations.repair()].flat()).toEqual([
       'lb4_ranges: entry clusterIP 10.96.0.1/32 was missing',
       'lb4_ranges: entry clusterIP 10.96.0.77/32 was not desired',
-      'lb_host: row was changed',
     ]);
     expect(held()).toEqual(['10.96.0.1/32', '10.96.0.9/32']);
     expect([...operations.repair()]).toEqual([]);
   });
 
-  test("a row that comes or goes where the walk pauses is neither lost nor nobody's", () => {
+  test('of a row that comes or goes while the walk pauses does nothing', () => {
     const { operations, held, lose } = setup(low, high);
     lose('10.96.0.1');
     const walk = operations.repair();
@@ -74,7 +72,7 @@ describe('repair', () => {
     expect(held()).toEqual(['10.96.0.1/32', '10.96.0.5/32']);
   });
 
-  test("what is nobody's and wanted by now stays", () => {
+  test('keeps an entry that has become desired since the walk began', () => {
     const { maps, operations, held, lose } = setup(low, high);
     maps.ranges.IPv4.add({ prefix: 64, set: AddressSetNumber.clusterIP, address: '10.96.0.5' });
     lose('10.96.0.1');
@@ -84,4 +82,17 @@ describe('repair', () => {
     expect([...walk]).toEqual([]);
     expect(held()).toEqual(['10.96.0.1/32', '10.96.0.5/32', '10.96.0.9/32']);
   });
+});
+
+test('the host row is written once and repaired when another program changes it', () => {
+  const maps = fakeLbMaps();
+  const operations = new HostOperations(maps, { netnsCookie: 1n });
+  operations.restore();
+  expect([...operations.repair()]).toEqual([]);
+  operations.update(host);
+  const written = maps.host.get(0);
+  expect(written).toMatchObject({ address4: '192.168.0.1', netns: 1n, snatFirst: [1024, 0], snatCount: [1024, 0] });
+  maps.host.set(0, { ...written, flags: 0 });
+  expect([...operations.repair()]).toEqual([['lb_host: row was changed']]);
+  expect(maps.host.get(0)).toEqual(written);
 });

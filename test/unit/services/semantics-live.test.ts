@@ -35,7 +35,7 @@ test('1.7: nothing is programmed before the first lists are complete', () => {
   const early = world()
     .put(serviceRow(), sliceRow({ endpoints: [endpointRow('10.0.0.1')] }))
     .flush();
-  expect({ ports: early.desired.size, host: early.host.size }).toEqual({ ports: 0, host: 0 });
+  expect({ ports: early.desired.size, host: early.host.size, ranges: early.ranges.size }).toEqual({ ports: 0, host: 0, ranges: 0 });
   early.listed();
   expect(early.desired.size).toBe(1);
 });
@@ -121,7 +121,7 @@ test('15: an event that changes nothing relevant writes nothing', () => {
     .listed()
     .put(serviceRow(), sliceRow({ endpoints: [endpointRow('10.0.0.1')] }))
     .flush();
-  const before = [still.desired.revision, still.host.revision];
+  const before = [still.desired.revision, still.host.revision, still.ranges.revision];
   still.put(serviceRow({ healthCheckNodePort: 32_000 }), sliceRow({ endpoints: [endpointRow('10.0.0.1', { nodeName: 'far' })] })).flush();
-  expect([still.desired.revision, still.host.revision]).toEqual(before);
+  expect([still.desired.revision, still.host.revision, still.ranges.revision]).toEqual(before);
 });

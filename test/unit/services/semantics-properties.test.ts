@@ -47,7 +47,7 @@ describe('15: the end state depends only on the objects', () => {
         if (random() < 0.3) world.flush();
       }
       world.flush();
-      return { ports: rowsOf(world.desired.all()), host: rowsOf(world.host.all()) };
+      return { ports: rowsOf(world.desired.all()), host: rowsOf(world.host.all()), ranges: rowsOf(world.ranges.all()) };
     });
     expect(ends[1]).toEqual(ends[0]);
     expect(ends[2]).toEqual(ends[0]);

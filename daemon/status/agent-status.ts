@@ -1,40 +1,73 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the API shows, read at one moment from tables, maps and the reconciler's status: wanted beside held, and the
-// difference. Reads only. Built by agent.ts; api/ shows it.
-import { type AgentStatus, type AgentView, backendUse, type BackendView, type Health, type ServiceView } from '../status/view.ts';
-import type { Config } from '../config/schema.ts';
-import type { ControlPlane } from './services.ts';
-import type { HealthParts } from './health.ts';
-import type { LiveExplain } from './live-explain.ts';
-import { hostProblems } from '../host/forwarding.ts';
-import type { Datapath } from '../bpf/datapath.ts';
-import type { Devices } from '../bpf/devices.ts';
-import type { Guard } from '../bpf/guard.ts';
-import type { Sockets } from '../bpf/sockets.ts';
-import { dropCounts } from '../maps/datapath-state.ts';
-import { BackendState, FrontendFlag, type LbMaps } from '../maps/types.ts';
-import { families, type Family, familyOf, hostPort, parseAddress } from '../model/address.ts';
+// The status of the agent, read at one moment from tables, maps and the loops: desired state, what the kernel holds, and the
+// differences between them. Reads only. agent/status.ts gives it its parts; api/ shows it.
+import type { Repairs } from '../base/repairs.ts';
+import type { StatusPart } from '../base/status-part.ts';
+import { BackendState, FrontendFlag, type LbMaps, type MapPressure } from '../maps/types.ts';
+import { realized, type RealizedFrontend } from '../maps/read/realized.ts';
+import { flagsOf, flagsText, generationOf } from '../maps/read/snapshot.ts';
+import { families, hostPort } from '../model/address.ts';
 import type { Answer, Question } from '../model/explanation.ts';
 import { backendsFor, type DesiredPort, frontendKey, scopeOf } from '../model/frontend.ts';
 import { compareText } from '../model/order.ts';
 import type { Protocol } from '../model/service.ts';
 import type { Versions } from '../model/versions.ts';
-import type { Repairs } from '../base/repairs.ts';
-import { realized, type RealizedFrontend } from '../maps/read/realized.ts';
-import { flagsOf, flagsText, generationOf } from '../maps/read/snapshot.ts';
-import { versions } from '../host/version.ts';
+import type { Reconciler } from '../table/reconciler.ts';
+import type { TableView } from '../table/table.ts';
+import {
+  type AgentStatus,
+  type AgentView,
+  backendUse,
+  type BackendView,
+  type ConflictStatus,
+  type Health,
+  type ServiceView,
+  type SourceProblem,
+} from './view.ts';
 
-export interface AgentParts {
-  readonly config: Config;
-  readonly datapath: Datapath;
-  readonly devices: Devices;
-  readonly sockets: Sockets;
-  readonly guard: Guard;
-  readonly repairs: Repairs;
-  readonly plane: ControlPlane;
-  readonly maps: () => LbMaps;
-  readonly explain: LiveExplain;
-  readonly health: HealthParts;
+/** A source of objects, as far as the status shows it. */
+interface StatusSource {
+  readonly name: string;
+  readonly isComplete: boolean;
+  problems(): readonly SourceProblem[];
+}
+
+/** A loop, whatever its rows. */
+type Loop = Pick<Reconciler<string, unknown>, 'failed' | 'isReady'>;
+
+/** A program that is attached to a device or a cgroup. */
+interface Attachment {
+  readonly program: string;
+  readonly target: string;
+  readonly kind: 'tcx' | 'clsact' | 'cgroup';
+}
+
+export interface AgentStatusParts {
+  readonly node: string;
+  readonly hasSocketLb: boolean;
+  readonly versions: Versions;
+  readonly source: StatusSource;
+  readonly services: Pick<TableView<string, unknown>, 'size' | 'initialized'>;
+  readonly desired: TableView<string, DesiredPort>;
+  /** Tables besides `desired` that must be initialized before the agent is ready. */
+  readonly otherTables: readonly Pick<TableView<string, unknown>, 'initialized'>[];
+  readonly portLoop: Pick<Reconciler<string, DesiredPort>, 'counts' | 'failed' | 'isReady' | 'status'>;
+  readonly otherLoops: readonly Loop[];
+  readonly maps: LbMaps;
+  /** Every map of the datapath: kernel type number and size. */
+  readonly mapInfos: () => readonly { readonly name: string; readonly type: number; readonly maxEntries: number }[];
+  readonly pressure: () => readonly MapPressure[];
+  /** Key of the DesiredPort by service index. */
+  readonly owners: () => ReadonlyMap<number, string>;
+  readonly drops: () => readonly { readonly reason: string; readonly packets: number; readonly bytes: number }[];
+  readonly attachments: () => readonly Attachment[];
+  /** What is wrong with the host, its devices and its ports. */
+  readonly host: readonly StatusPart[];
+  readonly repairs: Pick<Repairs, 'total' | 'last'>;
+  /** Drift that could not be repaired. */
+  readonly drift: StatusPart;
+  readonly conflicts: () => readonly ConflictStatus[];
+  readonly explain: (questions: readonly Question[]) => readonly Answer[];
 }
 
 /** Map types by the kernel's number, for the few that we have. */
@@ -48,78 +81,74 @@ const hookNames: Readonly<Record<string, string>> = {
 };
 
 class View implements AgentView {
-  readonly #parts: AgentParts;
-  readonly #versions: Versions = versions();
+  readonly #parts: AgentStatusParts;
 
-  constructor(parts: AgentParts) {
+  constructor(parts: AgentStatusParts) {
     this.#parts = parts;
   }
 
   health(): Health {
-    const { plane } = this.#parts;
-    const loop = plane.loop();
+    const { desired, otherTables, portLoop, otherLoops, source } = this.#parts;
     const reasons: string[] = [];
-    if (!plane.desired.initialized || !plane.host.initialized) {
-      const whys = plane.source.problems().slice(0, shownErrors);
+    if (![desired, ...otherTables].every(({ initialized }) => initialized)) {
+      const whys = source.problems().slice(0, shownErrors);
       reasons.push('the first list of the sources is not finished', ...whys.map(({ message }) => message));
-    } else if (loop?.isReady() !== true) reasons.push('the first reconcile is not finished');
+    } else if (![portLoop, ...otherLoops].every(({ isReady }) => isReady)) reasons.push('the first reconcile is not finished');
     return { ready: reasons.length === 0, reasons };
   }
 
   status(): AgentStatus {
-    const { config, datapath, devices, sockets, guard, repairs, plane, health } = this.#parts;
-    const reconciler = plane.loop()?.reconciler;
-    const hostReconciler = plane.loop()?.hostReconciler;
-    const errors = [...(reconciler?.failed() ?? []), ...(hostReconciler?.failed() ?? [])].slice(0, shownErrors);
-    const attachments = [...devices.attachments(), ...sockets.attachments()];
+    const { node, hasSocketLb, versions, source, services, portLoop, otherLoops, repairs, drift, host } = this.#parts;
+    const errors = [portLoop, ...otherLoops].flatMap((loop) => [...loop.failed()]).slice(0, shownErrors);
     return {
-      ...{ ...this.#versions, ...this.health() },
-      ...{ node: config.node, pid: process.pid, uptimeSeconds: process.uptime(), socketLb: config.socketLb },
+      ...{ ...versions, ...this.health() },
+      ...{ node, pid: process.pid, uptimeSeconds: process.uptime(), socketLb: hasSocketLb },
       sources: [
         {
-          name: plane.source.name,
-          isInitialized: plane.services.initialized,
-          isComplete: plane.source.isComplete,
-          problems: plane.source.problems(),
+          ...{ name: source.name, isInitialized: services.initialized, isComplete: source.isComplete },
+          problems: source.problems(),
         },
       ],
       reconcile: {
-        ...(reconciler?.counts() ?? { done: 0, pending: 0, error: 0 }),
+        ...portLoop.counts(),
         errors: errors.map(([key, { error, retries }]) => ({ key, message: error?.message ?? '', retries })),
       },
       counts: this.#counts(),
       maps: this.#mapStatus(),
-      attachments: attachments.map(({ program, target, kind }) => ({ hook: hookNames[program] ?? program, target, kind, program })),
-      hostProblems: [...this.#hostProblems(), ...devices.problems(), ...health.problems()],
-      drops: dropCounts(datapath.map('lb_drops'))
+      attachments: this.#parts
+        .attachments()
+        .map(({ program, target, kind }) => ({ hook: hookNames[program] ?? program, target, kind, program })),
+      hostProblems: host.flatMap((part) => part.problems()),
+      drops: this.#parts
+        .drops()
         .filter(({ packets }) => packets > 0)
         .map(({ reason, packets, bytes }) => ({ reason, packets: BigInt(packets), bytes: BigInt(bytes) })),
-      repairs: { total: repairs.total, last: repairs.last(), problems: guard.problems() },
-      conflicts: plane.controller.conflicts(),
+      repairs: { total: repairs.total, last: repairs.last(), problems: drift.problems() },
+      conflicts: this.#parts.conflicts(),
     };
   }
 
   explain(questions: readonly Question[]): readonly Answer[] {
-    return this.#parts.explain.explain(questions);
+    return this.#parts.explain(questions);
   }
 
   services(): readonly ServiceView[] {
-    const held = new Map<string, Held>(realized(this.#parts.maps()).map((frontend) => [frontend.key, { ...frontend, isClaimed: false }]));
-    const views = [...this.#parts.plane.desired.all()].map(([, port]) => this.#serviceView(port, held));
+    const held = new Map<string, Held>(realized(this.#parts.maps).map((frontend) => [frontend.key, { ...frontend, isClaimed: false }]));
+    const views = [...this.#parts.desired.all()].map(([, port]) => this.#serviceView(port, held));
     const unwanted = [...held.values()].filter((frontend) => !frontend.isClaimed).map(unwantedView);
     return [...views, ...unwanted].toSorted((a, b) => compareText(a.key, b.key));
   }
 
   backends(): readonly BackendView[] {
-    const maps = this.#parts.maps();
-    const owners = this.#parts.plane.loop()?.operations.owners() ?? new Map<number, string>();
+    const { maps } = this.#parts;
+    const owners = this.#parts.owners();
     const frontendsOf = Map.groupBy(realized(maps), (frontend) => frontend.service);
     const found: BackendView[] = [];
     for (const family of families) {
       for (const [id, { address, port, service, meta }] of maps.backends[family].rows()) {
         if ((meta & BackendState.present) === 0) continue;
         const key = owners.get(service) ?? '';
-        const wanted = this.#parts.plane.desired.get(key)?.backends ?? [];
+        const wanted = this.#parts.desired.get(key)?.backends ?? [];
         found.push({
           ...{ id, family, address, port, service: key, generation: generationOf(meta) },
           frontends: (frontendsOf.get(service) ?? []).filter((each) => each.family === family).map((each) => each.key),
@@ -135,7 +164,7 @@ class View implements AgentView {
     const frontends = port.frontends.map((frontend) => ({ frontend, realized: held.get(frontendKey(frontend)) }));
     for (const { realized: found } of frontends) if (found !== undefined) found.isClaimed = true;
     const first = frontends.find(({ realized: found }) => found !== undefined)?.realized;
-    const status = this.#parts.plane.loop()?.reconciler.status(port.key);
+    const status = this.#parts.portLoop.status(port.key);
     return {
       ...{ id: first?.service ?? 0, key: port.key, namespace: port.namespace, name: port.name, portName: port.portName },
       ...{ protocol: port.protocol, family: port.family, isWanted: true },
@@ -150,42 +179,21 @@ class View implements AgentView {
   }
 
   #counts(): AgentStatus['counts'] {
-    const ports = [...this.#parts.plane.desired.all()].map(([, port]) => port);
+    const { desired, services } = this.#parts;
+    const ports = [...desired.all()].map(([, port]) => port);
     const sum = (of: (port: DesiredPort) => number): number => ports.reduce((total, port) => total + of(port), 0);
     return {
-      services: this.#parts.plane.services.size,
+      services: services.size,
       frontends: sum((port) => port.frontends.length),
       backends: sum((port) => port.backends.length),
     };
   }
 
   #mapStatus(): AgentStatus['maps'] {
-    const used = new Map(
-      this.#parts.plane
-        .loop()
-        ?.pressure()
-        .map((row) => [row.map, row]),
-    );
-    return this.#parts.datapath.mapNames().map((name) => {
-      const { info } = this.#parts.datapath.map(name);
+    const used = new Map(this.#parts.pressure().map((row) => [row.map, row]));
+    return this.#parts.mapInfos().map(({ name, type, maxEntries }) => {
       const row = used.get(name);
-      return { name, type: mapTypes[info.type] ?? String(info.type), capacity: row?.capacity ?? info.maxEntries, used: row?.used };
-    });
-  }
-
-  #hostProblems(): string[] {
-    const { config, plane } = this.#parts;
-    const inUse = new Map<Family, string>();
-    for (const [, port] of plane.desired.all()) {
-      const address = port.frontends[0]?.address;
-      if (address !== undefined && !inUse.has(port.family)) inUse.set(port.family, address);
-    }
-    const ranges = config.serviceCidr.map((range) => parseAddress(range.split('/')[0] ?? '')?.text).filter((text) => text !== undefined);
-    return hostProblems({
-      serviceAddresses: ranges.length > 0 ? ranges : [...inUse.values()],
-      hasSocketLb: config.socketLb,
-      families: new Set([...inUse.keys(), ...ranges.map(familyOf)]),
-      hasDevices: config.podInterfaces.length + config.uplinks.length > 0,
+      return { name, type: mapTypes[type] ?? String(type), capacity: row?.capacity ?? maxEntries, used: row?.used };
     });
   }
 }
@@ -246,4 +254,4 @@ function unwantedView(held: RealizedFrontend): ServiceView {
   };
 }
 
-export const agentView = (parts: AgentParts): AgentView => new View(parts);
+export const agentView = (parts: AgentStatusParts): AgentView => new View(parts);

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// The first phase of a start: the host is checked, the pin directory is opened and locked, the maps and programs are loaded.
+// Everything that can be rejected is rejected here, before anything is created. The second phase (agent.ts) is built on the open
+// maps; main.ts closes this phase when the second one fails or ends.
+import { needFreeHooks } from '../bpf/free-hooks.ts';
+import { Datapath, objectsPath } from '../bpf/datapath.ts';
+import { mapSizes } from '../bpf/map-sizes.ts';
+import { PinDirectory } from '../bpf/pins.ts';
+import type { Config } from '../config/schema.ts';
+import { needCapabilities, needCgroup, needKernel, needOwnPorts } from '../host/needs.ts';
+import { kernelMaps } from '../maps/kernel-maps.ts';
+import type { LbMaps } from '../maps/types.ts';
+
+export interface OpenDatapath {
+  readonly pins: PinDirectory;
+  readonly datapath: Datapath;
+  readonly maps: LbMaps;
+  /** Closes the descriptors and releases the lock; maps, programs and links stay in the kernel. Idempotent. */
+  close(): void;
+}
+
+/** Throws Refusal or KernelError; nothing is open then. */
+export function openDatapath(config: Config): OpenDatapath {
+  const pins = new PinDirectory(config.pinPath);
+  needCapabilities();
+  needKernel();
+  needOwnPorts(config.snatPorts);
+  pins.refuseUnusable();
+  if (config.socketLb) needFreeHooks(needCgroup(config.cgroup));
+  pins.open();
+  pins.lock();
+  const datapath = new Datapath(pins, { objectsPath, sizes: mapSizes(config) });
+  const close = (): void => {
+    datapath.close();
+    pins.unlock();
+  };
+  try {
+    datapath.load();
+    return { pins, datapath, maps: kernelMaps((name) => datapath.map(name)), close };
+  } catch (error) {
+    close();
+    throw error;
+  }
+}

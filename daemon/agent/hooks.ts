@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// The wiring of programs on their hooks: devices from netlink to the desired table and its loop, the socket hooks of the cgroup,
+// the guard that repairs them, and the live replacement of programs. No logic of its own; agent.ts starts and stops the parts.
+import type { Logger } from 'pino';
+import { systemClock } from '../base/clock.ts';
+import { subsystem } from '../base/log.ts';
+import type { StatusPart } from '../base/status-part.ts';
+import type { Held } from '../bpf/attached.ts';
+import { DeviceOperations } from '../bpf/devices.ts';
+import { Guard } from '../bpf/guard.ts';
+import { Sockets } from '../bpf/sockets.ts';
+import type { Config } from '../config/schema.ts';
+import { needCgroup } from '../host/needs.ts';
+import type { DesiredDevice, NetworkDevice } from '../model/device.ts';
+import { DeviceController } from '../services/controller/device-controller.ts';
+import { Links } from '../source/netlink/links.ts';
+import type { ReloadReport } from '../status/view.ts';
+import { Reconciler } from '../table/reconciler.ts';
+import type { ReconcileLog } from '../table/status.ts';
+import { Table } from '../table/table.ts';
+import type { OpenDatapath } from './datapath.ts';
+
+export interface HooksOptions extends OpenDatapath {
+  readonly config: Config;
+  readonly log: Logger;
+  readonly onRepaired: (message: string) => void;
+}
+
+/** Builds everything and starts nothing. */
+export function buildHooks({ config, log, pins, datapath, onRepaired }: HooksOptions) {
+  const bpfLog = subsystem(log, 'bpf');
+  const linkTable = new Table<number, NetworkDevice>('links', setImmediate);
+  const desired = new Table<number, DesiredDevice>('devices', setImmediate);
+  const { podInterfaces, uplinks, syncPeriod } = config;
+  const links = new Links(linkTable);
+  const controller = new DeviceController({ links: linkTable, devices: desired, podInterfaces, uplinks });
+  const operations = new DeviceOperations({ datapath, pins, log: bpfLog });
+  const nameOf = (ifindex: number): string => desired.get(ifindex)?.name ?? `ifindex ${ifindex}`;
+  const loop = new Reconciler<number, DesiredDevice>({
+    ...{ table: desired, operations, clock: systemClock, schedule: setImmediate },
+    log: deviceLog(bpfLog, nameOf),
+  });
+  const sockets = new Sockets(pins, datapath);
+  const held = (): Held[] => [...sockets.held(), ...operations.held()];
+  const guard = new Guard({
+    ...{ pins, datapath, held, clock: systemClock, periodMs: syncPeriod, onRepaired },
+    beforeHooks: () => links.resync(),
+    onFailed: (message) => subsystem(log, 'repair').error(message),
+  });
+  const notAttached: StatusPart = {
+    problems: () => [...loop.failed()].map(([ifindex, { error }]) => `${nameOf(ifindex)}: ${error?.message ?? ''}`),
+  };
+  const startDevices = async (): Promise<void> => {
+    links.start();
+    controller.start();
+    loop.start();
+    await loop.firstDone;
+  };
+  const stopDevices = (): void => {
+    loop.stop();
+    controller.stop();
+    links.stop();
+    operations.close();
+  };
+  const attachSockets = (): void => {
+    if (config.socketLb) sockets.attach(needCgroup(config.cgroup));
+    else sockets.detach();
+  };
+  /** Replaces every program by the one that is on disk now. Throws when it cannot, and then nothing has changed. */
+  const reload = (): ReloadReport => {
+    const began = performance.now();
+    datapath.reload(() => {
+      for (const { program, attached } of held()) attached.replace(datapath.program(program));
+    });
+    const report = { hooks: held().length, milliseconds: performance.now() - began };
+    bpfLog.info(report, 'programs replaced');
+    return report;
+  };
+  return {
+    ...{ sockets, guard, startDevices, stopDevices, attachSockets, reload },
+    attachments: () => [...operations.attachments(), ...sockets.attachments()],
+    status: [notAttached, controller] satisfies StatusPart[],
+  };
+}
+
+function deviceLog(log: Logger, nameOf: (ifindex: number) => string): ReconcileLog<number> {
+  return {
+    rowFailed: (ifindex, err) => log.error({ err, device: nameOf(ifindex) }, 'device not attached, will be retried'),
+    rowRecovered: (ifindex, retries) => log.info({ device: nameOf(ifindex), retries }, 'device attached after retries'),
+    stepFailed: (step, err) => log.error({ step, err }, 'step failed, will be retried'),
+    stepRecovered: (step) => log.info({ step }, 'step succeeded after retries'),
+    repaired: () => undefined,
+  };
+}

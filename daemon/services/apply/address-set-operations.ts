@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+// Makes the tries lb4_ranges and lb6_ranges hold the address sets of the node: its own addresses, local pods, ClusterIPs and
+// Service CIDRs. The source ranges of Service ports share the tries; lb-operations.ts owns those. Every operation is
+// idempotent, and our memory changes only after the map call succeeded. Called by the Reconciler only.
+import { AddressSetNumber, type LbMaps, type MapPressure, type RangeMapKey } from '../../maps/types.ts';
+import { type Family, families, familyOf } from '../../model/address.ts';
+import { type DesiredRange, rangeKey } from '../../model/frontend.ts';
+import { cidrText, rangeMapKey } from '../../maps/read/snapshot.ts';
+import type { Operations } from '../../table/reconciler.ts';
+import type { TableView } from '../../table/table.ts';
+
+/** rangeKey() of an entry of a trie; undefined for a source range of a Service port. */
+function keyOf(entry: RangeMapKey): string | undefined {
+  const set = Object.entries(AddressSetNumber).find(([, number]) => number === entry.set)?.[0] as DesiredRange['set'] | undefined;
+  return set === undefined ? undefined : rangeKey({ set, cidr: cidrText(entry) });
+}
+
+interface Applied {
+  readonly family: Family;
+  readonly key: RangeMapKey;
+}
+
+export class AddressSetOperations implements Operations<string, DesiredRange> {
+  readonly #maps: LbMaps['ranges'];
+  /** By rangeKey(): the entries of the tries that are members of an address set. */
+  readonly #applied = new Map<string, Applied>();
+  #freed = 0;
+
+  constructor(maps: Pick<LbMaps, 'ranges'>) {
+    this.#maps = maps.ranges;
+  }
+
+  restore(): void {
+    this.#applied.clear();
+    for (const family of families) {
+      for (const key of this.#maps[family].entries()) {
+        const text = keyOf(key);
+        if (text !== undefined) this.#applied.set(text, { family, key });
+      }
+    }
+  }
+
+  update(row: DesiredRange): void {
+    if (this.#applied.has(rangeKey(row))) return;
+    const entry = { family: familyOf(row.cidr), key: rangeMapKey(AddressSetNumber[row.set], row.cidr) };
+    this.#maps[entry.family].add(entry.key);
+    this.#applied.set(rangeKey(row), entry);
+  }
+
+  delete(key: string): void {
+    const entry = this.#applied.get(key);
+    if (entry === undefined) return;
+    this.#maps[entry.family].remove(entry.key);
+    this.#applied.delete(key);
+    this.#freed += 1;
+  }
+
+  prune(rows: TableView<string, DesiredRange>): boolean {
+    for (const key of [...this.#applied.keys()]) if (rows.get(key) === undefined) this.delete(key);
+    return true;
+  }
+
+  *repair(): Generator<string[], void> {
+    const found = new Set<string>();
+    const unwanted: Applied[] = [];
+    for (const family of families) {
+      for (const key of this.#maps[family].entries()) {
+        const text = keyOf(key);
+        if (text !== undefined && this.#applied.has(text)) found.add(text);
+        else if (text !== undefined) unwanted.push({ family, key });
+      }
+    }
+    // Rows may come and go while this walk pauses, so each is looked up again.
+    for (const [text, entry] of [...this.#applied]) {
+      if (found.has(text) || this.#applied.get(text) !== entry) continue;
+      this.#maps[entry.family].add(entry.key);
+      yield [`${this.#maps[entry.family].name}: entry ${text} was missing`];
+    }
+    for (const { family, key } of unwanted) {
+      if (this.#applied.has(keyOf(key) ?? '')) continue;
+      this.#maps[family].remove(key);
+      yield [`${this.#maps[family].name}: entry ${keyOf(key)} was not desired`];
+    }
+  }
+
+  /** Entries of the tries that are members of an address set. */
+  pressure(): MapPressure[] {
+    const counts = new Map<Family, number>();
+    for (const { family } of this.#applied.values()) counts.set(family, (counts.get(family) ?? 0) + 1);
+    return families.map((family) => {
+      const { name, capacity } = this.#maps[family];
+      return { map: name, used: counts.get(family) ?? 0, capacity };
+    });
+  }
+
+  freed(): number {
+    return this.#freed;
+  }
+
+  freesAt(): undefined {
+    return undefined;
+  }
+}

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// The table of network devices -> the table of devices that must have tc programs: pod interfaces by name prefix, uplinks by
+// name. Attaches nothing; bpf/ follows the table that this controller writes.
+import type { StatusPart } from '../../base/status-part.ts';
+import type { DesiredDevice, NetworkDevice } from '../../model/device.ts';
+import type { Observer, Table, TableView } from '../../table/table.ts';
+
+export interface DeviceControllerOptions {
+  readonly links: TableView<number, NetworkDevice>;
+  /** Written by this controller; a row of another writer, such as the CNI server, must have another ifindex. */
+  readonly devices: Table<number, DesiredDevice>;
+  /** Name prefixes of pod interfaces. */
+  readonly podInterfaces: readonly string[];
+  /** Device names. */
+  readonly uplinks: readonly string[];
+}
+
+export class DeviceController implements StatusPart {
+  readonly #options: DeviceControllerOptions;
+  readonly #markInitialized: () => void;
+  /** Uplinks that exist and cannot have tc programs, by ifindex. */
+  readonly #unusable = new Map<number, string>();
+  #changes: Observer<number, NetworkDevice> | undefined;
+  #unsubscribe: (() => void) | undefined;
+
+  constructor(options: DeviceControllerOptions) {
+    this.#options = options;
+    this.#markInitialized = options.devices.registerSource('device-controller');
+  }
+
+  /** Computes what can be computed now, and again one tick after each change. */
+  start(): void {
+    const { links } = this.#options;
+    this.#changes = links.observe();
+    this.#unsubscribe = links.onChange(() => this.#run());
+    this.#run();
+  }
+
+  /** The rows stay as they are. */
+  stop(): void {
+    this.#unsubscribe?.();
+    this.#changes?.close();
+    this.#changes = undefined;
+  }
+
+  /** Uplinks that do not exist or cannot be used. */
+  problems(): string[] {
+    const { uplinks, devices } = this.#options;
+    const unusable = [...this.#unusable.values()];
+    const present = new Set([...[...devices.all()].map(([, { name }]) => name), ...unusable]);
+    return [
+      ...unusable.map((name) => `uplink ${name} does not carry Ethernet frames: Sluice cannot attach programs to it`),
+      ...uplinks
+        .filter((name) => !present.has(name))
+        .map((name) => `uplink ${name} does not exist: its programs are attached when it appears`),
+    ];
+  }
+
+  #run(): void {
+    const { links, devices } = this.#options;
+    if (!links.initialized) return;
+    for (const { key, row } of this.#changes?.take() ?? []) {
+      const wanted = row === undefined ? undefined : this.#desired(row);
+      this.#unusable.delete(key);
+      if (wanted !== undefined && row?.isEthernet === true) put(devices, wanted);
+      else devices.delete(key);
+      if (wanted?.role === 'uplink' && row?.isEthernet === false) this.#unusable.set(key, wanted.name);
+    }
+    this.#markInitialized();
+  }
+
+  #desired({ ifindex, name, kind }: NetworkDevice): DesiredDevice | undefined {
+    const { uplinks, podInterfaces } = this.#options;
+    if (uplinks.includes(name)) return { ifindex, name, role: 'uplink' };
+    const isPod = kind === 'veth' && podInterfaces.some((prefix) => name.startsWith(prefix));
+    return isPod ? { ifindex, name, role: 'pod' } : undefined;
+  }
+}
+
+function put(devices: Table<number, DesiredDevice>, row: DesiredDevice): void {
+  const before = devices.get(row.ifindex);
+  if (before?.name !== row.name || before.role !== row.role) devices.upsert(row.ifindex, row);
+}

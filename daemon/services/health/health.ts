@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// The health of the proxy as kube-proxy shows it: the feed beside the control walk, the server of /healthz and /livez, the
+// health-check ports of Services, kube-proxy's metrics. Built here from tables and loops; the agent starts the units.
+import type { Logger } from 'pino';
+import type { Clock } from '../../base/clock.ts';
+import type { Unit } from '../../base/lifecycle.ts';
+import type { MetricPart } from '../../base/metrics.ts';
+import type { StatusPart } from '../../base/status-part.ts';
+import { families } from '../../model/address.ts';
+import type { DesiredPort } from '../../model/frontend.ts';
+import type { HostSettings, LocalAddress } from '../../model/host.ts';
+import type { EndpointSlice, Node, Service } from '../../model/service.ts';
+import type { Scheduler, TableView } from '../../table/table.ts';
+import { nodeContext } from '../desired/node-context.ts';
+import { KubeProxyMetrics } from './kubeproxy-metrics.ts';
+import type { ListenerEvent } from './listeners.ts';
+import { NodeEligibility } from './node-eligibility.ts';
+import { ProxyHealthServer } from './proxy-health.ts';
+import { ServiceHealth } from './service-health.ts';
+import { SyncFeed, type SyncedTable } from './sync-feed.ts';
+import { SyncHealth } from './sync-health.ts';
+
+export interface HealthOptions {
+  readonly services: TableView<string, Service>;
+  readonly slices: TableView<string, EndpointSlice>;
+  readonly nodes: TableView<string, Node>;
+  readonly desired: TableView<string, DesiredPort>;
+  readonly nodeName: string;
+  /** Asked when the feed starts; the loops run by then. */
+  readonly synced: () => readonly SyncedTable[];
+  /** Of /healthz and /livez. Undefined: not served. */
+  readonly proxyHealth: { readonly address: string; readonly port: number } | undefined;
+  /** Where the ports of Services listen. Undefined: on all addresses. */
+  readonly nodePortAddresses: () => readonly string[] | undefined;
+  readonly localAddresses: TableView<string, LocalAddress>;
+  readonly clock: Clock;
+  readonly schedule: Scheduler;
+  readonly log: Logger;
+}
+
+export interface HealthParts extends StatusPart {
+  /** In start order. */
+  readonly units: readonly Unit[];
+  /** For buildMetrics(). */
+  readonly metrics: MetricPart;
+}
+
+/** Settings and tables that decide where the health-check ports of Services listen. */
+export interface HealthAddressOptions {
+  readonly nodeName: string;
+  readonly nodes: TableView<string, Node>;
+  readonly localAddresses: TableView<string, LocalAddress>;
+  readonly settings: HostSettings;
+}
+
+/** Addresses of the health-check ports of Services: the NodePort addresses if these are a CIDR list; undefined: all (test/README.md, 11). */
+export function healthAddresses({ nodeName, nodes, localAddresses, settings }: HealthAddressOptions): readonly string[] | undefined {
+  if (typeof settings.nodePortAddresses === 'string') return undefined;
+  const local = [...localAddresses.all()].map(([, row]) => row);
+  const { nodePortAddresses } = nodeContext({ nodeName, node: nodes.get(nodeName), localAddresses: local, settings });
+  return families.flatMap((family) => nodePortAddresses[family]);
+}
+
+/** Builds everything and starts nothing. */
+export function healthParts(options: HealthOptions): HealthParts {
+  const { services, slices, nodes, localAddresses, desired, nodeName, synced, clock, schedule, log } = options;
+  const onEvent = ({ did, sentence }: ListenerEvent): void => (did === 'failed' ? log.error(sentence) : log.info(sentence));
+  const kubeProxy = new KubeProxyMetrics();
+  const sync = new SyncHealth();
+  const feed = new SyncFeed({ services, slices, synced, health: sync, metrics: kubeProxy, clock, schedule });
+  const node = new NodeEligibility(nodes, nodeName);
+  const isHealthy = (): boolean => sync.isHealthy(clock.now());
+  const ofServices = new ServiceHealth({
+    ...{ services, slices, nodeName, isHealthy, clock, onEvent },
+    ...{ addresses: options.nodePortAddresses, addressTables: [nodes, localAddresses] },
+  });
+  const onAnswer = kubeProxy.probed.bind(kubeProxy);
+  const at = options.proxyHealth;
+  const ofProxy = at === undefined ? undefined : new ProxyHealthServer({ at, sync, node, clock, onEvent, onAnswer });
+  return {
+    units: [
+      { name: 'sync feed', start: async () => feed.start(), stop: async () => feed.stop() },
+      { name: 'node eligibility', start: async () => node.start(), stop: async () => node.stop() },
+      { name: 'service health', start: async () => ofServices.start(), stop: () => ofServices.stop() },
+      { name: 'proxy health', start: async () => ofProxy?.start(), stop: async () => ofProxy?.stop() },
+    ],
+    metrics: kubeProxy.part({
+      sync: (family) => sync.status(family, clock.now()),
+      changes: () => feed.changes(),
+      ports: () => new Map(desired.all()).values(),
+    }),
+    problems: () => [...ofServices.problems(), ...(ofProxy?.problems() ?? [])],
+  };
+}

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// The network devices of this namespace as a table: listed at start, then updated by netlink events. Writes the table and nothing
+// else; what a device is used for is decided by others.
+import { LinkMonitor, type Link, links } from '../../kernel/rtnetlink.ts';
+import type { NetworkDevice } from '../../model/device.ts';
+import type { Table } from '../../table/table.ts';
+
+export class Links {
+  readonly #table: Table<number, NetworkDevice>;
+  readonly #markInitialized: () => void;
+  #monitor: LinkMonitor | undefined;
+
+  constructor(table: Table<number, NetworkDevice>) {
+    this.#table = table;
+    this.#markInitialized = table.registerSource('netlink');
+  }
+
+  /** Throws KernelError when the devices cannot be listed. */
+  start(): void {
+    // Subscribe before listing: a device that appears in between is seen twice, never missed.
+    this.#monitor = new LinkMonitor();
+    this.#monitor.listen(
+      (event) => (event.kind === 'new' ? this.#put(event.link) : this.#table.delete(event.ifindex)),
+      () => this.resync(),
+    );
+    this.resync();
+    this.#markInitialized();
+  }
+
+  /** The rows stay as they are. */
+  stop(): void {
+    this.#monitor?.close();
+    this.#monitor = undefined;
+  }
+
+  /** Lists the devices again, in case events were lost. */
+  resync(): void {
+    const present = links();
+    const indices = new Set(present.map(({ ifindex }) => ifindex));
+    for (const [ifindex] of [...this.#table.all()]) if (!indices.has(ifindex)) this.#table.delete(ifindex);
+    for (const link of present) this.#put(link);
+  }
+
+  #put({ ifindex, name, kind, isEthernet }: Link): void {
+    const before = this.#table.get(ifindex);
+    if (before?.name === name && before.kind === kind && before.isEthernet === isEthernet) return;
+    this.#table.upsert(ifindex, { ifindex, name, kind, isEthernet });
+  }
+}
