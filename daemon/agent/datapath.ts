@@ -2,12 +2,12 @@
 // The first phase of a start: the host is checked, the pin directory is opened and locked, the maps and programs are loaded.
 // Everything that can be rejected is rejected here, before anything is created. The second phase (agent.ts) is built on the open
 // maps; main.ts closes this phase when the second one fails or ends.
-import { needFreeHooks } from '../bpf/free-hooks.ts';
+import { cgroupCheck, pinPathCheck } from '../bpf/checks.ts';
 import { Datapath, objectsPath } from '../bpf/datapath.ts';
 import { mapSizes } from '../bpf/map-sizes.ts';
 import { PinDirectory } from '../bpf/pins.ts';
 import type { Config } from '../config/schema.ts';
-import { needCapabilities, needCgroup, needKernel, needOwnPorts } from '../host/needs.ts';
+import { hostChecks } from '../host/checks.ts';
 import { kernelMaps } from '../maps/kernel-maps.ts';
 import type { LbMaps } from '../maps/types.ts';
 
@@ -22,11 +22,7 @@ export interface OpenDatapath {
 /** Throws Refusal or KernelError; nothing is open then. */
 export function openDatapath(config: Config): OpenDatapath {
   const pins = new PinDirectory(config.pinPath);
-  needCapabilities();
-  needKernel();
-  needOwnPorts(config.snatPorts);
-  pins.refuseUnusable();
-  if (config.socketLb) needFreeHooks(needCgroup(config.cgroup));
+  for (const check of [...hostChecks(config), pinPathCheck(pins), cgroupCheck(config)]) check.run();
   pins.open();
   pins.lock();
   const datapath = new Datapath(pins, { objectsPath, sizes: mapSizes(config) });

@@ -6,11 +6,11 @@ import { systemClock } from '../base/clock.ts';
 import { subsystem } from '../base/log.ts';
 import type { StatusPart } from '../base/status-part.ts';
 import type { Held } from '../bpf/attached.ts';
+import { socketCgroup } from '../bpf/cgroup.ts';
 import { DeviceOperations } from '../bpf/devices.ts';
 import { Guard } from '../bpf/guard.ts';
 import { Sockets } from '../bpf/sockets.ts';
 import type { Config } from '../config/schema.ts';
-import { needCgroup } from '../host/needs.ts';
 import type { DesiredDevice, NetworkDevice } from '../model/device.ts';
 import { DeviceController } from '../services/controller/device-controller.ts';
 import { Links } from '../source/netlink/links.ts';
@@ -63,7 +63,7 @@ export function buildHooks({ config, log, pins, datapath, onRepaired }: HooksOpt
     operations.close();
   };
   const attachSockets = (): void => {
-    if (config.socketLb) sockets.attach(needCgroup(config.cgroup));
+    if (config.socketLb) sockets.attach(socketCgroup(config.cgroup));
     else sockets.detach();
   };
   /** Replaces every program by the one that is on disk now. Throws when it cannot, and then nothing has changed. */

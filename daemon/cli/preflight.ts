@@ -3,7 +3,7 @@
 // daemon and changes nothing.
 import { readFileSync } from 'node:fs';
 import { parseConfig } from '../config/schema.ts';
-import { type Check, preflight } from '../offline/preflight.ts';
+import { type CheckResult, preflight } from '../offline/preflight.ts';
 
 export interface PreflightOptions {
   /** sluiced's own flags. */
@@ -24,7 +24,7 @@ export async function runPreflight({ argv, env, isJson, print }: PreflightOption
   return exitCode;
 }
 
-function preflightText(checks: readonly Check[]): string {
+function preflightText(checks: readonly CheckResult[]): string {
   const width = Math.max(...checks.map(({ name }) => name.length)) + 1;
   return checks.map(({ name, state, message }) => `${`${name}:`.padEnd(width)}   ${words[state].padEnd(7)}   ${message}\n`).join('');
 }

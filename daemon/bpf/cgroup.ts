@@ -1,17 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
-// Whether the socket hooks of a cgroup accept our programs beside those of others. Reads only; the daemon asks before it
-// attaches anything, and `sluice preflight` shows the answer.
+// The cgroup that the socket hooks are attached to, and whether its hooks accept our programs beside those of others. Reads only.
 import { release } from 'node:os';
 import { dirname } from 'node:path';
 import { ExitCode, isNotSupported, Refusal } from '../base/errors.ts';
-import { isCgroup2 } from '../kernel/host.ts';
+import { findCgroup2, isCgroup2 } from '../kernel/host.ts';
 import { cgroupPrograms } from '../kernel/link.ts';
 import { socketHooks } from './sockets.ts';
 
 const ALLOW_MULTI = 2;
 
+/** The cgroup that was named, else the cgroup2 mount. Throws Refusal when it is not in a cgroup v2. */
+export function socketCgroup(named: string | undefined): string {
+  const cgroup = named ?? findCgroup2();
+  if (cgroup === undefined) {
+    throw new Refusal(ExitCode.cgroup, 'no cgroup v2 is mounted: mount -t cgroup2 none /sys/fs/cgroup, or use --socket-lb off');
+  }
+  let isV2 = false;
+  try {
+    isV2 = isCgroup2(cgroup);
+  } catch (cause) {
+    throw new Refusal(ExitCode.cgroup, `--cgroup ${cgroup} cannot be opened: name a directory of a cgroup v2 mount`, { cause });
+  }
+  if (!isV2) throw new Refusal(ExitCode.cgroup, `--cgroup ${cgroup} is not cgroup v2: name a directory of a cgroup2 mount`);
+  return cgroup;
+}
+
 /** A program that was attached without BPF_F_ALLOW_MULTI, here or above, keeps every other one off (EPERM). */
-export function needFreeHooks(cgroup: string): string {
+export function requireFreeHooks(cgroup: string): string {
   for (const { program, type } of socketHooks) {
     for (let directory = cgroup; isCgroup2(directory); directory = dirname(directory)) {
       const { ids, flags } = programsOf(directory, type);
@@ -24,7 +39,7 @@ export function needFreeHooks(cgroup: string): string {
       );
     }
   }
-  return `${cgroup}, its socket hooks take our programs`;
+  return `${cgroup}, its socket hooks accept our programs`;
 }
 
 function programsOf(directory: string, type: number): { ids: readonly number[]; flags: number } {

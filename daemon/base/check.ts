@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+// A question about the host that is asked without changing anything. Each room exports the checks of what it needs; a start runs
+// those that can reject it, and `sluice preflight` runs all of them.
+
+export interface Check {
+  /** "kernel", "uplink eth0". */
+  readonly name: string;
+  /**
+   * Returns what was found. Throws a Refusal, with the next step, when sluiced could not start, and a CheckWarning when it could
+   * start but not serve everything.
+   */
+  readonly run: () => string;
+}
+
+/** Something that does not keep sluiced from starting. */
+export class CheckWarning extends Error {
+  override readonly name = 'CheckWarning';
+}

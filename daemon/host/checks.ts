@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the host must have before anything is loaded: capabilities, a kernel with BPF and BTF, source ports of our own, the devices
+// that the settings name. Reads only.
+import { existsSync } from 'node:fs';
+import { release } from 'node:os';
+import { type Check, CheckWarning } from '../base/check.ts';
+import { ExitCode, Refusal } from '../base/errors.ts';
+import { missingCapabilities, readSysctl } from '../kernel/host.ts';
+import { hasTcx } from '../kernel/link.ts';
+import { links } from '../kernel/rtnetlink.ts';
+
+type PortRanges = readonly { readonly first: number; readonly last: number }[];
+
+/** What a start needs. */
+export const hostChecks = (settings: { readonly snatPorts: PortRanges }): Check[] => [
+  { name: 'capabilities', run: capabilities },
+  { name: 'kernel', run: kernel },
+  { name: 'source ports', run: () => sourcePorts(settings.snatPorts) },
+];
+
+/** Devices that programs will be attached to; a start does not need them, since they may appear later. */
+export const deviceChecks = (settings: { readonly uplinks: readonly string[]; readonly podInterfaces: readonly string[] }): Check[] => [
+  ...settings.uplinks.map((name) => ({ name: `uplink ${name}`, run: () => uplink(name) })),
+  ...settings.podInterfaces.map((prefix) => ({ name: `pods ${prefix}*`, run: () => `${podInterfaces(prefix)} of them exist now` })),
+];
+
+function capabilities(): string {
+  const missing = missingCapabilities();
+  if (missing.length === 0) return 'has CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN';
+  throw new Refusal(
+    ExitCode.capability,
+    `this process lacks ${missing.join(', ')}: run it as root, or give the container these capabilities`,
+  );
+}
+
+function kernel(): string {
+  if (!existsSync('/sys/kernel/btf/vmlinux')) {
+    throw new Refusal(
+      ExitCode.kernel,
+      `kernel ${release()} has no BTF (/sys/kernel/btf/vmlinux): run one built with CONFIG_DEBUG_INFO_BTF=y, as distributions do since 5.10`,
+    );
+  }
+  const jit = readSysctl('net.core.bpf_jit_enable') === '0' ? ', JIT off: sysctl -w net.core.bpf_jit_enable=1 for speed' : '';
+  return `${release()}, ${hasTcx() ? 'TCX' : 'no TCX, so clsact filters are used'}${jit}`;
+}
+
+/** Masqueraded flows must not use ports that the kernel gives to the host's own sockets. */
+function sourcePorts(ranges: PortRanges): string {
+  const [first = 0, last = 0] = (readSysctl('net.ipv4.ip_local_port_range') ?? '').split(/\s+/).map(Number);
+  const taken = ranges.find((range) => range.first <= last && first <= range.last);
+  const text = ranges.map((range) => `${range.first}-${range.last}`).join(',');
+  if (taken === undefined) return `source ports ${text} for masqueraded flows do not overlap the host's ${first}-${last}`;
+  throw new Refusal(
+    ExitCode.config,
+    `--snat-ports ${taken.first}-${taken.last} overlaps net.ipv4.ip_local_port_range ${first}-${last}: change one of the two`,
+  );
+}
+
+function uplink(name: string): string {
+  const link = links().find((each) => each.name === name);
+  if (link === undefined) throw new CheckWarning(`uplink ${name} does not exist: its programs are attached when it appears`);
+  if (!link.isEthernet) throw new CheckWarning(`uplink ${name} does not carry Ethernet frames: Sluice cannot attach programs to it`);
+  return `exists, MTU ${link.mtu}`;
+}
+
+const podInterfaces = (prefix: string): number => links().filter((link) => link.kind === 'veth' && link.name.startsWith(prefix)).length;

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+// Whether a directory can be a source, as a check. Reads nothing of it.
+import { accessSync, constants } from 'node:fs';
+import type { Check } from '../../base/check.ts';
+import { ExitCode, Refusal } from '../../base/errors.ts';
+
+/** `directory` is undefined when the API server is the source. */
+export const sourceCheck = (directory: string | undefined): Check => ({
+  name: 'source',
+  run: () => (directory === undefined ? 'the API server, which this check does not contact' : readable(directory)),
+});
+
+function readable(directory: string): string {
+  try {
+    accessSync(directory, constants.R_OK | constants.X_OK);
+  } catch (cause) {
+    const code = (cause as NodeJS.ErrnoException).code ?? '';
+    throw new Refusal(ExitCode.config, `--source ${directory} cannot be read (${code}): name a directory`, { cause });
+  }
+  return `${directory} can be read`;
+}
