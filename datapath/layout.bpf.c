@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
  * No program: an object whose BTF holds every type that user space needs, for
- * datapath/codecs.ts. The maps bring their structs; all else needs a variable.
+ * datapath/build/codecs.ts. The maps bring their structs; all else needs a variable.
  */
 #include "lib/maps.h"
 
