@@ -6,15 +6,14 @@
  * sockets.
  */
 #define SLUICE_EXPLAIN
+#include <linux/bpf.h>
+#include <linux/types.h>
+#include <bpf/bpf_helpers.h>
+#include "lib/types.h"
+#include "lib/hook.h"
+#include "lib/service.h"
 #include "lib/tc.h"
-
-#define FAMILY 4
-#include "lib/socket.h"
-#undef FAMILY
-
-#define FAMILY 6
-#include "lib/socket.h"
-#undef FAMILY
+#include "lib/socket_lb.h"
 
 SEC("tc")
 int ex_pod_in(struct __sk_buff *skb)

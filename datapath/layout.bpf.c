@@ -3,6 +3,7 @@
  * No program: an object whose BTF holds every type that user space needs, for
  * datapath/build/codecs.ts. The maps bring their structs; all else needs a variable.
  */
+#include "lib/types.h"
 #include "lib/maps.h"
 
 enum layout layout;

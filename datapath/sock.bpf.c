@@ -2,24 +2,17 @@
 /*
  * The sockets of a cgroup: connect(), sendmsg(), recvmsg(), getpeername(). An
  * IPv6 socket that talks to an IPv4-mapped address is an IPv4 client. Each hook
- * takes the address out of its context, asks lib/socket.h and puts it back.
+ * takes the address out of its context, asks lib/socket_lb.h and puts it back.
  */
-#include "lib/family.h"
-#include "lib/maps.h"
-#include "lib/config.h"
+#include <linux/bpf.h>
+#include <linux/in.h>
+#include <linux/types.h>
+#include <stdbool.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+#include "lib/types.h"
 #include "lib/drop.h"
-
-#define FAMILY 4
-#include "lib/service.h"
-#include "lib/backend.h"
-#include "lib/socket.h"
-#undef FAMILY
-
-#define FAMILY 6
-#include "lib/service.h"
-#include "lib/backend.h"
-#include "lib/socket.h"
-#undef FAMILY
+#include "lib/socket_lb.h"
 
 #define ALLOW 1
 #define REJECT 0

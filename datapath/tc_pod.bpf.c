@@ -3,6 +3,9 @@
  * The host's end of a pod's veth. In: what the pod sends, requests to VIPs and
  * replies of its own server. Out: replies of the node's sockets to the pod.
  */
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include "lib/hook.h"
 #include "lib/tc.h"
 
 SEC("tc")

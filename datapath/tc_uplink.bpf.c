@@ -4,6 +4,9 @@
  * of clients outside. Out: requests of the node's own sockets, which socket
  * translation has not seen, and replies of its own servers.
  */
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include "lib/hook.h"
 #include "lib/tc.h"
 
 SEC("tc")

@@ -7,6 +7,17 @@
 #ifndef SLUICE_BACKEND_H
 #define SLUICE_BACKEND_H
 
+#include <linux/bpf.h>
+#include <linux/types.h>
+#include <stdbool.h>
+#include <bpf/bpf_helpers.h>
+#include "types.h"
+#include "maps.h"
+#include "family.h"
+#include "verifier.h"
+#include "clock.h"
+#include "explain.h"
+
 #define SLOTS_PER_ROW 16
 #define SECOND 1000000000ULL
 
@@ -50,13 +61,16 @@ static __always_inline __u32 backend_generation(__u32 meta)
 }
 
 /* What is asked for. */
-struct wish {
+struct backend_request {
 	__u32 service; /* index into lb_services */
 	__u32 hash; /* uniform in 32 bits */
 	__u32 is_local; /* the set of policy Local; no padding: a global function gets it */
 };
 
-#endif
+#define FAMILY_PART "backend.h"
+#include "each_family.h"
+
+#elif defined(FAMILY)
 
 /* A chosen backend: a copy, so that it stays whole whatever becomes of the row. */
 struct FN(chosen) {
@@ -92,19 +106,18 @@ static __always_inline int FN(backend_copy)(__u32 id, __u32 service,
  * The backend that the client's last new connection had, if the affinity has not
  * run out and the backend is in the set that is asked for. Renews nothing.
  */
-static __always_inline bool FN(affinity_recall)(const struct wish *wish,
-						__u32 seconds,
-						struct LB(affinity_key) *key,
-						struct FN(chosen) *chosen)
+static __always_inline bool FN(affinity_recall)(
+	const struct backend_request *request, __u32 seconds,
+	struct LB(affinity_key) *key, struct FN(chosen) *chosen)
 {
 	struct lb_affinity *known = bpf_map_lookup_elem(&LB(affinity), key);
 	__u32 state =
 		BACKEND_PRESENT |
-		(wish->is_local ? BACKEND_LOCALLY_USABLE : BACKEND_USABLE);
+		(request->is_local ? BACKEND_LOCALLY_USABLE : BACKEND_USABLE);
 
 	if (!known || clock_now() - known->renewed > seconds * SECOND)
 		return false;
-	return !FN(backend_copy)(known->backend_id, wish->service, state,
+	return !FN(backend_copy)(known->backend_id, request->service, state,
 				 chosen) &&
 	       chosen->generation == known->generation;
 }
@@ -114,8 +127,8 @@ static __always_inline bool FN(affinity_recall)(const struct wish *wish,
  * not known (NULL), affinity is neither asked nor kept. 0,
  * -DROP_NO_BACKEND, -DROP_NO_LOCAL_BACKEND or -DROP_BACKEND_STALE.
  */
-noinline int FN(backend_select)(const struct wish *wish, const addr_t *client,
-				struct FN(chosen) *chosen)
+noinline int FN(backend_select)(const struct backend_request *request,
+				const addr_t *client, struct FN(chosen) *chosen)
 {
 	struct LB(affinity_key) key;
 	struct lb_affinity fresh;
@@ -123,13 +136,13 @@ noinline int FN(backend_select)(const struct wish *wish, const addr_t *client,
 	__u32 service, id = 0;
 	int ret;
 
-	if (!wish || !chosen)
+	if (!request || !chosen)
 		return -DROP_NO_BACKEND;
-	service = wish->service;
+	service = request->service;
 	row = bpf_map_lookup_elem(&lb_services, &service);
 	if (!row)
 		return -DROP_NO_BACKEND;
-	ret = backend_slot(row, wish->is_local, wish->hash, &id);
+	ret = backend_slot(row, request->is_local, request->hash, &id);
 	if (ret)
 		return ret;
 	if (!row->affinity || !client)
@@ -138,7 +151,7 @@ noinline int FN(backend_select)(const struct wish *wish, const addr_t *client,
 	__builtin_memset(&key, 0, sizeof(key));
 	key.service = service;
 	key.client = *client;
-	if (FN(affinity_recall)(wish, row->affinity, &key, chosen)) {
+	if (FN(affinity_recall)(request, row->affinity, &key, chosen)) {
 		explain_affinity();
 	} else {
 		ret = FN(backend_copy)(id, service, BACKEND_PRESENT, chosen);
@@ -173,3 +186,5 @@ static __always_inline bool FN(backend_is_of)(__u32 id, __u32 service)
 
 	return backend && backend->service == service;
 }
+
+#endif

@@ -1,58 +1,38 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * The flow table: look up, make, refresh, close. A flow is two LRU rows that
- * hold the same object (types.h, keys in tuple.h). Rows live and die
+ * hold the same object (types.h, keys in flow.h). Rows live and die
  * together: every few seconds a packet of either direction touches the other
  * row, or puts it back. A row that was recycled while we read it is a miss.
  */
 #ifndef SLUICE_CT_H
 #define SLUICE_CT_H
 
+#include <linux/bpf.h>
+#include <linux/in.h>
+#include <linux/types.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <bpf/bpf_helpers.h>
+#include "types.h"
+#include "maps.h"
+#include "family.h"
+#include "verifier.h"
 #include "config.h"
+#include "clock.h"
+#include "scratch.h"
+#include "parse.h"
+#include "flow.h"
+#include "snat_port.h"
 
-/*
- * When a flow in which nobody sends is over, so that another may have its source
- * port, in units of flow_now(). As long as nf_conntrack waits: UDP 120 s; TCP and
- * SCTP after a reset 10 s, never answered 120 s, else 5 days. After FIN on both
- * sides as long as a peer is in TIME_WAIT: 60 s.
- */
-#define UDP_IDLE 28
-#define RESET_IDLE 3
-#define FIN_IDLE 14
-#define UNANSWERED_IDLE 28
-#define ESTABLISHED_IDLE 100584
+#define FAMILY_PART "ct.h"
+#include "each_family.h"
 
-#define EEXIST 17
-
-static __always_inline struct lb_scratch *ct_scratch(void)
-{
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&SCRATCH, &zero);
-}
-
-#endif
+#elif defined(FAMILY)
 
 static __always_inline struct FN(flow) *FN(ct_lookup)(struct FN(tuple) *tuple)
 {
 	return bpf_map_lookup_elem(&FN(ct), tuple);
-}
-
-/* Is the flow of these two rows over, so that another may have its port? */
-static __always_inline bool FN(flow_has_expired)(const struct FN(flow) *forward,
-						 const struct FN(flow) *reply)
-{
-	__u32 now = flow_now(), limit = ESTABLISHED_IDLE;
-
-	if (forward->protocol == IPPROTO_UDP)
-		limit = UDP_IDLE;
-	else if (forward->flags & FLOW_RST)
-		limit = RESET_IDLE;
-	else if (FN(flow_is_closed)(forward))
-		limit = FIN_IDLE;
-	else if (!(forward->flags & FLOW_ANSWERED))
-		limit = UNANSWERED_IDLE;
-	return now - forward->seen > limit && now - reply->seen > limit;
 }
 
 /*
@@ -242,7 +222,7 @@ noinline int FN(ct_note_answer)(struct FN(flow) *flow)
  */
 noinline int FN(ct_refresh)(struct FN(flow) *flow, __u32 client_dev)
 {
-	struct lb_scratch *scratch = ct_scratch();
+	struct lb_scratch *scratch = scratch_row();
 	struct FN(flow) *peer;
 	struct FN(tuple) key;
 	__u8 direction;
@@ -334,3 +314,5 @@ static __always_inline void FN(ct_note_close)(struct FN(flow) *flow,
 	if ((flow->flags & bits) != bits)
 		__sync_fetch_and_or(&flow->flags, bits);
 }
+
+#endif

@@ -3,6 +3,10 @@
 #ifndef SLUICE_DROP_H
 #define SLUICE_DROP_H
 
+#include <linux/types.h>
+#include <bpf/bpf_helpers.h>
+#include "types.h"
+#include "maps.h"
 #include "explain.h"
 
 static __always_inline void drop_count(__u32 reason, __u32 bytes)

@@ -7,7 +7,11 @@
 #ifndef SLUICE_EXPLAIN_H
 #define SLUICE_EXPLAIN_H
 
-#include "maps.h"
+#include <linux/bpf.h>
+#include <linux/types.h>
+#include <stdbool.h>
+#include <bpf/bpf_helpers.h>
+#include "types.h"
 
 #ifdef SLUICE_EXPLAIN
 
@@ -47,7 +51,7 @@ static __always_inline struct lb_explain *explain_record(void)
 	EXPLAIN(record->is_decided = 1; record->is_local = (policy)->is_local; \
 		record->masquerades = (policy)->masquerades)
 
-#define explain_wish(wish) EXPLAIN(record->is_local = (wish)->is_local)
+#define explain_request(request) EXPLAIN(record->is_local = (request)->is_local)
 
 #define explain_affinity() EXPLAIN(record->is_affine = 1)
 

@@ -1,197 +1,150 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Whether an old flow's choice still stands, and how a new one is made:
- * policy -> backend -> source -> route -> both rows. Used by lib/walk.h only.
+ * A flow as its two tuples: the keys of its rows, which packets are its own, what
+ * it does to them. Reads the row it is given and nothing else: never a map, which
+ * are ct.h's. Included once for each family.
  */
 #ifndef SLUICE_FLOW_H
 #define SLUICE_FLOW_H
 
-enum standing {
-	FLOW_STANDS,
-	FLOW_MAY_MOVE, /* to a better backend, if there is one */
-	FLOW_FALLS, /* its backend is no more, or the flow is over */
+#include <linux/in.h>
+#include <linux/types.h>
+#include <stdbool.h>
+#include <bpf/bpf_helpers.h>
+#include "types.h"
+#include "family.h"
+#include "address.h"
+#include "clock.h"
+
+/*
+ * When a flow in which nobody sends is over, so that another may have its source
+ * port, in units of flow_now(). As long as nf_conntrack waits: UDP 120 s; TCP and
+ * SCTP after a reset 10 s, never answered 120 s, else 5 days. After FIN on both
+ * sides as long as a peer is in TIME_WAIT: 60 s.
+ */
+#define UDP_IDLE 28
+#define RESET_IDLE 3
+#define FIN_IDLE 14
+#define UNANSWERED_IDLE 28
+#define ESTABLISHED_IDLE 100584
+
+#define FAMILY_PART "flow.h"
+#include "each_family.h"
+
+#elif defined(FAMILY)
+
+/* What a flow does to one packet. */
+struct FN(path) {
+	struct FN(tuple) to; /* the tuple that the packet gets */
+	__u32 dev; /* ifindex to send it to */
+	__u32 flags; /* enum flow_flags */
+	__u8 direction; /* enum flow_direction */
+	__u8 node_mac[6];
 };
 
+static __always_inline void FN(flow_forward_key)(const struct FN(flow) *flow,
+						 struct FN(tuple) *key)
+{
+	__builtin_memset(key, 0, sizeof(*key));
+	key->saddr = flow->client;
+	key->daddr = flow->vip;
+	key->sport = flow->client_port;
+	key->dport = flow->vip_port;
+	key->protocol = flow->protocol;
+}
+
+static __always_inline void FN(flow_reply_key)(const struct FN(flow) *flow,
+					       struct FN(tuple) *key)
+{
+	__builtin_memset(key, 0, sizeof(*key));
+	key->saddr = flow->backend;
+	key->daddr = flow->source;
+	key->sport = flow->backend_port;
+	key->dport = flow->source_port;
+	key->protocol = flow->protocol;
+}
+
+/* Is this the tuple of the flow's packets from client to VIP? */
+static __always_inline bool FN(flow_is_forward)(const struct FN(flow) *flow,
+						const struct FN(tuple) *t)
+{
+	return FN(addr_equal)(&flow->client, &t->saddr) &&
+	       FN(addr_equal)(&flow->vip, &t->daddr) &&
+	       flow->client_port == t->sport && flow->vip_port == t->dport &&
+	       flow->protocol == t->protocol;
+}
+
+/* Is this the tuple of the flow's packets from backend to source? */
+static __always_inline bool FN(flow_is_reply)(const struct FN(flow) *flow,
+					      const struct FN(tuple) *t)
+{
+	return FN(addr_equal)(&flow->backend, &t->saddr) &&
+	       FN(addr_equal)(&flow->source, &t->daddr) &&
+	       flow->backend_port == t->sport &&
+	       flow->source_port == t->dport && flow->protocol == t->protocol;
+}
+
+/* Same client and frontend: the same flow, whichever backend it has. */
+static __always_inline bool FN(flow_is_same)(const struct FN(flow) *a,
+					     const struct FN(flow) *b)
+{
+	return FN(addr_equal)(&a->client, &b->client) &&
+	       FN(addr_equal)(&a->vip, &b->vip) &&
+	       a->client_port == b->client_port && a->vip_port == b->vip_port;
+}
+
+/*
+ * Copies what the row does to a packet of this tuple. False when the row is
+ * another flow's by now: compared after the copy, so a true copy is whole.
+ */
+static __always_inline bool FN(flow_path)(const struct FN(flow) *flow,
+					  const struct FN(tuple) *tuple,
+					  struct FN(path) *path)
+{
+	path->flags = flow->flags;
+	path->direction = flow->direction;
+	if (flow->direction == FLOW_FORWARD) {
+		path->to.saddr = flow->source;
+		path->to.daddr = flow->backend;
+		path->to.sport = flow->source_port;
+		path->to.dport = flow->backend_port;
+		path->dev = flow->backend_dev;
+		barrier();
+		return FN(flow_is_forward)(flow, tuple);
+	}
+	path->to.saddr = flow->vip;
+	path->to.daddr = flow->client;
+	path->to.sport = flow->vip_port;
+	path->to.dport = flow->client_port;
+	path->dev = flow->client_dev;
+	__builtin_memcpy(path->node_mac, flow->node_mac, 6);
+	barrier();
+	return FN(flow_is_reply)(flow, tuple);
+}
+
+/* Neither side will send on this TCP flow any more. `flow` is a forward row. */
+static __always_inline bool FN(flow_is_closed)(const struct FN(flow) *flow)
+{
+	const __u32 both = FLOW_CLIENT_FIN | FLOW_BACKEND_FIN;
+
+	return flow->flags & FLOW_RST || (flow->flags & both) == both;
+}
+
+/* Is the flow of these two rows over, so that another may have its port? */
+static __always_inline bool FN(flow_has_expired)(const struct FN(flow) *forward,
+						 const struct FN(flow) *reply)
+{
+	__u32 now = flow_now(), limit = ESTABLISHED_IDLE;
+
+	if (forward->protocol == IPPROTO_UDP)
+		limit = UDP_IDLE;
+	else if (forward->flags & FLOW_RST)
+		limit = RESET_IDLE;
+	else if (FN(flow_is_closed)(forward))
+		limit = FIN_IDLE;
+	else if (!(forward->flags & FLOW_ANSWERED))
+		limit = UNANSWERED_IDLE;
+	return now - forward->seen > limit && now - reply->seen > limit;
+}
+
 #endif
-
-/* Does the frontend belong to another Service port than the flow's backend? */
-static noinline bool FN(flow_is_foreign)(struct FN(flow) *flow,
-					 struct FN(packet) *p)
-{
-	struct frontend frontend;
-
-	if (!flow || !p ||
-	    FN(service_lookup)(&p->tuple.daddr, p->tuple.dport,
-			       p->tuple.protocol, &frontend) <= 0)
-		return false;
-	return !FN(backend_is_of)(flow->backend_id, frontend.service);
-}
-
-/*
- * TCP and SCTP keep their translation until they close, whatever becomes of the
- * backend; only a SYN or INIT asks anew. UDP has no close: it follows the backend
- * with the next packet, and the frontend within a unit of flow_now() (design.md,
- * 3.3). No flow stands whose source port has become another's.
- */
-static __always_inline enum standing FN(flow_standing)(struct FN(flow) *flow,
-						       struct FN(packet) *p)
-{
-	__u32 now = flow_now();
-	bool is_due = flow->seen != now;
-	int health;
-
-	if (is_due && FN(ct_has_lost_port)(flow))
-		return FLOW_FALLS;
-	if (p->tuple.protocol != IPPROTO_UDP) {
-		if ((p->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN)
-			return FLOW_STANDS;
-		if (flow->flags &
-		    (FLOW_CLIENT_FIN | FLOW_BACKEND_FIN | FLOW_RST))
-			return FLOW_FALLS;
-	}
-	health = FN(backend_health)(flow->backend_id, flow->generation);
-	if (health == BACKEND_GONE)
-		return FLOW_FALLS;
-	if (health == BACKEND_DRAINS)
-		return FLOW_MAY_MOVE;
-	if (p->tuple.protocol != IPPROTO_UDP)
-		return FLOW_STANDS;
-	if (is_due && FN(flow_is_foreign)(flow, p))
-		return FLOW_FALLS;
-	if (now - flow->seen <= UDP_IDLE)
-		return FLOW_STANDS;
-	return FN(ct_is_idle)(flow) ? FLOW_MAY_MOVE : FLOW_STANDS;
-}
-
-/* Hash of a new flow: keyed, over the 5-tuple. */
-static __always_inline __u32 FN(flow_hash)(const struct FN(tuple) *t)
-{
-	__u64 hash = config_seed();
-
-	hash = FN(hash_addr)(hash, &t->saddr);
-	hash = FN(hash_addr)(hash, &t->daddr);
-	hash = hash_mix(hash, (__u64)t->sport << 32 | (__u64)t->dport << 16 |
-				      t->protocol);
-	return hash_mix(hash, hash >> 32) >> 32;
-}
-
-/*
- * What the backend will see as the source. Of a hairpin it is the VIP, since its
- * own address would never come back to us; where the VIP is the node's own
- * address, the node masquerades. 0 or -DROP_NO_NODE_ADDRESS.
- */
-static __always_inline int FN(flow_source)(struct FN(flow) *flow,
-					   const struct frontend *frontend,
-					   bool masquerades)
-{
-	struct lb_host *host = config_host();
-	bool is_hairpin = FN(addr_equal)(&flow->client, &flow->backend);
-
-	flow->source = flow->client;
-	if (is_hairpin && !(frontend->flags & FRONTEND_NODE_PORT) &&
-	    !masquerades) {
-		flow->source = flow->vip;
-		return 0;
-	}
-	if (!masquerades && !is_hairpin)
-		return 0;
-	/* The stack takes no packet from its own address off a device. */
-	if (flow->flags & FLOW_NODE_BACKEND)
-		return 0;
-	/* Nobody has told us yet. */
-	if (!host || FN(addr_is_zero)(&host->FN(address)) ||
-	    !host->snat_count[0])
-		return -DROP_NO_NODE_ADDRESS;
-	flow->source = host->FN(address);
-	flow->flags |= FLOW_MASQUERADED;
-	return 0;
-}
-
-/* Fills scratch with the flow p -> chosen; 0 or -DROP_*. */
-static __always_inline int FN(flow_fill)(struct __sk_buff *skb,
-					 struct FN(packet) *p,
-					 struct FN(flow) *flow, enum hook hook)
-{
-	int dev;
-
-	flow->client = p->tuple.saddr;
-	flow->vip = p->tuple.daddr;
-	flow->client_port = p->tuple.sport;
-	flow->vip_port = p->tuple.dport;
-	flow->source_port = flow->client_port;
-	flow->protocol = p->tuple.protocol;
-	flow->client_dev = client_device(skb, hook);
-	flow->seen = flow_now();
-	flow->flags = p->tcp_flags & TCP_RST ? FLOW_RST :
-		      p->tcp_flags & TCP_FIN ? FLOW_CLIENT_FIN :
-					       0;
-	if (is_from_node(skb, hook)) {
-		flow->flags |= FLOW_NODE_CLIENT;
-		if (bpf_skb_load_bytes(skb, ETH_ALEN, flow->node_mac, ETH_ALEN))
-			return -DROP_MALFORMED;
-	}
-	dev = FN(route_lookup)(skb, &flow->client, &flow->backend);
-	if (dev < 0)
-		return dev;
-	flow->backend_dev = dev;
-	if (!dev)
-		flow->flags |= FLOW_NODE_BACKEND;
-	return 0;
-}
-
-/*
- * Opens a flow from p to a backend of the frontend, in scratch and in the table,
- * in place of `old` if given. 0 or -DROP_*.
- */
-static noinline int FN(flow_open)(struct __sk_buff *skb, struct FN(packet) *p,
-				  struct FN(flow) *old,
-				  const struct frontend *frontend,
-				  enum hook hook)
-{
-	struct lb_scratch *scratch = ct_scratch();
-	struct FN(chosen) chosen = {};
-	struct policy policy;
-	struct FN(flow) *flow;
-	struct wish wish;
-	int ret;
-
-	if (!p || !frontend || !scratch)
-		return -DROP_FLOW_FULL;
-	explain_frontend(frontend);
-	ret = FN(policy_decide)(frontend, &p->tuple.saddr,
-				hook == HOOK_POD_IN ? ORIGIN_POD_INTERFACE :
-						      ORIGIN_ANY,
-				&policy);
-	if (ret)
-		return ret;
-	wish.service = frontend->service;
-	wish.hash = FN(flow_hash)(&p->tuple);
-	wish.is_local = policy.is_local;
-	explain_policy(&policy);
-	ret = FN(backend_select)(&wish, &p->tuple.saddr, &chosen);
-	if (ret)
-		return ret;
-	if (old)
-		FN(flow_reply_key)(old, &scratch->FN(old_reply));
-	flow = &scratch->FN(flow);
-	flow->backend = chosen.address;
-	flow->backend_port = chosen.port;
-	flow->backend_id = chosen.id;
-	flow->generation = chosen.generation;
-	ret = FN(flow_fill)(skb, p, flow, hook);
-	if (!ret)
-		ret = FN(flow_source)(flow, frontend, policy.masquerades);
-	if (ret)
-		return ret;
-	/* Its flow is lost, and another source port would be another connection. */
-	if (flow->flags & FLOW_MASQUERADED &&
-	    p->tuple.protocol != IPPROTO_UDP && !(p->tcp_flags & TCP_SYN))
-		return -DROP_NO_FLOW;
-	explain_choice(flow, FN(addr_equal)(&flow->client, &flow->backend));
-	ret = FN(ct_insert)(skb, flow);
-	if (ret)
-		return ret;
-	if (old)
-		FN(ct_forget_reply)(&scratch->FN(old_reply), flow);
-	return 0;
-}

@@ -9,14 +9,18 @@
 #ifndef SLUICE_MAPS_H
 #define SLUICE_MAPS_H
 
-#include "types.h"
+#include <linux/bpf.h>
+#include <linux/types.h>
 #include <bpf/bpf_helpers.h>
+#include "types.h"
 
 /*
  * How programs write. Compiled with SLUICE_EXPLAIN the same source is the twin
  * that `sluice explain` runs: it decides alike, on the same maps, and changes
  * nothing (lib/explain.h).
  */
+#define EEXIST 17
+
 #ifndef SLUICE_EXPLAIN
 #define CAN_WRITE 1
 #define SCRATCH lb_scratch
@@ -26,7 +30,7 @@
 #else
 #define CAN_WRITE 0
 #define map_write(map, key, value, flags) \
-	((flags) == BPF_NOEXIST && bpf_map_lookup_elem(map, key) ? -17 : 0)
+	((flags) == BPF_NOEXIST && bpf_map_lookup_elem(map, key) ? -EEXIST : 0)
 #define map_remove(map, key) ((void)(key))
 #define SCRATCH ex_scratch
 #endif

@@ -8,118 +8,27 @@
 #ifndef SLUICE_NAT_H
 #define SLUICE_NAT_H
 
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/types.h>
+#include <stdbool.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+#include "types.h"
+#include "family.h"
+#include "verifier.h"
+#include "parse.h"
+#include "csum.h"
+#include "nat_sctp.h"
+
+/* Since Linux 6.16; Debian 12's UAPI headers are older. */
+#define CSUM_IPV6 (1ULL << 7)
+
 #define TCP_CHECK_OFFSET 16
 #define UDP_CHECK_OFFSET 6
-
-static __always_inline __u32 csum_fold32(__u64 sum)
-{
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	return (__u32)(sum + (sum >> 32));
-}
-
-static __always_inline __u16 csum_fold16(__u32 sum)
-{
-	sum = (sum & 0xffff) + (sum >> 16);
-	return ~(sum + (sum >> 16));
-}
-
-/* RFC 1624, 3: HC' = ~(~HC + ~m + m'). Any byte order, one order throughout. */
-static __always_inline __u16 csum_adjust(__u16 check, __u32 diff)
-{
-	return csum_fold16(csum_fold32((__u64)diff + (__u16)~check));
-}
-
-/* Difference of both addresses of two tuples: what the checksums change by. */
-static __always_inline __u32 csum_diff_tuple4(struct tuple4 *from,
-					      struct tuple4 *to)
-{
-	return csum_fold32((__u64)(__u32)~from->saddr + to->saddr +
-			   (__u32)~from->daddr + to->daddr);
-}
-
-static __always_inline __u32 csum_diff_tuple6(struct tuple6 *from,
-					      struct tuple6 *to)
-{
-	return bpf_csum_diff((__be32 *)from, 2 * sizeof(addr6), (__be32 *)to,
-			     2 * sizeof(addr6), 0);
-}
-
-static __always_inline __u32 csum_diff16(__be16 from, __be16 to)
-{
-	return (__u32)(__u16)~from + to;
-}
-
-#define SCTP_CHECK_OFFSET 8
-#define CRC32C_POLYNOMIAL 0x82f63b78 /* RFC 9260, appendix A; reflected */
-#define CRC32C_LOG2_BYTES 16
-
-/*
- * a * b modulo the polynomial, bits reflected: bit 31 is x^0.
- */
-noinline __u32 crc32c_multiply(__u32 a, __u32 b)
-{
-	__u32 product = 0;
-	int i;
-
-	for (i = 0; i < 32; i++) {
-		product ^= b & -(a >> 31);
-		a <<= 1;
-		b = b >> 1 ^ (CRC32C_POLYNOMIAL & -(b & 1));
-	}
-	return product;
-}
-
-/*
- * SCTP sums the whole packet, without addresses, by CRC32c. That is linear: the
- * sum changes by the changed word, moved past the bytes that follow it.
- */
-struct sctp_change {
-	__be32 from; /* both ports */
-	__be32 to;
-	__u32 at; /* offset of the SCTP header */
-	__u32 end; /* of the packet, without padding */
-	bool is_fragment;
-};
-
-noinline int nat_sctp(struct __sk_buff *skb, const struct sctp_change *change)
-{
-	__u32 check, diff, power = 1U << 23; /* x^8: one byte */
-	__u32 at, after;
-	__be32 to;
-	int i;
-
-	if (!change)
-		return -DROP_WRITE;
-	diff = change->from ^ change->to;
-	/* Of a fragment we do not see what the sum is of. */
-	if (diff && change->is_fragment)
-		return -DROP_WRITE;
-	to = change->to;
-	at = bounded(change->at);
-	/* The bytes behind the ports, and the ports' own way through. */
-	after = change->end - at;
-
-	if (!diff)
-		return 0;
-	if (bpf_skb_load_bytes(skb, at + SCTP_CHECK_OFFSET, &check,
-			       sizeof(check)))
-		return -DROP_WRITE;
-	for (i = 0; i < CRC32C_LOG2_BYTES; i++) {
-		if (after >> i & 1)
-			diff = crc32c_multiply(diff, power);
-		power = crc32c_multiply(power, power);
-	}
-	if (bpf_skb_store_bytes(skb, at, &to, sizeof(to), 0))
-		return -DROP_WRITE;
-	/* Left to the device (CHECKSUM_PARTIAL): it begins with a zero. */
-	if (!check)
-		return 0;
-	check ^= diff;
-	if (bpf_skb_store_bytes(skb, at + SCTP_CHECK_OFFSET, &check,
-				sizeof(check), 0))
-		return -DROP_WRITE;
-	return 0;
-}
 
 /* Linux 6.16 wants to know IPv6 (no IP checksum balances CHECKSUM_COMPLETE). */
 static __always_inline int csum_replace_addresses(struct __sk_buff *skb,
@@ -136,7 +45,10 @@ static __always_inline int csum_replace_addresses(struct __sk_buff *skb,
 	return ret;
 }
 
-#endif
+#define FAMILY_PART "nat.h"
+#include "each_family.h"
+
+#elif defined(FAMILY)
 
 #if FAMILY == 4
 #define IP_HEADER struct iphdr
@@ -230,3 +142,5 @@ static __always_inline int FN(nat)(struct __sk_buff *skb, struct FN(packet) *p,
 	return 0;
 }
 #undef IP_HEADER
+
+#endif

@@ -9,6 +9,21 @@
 #ifndef SLUICE_PARSE_H
 #define SLUICE_PARSE_H
 
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/in6.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/types.h>
+#include <stdbool.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+#include "types.h"
+#include "maps.h"
+#include "family.h"
+#include "verifier.h"
+
 enum parse_result { PARSE_PASS, PARSE_OURS, PARSE_ICMP };
 
 #define TCP_FIN 0x01
@@ -36,16 +51,6 @@ enum fragment {
 #define IP_OFFSET_AND_MORE 0x3fff
 #define IP_OFFSET 0x1fff
 
-/*
- * Offsets of L4 lie between 34 and 1500. Tells the verifier so where a trip
- * through memory made it forget; in C, clang would know better and drop it.
- */
-static __always_inline __u32 bounded(__u32 offset)
-{
-	asm volatile("%0 &= 0x7ff" : "+r"(offset));
-	return offset;
-}
-
 /* The first chunk's type in terms of TCP: what opens is SYN, what ends RST. */
 static __always_inline __u8 sctp_as_tcp_flags(__u8 chunk)
 {
@@ -62,7 +67,10 @@ static __always_inline __u8 sctp_as_tcp_flags(__u8 chunk)
 	}
 }
 
-#endif
+#define FAMILY_PART "parse.h"
+#include "each_family.h"
+
+#elif defined(FAMILY)
 
 struct FN(packet) {
 	struct FN(tuple) tuple;
@@ -311,4 +319,6 @@ static __always_inline int parse6(struct __sk_buff *skb, struct packet6 *p)
 		return PARSE_PASS;
 	}
 }
+#endif
+
 #endif

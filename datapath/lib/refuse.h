@@ -9,6 +9,31 @@
 #ifndef SLUICE_REFUSE_H
 #define SLUICE_REFUSE_H
 
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/in6.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/tcp.h>
+#include <linux/types.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+#include "types.h"
+#include "maps.h"
+#include "family.h"
+#include "verifier.h"
+#include "address.h"
+#include "config.h"
+#include "clock.h"
+#include "scratch.h"
+#include "drop.h"
+#include "hook.h"
+#include "parse.h"
+#include "csum.h"
+
 #define REFUSALS_PER_WINDOW 4096 /* per CPU and 4.29 s; Linux sends 1000/s */
 #define REFUSAL_TTL 64
 
@@ -35,12 +60,6 @@ static __always_inline bool refusal_allowed(void)
 	return limit->sent++ < REFUSALS_PER_WINDOW;
 }
 
-/* Internet checksum of `size` bytes (a multiple of four) over `seed`. */
-static __always_inline __be16 csum_of(void *bytes, __u32 size, __u32 seed)
-{
-	return csum_fold16(bpf_csum_diff(NULL, 0, bytes, size, seed));
-}
-
 /* Swaps the MAC addresses, writes the answer and sends it back. */
 static __always_inline int refuse_send(struct __sk_buff *skb, enum hook hook)
 {
@@ -58,7 +77,10 @@ static __always_inline int refuse_send(struct __sk_buff *skb, enum hook hook)
 	return bpf_redirect(skb->ifindex, 0);
 }
 
-#endif
+#define FAMILY_PART "refuse.h"
+#include "each_family.h"
+
+#elif defined(FAMILY)
 
 #if FAMILY == 4
 #define IP_HEADER struct iphdr
@@ -170,7 +192,7 @@ static noinline int FN(refuse_tcp)(struct __sk_buff *skb, struct FN(packet) *p,
 }
 
 /* `answer` is what the error says; -`reason` where none may be sent. */
-struct FN(icmp_says) {
+struct FN(refusal) {
 	addr_t from;
 	__u8 type;
 	__u8 code;
@@ -179,7 +201,7 @@ struct FN(icmp_says) {
 };
 
 static noinline int FN(refuse_icmp)(struct __sk_buff *skb, struct FN(packet) *p,
-				    const struct FN(icmp_says) *says,
+				    const struct FN(refusal) *refusal,
 				    enum hook hook)
 {
 	struct {
@@ -189,31 +211,31 @@ static noinline int FN(refuse_icmp)(struct __sk_buff *skb, struct FN(packet) *p,
 		__u8 quoted_l4[8]; /* RFC 792: the first eight bytes */
 	} *answer;
 	const __u32 size = sizeof(*answer) - sizeof(answer->ip);
-	struct lb_scratch *scratch = ct_scratch();
+	struct lb_scratch *scratch = scratch_row();
 	struct FN(tuple) back;
 	__u32 seed = 0;
 
 	_Static_assert(sizeof(*answer) <= sizeof(scratch->answer),
 		       "lb_scratch.answer is too small");
-	if (!p || !says || !scratch)
+	if (!p || !refusal || !scratch)
 		return -DROP_MALFORMED;
 	answer = (void *)scratch->answer;
 	/* Options before L4 would have to be quoted too: not worth an answer. */
 	if (p->l4 != ETH_HLEN + sizeof(IP_HEADER) ||
 	    p->fragment == FRAGMENT_LATER)
-		return -says->reason;
+		return -refusal->reason;
 	if (!refusal_allowed())
 		return -DROP_REFUSE_RATE;
 	if (bpf_skb_load_bytes(skb, ETH_HLEN, &answer->quoted_ip,
 			       sizeof(IP_HEADER) + sizeof(answer->quoted_l4)))
-		return -says->reason;
+		return -refusal->reason;
 	back = p->tuple;
-	back.daddr = says->from;
+	back.daddr = refusal->from;
 	FN(refuse_ip)(&answer->ip, &back, ICMP_PROTOCOL, size);
-	answer->icmp.type = says->type;
-	answer->icmp.code = says->code;
+	answer->icmp.type = refusal->type;
+	answer->icmp.code = refusal->code;
 	answer->icmp.check = 0;
-	answer->icmp.rest = says->rest;
+	answer->icmp.rest = refusal->rest;
 	if (FAMILY == 6)
 		seed = FN(pseudo_sum)(&back, ICMP_PROTOCOL, size);
 	answer->icmp.check = csum_of(&answer->icmp, size, seed);
@@ -230,21 +252,21 @@ static noinline int FN(refuse_icmp)(struct __sk_buff *skb, struct FN(packet) *p,
 static noinline int FN(refuse)(struct __sk_buff *skb, struct FN(packet) *p,
 			       __u32 reason, enum hook hook)
 {
-	struct FN(icmp_says) says;
+	struct FN(refusal) refusal;
 	__u32 bytes = skb->len;
 	int ret;
 
 	if (!p)
 		return -DROP_MALFORMED;
-	says.from = p->tuple.daddr;
-	says.type = ICMP_UNREACHABLE;
-	says.code = ICMP_PORT;
-	says.rest = 0;
-	says.reason = reason;
+	refusal.from = p->tuple.daddr;
+	refusal.type = ICMP_UNREACHABLE;
+	refusal.code = ICMP_PORT;
+	refusal.rest = 0;
+	refusal.reason = reason;
 	if (p->tuple.protocol == IPPROTO_TCP && !p->fragment)
 		ret = FN(refuse_tcp)(skb, p, reason, hook);
 	else
-		ret = FN(refuse_icmp)(skb, p, &says, hook);
+		ret = FN(refuse_icmp)(skb, p, &refusal, hook);
 	if (ret >= 0)
 		drop_count(reason, bytes);
 	return ret;
@@ -259,32 +281,32 @@ static noinline int FN(refuse_hop)(struct __sk_buff *skb, struct FN(packet) *p,
 				   __u32 mtu, enum hook hook)
 {
 	struct lb_host *host = config_host();
-	struct FN(icmp_says) says;
+	struct FN(refusal) refusal;
 	__u32 bytes = skb->len;
 	int ret;
 
 	if (!p || !host)
 		return -DROP_MALFORMED;
-	says.type = ICMP_TIME_EXCEEDED;
-	says.code = 0;
-	says.rest = 0;
-	says.reason = DROP_HOP_LIMIT;
-	says.from = FN(addr_is_zero)(&host->FN(address)) ? p->tuple.daddr :
-							   host->FN(address);
+	refusal.type = ICMP_TIME_EXCEEDED;
+	refusal.code = 0;
+	refusal.rest = 0;
+	refusal.reason = DROP_HOP_LIMIT;
+	refusal.from = FN(addr_is_zero)(&host->FN(address)) ? p->tuple.daddr :
+							      host->FN(address);
 	if (mtu) {
-		says.reason = DROP_TOO_BIG;
+		refusal.reason = DROP_TOO_BIG;
 #if FAMILY == 4
-		says.type = ICMP_UNREACHABLE;
-		says.code = 4; /* fragmentation needed: RFC 1191, 4 */
-		says.rest = bpf_htonl(mtu & 0xffff);
+		refusal.type = ICMP_UNREACHABLE;
+		refusal.code = 4; /* fragmentation needed: RFC 1191, 4 */
+		refusal.rest = bpf_htonl(mtu & 0xffff);
 #else
-		says.type = ICMP_TOO_BIG; /* RFC 4443, 3.2 */
-		says.rest = bpf_htonl(mtu);
+		refusal.type = ICMP_TOO_BIG; /* RFC 4443, 3.2 */
+		refusal.rest = bpf_htonl(mtu);
 #endif
 	}
-	ret = FN(refuse_icmp)(skb, p, &says, hook);
+	ret = FN(refuse_icmp)(skb, p, &refusal, hook);
 	if (ret >= 0)
-		drop_count(says.reason, bytes);
+		drop_count(refusal.reason, bytes);
 	return ret;
 }
 #undef LENGTH_AT
@@ -295,3 +317,5 @@ static noinline int FN(refuse_hop)(struct __sk_buff *skb, struct FN(packet) *p,
 #undef ICMP_PORT
 #undef ICMP_TIME_EXCEEDED
 #undef ICMP_TOO_BIG
+
+#endif

@@ -7,6 +7,13 @@
 #ifndef SLUICE_SERVICE_H
 #define SLUICE_SERVICE_H
 
+#include <linux/types.h>
+#include <bpf/bpf_helpers.h>
+#include "types.h"
+#include "maps.h"
+#include "family.h"
+#include "hash.h"
+
 /* The kernel may recycle a hash element while we read it: read again then. */
 #define FRONTEND_READS 4
 
@@ -37,7 +44,10 @@ struct frontend {
 	__u32 flags; /* enum frontend_flags */
 };
 
-#endif
+#define FAMILY_PART "service.h"
+#include "each_family.h"
+
+#elif defined(FAMILY)
 
 static __always_inline int FN(service_lookup)(const addr_t *address,
 					      __be16 port, __u8 protocol,
@@ -66,3 +76,5 @@ static __always_inline int FN(service_lookup)(const addr_t *address,
 	}
 	return -DROP_FRONTEND_TORN;
 }
+
+#endif

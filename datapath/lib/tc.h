@@ -6,45 +6,17 @@
 #ifndef SLUICE_TC_H
 #define SLUICE_TC_H
 
-#include "family.h"
-#include "maps.h"
-#include "config.h"
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/pkt_cls.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+#include "types.h"
+#include "verifier.h"
+#include "scratch.h"
 #include "drop.h"
-#include "explain.h"
-
-#define FAMILY 4
-#include "parse.h"
-#include "service.h"
-#include "ranges.h"
-#include "policy.h"
-#include "backend.h"
-#include "tuple.h"
-#include "snat.h"
-#include "ct.h"
-#include "nat.h"
-#include "redirect.h"
-#include "icmp.h"
-#include "refuse.h"
-#include "flow.h"
+#include "hook.h"
 #include "walk.h"
-#undef FAMILY
-
-#define FAMILY 6
-#include "parse.h"
-#include "service.h"
-#include "ranges.h"
-#include "policy.h"
-#include "backend.h"
-#include "tuple.h"
-#include "snat.h"
-#include "ct.h"
-#include "nat.h"
-#include "redirect.h"
-#include "icmp.h"
-#include "refuse.h"
-#include "flow.h"
-#include "walk.h"
-#undef FAMILY
 
 static noinline int walk_ipv4(struct __sk_buff *skb, enum hook hook)
 {
@@ -56,7 +28,7 @@ static noinline int walk_ipv4(struct __sk_buff *skb, enum hook hook)
 /* Its own frame, and scratch: IPv4 does not pay for IPv6's stack. */
 static noinline int walk_ipv6(struct __sk_buff *skb, enum hook hook)
 {
-	struct lb_scratch *scratch = ct_scratch();
+	struct lb_scratch *scratch = scratch_row();
 
 	_Static_assert(sizeof(struct walk6) <= sizeof(scratch->walk6),
 		       "lb_scratch.walk6 is too small");

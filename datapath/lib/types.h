@@ -7,7 +7,6 @@
 #ifndef SLUICE_TYPES_H
 #define SLUICE_TYPES_H
 
-#include <linux/bpf.h>
 #include <linux/types.h>
 
 /* An address in wire order; the codecs turn both into canonical text. */

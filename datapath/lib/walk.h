@@ -5,6 +5,42 @@
  * redirect.
  * Returns a TC action; a negative value is a drop and its reason.
  */
+#ifndef SLUICE_WALK_H
+#define SLUICE_WALK_H
+
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/pkt_cls.h>
+#include <linux/types.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <bpf/bpf_helpers.h>
+#include "types.h"
+#include "maps.h"
+#include "family.h"
+#include "clock.h"
+#include "scratch.h"
+#include "explain.h"
+#include "hook.h"
+#include "parse.h"
+#include "flow.h"
+#include "ct.h"
+#include "service.h"
+#include "cluster_ip.h"
+#include "flow_check.h"
+#include "route.h"
+#include "flow_open.h"
+#include "nat.h"
+#include "forward.h"
+#include "icmp_error.h"
+#include "refuse.h"
+
+#define FAMILY_PART "walk.h"
+#include "each_family.h"
+
+#elif defined(FAMILY)
+
 static __always_inline int FN(walk_translate)(struct __sk_buff *skb,
 					      struct FN(packet) *p,
 					      struct FN(path) *path,
@@ -25,7 +61,7 @@ static __always_inline int FN(walk_translate)(struct __sk_buff *skb,
 			return FN(refuse_hop)(skb, p, mtu, hook);
 	}
 	ret = FN(nat)(skb, p, &path->to, is_hop);
-	return ret ? ret : FN(redirect)(skb, path, hook);
+	return ret ? ret : FN(forward)(skb, path, hook);
 }
 
 /* A packet of backend -> source. Only the node's own sockets send on *_OUT. */
@@ -83,7 +119,7 @@ struct FN(walk) {
 static __always_inline int FN(walk)(struct __sk_buff *skb,
 				    struct FN(walk) *walk, const enum hook hook)
 {
-	enum standing standing = FLOW_FALLS;
+	enum flow_verdict verdict = FLOW_REPLACE;
 	struct frontend frontend = {};
 	struct FN(packet) *p = &walk->p;
 	struct FN(path) *path = &walk->path;
@@ -109,12 +145,12 @@ static __always_inline int FN(walk)(struct __sk_buff *skb,
 		return TC_ACT_OK;
 
 	if (flow)
-		standing = FN(flow_standing)(flow, p);
-	if (standing != FLOW_STANDS) {
+		verdict = FN(flow_check)(flow, p);
+	if (verdict != FLOW_KEEP) {
 		ret = FN(service_lookup)(&p->tuple.daddr, p->tuple.dport,
 					 p->tuple.protocol, &frontend);
 		if (!ret)
-			ret = FN(policy_stray)(&p->tuple.daddr);
+			ret = FN(cluster_ip_miss)(&p->tuple.daddr);
 		if (ret > 0) {
 			/* What we have sent on by the uplink comes by here again. */
 			if (hook == HOOK_UPLINK_OUT &&
@@ -124,7 +160,7 @@ static __always_inline int FN(walk)(struct __sk_buff *skb,
 				FN(fragment_remember)(p);
 			ret = FN(flow_open)(skb, p, flow, &frontend, hook);
 			if (!ret) {
-				struct lb_scratch *scratch = ct_scratch();
+				struct lb_scratch *scratch = scratch_row();
 
 				if (!scratch)
 					return -DROP_FLOW_FULL;
@@ -134,7 +170,7 @@ static __always_inline int FN(walk)(struct __sk_buff *skb,
 			}
 		}
 		/* Not a frontend (TC_ACT_OK), or no better backend. */
-		if (standing == FLOW_FALLS)
+		if (verdict == FLOW_REPLACE)
 			return ret == -DROP_NO_BACKEND ||
 					       ret == -DROP_WRONG_PORT ||
 					       ret == -DROP_NO_FLOW ?
@@ -148,3 +184,5 @@ static __always_inline int FN(walk)(struct __sk_buff *skb,
 	}
 	return FN(walk_translate)(skb, p, path, hook);
 }
+
+#endif

@@ -3,8 +3,9 @@
 // Prints one line per tool, and the whole output of a tool that fails. The exit code is 1 if a tool failed. It must never
 // change a file: `npm run fmt` formats.
 import { spawn } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { globSync, readFileSync } from 'node:fs';
 import { performance } from 'node:perf_hooks';
+import { clang, clangFlags } from '../../datapath/build/clang.ts';
 import { clangFormat, cSources, oxfmt, tsSources } from './sources.ts';
 
 interface Outcome {
@@ -38,6 +39,25 @@ function cSizes(): Outcome {
   return { result: long.length === 0 ? 'ok' : 'FAILED', output: long.map((file) => `${file} has more than 400 lines`).join('\n') };
 }
 
+/** Compiles each header by itself, with the flags of the build: a header includes what it needs. In two halves, for two CPUs. */
+async function cHeaders(): Promise<Outcome> {
+  const headers = globSync('datapath/lib/*.h').toSorted();
+  const middle = Math.ceil(headers.length / 2);
+  const halves = await Promise.all(
+    // Most functions of a header are unused when nothing includes it.
+    [headers.slice(0, middle), headers.slice(middle)].map((half) =>
+      run(clang, ...clangFlags, '-fsyntax-only', '-Wno-unused-function', '-x', 'c', ...half),
+    ),
+  );
+  return {
+    result: halves.every(({ result }) => result === 'ok') ? 'ok' : 'FAILED',
+    output: halves
+      .map(({ output }) => output)
+      .join('\n')
+      .trim(),
+  };
+}
+
 /** Limits the output: clang-format prints several lines for every misplaced blank. */
 function shortened(output: string): string {
   const lines = output.split('\n');
@@ -69,6 +89,12 @@ const tools: Record<string, Tool> = {
   workflows: () => script('actionlint.ts'),
   commits: () => script('commits.ts'),
 };
+if (cSources().length > 0) {
+  tools['C format'] = () => run(clangFormat, '--dry-run', '-Werror', ...cSources());
+  tools['C sizes'] = cSizes;
+  tools['C headers'] = cHeaders;
+}
+if (globSync('proto/**/*.proto').length > 0) tools['proto'] = () => run('buf', 'lint', 'proto');
 
 const outcomes = await Promise.all(
   Object.entries(tools).map(async ([name, tool]) => {

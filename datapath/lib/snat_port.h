@@ -6,15 +6,30 @@
  * second, so that a flood of hopeless flows stays cheap, and forgotten with the
  * first success. Used by lib/ct.h.
  */
-#ifndef SLUICE_SNAT_H
-#define SLUICE_SNAT_H
+#ifndef SLUICE_SNAT_PORT_H
+#define SLUICE_SNAT_PORT_H
+
+#include <linux/bpf.h>
+#include <linux/in.h>
+#include <linux/types.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+#include "types.h"
+#include "maps.h"
+#include "family.h"
+#include "hash.h"
+#include "config.h"
+#include "clock.h"
 
 #define EXHAUSTED_FOR 1000000000ULL /* ns */
 
 /* Tries for a source port when the reply row is taken (design.md, 3.12). */
 #define PORT_PROBES 8
 #define PORT_PROBES_SCARCE 4 /* none was found a moment ago */
-#define HOPELESS 8 /* that often in a row: one try each, until one succeeds */
+#define PORT_FAILURES \
+	8 /* that often in a row: one try each, until one succeeds */
 
 /* A random port of the two ranges. */
 static __always_inline __be16 snat_port(const struct lb_host *host)
@@ -46,7 +61,7 @@ static __always_inline __u32 snat_probes(__u64 backend)
 
 	if (!snat_is_scarce(row, backend))
 		return PORT_PROBES;
-	return row->failures < HOPELESS ? PORT_PROBES_SCARCE : 1;
+	return row->failures < PORT_FAILURES ? PORT_PROBES_SCARCE : 1;
 }
 
 static __always_inline void snat_note_success(__u64 backend)
@@ -68,7 +83,10 @@ static __always_inline void snat_note_exhausted(__u64 backend)
 	row->until = clock_now() + EXHAUSTED_FOR;
 }
 
-#endif
+#define FAMILY_PART "snat_port.h"
+#include "each_family.h"
+
+#elif defined(FAMILY)
 
 /* Names a backend in lb_exhausted. */
 static __always_inline __u64 FN(snat_hash)(const struct FN(flow) *flow)
@@ -112,3 +130,5 @@ static __always_inline bool FN(snat_is_taken)(struct __sk_buff *skb,
 	return true;
 }
 #undef SOCK_TUPLE
+
+#endif

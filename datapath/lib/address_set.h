@@ -4,7 +4,23 @@
  * pods, ClusterIPs, Service CIDRs, the source ranges of a Service port. A
  * look-up costs 70 ns at 1,000 entries: asked for new flows only.
  */
-noinline bool FN(range_has)(__u32 set, const addr_t *address)
+#ifndef SLUICE_ADDRESS_SET_H
+#define SLUICE_ADDRESS_SET_H
+
+#include <linux/types.h>
+#include <stdbool.h>
+#include <bpf/bpf_helpers.h>
+#include "types.h"
+#include "maps.h"
+#include "family.h"
+#include "verifier.h"
+
+#define FAMILY_PART "address_set.h"
+#include "each_family.h"
+
+#elif defined(FAMILY)
+
+noinline bool FN(address_set_has)(__u32 set, const addr_t *address)
 {
 	struct LB(range_key) key = {
 		.prefix = 32 + 8 * sizeof(addr_t),
@@ -16,3 +32,5 @@ noinline bool FN(range_has)(__u32 set, const addr_t *address)
 	key.address = *address;
 	return bpf_map_lookup_elem(&LB(ranges), &key);
 }
+
+#endif

@@ -8,8 +8,24 @@
  * all that hangs on a source which a pod's socket does not tell, and UDP flows
  * that must be able to move.
  */
-#ifndef SLUICE_SOCKET_H
-#define SLUICE_SOCKET_H
+#ifndef SLUICE_SOCKET_LB_H
+#define SLUICE_SOCKET_LB_H
+
+#include <linux/bpf.h>
+#include <linux/in.h>
+#include <linux/types.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <bpf/bpf_helpers.h>
+#include "types.h"
+#include "maps.h"
+#include "family.h"
+#include "address.h"
+#include "hash.h"
+#include "config.h"
+#include "explain.h"
+#include "service.h"
+#include "backend.h"
 
 enum sock_result {
 	SOCK_LEAVE = 0,
@@ -44,7 +60,10 @@ static __always_inline struct sock_call sock_caller(struct bpf_sock_addr *ctx,
 	return found;
 }
 
-#endif
+#define FAMILY_PART "socket_lb.h"
+#include "each_family.h"
+
+#elif defined(FAMILY)
 
 static __always_inline void FN(sock_key)(struct SK(key) *key, __u64 cookie,
 					 const addr_t *address, __be16 port)
@@ -69,7 +88,7 @@ static __always_inline __u32 FN(sock_hash)(const struct SK(key) *key)
  * The backend for this socket and VIP: a datagram socket stays with the one it
  * has while that serves, or while no other is to be had.
  */
-static __always_inline int FN(sock_select)(struct wish *wish,
+static __always_inline int FN(sock_select)(struct backend_request *request,
 					   const addr_t *client,
 					   struct SK(key) *key, bool remember,
 					   struct FN(chosen) *chosen)
@@ -83,12 +102,12 @@ static __always_inline int FN(sock_select)(struct wish *wish,
 		health = FN(backend_health)(known->backend_id,
 					    known->generation);
 	/* The frontend may have become another Service port's since. */
-	if (known && !FN(backend_is_of)(known->backend_id, wish->service))
+	if (known && !FN(backend_is_of)(known->backend_id, request->service))
 		known = NULL;
 	if (known && health == BACKEND_SERVES)
 		goto keep;
-	wish->hash = FN(sock_hash)(key);
-	ret = FN(backend_select)(wish, client, chosen);
+	request->hash = FN(sock_hash)(key);
+	ret = FN(backend_select)(request, client, chosen);
 	if (ret && known && health == BACKEND_DRAINS)
 		goto keep;
 	if (ret || !remember)
@@ -111,9 +130,9 @@ keep:
  * node's own sockets will have a source of the node's, so that all is known; of a
  * pod's only what does not hang on its address.
  */
-static __always_inline int FN(sock_wish)(const struct frontend *frontend,
-					 const struct sock_call *call,
-					 struct wish *wish)
+static __always_inline int FN(sock_request)(const struct frontend *frontend,
+					    const struct sock_call *call,
+					    struct backend_request *request)
 {
 	struct lb_host *host = config_host();
 	__u32 service = frontend->service;
@@ -132,9 +151,9 @@ static __always_inline int FN(sock_wish)(const struct frontend *frontend,
 	/* A connected UDP socket would stay with its backend for its life. */
 	if (has_tc && call->protocol == IPPROTO_UDP && !call->is_datagram)
 		return SOCK_LEAVE;
-	wish->service = service;
+	request->service = service;
 	/* The node is inside: the external policy does not bind it. */
-	wish->is_local = !is_external && frontend->flags & FRONTEND_LOCAL;
+	request->is_local = !is_external && frontend->flags & FRONTEND_LOCAL;
 	return SOCK_REWRITE;
 }
 
@@ -148,19 +167,20 @@ static __always_inline int FN(sock_to_backend)(const struct frontend *frontend,
 {
 	struct lb_host *host = config_host();
 	struct FN(chosen) chosen = {};
-	struct wish wish = {};
+	struct backend_request request = {};
 	struct SK(vip) vip, *known;
 	struct SK(key) key;
 	int ret;
 
-	ret = FN(sock_wish)(frontend, call, &wish);
+	ret = FN(sock_request)(frontend, call, &request);
 	explain_frontend(frontend);
-	explain_wish(&wish);
+	explain_request(&request);
 	if (ret != SOCK_REWRITE || !host)
 		return ret;
 	FN(sock_key)(&key, call->cookie, address, *port);
-	ret = FN(sock_select)(&wish, call->is_node ? &host->FN(address) : NULL,
-			      &key, call->is_datagram, &chosen);
+	ret = FN(sock_select)(&request,
+			      call->is_node ? &host->FN(address) : NULL, &key,
+			      call->is_datagram, &chosen);
 	if (ret)
 		return ret;
 	__builtin_memset(&vip, 0, sizeof(vip));
@@ -212,3 +232,5 @@ static __always_inline int FN(sock_translate)(struct bpf_sock_addr *ctx,
 	found = sock_caller(ctx, call);
 	return FN(sock_to_backend)(&frontend, &found, address, port);
 }
+
+#endif

@@ -6,8 +6,32 @@
  * checksum is left as it is: receivers match by addresses and ports.
  * Slow path: everything goes through load_bytes and store_bytes.
  */
-#ifndef SLUICE_ICMP_H
-#define SLUICE_ICMP_H
+#ifndef SLUICE_ICMP_ERROR_H
+#define SLUICE_ICMP_ERROR_H
+
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/in6.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/pkt_cls.h>
+#include <linux/types.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+#include "types.h"
+#include "family.h"
+#include "verifier.h"
+#include "address.h"
+#include "scratch.h"
+#include "hook.h"
+#include "parse.h"
+#include "flow.h"
+#include "ct.h"
+#include "csum.h"
+#include "forward.h"
 
 #define ICMP_QUOTE 8 /* offset of the quoted packet in the ICMP message */
 #define ICMP_CHECK_OFFSET 2
@@ -22,7 +46,10 @@ static __always_inline bool icmp_is_error6(__u8 type)
 	return type >= 1 && type <= 4; /* RFC 4443, 2.1 */
 }
 
-#endif
+#define FAMILY_PART "icmp_error.h"
+#include "each_family.h"
+
+#elif defined(FAMILY)
 
 #if FAMILY == 4
 #define AT_ADDRESSES offsetof(struct iphdr, saddr)
@@ -165,7 +192,7 @@ static noinline int FN(icmp_rewrite_outer)(struct __sk_buff *skb, __u32 l4,
 static noinline int FN(icmp_error)(struct __sk_buff *skb, struct FN(packet) *p,
 				   enum hook hook)
 {
-	struct lb_scratch *scratch = ct_scratch();
+	struct lb_scratch *scratch = scratch_row();
 	struct FN(icmp_work) *work;
 	__u32 l4 = bounded(p->l4);
 	struct FN(flow) *flow;
@@ -205,7 +232,9 @@ static noinline int FN(icmp_error)(struct __sk_buff *skb, struct FN(packet) *p,
 	ret = FN(icmp_rewrite)(skb, l4, work);
 	if (!ret)
 		ret = FN(icmp_rewrite_outer)(skb, l4, &p->tuple, &work->outer);
-	return ret ? ret : FN(redirect)(skb, path, hook);
+	return ret ? ret : FN(forward)(skb, path, hook);
 }
 #undef AT_ADDRESSES
 #undef AT_PROTOCOL
+
+#endif

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The clocks of the programs. */
+#ifndef SLUICE_CLOCK_H
+#define SLUICE_CLOCK_H
+
+#include <linux/types.h>
+#include <bpf/bpf_helpers.h>
+
+/* Monotonic ns. Syscall programs, of the twins, may not ask the coarse clock. */
+static __always_inline __u64 clock_now(void)
+{
+#ifdef SLUICE_EXPLAIN
+	return bpf_ktime_get_ns();
+#else
+	return bpf_ktime_get_coarse_ns();
+#endif
+}
+
+/*
+ * Clock of flows and rate windows, in units of 2^32 ns (4.29 s): each unit costs
+ * an active flow one refresh, two cold look-ups at 256,000 flows.
+ */
+static __always_inline __u32 flow_now(void)
+{
+	return clock_now() >> 32;
+}
+
+#endif

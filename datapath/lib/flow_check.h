@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Does an old flow keep its backend? */
+#ifndef SLUICE_FLOW_CHECK_H
+#define SLUICE_FLOW_CHECK_H
+
+#include <linux/in.h>
+#include <linux/types.h>
+#include <stdbool.h>
+#include <bpf/bpf_helpers.h>
+#include "types.h"
+#include "family.h"
+#include "verifier.h"
+#include "clock.h"
+#include "parse.h"
+#include "flow.h"
+#include "ct.h"
+#include "service.h"
+#include "backend.h"
+
+enum flow_verdict {
+	FLOW_KEEP,
+	FLOW_MAY_MOVE, /* to a better backend, if there is one */
+	FLOW_REPLACE, /* its backend is no more, or the flow is over */
+};
+
+#define FAMILY_PART "flow_check.h"
+#include "each_family.h"
+
+#elif defined(FAMILY)
+
+/* Does the frontend belong to another Service port than the flow's backend? */
+static noinline bool FN(flow_is_foreign)(struct FN(flow) *flow,
+					 struct FN(packet) *p)
+{
+	struct frontend frontend;
+
+	if (!flow || !p ||
+	    FN(service_lookup)(&p->tuple.daddr, p->tuple.dport,
+			       p->tuple.protocol, &frontend) <= 0)
+		return false;
+	return !FN(backend_is_of)(flow->backend_id, frontend.service);
+}
+
+/*
+ * TCP and SCTP keep their translation until they close, whatever becomes of the
+ * backend; only a SYN or INIT asks anew. UDP has no close: it follows the backend
+ * with the next packet, and the frontend within a unit of flow_now() (design.md,
+ * 3.3). No flow stands whose source port has become another's.
+ */
+static __always_inline enum flow_verdict FN(flow_check)(struct FN(flow) *flow,
+							struct FN(packet) *p)
+{
+	__u32 now = flow_now();
+	bool is_due = flow->seen != now;
+	int health;
+
+	if (is_due && FN(ct_has_lost_port)(flow))
+		return FLOW_REPLACE;
+	if (p->tuple.protocol != IPPROTO_UDP) {
+		if ((p->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN)
+			return FLOW_KEEP;
+		if (flow->flags &
+		    (FLOW_CLIENT_FIN | FLOW_BACKEND_FIN | FLOW_RST))
+			return FLOW_REPLACE;
+	}
+	health = FN(backend_health)(flow->backend_id, flow->generation);
+	if (health == BACKEND_GONE)
+		return FLOW_REPLACE;
+	if (health == BACKEND_DRAINS)
+		return FLOW_MAY_MOVE;
+	if (p->tuple.protocol != IPPROTO_UDP)
+		return FLOW_KEEP;
+	if (is_due && FN(flow_is_foreign)(flow, p))
+		return FLOW_REPLACE;
+	if (now - flow->seen <= UDP_IDLE)
+		return FLOW_KEEP;
+	return FN(ct_is_idle)(flow) ? FLOW_MAY_MOVE : FLOW_KEEP;
+}
+
+#endif

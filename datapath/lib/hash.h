@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Hashing. */
+#ifndef SLUICE_HASH_H
+#define SLUICE_HASH_H
+
+#include <linux/types.h>
+#include <bpf/bpf_helpers.h>
+#include "types.h"
+
+/* The odd 64-bit constant nearest to 2^64 / phi: a good multiplicative hash. */
+#define HASH_MULTIPLIER 0x9E3779B97F4A7C15ULL
+
+static __always_inline __u64 hash_mix(__u64 hash, __u64 word)
+{
+	hash = (hash ^ word) * HASH_MULTIPLIER;
+	return hash ^ (hash >> 32);
+}
+
+static __always_inline __u64 hash_addr4(__u64 hash, const addr4 *a)
+{
+	return hash_mix(hash, *a);
+}
+
+static __always_inline __u64 hash_addr6(__u64 hash, const addr6 *a)
+{
+	hash = hash_mix(hash, (__u64)a->word[0] << 32 | a->word[1]);
+	return hash_mix(hash, (__u64)a->word[2] << 32 | a->word[3]);
+}
+
+#endif

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The tc hooks. */
+#ifndef SLUICE_HOOK_H
+#define SLUICE_HOOK_H
+
+#include <linux/bpf.h>
+#include <linux/types.h>
+#include <stdbool.h>
+#include <bpf/bpf_helpers.h>
+
+enum hook {
+	HOOK_POD_IN, /* from a pod: ingress of the host's end of its veth */
+	HOOK_POD_OUT, /* to a pod */
+	HOOK_UPLINK_IN,
+	HOOK_UPLINK_OUT,
+};
+
+/* The device that the client of this packet is behind. */
+static __always_inline __u32 client_device(struct __sk_buff *skb,
+					   enum hook hook)
+{
+	if (hook == HOOK_UPLINK_OUT && skb->ingress_ifindex)
+		return skb->ingress_ifindex;
+	return skb->ifindex;
+}
+
+/* Made by a socket of this node, on its way out? */
+static __always_inline bool is_from_node(struct __sk_buff *skb, enum hook hook)
+{
+	return hook == HOOK_UPLINK_OUT && !skb->ingress_ifindex;
+}
+
+#endif

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Where to: FIB and MTU. */
+#ifndef SLUICE_ROUTE_H
+#define SLUICE_ROUTE_H
+
+#include <linux/bpf.h>
+#include <linux/types.h>
+#include <bpf/bpf_helpers.h>
+#include "types.h"
+#include "family.h"
+#include "verifier.h"
+#include "explain.h"
+#include "address_set.h"
+
+/* Since Linux 6.3 and 6.16; Debian 12's UAPI headers are older. */
+#ifndef BPF_FIB_LOOKUP_SKIP_NEIGH
+#define BPF_FIB_LOOKUP_SKIP_NEIGH (1U << 2)
+#endif
+
+#define FIB_FAMILY_4 2 /* AF_INET */
+#define FIB_FAMILY_6 10 /* AF_INET6 */
+
+#define SMALLEST_MTU 1280 /* RFC 8200, 5 */
+
+/* The MTU of that device if the packet, or a segment of it, exceeds it, else 0. */
+static __always_inline __u32 mtu_exceeded(struct __sk_buff *skb, __u32 dev)
+{
+	__u32 mtu = 0;
+
+	if (bpf_check_mtu(skb, dev, &mtu, 0,
+			  skb->gso_size ? BPF_MTU_CHK_SEGS : 0) <= 0)
+		return 0;
+	return mtu;
+}
+
+#define FAMILY_PART "route.h"
+#include "each_family.h"
+
+#elif defined(FAMILY)
+
+/* ifindex towards `to`; 0: it is one of the node's own; -DROP_NO_ROUTE. */
+noinline int FN(route_lookup)(struct __sk_buff *skb, const addr_t *from,
+			      const addr_t *to)
+{
+	struct bpf_fib_lookup fib;
+
+	if (!from || !to)
+		return -DROP_NO_ROUTE;
+	if (explain_assumes_route())
+		return skb->ifindex;
+	__builtin_memset(&fib, 0, sizeof(fib));
+	fib.family = FN(FIB_FAMILY_);
+	fib.ifindex = skb->ifindex;
+#if FAMILY == 4
+	fib.ipv4_src = *from;
+	fib.ipv4_dst = *to;
+#else
+	__builtin_memcpy(fib.ipv6_src, from, sizeof(addr6));
+	__builtin_memcpy(fib.ipv6_dst, to, sizeof(addr6));
+#endif
+	switch (bpf_fib_lookup(skb, &fib, sizeof(fib),
+			       BPF_FIB_LOOKUP_SKIP_NEIGH)) {
+	case BPF_FIB_LKUP_RET_SUCCESS:
+	case BPF_FIB_LKUP_RET_NO_NEIGH:
+	case BPF_FIB_LKUP_RET_FRAG_NEEDED:
+		return fib.ifindex;
+	case BPF_FIB_LKUP_RET_NOT_FWDED:
+		/* Said of what is the node's, and of what nobody knows a way to. */
+		return FN(address_set_has)(SET_NODE, to) ? 0 : -DROP_NO_ROUTE;
+	default:
+		return -DROP_NO_ROUTE;
+	}
+}
+
+#endif
