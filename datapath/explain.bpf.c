@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * The read-only twins that `sluice explain` runs: the same source as the programs
- * on the hooks, on the same maps, with every write compiled out. They are never
- * attached. cgroup hooks cannot be test-run, so a syscall program answers for the
- * sockets.
+ * The explain programs, for `sluice explain`: the source of the attached
+ * programs, on the same maps, with every write compiled out. They record their
+ * decisions in ex_record and are never attached. cgroup hooks cannot be
+ * test-run, so a syscall program stands for the socket hooks.
  */
 #define SLUICE_EXPLAIN
 #include <linux/bpf.h>
@@ -36,7 +36,10 @@ int ex_uplink_out(struct __sk_buff *skb)
 void bpf_rcu_read_lock(void) __ksym;
 void bpf_rcu_read_unlock(void) __ksym;
 
-/* What connect() would do: in the argument, as user space fills it. */
+/*
+ * What connect() would do, for a call that user space describes in the
+ * argument.
+ */
 SEC("syscall")
 int ex_connect(struct lb_connect *call)
 {

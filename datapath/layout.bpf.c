@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * No program: an object whose BTF holds every type that user space needs, for
- * datapath/build/codecs.ts. The maps bring their structs; all else needs a variable.
+ * No program: an object whose BTF holds every type that user space needs, which
+ * datapath/build/codecs.ts reads. Structs of a map are in it with the map;
+ * every other type needs a variable.
  */
 #include "lib/types.h"
 #include "lib/maps.h"

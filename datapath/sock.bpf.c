@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * The sockets of a cgroup: connect(), sendmsg(), recvmsg(), getpeername(). An
- * IPv6 socket that talks to an IPv4-mapped address is an IPv4 client. Each hook
- * takes the address out of its context, asks lib/socket_lb.h and puts it back.
+ * The socket hooks of a cgroup: connect(), sendmsg(), recvmsg(), getpeername().
+ * Each hook reads the address from its context, has lib/socket_lb.h translate
+ * it, and writes it back. An IPv6 socket with an IPv4-mapped address is an IPv4
+ * client.
  */
 #include <linux/bpf.h>
 #include <linux/in.h>
@@ -24,8 +25,9 @@ static __always_inline bool is_ours(struct bpf_sock_addr *ctx)
 }
 
 /*
- * TCP without backends is refused here. UDP is left untranslated, since an
- * unconnected sendto() must not fail: tc answers the packet (design.md, 3.17).
+ * A TCP connect() without backends fails here with ECONNREFUSED. UDP is left
+ * untranslated, since an unconnected sendto() must not fail; the tc program
+ * answers the packet.
  */
 static __always_inline int verdict(struct bpf_sock_addr *ctx, int ret)
 {
@@ -52,7 +54,7 @@ static __always_inline int sock4(struct bpf_sock_addr *ctx, enum call call)
 	return verdict(ctx, ret);
 }
 
-/* ::ffff:a.b.c.d: an IPv4 client on an IPv6 socket. */
+/* An IPv4 client on an IPv6 socket: ::ffff:a.b.c.d. */
 static __always_inline int sock4_mapped(struct bpf_sock_addr *ctx,
 					enum call call)
 {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * The host's end of a pod's veth. In: what the pod sends, requests to VIPs and
- * replies of its own server. Out: replies of the node's sockets to the pod.
+ * The tc programs of the host's end of a pod's veth. In: what the pod sends,
+ * which is requests to VIPs and replies of its own servers. Out: replies of the
+ * node's sockets to the pod.
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>

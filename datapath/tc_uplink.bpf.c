@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * The node's way to other nodes. In: replies of remote backends, and requests
- * of clients outside. Out: requests of the node's own sockets, which socket
- * translation has not seen, and replies of its own servers.
+ * The tc programs of an uplink, which leads to other nodes. In: replies of
+ * remote backends, and requests of outside clients. Out: requests of the node's
+ * own sockets that were not translated at the socket, and replies of the node's
+ * own servers.
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>

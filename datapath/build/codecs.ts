@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-// Writes daemon/maps/gen/layouts.ts from the BTF of a compiled object: one codec per struct, one const per enum, so that
-// a layout is typed once, in lib/types.h. A build step: the daemon never runs this. Called by build.ts.
+// Generates the source of daemon/maps/gen/layouts.ts from the BTF of layout.bpf.o: one codec per struct and one const per
+// enum, so that each layout is written once, in lib/types.h. Called by build.ts; the daemon never runs it.
 
 interface BtfType {
   readonly id: number;
@@ -39,7 +39,7 @@ class Layouts {
     return [...this.#types.values()].filter((type) => type.kind === 'ENUM' && type.name !== '(anon)');
   }
 
-  /** One member's codec, or undefined for padding and scratch space, which user space never touches. */
+  /** The codec of one member; undefined for padding and for members that user space never reads or writes. */
   field(member: { name: string; type_id: number; bits_offset: number }): Field | undefined {
     const name = camel(member.name);
     const at = `at + ${member.bits_offset / 8}`;
@@ -100,7 +100,7 @@ class Layouts {
 
   #get(id: number): BtfType {
     const type = this.#types.get(id);
-    if (type === undefined) throw new Error(`BTF names type ${id}, which it does not have`);
+    if (type === undefined) throw new Error(`the BTF refers to type ${id} but does not define it`);
     return type;
   }
 }
@@ -135,7 +135,7 @@ function enumSource(type: BtfType): string {
   ].join('\n');
 }
 
-/** TypeScript source of the codecs for `bpftool -j btf dump` output. */
+/** The TypeScript source of the codecs, from the output of `bpftool -j btf dump`. */
 export function codecSource(btfDump: string): string {
   const { types } = JSON.parse(btfDump) as { types: BtfType[] };
   const layouts = new Layouts(types);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Step 4 of the walk: one backend of a Service port. The one selection routine
- * of every hook (design.md, 3.11): callers differ in the hash, the set and
- * whether they know the client (affinity) only.
+ * The step backend: selects one backend of a Service port. backend_select() is
+ * the only selection routine, for tc and for sockets, so that every hook gives
+ * the same answer. Callers differ in the hash, in the set, and in whether they
+ * know the client, which session affinity needs.
  */
 #ifndef SLUICE_BACKEND_H
 #define SLUICE_BACKEND_H
@@ -23,11 +24,11 @@
 
 enum backend_health {
 	BACKEND_SERVES,
-	BACKEND_DRAINS, /* still there, but does not serve */
-	BACKEND_GONE, /* removed, or its id has another life */
+	BACKEND_DRAINS, /* present, but does not serve */
+	BACKEND_GONE, /* removed, or its id has another generation */
 };
 
-/* Slots of one set. The count is the upper half. */
+/* Base and count of one set, read by one load. The count is the upper half. */
 static __always_inline __u64 service_run(struct lb_service *row, bool is_local)
 {
 	return is_local ? *(volatile __u64 *)&row->local_base :
@@ -60,11 +61,11 @@ static __always_inline __u32 backend_generation(__u32 meta)
 	return meta >> 8;
 }
 
-/* What is asked for. */
+/* Has no padding, since it is passed to a global function. */
 struct backend_request {
 	__u32 service; /* index into lb_services */
 	__u32 hash; /* uniform in 32 bits */
-	__u32 is_local; /* the set of policy Local; no padding: a global function gets it */
+	__u32 is_local; /* the set of traffic policy Local */
 };
 
 #define FAMILY_PART "backend.h"
@@ -72,7 +73,7 @@ struct backend_request {
 
 #elif defined(FAMILY)
 
-/* A chosen backend: a copy, so that it stays whole whatever becomes of the row. */
+/* The selected backend: a copy, consistent even if the row changes later. */
 struct FN(chosen) {
 	addr_t address;
 	__be16 port;
@@ -81,7 +82,10 @@ struct FN(chosen) {
 	__u32 generation;
 };
 
-/* Copies backend `id`: 0, or -DROP_BACKEND_STALE unless it has all of `state`. */
+/*
+ * Copies backend `id`. Returns 0, or -DROP_BACKEND_STALE if it lacks a bit of
+ * `state` or belongs to another Service port.
+ */
 static __always_inline int FN(backend_copy)(__u32 id, __u32 service,
 					    __u32 state,
 					    struct FN(chosen) *chosen)
@@ -103,8 +107,8 @@ static __always_inline int FN(backend_copy)(__u32 id, __u32 service,
 }
 
 /*
- * The backend that the client's last new connection had, if the affinity has not
- * run out and the backend is in the set that is asked for. Renews nothing.
+ * Copies the backend of the client's last new connection. False if the affinity
+ * has timed out or that backend is not in the requested set. Does not renew it.
  */
 static __always_inline bool FN(affinity_recall)(
 	const struct backend_request *request, __u32 seconds,
@@ -123,9 +127,10 @@ static __always_inline bool FN(affinity_recall)(
 }
 
 /*
- * One backend of the wished set. `client` is the source, for affinity; where it is
- * not known (NULL), affinity is neither asked nor kept. 0,
- * -DROP_NO_BACKEND, -DROP_NO_LOCAL_BACKEND or -DROP_BACKEND_STALE.
+ * Selects a backend of the requested set, and with session affinity records it
+ * for `client`. If the client is not known (NULL), affinity is neither used nor
+ * recorded. Returns 0, -DROP_NO_BACKEND, -DROP_NO_LOCAL_BACKEND or
+ * -DROP_BACKEND_STALE.
  */
 noinline int FN(backend_select)(const struct backend_request *request,
 				const addr_t *client, struct FN(chosen) *chosen)
@@ -165,7 +170,7 @@ noinline int FN(backend_select)(const struct backend_request *request,
 	return 0;
 }
 
-/* What has become of a backend that a flow chose earlier. */
+/* The current state of a backend that was selected earlier. */
 static __always_inline int FN(backend_health)(__u32 id, __u32 generation)
 {
 	struct LB(backend) *backend = bpf_map_lookup_elem(&LB(backends), &id);
@@ -179,7 +184,7 @@ static __always_inline int FN(backend_health)(__u32 id, __u32 generation)
 	return meta & BACKEND_SERVING ? BACKEND_SERVES : BACKEND_DRAINS;
 }
 
-/* Does the row of that id belong to the Service port? */
+/* Does the backend with that id belong to the Service port? */
 static __always_inline bool FN(backend_is_of)(__u32 id, __u32 service)
 {
 	struct LB(backend) *backend = bpf_map_lookup_elem(&LB(backends), &id);

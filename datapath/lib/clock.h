@@ -1,12 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The clocks of the programs. */
+/*
+ * The clocks of the programs: nanoseconds for affinity and source ports, and a
+ * coarse unit for flows and rate limits.
+ */
 #ifndef SLUICE_CLOCK_H
 #define SLUICE_CLOCK_H
 
 #include <linux/types.h>
 #include <bpf/bpf_helpers.h>
 
-/* Monotonic ns. Syscall programs, of the twins, may not ask the coarse clock. */
+/*
+ * Monotonic ns. The syscall program of explain.bpf.c may not call the coarse
+ * one.
+ */
 static __always_inline __u64 clock_now(void)
 {
 #ifdef SLUICE_EXPLAIN
@@ -17,8 +23,8 @@ static __always_inline __u64 clock_now(void)
 }
 
 /*
- * Clock of flows and rate windows, in units of 2^32 ns (4.29 s): each unit costs
- * an active flow one refresh, two cold look-ups at 256,000 flows.
+ * Clock of flows and rate windows, in units of 2^32 ns (4.29 s). An active flow
+ * is refreshed once per unit, which costs two cold look-ups at 256,000 flows.
  */
 static __always_inline __u32 flow_now(void)
 {

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* A destination that is no frontend. */
+/*
+ * Packets to a cluster address that is not a frontend (test/README.md, 5): a
+ * ClusterIP without that port is refused, an unallocated address of a Service
+ * CIDR is dropped. walk.h calls it after a miss in service.h. Reads only.
+ */
 #ifndef SLUICE_CLUSTER_IP_H
 #define SLUICE_CLUSTER_IP_H
 
@@ -17,7 +21,7 @@
 
 #elif defined(FAMILY)
 
-/* Can it be a cluster address? Spares most packets the look-ups. */
+/* Can it be a cluster address? Saves the look-ups for most packets. */
 static __always_inline bool FN(is_in_cluster_range)(const struct lb_host *host,
 						    const addr_t *a)
 {
@@ -32,8 +36,8 @@ static __always_inline bool FN(is_in_cluster_range)(const struct lb_host *host,
 }
 
 /*
- * A destination that is no frontend: 0 when it is none of the cluster's,
- * -DROP_WRONG_PORT or -DROP_UNALLOCATED.
+ * For a destination that is not a frontend: -DROP_WRONG_PORT,
+ * -DROP_UNALLOCATED, or 0 if it is not a cluster address.
  */
 static __always_inline int FN(cluster_ip_miss)(const addr_t *destination)
 {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * What is fixed for the life of the pinned state, the hash seed, and what holds
- * for every Service on this node. The hash of a new flow is keyed, so that
- * nobody outside can aim at one backend, and pinned, so that the same packet
- * gets the same answer before and after a restart.
+ * The hash seed, fixed for the life of the pinned maps, and the settings of
+ * this node. The hash of a new flow is keyed with the seed so that a client
+ * cannot aim at one backend. The seed is pinned so that the same packet selects
+ * the same backend before and after a restart of the daemon.
  */
 #ifndef SLUICE_CONFIG_H
 #define SLUICE_CONFIG_H
@@ -21,7 +21,7 @@ static __always_inline __u64 config_seed(void)
 	return config ? config->seed[0] : 0;
 }
 
-/* Never NULL in truth: an array's row; the verifier wants it asked. */
+/* Never NULL, since it is the row of an array; the verifier wants a check. */
 static __always_inline struct lb_host *config_host(void)
 {
 	__u32 zero = 0;

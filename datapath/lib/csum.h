@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Internet checksums. */
+/*
+ * Internet checksums: folding, adjusting, and the difference that a translation
+ * makes. Pure arithmetic, but for IPv6 addresses and whole messages, which
+ * bpf_csum_diff() sums. Used by nat.h, icmp_error.h and refuse.h.
+ */
 #ifndef SLUICE_CSUM_H
 #define SLUICE_CSUM_H
 
@@ -20,13 +24,13 @@ static __always_inline __u16 csum_fold16(__u32 sum)
 	return ~(sum + (sum >> 16));
 }
 
-/* RFC 1624, 3: HC' = ~(~HC + ~m + m'). Any byte order, one order throughout. */
+/* RFC 1624, 3: HC' = ~(~HC + ~m + m'). All operands in the same byte order. */
 static __always_inline __u16 csum_adjust(__u16 check, __u32 diff)
 {
 	return csum_fold16(csum_fold32((__u64)diff + (__u16)~check));
 }
 
-/* Difference of both addresses of two tuples: what the checksums change by. */
+/* By how much the addresses of two tuples change a checksum. */
 static __always_inline __u32 csum_diff_tuple4(struct tuple4 *from,
 					      struct tuple4 *to)
 {

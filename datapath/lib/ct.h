@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The flow table: look up, make, refresh, close. A flow is two LRU rows that
- * hold the same object (types.h, keys in flow.h). Rows live and die
- * together: every few seconds a packet of either direction touches the other
- * row, or puts it back. A row that was recycled while we read it is a miss.
+ * The step flow: the table ct4, ct6. A flow is two LRU rows that hold the same
+ * object (types.h; their keys are in flow.h). Both rows are kept alive
+ * together: once in a unit of flow_now() a packet of either direction looks up
+ * the other row, or inserts it again if it was evicted. A row that the kernel
+ * recycled while it was read counts as a miss (flow_path). Only this header
+ * writes the table, except for the device fields that walk.h refreshes.
  */
 #ifndef SLUICE_CT_H
 #define SLUICE_CT_H
@@ -36,8 +38,9 @@ static __always_inline struct FN(flow) *FN(ct_lookup)(struct FN(tuple) *tuple)
 }
 
 /*
- * May `flow` have the reply row that `row` holds? Yes if that flow is over, or
- * has moved to another row. `key` is that row's key, and is overwritten.
+ * May `flow` take the reply row that `row` occupies? Yes if the flow of `row`
+ * is over or has moved to another reply row. `key` is the key of `row`, and is
+ * overwritten.
  */
 static __always_inline bool FN(ct_may_take)(const struct FN(flow) *row,
 					    const struct FN(flow) *flow,
@@ -62,8 +65,8 @@ static __always_inline bool FN(ct_may_take)(const struct FN(flow) *row,
 }
 
 /*
- * Takes the reply row of the flow, with the source port that it has now. 0, 1 when
- * another flow or a socket of this node has that port, or -DROP_FLOW_FULL.
+ * Takes the reply row of the flow for its current source port. Returns 0; 1 if
+ * another flow or a socket of this node has that port; or -DROP_FLOW_FULL.
  */
 noinline int FN(ct_claim)(struct __sk_buff *skb, struct FN(flow) *flow)
 {
@@ -77,7 +80,9 @@ noinline int FN(ct_claim)(struct __sk_buff *skb, struct FN(flow) *flow)
 	masquerades = flow->flags & FLOW_MASQUERADED;
 	flow->direction = FLOW_REPLY;
 	FN(flow_reply_key)(flow, &key);
-	/* Of a port drawn at random a look-up is cheaper than an insert that fails. */
+	/*
+	 * For a random port, a look-up is cheaper than an insert that may fail.
+	 */
 	if (!masquerades) {
 		ret = map_write(&FN(ct), &key, flow, BPF_NOEXIST);
 		if (ret != -EEXIST)
@@ -95,7 +100,7 @@ noinline int FN(ct_claim)(struct __sk_buff *skb, struct FN(flow) *flow)
 	return ret ? -DROP_FLOW_FULL : 0;
 }
 
-/* The forward row of a flow that has its reply row. 0 or -DROP_FLOW_FULL. */
+/* Inserts the forward row after the reply row. Returns 0 or -DROP_FLOW_FULL. */
 noinline int FN(ct_insert_forward)(struct FN(flow) *flow)
 {
 	struct FN(tuple) key;
@@ -112,9 +117,10 @@ noinline int FN(ct_insert_forward)(struct FN(flow) *flow)
 }
 
 /*
- * Inserts both rows of the flow in scratch: the reply row first, and only where
- * it is free, else the flow gets another source port. A masqueraded flow's port
- * is random from the start, and none that a socket of this node has now. 0,
+ * Inserts both rows of the flow, the reply row first. If that row is taken, the
+ * flow gets another source port, so that two VIPs that lead one client port to
+ * one backend do not collide. A masqueraded flow has a random port from the
+ * start, and not one that a socket of this node uses. Returns 0,
  * -DROP_FLOW_FULL or -DROP_PORT_EXHAUSTED.
  */
 noinline int FN(ct_insert)(struct __sk_buff *skb, struct FN(flow) *flow)
@@ -151,7 +157,7 @@ noinline int FN(ct_insert)(struct __sk_buff *skb, struct FN(flow) *flow)
 	return FN(ct_insert_forward)(flow);
 }
 
-/* Forgets the reply row of a flow that moved to another backend. */
+/* Removes the old reply row of a flow that moved to another backend. */
 static __always_inline void FN(ct_forget_reply)(struct FN(tuple) *old,
 						const struct FN(flow) *flow)
 {
@@ -165,8 +171,8 @@ static __always_inline void FN(ct_forget_reply)(struct FN(tuple) *old,
 }
 
 /*
- * Has another flow taken the reply row of this forward row, and with it the
- * source port? Then what the backend sends is the other's.
+ * Has another flow taken the reply row, and with it the source port, of this
+ * forward row? Replies of the backend then belong to the other flow.
  */
 noinline bool FN(ct_has_lost_port)(struct FN(flow) *flow)
 {
@@ -181,7 +187,7 @@ noinline bool FN(ct_has_lost_port)(struct FN(flow) *flow)
 			 !FN(flow_is_same)(reply, flow));
 }
 
-/* Is this the tuple of a packet that a flow sends to its backend? */
+/* Is this the tuple of a packet that a flow has already translated? */
 noinline bool FN(ct_is_translated)(struct FN(tuple) *tuple)
 {
 	struct FN(tuple) reply;
@@ -200,7 +206,7 @@ noinline bool FN(ct_is_translated)(struct FN(tuple) *tuple)
 	       FN(flow_is_reply)(row, &reply);
 }
 
-/* The backend's first packet: noted in both rows. `flow` is the reply row. */
+/* Records in both rows that the backend has sent. `flow` is the reply row. */
 noinline int FN(ct_note_answer)(struct FN(flow) *flow)
 {
 	struct FN(flow) *forward;
@@ -217,8 +223,10 @@ noinline int FN(ct_note_answer)(struct FN(flow) *flow)
 }
 
 /*
- * Once in a unit of flow_now(): notes the time, touches the other row (an LRU
- * table evicts what nobody looks at) or puts it back.
+ * Called once in a unit of flow_now() by each direction, and when the device of
+ * the client changes: records the time and looks up the other row, since an LRU
+ * table evicts rows that are not looked up; if that row is missing, inserts it
+ * again.
  */
 noinline int FN(ct_refresh)(struct FN(flow) *flow, __u32 client_dev)
 {
@@ -249,7 +257,9 @@ noinline int FN(ct_refresh)(struct FN(flow) *flow, __u32 client_dev)
 	return 0;
 }
 
-/* A UDP flow in which neither side has sent for long. `flow` is its forward row. */
+/*
+ * Has neither side of a UDP flow sent for UDP_IDLE? `flow` is the forward row.
+ */
 static noinline bool FN(ct_is_idle)(struct FN(flow) *flow)
 {
 	struct FN(flow) *reply;
@@ -265,9 +275,10 @@ static noinline bool FN(ct_is_idle)(struct FN(flow) *flow)
 }
 
 /*
- * Asked of a reply that may belong to a later connection, which its client
- * opened directly to the backend from the port of a flow that is over: a TCP
- * packet with SYN or RST, or UDP after a long silence. Forgets such a flow.
+ * For a packet that matches a reply row but may belong to a later connection,
+ * which the client opened directly to the backend from the port of a flow that
+ * is over: a TCP packet with SYN or RST, or UDP after UDP_IDLE. Removes such a
+ * flow and returns true.
  */
 noinline bool FN(ct_is_over)(struct FN(flow) *reply, struct FN(tuple) *tuple)
 {
@@ -293,7 +304,9 @@ noinline bool FN(ct_is_over)(struct FN(flow) *reply, struct FN(tuple) *tuple)
 	return true;
 }
 
-/* FIN and RST are noted in the forward row, where a later SYN looks. */
+/*
+ * Records FIN and RST in the forward row, which flow_check() reads for a SYN.
+ */
 static __always_inline void FN(ct_note_close)(struct FN(flow) *flow,
 					      __u8 tcp_flags)
 {

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Counting drops: one counter per reason and CPU, read by /metrics and status. */
+/*
+ * Drop counters, one per reason and CPU; /metrics and `sluice status` show the
+ * sums. tc.h counts what it drops, refuse.h the packets that it answers, and
+ * sock.bpf.c the connect() calls that it refuses.
+ */
 #ifndef SLUICE_DROP_H
 #define SLUICE_DROP_H
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * What a program says of its decisions. In the programs that run, nothing: the
- * calls below are empty. In their twins (compiled with SLUICE_EXPLAIN) each
- * fills its part of ex_record, which `sluice explain` reads after a test run.
+ * Recording of decisions, for `sluice explain`. In the attached programs the
+ * macros are empty. In explain.bpf.c, which defines SLUICE_EXPLAIN, each fills
+ * a part of ex_record, which the daemon reads after a test run of the program.
  */
 #ifndef SLUICE_EXPLAIN_H
 #define SLUICE_EXPLAIN_H
@@ -57,7 +57,7 @@ static __always_inline struct lb_explain *explain_record(void)
 
 #define explain_drop(reason) EXPLAIN(record->drop = (reason))
 
-/* A flow that was there already decided. */
+/* An existing flow decided. */
 #define explain_flow(flow)                                                    \
 	EXPLAIN(record->is_flow = 1; record->backend_id = (flow)->backend_id; \
 		record->is_masqueraded = !!((flow)->flags & FLOW_MASQUERADED))
@@ -68,7 +68,10 @@ static __always_inline struct lb_explain *explain_record(void)
 		record->is_hairpin = (is_hairpin_);                            \
 		record->dev = (flow)->backend_dev)
 
-/* Without a daemon there is no node whose routes could be asked. */
+/*
+ * `sluice explain --objects` runs without a node whose routes could be looked
+ * up.
+ */
 #ifdef SLUICE_EXPLAIN
 static __always_inline bool explain_assumes_route(void)
 {

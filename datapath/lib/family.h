@@ -5,12 +5,6 @@
  * twice, with FAMILY defined as 4 and as 6. The second half names its functions
  * and structs by FN(): FN(ct_lookup) is ct_lookup4, then ct_lookup6.
  */
-/*
- * One source for both families: a file that works on addresses is included
- * twice, with FAMILY defined as 4 and as 6, and names its things by FN():
- * FN(ct_lookup) is ct_lookup4, then ct_lookup6. Guards are only
- * around what both families share; lib/tc.h and sock.bpf.c include them in order.
- */
 #ifndef SLUICE_FAMILY_H
 #define SLUICE_FAMILY_H
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * A flow as its two tuples: the keys of its rows, which packets are its own, what
- * it does to them. Reads the row it is given and nothing else: never a map, which
- * are ct.h's. Included once for each family.
+ * The flow as an object: the keys of its two rows, the packets that belong to
+ * it, what it does to them, when it is over. Reads only the rows that the
+ * caller gives it and no map: ct.h is the table.
  */
 #ifndef SLUICE_FLOW_H
 #define SLUICE_FLOW_H
@@ -17,10 +17,10 @@
 #include "clock.h"
 
 /*
- * When a flow in which nobody sends is over, so that another may have its source
- * port, in units of flow_now(). As long as nf_conntrack waits: UDP 120 s; TCP and
- * SCTP after a reset 10 s, never answered 120 s, else 5 days. After FIN on both
- * sides as long as a peer is in TIME_WAIT: 60 s.
+ * Idle time, in units of flow_now(), after which a flow is over and another
+ * flow may take its source port. The times are those of nf_conntrack: UDP 120
+ * s; TCP and SCTP 10 s after a reset, 120 s if never answered, else 5 days.
+ * After FIN on both sides it is the 60 s of TIME_WAIT at a peer.
  */
 #define UDP_IDLE 28
 #define RESET_IDLE 3
@@ -35,8 +35,8 @@
 
 /* What a flow does to one packet. */
 struct FN(path) {
-	struct FN(tuple) to; /* the tuple that the packet gets */
-	__u32 dev; /* ifindex to send it to */
+	struct FN(tuple) to; /* the tuple after translation */
+	__u32 dev; /* ifindex to send the packet to */
 	__u32 flags; /* enum flow_flags */
 	__u8 direction; /* enum flow_direction */
 	__u8 node_mac[6];
@@ -64,7 +64,7 @@ static __always_inline void FN(flow_reply_key)(const struct FN(flow) *flow,
 	key->protocol = flow->protocol;
 }
 
-/* Is this the tuple of the flow's packets from client to VIP? */
+/* Is this the tuple of the packets from client to VIP? */
 static __always_inline bool FN(flow_is_forward)(const struct FN(flow) *flow,
 						const struct FN(tuple) *t)
 {
@@ -74,7 +74,7 @@ static __always_inline bool FN(flow_is_forward)(const struct FN(flow) *flow,
 	       flow->protocol == t->protocol;
 }
 
-/* Is this the tuple of the flow's packets from backend to source? */
+/* Is this the tuple of the packets from backend to source? */
 static __always_inline bool FN(flow_is_reply)(const struct FN(flow) *flow,
 					      const struct FN(tuple) *t)
 {
@@ -84,7 +84,7 @@ static __always_inline bool FN(flow_is_reply)(const struct FN(flow) *flow,
 	       flow->source_port == t->dport && flow->protocol == t->protocol;
 }
 
-/* Same client and frontend: the same flow, whichever backend it has. */
+/* The same client and VIP: the same flow, even if the backend differs. */
 static __always_inline bool FN(flow_is_same)(const struct FN(flow) *a,
 					     const struct FN(flow) *b)
 {
@@ -94,8 +94,9 @@ static __always_inline bool FN(flow_is_same)(const struct FN(flow) *a,
 }
 
 /*
- * Copies what the row does to a packet of this tuple. False when the row is
- * another flow's by now: compared after the copy, so a true copy is whole.
+ * Copies what the row does to a packet with this tuple. False if the row
+ * belongs to another flow by now. The tuple is compared after the copy, so that
+ * a copy for which it returns true is consistent.
  */
 static __always_inline bool FN(flow_path)(const struct FN(flow) *flow,
 					  const struct FN(tuple) *tuple,
@@ -122,7 +123,7 @@ static __always_inline bool FN(flow_path)(const struct FN(flow) *flow,
 	return FN(flow_is_reply)(flow, tuple);
 }
 
-/* Neither side will send on this TCP flow any more. `flow` is a forward row. */
+/* Neither side will send again (TCP, SCTP). `flow` is a forward row. */
 static __always_inline bool FN(flow_is_closed)(const struct FN(flow) *flow)
 {
 	const __u32 both = FLOW_CLIENT_FIN | FLOW_BACKEND_FIN;
@@ -130,7 +131,7 @@ static __always_inline bool FN(flow_is_closed)(const struct FN(flow) *flow)
 	return flow->flags & FLOW_RST || (flow->flags & both) == both;
 }
 
-/* Is the flow of these two rows over, so that another may have its port? */
+/* Is the flow of these two rows over, so that another may take its port? */
 static __always_inline bool FN(flow_has_expired)(const struct FN(flow) *forward,
 						 const struct FN(flow) *reply)
 {

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Does an old flow keep its backend? */
+/*
+ * Whether a packet of an existing flow keeps its translation or selects a
+ * backend again. Called by walk.h for forward rows only.
+ */
 #ifndef SLUICE_FLOW_CHECK_H
 #define SLUICE_FLOW_CHECK_H
 
@@ -19,8 +22,8 @@
 
 enum flow_verdict {
 	FLOW_KEEP,
-	FLOW_MAY_MOVE, /* to a better backend, if there is one */
-	FLOW_REPLACE, /* its backend is no more, or the flow is over */
+	FLOW_MAY_MOVE, /* to another backend, if one can be selected */
+	FLOW_REPLACE, /* its backend is gone, or the flow is over */
 };
 
 #define FAMILY_PART "flow_check.h"
@@ -28,7 +31,7 @@ enum flow_verdict {
 
 #elif defined(FAMILY)
 
-/* Does the frontend belong to another Service port than the flow's backend? */
+/* Does the frontend belong to another Service port than the backend? */
 static noinline bool FN(flow_is_foreign)(struct FN(flow) *flow,
 					 struct FN(packet) *p)
 {
@@ -42,10 +45,12 @@ static noinline bool FN(flow_is_foreign)(struct FN(flow) *flow,
 }
 
 /*
- * TCP and SCTP keep their translation until they close, whatever becomes of the
- * backend; only a SYN or INIT asks anew. UDP has no close: it follows the backend
- * with the next packet, and the frontend within a unit of flow_now() (design.md,
- * 3.3). No flow stands whose source port has become another's.
+ * TCP and SCTP keep their translation until they close, whatever happens to the
+ * backend, so that connections can drain; only a SYN or INIT may select again.
+ * UDP has no close: when its backend is gone or does not serve, the next packet
+ * selects again; when the frontend now belongs to another Service port, a
+ * packet within one unit of flow_now() does. A flow whose source port another
+ * flow has taken is replaced.
  */
 static __always_inline enum flow_verdict FN(flow_check)(struct FN(flow) *flow,
 							struct FN(packet) *p)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Whether an old flow's choice still stands, and how a new one is made:
- * policy -> backend -> source -> route -> both rows. Used by lib/walk.h only.
+ * Opens a new flow: policy -> backend -> route -> source -> both rows of the
+ * flow table. Called by walk.h for a packet to a frontend.
  */
 #ifndef SLUICE_FLOW_OPEN_H
 #define SLUICE_FLOW_OPEN_H
@@ -35,7 +35,7 @@
 
 #elif defined(FAMILY)
 
-/* Hash of a new flow: keyed, over the 5-tuple. */
+/* Hash that selects the backend of a new flow: keyed, over the 5-tuple. */
 static __always_inline __u32 FN(flow_hash)(const struct FN(tuple) *t)
 {
 	__u64 hash = config_seed();
@@ -48,9 +48,10 @@ static __always_inline __u32 FN(flow_hash)(const struct FN(tuple) *t)
 }
 
 /*
- * What the backend will see as the source. Of a hairpin it is the VIP, since its
- * own address would never come back to us; where the VIP is the node's own
- * address, the node masquerades. 0 or -DROP_NO_NODE_ADDRESS.
+ * Sets the source that the backend sees. For a hairpin (the client is the
+ * backend) it is the VIP, since replies to the backend's own address would not
+ * leave the pod; if the VIP is a node address, the flow is masqueraded. Returns
+ * 0 or -DROP_NO_NODE_ADDRESS.
  */
 static __always_inline int FN(flow_source)(struct FN(flow) *flow,
 					   const struct frontend *frontend,
@@ -67,10 +68,10 @@ static __always_inline int FN(flow_source)(struct FN(flow) *flow,
 	}
 	if (!masquerades && !is_hairpin)
 		return 0;
-	/* The stack takes no packet from its own address off a device. */
+	/* The stack accepts no packet from its own address on a device. */
 	if (flow->flags & FLOW_NODE_BACKEND)
 		return 0;
-	/* Nobody has told us yet. */
+	/* The daemon has not written lb_host yet. */
 	if (!host || FN(addr_is_zero)(&host->FN(address)) ||
 	    !host->snat_count[0])
 		return -DROP_NO_NODE_ADDRESS;
@@ -79,7 +80,7 @@ static __always_inline int FN(flow_source)(struct FN(flow) *flow,
 	return 0;
 }
 
-/* Fills scratch with the flow p -> chosen; 0 or -DROP_*. */
+/* Fills in the rest of a flow whose backend is set. Returns 0 or -DROP_*. */
 static __always_inline int FN(flow_fill)(struct __sk_buff *skb,
 					 struct FN(packet) *p,
 					 struct FN(flow) *flow, enum hook hook)
@@ -112,8 +113,8 @@ static __always_inline int FN(flow_fill)(struct __sk_buff *skb,
 }
 
 /*
- * Opens a flow from p to a backend of the frontend, in scratch and in the table,
- * in place of `old` if given. 0 or -DROP_*.
+ * Opens a flow for p to a backend of the frontend, in lb_scratch and in the
+ * flow table. It replaces `old` unless that is NULL. Returns 0 or -DROP_*.
  */
 static noinline int FN(flow_open)(struct __sk_buff *skb, struct FN(packet) *p,
 				  struct FN(flow) *old,
@@ -155,7 +156,10 @@ static noinline int FN(flow_open)(struct __sk_buff *skb, struct FN(packet) *p,
 		ret = FN(flow_source)(flow, frontend, policy.masquerades);
 	if (ret)
 		return ret;
-	/* Its flow is lost, and another source port would be another connection. */
+	/*
+	 * In the middle of a connection whose flow was lost: with another
+	 * source port the backend would see another connection.
+	 */
 	if (flow->flags & FLOW_MASQUERADED &&
 	    p->tuple.protocol != IPPROTO_UDP && !(p->tcp_flags & TCP_SYN))
 		return -DROP_NO_FLOW;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Step 6 of the walk: where to. A translated packet never goes up the stack,
- * so netfilter and rp_filter never see it; the exceptions are the node's own
- * sockets, who are the stack. The neighbour is resolved by the kernel.
+ * The step forwarding: sends a translated packet to its next device. The packet
+ * bypasses the stack of the node, so netfilter and rp_filter do not see it;
+ * only packets to and from the node's own sockets pass through the stack. The
+ * kernel resolves the neighbour.
  */
 #ifndef SLUICE_FORWARD_H
 #define SLUICE_FORWARD_H
@@ -20,8 +21,9 @@
 #include "flow.h"
 
 /*
- * Into the node, as if it had come in by `dev`, where strict rp_filter expects
- * the VIP. The stack takes it only if it is addressed to that device.
+ * Delivers a reply to a socket of the node as if it had arrived on `dev`, where
+ * strict rp_filter expects the VIP. The stack accepts only a packet that is
+ * addressed to the MAC address of that device.
  */
 static __always_inline int redirect_to_node(struct __sk_buff *skb, __u32 dev,
 					    const __u8 *mac)
@@ -36,7 +38,7 @@ static __always_inline int redirect_to_node(struct __sk_buff *skb, __u32 dev,
 
 #elif defined(FAMILY)
 
-/* Sends the translated packet on. Returns a TC action or -DROP_*. */
+/* Forwards the translated packet. Returns a TC action or -DROP_*. */
 static __always_inline int FN(forward)(struct __sk_buff *skb,
 				       const struct FN(path) *path,
 				       enum hook hook)

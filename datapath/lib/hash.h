@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Hashing. */
+/*
+ * Multiplicative hash of words and addresses: for new flows, for sockets and
+ * for the check word of a frontend. Not cryptographic; callers start with the
+ * seed of config.h where a client must not be able to aim at a result.
+ */
 #ifndef SLUICE_HASH_H
 #define SLUICE_HASH_H
 
@@ -7,7 +11,7 @@
 #include <bpf/bpf_helpers.h>
 #include "types.h"
 
-/* The odd 64-bit constant nearest to 2^64 / phi: a good multiplicative hash. */
+/* The odd 64-bit integer nearest to 2^64 / phi (the golden ratio). */
 #define HASH_MULTIPLIER 0x9E3779B97F4A7C15ULL
 
 static __always_inline __u64 hash_mix(__u64 hash, __u64 word)

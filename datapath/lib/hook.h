@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The tc hooks. */
+/*
+ * The tc hooks that the walk runs on, and what a hook says about the origin of
+ * a packet.
+ */
 #ifndef SLUICE_HOOK_H
 #define SLUICE_HOOK_H
 
@@ -10,12 +13,12 @@
 
 enum hook {
 	HOOK_POD_IN, /* from a pod: ingress of the host's end of its veth */
-	HOOK_POD_OUT, /* to a pod */
-	HOOK_UPLINK_IN,
-	HOOK_UPLINK_OUT,
+	HOOK_POD_OUT, /* to a pod: egress of the same device */
+	HOOK_UPLINK_IN, /* from outside the node */
+	HOOK_UPLINK_OUT, /* from the node, or forwarded by it */
 };
 
-/* The device that the client of this packet is behind. */
+/* ifindex towards the client that sent this packet. */
 static __always_inline __u32 client_device(struct __sk_buff *skb,
 					   enum hook hook)
 {
@@ -24,7 +27,7 @@ static __always_inline __u32 client_device(struct __sk_buff *skb,
 	return skb->ifindex;
 }
 
-/* Made by a socket of this node, on its way out? */
+/* Sent by a socket of this node? */
 static __always_inline bool is_from_node(struct __sk_buff *skb, enum hook hook)
 {
 	return hook == HOOK_UPLINK_OUT && !skb->ingress_ifindex;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * ICMP errors about a translated packet: the quoted packet and the outer
- * addresses are translated back, so that the sender of the original recognizes
- * it. Believed only if the quoted packet is a flow of ours. The quoted L4
- * checksum is left as it is: receivers match by addresses and ports.
- * Slow path: everything goes through load_bytes and store_bytes.
+ * Translates ICMP errors about translated packets: the quoted packet and the
+ * outer addresses, so that the sender of the original packet recognises it. An
+ * error is translated only if the quoted packet belongs to a flow in the table.
+ * The quoted L4 checksum is not adjusted, since receivers match by addresses
+ * and ports. A slow path: it reads and writes through helpers only.
  */
 #ifndef SLUICE_ICMP_ERROR_H
 #define SLUICE_ICMP_ERROR_H
@@ -59,19 +59,19 @@ static __always_inline bool icmp_is_error6(__u8 type)
 #define AT_PROTOCOL offsetof(struct ipv6hdr, nexthdr)
 #endif
 
-/* In lb_scratch.answer. */
+/* Kept in lb_scratch.answer. */
 struct FN(icmp_work) {
-	struct FN(tuple) quoted; /* of the quoted packet, as it came */
-	struct FN(tuple) inner; /* its reverse: the key; then what it becomes */
-	struct FN(tuple) outer; /* addresses of the error itself, afterwards */
+	struct FN(tuple) quoted; /* of the quoted packet, as received */
+	struct FN(tuple) inner; /* its reverse, the key; then translated */
+	struct FN(tuple) outer; /* of the error itself, translated */
 	struct FN(path) path;
 	__u32 ports_at; /* offset of the quoted ports */
 };
 
 /*
- * Reads the quoted packet. The error travels against it, so that its reverse is
- * the key of the row that knows it. False: no protocol of ours, or a fragment
- * without ports.
+ * Reads the quoted packet. The error travels in the opposite direction, so the
+ * reverse tuple is the key of the row. False for other protocols and for a
+ * fragment without ports.
  */
 static __always_inline bool FN(icmp_quoted)(struct __sk_buff *skb, __u32 quote,
 					    struct FN(icmp_work) *work)
@@ -95,7 +95,7 @@ static __always_inline bool FN(icmp_quoted)(struct __sk_buff *skb, __u32 quote,
 	if (bpf_skb_load_bytes(skb, quote + AT_PROTOCOL, &quoted->protocol, 1))
 		return false;
 #if FAMILY == 6
-	/* Of a fragmented datagram the first fragment has the ports. */
+	/* Only the first fragment of a datagram has the ports. */
 	if (quoted->protocol == IPPROTO_FRAGMENT) {
 		struct {
 			__u8 nexthdr;
@@ -111,7 +111,7 @@ static __always_inline bool FN(icmp_quoted)(struct __sk_buff *skb, __u32 quote,
 		work->ports_at += 8;
 	}
 #endif
-	/* Both addresses and both ports stand together, there and here. */
+	/* Both addresses, and both ports, are adjacent in packet and tuple. */
 	if (bpf_skb_load_bytes(skb, quote + AT_ADDRESSES, &quoted->saddr,
 			       2 * sizeof(addr_t)) ||
 	    bpf_skb_load_bytes(skb, work->ports_at, &quoted->sport, 4))
@@ -127,7 +127,10 @@ static __always_inline bool FN(icmp_quoted)(struct __sk_buff *skb, __u32 quote,
 	return true;
 }
 
-/* Gives the IP header at `at` the addresses of `to`. IPv4: its checksum too. */
+/*
+ * Writes the addresses of `to` into the IP header at `at`; IPv4: and its
+ * checksum.
+ */
 static __always_inline int FN(icmp_store_addresses)(struct __sk_buff *skb,
 						    __u32 at,
 						    struct FN(tuple) *from,
@@ -151,7 +154,7 @@ static __always_inline int FN(icmp_store_addresses)(struct __sk_buff *skb,
 	return 0;
 }
 
-/* The quoted packet becomes `inner`. */
+/* Writes `inner` into the quoted packet. */
 static noinline int FN(icmp_rewrite)(struct __sk_buff *skb, __u32 l4,
 				     struct FN(icmp_work) *work)
 {
@@ -161,7 +164,9 @@ static noinline int FN(icmp_rewrite)(struct __sk_buff *skb, __u32 l4,
 	diff = csum_diff16(quoted->sport, inner->sport) +
 	       csum_diff16(quoted->dport, inner->dport);
 #if FAMILY == 6
-	/* No IP checksum inside balances the addresses. */
+	/*
+	 * The quoted header has no checksum that compensates for the addresses.
+	 */
 	diff = csum_fold32((__u64)diff + csum_diff_tuple6(quoted, inner));
 #endif
 	if (FN(icmp_store_addresses)(skb, l4 + ICMP_QUOTE, quoted, inner) ||
@@ -171,7 +176,7 @@ static noinline int FN(icmp_rewrite)(struct __sk_buff *skb, __u32 l4,
 	return 0;
 }
 
-/* The outer header; ICMPv6 has a pseudo-header (RFC 4443, 2.3). */
+/* Writes the outer addresses; ICMPv6 sums a pseudo-header (RFC 4443, 2.3). */
 static noinline int FN(icmp_rewrite_outer)(struct __sk_buff *skb, __u32 l4,
 					   struct FN(tuple) *from,
 					   struct FN(tuple) *to)
@@ -188,7 +193,7 @@ static noinline int FN(icmp_rewrite_outer)(struct __sk_buff *skb, __u32 l4,
 	return 0;
 }
 
-/* Translates an ICMP error if it is about a flow of ours. TC action or drop. */
+/* Translates an ICMP error about a flow. Returns a TC action or -DROP_*. */
 static noinline int FN(icmp_error)(struct __sk_buff *skb, struct FN(packet) *p,
 				   enum hook hook)
 {
@@ -217,9 +222,10 @@ static noinline int FN(icmp_error)(struct __sk_buff *skb, struct FN(packet) *p,
 	    hook != HOOK_UPLINK_IN && !(path->flags & FLOW_NODE_BACKEND))
 		return TC_ACT_OK;
 	/*
-	 * Where the flow's packets get another source this way, so does an error
-	 * about them, whoever made it, as with netfilter: the router that made it
-	 * may be the one it goes back by, and takes nothing from its own address.
+	 * If the packets of the flow get another source in this direction, so
+	 * does the error, whichever router sent it, as with netfilter: that
+	 * router may be the next hop of the error, and would reject its own
+	 * address.
 	 */
 	work->outer = p->tuple;
 	if (!FN(addr_equal)(&path->to.saddr, &work->inner.saddr))

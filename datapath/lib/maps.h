@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The maps. All are pinned by the loader under their own names and shared by
- * every object; max_entries here are defaults that the daemon's flags replace.
- * Who writes: the daemon lb*, the programs ct*, frag*, sk*, lb*_affinity and the
- * counters at the end. The programs write through the macros below, and in
- * place only where CAN_WRITE.
+ * The maps. The loader pins each under its own name, and all objects share
+ * them. max_entries are defaults, which the daemon's flags replace. The daemon
+ * writes lb*; the programs write ct*, frag*, sk*, lb*_affinity and the maps
+ * from lb_drops on. Programs write through the macros below, and in place only
+ * if CAN_WRITE.
  */
 #ifndef SLUICE_MAPS_H
 #define SLUICE_MAPS_H
@@ -14,13 +14,13 @@
 #include <bpf/bpf_helpers.h>
 #include "types.h"
 
-/*
- * How programs write. Compiled with SLUICE_EXPLAIN the same source is the twin
- * that `sluice explain` runs: it decides alike, on the same maps, and changes
- * nothing (lib/explain.h).
- */
-#define EEXIST 17
+#define EEXIST 17 /* from an insert with BPF_NOEXIST */
 
+/*
+ * How programs write. With SLUICE_EXPLAIN defined, the same source becomes the
+ * programs of `sluice explain`: the same decisions on the same maps, but they
+ * change nothing (explain.h).
+ */
 #ifndef SLUICE_EXPLAIN
 #define CAN_WRITE 1
 #define SCRATCH lb_scratch

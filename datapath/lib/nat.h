@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Step 5 of the walk: give the packet another tuple, and count the hop.
- * Addresses and ports are written directly; the L4 checksum goes through the
- * helper, which alone knows whether the device or we must compute it
- * (CHECKSUM_PARTIAL). Invalidates packet pointers. 0 or -DROP_WRITE.
+ * The step nat: gives the packet the translated tuple, and decrements the TTL
+ * of a forwarded packet. Writes addresses and ports directly. The L4 checksum
+ * goes through the helper, which knows whether the device still has to compute
+ * it (CHECKSUM_PARTIAL).
  */
 #ifndef SLUICE_NAT_H
 #define SLUICE_NAT_H
@@ -30,7 +30,11 @@
 #define TCP_CHECK_OFFSET 16
 #define UDP_CHECK_OFFSET 6
 
-/* Linux 6.16 wants to know IPv6 (no IP checksum balances CHECKSUM_COMPLETE). */
+/*
+ * Since Linux 6.16 the helper must know that the packet is IPv6: no IP checksum
+ * compensates for the addresses in CHECKSUM_COMPLETE. Older kernels reject the
+ * flag.
+ */
 static __always_inline int csum_replace_addresses(struct __sk_buff *skb,
 						  __u32 offset, __u32 diff,
 						  __u64 flags)
@@ -56,7 +60,7 @@ static __always_inline int csum_replace_addresses(struct __sk_buff *skb,
 #define IP_HEADER struct ipv6hdr
 #endif
 
-/* Offset where the packet ends, whatever padding follows. */
+/* Offset of the end of the packet, without padding. */
 static __always_inline __u32 FN(packet_end)(const IP_HEADER *ip)
 {
 #if FAMILY == 4
@@ -71,7 +75,7 @@ static __always_inline void FN(nat_l3)(struct __sk_buff *skb, IP_HEADER *ip,
 				       bool is_hop)
 {
 #if FAMILY == 4
-	__be16 before = *(__be16 *)&ip->ttl; /* and the protocol */
+	__be16 before = *(__be16 *)&ip->ttl; /* TTL and protocol */
 
 	(void)skb;
 	ip->saddr = to->saddr;
@@ -81,7 +85,10 @@ static __always_inline void FN(nat_l3)(struct __sk_buff *skb, IP_HEADER *ip,
 			   csum_diff16(before, *(__be16 *)&ip->ttl));
 	ip->check = csum_adjust(ip->check, diff);
 #else
-	/* With the protocol. No checksum of IPv6 balances it in a sum by the device. */
+	/*
+	 * The word of hop limit and next header. No header checksum of IPv6
+	 * compensates for its change in CHECKSUM_COMPLETE.
+	 */
 	__be16 before = *(__be16 *)&ip->nexthdr;
 
 	(void)diff;
@@ -94,7 +101,11 @@ static __always_inline void FN(nat_l3)(struct __sk_buff *skb, IP_HEADER *ip,
 #endif
 }
 
-/* `is_hop`: the packet crosses this node, one hop of its TTL. */
+/*
+ * Translates the packet to the tuple `to`. `is_hop`: this node forwards it, so
+ * its TTL is decremented. Invalidates packet pointers. Returns 0 or
+ * -DROP_WRITE.
+ */
 static __always_inline int FN(nat)(struct __sk_buff *skb, struct FN(packet) *p,
 				   struct FN(tuple) *to, bool is_hop)
 {

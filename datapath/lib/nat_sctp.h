@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* SCTP. */
+/*
+ * Writes the ports of an SCTP packet and adjusts its checksum, a CRC32c that
+ * covers the whole packet without the addresses. Called by nat.h.
+ */
 #ifndef SLUICE_NAT_SCTP_H
 #define SLUICE_NAT_SCTP_H
 
@@ -14,9 +17,7 @@
 #define CRC32C_POLYNOMIAL 0x82f63b78 /* RFC 9260, appendix A; reflected */
 #define CRC32C_LOG2_BYTES 16
 
-/*
- * a * b modulo the polynomial, bits reflected: bit 31 is x^0.
- */
+/* a * b modulo the polynomial, bits reflected: bit 31 is x^0. */
 noinline __u32 crc32c_multiply(__u32 a, __u32 b)
 {
 	__u32 product = 0;
@@ -31,14 +32,14 @@ noinline __u32 crc32c_multiply(__u32 a, __u32 b)
 }
 
 /*
- * SCTP sums the whole packet, without addresses, by CRC32c. That is linear: the
- * sum changes by the changed word, moved past the bytes that follow it.
+ * CRC32c is linear: the checksum changes by the difference of the ports,
+ * multiplied by x^8 for each byte that follows them.
  */
 struct sctp_change {
 	__be32 from; /* both ports */
 	__be32 to;
 	__u32 at; /* offset of the SCTP header */
-	__u32 end; /* of the packet, without padding */
+	__u32 end; /* offset of the end of the packet, without padding */
 	bool is_fragment;
 };
 
@@ -52,12 +53,12 @@ noinline int nat_sctp(struct __sk_buff *skb, const struct sctp_change *change)
 	if (!change)
 		return -DROP_WRITE;
 	diff = change->from ^ change->to;
-	/* Of a fragment we do not see what the sum is of. */
+	/* The checksum covers bytes that are not in this fragment. */
 	if (diff && change->is_fragment)
 		return -DROP_WRITE;
 	to = change->to;
 	at = bounded(change->at);
-	/* The bytes behind the ports, and the ports' own way through. */
+	/* From the ports to the end of the packet. */
 	after = change->end - at;
 
 	if (!diff)
@@ -72,7 +73,7 @@ noinline int nat_sctp(struct __sk_buff *skb, const struct sctp_change *change)
 	}
 	if (bpf_skb_store_bytes(skb, at, &to, sizeof(to), 0))
 		return -DROP_WRITE;
-	/* Left to the device (CHECKSUM_PARTIAL): it begins with a zero. */
+	/* Left to the device (CHECKSUM_PARTIAL), which begins with zero. */
 	if (!check)
 		return 0;
 	check ^= diff;

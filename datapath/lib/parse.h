@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Step 1 of the walk: the packet's tuple. Writes only frag4 and frag6: the ports of
- * fragmented datagrams. Returns PARSE_OURS for TCP,
- * UDP and SCTP, PARSE_ICMP for ICMP of any type (the tuple then holds
- * addresses only), and PARSE_PASS for everything that is not ours: other
- * protocols, what is too short, and fragments whose first one we did not see.
+ * The step parse: the tuple of a packet. Returns PARSE_OURS for TCP, UDP and
+ * SCTP, PARSE_ICMP for ICMP of any type (the tuple then holds addresses only),
+ * and PARSE_PASS for everything else: other protocols, packets that are too
+ * short, and fragments whose first fragment was not seen. Writes no map but
+ * frag4 and frag6, the ports of fragmented datagrams.
  */
 #ifndef SLUICE_PARSE_H
 #define SLUICE_PARSE_H
@@ -31,12 +31,14 @@ enum parse_result { PARSE_PASS, PARSE_OURS, PARSE_ICMP };
 #define TCP_RST 0x04
 #define TCP_ACK 0x10
 
-/* Bytes of L4 that we read: up to and with the TCP flags; UDP has eight. */
+/*
+ * Bytes of the L4 header that are read: for TCP up to and including the flags.
+ */
 #define L4_TCP_BYTES 14
 #define L4_UDP_BYTES 8
-#define L4_SCTP_BYTES 16 /* with the header of the first chunk */
+#define L4_SCTP_BYTES 16 /* including the header of the first chunk */
 
-/* Chunks that open and end an association: RFC 9260, 3.2. */
+/* Chunks that open or end an association: RFC 9260, 3.2. */
 #define SCTP_INIT 1
 #define SCTP_INIT_ACK 2
 #define SCTP_ABORT 6
@@ -45,13 +47,13 @@ enum parse_result { PARSE_PASS, PARSE_OURS, PARSE_ICMP };
 enum fragment {
 	FRAGMENT_NONE, /* a whole packet */
 	FRAGMENT_FIRST, /* has the ports */
-	FRAGMENT_LATER, /* has none: they come from frag4, frag6 */
+	FRAGMENT_LATER, /* has no ports: they come from frag4, frag6 */
 };
 
 #define IP_OFFSET_AND_MORE 0x3fff
 #define IP_OFFSET 0x1fff
 
-/* The first chunk's type in terms of TCP: what opens is SYN, what ends RST. */
+/* The type of the first chunk as TCP flags: SYN if it opens, RST if it ends. */
 static __always_inline __u8 sctp_as_tcp_flags(__u8 chunk)
 {
 	switch (chunk) {
@@ -75,8 +77,8 @@ static __always_inline __u8 sctp_as_tcp_flags(__u8 chunk)
 struct FN(packet) {
 	struct FN(tuple) tuple;
 	__u32 l4; /* offset of the L4 header from the Ethernet header */
-	__u32 id; /* of the datagram, for its fragments */
-	__u8 tcp_flags; /* of SCTP what its first chunk means; 0 for UDP */
+	__u32 id; /* identification of the datagram, if fragmented */
+	__u8 tcp_flags; /* SCTP: sctp_as_tcp_flags(); UDP: 0 */
 	__u8 ttl;
 	__u8 fragment; /* enum fragment */
 };
@@ -94,7 +96,7 @@ static __always_inline void FN(fragment_key)(const struct FN(packet) *p,
 	key->protocol = p->tuple.protocol;
 }
 
-/* Ports of a later fragment. */
+/* Sets the ports of a later fragment. PARSE_PASS if they are unknown. */
 static noinline int FN(fragment_ports)(struct FN(packet) *p)
 {
 	struct PASTE3(tuple, FAMILY, _fragment) key;
@@ -111,7 +113,7 @@ static noinline int FN(fragment_ports)(struct FN(packet) *p)
 	return PARSE_OURS;
 }
 
-/* An earlier datagram of that number may have left its ports. */
+/* Removes the ports that an earlier datagram with the same key has left. */
 static noinline void FN(fragment_forget)(struct FN(packet) *p)
 {
 	struct PASTE3(tuple, FAMILY, _fragment) key;
@@ -122,7 +124,7 @@ static noinline void FN(fragment_forget)(struct FN(packet) *p)
 	map_remove(&FN(frag), &key);
 }
 
-/* Remembers the ports of a first fragment of ours for those that follow. */
+/* Stores the ports of a first fragment for the fragments that follow. */
 static noinline void FN(fragment_remember)(struct FN(packet) *p)
 {
 	struct PASTE3(tuple, FAMILY, _fragment) key;
@@ -136,7 +138,7 @@ static noinline void FN(fragment_remember)(struct FN(packet) *p)
 	map_write(&FN(frag), &key, &ports, BPF_ANY);
 }
 
-/* Ports and TCP flags at p->l4, for p->tuple.protocol. */
+/* Reads ports and TCP flags at p->l4, for p->tuple.protocol. */
 static __always_inline int FN(parse_l4)(struct __sk_buff *skb,
 					struct FN(packet) *p)
 {
@@ -219,7 +221,7 @@ static __always_inline int parse4(struct __sk_buff *skb, struct packet4 *p)
 	}
 }
 #else
-/* That may stand before L4: RFC 8200, 4.1, destination options twice. */
+/* Before L4: RFC 8200, 4.1 lists five, with destination options twice. */
 #define IPV6_EXTENSIONS 5
 
 struct extensions6 {
@@ -228,14 +230,14 @@ struct extensions6 {
 	__u32 fragment;
 };
 
-/* Walks the extension headers: the slow path, packets without them skip it. */
+/* Skips the extension headers. A slow path: most packets have none. */
 static noinline int parse_extensions6(struct __sk_buff *skb,
 				      struct extensions6 *found, __u8 protocol)
 {
 	struct {
 		__u8 nexthdr;
-		__u8 length; /* beyond the first eight bytes, in eights */
-		__be16 offset; /* of a fragment header (RFC 8200, 4.5) */
+		__u8 length; /* beyond the first 8 bytes, in units of 8 bytes */
+		__be16 offset; /* if it is a fragment header (RFC 8200, 4.5) */
 		__be32 id;
 	} header;
 	int i;
@@ -265,7 +267,7 @@ static noinline int parse_extensions6(struct __sk_buff *skb,
 		}
 		protocol = header.nexthdr;
 		found->l4 += (header.length + 1) * 8;
-		/* What follows is the middle of the datagram. */
+		/* What follows is no header, but the middle of the datagram. */
 		if (found->fragment == FRAGMENT_LATER)
 			return protocol;
 	}

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Saying no: what a frontend refuses is answered with RST (TCP: RFC 9293,
- * 3.10.7.1) or with port unreachable from the VIP; a router's
- * errors (time exceeded, packet too big) come from the node. Sent back where the
- * packet came from: the packet itself becomes the answer. Always counted as a
- * drop; the ICMP answers are rate-limited.
+ * Answers to packets that are not forwarded. A refused packet is answered with
+ * RST (TCP: RFC 9293, 3.10.7.1) or with port unreachable from the VIP. Errors
+ * of a router (time exceeded, packet too big) come from the address of the
+ * node. The packet is rewritten into the answer and sent back on its device.
+ * Each answer is counted as a drop. ICMP answers are rate-limited.
  */
 #ifndef SLUICE_REFUSE_H
 #define SLUICE_REFUSE_H
@@ -68,7 +68,7 @@ static __always_inline int refuse_send(struct __sk_buff *skb, enum hook hook)
 	if (bpf_skb_load_bytes(skb, 0, mac, sizeof(mac)))
 		return -DROP_WRITE;
 	__builtin_memcpy(swapped, mac + ETH_ALEN, ETH_ALEN);
-	/* On the way out the device's own address is the source already. */
+	/* At egress the source is already the address of the device. */
 	__builtin_memcpy(swapped + ETH_ALEN, mac, ETH_ALEN);
 	if (bpf_skb_store_bytes(skb, 0, swapped, sizeof(swapped), 0))
 		return -DROP_WRITE;
@@ -97,7 +97,10 @@ static __always_inline int refuse_send(struct __sk_buff *skb, enum hook hook)
 #define ICMP_TOO_BIG 2
 #endif
 
-/* The answer's IP header: from the VIP to the client, `size` bytes inside. */
+/*
+ * The IP header of an answer from t->daddr to t->saddr, `size` bytes of
+ * payload.
+ */
 static __always_inline void FN(refuse_ip)(IP_HEADER *ip,
 					  const struct FN(tuple) *t,
 					  __u8 protocol, __u16 size)
@@ -140,7 +143,7 @@ static __always_inline __u32 FN(pseudo_sum)(const struct FN(tuple) *t,
 	return bpf_csum_diff(NULL, 0, (void *)&pseudo, sizeof(pseudo), 0);
 }
 
-/* Where the packet's length stands, and what that leaves out. */
+/* Offset of the length in the packet, and the bytes that it does not count. */
 #if FAMILY == 4
 #define LENGTH_AT offsetof(struct iphdr, tot_len)
 #define LENGTH_FROM ETH_HLEN
@@ -149,6 +152,7 @@ static __always_inline __u32 FN(pseudo_sum)(const struct FN(tuple) *t,
 #define LENGTH_FROM (ETH_HLEN + sizeof(struct ipv6hdr))
 #endif
 
+/* Sends RST. A TC action, or -DROP_* if none may be sent. */
 static noinline int FN(refuse_tcp)(struct __sk_buff *skb, struct FN(packet) *p,
 				   __u32 reason, enum hook hook)
 {
@@ -160,10 +164,10 @@ static noinline int FN(refuse_tcp)(struct __sk_buff *skb, struct FN(packet) *p,
 	struct tcphdr tcp;
 	__be16 in_header;
 
-	/* A reset is not answered. */
+	/* RFC 9293, 3.10.7.1: a reset is not answered. */
 	if (p->tcp_flags & TCP_RST)
 		return -reason;
-	/* The frame may be longer than the packet: padding. */
+	/* From the header: the frame may be padded. */
 	if (bpf_skb_load_bytes(skb, l4, &tcp, sizeof(tcp)) ||
 	    bpf_skb_load_bytes(skb, ETH_HLEN + LENGTH_AT, &in_header,
 			       sizeof(in_header)))
@@ -191,15 +195,16 @@ static noinline int FN(refuse_tcp)(struct __sk_buff *skb, struct FN(packet) *p,
 	return refuse_send(skb, hook);
 }
 
-/* `answer` is what the error says; -`reason` where none may be sent. */
+/* The fields of an ICMP answer. */
 struct FN(refusal) {
 	addr_t from;
 	__u8 type;
 	__u8 code;
 	__be32 rest;
-	__u32 reason; /* enum drop_reason */
+	__u32 reason; /* enum drop_reason, to be counted */
 };
 
+/* Sends an ICMP answer. A TC action, or -DROP_* if none may be sent. */
 static noinline int FN(refuse_icmp)(struct __sk_buff *skb, struct FN(packet) *p,
 				    const struct FN(refusal) *refusal,
 				    enum hook hook)
@@ -220,7 +225,7 @@ static noinline int FN(refuse_icmp)(struct __sk_buff *skb, struct FN(packet) *p,
 	if (!p || !refusal || !scratch)
 		return -DROP_MALFORMED;
 	answer = (void *)scratch->answer;
-	/* Options before L4 would have to be quoted too: not worth an answer. */
+	/* Headers before L4 would have to be quoted too: no answer. */
 	if (p->l4 != ETH_HLEN + sizeof(IP_HEADER) ||
 	    p->fragment == FRAGMENT_LATER)
 		return -refusal->reason;
@@ -246,8 +251,8 @@ static noinline int FN(refuse_icmp)(struct __sk_buff *skb, struct FN(packet) *p,
 }
 
 /*
- * Refuses the packet for that reason, as whoever it was sent to. TC action, or
- * -DROP_* if there is no answer.
+ * Refuses the packet: answers from its destination, and counts `reason`.
+ * Returns a TC action, or -DROP_* if there is no answer.
  */
 static noinline int FN(refuse)(struct __sk_buff *skb, struct FN(packet) *p,
 			       __u32 reason, enum hook hook)
@@ -273,9 +278,9 @@ static noinline int FN(refuse)(struct __sk_buff *skb, struct FN(packet) *p,
 }
 
 /*
- * Answers like a router: the TTL has run out here, or the packet is too big for
- * the way on (`mtu` not 0). From the node if its address is known, else from
- * whoever the packet was sent to.
+ * Answers as a router: the TTL has expired, or the packet exceeds `mtu` (not 0)
+ * of the next device. From the address of the node if that is known, else from
+ * the destination of the packet. Returns a TC action or -DROP_*.
  */
 static noinline int FN(refuse_hop)(struct __sk_buff *skb, struct FN(packet) *p,
 				   __u32 mtu, enum hook hook)

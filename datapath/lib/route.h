@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Where to: FIB and MTU. */
+/*
+ * Look-ups that forwarding needs: the device towards an address (the FIB), and
+ * the MTU of a device. flow_open.h looks up the route of a new flow, walk.h
+ * renews it.
+ */
 #ifndef SLUICE_ROUTE_H
 #define SLUICE_ROUTE_H
 
@@ -12,7 +16,7 @@
 #include "explain.h"
 #include "address_set.h"
 
-/* Since Linux 6.3 and 6.16; Debian 12's UAPI headers are older. */
+/* Since Linux 6.3; the UAPI headers of Debian 12 are older. */
 #ifndef BPF_FIB_LOOKUP_SKIP_NEIGH
 #define BPF_FIB_LOOKUP_SKIP_NEIGH (1U << 2)
 #endif
@@ -22,7 +26,7 @@
 
 #define SMALLEST_MTU 1280 /* RFC 8200, 5 */
 
-/* The MTU of that device if the packet, or a segment of it, exceeds it, else 0. */
+/* The MTU of the device if the packet or a GSO segment exceeds it, else 0. */
 static __always_inline __u32 mtu_exceeded(struct __sk_buff *skb, __u32 dev)
 {
 	__u32 mtu = 0;
@@ -38,7 +42,9 @@ static __always_inline __u32 mtu_exceeded(struct __sk_buff *skb, __u32 dev)
 
 #elif defined(FAMILY)
 
-/* ifindex towards `to`; 0: it is one of the node's own; -DROP_NO_ROUTE. */
+/*
+ * ifindex towards `to`; 0 if it is the node's own address; or -DROP_NO_ROUTE.
+ */
 noinline int FN(route_lookup)(struct __sk_buff *skb, const addr_t *from,
 			      const addr_t *to)
 {
@@ -65,7 +71,7 @@ noinline int FN(route_lookup)(struct __sk_buff *skb, const addr_t *from,
 	case BPF_FIB_LKUP_RET_FRAG_NEEDED:
 		return fib.ifindex;
 	case BPF_FIB_LKUP_RET_NOT_FWDED:
-		/* Said of what is the node's, and of what nobody knows a way to. */
+		/* Either an address of the node or one without a route. */
 		return FN(address_set_has)(SET_NODE, to) ? 0 : -DROP_NO_ROUTE;
 	default:
 		return -DROP_NO_ROUTE;

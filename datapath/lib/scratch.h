@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* What is too big for the 512-byte stack. */
+/*
+ * Per-CPU working space for data that is too big for the 512-byte stack. Its
+ * content is valid during one run of a program only.
+ */
 #ifndef SLUICE_SCRATCH_H
 #define SLUICE_SCRATCH_H
 

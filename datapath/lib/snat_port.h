@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Source ports of masqueraded flows. They come from two ranges that leave the
- * host's own ports and the NodePorts out (lb_host), and never from under a
- * socket of this node. Backends that ran out of ports are remembered for a
- * second, so that a flood of hopeless flows stays cheap, and forgotten with the
- * first success. Used by lib/ct.h.
+ * Source ports of masqueraded flows. They come from two ranges in lb_host,
+ * which exclude the ports of the host and the NodePorts, and are not in use by
+ * a socket of this node. A backend without a free port is remembered for one
+ * second or until a port is found, so that a flood of new flows to it stays
+ * cheap. Used by ct.h; nat.h does the translation.
  */
 #ifndef SLUICE_SNAT_PORT_H
 #define SLUICE_SNAT_PORT_H
@@ -25,13 +25,12 @@
 
 #define EXHAUSTED_FOR 1000000000ULL /* ns */
 
-/* Tries for a source port when the reply row is taken (design.md, 3.12). */
+/* Attempts to find a source port whose reply row is free. */
 #define PORT_PROBES 8
-#define PORT_PROBES_SCARCE 4 /* none was found a moment ago */
-#define PORT_FAILURES \
-	8 /* that often in a row: one try each, until one succeeds */
+#define PORT_PROBES_SCARCE 4 /* if the last search found none */
+#define PORT_FAILURES 8 /* after as many failed searches, one attempt each */
 
-/* A random port of the two ranges. */
+/* A random port of the two ranges, in network byte order. */
 static __always_inline __be16 snat_port(const struct lb_host *host)
 {
 	__u32 total = host->snat_count[0] + host->snat_count[1], at;
@@ -88,7 +87,7 @@ static __always_inline void snat_note_exhausted(__u64 backend)
 
 #elif defined(FAMILY)
 
-/* Names a backend in lb_exhausted. */
+/* Identifies a backend in lb_exhausted. */
 static __always_inline __u64 FN(snat_hash)(const struct FN(flow) *flow)
 {
 	__u64 hash = FN(hash_addr)(config_seed(), &flow->backend);
@@ -101,14 +100,16 @@ static __always_inline __u64 FN(snat_hash)(const struct FN(flow) *flow)
 #else
 #define SOCK_TUPLE(member) offsetof(struct bpf_sock_tuple, ipv6.member)
 #endif
-/* Ours begins with what bpf_sk_lookup_* asks for. */
+/* struct tuple begins with the struct that bpf_sk_lookup_*() reads. */
 _Static_assert(offsetof(struct FN(tuple), saddr) == SOCK_TUPLE(saddr) &&
 		       offsetof(struct FN(tuple), daddr) == SOCK_TUPLE(daddr) &&
 		       offsetof(struct FN(tuple), sport) == SOCK_TUPLE(sport) &&
 		       offsetof(struct FN(tuple), dport) == SOCK_TUPLE(dport),
-	       "a tuple is a bpf_sock_tuple and more");
+	       "struct tuple must begin like bpf_sock_tuple");
 
-/* Has a socket of this node the port that the packets of `reply` would go to? */
+/*
+ * Does a socket of this node use the port that packets of `reply` are sent to?
+ */
 static __always_inline bool FN(snat_is_taken)(struct __sk_buff *skb,
 					      struct FN(tuple) *reply)
 {

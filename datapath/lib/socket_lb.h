@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Translation at the socket: a VIP becomes a backend before there is a packet,
- * and the backend becomes the VIP again when the socket asks who its peer is.
- * Works on an address and port that the hook in sock.bpf.c took from its
- * context and writes back. Never fails a call, but for a TCP connect() without
- * backends; what it leaves alone, tc translates (where it is there to do so):
- * all that hangs on a source which a pod's socket does not tell, and UDP flows
- * that must be able to move.
+ * Translation at the socket (--socket-lb): connect() and sendmsg() to a VIP go
+ * to a backend before there is a packet; recvmsg() and getpeername() return the
+ * VIP. Works on an address and a port that sock.bpf.c takes from the context of
+ * the hook and writes back. It fails no call but a TCP connect() without
+ * backends. What it leaves, the tc programs translate, if they are attached:
+ * everything that depends on the source address, which a pod's socket does not
+ * have yet, and UDP connect(), so that such a flow can move to another backend.
  */
 #ifndef SLUICE_SOCKET_LB_H
 #define SLUICE_SOCKET_LB_H
@@ -38,12 +38,12 @@ enum call {
 	CALL_RECEIVE, /* recvmsg() and getpeername() */
 };
 
-/* Who calls what. */
+/* The socket and its call. */
 struct sock_call {
 	__u64 cookie; /* of the socket */
 	__u32 protocol;
 	bool is_node; /* a socket in the node's network namespace */
-	bool is_datagram; /* each message may go elsewhere: sendmsg() */
+	bool is_datagram; /* sendmsg(): each message has its own destination */
 };
 
 static __always_inline struct sock_call sock_caller(struct bpf_sock_addr *ctx,
@@ -74,7 +74,7 @@ static __always_inline void FN(sock_key)(struct SK(key) *key, __u64 cookie,
 	key->port = port;
 }
 
-/* Hash of a new choice: keyed, over the socket and what it asked for. */
+/* Hash that selects a backend: keyed, over the socket and the frontend. */
 static __always_inline __u32 FN(sock_hash)(const struct SK(key) *key)
 {
 	__u64 hash = hash_mix(config_seed(), key->cookie);
@@ -85,8 +85,9 @@ static __always_inline __u32 FN(sock_hash)(const struct SK(key) *key)
 }
 
 /*
- * The backend for this socket and VIP: a datagram socket stays with the one it
- * has while that serves, or while no other is to be had.
+ * Selects the backend for this socket and VIP. A datagram socket (`remember`)
+ * keeps its backend as long as that serves, or as long as no other can be
+ * selected.
  */
 static __always_inline int FN(sock_select)(struct backend_request *request,
 					   const addr_t *client,
@@ -101,7 +102,7 @@ static __always_inline int FN(sock_select)(struct backend_request *request,
 	if (known)
 		health = FN(backend_health)(known->backend_id,
 					    known->generation);
-	/* The frontend may have become another Service port's since. */
+	/* The frontend may belong to another Service port by now. */
 	if (known && !FN(backend_is_of)(known->backend_id, request->service))
 		known = NULL;
 	if (known && health == BACKEND_SERVES)
@@ -126,9 +127,9 @@ keep:
 }
 
 /*
- * What the policy makes of a caller: SOCK_REWRITE and the wish, or SOCK_LEAVE. The
- * node's own sockets will have a source of the node's, so that all is known; of a
- * pod's only what does not hang on its address.
+ * SOCK_REWRITE and the request, or SOCK_LEAVE. The source of a node socket is
+ * an address of the node, so its policy is known. For a pod's socket, only what
+ * does not depend on the source address is.
  */
 static __always_inline int FN(sock_request)(const struct frontend *frontend,
 					    const struct sock_call *call,
@@ -142,24 +143,24 @@ static __always_inline int FN(sock_request)(const struct frontend *frontend,
 	row = bpf_map_lookup_elem(&lb_services, &service);
 	if (!host || !row || frontend->flags & FRONTEND_RANGES)
 		return SOCK_LEAVE;
-	/* Packets to the node's own address never meet tc. */
+	/* Packets to the node's own address pass no tc program. */
 	has_tc = host->flags & (call->is_node ? HOST_TC_NODE : HOST_TC_PODS) &&
 		 !(call->is_node && frontend->flags & FRONTEND_NODE_PORT);
 	if (has_tc && !call->is_node &&
 	    (is_external || row->affinity || host->flags & HOST_MASQUERADE_ALL))
 		return SOCK_LEAVE;
-	/* A connected UDP socket would stay with its backend for its life. */
+	/* A connected UDP socket could never move to another backend. */
 	if (has_tc && call->protocol == IPPROTO_UDP && !call->is_datagram)
 		return SOCK_LEAVE;
 	request->service = service;
-	/* The node is inside: the external policy does not bind it. */
+	/* externalTrafficPolicy does not bind node and local pods. */
 	request->is_local = !is_external && frontend->flags & FRONTEND_LOCAL;
 	return SOCK_REWRITE;
 }
 
 /*
- * VIP -> backend, for connect() and (is_datagram) sendmsg() to a frontend. SOCK_*
- * or -DROP_NO_BACKEND and the like, with nothing changed.
+ * VIP -> backend, for connect() and sendmsg() to a frontend. SOCK_*, or -DROP_*
+ * with address and port unchanged.
  */
 static __always_inline int FN(sock_to_backend)(const struct frontend *frontend,
 					       const struct sock_call *call,
@@ -188,7 +189,7 @@ static __always_inline int FN(sock_to_backend)(const struct frontend *frontend,
 	vip.port = *port;
 	key.address = chosen.address;
 	key.port = chosen.port;
-	/* Every message comes here, and a look-up keeps an LRU row as well. */
+	/* Called for each message; a look-up also keeps an LRU row alive. */
 	known = bpf_map_lookup_elem(&SK(vips), &key);
 	if (!known || !FN(addr_equal)(&known->address, &vip.address) ||
 	    known->port != vip.port)
@@ -214,7 +215,7 @@ static __always_inline int FN(sock_to_vip)(struct bpf_sock_addr *ctx,
 	return SOCK_REWRITE;
 }
 
-/* What a call does to the address and port of its context: SOCK_* or -DROP_*. */
+/* Translates address and port for a call. Returns SOCK_* or -DROP_*. */
 static __always_inline int FN(sock_translate)(struct bpf_sock_addr *ctx,
 					      enum call call, addr_t *address,
 					      __be16 *port)
@@ -226,7 +227,7 @@ static __always_inline int FN(sock_translate)(struct bpf_sock_addr *ctx,
 	if (call == CALL_RECEIVE)
 		return FN(sock_to_vip)(ctx, address, port);
 	ret = FN(service_lookup)(address, *port, ctx->protocol, &frontend);
-	/* Most calls are to no Service: who calls is asked for the others only. */
+	/* Most calls are to no Service, and need nothing about the caller. */
 	if (ret <= 0)
 		return ret;
 	found = sock_caller(ctx, call);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * What every tc program is made of: the walk for both families, and the one
- * exit that counts and drops. Included once by each tc_*.bpf.c and by explain.bpf.c.
+ * The body of every tc program: chooses the family of the walk, and has the
+ * only exit that counts and drops. Included by tc_*.bpf.c and explain.bpf.c.
  */
 #ifndef SLUICE_TC_H
 #define SLUICE_TC_H
@@ -25,7 +25,7 @@ static noinline int walk_ipv4(struct __sk_buff *skb, enum hook hook)
 	return walk4(skb, &walk, hook);
 }
 
-/* Its own frame, and scratch: IPv4 does not pay for IPv6's stack. */
+/* A frame of its own, and scratch: IPv4 does not use the stack of IPv6. */
 static noinline int walk_ipv6(struct __sk_buff *skb, enum hook hook)
 {
 	struct lb_scratch *scratch = scratch_row();
@@ -37,13 +37,15 @@ static noinline int walk_ipv6(struct __sk_buff *skb, enum hook hook)
 	return walk6(skb, (struct walk6 *)scratch->walk6, hook);
 }
 
-#define VLAN_ID 0x0fff /* of the tag; 0: a priority and no VLAN */
+#define VLAN_ID 0x0fff /* in the tag; 0: priority only, no VLAN */
 
 static __always_inline int tc_walk(struct __sk_buff *skb, const enum hook hook)
 {
 	int ret;
 
-	/* A tagged frame belongs to a VLAN device, which may be an uplink itself. */
+	/*
+	 * A tagged frame is for a VLAN device, which may be an uplink itself.
+	 */
 	if (skb->vlan_present && skb->vlan_tci & VLAN_ID)
 		return TC_ACT_OK;
 	switch (skb->protocol) {

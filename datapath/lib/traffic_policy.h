@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Step 3 of the walk: what a frontend makes of a source (kube-proxy-semantics.md,
- * 4, 5, 6 and 9). Is it admitted, which set of backends is it given, is it
- * masqueraded? And what becomes of a packet to a cluster address that is no
- * frontend. Reads only.
+ * The step policy: what the traffic policies and loadBalancerSourceRanges of a
+ * Service say about a source (test/README.md, 4, 6 and 9). It decides whether
+ * the source is admitted, whether it gets the backends of traffic policy
+ * Cluster or Local, and whether it is masqueraded. This is not NetworkPolicy.
+ * Reads only.
  */
 #ifndef SLUICE_TRAFFIC_POLICY_H
 #define SLUICE_TRAFFIC_POLICY_H
@@ -18,11 +19,11 @@
 #include "address_set.h"
 
 struct traffic_policy {
-	bool is_local; /* the set of policy Local */
+	bool is_local; /* the set of traffic policy Local */
 	bool masquerades;
 };
 
-/* Where a packet comes from, as far as its hook knows. */
+/* Where a packet comes from, if its hook determines that. */
 enum origin { ORIGIN_ANY, ORIGIN_POD_INTERFACE };
 
 #define FAMILY_PART "traffic_policy.h"
@@ -40,7 +41,7 @@ static __always_inline bool FN(is_local_pod)(const struct lb_host *host,
 	       FN(HOST_DETECT_INTERFACE) &&origin == ORIGIN_POD_INTERFACE;
 }
 
-/* 0 and the policy, or -DROP_SOURCE_RANGE. */
+/* 0 and the decision, or -DROP_SOURCE_RANGE. */
 static __always_inline int FN(traffic_policy_decide)(
 	const struct frontend *frontend, const addr_t *source,
 	enum origin origin, struct traffic_policy *policy)
@@ -69,7 +70,9 @@ static __always_inline int FN(traffic_policy_decide)(
 		policy->masquerades = true;
 		return 0;
 	}
-	/* The short-circuit: who is inside is not bound by the policy. */
+	/*
+	 * externalTrafficPolicy Local does not bind local pods and this node.
+	 */
 	is_pod = FN(is_local_pod)(host, source, origin);
 	is_node = !is_pod && FN(address_set_has)(SET_NODE, source);
 	policy->is_local = !is_pod && !is_node;

@@ -1,30 +1,29 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Every struct and enum that user space shares with the programs. The codecs in
- * daemon/maps/gen are generated from these by their BTF, so a layout is typed
- * once, here. Members named pad* are never read. No code in this file.
+ * Every struct and enum that the programs share with user space. The codecs in
+ * daemon/maps/gen are generated from the BTF of these types, so each layout is
+ * written once, here. Members named pad* are never read. No code in this file.
  */
 #ifndef SLUICE_TYPES_H
 #define SLUICE_TYPES_H
 
 #include <linux/types.h>
 
-/* An address in wire order; the codecs turn both into canonical text. */
+/* Network byte order. The codecs convert both to canonical text. */
 typedef __be32 addr4;
 typedef struct {
 	__be32 word[4];
 } addr6;
 
-/* Bumped when a pinned layout changes: another number is refused at start. */
+/* Incremented with a pinned layout; the daemon takes over no other version. */
 enum layout { LAYOUT_VERSION = 2 };
 
 /* Low byte of lb_frontend.meta. */
 enum frontend_flags {
-	FRONTEND_EXTERNAL =
-		1, /* governed by the external policy: no ClusterIP */
-	FRONTEND_LOCAL = 2, /* that policy is Local */
-	FRONTEND_RANGES = 4, /* only sources in the range set of its service */
-	FRONTEND_NODE_PORT = 8, /* its address is the node's own */
+	FRONTEND_EXTERNAL = 1, /* externalTrafficPolicy applies: no ClusterIP */
+	FRONTEND_LOCAL = 2, /* the traffic policy that applies is Local */
+	FRONTEND_RANGES = 4, /* admits only its loadBalancerSourceRanges */
+	FRONTEND_NODE_PORT = 8, /* its address is one of the node's own */
 };
 
 /*
@@ -32,53 +31,53 @@ enum frontend_flags {
  * into lb_services: the loadBalancerSourceRanges of that Service port.
  */
 enum address_set {
-	SET_NODE = 0x80000000, /* this node's own */
-	SET_POD, /* local pods, as the detector tells them by address */
-	SET_CLUSTER_IP, /* a ClusterIP of some Service */
-	SET_SERVICE_CIDR, /* what ClusterIPs are taken from */
+	SET_NODE = 0x80000000, /* this node's own addresses */
+	SET_POD, /* local pods, if they are recognised by address */
+	SET_CLUSTER_IP, /* the ClusterIPs of all Services */
+	SET_SERVICE_CIDR, /* the ranges that ClusterIPs are allocated from */
 };
 
 enum host_flags {
-	HOST_DETECT_CIDR4 = 1, /* a local pod is a source in SET_POD */
+	HOST_DETECT_CIDR4 = 1, /* a source in SET_POD is a local pod */
 	HOST_DETECT_CIDR6 = 2,
-	HOST_DETECT_INTERFACE4 = 4, /* ... what comes from a pod's interface */
+	HOST_DETECT_INTERFACE4 = 4, /* so is a packet from a pod's interface */
 	HOST_DETECT_INTERFACE6 = 8,
-	HOST_MASQUERADE_ALL = 16,
-	HOST_TC_PODS = 32, /* tc translates what pods send */
-	HOST_TC_NODE = 64, /* ... and what the node's own sockets send */
+	HOST_MASQUERADE_ALL = 16, /* all traffic to ClusterIPs */
+	HOST_TC_PODS = 32, /* tc programs translate what pods send */
+	HOST_TC_NODE = 64, /* tc programs translate what node sockets send */
 };
 
 /* Low byte of lb4_backend.meta. */
 enum backend_state {
-	BACKEND_USABLE = 1, /* in the set of policy Cluster */
+	BACKEND_USABLE = 1, /* in the set of traffic policy Cluster */
 	BACKEND_LOCAL = 2, /* on this node */
-	BACKEND_SERVING = 4, /* serving or ready; old flows ask */
+	BACKEND_SERVING = 4, /* serving or ready; checked for existing flows */
 	BACKEND_PRESENT = 8, /* in the EndpointSlices; 0: the id is free */
-	BACKEND_LOCALLY_USABLE = 16, /* in the set of policy Local */
+	BACKEND_LOCALLY_USABLE = 16, /* in the set of traffic policy Local */
 };
 
-/* Why a packet died, or a connect() was refused. Index into lb_drops. */
+/* Why a packet was dropped, or a connect() was refused. Index into lb_drops. */
 enum drop_reason {
 	DROP_NONE = 0,
 	DROP_NO_BACKEND, /* the frontend has no usable backend: refused */
-	DROP_NO_LOCAL_BACKEND, /* policy Local, and all backends are elsewhere */
-	DROP_WRONG_PORT, /* a ClusterIP, but not a port of its: refused */
-	DROP_UNALLOCATED, /* inside a Service CIDR, but no ClusterIP */
+	DROP_NO_LOCAL_BACKEND, /* policy Local, and no backend on this node */
+	DROP_WRONG_PORT, /* a ClusterIP without this port: refused */
+	DROP_UNALLOCATED, /* in a Service CIDR, but not a ClusterIP */
 	DROP_SOURCE_RANGE, /* the source is not in loadBalancerSourceRanges */
-	DROP_REFUSE_RATE, /* refused, but the answer was over the rate limit */
-	DROP_FRONTEND_TORN, /* the frontend entry kept changing while read */
-	DROP_BACKEND_STALE, /* a slot names a backend that is not there */
-	DROP_FLOW_FULL, /* the flow table took no row */
-	DROP_NO_FLOW, /* TCP without SYN that would need a new source port */
-	DROP_PORT_EXHAUSTED, /* no free source port towards this backend */
-	DROP_NO_NODE_ADDRESS, /* to be masqueraded, but as whom is not known */
-	DROP_NO_ROUTE, /* the FIB has no way to the backend */
-	DROP_HOP_LIMIT, /* TTL ran out here: answered with time exceeded */
-	DROP_TOO_BIG, /* for the next device: answered with its MTU */
-	DROP_NODE_TO_SELF, /* node to its own backend: needs socket_lb */
-	DROP_MALFORMED, /* headers shorter than they say */
-	DROP_WRITE, /* the kernel would not let us rewrite the packet */
-	DROP_REASONS, /* number of reasons, not a reason */
+	DROP_REFUSE_RATE, /* refused, but the rate limit allowed no answer */
+	DROP_FRONTEND_TORN, /* the frontend entry changed during each read */
+	DROP_BACKEND_STALE, /* the slot names no backend of this Service port */
+	DROP_FLOW_FULL, /* the flow table accepted no row */
+	DROP_NO_FLOW, /* no SYN, and it would need a new source port */
+	DROP_PORT_EXHAUSTED, /* no free source port for this backend */
+	DROP_NO_NODE_ADDRESS, /* to be masqueraded, but no node address known */
+	DROP_NO_ROUTE, /* the FIB has no route to the backend */
+	DROP_HOP_LIMIT, /* TTL expired here: answered with time exceeded */
+	DROP_TOO_BIG, /* exceeds the MTU: answered with that MTU */
+	DROP_NODE_TO_SELF, /* node to a backend of its own: needs --socket-lb */
+	DROP_MALFORMED, /* the packet is shorter than its headers */
+	DROP_WRITE, /* the kernel rejected a change to the packet */
+	DROP_REASONS, /* the number of reasons */
 };
 
 struct lb_drop {
@@ -86,25 +85,25 @@ struct lb_drop {
 	__u64 bytes; /* 0 for refused connect() calls */
 };
 
-/* lb_config[0]: written once, when the maps are made. */
+/* lb_config[0]: written once, when the maps are created. */
 struct lb_config {
 	__u32 layout; /* enum layout */
 	__u32 pad;
-	__u64 seed[2]; /* of flow hashes; pinned so that a restart keeps them */
+	__u64 seed[2]; /* of flow hashes: a restart keeps them */
 };
 
-/* lb_host[0]: what holds for every Service on this node; may change any time. */
+/* lb_host[0]: settings of this node for all Services; may change any time. */
 struct lb_host {
-	addr4 address4; /* source of masqueraded packets; 0: not known */
+	addr4 address4; /* source of masqueraded packets; 0: unknown */
 	__u32 flags; /* enum host_flags */
 	addr6 address6;
 	__u64 netns; /* cookie of the node's network namespace */
-	/* All ClusterIPs and Service CIDRs lie between these; host order. */
+	/* Bounds of all ClusterIPs and Service CIDRs, in host byte order. */
 	__u64 cluster4_first;
 	__u64 cluster4_last;
 	__u64 cluster6_first; /* upper half of the address */
 	__u64 cluster6_last;
-	/* Source ports of masqueraded flows, host order: two ranges. */
+	/* Two ranges of source ports for masqueraded flows, host byte order. */
 	__u32 snat_first[2];
 	__u32 snat_count[2];
 };
@@ -123,29 +122,29 @@ struct lb6_key {
 	__u8 pad;
 };
 
-/* Read by one 8-byte load. */
+/* Value of lb4_frontends, lb6_frontends: read by one 8-byte load. */
 struct lb_frontend {
 	__u32 service; /* index into lb_services, never 0 */
-	__u32 meta; /* frontend_check4/6() of the key << 8 | enum frontend_flags */
+	__u32 meta; /* frontend_check() of the key << 8 | enum frontend_flags */
 };
 
 /*
- * One run of slots holds both sets of a Service port: first those for policy
- * Local alone, then those for both, then those for Cluster alone. Each set is
- * read and published by one 8-byte access.
+ * One run of slots holds both sets of a Service port: the slots of traffic
+ * policy Local alone, then those of both policies, then those of Cluster alone.
+ * Each set (base and count) is read and published by one 8-byte access.
  */
 struct lb_service {
-	__u32 base; /* policy Cluster: first slot */
-	__u32 count; /* slots; 0: no usable backend anywhere */
-	__u32 local_base; /* policy Local */
+	__u32 base; /* traffic policy Cluster: first slot */
+	__u32 count; /* slots; 0: no usable backend on any node */
+	__u32 local_base; /* traffic policy Local */
 	__u32 local_count;
 	__u32 affinity; /* seconds of ClientIP affinity; 0: none */
 	__u32 pad[3];
 };
 
-/* Key of the LPM tries. */
+/* Key of the LPM tries lb4_ranges, lb6_ranges. */
 struct lb4_range_key {
-	__u32 prefix; /* 32 for the set, and the length of the CIDR */
+	__u32 prefix; /* 32 for the set, plus the length of the CIDR */
 	__u32 set; /* enum address_set */
 	addr4 address;
 };
@@ -169,7 +168,7 @@ struct lb6_affinity_key {
 struct lb_affinity {
 	__u32 backend_id;
 	__u32 generation;
-	__u64 renewed; /* ktime ns of the last new connection */
+	__u64 renewed; /* time of the last new connection, ktime in ns */
 };
 
 struct lb_slots {
@@ -193,7 +192,7 @@ struct lb6_backend {
 	__u32 meta;
 };
 
-/* Key of ct4, ct6: the tuple as one direction's packets carry it. */
+/* Key of ct4, ct6: the tuple of the packets of one direction. */
 struct tuple4 {
 	addr4 saddr;
 	addr4 daddr;
@@ -212,11 +211,11 @@ struct tuple6 {
 	__u8 pad[3];
 };
 
-/* Fragments of one datagram: only the first one has the ports. */
+/* Key of frag4, frag6: one datagram. Only its first fragment has the ports. */
 struct tuple4_fragment {
 	addr4 saddr;
 	addr4 daddr;
-	__u32 id; /* as in the header */
+	__u32 id; /* identification, as in the header */
 	__u8 protocol;
 	__u8 pad[3];
 };
@@ -229,6 +228,7 @@ struct tuple6_fragment {
 	__u8 pad[3];
 };
 
+/* Value of frag4, frag6. */
 struct tuple_ports {
 	__be16 sport;
 	__be16 dport;
@@ -245,32 +245,32 @@ enum flow_flags {
 	FLOW_RST = 4,
 	FLOW_NODE_CLIENT = 8, /* the client is a socket of this node */
 	FLOW_NODE_BACKEND = 16, /* the backend is a socket of this node */
-	FLOW_MASQUERADED = 32, /* the source is the node's, the port ours */
-	FLOW_ANSWERED = 64, /* the backend has sent something; in both rows */
+	FLOW_MASQUERADED = 32, /* source: the node, and a port of lb_host */
+	FLOW_ANSWERED = 64, /* the backend has sent a packet; in both rows */
 };
 
 /*
- * A flow is one object in two rows, one per direction, each holding all of it:
- * client -> VIP becomes source -> backend, and back.
+ * A flow has two rows, one for each direction, and each row holds all of it:
+ * client -> VIP becomes source -> backend, and replies the reverse.
  */
-struct flow4 { /* 64 bytes: with its key, whole cache lines of the hash */
+struct flow4 { /* 64 bytes: with its key it fills whole cache lines */
 	addr4 client;
 	addr4 vip;
 	addr4 source; /* what the backend sees: client, VIP (hairpin) or node */
 	addr4 backend;
 	__be16 client_port;
 	__be16 vip_port;
-	__be16 source_port; /* the client's, unless masqueraded or two VIPs collided */
+	__be16 source_port; /* the client's, unless masqueraded or taken */
 	__be16 backend_port;
 	__u32 backend_id; /* index into lb4_backends */
-	__u32 generation; /* of that id when it was chosen */
+	__u32 generation; /* of backend_id when it was selected */
 	__u32 backend_dev; /* ifindex towards the backend */
 	__u32 client_dev; /* ifindex towards the client */
 	__u32 seen; /* flow_now() of the last refresh of this row */
 	__u32 flags; /* enum flow_flags; FIN and RST in the forward row only */
 	__u8 protocol;
 	__u8 direction; /* enum flow_direction */
-	__u8 node_mac[6]; /* of client_dev, when FLOW_NODE_CLIENT */
+	__u8 node_mac[6]; /* of client_dev, if FLOW_NODE_CLIENT */
 	__u64 pad;
 };
 
@@ -295,8 +295,8 @@ struct flow6 {
 };
 
 /*
- * Keys of the socket maps. sk4_backends: (socket, VIP) -> the backend it talks
- * to; sk4_vips: (socket, backend) -> the VIP it believes it talks to.
+ * Keys of the socket maps. sk4_backends: (socket, VIP) -> the backend that was
+ * selected. sk4_vips: (socket, backend) -> the VIP that the application used.
  */
 struct sk4_key {
 	__u64 cookie;
@@ -341,56 +341,56 @@ struct sk6_vip {
 	__u16 pad;
 };
 
-/* Fixed-window count of the answers to refused packets, one per CPU. */
+/* Fixed-window count of ICMP answers, one per CPU. */
 struct lb_limit {
 	__u32 window; /* flow_now() of the current window */
 	__u32 sent;
 };
 
-/* Backends that had no free source port left, by hash; one of many rows. */
+/* A backend without a free source port; the row is chosen by its hash. */
 struct lb_exhausted {
 	__u64 backend; /* hash of address, port and protocol */
 	__u64 until; /* ktime ns */
-	__u32 failures; /* in a row */
+	__u32 failures; /* consecutive */
 	__u32 pad;
 };
 
-/* ex_record[0]: what a twin decided about the packet of one test run. */
+/* ex_record[0]: the decisions of an explain program in one test run. */
 struct lb_explain {
 	__u32 service; /* index into lb_services; 0: no frontend was found */
 	__u32 flags; /* enum frontend_flags */
-	__u32 is_decided; /* the source was admitted, the set and the source decided */
-	__u32 is_local; /* the set of policy Local was asked */
-	__u32 masquerades; /* by the rules, whatever the backend */
-	__u32 is_affine; /* affinity named the backend */
-	__u32 backend_id; /* 0: none was chosen */
-	__u32 is_masqueraded; /* the source becomes the node's */
-	__u32 is_hairpin; /* the backend is the source */
-	__u32 is_flow; /* an old flow decided, no look-up was needed */
+	__u32 is_decided; /* admitted; set and masquerading are decided */
+	__u32 is_local; /* the set of traffic policy Local was used */
+	__u32 masquerades; /* by traffic policy, whatever the backend */
+	__u32 is_affine; /* session affinity selected the backend */
+	__u32 backend_id; /* 0: none was selected */
+	__u32 is_masqueraded; /* the source becomes the node's address */
+	__u32 is_hairpin; /* the backend is the client itself */
+	__u32 is_flow; /* an existing flow decided, without a look-up */
 	__u32 drop; /* enum drop_reason */
-	__u32 dev; /* ifindex it would leave by */
-	__u32 assume_route; /* in: every address has a route */
+	__u32 dev; /* ifindex that the packet would leave by */
+	__u32 assume_route; /* input: assume a route to every address */
 };
 
-/* The argument of ex_connect: a socket that calls connect() or sendmsg(). */
+/* Argument of ex_connect: a call of connect() or sendmsg(). */
 struct lb_connect {
-	addr6 address6; /* whom it calls; one of the two */
+	addr6 address6; /* destination: address6 or address4 */
 	addr4 address4;
 	__be16 port;
 	__u8 family; /* 4 or 6 */
 	__u8 protocol; /* IPPROTO_* */
-	__u32 is_node; /* a socket in the node's network namespace */
+	__u32 is_node; /* the socket is in the node's network namespace */
 	__u32 is_datagram; /* sendmsg() */
 };
 
-/* What is too big for the 512-byte stack; only while one program runs. */
+/* Data too big for the 512-byte stack. Valid during one run of a program. */
 struct lb_scratch {
-	struct flow4 flow4; /* the flow in the making */
+	struct flow4 flow4; /* the flow being opened */
 	struct flow6 flow6;
-	struct tuple4 old_reply4; /* reply key of the flow that it replaces */
+	struct tuple4 old_reply4; /* reply key of the flow being replaced */
 	struct tuple6 old_reply6;
-	__u64 walk6[16]; /* the walk's own variables, IPv6 */
-	__u64 answer[32]; /* an ICMP error or refusal in the making */
+	__u64 walk6[16]; /* struct walk6: variables of the IPv6 walk */
+	__u64 answer[32]; /* the ICMP message being made or translated */
 };
 
 #endif

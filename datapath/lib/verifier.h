@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* What the verifier makes us write: functions of their own, pointers, bounds. */
+/*
+ * C that the BPF verifier and clang need to be written in a certain way:
+ * functions that are verified once, packet pointers, bounded offsets. Used by
+ * all programs.
+ */
 #ifndef SLUICE_VERIFIER_H
 #define SLUICE_VERIFIER_H
 
@@ -9,16 +13,17 @@
 #include <bpf/bpf_helpers.h>
 
 /*
- * A function of its own. One that is not static is a BPF global function: the
- * verifier reads it once, with any arguments, and not once for each way that
- * leads to it. Every pointer may be NULL there, for all that it knows, and should
- * be used on every path, else clang passes garbage for it.
+ * Not inlined. If it is not static either, it is a BPF global function: the
+ * verifier checks it once for all arguments, not once for each path to a call.
+ * It then assumes that any pointer argument may be NULL. Such a function should
+ * use each argument on every path, since clang passes garbage for unused ones.
  */
 #define noinline __attribute__((noinline))
 
 /*
- * Packet pointers are 32-bit loads that the verifier widens. Written in C,
- * clang may merge two of them as integers and zero-extend the pointer away.
+ * A packet pointer is a 32-bit load that the verifier turns into a pointer. In
+ * C, clang may merge two such loads as integers, and the zero extension of the
+ * result makes it a number.
  */
 #define SKB_POINTER(skb, member)                                         \
 	({                                                               \
@@ -41,8 +46,8 @@ static __always_inline void *skb_end(const struct __sk_buff *skb)
 }
 
 /*
- * Offsets of L4 lie between 34 and 1500. Tells the verifier so where a trip
- * through memory made it forget; in C, clang would know better and drop it.
+ * L4 offsets lie between 34 and 1500. The verifier forgets that bound when the
+ * offset was stored in memory. In C, clang would remove the mask as redundant.
  */
 static __always_inline __u32 bounded(__u32 offset)
 {

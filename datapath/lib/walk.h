@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The packet's walk, the same on every tc hook and for both families:
- * parse -> flow table -> (service -> policy -> backend -> new flow) -> nat ->
- * redirect.
- * Returns a TC action; a negative value is a drop and its reason.
+ * The walk of a packet, the same on every tc hook and for both families: parse
+ * -> flow -> (service -> policy -> backend, for a new flow) -> nat -> forward.
+ * Each function returns a TC action, or -DROP_* to drop the packet. A packet
+ * that does not concern a Service gets TC_ACT_OK and is not changed. Called by
+ * tc.h.
  */
 #ifndef SLUICE_WALK_H
 #define SLUICE_WALK_H
@@ -41,12 +42,13 @@
 
 #elif defined(FAMILY)
 
+/* Translates and forwards a packet of a known flow. */
 static __always_inline int FN(walk_translate)(struct __sk_buff *skb,
 					      struct FN(packet) *p,
 					      struct FN(path) *path,
 					      enum hook hook)
 {
-	/* Crosses this node, which is a hop then. */
+	/* Forwarded by this node, which is a hop then. */
 	bool is_hop = !(path->flags & (FLOW_NODE_CLIENT | FLOW_NODE_BACKEND));
 	__u32 mtu;
 	int ret;
@@ -64,7 +66,9 @@ static __always_inline int FN(walk_translate)(struct __sk_buff *skb,
 	return ret ? ret : FN(forward)(skb, path, hook);
 }
 
-/* A packet of backend -> source. Only the node's own sockets send on *_OUT. */
+/*
+ * A packet from backend to source. At egress only those of node sockets count.
+ */
 static __always_inline int FN(walk_reply)(struct __sk_buff *skb,
 					  struct FN(packet) *p,
 					  struct FN(flow) *flow,
@@ -87,7 +91,7 @@ static __always_inline int FN(walk_reply)(struct __sk_buff *skb,
 	return FN(walk_translate)(skb, p, path, hook);
 }
 
-/* Keeps an old flow's row fresh: its age, its route, where its client is. */
+/* Renews an existing flow's age, the device of its client, and its route. */
 static __always_inline void FN(walk_refresh)(struct __sk_buff *skb,
 					     struct FN(packet) *p,
 					     struct FN(flow) *flow,
@@ -110,7 +114,7 @@ static __always_inline void FN(walk_refresh)(struct __sk_buff *skb,
 	}
 }
 
-/* The walk's variables: on the stack for IPv4, in scratch for IPv6. */
+/* Variables of the walk: on the stack for IPv4, in lb_scratch for IPv6. */
 struct FN(walk) {
 	struct FN(packet) p;
 	struct FN(path) path;
@@ -152,7 +156,10 @@ static __always_inline int FN(walk)(struct __sk_buff *skb,
 		if (!ret)
 			ret = FN(cluster_ip_miss)(&p->tuple.daddr);
 		if (ret > 0) {
-			/* What we have sent on by the uplink comes by here again. */
+			/*
+			 * A translated packet that was redirected to the uplink
+			 * passes this hook again.
+			 */
 			if (hook == HOOK_UPLINK_OUT &&
 			    FN(ct_is_translated)(&p->tuple))
 				return TC_ACT_OK;
@@ -169,7 +176,10 @@ static __always_inline int FN(walk)(struct __sk_buff *skb,
 				return FN(walk_translate)(skb, p, path, hook);
 			}
 		}
-		/* Not a frontend (TC_ACT_OK), or no better backend. */
+		/*
+		 * Not a frontend (ret is TC_ACT_OK), or no backend was
+		 * selected.
+		 */
 		if (verdict == FLOW_REPLACE)
 			return ret == -DROP_NO_BACKEND ||
 					       ret == -DROP_WRONG_PORT ||

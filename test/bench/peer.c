@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * The ends of the bench's end-to-end rows, in C since a script's own time would
- * drown what is measured. Servers answer until they are killed; clients run for
- * the time or count they are given and print one line of JSON. Knows nothing of
- * Sluice, sends only to the address it is told.
+ * Clients and servers of the end-to-end rows of the benchmark, in C, since the
+ * run time of a script would exceed what is measured. Servers answer until they
+ * are killed. Clients run for the given time or count and print one line of
+ * JSON. They do not depend on Sluice and send only to the address in the
+ * arguments.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -38,7 +39,7 @@ static __u64 now(void)
 	return time.tv_sec * 1000000000ULL + time.tv_nsec;
 }
 
-/* Clients on the first CPU, servers on the last; alone they share it. */
+/* Clients run on the first CPU, servers on the last. */
 static void pin_to(int cpu)
 {
 	cpu_set_t set;
@@ -81,7 +82,7 @@ static int listen_on(int type, const char *port)
 	return fd;
 }
 
-/* One byte each way, then the client resets. */
+/* Echoes one byte per connection; the client resets it. */
 static void serve_tcp(const char *port)
 {
 	int listener = listen_on(SOCK_STREAM, port);
@@ -123,7 +124,7 @@ static int by_size(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* One connection at a time: connect (timed), a byte each way, reset. */
+/* One connection at a time: connect() (timed), one byte each way, reset. */
 static void connect_for(const struct sockaddr_in *to, const char *ms)
 {
 	static __u32 taken[SAMPLES];
@@ -159,7 +160,7 @@ static void connect_for(const struct sockaddr_in *to, const char *ms)
 	       taken[(__u64)count * 99 / 100]);
 }
 
-/* One UDP flow as fast as the kernel takes it. */
+/* One UDP flow, as fast as the kernel accepts it. */
 static void flood_for(const struct sockaddr_in *to, const char *ms)
 {
 	int fd = open_socket(SOCK_DGRAM), sent;
@@ -187,9 +188,9 @@ static void flood_for(const struct sockaddr_in *to, const char *ms)
 }
 
 /*
- * Calls connect() again and again to what no route leads to: the cgroup's hook
- * runs, no packet leaves, the socket stays as it was. BPF statistics are on for
- * as long as this process lives.
+ * Calls connect() repeatedly to an address without a route: the hook of the
+ * cgroup runs, no packet is sent, and the socket does not change. BPF
+ * statistics are on as long as this process runs.
  */
 static void ask_hook(const struct sockaddr_in *to, const char *calls,
 		     bool is_fresh)
@@ -206,7 +207,7 @@ static void ask_hook(const struct sockaddr_in *to, const char *calls,
 		}
 		if (!connect(fd, (void *)to, sizeof(*to)) ||
 		    errno != ENETUNREACH)
-			fail("connect was to find no route");
+			fail("connect() did not end in ENETUNREACH");
 	}
 	puts("done");
 }

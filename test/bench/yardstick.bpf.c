@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * What the bench measures with: a wrapper that gives every repetition of a test
- * run a fresh packet and calls the program under test; an empty program, whose
- * time is subtracted; the floor, the smallest tc program that does the job of
- * tc_pod_in for IPv4 TCP (VIP hash, two LRU rows a flow, DNAT, checksum helpers,
- * redirect); and the minimal connect hook. Not part of the product.
+ * The yardsticks of the benchmark, not part of the product: a wrapper that
+ * gives each repetition of a test run a fresh packet and calls the program
+ * under test; an empty program, whose time is subtracted; the floor, the
+ * smallest tc program that does the work of tc_pod_in for IPv4 TCP (VIP hash,
+ * two LRU rows per flow, DNAT, checksum helpers, redirect); and the smallest
+ * connect hook.
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -19,9 +20,9 @@
 #define HEADERS 54 /* Ethernet, IPv4, TCP */
 
 struct bench_state {
-	__u32 flows; /* source addresses and ports to step through */
+	__u32 flows; /* number of source addresses and ports in turn */
 	__u32 next;
-	__u32 vips; /* destinations to step through, from that of headers */
+	__u32 vips; /* number of destinations in turn, from that of headers */
 	__u8 headers[HEADERS];
 };
 
@@ -40,8 +41,8 @@ struct {
 } bench_target SEC(".maps");
 
 /*
- * Packet n: source 10.a.b.c and port by n, so that 16 M flows differ, and the
- * n-th destination.
+ * Packet n: source 10.a.b.c and port computed from n, so that 16 M flows
+ * differ, and the n-th destination.
  */
 SEC("tc")
 int bench_wrapper(struct __sk_buff *skb)
@@ -204,7 +205,7 @@ int bench_empty_hook(struct bpf_sock_addr *ctx)
 	return 1;
 }
 
-/* VIP -> backend, and the row that getpeername() needs. */
+/* VIP -> backend, and the row that getpeername() would read. */
 SEC("cgroup/connect4")
 int bench_floor_hook(struct bpf_sock_addr *ctx)
 {
