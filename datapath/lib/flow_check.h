@@ -47,10 +47,10 @@ static noinline bool FN(flow_is_foreign)(struct FN(flow) *flow,
 /*
  * TCP and SCTP keep their translation until they close, whatever happens to the
  * backend, so that connections can drain; only a SYN or INIT may select again.
- * UDP has no close: when its backend is gone or does not serve, the next packet
- * selects again; when the frontend now belongs to another Service port, a
- * packet within one unit of flow_now() does. A flow whose source port another
- * flow has taken is replaced.
+ * UDP has no close. It selects again with the next packet when its backend is
+ * gone or does not serve, with a packet within one unit of flow_now() when the
+ * frontend belongs to another Service port, and after UDP_IDLE on both sides. A
+ * flow whose source port another flow has taken is replaced.
  */
 static __always_inline enum flow_verdict FN(flow_check)(struct FN(flow) *flow,
 							struct FN(packet) *p)
