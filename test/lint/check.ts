@@ -83,18 +83,13 @@ const tools: Record<string, Tool> = {
   'dead code': () => run('knip', '--config', 'test/lint/knip.jsonc', '--no-progress'),
   'C format': () => run(clangFormat, '--dry-run', '-Werror', ...cSources()),
   'C sizes': cSizes,
+  'C headers': cHeaders,
   proto: () => run('buf', 'lint', 'proto'),
   'API breaks': () => run('buf', 'breaking', 'proto', '--against', 'test/lint/proto-baseline.binpb'),
   shell: () => script('shell.ts'),
   workflows: () => script('actionlint.ts'),
   commits: () => script('commits.ts'),
 };
-if (cSources().length > 0) {
-  tools['C format'] = () => run(clangFormat, '--dry-run', '-Werror', ...cSources());
-  tools['C sizes'] = cSizes;
-  tools['C headers'] = cHeaders;
-}
-if (globSync('proto/**/*.proto').length > 0) tools['proto'] = () => run('buf', 'lint', 'proto');
 
 const outcomes = await Promise.all(
   Object.entries(tools).map(async ([name, tool]) => {

@@ -3,9 +3,9 @@
 import { globSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { expect, test } from 'vitest';
-import { DropReason } from '../../daemon/maps/gen/layouts.ts';
+import { DropReason } from '../../../daemon/maps/gen/layouts.ts';
 
-const datapath = join(import.meta.dirname, '../../datapath');
+const datapath = join(import.meta.dirname, '../../../datapath');
 const readme = readFileSync(join(datapath, 'README.md'), 'utf8');
 
 /** The cells of each row of the first table under a heading. */
