@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Time as an argument: whoever waits or measures takes a Clock, so that tests can advance it. Only the files that build the
-// parts (main.ts, agent.ts and the like) pass the system's; pure rooms (model/, desired/) take none at all.
+// Time as an argument: code that waits or measures takes a Clock, so that tests can advance it. Only agent/, offline/ and main.ts pass
+// the system's clock; pure rooms (model/, services/desired/) take none.
 
 export interface Clock {
   /** Milliseconds, monotonic, from an arbitrary start. */
   now(): number;
-  /** Runs the task once after at least `ms`. The returned call cancels it; cancelling late does nothing. */
+  /** Runs the task once after at least `ms`. The returned function cancels it; cancelling too late does nothing. */
   setTimer(ms: number, task: () => void): () => void;
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What was found changed behind our back and repaired: counted, logged, and the last few kept for status. Written by the
-// guard and the reconciler through agent.ts; a flood of repairs logs its first lines and then only how many more.
+// Repairs of what other programs changed in the kernel or the bpffs: counted, logged, and the last few kept for the status. The guard
+// and the loops report them. A flood of repairs logs its first lines, then only a count.
 import type { Logger } from 'pino';
 import type { Clock } from './clock.ts';
 

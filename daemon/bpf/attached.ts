@@ -1,25 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-// One program on one hook that outlives this process: a pinned BPF link, or a clsact filter where the kernel has no TCX.
-// The link is also held open, so that whoever removes its pin interrupts nothing. Knows how to replace the program, to
-// notice what was changed behind our back, and to put it back; which hooks there are is devices.ts and sockets.ts.
+// One program on one hook that outlives this process: a pinned BPF link, or a clsact filter where the kernel has no TCX. The link is
+// also held open, so that removing its pin interrupts nothing. It can replace the program, and detect and repair what others
+// changed. devices.ts and sockets.ts decide which hooks there are.
 import { isNotFound, KernelError } from '../base/errors.ts';
 import { attachClsact, clsactProgram, detachClsact, linkInfo, programId, updateLink } from '../kernel/link.ts';
 import { closeFd, openPin, pin } from '../kernel/map.ts';
 import type { PinDirectory } from './pins.ts';
 
-/** Every call throws KernelError. `program` is a descriptor; it may be closed once the call is over. */
+/** Every call may throw KernelError. `program` is a descriptor; the caller may close it after the call. */
 export interface Attached {
-  /** Puts another program there, between two packets. */
+  /** Replaces the program atomically: every packet runs the old one or the new one. */
   replace(program: number): void;
-  /** Compares with the kernel and puts back what is missing: one clause for each, none when all is as we left it. */
+  /** Compares with the kernel and repairs the difference. Returns what was wrong, one finding each. */
   repair(program: number): string[];
-  /** Takes the program off. */
+  /** Detaches the program. */
   remove(): void;
-  /** Closes our descriptor; the program stays. */
+  /** Closes our descriptor; the program stays attached. */
   close(): void;
 }
 
-/** A program of ours where it is attached. */
+/** A program of ours and where it is attached. */
 export interface Held {
   readonly program: string;
   /** Device name, or cgroup directory. */
@@ -34,9 +34,9 @@ interface LinkOptions {
   readonly pins: PinDirectory;
   /** Name of its pin. */
   readonly name: string;
-  /** Makes the link. Returns its descriptor. */
+  /** Creates the link. Returns its descriptor. */
   readonly attach: (program: number) => number;
-  /** The link is alive, and on the hook that is meant. */
+  /** Whether the link is alive and on the intended hook. */
   readonly isOurs: (link: number) => boolean;
 }
 
@@ -49,8 +49,8 @@ export class HeldLink implements Attached {
   }
 
   /**
-   * Takes over the link that an earlier daemon pinned, with our program; makes one where there is none, or a dead one.
-   * True when it was made.
+   * Takes over the link that an earlier daemon pinned and gives it our program; creates one where there is none or a dead one.
+   * Returns true when it was created.
    */
   attach(program: number): boolean {
     if (this.#takeOver(program)) return false;
@@ -124,7 +124,7 @@ export class HeldLink implements Attached {
     pin(this.#fd, pins.pathOf('links', name));
   }
 
-  /** Id of the link that is pinned under our name. */
+  /** Id of the link that is pinned under our name; undefined when there is none. */
   #pinnedId(): number | undefined {
     const { pins, name } = this.#options;
     const link = openPin(pins.pathOf('links', name));
@@ -148,7 +148,7 @@ export class HeldLink implements Attached {
 
 interface FilterOptions {
   readonly pins: PinDirectory;
-  /** Name of the pin of the program, by which uninstall finds the filter. */
+  /** Name under which the program is pinned; uninstall finds the filter by it. */
   readonly name: string;
   readonly ifindex: number;
   readonly isIngress: boolean;
@@ -161,7 +161,7 @@ export class ClsactFilter implements Attached {
     this.#options = options;
   }
 
-  /** Makes the filter, or replaces an earlier daemon's. */
+  /** Creates the filter, or replaces that of an earlier daemon. */
   replace(program: number): void {
     const { pins, name, ifindex, isIngress } = this.#options;
     attachClsact(program, ifindex, isIngress);

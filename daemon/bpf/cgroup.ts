@@ -25,17 +25,17 @@ export function socketCgroup(named: string | undefined): string {
   return cgroup;
 }
 
-/** A program that was attached without BPF_F_ALLOW_MULTI, here or above, keeps every other one off (EPERM). */
+/** A program that was attached without BPF_F_ALLOW_MULTI, to this cgroup or to one above it, excludes every other (EPERM). */
 export function requireFreeHooks(cgroup: string): string {
   for (const { program, type } of socketHooks) {
     for (let directory = cgroup; isCgroup2(directory); directory = dirname(directory)) {
       const { ids, flags } = programsOf(directory, type);
-      // An overridable one above tolerates ours below it; on the same cgroup only its like.
+      // A program above with BPF_F_ALLOW_OVERRIDE tolerates ours below it; on the same cgroup only BPF_F_ALLOW_MULTI does.
       const isExclusive = directory === cgroup ? (flags & ALLOW_MULTI) === 0 : flags === 0;
       if (ids.length === 0 || !isExclusive) continue;
       throw new Refusal(
         ExitCode.occupied,
-        `program ${ids.join(', ')} holds the ${program.replace('sock_', '')} hook of cgroup ${directory} alone: detach it (bpftool cgroup show ${directory}), give --cgroup another directory, or --socket-lb off`,
+        `program ${ids.join(', ')} holds the ${program.replace('sock_', '')} hook of cgroup ${directory} exclusively: detach it (bpftool cgroup show ${directory}), give --cgroup another directory, or use --socket-lb off`,
       );
     }
   }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The compiled objects in the kernel: programs verified, maps shared by all of them and pinned. Takes over the maps that
-// an earlier daemon pinned, and refuses, before it touches anything, those that it would not understand. Attaches nothing.
+// Loads the compiled objects into the kernel: programs pass the verifier, maps are shared by all of them and pinned. Takes over the
+// maps that an earlier daemon pinned, and rejects maps of another layout before it changes anything. Attaches nothing.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ExitCode, KernelError, Refusal } from '../base/errors.ts';
@@ -10,19 +10,19 @@ import { initializeConfig, layoutVersion } from '../maps/datapath-state.ts';
 import { Layout } from '../maps/gen/layouts.ts';
 import type { PinDirectory } from './pins.ts';
 
-/** Where they lie: made by the build. */
+/** Folder of the compiled objects, which the build makes. */
 export const objectsPath = join(import.meta.dirname, '../../datapath/gen');
 const objectNames = ['tc_pod', 'tc_uplink', 'sock'] as const;
 const SMALL = 64; // entries
 const zero = new Uint8Array(4);
 const perCpuTypes = new Set([5, 6, 10]); // PERCPU_HASH, PERCPU_ARRAY, LRU_PERCPU_HASH
 
-/** Which flag sets a map's size, for messages. */
+/** Sizes of maps by name, and the flag that sets each, for messages. */
 export interface MapSizes {
   readonly [map: string]: { readonly entries: number; readonly flag: string };
 }
 
-/** Highest possible CPU plus one: per-CPU values come in that number. */
+/** Number of possible CPUs: a per-CPU map returns that many values. */
 function possibleCpus(): number {
   const ranges = readFileSync('/sys/devices/system/cpu/possible', 'utf8').trim().split(/[,-]/);
   return Number(ranges.at(-1)) + 1;
@@ -43,7 +43,7 @@ export class Datapath {
     this.#sizes = options.sizes;
   }
 
-  /** Loads every program. Afterwards all maps are pinned; on failure nothing is left behind that was not there before. */
+  /** Loads every program and pins every map. A failure leaves nothing behind that was not there before. */
   load(): void {
     this.#layout = this.#readLayout();
     const opened = this.#openPinned();
@@ -61,14 +61,14 @@ export class Datapath {
     }
   }
 
-  /** Says what is pinned. Throws Refusal when load() would; changes nothing. */
+  /** Describes what is pinned. Throws Refusal where load() would; changes nothing. */
   describePinned(): string {
     const opened = this.#openPinned();
     for (const fd of opened.values()) closeFd(fd);
-    return opened.size === 0 ? 'none: maps would be made' : `${opened.size} maps of this layout: they would be taken over`;
+    return opened.size === 0 ? 'none: maps would be created' : `${opened.size} maps of this layout would be taken over`;
   }
 
-  /** Has the verifier look at every program, over small maps of their own: nothing is pinned, and all is gone on return. */
+  /** Loads every program over small maps of its own, for the verifier's verdict. Nothing is pinned, and all is closed on return. */
   verify(): string {
     const names: string[] = [];
     for (const name of objectNames) {
@@ -80,12 +80,12 @@ export class Datapath {
         object.close();
       }
     }
-    return `the verifier accepts all ${names.length}`;
+    return `the verifier accepts all ${names.length} programs`;
   }
 
   /**
-   * Loads the objects anew, as they are on disk now, over the same maps; `swap` puts the programs onto the hooks. When it
-   * throws it is called again with the programs from before. Throws Refusal when the new objects have another layout.
+   * Loads the objects that are on disk now over the same maps. `swap` replaces the programs on the hooks; when it throws, it is
+   * called again with the former programs. Throws Refusal when the new objects have another layout.
    */
   reload(swap: () => void): void {
     if (!this.#layout.equals(this.#readLayout())) {
@@ -110,7 +110,7 @@ export class Datapath {
     }
   }
 
-  /** A map by name, closed with the datapath. */
+  /** A map by name. It is closed with the datapath. */
   map(name: string): BpfMap {
     let map = this.#maps.get(name);
     if (map === undefined) {
@@ -126,19 +126,19 @@ export class Datapath {
     return [...new Set(this.#objects.flatMap((object) => object.maps().map(({ name }) => name)))].sort();
   }
 
-  /** Descriptors of all maps by name, valid until close(). */
+  /** Descriptors of all maps by name; valid until close(). */
   mapFds(): Record<string, number> {
     return Object.fromEntries(this.mapNames().map((name) => [name, this.#mapFd(name)]));
   }
 
-  /** Descriptor of a loaded program, valid until reload() or close(). */
+  /** Descriptor of a loaded program; valid until reload() or close(). */
   program(name: string): number {
     const object = this.#objects.find((candidate) => candidate.programNames().includes(name));
     if (object === undefined) throw new KernelError({ op: 'find program', object: name, errno: 2, code: 'ENOENT' });
     return object.programFd(name);
   }
 
-  /** Pins the map again when its pin is gone or is another map's: a clause, none when all is well. */
+  /** Pins the map again when its pin is missing or belongs to another map. Returns what was wrong. */
   repairPin(name: string): string[] {
     const fd = this.#mapFd(name);
     const pinned = openPin(this.#pins.pathOf('maps', name));
@@ -152,7 +152,7 @@ export class Datapath {
     return ['pin was missing'];
   }
 
-  /** Writes the configuration row again when somebody has changed it. */
+  /** Writes the configuration row again when another program changed it. Returns what was wrong. */
   repairConfig(): string[] {
     const map = this.map('lb_config');
     if (Buffer.from(this.#config).equals(map.get(zero) ?? new Uint8Array())) return [];
@@ -160,7 +160,7 @@ export class Datapath {
     return ['row was changed'];
   }
 
-  /** Closes our descriptors; what is pinned or attached goes on. */
+  /** Closes our descriptors; what is pinned or attached stays in the kernel. */
   close(): void {
     for (const object of this.#objects) object.close();
     this.#objects = [];
@@ -172,12 +172,12 @@ export class Datapath {
     return new BpfObject(join(this.#objectsPath, `${name}.bpf.o`));
   }
 
-  /** What the programs' and our idea of the rows follow from: the BTF of every shared struct. */
+  /** The object with the BTF of every shared struct, from which programs and codecs are built. */
   #readLayout(): Buffer<ArrayBuffer> {
     return readFileSync(join(this.#objectsPath, 'layout.bpf.o'));
   }
 
-  /** Descriptors of the maps that an earlier daemon pinned. Throws Refusal when one is not as we would make it. */
+  /** Descriptors of the maps that an earlier daemon pinned. Throws Refusal when one differs from what we would create. */
   #openPinned(): Map<string, number> {
     const opened = new Map<string, number>();
     const object = this.#open(objectNames[0]);
@@ -198,7 +198,7 @@ export class Datapath {
     }
   }
 
-  /** Loaded objects over the given maps; those that are not given are made and pinned. All or nothing. */
+  /** Loads the objects over the given maps; the other maps are created and pinned. All or nothing. */
   #loadObjects(given: Readonly<Record<string, number>>): BpfObject[] {
     const sizes = Object.fromEntries(Object.entries(this.#sizes).map(([map, size]) => [map, size.entries]));
     const reuse = { ...given };
@@ -224,7 +224,7 @@ export class Datapath {
     }
   }
 
-  /** The objects' own descriptor of a map. */
+  /** Descriptor of a map, owned by its object. */
   #mapFd(name: string): number {
     const object = this.#objects.find((candidate) => candidate.maps().some((map) => map.name === name));
     if (object === undefined) throw new KernelError({ op: 'find map', object: name, errno: 2, code: 'ENOENT' });
@@ -233,12 +233,12 @@ export class Datapath {
 
   #refuseLayout(configFd: number | undefined): void {
     if (configFd === undefined) return;
-    // The descriptor is the caller's: this BpfMap is never closed.
+    // The caller owns the descriptor, so this BpfMap is never closed.
     const version = layoutVersion(new BpfMap(configFd));
     if (version === 0 || version === Layout.LAYOUT_VERSION) return;
     throw new Refusal(
       ExitCode.layout,
-      `the maps in ${this.#pins.path} have layout ${version}, this version has ${Layout.LAYOUT_VERSION}: run the version that made them, or \`sluice uninstall\` first`,
+      `the maps in ${this.#pins.path} have layout ${version}, and this version has ${Layout.LAYOUT_VERSION}: run the version that created them, or \`sluice uninstall\` first`,
     );
   }
 
@@ -250,14 +250,14 @@ export class Datapath {
     if (!isSame) {
       throw new Refusal(
         ExitCode.layout,
-        `the pinned map ${this.#pins.pathOf('maps', spec.name)} has another layout (key ${held.keySize}, value ${held.valueSize} bytes; wanted ${spec.keySize}, ${spec.valueSize}): run the version that made it, or \`sluice uninstall\` first`,
+        `the pinned map ${this.#pins.pathOf('maps', spec.name)} has another layout (key ${held.keySize}, value ${held.valueSize} bytes, expected ${spec.keySize} and ${spec.valueSize}): run the version that created it, or \`sluice uninstall\` first`,
       );
     }
     if (held.maxEntries !== wantedEntries) {
       const flag = this.#sizes[spec.name]?.flag ?? 'its size';
       throw new Refusal(
         ExitCode.config,
-        `the pinned map ${spec.name} holds ${held.maxEntries} entries, --${flag} wants ${wantedEntries}: give the old size, or \`sluice uninstall\` first`,
+        `the pinned map ${spec.name} has room for ${held.maxEntries} entries, and --${flag} asks for ${wantedEntries}: give the old size, or \`sluice uninstall\` first`,
       );
     }
   }

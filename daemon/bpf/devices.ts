@@ -130,7 +130,7 @@ export class DeviceOperations implements Operations<number, DesiredDevice> {
     );
   }
 
-  /** Takes programs off a device, also those of an earlier daemon, and forgets the device. */
+  /** Detaches programs from a device, also those of an earlier daemon, and forgets the device. */
   #removeHooks(ifindex: number, hooks: readonly Hook[]): void {
     const device = this.#attached.get(ifindex);
     this.#attached.delete(ifindex);
@@ -140,7 +140,7 @@ export class DeviceOperations implements Operations<number, DesiredDevice> {
       this.#options.pins.remove('links', devicePin(hook.program, ifindex));
       this.#removeFilter(hook, ifindex);
     }
-    // What stays is taken over again by its pin.
+    // The programs that stay are taken over again by their pins.
     for (const attached of device?.programs.values() ?? []) attached.close();
   }
 
@@ -172,7 +172,7 @@ export class DeviceOperations implements Operations<number, DesiredDevice> {
       const isOurs = (fd: number): boolean => linkInfo(fd).ifindex === ifindex;
       const link = new HeldLink({ pins, name, attach, isOurs });
       link.attach(program);
-      // Of an earlier daemon on a kernel without TCX; never two programs for one packet.
+      // A filter of an earlier daemon on a kernel without TCX would run a second program for each packet.
       this.#removeFilter(hook, ifindex);
       return link;
     }

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// max_entries of the pinned maps, and the flag that each comes from: what an operator set, turned into what the maps are
-// made with. Pure.
+// Turns the size settings into max_entries of the pinned maps, with the flag that each comes from. Pure.
 import { SLOTS_PER_ROW } from '../maps/types.ts';
 import type { MapSizes } from './datapath.ts';
 
@@ -19,7 +18,7 @@ export interface MapLimits {
 export function mapSizes(limits: MapLimits): MapSizes {
   const entries = (count: number, flag: string): { entries: number; flag: string } => ({ entries: count, flag });
   const frontends = entries(limits.maxFrontends, 'max-frontends');
-  // Every ClusterIP and source range; their memory is taken as they come.
+  // Room for every ClusterIP and source range; the kernel allocates entries of a trie as they are added.
   const ranges = entries(2 * limits.maxFrontends + RANGES, 'max-frontends');
   const backends = entries(limits.maxBackends, 'max-backends');
   const flows = entries(limits.maxFlows, 'max-flows');

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The directory of pins: what outlives the process. maps/NAME, links/PROGRAM-IFINDEX (or links/PROGRAM for a cgroup hook),
-// clsact/PROGRAM-IFINDEX (a pinned program: the mark of a filter, which has no link of its own). Knows names and paths
-// only; datapath.ts, devices.ts, sockets.ts and uninstall.ts make and remove the pins.
+// The directory of pins, which keep maps and links alive without the process: maps/NAME, links/PROGRAM-IFINDEX (links/PROGRAM for a
+// cgroup hook), and clsact/PROGRAM-IFINDEX (a pinned program that marks a filter, since a filter has no link). Knows names and paths
+// only; datapath.ts, devices.ts, sockets.ts and uninstall.ts create and remove the pins.
 import { accessSync, constants, existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { ExitCode, Refusal } from '../base/errors.ts';
@@ -10,10 +10,10 @@ import { isBpffs, lockDirectory } from '../kernel/host.ts';
 export type PinKind = 'maps' | 'links' | 'clsact';
 const kinds: readonly PinKind[] = ['links', 'clsact', 'maps'];
 
-/** Bpffs refuses dots in names, so a device is named by its index. */
+/** A device is named by its index, since bpffs rejects dots in names. */
 export const devicePin = (program: string, ifindex: number): string => `${program}-${ifindex}`;
 
-/** The parts of a devicePin; undefined for another name. */
+/** The parts of a name that devicePin() made; undefined for another name. */
 export function parseDevicePin(name: string): { program: string; ifindex: number } | undefined {
   const match = /^(.+)-(\d+)$/.exec(name);
   return match === null ? undefined : { program: match[1] ?? '', ifindex: Number(match[2]) };
@@ -27,13 +27,13 @@ export class PinDirectory {
     this.path = path;
   }
 
-  /** Makes the directories. Refuses a path where no pin of ours can be, before anything is made. */
+  /** Creates the directories. Throws Refusal, before anything is created, for a path that cannot hold our pins. */
   open(): void {
     this.refuseUnusable();
     for (const kind of kinds) mkdirSync(join(this.path, kind), { recursive: true, mode: 0o700 });
   }
 
-  /** Throws Refusal when the path is not on a bpffs, cannot be written, or has pins that are not ours. Changes nothing. */
+  /** Throws Refusal when the path is not on a bpffs, cannot be written, or holds pins of another program. Changes nothing. */
   refuseUnusable(): void {
     const { existing, isBpf } = this.#nearest();
     if (!isBpf) {
@@ -56,37 +56,37 @@ export class PinDirectory {
     if (held.length > 0 && !held.includes('lb_config')) {
       throw new Refusal(
         ExitCode.bpffs,
-        `${join(this.path, 'maps')} holds pins that are not Sluice's (${held.slice(0, 3).join(', ')}): name a --pin-path of its own`,
+        `${join(this.path, 'maps')} holds pins of another program (${held.slice(0, 3).join(', ')}): name another --pin-path`,
       );
     }
   }
 
-  /** Makes again what somebody removed of the directories, and locks what is there now. A clause for each; throws Refusal. */
+  /** Creates directories that were removed, and locks the new one. Returns what was wrong; throws Refusal. */
   repair(): string[] {
     const missing = kinds.filter((kind) => !existsSync(join(this.path, kind)));
     if (missing.length === 0) return [];
     const isNew = !existsSync(this.path);
     this.open();
     if (isNew) {
-      // Our lock is on a directory that is gone.
+      // Our lock is on the directory that was removed.
       this.unlock();
       this.lock();
     }
     return [`missing directories: ${missing.map((kind) => `${kind}/`).join(', ')}`];
   }
 
-  /** The path, or the lowest directory above it that exists. */
+  /** The path, or the nearest directory above it that exists. */
   #nearest(): { existing: string; isBpf: boolean } {
     let existing = this.path;
     while (!existsSync(existing)) existing = dirname(existing);
     return { existing, isBpf: isBpffs(existing) };
   }
 
-  /** Takes the lock that keeps two daemons off one state; it is released when the process ends, however it ends. */
+  /** Takes the lock that prevents two daemons from using one state. The kernel releases it when the process ends. */
   lock(): void {
     this.#lock = lockDirectory(this.path);
     if (this.#lock === undefined) {
-      throw new Refusal(ExitCode.locked, `another sluiced holds ${this.path}: stop it, or give this one a --pin-path of its own`);
+      throw new Refusal(ExitCode.locked, `another sluiced holds ${this.path}: stop it, or give this one another --pin-path`);
     }
   }
 

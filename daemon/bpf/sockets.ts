@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Programs onto the sockets of a cgroup, and off them. Replaced by link update like the devices' programs. A cgroup hook
-// that somebody else holds alone is refused with a sentence, before any of ours is attached there.
+// Attaches the socket programs to a cgroup, and detaches them. Programs are replaced by link update, as on devices. When another
+// program holds a hook exclusively, the start fails with an error message and none of ours stays attached.
 import { statSync } from 'node:fs';
 import { ExitCode, isDenied, Refusal } from '../base/errors.ts';
 import { attachCgroup, AttachType, cgroupOfLink } from '../kernel/link.ts';
@@ -9,7 +9,7 @@ import type { Datapath } from './datapath.ts';
 import type { Attachment } from './devices.ts';
 import type { PinDirectory } from './pins.ts';
 
-/** Program and attach type of each hook. */
+/** Program and attach type (enum bpf_attach_type) of each hook. */
 export const socketHooks: readonly { readonly program: string; readonly type: number }[] = [
   { program: 'sock_connect4', type: AttachType.connect4 },
   { program: 'sock_connect6', type: AttachType.connect6 },
@@ -33,7 +33,7 @@ export class Sockets {
     this.#datapath = datapath;
   }
 
-  /** Attaches all hooks to the cgroup, or none: on failure those that this call made are removed again. */
+  /** Attaches all hooks to the cgroup, or none: a failure removes those that this call attached. */
   attach(cgroup: string): void {
     this.#cgroup = cgroup;
     // A cgroup's id is its directory's inode number.
@@ -51,23 +51,23 @@ export class Sockets {
       if (!isDenied(error)) throw error;
       throw new Refusal(
         ExitCode.occupied,
-        `cgroup ${cgroup} does not let us attach: another program holds its socket hooks alone (see bpftool cgroup tree); give --cgroup another directory or --socket-lb off`,
+        `cgroup ${cgroup} rejects our programs: another program holds its socket hooks exclusively (see bpftool cgroup tree); give --cgroup another directory, or use --socket-lb off`,
         { cause: error },
       );
     }
   }
 
-  /** Takes the hooks off again (--socket-lb off after on). */
+  /** Detaches what an earlier daemon attached (--socket-lb off after on). */
   detach(): void {
     for (const { program } of socketHooks) this.#pins.remove('links', program);
   }
 
-  /** Every program on its hook. */
+  /** Every attached program. */
   *held(): IterableIterator<Held> {
     for (const [program, attached] of this.#links) yield { program, target: this.#cgroup, attached };
   }
 
-  /** Closes our descriptors; the programs stay on the cgroup. */
+  /** Closes our descriptors; the programs stay attached to the cgroup. */
   close(): void {
     for (const link of this.#links.values()) link.close();
     this.#links.clear();
@@ -83,7 +83,7 @@ export class Sockets {
       pins: this.#pins,
       name: hook.program,
       attach: (fd) => attachCgroup(fd, cgroup, hook.type),
-      // 0 once the cgroup is gone or the link was detached.
+      // The kernel reports 0 once the cgroup is gone or the link was detached.
       isOurs: (link) => cgroupOfLink(link) === hook.id,
     });
   }

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Removes what Sluice left on the host: links (and with them the programs), filters, maps, pin directories, the API
-// socket. Needs no daemon, and refuses while one is alive. Works from the pins alone, so it finds what any version made.
+// Lists and removes what Sluice leaves on the host: links (and with them the programs), filters, maps, pin directories, the API
+// socket. Needs no daemon, and fails while one is running. Works from the pins alone, so it finds what any version created.
 import { existsSync, readdirSync, rmdirSync, statSync, unlinkSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { detachClsact } from '../kernel/link.ts';
 import { parseDevicePin, PinDirectory, type PinKind } from './pins.ts';
 
 export interface Removal {
-  /** What it is, for people: "link /sys/fs/bpf/sluice/links/sock_connect4". */
+  /** For people: "link /sys/fs/bpf/sluice/links/sock_connect4". */
   readonly what: string;
   readonly remove: () => void;
 }
@@ -16,7 +16,7 @@ const order: readonly PinKind[] = ['links', 'clsact', 'maps'];
 const names: Readonly<Record<PinKind, string>> = { links: 'link', clsact: 'filter', maps: 'map' };
 const OUR_DIRECTORY_MODE = 0o750;
 
-/** Everything there is to remove, in order. Throws Refusal when a daemon holds the pins; take it only to remove at once. */
+/** Everything there is to remove, in order. Locks the pin directory; throws Refusal when a daemon holds it. */
 export function removals(paths: { readonly pinPath: string; readonly socket: string }): Removal[] {
   const found: Removal[] = [];
   if (existsSync(paths.pinPath)) found.push(...pinRemovals(new PinDirectory(paths.pinPath)));
@@ -45,7 +45,7 @@ function removePin(pins: PinDirectory, kind: PinKind, name: string): void {
   pins.remove(kind, name);
 }
 
-/** The pin path may be the mount point of a bpffs itself, or hold what is not ours: then it stays. */
+/** The pin path stays when it is the mount point of a bpffs, or holds files of another program. */
 function removeUnlessMount(pins: PinDirectory): void {
   pins.unlock();
   try {
@@ -60,7 +60,7 @@ function socketRemovals(socket: string): Removal[] {
   const found: Removal[] = [];
   if (existsSync(socket)) found.push({ what: `socket ${socket}`, remove: () => unlinkSync(socket) });
   const directory = dirname(socket);
-  // A directory of ours has the mode that the daemon gives it and nothing else inside.
+  // The daemon's own directory has the mode that the daemon gives it, and holds nothing else.
   const isOurs = existsSync(directory) && (statSync(directory).mode & 0o777) === OUR_DIRECTORY_MODE;
   const others = isOurs ? readdirSync(directory).filter((name) => join(directory, name) !== socket) : [];
   if (isOurs && others.length === 0) found.push({ what: `directory ${directory}`, remove: () => rmdirSync(directory) });

@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-// What api/ asks of the rest of the daemon: plain rows, read at one moment. agent-view.ts makes it of tables, maps
-// and the reconciler's status; grpc.ts, http.ts and metrics.ts only show it. Nothing in api/ can change what it is shown.
+// The types of the read model: what the agent shows of itself, read at one moment. agent-status.ts makes it from tables, maps and
+// loops; api/ only shows it.
 import type { Family } from '../model/address.ts';
 import type { Answer, Question } from '../model/explanation.ts';
 import type { Backend, FrontendType, Scope } from '../model/frontend.ts';
 import type { Protocol, TrafficPolicy } from '../model/service.ts';
 import type { Versions } from '../model/versions.ts';
 
-/** The read-only face of the agent. Every call returns a fresh snapshot and may throw KernelError when a map cannot be read. */
+/** The agent as api/ sees it. Every call returns a new snapshot and may throw KernelError when a map cannot be read. */
 export interface AgentView {
   status(): AgentStatus;
-  /** Sorted by key; frontends that only the kernel holds come with isWanted false. */
+  /** Sorted by key. A frontend that only the kernel holds has isWanted false. */
   services(): readonly ServiceView[];
   /** Sorted by family and id. */
   backends(): readonly BackendView[];
-  /** What the programs would do with each packet; changes no state. Throws Refusal for a question that cannot be asked. */
+  /** What the programs would do with each packet; changes no state. Throws Refusal for a packet that cannot exist. */
   explain(questions: readonly Question[]): readonly Answer[];
-  /** Cheap: asked by every probe. `reasons` is empty exactly when ready. */
+  /** Cheap: every probe calls it. `reasons` is empty exactly when ready. */
   health(): Health;
 }
 
@@ -29,7 +29,7 @@ export interface ReloadReport {
 
 export interface Health {
   readonly ready: boolean;
-  /** Why not, one sentence each. */
+  /** Why the agent is not ready, one message each. */
   readonly reasons: readonly string[];
 }
 
@@ -44,7 +44,7 @@ export interface AgentStatus extends Versions, Health {
   readonly maps: readonly MapStatus[];
   readonly attachments: readonly AttachmentStatus[];
   readonly socketLb: boolean;
-  /** Sentences, such as "net.ipv4.ip_forward is 0: set it to 1". */
+  /** Messages with the next step, such as "net.ipv4.ip_forward is 0 ...: sysctl -w net.ipv4.ip_forward=1". */
   readonly hostProblems: readonly string[];
   /** Counters that are not zero. */
   readonly drops: readonly DropStatus[];
@@ -58,7 +58,7 @@ export interface RepairStatus {
   readonly total: number;
   /** The newest first; `at` in milliseconds since 1970. */
   readonly last: readonly { readonly sentence: string; readonly at: number }[];
-  /** What could not be repaired, one sentence each. */
+  /** What could not be repaired, one message each. */
   readonly problems: readonly string[];
 }
 
@@ -67,7 +67,7 @@ export interface SourceStatus {
   readonly name: string;
   /** Its first list is in the tables. */
   readonly isInitialized: boolean;
-  /** False when a part could not be read, so that what it last said there still stands. */
+  /** False when a part could not be read; the last known objects of that part stay in force. */
   readonly isComplete: boolean;
   readonly problems: readonly SourceProblem[];
 }
@@ -95,7 +95,7 @@ export interface MapStatus {
   /** The kernel's word: "hash", "array", "lru_hash". */
   readonly type: string;
   readonly capacity: number;
-  /** Undefined when only a walk of the whole map could tell. */
+  /** Undefined when only a walk of the whole map could count the entries. */
   readonly used: number | undefined;
 }
 
@@ -119,14 +119,17 @@ export interface ConflictStatus {
   readonly frontend: string;
   /** Key of the DesiredPort that has it. */
   readonly owner: string;
-  /** Keys of those that claim it in vain. */
+  /** Keys of the Service ports that claim it and do not get it. */
   readonly contenders: readonly string[];
 }
 
-/** What a backend is used for: new flows; only the flows it has; none. */
+/** Whether a backend takes new flows, keeps only the flows it has, or has none. */
 export type BackendUse = 'active' | 'terminating' | 'quarantined';
 
-/** One Service port in one family, wanted beside held. For a frontend that nobody wants, names are "" and key is the frontend. */
+/**
+ * One Service port in one family: desired state and what the kernel holds. For a frontend that no Service port wants, the names are ""
+ * and the key is the frontend.
+ */
 export interface ServiceView {
   /** Index in lb_services; 0 while the kernel does not know the port. */
   readonly id: number;
@@ -138,11 +141,11 @@ export interface ServiceView {
   readonly family: Family;
   readonly isWanted: boolean;
   readonly frontends: readonly FrontendView[];
-  /** Wanted. */
+  /** Desired. */
   readonly backends: readonly WantedBackend[];
-  /** Held: what the run of slots names, each backend once. */
+  /** What the kernel holds: the backends in the run of slots, each once. */
   readonly run: readonly { readonly id: number; readonly address: string; readonly port: number; readonly slots: number }[];
-  /** Lines such as "kernel lacks 10.0.1.3:8080"; empty exactly when kernel and desired state agree. */
+  /** Such as "kernel lacks 10.0.1.3:8080"; empty exactly when kernel and desired state agree. */
   readonly differences: readonly string[];
   readonly row: { readonly state: 'pending' | 'done' | 'error'; readonly message: string; readonly retries: number };
 }
@@ -152,8 +155,9 @@ export interface WantedBackend {
   readonly port: number;
   readonly use: BackendUse;
   readonly isLocal: boolean;
-  /** Frontends of policy Cluster lead to it; of policy Local. */
+  /** Frontends with traffic policy Cluster use it. */
   readonly isUsable: boolean;
+  /** Frontends with traffic policy Local use it. */
   readonly isLocallyUsable: boolean;
 }
 
@@ -162,11 +166,11 @@ export interface FrontendView {
   readonly port: number;
   readonly protocol: Protocol;
   readonly scope: Scope;
-  /** Type and policy are empty when nobody wants it. */
+  /** Type and policy are "" for a frontend that no Service port wants. */
   readonly type: FrontendType | '';
   readonly policy: TrafficPolicy | '';
   readonly isWanted: boolean;
-  /** The kernel holds it and it leads to this Service port. */
+  /** The kernel holds it, and it points to this Service port. */
   readonly isRealized: boolean;
 }
 
@@ -177,15 +181,15 @@ export interface BackendView {
   readonly address: string;
   readonly port: number;
   readonly generation: number;
-  /** Key of the owning DesiredPort, "" when none does. */
+  /** Key of the DesiredPort that owns it; "" when none does. */
   readonly service: string;
-  /** "10.96.0.10:80/TCP" of those that lead to it. */
+  /** Keys of the frontends that use it: "10.96.0.10:80/TCP". */
   readonly frontends: readonly string[];
   readonly flags: readonly ('usable' | 'local' | 'serving' | 'present')[];
   readonly isWanted: boolean;
 }
 
-/** The one reading of a backend's conditions that status shows: usable ones take new flows, serving ones keep theirs. */
+/** How the status shows a backend's conditions: a usable one takes new flows, a serving one keeps its flows. */
 export function backendUse(backend: Pick<Backend, 'isUsable' | 'isLocallyUsable' | 'isServing'>): BackendUse {
   if (backend.isUsable || backend.isLocallyUsable) return 'active';
   return backend.isServing ? 'terminating' : 'quarantined';

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The periodic walk over all that is applied: when it is due, how far it is, and a bounded number of steps at a time. Only the
-// Reconciler drives it; time is an argument.
+// The periodic walk that compares everything applied with the kernel: when it is due, how far it has come, a bounded number of
+// steps at a time. Only the Reconciler drives it; time is an argument.
 
-/** Steps of one walk; each gives a sentence for everything that it put back. */
+/** Steps of one walk; each returns a message for everything that it repaired. */
 export type Walk = () => Iterator<readonly string[], void>;
 
 export class Patrol {
@@ -16,18 +16,18 @@ export class Patrol {
     this.#periodMs = periodMs;
   }
 
-  /** When the next step falls due; Infinity before schedule(). */
+  /** When the next step is due; Infinity before schedule(). */
   get due(): number {
     return this.#due;
   }
 
-  /** A walk begins one period from now. Gives up the one under way. */
+  /** Begins a walk one period from now, and abandons the one under way. */
   schedule(now: number): void {
     this.#current = undefined;
     this.#due = now + this.#periodMs;
   }
 
-  /** Up to `limit` steps if they are due. Throws what the walk throws; then call schedule(). */
+  /** Runs up to `limit` steps if they are due. Throws what the walk throws; then call schedule(). */
   take(now: number, limit: number): string[] {
     if (this.#due > now) return [];
     this.#current ??= this.#walk();

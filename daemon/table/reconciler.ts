@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The loop that makes reality equal to a table: wait (change | retry due | prune due | stop), take a bounded number of
-// changes in revision order, update or delete each, try again what failed, prune when every source is complete. The only
-// place that retries, and the only one that meets kernel failure: a source never hears of it. It knows nothing of maps.
+// The loop that applies a table: it waits for a change, a due retry, a due prune or a stop, takes a bounded number of changes in order
+// of revision, updates or deletes each, retries failed rows, and prunes when every source is complete. Kernel failures end here: a
+// source never learns of them. The loop knows nothing of maps.
 import type { Clock } from '../base/clock.ts';
 import { isNoSpace, KernelError } from '../base/errors.ts';
 import type { Observer, Scheduler, TableView } from './table.ts';
@@ -9,20 +9,20 @@ import { Patrol } from './patrol.ts';
 import { backOff, Retries } from './retries.ts';
 import { type ReconcileLog, type RowStatus, type StatusCounts, Statuses } from './status.ts';
 
-/** The verbs. All are idempotent and synchronous; KernelError (or an AggregateError of them) means "try again later". */
+/** How rows are applied. All calls are idempotent and synchronous; a KernelError, or an AggregateError of them, is retried later. */
 export interface Operations<K, Row> {
-  /** Rebuilds own memory from what is applied already; comes before all else, until it succeeds. Writes nothing. */
+  /** Rebuilds the operations' memory from what is applied already. Runs before everything else, until it succeeds. Writes nothing. */
   restore(): void;
   update(row: Row): void;
-  /** Deleting what was never applied succeeds. */
+  /** Deleting a row that was never applied succeeds. */
   delete(key: K): void;
-  /** Withdraws what no row wants. True when nothing is left for a later prune. */
+  /** Removes what no row wants. Returns true when nothing is left for a later prune. */
   prune(rows: TableView<K, Row>): boolean;
-  /** Compares what is applied with our memory of it and puts back what others changed: a step at a time, a sentence each. */
+  /** Compares what is applied with the operations' memory and repairs the difference. Each step returns a message per repair. */
   repair(): Iterator<readonly string[], void>;
-  /** Grows whenever room became free: rows that failed for lack of it are tried again at once. */
+  /** A counter that grows when space becomes free; rows that failed for lack of space are then retried at once. */
   freed(): number;
-  /** When room will become free by itself, in clock time. */
+  /** Clock time at which space becomes free by itself. */
   freesAt(): number | undefined;
 }
 
@@ -30,16 +30,16 @@ export interface ReconcilerOptions<K, Row> {
   readonly table: TableView<K, Row>;
   readonly operations: Operations<K, Row>;
   readonly clock: Clock;
-  /** Runs a task after other work had its turn: setImmediate in the daemon. */
+  /** Runs a task after other pending work: setImmediate in the daemon. */
   readonly schedule: Scheduler;
   readonly log: ReconcileLog<K>;
-  /** Every source is complete, so that what is not desired may be withdrawn. Call requestPrune() when it becomes true. */
+  /** Whether every source is complete, so that what is not desired may be removed. Call requestPrune() when it becomes true. */
   readonly mayPrune?: () => boolean;
-  /** 0 <= x < 1, for jitter. */
+  /** Random number in [0, 1), for jitter. */
   readonly random?: () => number;
-  /** Most rows in one turn of the event loop. */
+  /** Maximum number of rows in one turn of the event loop. */
   readonly batchSize?: number;
-  /** How often all that is applied is compared; never unless told. */
+  /** Period of the comparison of everything applied; never by default. */
   readonly repairEveryMs?: number;
 }
 
@@ -77,7 +77,7 @@ export class Reconciler<K, Row> {
     this.#statuses = new Statuses(options.table);
   }
 
-  /** Restores and takes what is there already, then follows the table. */
+  /** Restores, applies the rows that exist, then follows the table. */
   start(): void {
     this.#waitsSince = this.#options.clock.now();
     this.#observer = this.#table.observe();
@@ -93,7 +93,7 @@ export class Reconciler<K, Row> {
     this.#observer = undefined;
   }
 
-  /** Undefined for a key that was never there, or whose deletion is done. */
+  /** Undefined for a key that never existed, or whose deletion is done. */
   status(key: K): RowStatus | undefined {
     return this.#statuses.get(key, this.#waitsSince);
   }
@@ -113,7 +113,7 @@ export class Reconciler<K, Row> {
     return errors === 0 ? `OK, ${this.#table.size} rows` : `Degraded, ${errors} of ${this.#table.size} rows failed`;
   }
 
-  /** Every row of the initialized table has been tried once, and what may be pruned was. Failed rows do not hold it up. */
+  /** Every row of the initialized table has been tried once, and the first prune has run. Failed rows do not delay it. */
   get isReady(): boolean {
     return this.#isReady;
   }
@@ -123,17 +123,17 @@ export class Reconciler<K, Row> {
     return this.#firstDone.promise;
   }
 
-  /** Clock time at which the work under way began; of an idle loop, the last. */
+  /** Clock time at which the current work began, or the last work of an idle loop. */
   get busySince(): number {
     return this.#waitsSince;
   }
 
-  /** Nothing failed, nothing waits, nothing is left to prune. */
+  /** Nothing failed, nothing waits, and nothing is left to prune. */
   get isClean(): boolean {
     return this.#isDrained && this.#retries.size === 0 && this.#steps.restore.due === Infinity && this.#steps.prune.due === Infinity;
   }
 
-  /** Resolves when every change up to that revision has been tried, with success or not. */
+  /** Resolves when every change up to that revision has been tried, successfully or not. */
   settled(revision: number = this.#table.revision): Promise<void> {
     return this.#when(() => this.#seen >= revision);
   }
@@ -154,13 +154,13 @@ export class Reconciler<K, Row> {
     if (status?.kind === 'error') throw status.error ?? new Error(`${String(key)} was not applied`);
   }
 
-  /** Prunes in the next turn (if initialized and mayPrune), and again until nothing is left. */
+  /** Prunes in the next turn, if the table is initialized and mayPrune() allows it, and again until nothing is left. */
   requestPrune(): void {
     this.#steps.prune.due = 0;
     this.#wake();
   }
 
-  /** Calls back after every turn. Returns the unsubscribe. */
+  /** Calls back after every turn. Returns the function that unsubscribes. */
   onStatus(callback: () => void): () => void {
     this.#statusCallbacks.add(callback);
     return () => this.#statusCallbacks.delete(callback);
@@ -184,7 +184,7 @@ export class Reconciler<K, Row> {
     return promise.finally(() => signal?.removeEventListener('abort', onAbort));
   }
 
-  /** At once when idle; under load the turn that is scheduled already takes it along. */
+  /** Works at once when idle; under load the turn that is already scheduled includes the change. */
   #wake(): void {
     if (this.#isYielding) return;
     if (this.#steps.restore.due === Infinity) this.#waitsSince = this.#options.clock.now();
@@ -212,7 +212,7 @@ export class Reconciler<K, Row> {
     for (const waiter of met) waiter.resolve();
   }
 
-  /** One turn. True when there is more to do at once. */
+  /** One turn. Returns true when there is more to do at once. */
   #work(observer: Observer<K, Row>): boolean {
     const { batchSize, clock } = this.#options;
     const changes = observer.take(batchSize);
@@ -230,7 +230,7 @@ export class Reconciler<K, Row> {
     return !this.#isDrained || Math.min(this.#retries.nextDue, this.#patrol.due) <= clock.now();
   }
 
-  /** Brings the row, as it is now, into effect. Synchronous, so no result can be about a row that changed meanwhile. */
+  /** Applies the row as it is now. Synchronous, so the result always belongs to the current row. */
   #try(key: K): void {
     const row = this.#table.get(key);
     const revision = this.#table.revisionOf(key);
@@ -250,14 +250,14 @@ export class Reconciler<K, Row> {
   #rowFailed(key: K, error: Error, revision: number): void {
     const { clock, random, log } = this.#options;
     const last = this.#statuses.last(key);
-    // A row that has changed is a new attempt, not a repeated one.
+    // The first attempt of a changed row starts a new count.
     const retries = last?.status.kind === 'error' && last.revision === revision ? last.status.retries + 1 : 1;
     const before = this.#statuses.set(key, { kind: 'error', error, retries, since: clock.now() }, revision);
     this.#retries.set(key, clock.now() + backOff(retries, random));
     if (before?.kind !== 'error') log.rowFailed(key, error);
   }
 
-  /** Runs a step if it is due: false when it failed or left something to do, with the next try set. */
+  /** Runs a step if it is due. Returns false when it failed or left something to do; the next attempt is then scheduled. */
   #isStepDone(name: 'restore' | 'prune', run: () => boolean): boolean {
     const { clock, random } = this.#options;
     const step = this.#steps[name];
@@ -275,7 +275,7 @@ export class Reconciler<K, Row> {
     return isDone;
   }
 
-  /** The log hears of the first failure of a step, and of its end. */
+  /** Logs the first failure of a step, and its recovery. */
   #tell(step: string, failure: Error | undefined): void {
     const { log } = this.#options;
     if (failure === undefined) {
@@ -286,7 +286,7 @@ export class Reconciler<K, Row> {
     this.#failing.add(step);
   }
 
-  /** Some steps of the walk over all that is applied, when it is due. */
+  /** Runs some steps of the comparison of everything applied, when it is due. */
   #repair(): void {
     const { batchSize, clock, log } = this.#options;
     if (this.#patrol.due > clock.now()) return;
@@ -298,8 +298,8 @@ export class Reconciler<K, Row> {
       this.#tell('repair', asRetriable(error));
       this.#patrol.schedule(clock.now());
     }
-    for (const sentence of repaired) log.repaired(sentence);
-    // What nobody made is prune's.
+    for (const message of repaired) log.repaired(message);
+    // Prune removes entries that no row wants.
     if (repaired.length > 0) this.#steps.prune.due = 0;
   }
 
@@ -323,7 +323,7 @@ export class Reconciler<K, Row> {
   }
 }
 
-/** What is not the kernel's failure is a broken invariant of ours: it ends the process (style.md, 4c). */
+/** Any other error is a broken invariant of ours and ends the process: the DaemonSet restarts it, and the datapath keeps forwarding. */
 function asRetriable(error: unknown): Error {
   if (error instanceof KernelError) return error;
   if (error instanceof AggregateError && error.errors.every((each) => each instanceof KernelError)) return error;

@@ -15,12 +15,12 @@ export class Retries<K> {
   readonly #due = new Map<K, number>();
   #next = Infinity;
 
-  /** Rows that wait. */
+  /** Number of rows that wait. */
   get size(): number {
     return this.#due.size;
   }
 
-  /** When the next one falls due; Infinity when none waits. Never late, may be early. */
+  /** When the next row is due, or earlier; Infinity when no row waits. */
   get nextDue(): number {
     return this.#next;
   }
@@ -35,7 +35,7 @@ export class Retries<K> {
     if (this.#due.size === 0) this.#next = Infinity;
   }
 
-  /** Up to `limit` keys that are due. The caller tries each and answers with set() or delete(). */
+  /** Up to `limit` keys that are due. The caller tries each and calls set() or delete(). */
   due(now: number, limit: number): K[] {
     if (this.#next > now) return [];
     const keys: K[] = [];
@@ -47,7 +47,7 @@ export class Retries<K> {
     return keys;
   }
 
-  /** Makes due at once what `isMeant` picks. */
+  /** Makes the rows that `isMeant` selects due now. */
   retryNow(now: number, isMeant: (key: K) => boolean): void {
     for (const key of this.#due.keys()) if (isMeant(key)) this.set(key, now);
   }

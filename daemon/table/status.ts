@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// What became of each row, kept beside the rows (never inside): done or error, for which revision. A row that has changed
-// since is pending, by comparison, so nobody has to mark it. Written by the Reconciler, read by agent-view.ts.
+// The outcome of each row, kept beside the rows and never inside them: done or error, and for which revision. A row that has changed
+// since then is pending; this follows from comparing revisions. Written by the Reconciler, read by the status.
 import type { TableView } from './table.ts';
 
 export interface RowStatus {
   readonly kind: 'pending' | 'done' | 'error';
   /** The last failure; only for kind error. */
   readonly error?: Error;
-  /** Tries in a row that failed. */
+  /** Number of consecutive failed attempts. */
   readonly retries: number;
-  /** Clock time since when it is of this kind; for pending, since when the oldest change waits. */
+  /** Clock time since when the row has this kind; for pending, since when the oldest change waits. */
   readonly since: number;
 }
 
@@ -19,17 +19,17 @@ export interface StatusCounts {
   readonly error: number;
 }
 
-/** What the log hears: the first failure and the recovery of each row or step, not every try. `what` is "restore", "prune" or "repair". */
+/** What is logged: the first failure and the recovery of each row or step, not every attempt. `what` is "restore", "prune" or "repair". */
 export interface ReconcileLog<K> {
   rowFailed(key: K, error: Error): void;
   rowRecovered(key: K, retries: number): void;
   stepFailed(what: string, error: Error): void;
   stepRecovered(what: string): void;
-  /** Somebody else had changed what was applied; it has been put back. */
-  repaired(sentence: string): void;
+  /** Another program had changed what was applied; the loop repaired it. */
+  repaired(message: string): void;
 }
 
-/** The outcome of a try, and the revision of the row it was about. */
+/** The outcome of an attempt, and the revision of the row at that time. */
 export interface Result {
   readonly status: RowStatus;
   readonly revision: number;
@@ -38,7 +38,7 @@ export interface Result {
 export class Statuses<K, Row> {
   readonly #table: TableView<K, Row>;
   readonly #results = new Map<K, Result>();
-  /** Keys in error: few, and asked for after every change. */
+  /** Keys in error: few, and read after every change. */
   readonly #failed = new Set<K>();
 
   constructor(table: TableView<K, Row>) {
@@ -49,7 +49,7 @@ export class Statuses<K, Row> {
     return this.#failed.size;
   }
 
-  /** Undefined for a key that was never there, or whose deletion is done. `waitsSince` is for rows that are pending. */
+  /** Undefined for a key that never existed, or whose deletion is done. `waitsSince` is the `since` of pending rows. */
   get(key: K, waitsSince: number): RowStatus | undefined {
     const result = this.#results.get(key);
     const isPending = this.#table.get(key) === undefined ? result?.status.kind === 'done' : this.#isBehind(key, result);
@@ -66,7 +66,7 @@ export class Statuses<K, Row> {
     return { done, pending, error: this.#failed.size };
   }
 
-  /** Rows in error, deletions included. */
+  /** Rows in error, including deletions. */
   *failed(): IterableIterator<[K, RowStatus]> {
     for (const key of this.#failed) {
       const result = this.#results.get(key);
@@ -74,7 +74,7 @@ export class Statuses<K, Row> {
     }
   }
 
-  /** The result before this one, if any. */
+  /** Returns the status before this one, if any. */
   set(key: K, status: RowStatus, revision: number): RowStatus | undefined {
     const before = this.#results.get(key)?.status;
     if (status.kind === 'error') this.#failed.add(key);
@@ -90,7 +90,7 @@ export class Statuses<K, Row> {
     return before;
   }
 
-  /** The last outcome, also when the row has changed since. */
+  /** The last outcome, even if the row has changed since. */
   last(key: K): Result | undefined {
     return this.#results.get(key);
   }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Table: keyed, immutable rows with a revision counter. Writers are few; observers each take the changes they have not
-// seen. A deleted row is remembered until every observer has passed it. No clock, no I/O; the scheduler is an argument.
+// Table: immutable rows by key, with a revision counter. Each observer takes the changes that it has not seen. A deleted row is
+// remembered until every observer has seen its deletion. Uses no clock and no I/O; the scheduler is an argument.
 
 export interface Change<K, Row> {
   readonly key: K;
@@ -9,26 +9,26 @@ export interface Change<K, Row> {
   readonly revision: number;
 }
 
-/** What everyone but the writer gets. */
+/** The read-only view of a table, for everyone except its writer. */
 export interface TableView<K, Row> {
   readonly name: string;
   /** Grows with every change; never reused. */
   readonly revision: number;
   readonly size: number;
   get(key: K): Row | undefined;
-  /** Revision of the row's last change; 0 when absent. */
+  /** Revision of the row's last change; 0 when there is no such row. */
   revisionOf(key: K): number;
   all(): IterableIterator<[K, Row]>;
-  /** True once every registered source has finished its first list; false while there is no source at all. */
+  /** True once every registered source has finished its first list; false while no source is registered. */
   readonly initialized: boolean;
-  /** Starts at the beginning: the first take() returns every row. */
+  /** A new observer; its first take() returns every row. */
   observe(): Observer<K, Row>;
-  /** Calls back once per tick, after one or more changes or when the table becomes initialized. Returns the unsubscribe. */
+  /** Calls back once per tick after changes, or when the table becomes initialized. Returns the function that unsubscribes. */
   onChange(callback: () => void): () => void;
 }
 
 export interface Observer<K, Row> {
-  /** Up to `limit` unseen changes in revision order; a row that changed twice, or was made and undone, appears once. */
+  /** Up to `limit` unseen changes in order of revision; a row that changed several times appears once, as it is now. */
   take(limit?: number): Change<K, Row>[];
   close(): void;
 }
@@ -44,7 +44,7 @@ export class Table<K, Row> implements TableView<K, Row> {
   readonly name: string;
   readonly #schedule: Scheduler;
   readonly #entries = new Map<K, Entry<Row>>();
-  // Every change in revision order; an item whose entry has a later revision is stale and skipped. Compacted when mostly stale.
+  // Every change in order of revision. An item whose entry has a later revision is stale and skipped; compacted when mostly stale.
   #log: { key: K; revision: number }[] = [];
   #tombstones: { key: K; revision: number }[] = [];
   readonly #observers = new Set<{ seen: number }>();
@@ -72,7 +72,7 @@ export class Table<K, Row> implements TableView<K, Row> {
     return this.#hasSources && this.#pendingSources.size === 0;
   }
 
-  /** A source announces itself before start; the returned call says that its first list is in the table. Idempotent. */
+  /** A source registers before it starts, and calls the returned function when its first list is in the table. Idempotent. */
   registerSource(source: string): () => void {
     this.#hasSources = true;
     this.#pendingSources.add(source);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The node's own addresses as the kernel has them, kept in a table: read at start and whenever netlink tells of a change.
-// Loopback and link-local addresses are left out: no Service is reached by them. Writes the table and nothing else.
+// The node's own addresses as a table: read at start and after every netlink event. Loopback and link-local addresses are left out,
+// since no Service is reached by them. Writes the table and nothing else.
 import { AddressMonitor, addresses } from '../../kernel/rtnetlink.ts';
 import { addressText } from '../../model/address.ts';
 import type { LocalAddress } from '../../model/host.ts';
@@ -20,7 +20,7 @@ export class LocalAddresses {
   }
 
   start(): void {
-    // Listen first: a change between the two is read twice, never missed.
+    // Subscribe before reading: a change in between is read twice, never missed.
     this.#monitor = new AddressMonitor();
     this.#monitor.listen(() => this.#read());
     this.#read();
