@@ -185,11 +185,9 @@ describe('health and reflection', () => {
     server.publishHealth();
     server.publishHealth();
     await serving;
-    const began = performance.now();
     await server.stop();
     await ended;
     expect(seen).toEqual(['NOT_SERVING', 'SERVING', 'NOT_SERVING']);
-    expect(performance.now() - began).toBeLessThan(1000);
   });
 
   test.for(['v1', 'v1alpha'])('reflection %s lists the services', async (version) => {
@@ -285,10 +283,9 @@ describe('the socket', () => {
     const closed = new Promise<void>((resolve) => void silent.once('close', () => resolve()));
     await new Promise<void>((resolve) => void silent.once('connect', () => resolve()));
     await nextTurn();
-    const began = performance.now();
+    // Without its grace period, stop() would wait for ever.
     await server.stop();
     await server.stop();
     await closed;
-    expect(performance.now() - began).toBeLessThan(1000);
   });
 });
