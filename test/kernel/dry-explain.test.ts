@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // `sluice explain --objects` as a command: the JSON contract, --flows in order, the daemon's flags, and errors that say what
-// to do. It loads the twins over throw-away maps, so it needs the kernel; nothing of it may be left.
-import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+// to do. It loads the explaining programs over maps of its own, so it needs the kernel; nothing of them may be left.
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { runExplain } from '../../daemon/cli/explain.ts';
 import { run } from '../../daemon/cli/run.ts';
 import type { Answer } from '../../daemon/model/explanation.ts';
+import { heldBy } from '../lab/bpf-objects.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'sluice-explain-'));
 const objects = join(directory, 'objects');
@@ -66,15 +66,12 @@ async function sluice(...argv: string[]): Promise<{ exitCode: number; out: strin
 }
 
 const dry = ['--objects', objects, '--node', file('node.json')];
-/** Ids of the records of loaded twins: each load makes one. */
-const records = (): number[] =>
-  (JSON.parse(execFileSync('bpftool', ['-j', 'map', 'show'], { encoding: 'utf8' })) as { id: number; name: string }[])
-    .filter(({ name }) => name === 'ex_record')
-    .map(({ id }) => id);
+/** What this process holds of BPF, by descriptors and by mappings. It pins and attaches nothing, so the kernel frees the rest. */
+const held = (): string[] => [...heldBy('self'), ...(readFileSync('/proc/self/maps', 'utf8').match(/bpf-map.*$/gm) ?? [])];
 
 describe('explain --objects', () => {
   test('--flows: an array in their order; bad objects go to stderr; no map or program is left', async () => {
-    const before = records();
+    const before = held();
     const { exitCode, out, err } = await sluice('--flows', file('flows.json'), ...dry, '--cluster-cidr', '10.244.0.0/16', '-o', 'json');
     expect(err).toBe('sluice: a.yaml:13: Service default/bad spec.clusterIP: must be a string, is 1\n');
     expect(exitCode).toBe(0);
@@ -92,8 +89,7 @@ describe('explain --objects', () => {
     ]);
     expect(Object.keys(answers[0] ?? {})).toEqual(['verdict', 'frontend', 'candidates', 'backend', 'masquerade', 'reason', 'steps']);
     expect(answers[0]?.frontend).toEqual({ frontend: '10.96.0.10:80/TCP', service: 'shop/web:http', type: 'ClusterIP', scope: 'internal' });
-    // The kernel frees maps a moment after the last descriptor is closed; those of an earlier test may go meanwhile.
-    await expect.poll(() => records().filter((id) => !before.includes(id))).toEqual([]);
+    expect(held()).toEqual(before);
   });
 
   test('one packet: one object, or its decisions in order for people; flags before and after it', async () => {

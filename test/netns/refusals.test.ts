@@ -12,6 +12,7 @@ import { Daemon, service, slices, vips } from '../support/lab/daemon.ts';
 import { Lab } from '../support/lab/lab.ts';
 import { Client, Server } from '../support/lab/peers.ts';
 import { sh } from '../support/lab/shell.ts';
+import { pinnedLinks } from '../support/lab/bpf-objects.ts';
 
 const root = join(import.meta.dirname, '../..');
 
@@ -174,9 +175,11 @@ test('pinned state of another version: refused, and it serves on', async () => {
   sh('bpftool', 'map', 'update', 'pinned', config, 'key', '0', '0', '0', '0', 'value', '99', ...bytes.slice(1).map(String));
   const held = (): string[] => [
     ...readdirSync(join(lab.bpffs, 'sluice'), { recursive: true }).map(String).sort(),
-    ...['link', 'map']
-      .map((what) => sh('bpftool', '-f', what, 'show'))
-      .flatMap((text) => text.split('\n').filter((line) => line.includes(lab.bpffs))),
+    ...pinnedLinks(join(lab.bpffs, 'sluice/links')).map((link) => JSON.stringify(link)),
+    ...readdirSync(join(lab.bpffs, 'sluice/maps')).map((name) => {
+      const shown = sh('bpftool', '-j', 'map', 'show', 'pinned', join(lab.bpffs, 'sluice/maps', name));
+      return `${name} ${(JSON.parse(shown) as { id: number }).id}`;
+    }),
     ...dataMaps.map((name) => sh('bpftool', 'map', 'dump', 'pinned', join(lab.bpffs, 'sluice/maps', name))),
   ];
   const before = held();

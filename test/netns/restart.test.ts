@@ -11,6 +11,7 @@ import { Daemon, service, slices, vips } from '../support/lab/daemon.ts';
 import { Lab } from '../support/lab/lab.ts';
 import { Client, Server } from '../support/lab/peers.ts';
 import { sh } from '../support/lab/shell.ts';
+import { pinnedLinks } from '../support/lab/bpf-objects.ts';
 
 let lab: Lab;
 let daemon: Daemon;
@@ -43,17 +44,11 @@ function canonical({ bpffs }: Lab): string[] {
   return lines;
 }
 
-const linkIds = (): number[] => {
-  const all = JSON.parse(sh('bpftool', '-j', '-f', 'link', 'show')) as { id: number; pinned?: string[] }[];
-  return all
-    .filter((link) => link.pinned?.some((path) => path.startsWith(lab.bpffs)))
-    .map((link) => link.id)
-    .sort((a, b) => a - b);
-};
+const linkIds = (): number[] => pinnedLinks(join(lab.bpffs, 'sluice/links')).map((link) => link.id);
 
 describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translation: $hasSocketLb', ({ hasSocketLb }) => {
   test.for([{ signal: 'SIGTERM' }, { signal: 'SIGINT' }, { signal: 'SIGKILL' }] as const)(
-    '$signal: gone within 5 s, traffic runs on, the next daemon takes over',
+    '$signal: ends in time, traffic runs on, the next daemon takes over',
     async ({ signal }) => {
       await daemon.start({ hasSocketLb });
       const client = await Client.start(lab, 'pod9');
@@ -61,10 +56,8 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
       const traffic = (count: number) => client.ask({ protocol: 'tcp', address: vips.IPv4, port: 80, count });
 
       const running = traffic(2000);
-      const began = performance.now();
-      const code = await daemon.process?.kill(signal);
-      expect(performance.now() - began).toBeLessThan(5000);
-      expect(code).toBe(signal === 'SIGKILL' ? -1 : 0);
+      // It ends with 0 only when everything has stopped within 5 s: after that it exits with 1, whatever is left.
+      expect(await daemon.process?.kill(signal)).toBe(signal === 'SIGKILL' ? -1 : 0);
       expect((await running).failures).toEqual({});
 
       const dead = await traffic(500);

@@ -7,6 +7,7 @@ import { type Asked, Cluster } from '../support/lab/cluster.ts';
 import { service, type ServiceExtras, slices } from '../support/lab/daemon.ts';
 import { clientAddresses, labNodes, podAddresses } from '../support/lab/lab.ts';
 import { Held } from '../support/lab/peers.ts';
+import { repeatedSyns } from '../support/lab/retransmissions.ts';
 
 const families = ['IPv4', 'IPv6'] as const;
 type Family = (typeof families)[number];
@@ -99,12 +100,15 @@ describe.each(everyWay)('NodePort from outside, $family $protocol', ({ family, p
     await expectServed('client', { protocol, port, address: nodeB[family] }, { servers: ['pod101'], source: clientAddresses[family] });
   });
 
-  test.for([{ n: 5 }, { n: 6 }])('without any backend: refused within 10 ms ($n)', async ({ n }) => {
+  test.for([{ n: 5 }, { n: 6 }])('without any backend: refused at the first packet ($n)', async ({ n }) => {
     const task = { protocol, port: portOf(protocol, n), address: nodeA[family], isConnected: true, isStamped: true };
+    const before = repeatedSyns(cluster.lab, 'client');
     const { failures, stamps } = await cluster.ask('client', { ...task, count: 21, parallel: 1 });
     expect(failures).toEqual({ ECONNREFUSED: 21 });
-    const took = stamps.map(([before, after]) => after - before).sort((a, b) => a - b);
-    expect(took[10]).toBeLessThan(10);
+    // A datagram is sent once. The time depends on the machine's load: it is shown, and not judged.
+    expect(repeatedSyns(cluster.lab, 'client')).toBe(before);
+    const took = stamps.map(([asked, heard]) => heard - asked).sort((a, b) => a - b);
+    console.log(`${family} ${protocol}, no backend: refused after ${took[10]?.toFixed(1)} ms (median of ${took.length})`);
   });
 });
 

@@ -11,6 +11,7 @@ import { seededRandom } from '../support/fake-clock.ts';
 import { type Daemon, type ListedService, service, slices } from '../support/lab/daemon.ts';
 import { Lab } from '../support/lab/lab.ts';
 import { sh } from '../support/lab/shell.ts';
+import { heldBy } from '../support/lab/bpf-objects.ts';
 import { openPlace, type Place } from './places.ts';
 
 const { values } = parseArgs({
@@ -129,18 +130,16 @@ async function sample(lab: Lab, daemon: Daemon): Promise<Sample> {
   const pid = daemon.process?.pid ?? 0;
   const rss = Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024;
   const status = await ask<StatusJson>(lab, daemon, 'status');
-  const pinned = (what: string): number =>
-    (JSON.parse(sh('bpftool', '-j', '-f', what, 'show')) as { pinned?: string[] }[]).filter((each) =>
-      each.pinned?.some((path) => path.startsWith(lab.bpffs)),
-    ).length;
+  const pinned = (directory: 'links' | 'maps'): number => readdirSync(join(lab.bpffs, 'sluice', directory)).length;
   const used = status.maps.filter((map) => Number(map.used) >= 0).map((map) => [map.name, Number(map.used)] as const);
   return {
     rssMiB: rss,
     counts: {
       descriptors: readdirSync(`/proc/${pid}/fd`).length,
       pins: readdirSync(join(lab.bpffs, 'sluice'), { recursive: true }).length,
-      links: pinned('link'),
-      maps: pinned('map'),
+      links: pinned('links'),
+      maps: pinned('maps'),
+      objects: heldBy(pid).length,
       ...Object.fromEntries(used),
       waiting: Number(status.reconcile.pending) + Number(status.reconcile.error),
     },
