@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The bad days of an API server, real ones: connections cut, refused, hanging, a history that is gone, tokens and rights that
-// are not what they were. Pods ask all the time: no Service is ever withdrawn; and the kernel holds what the objects say
-// within two seconds of the server's return.
+// are not what they were. Pods ask all the time: no Service is ever withdrawn; and the kernel soon holds what the objects say
+// when the server has returned. The times between two tries are tested on a fake clock: test/unit/source-backoff.test.ts.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { askServices, askStatus } from '../../daemon/cli/client.ts';
@@ -10,7 +10,8 @@ import { type KubeObject, until } from './api.ts';
 import { KubeCluster } from './kube-cluster.ts';
 import { Story } from './story.ts';
 
-const SOON_MS = 2000;
+/** Two seconds on an idle machine. The rest is for a busy one; without retries at short intervals it takes minutes. */
+const SOON_MS = 15_000;
 const OUTAGE_MS = 60_000;
 const PATIENCE_MS = 15_000;
 
@@ -50,7 +51,9 @@ async function caughtUp(): Promise<number> {
     expect(await realized()).toEqual(want);
     return true;
   });
-  return performance.now() - began;
+  const took = performance.now() - began;
+  console.log(`the kernel holds what the API does after ${took.toFixed(0)} ms`);
+  return took;
 }
 
 const problems = async (): Promise<string[]> =>

@@ -132,11 +132,12 @@ export class Story {
     const began = performance.now();
     this.#daemon.write('web-endpoints.yaml', ...this.#endpoints(backends));
     let asked = 0;
-    for (let found = false; !found && asked < 5000; asked += 5) {
+    let found = false;
+    for (; !found && asked < 5000; asked += 5) {
       found = (await client.ask({ ...tcp, count: 5 })).answers['pod3'] !== undefined;
     }
     const took = performance.now() - began;
-    this.#check(took < 5000, 'pod3 gets requests again within 5 s');
+    this.#check(found, 'pod3 gets requests again');
     fact(`back: pod3 answered ${Math.round(took)} ms after its file was renamed into place (request ${asked} since then)`);
   }
 

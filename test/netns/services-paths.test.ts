@@ -96,13 +96,14 @@ describe.each(families.map((family) => ({ family })))('$family', ({ family }) =>
       for (const [at, hop] of hops.entries()) {
         const what = `${way.netns} to Service ${way.n} at ${way.address}, TTL ${at + 1}: ${hop}`;
         witness.expire(at + 1, way.web);
-        const tcp = await cluster.ask(way.netns, { protocol: 'tcp', address: way.address, port: way.web, count: 1, timeoutMs: 100 });
         // TCP gives up at once when the error names its own connection. Linux' IPv6 waits for its first retransmission, a second.
+        const timeoutMs = family === 'IPv4' ? 5000 : 100;
+        const tcp = await cluster.ask(way.netns, { protocol: 'tcp', address: way.address, port: way.web, count: 1, timeoutMs });
         if (family === 'IPv4') expect(tcp.failures, what).toEqual({ EHOSTUNREACH: 1 });
-        expect(witness.take(), what).toEqual({ [`tcp${hops.indexOf(hop)}`]: 1 });
+        expect(await heard(witness), what).toEqual({ [`tcp${hops.indexOf(hop)}`]: 1 });
         witness.expire(at + 1, way.dns);
         await cluster.ask(way.netns, { protocol: 'udp', address: way.address, port: way.dns, count: 1, timeoutMs: 30 });
-        expect(witness.take(), what).toEqual({ [`udp${hops.indexOf(hop)}`]: 1 });
+        expect(await heard(witness), what).toEqual({ [`udp${hops.indexOf(hop)}`]: 1 });
       }
       for (const protocol of ['tcp', 'udp'] as const) {
         witness.expire(hops.length + 1, protocol === 'tcp' ? way.web : way.dns);
@@ -143,11 +144,20 @@ describe.each(families.map((family) => ({ family })))('a path of 1,280 bytes in 
     for (const way of ways(family)) {
       // In IPv6 nobody but the sender may cut a datagram smaller: the first ones are lost on the way.
       for (let attempt = 0; attempt < 3; attempt += 1)
-        await cluster.ask(way.netns, { protocol: 'udp', address: way.address, port: way.dns, count: 1, size: 4000, timeoutMs: 100 });
+        await cluster.ask(way.netns, { protocol: 'udp', address: way.address, port: way.dns, count: 1, size: 4000, timeoutMs: 200 });
       await expectAnswers(way, 'udp', 4000);
     }
   });
 });
+
+/** What a witness counts, once it has counted something: a busy machine may deliver an error after its client has given up. */
+async function heard(witness: Witness): Promise<Record<string, number>> {
+  for (const until = performance.now() + 10_000; performance.now() < until; await new Promise((resolve) => setTimeout(resolve, 10))) {
+    const counted = witness.take();
+    if (Object.keys(counted).length > 0) return counted;
+  }
+  return {};
+}
 
 /** Time exceeded from that hop, about a packet to the frontend that was asked. */
 function timeExceeded(hop: string, address: string, port: number): string {

@@ -21,7 +21,7 @@ interface ClusterOptions {
 }
 
 export const podRange = '10.244.0.0/16,fd00:244::/32';
-const PATIENCE_MS = 15_000;
+const PATIENCE_MS = 60_000;
 
 export class Cluster extends Traffic {
   readonly options: ClusterOptions;

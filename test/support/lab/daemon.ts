@@ -92,7 +92,7 @@ export class Daemon {
 
   /** Resolves when `sluice service list` shows no difference and `isReached` accepts it. */
   async settled(isReached: (services: readonly ListedService[]) => boolean): Promise<void> {
-    for (const until = Date.now() + 10_000; ;) {
+    for (const until = Date.now() + 60_000; ;) {
       const { services = [] } = JSON.parse(this.cli('service', 'list', '-o', 'json')) as { services?: ListedService[] };
       if (services.every((service) => service.inSync) && isReached(services)) return;
       if (Date.now() > until) throw new Error(`the services did not settle: ${JSON.stringify(services)}`);

@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// One socket that is kept: `tcp`, `udp` (sendto) or `connected` (a connected UDP socket), ADDRESS PORT. Every line on stdin
+// One socket that is kept: `tcp`, `udp` (sendto) or `connected` (a connected UDP socket), ADDRESS PORT LOCAL-PORT. Every line on stdin
 // is a question; prints who answered, or "timeout", or the code of an error. It knows nothing of Sluice.
 import { createSocket } from 'node:dgram';
 import { createConnection, isIPv6 } from 'node:net';
 import { createInterface } from 'node:readline';
 
-const PATIENCE_MS = 1500;
-/** Below those that Traffic binds for its clients, and another than the last process had. */
-const localPort = 32_768 + (process.pid % 1000);
-const [kind = '', address = '', portText = ''] = process.argv.slice(2);
-const port = Number(portText);
+const PATIENCE_MS = 5000;
+const [kind = '', address = '', ...ports] = process.argv.slice(2);
+const [port = 0, localPort = 0] = ports.map(Number);
 
 let asked = 0;
 let heard: ((who: string) => void) | undefined;

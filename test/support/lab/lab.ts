@@ -57,7 +57,7 @@ export const podAddresses = (number: number): Addresses => {
 export const remoteAddresses = { IPv4: '10.244.2.1', IPv6: 'fd00:244:2::1' };
 
 /** Longest that a killed process may take to leave its cgroup. */
-const EXIT_MS = 1000;
+const EXIT_MS = 10_000;
 
 const GATEWAY4 = '169.254.1.1';
 const GATEWAY6 = 'fe80::1';
@@ -159,7 +159,7 @@ export class Lab {
     this.closeNow();
   }
 
-  /** The same, for the end of the process: blocks, for a second at most. Idempotent. */
+  /** The same, for the end of the process: blocks until the killed processes have ended, for EXIT_MS at most. Idempotent. */
   closeNow(): void {
     process.removeListener('exit', this.#cleanUp);
     for (const each of this.#processes) each.killNow();

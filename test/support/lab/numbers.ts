@@ -13,7 +13,7 @@ export interface NumbersResult {
 }
 
 const WINDOW = 64;
-const PATIENCE_MS = 2000;
+const PATIENCE_MS = 10_000;
 
 const [address = '', port = '', least = ''] = process.argv.slice(2);
 const unanswered = new Set<number>();

@@ -60,13 +60,16 @@ export class Client {
 /** One socket that is kept: hold.ts. */
 export class Held {
   readonly process: LabProcess;
+  /** Local ports from 32768 to 33767: below those that Traffic binds for its clients. Each socket has another one. */
+  static #count = 0;
 
   private constructor(process: LabProcess) {
     this.process = process;
   }
 
   static async start(lab: Lab, netns: string, to: { kind: 'tcp' | 'udp' | 'connected'; address: string; port: number }): Promise<Held> {
-    const command = [process.execPath, join(import.meta.dirname, 'hold.ts'), to.kind, to.address, String(to.port)];
+    const localPort = 32_768 + (Held.#count++ % 1000);
+    const command = [process.execPath, join(import.meta.dirname, 'hold.ts'), to.kind, to.address, String(to.port), String(localPort)];
     const started = lab.start(netns, command, { inCgroup: true });
     await started.line((line) => line === 'ready');
     return new Held(started);

@@ -17,7 +17,7 @@ interface Spawn {
   readonly env: Readonly<Record<string, string>>;
 }
 
-const LINE_TIMEOUT_MS = 30_000;
+const LINE_TIMEOUT_MS = 60_000;
 const SHOWN_LINES = 20;
 
 export class LabProcess {

@@ -21,7 +21,9 @@ export interface StreamResult {
 }
 
 const INTERVAL_MS = 5;
-const DRAIN_MS = 500;
+/** Longest that the last echoes may take. What has not come by then is lost. */
+const DRAIN_MS = 10_000;
+const DRAIN_LOOK_MS = 10;
 
 class Stream {
   sent = 0;
@@ -46,6 +48,10 @@ class Stream {
     const now = performance.now();
     if (this.#last > 0) this.#longestGapMs = Math.max(this.#longestGapMs, now - this.#last);
     this.#last = now;
+  }
+
+  get isDrained(): boolean {
+    return this.#unanswered.size === 0;
   }
 
   counts(): StreamCounts {
@@ -75,9 +81,11 @@ connection.once('connect', () => {
   createInterface({ input: process.stdin }).on('line', () => {
     clearInterval(timer);
     // The last echoes are on their way.
-    setTimeout(() => {
+    const until = performance.now() + DRAIN_MS;
+    setInterval(() => {
+      if (!(tcp.isDrained && udp.isDrained) && performance.now() < until) return;
       process.stdout.write(`${JSON.stringify({ tcp: tcp.counts(), udp: udp.counts() } satisfies StreamResult)}\n`);
       process.exit(0);
-    }, DRAIN_MS);
+    }, DRAIN_LOOK_MS);
   });
 });
