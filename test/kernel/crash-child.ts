@@ -3,6 +3,7 @@
 // reconciler and real maps, real time. Every line on stdin names a file with all objects; the first one starts it. Prints
 // "loaded" before that, and "settled" when the maps follow.
 import { readFileSync } from 'node:fs';
+import { flushCompileCache } from 'node:module';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { systemClock } from '../../daemon/base/clock.ts';
@@ -77,4 +78,6 @@ createInterface({ input: process.stdin }).on('line', (line) => {
   };
   look(0);
 });
+// The next child finds the code compiled; this one does not live until Node.js would write it.
+flushCompileCache();
 print('loaded');

@@ -174,7 +174,7 @@ function spin(ms: number): void {
   for (const until = performance.now() + ms; performance.now() < until;);
 }
 
-test(`${CHANGES} changes, each followed by kill -9`, { timeout: 900_000 }, async () => {
+test(`${CHANGES} changes, each followed by kill -9`, { timeout: 1_800_000 }, async () => {
   const history = new History(SEED);
   const dump = (): string => dumpMaps(loaded.maps).join('\n');
   const at = { beginning: 0, middle: 0, end: 0 };
