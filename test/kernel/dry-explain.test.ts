@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { runExplain } from '../../daemon/cli/explain.ts';
 import { run } from '../../daemon/cli/run.ts';
 import type { Answer } from '../../daemon/model/explanation.ts';
-import { heldBy } from '../lab/bpf-objects.ts';
+import { heldBy } from '../support/lab/bpf-objects.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'sluice-explain-'));
 const objects = join(directory, 'objects');
