@@ -92,7 +92,7 @@ const cases: readonly Case[] = [
       closeFd(link);
       object.close();
     },
-    says: /tc_pod_in on lxc9 ran another program/,
+    says: /tc_pod_in on lxc9: another program was attached/,
     isSeamless: false,
   },
   {

@@ -235,7 +235,7 @@ test("preflight warns of another program on the uplink's TCX hook, and of forwar
   expect(code).toBe(0);
   const warnings = report.checks.filter(({ state }) => state === 'warning').map(({ message }) => message);
   expect(warnings).toEqual([
-    expect.stringMatching(/^TCX program \d+ is on eth0 already: ours run behind it/),
+    expect.stringMatching(/^TCX program \d+ is on eth0 already: our programs run after it/),
     expect.stringContaining('sysctl -w net.ipv4.ip_forward=1'),
   ]);
 });
