@@ -104,7 +104,7 @@ function take(run: Run, action: Step): void {
   else if (action.do === 'deleteSlice') world.slices.delete(action.key);
   else if (action.do === 'flush') world.flush();
   else if (action.do === 'advance') world.advance(action.ms);
-  else if (action.do === 'restart') restart(run, action.isListedFirst);
+  else restart(run, action.isListedFirst);
 }
 
 /** After a crash the objects are listed again. Until the list is complete the maps must not be changed. */
