@@ -1,43 +1,44 @@
 // SPDX-License-Identifier: Apache-2.0
-// Desired rows: what the datapath should do. Written by controller/ only; reconcile/ makes it so; api/ shows it.
+// Desired rows: what the datapath must do. They state the goal and never what the maps hold at the moment.
+// services/controller/ writes them, services/apply/ applies them to the maps, api/ and the CLI show them.
 import { type Family, hostPort } from './address.ts';
 import type { Protocol, TrafficPolicy } from './service.ts';
 
 export type FrontendType = 'ClusterIP' | 'NodePort' | 'ExternalIP' | 'LoadBalancer';
 
-/** Which of a Service's two traffic policies governs a frontend: internal for ClusterIPs, external for all others. */
+/** Selects the traffic policy of a frontend: the internal one for ClusterIPs, the external one for all other frontends. */
 export type Scope = 'internal' | 'external';
 
-/** One address:port/protocol by which a Service is reached. */
+/** One address:port/protocol under which a Service is reachable. */
 export interface Frontend {
   readonly address: string;
   readonly family: Family;
   readonly port: number;
   readonly protocol: Protocol;
   readonly type: FrontendType;
-  /** The traffic policy in force. */
+  /** The traffic policy that applies to this frontend. */
   readonly policy: TrafficPolicy;
-  /** Only sources in DesiredPort.sourceRanges are admitted. */
+  /** True if only sources in DesiredPort.sourceRanges are admitted. */
   readonly hasSourceRanges: boolean;
 }
 
 export interface Backend {
   readonly address: string;
   readonly port: number;
-  /** In the set of policy Cluster. */
+  /** True if the backend is in the Cluster set. */
   readonly isUsable: boolean;
-  /** In the set of policy Local; false throughout when no frontend of the port has that policy. */
+  /** True if the backend is in the Local set. Always false if no frontend of the port has policy Local. */
   readonly isLocallyUsable: boolean;
-  /** On this node. */
+  /** True if the endpoint is on this node. */
   readonly isLocal: boolean;
-  /** Ready, or serving while it terminates: an open UDP flow may stay. */
+  /** Ready, or serving while terminating. Established UDP flows to the backend are kept. */
   readonly isServing: boolean;
 }
 
 /**
- * One Service port in one family: the unit that reconcile/ realizes (one service index, one run of slots).
- * `frontends` holds only those this port owns (another Service may hold a contested VIP);
- * `backends` is sorted by address and port and holds every endpoint, usable or not, since old flows ask for them.
+ * One Service port in one IP family: the unit that services/apply/ writes (one service index, one run of slots).
+ * `frontends` lists only the frontends that this port owns: a contested VIP may belong to another Service.
+ * `backends` is sorted by address and port. It lists every endpoint, usable or not, because existing flows refer to them.
  */
 export interface DesiredPort {
   /** "namespace/name:portName/TCP/IPv4". */
@@ -49,49 +50,49 @@ export interface DesiredPort {
   readonly family: Family;
   readonly frontends: readonly Frontend[];
   readonly backends: readonly Backend[];
-  /** Timeout of ClientIP affinity; 0: none. */
+  /** Timeout of ClientIP affinity; 0 means no affinity. */
   readonly affinitySeconds: number;
-  /** Canonical CIDRs of this family, sorted; asked only for frontends with hasSourceRanges. */
+  /** Canonical CIDRs of this family, sorted. They apply to frontends with hasSourceRanges only. */
   readonly sourceRanges: readonly string[];
 }
 
 /**
- * What the sets of addresses are asked for (kube-proxy-semantics.md): this node's own (6.4), local pods' (9), ClusterIPs and
- * Service CIDRs (5).
+ * Sets of addresses that the datapath looks up: this node's own addresses (test/README.md, 6.4), local pods
+ * (test/README.md, 9), ClusterIPs and Service CIDRs (test/README.md, 5).
  */
 export type AddressSet = 'node' | 'pod' | 'clusterIP' | 'serviceCIDR';
 
-/** A member of an address set: one row of the table of address sets. */
+/** One member of an address set: one row of the table of address sets. */
 export interface DesiredRange {
   readonly set: AddressSet;
-  /** Canonical; a single address is a /32 or /128. */
+  /** Canonical. A single address is a /32 or /128. */
   readonly cidr: string;
 }
 
-/** How a packet's source is found to be a local pod: an address in the set "pod", the interface it came from, or not at all. */
+/** How local pods are recognised: by a source address in the set "pod", by the interface of the packet, or not at all. */
 export type PodDetection = 'cidr' | 'interface' | 'none';
 
-/** What applies to every Service on this node: the only row, hostKey, of its table. */
+/** Settings that apply to every Service on this node. Its table has one row, with the key hostKey. */
 export interface DesiredHost {
-  /** What masqueraded packets get as their source: the node's primary address by family. */
+  /** Source address of masqueraded packets: the node's primary address of each family. */
   readonly nodeAddresses: Readonly<Partial<Record<Family, string>>>;
-  /** By family: a family without a range in the set "pod" has no CIDR detector, whatever the other has. */
+  /** A family without a range in the set "pod" has no CIDR detector, even if the other family has one. */
   readonly podDetection: Readonly<Record<Family, PodDetection>>;
   readonly masqueradeAll: boolean;
   /** Source ports of masqueraded flows: one or two ranges. */
   readonly snatPorts: readonly { readonly first: number; readonly last: number }[];
-  /** Whether tc programs are attached to pod interfaces, and to uplinks. */
+  /** True if tc programs are attached: `pods` for pod interfaces, `node` for uplinks. */
   readonly hasTc: { readonly pods: boolean; readonly node: boolean };
-  /** The smallest range of addresses that covers every ClusterIP and Service CIDR of a family: others are not asked about. */
+  /** The smallest address range of each family that covers every ClusterIP and Service CIDR. Other addresses need no lookup. */
   readonly clusterRange: Readonly<Partial<Record<Family, { readonly first: string; readonly last: string }>>>;
 }
 
 export const scopeOf = (frontend: Pick<Frontend, 'type'>): Scope => (frontend.type === 'ClusterIP' ? 'internal' : 'external');
 
-/** "10.96.0.10:80/TCP": how people, dumps and logs name a frontend, and its key in tables: nobody else can have it too. */
+/** "10.96.0.10:80/TCP": the name of a frontend in dumps, logs and the CLI, and its unique key in tables. */
 export const frontendKey = (f: Pick<Frontend, 'address' | 'port' | 'protocol'>): string => `${hostPort(f.address, f.port)}/${f.protocol}`;
 
-/** The backends of the set that a policy asks for. */
+/** The backends of the set that belongs to the policy. */
 export const backendsFor = (port: DesiredPort, policy: TrafficPolicy): Backend[] =>
   port.backends.filter((backend) => (policy === 'Local' ? backend.isLocallyUsable : backend.isUsable));
 

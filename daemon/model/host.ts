@@ -1,31 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
-// What this host is and how it is to serve: its own addresses as rows, and the settings that decide frontends and
-// masquerading (kube-proxy's words). Config has these fields under the same names.
+// The host: its own addresses as rows, and the settings that determine frontends and masquerading. The settings have
+// kube-proxy's names where kube-proxy has them; the configuration has the same field names. Types only.
 
-/** An address that the kernel holds for local. Written by the netlink watch, or from --node FILE in a dry run. */
+/** A local address of the node. Written by the netlink watch, or read from --node FILE in a dry run. */
 export interface LocalAddress {
   /** Canonical. */
   readonly address: string;
-  /** The device that has it; 0: not known. */
+  /** The device that has the address; 0 if unknown. */
   readonly ifindex: number;
 }
 
-/** How local pods are told from others (kube-proxy-semantics.md, 9). */
+/** How local pods are recognised (test/README.md, 9). */
 export type DetectLocalMode = 'ClusterCIDR' | 'NodeCIDR' | 'InterfaceNamePrefix' | 'none';
 
 export interface HostSettings {
-  /** Canonical, either family. */
+  /** Canonical CIDRs of both families. */
   readonly clusterCidr: readonly string[];
   readonly detectLocalMode: DetectLocalMode;
   readonly masqueradeAll: boolean;
-  /** Canonical CIDRs, or a word for them. */
+  /** 'all', 'primary' or a list of canonical CIDRs. */
   readonly nodePortAddresses: 'all' | 'primary' | readonly string[];
   /** Name prefixes of pod interfaces; tc programs are attached to them. */
   readonly podInterfaces: readonly string[];
-  /** Names of the devices that lead out of the node; tc programs are attached to them. */
+  /** Names of the devices that connect the node to the network; tc programs are attached to them. */
   readonly uplinks: readonly string[];
   /** Source ports of masqueraded flows: one or two ranges. */
   readonly snatPorts: readonly { readonly first: number; readonly last: number }[];
-  /** Canonical; beside what ServiceCIDR objects say. */
+  /** Canonical CIDRs, in addition to those of the ServiceCIDR objects. */
   readonly serviceCidr: readonly string[];
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rows for tests, with defaults for what a test does not care about.
+// Builders of rows for tests of all rooms, with defaults for every field that a test does not set. Each builder returns a new
+// object and must not read a clock or a random source.
 import { hostPort, familyOf } from '../../daemon/model/address.ts';
 import type { ServiceMapValue } from '../../daemon/maps/types.ts';
 import type { Backend, DesiredPort, Frontend } from '../../daemon/model/frontend.ts';
@@ -46,12 +47,12 @@ export function sliceRow(fields: Partial<EndpointSlice> = {}): EndpointSlice {
   return { namespace: 'default', name: 'web-1', service: 'web', family: 'IPv4', ports, endpoints: [], ...fields };
 }
 
-/** A ready endpoint on no node. */
+/** A ready endpoint without nodeName. */
 export function endpointRow(address: string, fields: Partial<SliceEndpoint> = {}): SliceEndpoint {
   return { address, ready: true, serving: true, terminating: false, ...fields };
 }
 
-/** 80/TCP on the address, a ClusterIP. */
+/** A ClusterIP frontend on the address, 80/TCP. */
 export function frontendRow(address: string, fields: Partial<Frontend> = {}): Frontend {
   return {
     address,
@@ -88,7 +89,7 @@ export function desiredRow(name: string, frontends: readonly Frontend[], backend
   };
 }
 
-/** A row of lb_services, all zeros unless told. */
+/** A row of lb_services; every field that is not given is 0. */
 export function serviceValue(fields: Partial<ServiceMapValue> = {}): ServiceMapValue {
   return { base: 0, count: 0, localBase: 0, localCount: 0, affinity: 0, ...fields };
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Time and turns under the test's control: FakeClock stands still until advanced, ManualScheduler keeps tasks until
-// flushed. With both, a whole daemon runs synchronously and a test needs neither sleep nor await.
+// Time and scheduling under the control of a test: FakeClock stands still until it is advanced, ManualScheduler keeps tasks
+// until they are flushed. With both, a whole control plane runs synchronously and a test needs neither sleep nor await.
+// They must never read the real time.
 import type { Clock } from '../../daemon/base/clock.ts';
 
 export class FakeClock implements Clock {
@@ -19,12 +20,12 @@ export class FakeClock implements Clock {
     };
   }
 
-  /** When the next timer falls due; undefined when none is set. */
+  /** Clock time of the next timer; undefined if none is set. */
   get nextTimer(): number | undefined {
     return this.#timers.length === 0 ? undefined : Math.min(...this.#timers.map((timer) => timer.due));
   }
 
-  /** Moves time on and runs what falls due, in order of time; a timer that a task sets counts too. */
+  /** Advances the time and runs due timers in order of time, including timers that the tasks set. */
   advance(ms: number): void {
     const end = this.#now + ms;
     for (;;) {
@@ -45,13 +46,13 @@ export class ManualScheduler {
     this.#tasks.push(task);
   };
 
-  /** Runs what is scheduled, and what that schedules, until nothing is left. */
+  /** Runs scheduled tasks, including tasks that they schedule, until none is left. */
   flush(): void {
     for (let task = this.#tasks.shift(); task !== undefined; task = this.#tasks.shift()) task();
   }
 }
 
-/** Numbers in [0, 1) that depend on the seed only (mulberry32). */
+/** A generator of numbers in [0, 1) that depend only on the seed (mulberry32). */
 export function seededRandom(seed: number): () => number {
   let state = seed >>> 0;
   return () => {

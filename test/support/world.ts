@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A control plane in one object, for tests: intent tables -> controller -> desired table -> reconciler -> LbMaps, wired as
-// main.ts wires it but on a fake clock and a manual scheduler, so that everything is synchronous. restart() is a kill -9:
-// only the maps survive.
+// A control plane in one object, for tests: tables of API objects, controllers, desired tables, reconcilers and LbMaps,
+// connected as in the daemon, but on a fake clock and a manual scheduler, so that everything is synchronous. restart()
+// simulates kill -9: it must keep nothing but the maps.
 import { HostController } from '../../daemon/services/controller/host-controller.ts';
 import { ServiceController } from '../../daemon/services/controller/service-controller.ts';
 import type { DesiredHost, DesiredPort, DesiredRange } from '../../daemon/model/frontend.ts';
@@ -17,7 +17,7 @@ import type { ReconcileLog } from '../../daemon/table/status.ts';
 import { hostSettings } from './builders.ts';
 import { FakeClock, ManualScheduler, seededRandom } from './fake-clock.ts';
 
-/** What others change in the maps is put back within this time. */
+/** Drift in the maps is repaired within this time. */
 export const REPAIR_EVERY_MS = 10_000;
 
 export const thisNode = 'node-1';
@@ -28,7 +28,7 @@ export interface WorldOptions {
   readonly settings?: Partial<HostSettings>;
 }
 
-/** What the API server would hold. */
+/** The objects of the API server. */
 export interface Objects {
   readonly services: ReadonlyMap<string, Service>;
   readonly slices: ReadonlyMap<string, EndpointSlice>;
@@ -39,60 +39,60 @@ export interface Objects {
 export class World {
   readonly maps: LbMaps;
   readonly clock = new FakeClock();
-  /** "failed KEY", "recovered KEY": what the log would say, of every life. */
+  /** Log entries, kept over restarts: "failed KEY", "recovered KEY", "repaired MESSAGE". */
   readonly log: string[] = [];
   readonly #options: WorldOptions;
-  #life: Life;
+  #running: ControlPlane;
   #isComplete = true;
 
   constructor(options: WorldOptions) {
     this.maps = options.maps;
     this.#options = options;
-    this.#life = this.#boot();
+    this.#running = this.#start();
   }
 
   get services(): Table<string, Service> {
-    return this.#life.services;
+    return this.#running.services;
   }
 
   get slices(): Table<string, EndpointSlice> {
-    return this.#life.slices;
+    return this.#running.slices;
   }
 
   get nodes(): Table<string, Node> {
-    return this.#life.nodes;
+    return this.#running.nodes;
   }
 
   get serviceCIDRs(): Table<string, ServiceCIDR> {
-    return this.#life.serviceCIDRs;
+    return this.#running.serviceCIDRs;
   }
 
   get localAddresses(): Table<string, LocalAddress> {
-    return this.#life.localAddresses;
+    return this.#running.localAddresses;
   }
 
   get host(): Table<string, DesiredHost> {
-    return this.#life.host;
+    return this.#running.host;
   }
 
   get ranges(): Table<string, DesiredRange> {
-    return this.#life.ranges;
+    return this.#running.ranges;
   }
 
   get desired(): Table<string, DesiredPort> {
-    return this.#life.desired;
+    return this.#running.desired;
   }
 
   get controller(): ServiceController {
-    return this.#life.controller;
+    return this.#running.controller;
   }
 
   get operations(): LbOperations {
-    return this.#life.operations;
+    return this.#running.operations;
   }
 
   get reconciler(): Reconciler<string, DesiredPort> {
-    return this.#life.reconciler;
+    return this.#running.reconciler;
   }
 
   put(...objects: (Service | EndpointSlice | Node | ServiceCIDR)[]): this {
@@ -111,14 +111,14 @@ export class World {
   }
 
   objects(): Objects {
-    const { services, slices, nodes, serviceCIDRs } = this.#life;
+    const { services, slices, nodes, serviceCIDRs } = this.#running;
     const [all, cidrs] = [new Map(services.all()), new Map(serviceCIDRs.all())];
     return { services: all, slices: new Map(slices.all()), nodes: new Map(nodes.all()), serviceCIDRs: cidrs };
   }
 
-  /** The source has finished its first list. */
+  /** Marks the first list of every source as complete. */
   listed(): this {
-    this.#life.markListed();
+    this.#running.markListed();
     return this.flush();
   }
 
@@ -126,19 +126,20 @@ export class World {
     return this.#isComplete;
   }
 
-  /** Whether every source is complete: prune waits for it. */
+  /** Sets whether every source is complete. Prune waits until it is true. */
   complete(isComplete: boolean): this {
     this.#isComplete = isComplete;
-    if (isComplete) for (const loop of this.#life.reconcilers) loop.requestPrune();
+    if (isComplete) for (const loop of this.#running.reconcilers) loop.requestPrune();
     return this;
   }
 
-  /** Lets everything happen that needs no time. */
+  /** Runs everything that is scheduled, without advancing the time. */
   flush(): this {
-    this.#life.scheduler.flush();
+    this.#running.scheduler.flush();
     return this;
   }
 
+  /** Advances the clock and runs everything that becomes due. */
   advance(ms: number): this {
     const end = this.clock.now() + ms;
     this.flush();
@@ -150,27 +151,27 @@ export class World {
     return this.flush();
   }
 
-  /** Advances until nothing failed, waits or is left to prune. Throws when that does not come in 100 rounds of retries. */
+  /** Advances until no row is failed or waiting and the prune is complete. Throws after 100 rounds of retries. */
   settle(): this {
     this.flush();
-    for (let round = 0; !this.#life.reconcilers.every((loop) => loop.isClean); round += 1) {
-      const failed = this.#life.reconcilers
+    for (let round = 0; !this.#running.reconcilers.every((loop) => loop.isClean); round += 1) {
+      const failed = this.#running.reconcilers
         .flatMap((loop) => [...loop.failed()])
         .map(([key, status]) => `${key}: ${status.error?.message}`);
-      if (round === 100) throw new Error(`does not settle: ${failed.join('; ')}`);
+      if (round === 100) throw new Error(`the world does not settle: ${failed.join('; ')}`);
       this.advance(60_000);
     }
     return this;
   }
 
-  /** Kills the daemon and starts another one over the same maps, with empty tables. */
+  /** Stops the control plane and starts a new one on the same maps, with empty tables. */
   restart(): this {
-    this.#life.stop();
-    this.#life = this.#boot();
+    this.#running.stop();
+    this.#running = this.#start();
     return this;
   }
 
-  #boot(): Life {
+  #start(): ControlPlane {
     const scheduler = new ManualScheduler();
     const services = new Table<string, Service>('services', scheduler.schedule);
     const slices = new Table<string, EndpointSlice>('slices', scheduler.schedule);
@@ -224,7 +225,8 @@ export class World {
 
 type Loop = Pick<Reconciler<string, unknown>, 'start' | 'stop' | 'isClean' | 'failed' | 'requestPrune'>;
 
-interface Life {
+/** One run of the control plane, between two restarts. */
+interface ControlPlane {
   readonly scheduler: ManualScheduler;
   readonly services: Table<string, Service>;
   readonly slices: Table<string, EndpointSlice>;
@@ -237,7 +239,7 @@ interface Life {
   readonly controller: ServiceController;
   readonly operations: LbOperations;
   readonly reconciler: Reconciler<string, DesiredPort>;
-  /** All loops, the one of Service ports among them. */
+  /** All loops, including `reconciler`. */
   readonly reconcilers: readonly Loop[];
   readonly markListed: () => void;
   readonly stop: () => void;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Read this first. One Service walks from YAML to the bytes that the datapath reads: the control walk of design.md,
-// section 1, a step a test. Each step starts from what the one before it left.
+// Read this first. It follows one Service from YAML to the bytes that the datapath reads: source, controller, reconciler,
+// maps. Each test is one step and starts from the result of the step before it.
 import { parse } from 'yaml';
 import { describe, expect, test } from 'vitest';
 import { ServiceController } from '../../daemon/services/controller/service-controller.ts';
@@ -51,7 +51,7 @@ describe('a Service, from YAML to bytes', () => {
       .toString('hex')
       .replace(/(.{8})(?=.)/g, '$1 ');
 
-  test('1. source: each object becomes a row of what we use of it; the rest is forgotten', () => {
+  test('1. source: each object becomes a row with the fields that Sluice uses', () => {
     const listed = [services, slices, nodes, localAddresses].map((table) => table.registerSource('story'));
     for (const text of [service, slice]) {
       const object = convertObject(parse(text));
@@ -59,7 +59,7 @@ describe('a Service, from YAML to bytes', () => {
       if (object.kind === 'Service' && object.row !== undefined) services.upsert(object.key, object.row);
       if (object.kind === 'EndpointSlice' && object.row !== undefined) slices.upsert(object.key, object.row);
     }
-    // Until every source has said that its first list is in, nothing behind the tables moves.
+    // Controllers write nothing until the first list of every source is complete.
     for (const mark of listed) mark();
     expect(services.get('default/web')).toMatchObject({
       clusterIPs: { IPv4: '10.96.0.10' },
@@ -68,7 +68,7 @@ describe('a Service, from YAML to bytes', () => {
     expect(slices.get('default/web-abc')).toMatchObject({ service: 'web', family: 'IPv4', ports: [{ name: 'http', port: 8080 }] });
   });
 
-  test('2. desired: the controller recomputes that Service, purely; a ready backend leaves the draining one no new flows', () => {
+  test('2. desired: the controller computes the row of the Service; while a backend is ready, draining ones get no new flows', () => {
     const own = { nodes, localAddresses, nodeName: 'node-1', settings: hostSettings() };
     new ServiceController({ services, slices, desired, ...own }).start();
     expect(desired.get('default/web:http/TCP/IPv4')).toMatchObject({
@@ -80,14 +80,14 @@ describe('a Service, from YAML to bytes', () => {
     });
   });
 
-  test('3. oracle: what should happen to a packet can be said from the rows alone', () => {
+  test('3. oracle: the rows alone determine what must happen to a packet', () => {
     const packet = { protocol: 'TCP', sourceIP: '10.244.1.9', sourcePort: 40_000, destIP: '10.96.0.10', destPort: 80 } as const;
     const ports = new Map(desired.all());
     expect(trace({ ports }, packet)).toMatchObject({ verdict: 'DNAT', candidates: ['10.244.1.2:8080'], hairpin: [] });
     expect(trace({ ports }, { ...packet, destPort: 81 })).toMatchObject({ verdict: 'NONE' });
   });
 
-  test('4. reconcile: the row is written so that nothing half-done can be seen, the frontend last', () => {
+  test('4. reconcile: the row is written in an order that never exposes an incomplete state: the frontend comes last', () => {
     const clock = new FakeClock();
     const silent = { rowFailed: () => {}, rowRecovered: () => {}, stepFailed: () => {}, stepRecovered: () => {}, repaired: () => {} };
     const operations = new LbOperations({ maps, clock });
@@ -99,7 +99,7 @@ describe('a Service, from YAML to bytes', () => {
     expect(maps.writes.map((write) => write.map)).toEqual(['lb4_backends', 'lb4_backends', 'lb_slots', 'lb_services', 'lb4_frontends']);
   });
 
-  test('5. maps: frontend -> service index -> run of slots -> backend id -> backend; for people, without the numbers', () => {
+  test('5. maps: a frontend refers to a service index, the index to a run of slots, a slot to a backend; dumps omit the numbers', () => {
     expect(maps.frontends.IPv4.get(frontend)).toMatchObject({ service: 1 });
     expect(maps.services.get(1)).toMatchObject({ base: 0, count: 1 });
     expect(maps.slots.read(0, 1)).toEqual([1]);
@@ -112,14 +112,14 @@ describe('a Service, from YAML to bytes', () => {
     ]);
   });
 
-  test('6. bytes: what the programs in datapath/ load, by codecs generated from their own structs', () => {
+  test('6. bytes: the programs in datapath/ load these bytes; the codecs are generated from their structs', () => {
     const value = maps.frontends.IPv4.get(frontend) ?? { service: 0, meta: 0 };
-    // Address, then port and protocol: wire order.
+    // Address, port and protocol in network byte order.
     expect(bytes(encoded(lb4KeyCodec, frontend))).toBe('0a60000a 00500600');
-    // Index 1, then no flags and the check that tells a recycled hash element: this machine's order from here on.
+    // Index 1, no flags, and the check value that detects a recycled hash element. Host byte order from here on.
     expect(bytes(encoded(lbFrontendCodec, value))).toBe('01000000 00c90d6a');
     expect(bytes(encoded(lbServiceCodec, maps.services.get(1)))).toMatch(/^00000000 01000000( 00000000){6}$/);
-    // Address, port and padding, owner 1, and meta: generation 1, state usable + local + serving + present.
+    // Address, port and padding, owner 1, meta: generation 1, state usable + local + serving + present.
     expect(bytes(encoded(lb4BackendCodec, maps.backends.IPv4.get(1)))).toBe('0af40102 1f900000 01000000 0f010000');
   });
 });

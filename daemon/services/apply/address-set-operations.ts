@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Makes the tries lb4_ranges and lb6_ranges hold the address sets of the node: its own addresses, local pods, ClusterIPs and
-// Service CIDRs. The source ranges of Service ports share the tries; lb-operations.ts owns those. Every operation is
-// idempotent, and our memory changes only after the map call succeeded. Called by the Reconciler only.
+// Writes the address sets of the node into the tries lb4_ranges and lb6_ranges: own addresses, local pods, ClusterIPs and
+// Service CIDRs. The tries also hold the source ranges of Service ports, which belong to lb-operations.ts and must not be
+// changed here. Every operation is idempotent; the memory changes only after the map call succeeded. Called by the Reconciler.
 import { AddressSetNumber, type LbMaps, type MapPressure, type RangeMapKey } from '../../maps/types.ts';
 import { type Family, families, familyOf } from '../../model/address.ts';
 import { type DesiredRange, rangeKey } from '../../model/frontend.ts';
@@ -9,7 +9,7 @@ import { cidrText, rangeMapKey } from '../../maps/read/snapshot.ts';
 import type { Operations } from '../../table/reconciler.ts';
 import type { TableView } from '../../table/table.ts';
 
-/** rangeKey() of an entry of a trie; undefined for a source range of a Service port. */
+/** rangeKey() of a trie entry; undefined if the entry is a source range of a Service port. */
 function keyOf(entry: RangeMapKey): string | undefined {
   const set = Object.entries(AddressSetNumber).find(([, number]) => number === entry.set)?.[0] as DesiredRange['set'] | undefined;
   return set === undefined ? undefined : rangeKey({ set, cidr: cidrText(entry) });
@@ -22,7 +22,7 @@ interface Applied {
 
 export class AddressSetOperations implements Operations<string, DesiredRange> {
   readonly #maps: LbMaps['ranges'];
-  /** By rangeKey(): the entries of the tries that are members of an address set. */
+  /** The trie entries that are members of an address set, by rangeKey(). */
   readonly #applied = new Map<string, Applied>();
   #freed = 0;
 
@@ -70,7 +70,7 @@ export class AddressSetOperations implements Operations<string, DesiredRange> {
         else if (text !== undefined) unwanted.push({ family, key });
       }
     }
-    // Rows may come and go while this walk pauses, so each is looked up again.
+    // Rows may be added and deleted while the walk is paused, so each one is looked up again.
     for (const [text, entry] of [...this.#applied]) {
       if (found.has(text) || this.#applied.get(text) !== entry) continue;
       this.#maps[entry.family].add(entry.key);
@@ -83,7 +83,7 @@ export class AddressSetOperations implements Operations<string, DesiredRange> {
     }
   }
 
-  /** Entries of the tries that are members of an address set. */
+  /** Number of trie entries that are members of an address set. */
   pressure(): MapPressure[] {
     const counts = new Map<Family, number>();
     for (const { family } of this.#applied.values()) counts.set(family, (counts.get(family) ?? 0) + 1);

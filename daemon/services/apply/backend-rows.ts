@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The rows of a Service port's backends, and which of them its sets name. Before a publish a backend gains (a row, state bits),
-// after it a backend loses: whoever reads the old sets or the new ones finds what they name. Used by lb-operations.ts.
+// The backend rows of a Service port, and the run of slots that names them. Rows and state bits are added before the publish
+// of a run and removed after it, so a reader of the old run and a reader of the new run both find the backends that their run
+// names. Used by lb-operations.ts.
 import { hostPort } from '../../model/address.ts';
 import type { Backend, DesiredPort } from '../../model/frontend.ts';
 import { objectKey } from '../../model/service.ts';
@@ -8,7 +9,7 @@ import { BackendState, type LbMaps, type ServiceMapValue } from '../../maps/type
 import { type LbState, type LiveBackend, type LivePort, noSpace, rowOf } from './lb-state.ts';
 import { generationOf } from '../../maps/read/snapshot.ts';
 
-/** A row's backends by "address:port". */
+/** The backends of a row by "address:port". */
 export type WantedBackends = ReadonlyMap<string, Backend>;
 
 const lastGeneration = 0xff_ffff;
@@ -17,8 +18,8 @@ export const wantedBackends = (row: DesiredPort): WantedBackends =>
   new Map(row.backends.map((backend) => [hostPort(backend.address, backend.port), backend]));
 
 /**
- * The backends that a run names, in its order: those for policy Local alone, those for both policies, those for Cluster alone;
- * and the sets as windows of a run at that base.
+ * The layout of a run. `keys` lists its backends in order: the Local set only, both sets, the Cluster set only. Each set is
+ * therefore one window of the run; `windows` returns both windows for a run at the given base.
  */
 export function layOut(wanted: WantedBackends): { keys: string[]; windows: (base: number) => Omit<ServiceMapValue, 'affinity'> } {
   const [localOnly, both, clusterOnly]: [string[], string[], string[]] = [[], [], []];
@@ -46,15 +47,15 @@ export class BackendRows {
     this.#state = state;
   }
 
-  /** Throws, before anything is written, unless all of them can have a row. */
+  /** Throws if there are not enough free rows for the new backends. Writes nothing. */
   requireRoom(port: LivePort, row: DesiredPort, wanted: WantedBackends): void {
     const needs = [...wanted.keys()].filter((key) => !port.backends.has(key)).length;
     if (needs > this.#state.pools.backendIds[port.family].available)
       throw noSpace(this.#maps[port.family], 'rows', { service: objectKey(row), needs });
   }
 
-  /** Before the publish: a new backend gets its row, a known one the state bits it gains. */
-  raise(port: LivePort, wanted: WantedBackends): void {
+  /** Adds rows of new backends, and new state bits of known backends. */
+  beforePublish(port: LivePort, wanted: WantedBackends): void {
     for (const [key, backend] of wanted) {
       const known = port.backends.get(key);
       if (known === undefined) this.#add(port, key, backend);
@@ -62,8 +63,8 @@ export class BackendRows {
     }
   }
 
-  /** After the publish: state bits that a backend lost, and the rows of those that are gone. */
-  settle(port: LivePort, wanted: WantedBackends): void {
+  /** Clears obsolete state bits, and removes the rows of backends that no longer exist. */
+  afterPublish(port: LivePort, wanted: WantedBackends): void {
     for (const [key, backend] of port.backends) {
       const desired = wanted.get(key);
       if (desired === undefined) this.#remove(port, key, backend);
@@ -75,8 +76,8 @@ export class BackendRows {
     const map = this.#maps[port.family];
     const pool = this.#state.pools.backendIds[port.family];
     const id = pool.take();
-    // There was room; an empty pool here is a broken invariant.
-    if (id === undefined) throw new Error(`${map.name}: no id left for ${port.key}`);
+    // requireRoom() was called before: an empty pool here is a broken invariant.
+    if (id === undefined) throw new Error(`${map.name}: no backend id left for ${port.key}`);
     try {
       const last = generationOf(map.get(id).meta);
       const generation = last === lastGeneration ? 1 : last + 1;

@@ -1,28 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
-// Compares the maps with our memory of them and writes what somebody else changed, in the order of every publish: backends,
-// slots, the run, frontends. A frontend that nobody made becomes a leftover, for prune. One Service port a step, so that
-// the caller can let other work in between.
+// Repairs drift: compares the maps with the memory of them, and writes back what another program changed, in the order of
+// every publish: backends, slots, the run, frontends. An unknown frontend entry is not deleted here: it becomes a leftover
+// for prune. Each step handles one Service port, so that the caller can run other work between steps. Called by LbOperations.
 import { families } from '../../model/address.ts';
 import { frontendMeta } from '../../maps/frontend-check.ts';
 import type { LbMaps } from '../../maps/types.ts';
 import { type LbState, type LivePort, rowOf } from './lb-state.ts';
 import { cidrText, heldFrontend, heldText } from '../../maps/read/snapshot.ts';
 
-/** Sentences about what was put back in this step. Throws what the maps throw; begin anew then. */
+/** Yields one message per repair after each step. After an error from a map call, start a new walk. */
 export function* repairDrift(state: LbState, maps: LbMaps): Generator<string[], void> {
   yield repairRanges(state, maps);
   for (const port of [...state.ports.values()]) {
-    // Not one that was deleted since the walk began.
+    // Skip a port that was deleted after the walk began.
     if (state.ports.get(port.key) === port) yield repairPort(maps, port);
   }
   for (const family of families) {
     for (const key of maps.frontends[family].keys()) {
       const text = heldText(key);
       if (state.owners.has(text) || state.leftovers.frontends.has(text)) continue;
-      // The walk may tell of what is gone by now.
+      // The entry may have been deleted since the keys were read.
       const value = maps.frontends[family].get(key);
       if (value === undefined) continue;
-      // It leads nowhere that we know of: unsound, so that prune takes it alone.
+      // Its service index is not trusted: an unsound leftover is pruned without the index.
       state.leftovers.frontends.set(text, { ...heldFrontend(maps, family, [key, value]), isSound: false });
       state.pools.frontendCounts[family] += 1;
       yield [`${maps.frontends[family].name}: entry ${text} belonged to no Service port`];
@@ -41,8 +41,8 @@ function repairPort(maps: LbMaps, port: LivePort): string[] {
     repaired.push(`${key}: row ${backend.id} of ${backends.name} was changed`);
   }
   if (run.ids !== undefined) {
-    const held = maps.slots.read(run.base, run.count);
-    if (run.ids.some((id, i) => id !== held[i])) {
+    const actual = maps.slots.read(run.base, run.count);
+    if (run.ids.some((id, i) => id !== actual[i])) {
       maps.slots.write(run.base, run.ids);
       repaired.push(`${key}: slots from ${run.base} of ${maps.slots.name} were changed`);
     }
@@ -59,32 +59,32 @@ function repairFrontends(maps: LbMaps, port: LivePort): string[] {
   const map = maps.frontends[port.family];
   for (const [text, { mapKey, flags }] of port.frontends) {
     const wanted = { service: port.index, meta: frontendMeta(mapKey, flags) };
-    const held = map.get(mapKey);
-    if (held?.service === wanted.service && held.meta === wanted.meta) continue;
+    const actual = map.get(mapKey);
+    if (actual?.service === wanted.service && actual.meta === wanted.meta) continue;
     map.set(mapKey, wanted);
-    repaired.push(`${port.key}: entry ${text} of ${map.name} ${held === undefined ? 'was missing' : 'was changed'}`);
+    repaired.push(`${port.key}: entry ${text} of ${map.name} ${actual === undefined ? 'was missing' : 'was changed'}`);
   }
   return repaired;
 }
 
-/** All at once: a trie can be listed, not asked for one entry. */
+/** Repairs all source ranges in one step: a trie can only be listed, because a lookup returns the longest matching prefix. */
 function repairRanges(state: LbState, maps: LbMaps): string[] {
   const repaired: string[] = [];
   for (const family of families) {
     const map = maps.ranges[family];
     const owners = new Map([...state.ports.values()].filter((port) => port.family === family).map((port) => [port.index, port]));
-    const held = new Set<string>();
+    const present = new Set<string>();
     for (const key of map.entries()) {
       const owner = owners.get(key.set);
-      held.add(`${key.set} ${cidrText(key)}`);
-      // Of the node's own sets, or of an index that an earlier process left: not ours to judge.
+      present.add(`${key.set} ${cidrText(key)}`);
+      // A member of an address set, or an entry of a leftover index: other code handles both.
       if (owner === undefined || owner.ranges.has(cidrText(key))) continue;
       map.remove(key);
       repaired.push(`${owner.key}: entry ${cidrText(key)} of ${map.name} was not desired`);
     }
     for (const { key, index, ranges } of owners.values()) {
       for (const [cidr, range] of ranges) {
-        if (held.has(`${index} ${cidr}`)) continue;
+        if (present.has(`${index} ${cidr}`)) continue;
         map.add(range);
         repaired.push(`${key}: entry ${cidr} of ${map.name} was missing`);
       }

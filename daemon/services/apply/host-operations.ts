@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Makes the row of lb_host hold what applies to every Service on this node. Idempotent; our memory changes only after the map
-// call succeeded. The row is never deleted: what it said last stays valid. Called by the Reconciler only.
+// Writes the row of lb_host: the settings that apply to every Service on this node. Idempotent; the memory changes only after
+// the map call succeeded. It must never delete the row: the last content stays in force. Called by the Reconciler.
 import { type HostMapValue, HostFlag, type LbMaps } from '../../maps/types.ts';
 import { addressBytes, type Family } from '../../model/address.ts';
 import type { DesiredHost } from '../../model/frontend.ts';
 import type { Operations } from '../../table/reconciler.ts';
 
-/** Facts about this host that no setting and no object states. */
+/** Properties of this host that come neither from a setting nor from an API object. */
 export interface HostFacts {
-  /** Cookie of the node's network namespace: tells the node's own sockets from those of pods. */
+  /** Cookie of the node's network namespace. It distinguishes sockets of the node from sockets of pods. */
   readonly netnsCookie: bigint;
 }
 
@@ -33,7 +33,7 @@ export class HostOperations implements Operations<string, DesiredHost> {
   }
 
   delete(): void {
-    // The row stays, see above.
+    // The row is kept: see the top of this file.
   }
 
   prune(): boolean {
@@ -68,7 +68,7 @@ function hostFlags({ podDetection: { IPv4, IPv6 }, masqueradeAll, hasTc }: Desir
 export function hostValue(host: DesiredHost, facts: HostFacts): HostMapValue {
   const bound = (family: Family, end: 'first' | 'last'): bigint => {
     const address = host.clusterRange[family]?.[end];
-    // Nothing lies between the greatest and the smallest.
+    // An empty range: the first address is greater than the last.
     if (address === undefined) return end === 'first' ? 2n ** 64n - 1n : 0n;
     const bytes = addressBytes(address);
     const upper = new DataView(bytes.buffer, bytes.byteOffset);

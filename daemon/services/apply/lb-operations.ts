@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Makes the load balancer's maps hold one DesiredPort: update, delete, prune. The order of every write keeps the datapath
-// whole at each step (design.md, 3.1 and 3.3): backends, slots of a fresh run, ONE publish, frontends; deletion in reverse.
-// Every operation is idempotent and may fail at any call: our memory changes only after the call it describes succeeded.
+// Writes DesiredPort rows into the load balancer's maps: update, delete, prune, repair. The datapath reads the maps at every
+// moment, so every write must leave them consistent. The order is: backend rows, slots of a new run, the service row (one
+// write that publishes the run), frontends. Deletion is the reverse. Every operation is idempotent and may fail at any map
+// call; the memory changes only after the map call that it describes succeeded. Called by the Reconciler.
 import type { Clock } from '../../base/clock.ts';
 import { KernelError } from '../../base/errors.ts';
 import { families } from '../../model/address.ts';
@@ -13,7 +14,7 @@ import { FrontendFlag, type LbMaps, type MapPressure, type RangeMapKey, type Ser
 import { BackendRows, layOut, type WantedBackends, wantedBackends } from './backend-rows.ts';
 import { repairDrift } from './drift.ts';
 import { blankLeftover, type LbState, type LiveFrontend, type LivePort, noRun, noService, noSpace } from './lb-state.ts';
-import { indicesLedTo, pruneLeftovers } from './prune.ts';
+import { pruneLeftovers, referencedIndices } from './prune.ts';
 import type { Operations } from '../../table/reconciler.ts';
 import { adopt, restoreState } from './restore.ts';
 import { flagsOf, isInUse, isSameService, mapKeyOf, rangeMapKey } from '../../maps/read/snapshot.ts';
@@ -21,7 +22,7 @@ import { flagsOf, isInUse, isSameService, mapKeyOf, rangeMapKey } from '../../ma
 export interface LbOperationsOptions {
   readonly maps: LbMaps;
   readonly clock: Clock;
-  /** How long what was freed rests before it is handed out again. 1 s unless told. */
+  /** Grace period before freed ids and slots are reused. Default: 1 s. */
   readonly graceMs?: number;
 }
 
@@ -35,7 +36,7 @@ export class LbOperations implements Operations<string, DesiredPort> {
     this.#time = { clock, graceMs };
   }
 
-  /** Reads the maps into a fresh memory. Writes nothing. */
+  /** Rebuilds the memory from the maps. Writes nothing. */
   restore(): void {
     const state = restoreState(this.#maps, this.#time);
     this.#restored = { state, rows: new BackendRows(this.#maps.backends, state) };
@@ -43,7 +44,7 @@ export class LbOperations implements Operations<string, DesiredPort> {
 
   update(row: DesiredPort): void {
     if (row.frontends.length === 0) {
-      // Nobody can reach it, and without a frontend its index would have no name.
+      // The port is unreachable, and after a restart its service index could not be assigned to it without a frontend.
       this.delete(row.key);
       return;
     }
@@ -59,12 +60,12 @@ export class LbOperations implements Operations<string, DesiredPort> {
       if (isBlank(port)) this.#forget(port);
       throw error;
     }
-    // Ranges before the frontends that ask for them, and after those that did.
+    // New ranges are added before the frontends that use them; obsolete ranges are removed after the frontends.
     const ranges = new Map(row.sourceRanges.map((cidr) => [cidr, rangeMapKey(port.index, cidr)]));
     for (const [cidr, range] of ranges) if (!port.ranges.has(cidr)) this.#addRange(port, cidr, range);
     this.#pointFrontends(port, row);
     for (const [cidr, range] of port.ranges) if (!ranges.has(cidr)) this.#removeRange(port, cidr, range);
-    this.#rows.settle(port, wanted);
+    this.#rows.afterPublish(port, wanted);
   }
 
   delete(key: string): void {
@@ -73,11 +74,11 @@ export class LbOperations implements Operations<string, DesiredPort> {
     if (port === undefined) return;
     for (const [text, frontend] of port.frontends) this.#removeFrontend(port, text, frontend);
     if (isInUse(port.row)) this.#replaceRow(port, noService, noRun);
-    this.#rows.settle(port, new Map());
+    this.#rows.afterPublish(port, new Map());
     for (const [cidr, range] of port.ranges) this.#removeRange(port, cidr, range);
     state.ports.delete(key);
-    // Another entry that an earlier process left may lead here still: then the index is freed with it, by prune.
-    if (indicesLedTo(state.leftovers).has(port.index)) {
+    // A leftover frontend of an earlier process may still refer to the index. Then prune frees the index with the frontend.
+    if (referencedIndices(state.leftovers).has(port.index)) {
       state.leftovers.services.set(port.index, blankLeftover(noService, true));
     } else state.freeIndex(port.index);
   }
@@ -103,7 +104,7 @@ export class LbOperations implements Operations<string, DesiredPort> {
     return this.#state.quarantine.nextDue;
   }
 
-  /** Used and capacity of each map, for metrics; nothing before restore. Of the tries, what Service ports use. */
+  /** Used entries and capacity of each map, for metrics. Empty before restore(). For the tries, only source ranges are counted. */
   pressure(): MapPressure[] {
     if (this.#restored === undefined) return [];
     const { pools, quarantine } = this.#state;
@@ -125,7 +126,7 @@ export class LbOperations implements Operations<string, DesiredPort> {
     ];
   }
 
-  /** Key of the DesiredPort by service index; "" for an index that an earlier process left and nobody has adopted yet. */
+  /** Key of the DesiredPort by service index; "" for a leftover index that no Service port has adopted yet. */
   owners(): Map<number, string> {
     const owners = new Map<number, string>();
     for (const index of this.#restored?.state.leftovers.services.keys() ?? []) owners.set(index, '');
@@ -134,7 +135,7 @@ export class LbOperations implements Operations<string, DesiredPort> {
   }
 
   get #live(): { readonly state: LbState; readonly rows: BackendRows } {
-    if (this.#restored === undefined) throw new Error('LbOperations is used before restore() succeeded');
+    if (this.#restored === undefined) throw new Error('LbOperations was used before restore() succeeded');
     return this.#restored;
   }
 
@@ -158,13 +159,13 @@ export class LbOperations implements Operations<string, DesiredPort> {
     return port;
   }
 
-  /** Undoes #create: the index was never visible, so it needs no grace. */
+  /** Undoes #create(). The index was never published, so it needs no grace period. */
   #forget(port: LivePort): void {
     this.#state.ports.delete(port.key);
     this.#state.pools.indices.giveBack(port.index);
   }
 
-  /** A Service port that cannot get a frontend should not take slots and ids from others. */
+  /** Throws if the frontends do not fit. A Service port without frontends must not occupy slots and ids that others need. */
   #requireFrontendRoom(row: DesiredPort): void {
     const { owners, leftovers, pools } = this.#state;
     const map = this.#maps.frontends[row.family];
@@ -173,7 +174,7 @@ export class LbOperations implements Operations<string, DesiredPort> {
     if (pools.frontendCounts[row.family] + needs > map.capacity) throw noSpace(map, 'entries', { service: objectKey(row), needs });
   }
 
-  /** Brings backends and their sets up to the row, each set in one switch. Until then the old run and rows stay whole. */
+  /** Updates the backends and their sets. One write switches both sets; the old run and its rows stay complete until then. */
   #publish(port: LivePort, row: DesiredPort, wanted: WantedBackends): void {
     this.#rows.requireRoom(port, row, wanted);
     const { keys, windows } = layOut(wanted);
@@ -183,7 +184,7 @@ export class LbOperations implements Operations<string, DesiredPort> {
     const base = isCurrent ? port.run.base : keys.length === 0 ? 0 : this.#takeRun(row, keys.length);
     const fresh = { base, count: keys.length };
     try {
-      this.#rows.raise(port, wanted);
+      this.#rows.beforePublish(port, wanted);
       const service = { ...windows(base), affinity: row.affinitySeconds };
       if (isCurrent) {
         if (!isSameService(service, port.row)) this.#replaceRow(port, service, port.run);
@@ -198,12 +199,16 @@ export class LbOperations implements Operations<string, DesiredPort> {
     }
   }
 
-  /** Frontends whose policy is no more Local let go of that set before it is emptied; to gain it comes after the publish. */
+  /**
+   * Frontends that lose policy Local are switched to the Cluster set before the Local set changes. Frontends that gain it are
+   * switched after the publish.
+   */
   #releaseFromLocal(port: LivePort, row: DesiredPort): void {
     for (const frontend of row.frontends) {
-      const held = port.frontends.get(frontendKey(frontend));
-      if (held === undefined || (held.flags & ~flagsOf(frontend) & FrontendFlag.local) === 0) continue;
-      this.#setFrontend(port, { ...frontend, hasSourceRanges: frontend.hasSourceRanges && (held.flags & FrontendFlag.ranges) !== 0 }, row);
+      const current = port.frontends.get(frontendKey(frontend));
+      if (current === undefined || (current.flags & ~flagsOf(frontend) & FrontendFlag.local) === 0) continue;
+      const hasSourceRanges = frontend.hasSourceRanges && (current.flags & FrontendFlag.ranges) !== 0;
+      this.#setFrontend(port, { ...frontend, hasSourceRanges }, row);
     }
   }
 
@@ -222,7 +227,7 @@ export class LbOperations implements Operations<string, DesiredPort> {
 
   #pointFrontends(port: LivePort, row: DesiredPort): void {
     const wanted = new Set(row.frontends.map(frontendKey));
-    // Removals first: on a full map they make the room.
+    // Removals first: they make room in a full map.
     for (const [key, frontend] of port.frontends) if (!wanted.has(key)) this.#removeFrontend(port, key, frontend);
     for (const frontend of row.frontends) {
       if (port.frontends.get(frontendKey(frontend))?.flags !== flagsOf(frontend)) this.#setFrontend(port, frontend, row);
@@ -237,7 +242,7 @@ export class LbOperations implements Operations<string, DesiredPort> {
     try {
       map.set(mapKey, { service: port.index, meta: frontendMeta(mapKey, flags) });
     } catch (error) {
-      throw isFull(error) ? nameFull(error, map, `${objectKey(row)} needs ${frontendKey(frontend)}`) : error;
+      throw isFull(error) ? mapFull(error, map, `Service ${objectKey(row)} needs ${frontendKey(frontend)}`) : error;
     }
     const before = state.owners.get(key);
     before?.frontends.delete(key);
@@ -251,7 +256,7 @@ export class LbOperations implements Operations<string, DesiredPort> {
     try {
       map.add(range);
     } catch (error) {
-      throw isFull(error) ? nameFull(error, map, `${port.key} needs ${cidr}`) : error;
+      throw isFull(error) ? mapFull(error, map, `Service port ${port.key} needs ${cidr}`) : error;
     }
     port.ranges.set(cidr, range);
   }
@@ -269,15 +274,15 @@ export class LbOperations implements Operations<string, DesiredPort> {
   }
 }
 
-/** Nothing of it is in the maps. */
+/** True if the maps hold nothing of the port. */
 const isBlank = ({ row, backends, frontends, ranges }: LivePort): boolean =>
   !isInUse(row) && backends.size === 0 && frontends.size === 0 && ranges.size === 0;
 
 const isFull = (error: unknown): error is KernelError =>
   error instanceof KernelError && (error.code === 'E2BIG' || error.code === 'ENOSPC');
 
-/** The kernel's own "full", with the Service's name. */
-function nameFull(cause: KernelError, map: { name: string; capacity: number }, who: string): KernelError {
-  const detail = `${map.name} is full: ${map.capacity} entries, ${who}`;
+/** The kernel's error for a full map, with the Service and its need in the message. */
+function mapFull(cause: KernelError, map: { name: string; capacity: number }, need: string): KernelError {
+  const detail = `${map.name} is full (capacity: ${map.capacity} entries), ${need}`;
   return new KernelError({ op: cause.op, object: cause.object, errno: cause.errno, code: cause.code, detail }, { cause });
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Our own memory of what the maps hold: live Service ports, what an earlier process left, and the allocators. It follows
-// the maps: lb-operations.ts and prune.ts change it only after the map call that the change describes has succeeded.
+// The memory of what the maps hold: live Service ports, the leftovers of an earlier process, and the allocators. It must
+// never be ahead of the maps: lb-operations.ts, prune.ts and drift.ts change it only after the map call that the change
+// describes succeeded. restore.ts rebuilds it at start.
 import type { Clock } from '../../base/clock.ts';
 import { KernelError } from '../../base/errors.ts';
 import type { Family } from '../../model/address.ts';
@@ -11,7 +12,7 @@ import type { HeldFrontend } from '../../maps/read/snapshot.ts';
 
 /** A published run. */
 export interface Run extends Range {
-  /** Undefined: it overlaps another run or lies outside, so it is always replaced, and prune frees its slots. */
+  /** Undefined if the run overlaps another run or exceeds the slots. Such a run is always replaced, and prune frees its slots. */
   readonly ids: readonly number[] | undefined;
 }
 
@@ -23,18 +24,18 @@ export interface LiveBackend {
   readonly address: string;
   readonly port: number;
   readonly generation: number;
-  /** BackendState bits as the map holds them. */
+  /** BackendState bits in the map. */
   state: number;
 }
 
-/** An entry of the frontend hash that leads to a live Service port. */
+/** An entry of the frontend hash that refers to a live Service port. */
 export interface LiveFrontend {
   readonly mapKey: FrontendMapKey;
   /** FrontendFlag bits. */
   readonly flags: number;
 }
 
-/** A Service port that has a service index: what the maps hold for it, exactly, also after a half-done update. */
+/** A Service port with a service index. It describes exactly what the maps hold, even after an incomplete update. */
 export interface LivePort {
   /** Key of the DesiredPort. */
   readonly key: string;
@@ -43,20 +44,20 @@ export interface LivePort {
   readonly family: Family;
   /** The row of lb_services. */
   row: ServiceMapValue;
-  /** The slots that the row's sets lie in. */
+  /** The slots that contain the sets of the row. */
   run: Run;
   /** By hostPort(). */
   readonly backends: Map<string, LiveBackend>;
-  /** By frontendKey(): entries that lead to this index. */
+  /** Entries that refer to this index, by frontendKey(). */
   readonly frontends: Map<string, LiveFrontend>;
   /** Source ranges by CIDR. */
   readonly ranges: Map<string, RangeMapKey>;
 }
 
-/** A service index that an earlier process used and no Service port has adopted yet. Its ids and slots stay reserved. */
+/** A service index of an earlier process that no Service port has adopted yet. Its ids and slots stay reserved. */
 export interface LeftoverService {
   readonly row: ServiceMapValue;
-  /** False: see Run.ids. */
+  /** False if the run overlaps another run or exceeds the slots, see Run.ids. */
   readonly isRunSound: boolean;
   readonly backends: Readonly<Record<Family, Map<number, BackendMapValue>>>;
   /** Source ranges by CIDR. */
@@ -74,16 +75,16 @@ export interface StrayRange {
   readonly key: RangeMapKey;
 }
 
-/** What restore found and nobody has claimed; only prune withdraws it. */
+/** What restore found and no Service port has adopted. Only prune withdraws it. */
 export interface Leftovers {
   /** By frontendKey(). */
   readonly frontends: Map<string, HeldFrontend>;
   readonly services: Map<number, LeftoverService>;
-  /** Backend rows of no index. */
+  /** Backend rows without a service index. */
   strays: StrayBackend[];
-  /** Source ranges of no index. */
+  /** Source ranges without a service index. */
   strayRanges: StrayRange[];
-  /** Slots under unsound runs. */
+  /** Slots of unsound runs. */
   unsoundSlots: Range[];
 }
 
@@ -97,7 +98,7 @@ export interface Pools {
 
 export class LbState {
   readonly ports = new Map<string, LivePort>();
-  /** frontendKey() -> the live port that the entry leads to. */
+  /** The live port that an entry refers to, by frontendKey(). */
   readonly owners = new Map<string, LivePort>();
   readonly leftovers: Leftovers;
   readonly pools: Pools;
@@ -110,7 +111,7 @@ export class LbState {
     this.quarantine = new Quarantine(parts.clock, parts.graceMs);
   }
 
-  /** Grows whenever something can be allocated that could not before. */
+  /** A counter that increases whenever ids, slots or entries become available. */
   get freed(): number {
     return this.quarantine.released + this.#freedFrontends;
   }
@@ -127,26 +128,26 @@ export class LbState {
     if (range.count > 0) this.quarantine.hold(() => this.pools.runs.giveBack(range));
   }
 
-  /** A hash entry needs no grace: its check tells readers. */
+  /** A hash entry needs no grace period: readers detect a recycled entry by its check value. */
   freeFrontend(family: Family): void {
     this.pools.frontendCounts[family] -= 1;
     this.#freedFrontends += 1;
   }
 }
 
-/** The map row of a backend in that state. */
+/** The map row of a backend with the given state. */
 export const rowOf = (owner: LivePort, { address, port, generation }: LiveBackend, state: number): BackendMapValue => ({
   ...{ address, port, service: owner.index },
   meta: ((generation << 8) | state) >>> 0,
 });
 
-/** Our own allocators' "full", worded for the operator: names the map, its size and the Service that did not fit. */
-export function noSpace(map: { name: string; capacity: number }, unit: string, who: { service: string; needs: number }): KernelError {
-  const detail = `${map.name} is full: ${map.capacity} ${unit}, ${who.service} needs ${who.needs}`;
+/** The error of an exhausted allocator. Its message names the map, its capacity and the Service that does not fit. */
+export function noSpace(map: { name: string; capacity: number }, unit: string, need: { service: string; needs: number }): KernelError {
+  const detail = `${map.name} is full (capacity: ${map.capacity} ${unit}), Service ${need.service} needs ${need.needs}`;
   return new KernelError({ op: 'allocate in', object: map.name, errno: 28, code: 'ENOSPC', detail });
 }
 
-/** A leftover of which nothing is in the maps but, perhaps, entries that lead to it. */
+/** A leftover index without backends and source ranges. Frontend entries may refer to it. */
 export const blankLeftover = (row: ServiceMapValue, isRunSound: boolean): LeftoverService => ({
   ...{ row, isRunSound },
   backends: { IPv4: new Map(), IPv6: new Map() },

@@ -1,25 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-// Allocators of what array maps have a fixed number of: ids (service indices, backend ids) and runs of slots. Memory
-// only, no map calls; lb-state.ts fills them from the maps at start. Who frees must let the grace period pass first.
+// Allocators for array maps: ids (service indices, backend ids) and runs of slots. They make no map calls; restore.ts fills
+// them from the maps at start. Callers must not return a published id or run before the grace period (quarantine.ts) ended.
 import type { Range } from '../../maps/types.ts';
 
-/** Numbers 1 .. capacity-1; 0 means "none" in every map. */
+/** Allocates the numbers 1 to capacity - 1. In every map, 0 means "none". */
 export class IdPool {
   readonly capacity: number;
   readonly #free: number[] = [];
   #next: number;
 
-  /** `used` need not be sorted; every number in it is below capacity. */
+  /** `used` may be unsorted. Every number in it is less than capacity. */
   constructor(capacity: number, used: Iterable<number>) {
     this.capacity = capacity;
     const isUsed = new Set(used);
     this.#next = 1;
     for (const id of isUsed) this.#next = Math.max(this.#next, id + 1);
-    // Low ids are taken first: a dense map is a warm one.
+    // Low ids are taken first, so that the used rows are close together in the CPU caches.
     for (let id = this.#next - 1; id > 0; id -= 1) if (!isUsed.has(id)) this.#free.push(id);
   }
 
-  /** How many ids can still be taken. */
+  /** Number of free ids. */
   get available(): number {
     return this.#free.length + Math.max(0, this.capacity - this.#next);
   }
@@ -41,10 +41,10 @@ export class IdPool {
   }
 }
 
-/** Runs of slots: first fit over the free ranges, neighbours merged when freed. */
+/** Allocates runs of slots: first fit over the free ranges. Adjacent free ranges are merged. */
 export class RunPool {
   readonly capacity: number;
-  // Sorted by base, no two adjacent.
+  /** Sorted by base. No two ranges are adjacent. */
   readonly #free: Range[] = [];
   #used = 0;
 
@@ -64,7 +64,7 @@ export class RunPool {
     return this.#used;
   }
 
-  /** The base of `count` (> 0) slots, or undefined when no free range is long enough. */
+  /** Returns the base of `count` (> 0) slots, or undefined if no free range is long enough. */
   take(count: number): number | undefined {
     const at = this.#free.findIndex((range) => range.count >= count);
     const range = this.#free[at];
@@ -75,7 +75,7 @@ export class RunPool {
     return range.base;
   }
 
-  /** An empty range is given back by doing nothing. */
+  /** Does nothing for an empty range. */
   giveBack(range: Range): void {
     if (range.count === 0) return;
     this.#used -= range.count;

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// Withdraws what an earlier process left and no desired row has adopted. In the order of every deletion: frontends first,
-// then the run, then the backends. Called by LbOperations when every source is complete; may be called again at any time.
+// Withdraws the leftovers of an earlier process that no desired row has adopted. The order is that of every deletion:
+// frontends, the run, backends. It must not be called before every source is complete, because an incomplete table would
+// withdraw Services in use. Called by LbOperations; may be called again at any time.
 import { families } from '../../model/address.ts';
 import type { LbMaps } from '../../maps/types.ts';
 import { type LbState, type Leftovers, noService, type StrayBackend } from './lb-state.ts';
 import { generationOf, type HeldFrontend, isInUse, rangeOf } from '../../maps/read/snapshot.ts';
 
 /**
- * True when no leftover remains. Every item is tried: failures come together in one AggregateError, and the next call
- * goes on. `isWanted` tells the frontendKey() of some desired row: such an entry waits for its owner.
+ * Returns true if no leftover remains. Every leftover is tried; failures are collected into one AggregateError, and the next
+ * call continues. `isWanted` is true for the frontendKey() of a desired row: such an entry is kept until its owner is applied.
  */
 export function pruneLeftovers(state: LbState, maps: LbMaps, isWanted: (frontendKey: string) => boolean): boolean {
   const { leftovers } = state;
@@ -25,12 +26,12 @@ export function pruneLeftovers(state: LbState, maps: LbMaps, isWanted: (frontend
   for (const frontend of [...leftovers.frontends.values()]) {
     if (!isWanted(frontend.text)) succeeds(() => pruneFrontend(state, maps, frontend));
   }
-  const pointedAt = indicesLedTo(leftovers);
-  for (const index of [...leftovers.services.keys()]) if (!pointedAt.has(index)) succeeds(() => pruneService(state, maps, index));
+  const referenced = referencedIndices(leftovers);
+  for (const index of [...leftovers.services.keys()]) if (!referenced.has(index)) succeeds(() => pruneService(state, maps, index));
   leftovers.strays = leftovers.strays.filter((stray) => !succeeds(() => freeBackend(state, maps, stray)));
   leftovers.strayRanges = leftovers.strayRanges.filter(({ family, key }) => !succeeds(() => maps.ranges[family].remove(key)));
   freeUnsoundSlots(state);
-  if (errors.length > 0) throw new AggregateError(errors, `prune: ${errors.length} entries failed`);
+  if (errors.length > 0) throw new AggregateError(errors, `prune failed for ${errors.length} leftovers`);
   return (
     leftovers.frontends.size +
       leftovers.services.size +
@@ -41,15 +42,15 @@ export function pruneLeftovers(state: LbState, maps: LbMaps, isWanted: (frontend
   );
 }
 
-/** Indices that a leftover frontend leads to: they must not be freed before it. */
-export function indicesLedTo(leftovers: Leftovers): Set<number> {
+/** Indices that a leftover frontend refers to. They must not be freed before the frontend. */
+export function referencedIndices(leftovers: Leftovers): Set<number> {
   return new Set([...leftovers.frontends.values()].filter((entry) => entry.isSound).map((entry) => entry.value.service));
 }
 
 function pruneFrontend(state: LbState, maps: LbMaps, frontend: HeldFrontend): void {
   const map = maps.frontends[frontend.family];
   const now = map.get(frontend.key);
-  // Not what restore saw: somebody else writes here. Look at it again next time, as it is now.
+  // Another program changed the entry after restore. Keep it as it is now and check it again in the next call.
   if (now !== undefined && (now.service !== frontend.value.service || now.meta !== frontend.value.meta)) {
     state.leftovers.frontends.set(frontend.text, { ...frontend, value: now, isSound: false });
     return;
@@ -87,7 +88,7 @@ function freeBackend(state: LbState, maps: LbMaps, { family, id, row }: StrayBac
   state.freeBackendId(family, id);
 }
 
-/** Slots under runs that overlapped are free once none of those runs is published any more. */
+/** The slots of overlapping runs become free when none of these runs is published any more. */
 function freeUnsoundSlots(state: LbState): void {
   const { leftovers, ports } = state;
   if (leftovers.unsoundSlots.length === 0) return;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What was freed is not handed out at once: a program that loaded the old run or id a moment ago may still follow it. The
-// grace period is the same for all, so the queue is in order of time. No timer: whoever allocates calls releaseDue() first.
+// Delays the reuse of freed ids and slots: a BPF program that has just loaded the old run or id may still use it. The grace
+// period is the same for all items, so the queue is ordered by time. It sets no timer: callers call releaseDue() before they
+// allocate. Used by lb-state.ts.
 import type { Clock } from '../../base/clock.ts';
 
 export class Quarantine {
@@ -14,21 +15,22 @@ export class Quarantine {
     this.#graceMs = graceMs;
   }
 
-  /** Calls `release` in the first releaseDue() after the grace period. */
+  /** `release` is called by the first releaseDue() after the grace period. */
   hold(release: () => void): void {
     this.#waiting.push({ due: this.#clock.now() + this.#graceMs, release });
   }
 
-  /** Grows with every release. */
+  /** Number of releases so far. */
   get released(): number {
     return this.#released;
   }
 
-  /** When the next release falls due; undefined when nothing waits. */
+  /** Clock time of the next release; undefined if the queue is empty. */
   get nextDue(): number | undefined {
     return this.#waiting[0]?.due;
   }
 
+  /** Releases every item whose grace period has ended. */
   releaseDue(): void {
     const now = this.#clock.now();
     if ((this.nextDue ?? Infinity) > now) return;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rebuilds LbState from the maps, so that ids survive a restart and unchanged input writes nothing (design.md, 3.4). All
-// that is found begins as a leftover; a Service port adopts its part when its row first comes. Reads only, never writes;
-// whatever a crash or a stranger left must not stop it.
+// Rebuilds LbState from the maps, so that ids survive a restart and unchanged input causes no writes. Everything found starts
+// as a leftover; a Service port adopts its part when its row is applied for the first time. It must never write, and it must
+// accept any content that a crash or another program left in the maps. Called by LbOperations.
 import type { Clock } from '../../base/clock.ts';
 import { families, hostPort } from '../../model/address.ts';
 import { type DesiredPort, frontendKey } from '../../model/frontend.ts';
@@ -10,16 +10,16 @@ import { blankLeftover, LbState, type LeftoverService, type Leftovers, type Live
 import { IdPool, RunPool } from './pools.ts';
 import { cidrText, generationOf, mapKeyOf, rangeOf, readSnapshot, type Snapshot, stateOf } from '../../maps/read/snapshot.ts';
 
-/** A fresh state in which everything found is a leftover. Throws what the maps throw; then nothing has happened. */
+/** A new state in which everything found is a leftover. Errors of the map calls are passed on. */
 export function restoreState(maps: LbMaps, time: { clock: Clock; graceMs: number }): LbState {
   const snapshot = readSnapshot(maps);
   const slots = maps.slots.capacity;
-  const held = new Map([...snapshot.services].map(([index, row]): [number, Range] => [index, rangeOf(row)]));
-  const unsound = unsoundRuns(held, slots);
+  const runOf = new Map([...snapshot.services].map(([index, row]): [number, Range] => [index, rangeOf(row)]));
+  const unsound = unsoundRuns(runOf, slots);
   const leftovers = findLeftovers(maps, snapshot, unsound);
-  const runs = [...held.values()];
+  const runs = [...runOf.values()];
   leftovers.unsoundSlots = union(
-    [...held].filter(([index]) => unsound.has(index)).map(([, run]) => run),
+    [...runOf].filter(([index]) => unsound.has(index)).map(([, run]) => run),
     slots,
   );
   const count = (family: string): number => snapshot.frontends.filter((frontend) => frontend.family === family).length;
@@ -64,7 +64,7 @@ function findLeftovers(maps: LbMaps, snapshot: Snapshot, unsound: ReadonlySet<nu
 const end = (range: Range): number => range.base + range.count;
 const byBase = (a: Range, b: Range): number => a.base - b.base;
 
-/** Indices whose run leaves the slots or shares some with another run. */
+/** Indices whose run exceeds the slots or overlaps another run. */
 function unsoundRuns(services: ReadonlyMap<number, Range>, capacity: number): Set<number> {
   const unsound = new Set<number>();
   const runs = [...services].filter(([, run]) => run.count > 0).sort(([, a], [, b]) => byBase(a, b));
@@ -79,7 +79,7 @@ function unsoundRuns(services: ReadonlyMap<number, Range>, capacity: number): Se
   return unsound;
 }
 
-/** The slots under any of the runs, as sorted ranges that do not overlap. */
+/** The slots of all runs, as sorted ranges that do not overlap. */
 function union(runs: readonly Range[], capacity: number): Range[] {
   const ranges: Range[] = [];
   for (const run of [...runs].sort(byBase)) {
@@ -92,8 +92,8 @@ function union(runs: readonly Range[], capacity: number): Range[] {
 }
 
 /**
- * Gives the row the service index that one of its frontends leads to, with its run and backends, if it is still free for
- * the taking. Of the frontends only those that the row wants come along: the others wait for their owner, or for prune.
+ * Assigns to the row the leftover service index that one of its frontends refers to, with its run and backends. Returns undefined
+ * if there is no such index. Only frontends of the row are adopted with it; the others remain leftovers for their owner or prune.
  */
 export function adopt(state: LbState, maps: LbMaps, row: DesiredPort): LivePort | undefined {
   const { frontends, services } = state.leftovers;
@@ -132,8 +132,8 @@ function takeBackends(state: LbState, port: LivePort, from: { service: LeftoverS
   const rows = [...from.service.backends[port.family]].sort(([a], [b]) => Number(inRun.has(b)) - Number(inRun.has(a)) || a - b);
   for (const [id, row] of rows) {
     const key = hostPort(row.address, row.port);
-    // A second row of one address:port gets a key that no desired backend has, so the next update removes it.
-    port.backends.set(port.backends.has(key) ? `${key} again ${id}` : key, liveBackend(id, row));
+    // A duplicate row of an address:port gets a key that no desired backend has, so the next update removes it.
+    port.backends.set(port.backends.has(key) ? `${key} duplicate ${id}` : key, liveBackend(id, row));
   }
 }
 

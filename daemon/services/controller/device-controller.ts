@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// The table of network devices -> the table of devices that must have tc programs: pod interfaces by name prefix, uplinks by
-// name. Attaches nothing; bpf/ follows the table that this controller writes.
+// Derives the table of devices that must have tc programs from the table of network devices: pod interfaces by name prefix,
+// uplinks by name. It never attaches a program: bpf/ follows the table that this controller writes.
 import type { StatusPart } from '../../base/status-part.ts';
 import type { DesiredDevice, NetworkDevice } from '../../model/device.ts';
 import type { Observer, Table, TableView } from '../../table/table.ts';
 
 export interface DeviceControllerOptions {
   readonly links: TableView<number, NetworkDevice>;
-  /** Written by this controller; a row of another writer, such as the CNI server, must have another ifindex. */
+  /** Written by this controller. The rows of another writer, such as the CNI server, must have other ifindexes. */
   readonly devices: Table<number, DesiredDevice>;
   /** Name prefixes of pod interfaces. */
   readonly podInterfaces: readonly string[];
@@ -18,7 +18,7 @@ export interface DeviceControllerOptions {
 export class DeviceController implements StatusPart {
   readonly #options: DeviceControllerOptions;
   readonly #markInitialized: () => void;
-  /** Uplinks that exist and cannot have tc programs, by ifindex. */
+  /** Names of existing uplinks that cannot have tc programs, by ifindex. */
   readonly #unusable = new Map<number, string>();
   #changes: Observer<number, NetworkDevice> | undefined;
   #unsubscribe: (() => void) | undefined;
@@ -28,7 +28,7 @@ export class DeviceController implements StatusPart {
     this.#markInitialized = options.devices.registerSource('device-controller');
   }
 
-  /** Computes what can be computed now, and again one tick after each change. */
+  /** Computes the rows now, if the input is complete, and again one tick after each change. */
   start(): void {
     const { links } = this.#options;
     this.#changes = links.observe();
@@ -36,23 +36,21 @@ export class DeviceController implements StatusPart {
     this.#run();
   }
 
-  /** The rows stay as they are. */
+  /** Rows are kept. */
   stop(): void {
     this.#unsubscribe?.();
     this.#changes?.close();
     this.#changes = undefined;
   }
 
-  /** Uplinks that do not exist or cannot be used. */
+  /** One message for each uplink that does not exist or cannot be used. */
   problems(): string[] {
     const { uplinks, devices } = this.#options;
     const unusable = [...this.#unusable.values()];
     const present = new Set([...[...devices.all()].map(([, { name }]) => name), ...unusable]);
     return [
-      ...unusable.map((name) => `uplink ${name} does not carry Ethernet frames: Sluice cannot attach programs to it`),
-      ...uplinks
-        .filter((name) => !present.has(name))
-        .map((name) => `uplink ${name} does not exist: its programs are attached when it appears`),
+      ...unusable.map((name) => `uplink ${name} does not carry Ethernet frames: programs cannot be attached to it`),
+      ...uplinks.filter((name) => !present.has(name)).map((name) => `uplink ${name} does not exist: programs are attached when it appears`),
     ];
   }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Who owns a contested frontend. Every Service port claims its frontends here; the smallest claim wins (an exact address
-// before a NodePort, then the oldest Service, then name and port: kube-proxy-semantics.md, 3.1 and 3.3), whatever the order
-// in which claims came. Used by service-controller.ts only.
+// Decides which Service port owns a contested frontend. Every Service port claims its frontends here, and the first claim in
+// the order of precedence wins: an exact address before a NodePort, then the oldest Service, then name and port
+// (test/README.md, 3.1 and 3.3). The result does not depend on the order in which claims are made. Used by
+// service-controller.ts.
 import { type Frontend, frontendKey } from '../../model/frontend.ts';
 
 export interface Claimant {
@@ -9,7 +10,7 @@ export interface Claimant {
   readonly key: string;
   /** "namespace/name". */
   readonly service: string;
-  /** Creation time of the Service; 0 = unknown, sorts last. */
+  /** Creation time of the Service; 0 if unknown, which sorts last. */
   readonly created: number;
 }
 
@@ -17,13 +18,13 @@ interface Claim extends Claimant {
   readonly isNodePort: boolean;
 }
 
-/** A frontend that several Service ports claim. */
+/** A frontend that more than one Service port claims. */
 export interface Conflict {
   /** "10.96.0.10:80/TCP". */
   readonly frontend: string;
-  /** Key of the DesiredPort that has it. */
+  /** Key of the DesiredPort that owns the frontend. */
   readonly owner: string;
-  /** Keys of those that claim it in vain, next in line first. */
+  /** Keys of the DesiredPorts that claim it without owning it, in order of precedence. */
   readonly contenders: readonly string[];
 }
 
@@ -35,8 +36,8 @@ const compareClaims = (a: Claim, b: Claim): number =>
   compareText(a.service, b.service) ||
   compareText(a.key, b.key);
 
-export class Claims {
-  // Sorted by compareClaims, never empty.
+export class FrontendOwners {
+  /** By frontendKey(). Each list is sorted by compareClaims and not empty. */
   readonly #claims = new Map<string, Claim[]>();
   readonly #contested = new Set<string>();
 
@@ -46,7 +47,7 @@ export class Claims {
     this.#set(key, [...others, { ...claimant, isNodePort: frontend.type === 'NodePort' }].sort(compareClaims));
   }
 
-  /** Removing a claim that was never made does nothing. */
+  /** Does nothing if there is no such claim. */
   remove(frontend: Frontend, portKey: string): void {
     const key = frontendKey(frontend);
     const claims = this.#claims.get(key);
@@ -61,7 +62,7 @@ export class Claims {
     return this.claimants(frontend)[0]?.key === portKey;
   }
 
-  /** The owner first. */
+  /** In order of precedence: the owner first. */
   claimants(frontend: Frontend): readonly Claimant[] {
     return this.#claims.get(frontendKey(frontend)) ?? [];
   }

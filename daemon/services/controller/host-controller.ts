@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Drives desired-host: Services, Nodes, local addresses and ServiceCIDRs -> the host row and the table of address sets.
-// ClusterIPs are updated one changed Service at a time; the rest, which is small, is computed whole. Only rows that differ are
-// written. Like service-controller.ts it must not write before every source has finished its first list.
+// Computes the host row and the table of address sets from Services, Nodes, local addresses and ServiceCIDRs. ClusterIPs are
+// updated one changed Service at a time; the rest is small and is recomputed completely. Only rows that differ are written.
+// It must not write before every source has completed its first list: incomplete input would withdraw addresses in use.
 import { ClusterIPs } from '../desired/cluster-ips.ts';
 import { desiredHost, isSameHost } from '../desired/desired-host.ts';
 import { hostCidr } from '../../model/address.ts';
@@ -17,11 +17,11 @@ export interface HostControllerOptions {
   /** Keyed by name. */
   readonly serviceCIDRs: TableView<string, ServiceCIDR>;
   readonly localAddresses: TableView<string, LocalAddress>;
-  /** Written by this controller only, as is `ranges`; both become initialized with the first computation. */
+  /** Written by this controller only, like `ranges`. Both tables are initialized by the first computation. */
   readonly host: Table<string, DesiredHost>;
-  /** The address sets, by rangeKey(). */
+  /** The members of the address sets, by rangeKey(). */
   readonly ranges: Table<string, DesiredRange>;
-  /** This node. */
+  /** Name of this node. */
   readonly nodeName: string;
   readonly settings: HostSettings;
 }
@@ -30,7 +30,7 @@ export class HostController {
   readonly #options: HostControllerOptions;
   readonly #markInitialized: readonly (() => void)[];
   readonly #clusterIPs = new ClusterIPs();
-  /** Keys of the members that desired-host computed last. */
+  /** Keys of the members that the last call of desiredHost() returned. */
   #computed: readonly string[] = [];
   #serviceChanges: Observer<string, Service> | undefined;
   #unsubscribes: (() => void)[] = [];
@@ -40,14 +40,14 @@ export class HostController {
     this.#markInitialized = [options.ranges, options.host].map((table) => table.registerSource('host-controller'));
   }
 
-  /** Computes what can be computed now, and again one tick after each change. */
+  /** Computes the rows now, if the input is complete, and again one tick after each change. */
   start(): void {
     this.#serviceChanges = this.#options.services.observe();
     this.#unsubscribes = this.#inputs().map((table) => table.onChange(() => this.#run()));
     this.#run();
   }
 
-  /** Rows stay as they are. */
+  /** Rows are kept. */
   stop(): void {
     for (const unsubscribe of this.#unsubscribes.splice(0)) unsubscribe();
     this.#serviceChanges?.close();
@@ -71,7 +71,7 @@ export class HostController {
     for (const mark of this.#markInitialized) mark();
   }
 
-  /** Adds the members that desired-host computes. Returns the host row, and the keys that are no longer wanted: additions go first. */
+  /** Adds the members that desiredHost() returns. Returns the host row and the obsolete keys, which are deleted after all additions. */
   #putComputed(): { host: DesiredHost; gone: string[] } {
     const { nodes, serviceCIDRs, localAddresses, ranges, nodeName, settings } = this.#options;
     const output = desiredHost({
@@ -85,6 +85,7 @@ export class HostController {
     return { host: output.host, gone };
   }
 
+  /** Adds the members of the set clusterIP. Returns the obsolete keys. */
   #putClusterIPs(addresses: Iterable<string>): string[] {
     const { ranges } = this.#options;
     const gone: string[] = [];

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Drives desired-ports: intent tables (services, slices) -> the table of DesiredPort rows, recomputed per Service, not per
-// world, unless what all take from this node changed (zone, addresses). Only rows that differ are written, so an event that
-// changes nothing relevant causes no work behind. It writes nothing before every source has finished its first list:
-// half-known state never withdraws anything (design.md, 3.5).
+// Computes the table of DesiredPort rows from Services, EndpointSlices and this node. Only changed Services are recomputed; all
+// of them are recomputed when the zone or the addresses of this node change. Only rows that differ are written, so an event
+// without effect on a row causes no further work. It must not write before every source has completed its first list:
+// incomplete input would withdraw Services that exist.
 import { desiredPorts } from '../desired/desired-ports.ts';
 import { type NodeContext, nodeContext } from '../desired/node-context.ts';
 import { isSamePort } from '../desired/order.ts';
@@ -11,7 +11,7 @@ import type { HostSettings, LocalAddress } from '../../model/host.ts';
 import type { EndpointSlice, Node, Service } from '../../model/service.ts';
 import { SliceIndex } from './slice-index.ts';
 import type { Observer, Table, TableView } from '../../table/table.ts';
-import { Claims, type Conflict } from './frontend-owners.ts';
+import { type Conflict, FrontendOwners } from './frontend-owners.ts';
 
 export interface ServiceControllerOptions {
   /** Keyed by "namespace/name". */
@@ -21,9 +21,9 @@ export interface ServiceControllerOptions {
   /** Keyed by name. */
   readonly nodes: TableView<string, Node>;
   readonly localAddresses: TableView<string, LocalAddress>;
-  /** Written by this controller only; it becomes initialized with the first compute. */
+  /** Written by this controller only. It is initialized by the first computation. */
   readonly desired: Table<string, DesiredPort>;
-  /** This node. */
+  /** Name of this node. */
   readonly nodeName: string;
   readonly settings: HostSettings;
 }
@@ -31,9 +31,10 @@ export interface ServiceControllerOptions {
 export class ServiceController {
   readonly #options: ServiceControllerOptions;
   readonly #markInitialized: () => void;
-  readonly #claims = new Claims();
-  /** What each port asks for, frontends that it does not own included. By port key. */
+  readonly #owners = new FrontendOwners();
+  /** The row of each port with all frontends that it claims, including those that it does not own. By port key. */
   readonly #wanted = new Map<string, DesiredPort>();
+  /** Port keys of each Service. */
   readonly #portsOf = new Map<string, string[]>();
   readonly #slices = new SliceIndex();
   #node: NodeContext | undefined;
@@ -46,7 +47,7 @@ export class ServiceController {
     this.#markInitialized = options.desired.registerSource('controller');
   }
 
-  /** Computes what can be computed now, and again one tick after each change. */
+  /** Computes the rows now, if the input is complete, and again one tick after each change. */
   start(): void {
     const { services, slices, nodes, localAddresses } = this.#options;
     this.#serviceChanges = services.observe();
@@ -55,7 +56,7 @@ export class ServiceController {
     this.#run();
   }
 
-  /** Rows stay as they are. */
+  /** Rows are kept. */
   stop(): void {
     for (const unsubscribe of this.#unsubscribes.splice(0)) unsubscribe();
     this.#serviceChanges?.close();
@@ -64,7 +65,7 @@ export class ServiceController {
 
   /** Frontends that more than one Service port claims, sorted. */
   conflicts(): Conflict[] {
-    return this.#claims.conflicts();
+    return this.#owners.conflicts();
   }
 
   #run(): void {
@@ -80,7 +81,7 @@ export class ServiceController {
     this.#markInitialized();
   }
 
-  /** What all Services take from this node: the same object as before when it says the same. */
+  /** The properties of this node that all Services depend on. Returns the previous object if the content is equal. */
   #currentNode(): NodeContext {
     const { nodes, localAddresses, nodeName, settings } = this.#options;
     const local = [...localAddresses.all()].map(([, row]) => row);
@@ -88,13 +89,16 @@ export class ServiceController {
     return this.#node !== undefined && JSON.stringify(this.#node) === JSON.stringify(node) ? this.#node : node;
   }
 
-  /** Keys of the Services to recompute: all slice changes are taken first, so an endpoint that moves never vanishes. */
+  /**
+   * Keys of the Services to recompute. All slice changes are applied before a Service is recomputed, so an endpoint that moves
+   * between slices is never missing.
+   */
   #changedServices(): Set<string> {
     const changed = new Set(this.#serviceChanges?.take().map((change) => change.key));
     return changed.union(this.#slices.apply(this.#sliceChanges?.take() ?? []));
   }
 
-  /** Replaces what a Service wants and claims; adds to `touched` every port whose row that may change, its rivals' too. */
+  /** Replaces the rows and claims of a Service. Adds every port whose row may change to `touched`, including other claimants. */
   #recompute(serviceKey: string, { node, touched }: { node: NodeContext; touched: Set<string> }): void {
     const service = this.#options.services.get(serviceKey);
     const ports = service === undefined ? [] : desiredPorts(service, [...this.#slices.of(serviceKey)], node);
@@ -111,8 +115,8 @@ export class ServiceController {
   #withdraw(key: string, touched: Set<string>): void {
     touched.add(key);
     for (const frontend of this.#wanted.get(key)?.frontends ?? []) {
-      this.#claims.remove(frontend, key);
-      for (const rival of this.#claims.claimants(frontend)) touched.add(rival.key);
+      this.#owners.remove(frontend, key);
+      for (const rival of this.#owners.claimants(frontend)) touched.add(rival.key);
     }
     this.#wanted.delete(key);
   }
@@ -121,12 +125,12 @@ export class ServiceController {
     touched.add(port.key);
     this.#wanted.set(port.key, port);
     for (const frontend of port.frontends) {
-      this.#claims.add(frontend, { key: port.key, ...by });
-      for (const rival of this.#claims.claimants(frontend)) touched.add(rival.key);
+      this.#owners.add(frontend, { key: port.key, ...by });
+      for (const rival of this.#owners.claimants(frontend)) touched.add(rival.key);
     }
   }
 
-  /** Rows that gain a frontend go first and deletions last, so that a VIP changes hands without a moment of nobody's. */
+  /** Rows that gain a frontend are written first and deletions last, so a VIP that changes its owner is served at all times. */
   #publish(touched: ReadonlySet<string>): void {
     const { desired } = this.#options;
     const others: DesiredPort[] = [];
@@ -146,8 +150,9 @@ export class ServiceController {
     for (const key of gone) desired.delete(key);
   }
 
+  /** The row with only the frontends that the port owns. */
   #owned(port: DesiredPort): DesiredPort {
-    const frontends = port.frontends.filter((frontend) => this.#claims.isOwner(frontend, port.key));
+    const frontends = port.frontends.filter((frontend) => this.#owners.isOwner(frontend, port.key));
     return frontends.length === port.frontends.length ? port : { ...port, frontends };
   }
 }

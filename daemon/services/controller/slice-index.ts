@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// EndpointSlices by the Service that they name, whether or not it exists: for all who follow the table of slices and think in
-// Services. Each follower has one of its own, since each takes the changes at its own time.
+// EndpointSlices by the Service that they name, whether or not the Service exists. Used by every follower of the table of
+// slices that works per Service. Each follower has an index of its own, because each one applies changes at a different time.
 import { type EndpointSlice, objectKey } from '../../model/service.ts';
 import type { Change } from '../../table/table.ts';
 
@@ -8,7 +8,7 @@ export class SliceIndex {
   readonly #slices = new Map<string, Map<string, EndpointSlice>>();
   readonly #serviceOf = new Map<string, string>();
 
-  /** Keys of the Services whose slices changed; of a slice that moved, both. */
+  /** Returns the keys of the Services whose slices changed. A slice that moved to another Service changes both Services. */
   apply(changes: Iterable<Change<string, EndpointSlice>>): Set<string> {
     const touched = new Set<string>();
     for (const { key, row } of changes) {
@@ -25,7 +25,7 @@ export class SliceIndex {
     return touched;
   }
 
-  /** By key ("namespace/name"). */
+  /** Slices of the Service with the key "namespace/name". */
   of(serviceKey: string): Iterable<EndpointSlice> {
     return this.#slices.get(serviceKey)?.values() ?? [];
   }

@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// The ClusterIPs of all Services with a port, kept up one Service at a time: a change costs what it changes, however many
-// Services there are. Written by host-controller.ts only; knows no table.
+// The ClusterIPs of all Services that have a port. It is updated one Service at a time, so the cost of a change does not
+// depend on the number of Services. Used by host-controller.ts; it reads and writes no table.
 import { compareAddresses, type Family, familyOf } from '../../model/address.ts';
 import type { Service } from '../../model/service.ts';
 
-/** Inclusive. */
+/** Both ends are inclusive. */
 export type AddressRanges = Partial<Record<Family, { readonly first: string; readonly last: string }>>;
 
 export class ClusterIPs {
   readonly #ofService = new Map<string, readonly string[]>();
-  /** How many Services have an address: for a while it may be two. */
+  /** Number of Services that have an address. It can be two for a short time, while an address moves between Services. */
   readonly #counts = new Map<string, number>();
   #bounds: AddressRanges | undefined;
 
-  /** What the Service is now; undefined when it is gone. Returns the addresses that it had or has. */
+  /** Records the current state of a Service; undefined if it was deleted. Returns its previous and its current addresses. */
   set(serviceKey: string, service: Service | undefined): readonly string[] {
     const before = this.#ofService.get(serviceKey) ?? [];
     const after = service === undefined || service.ports.length === 0 ? [] : Object.values(service.clusterIPs);
@@ -28,7 +28,7 @@ export class ClusterIPs {
     return this.#counts.has(address);
   }
 
-  /** From the lowest to the highest, for each family that has any. */
+  /** The range from the lowest to the highest address of each family. A family without addresses is absent. */
   bounds(): AddressRanges {
     this.#bounds ??= boundsOf(this.#counts.keys());
     return this.#bounds;
@@ -46,13 +46,13 @@ export class ClusterIPs {
       return;
     }
     this.#counts.delete(address);
-    // Only who stood at an end may move it; then, and only then, all are looked at.
+    // Only the removal of the lowest or the highest address can change the range. All addresses are scanned in that case.
     const { first, last } = this.#bounds?.[familyOf(address)] ?? {};
     if (address === first || address === last) this.#bounds = undefined;
   }
 }
 
-/** With room for that range as well. Both ends are of one family. */
+/** The ranges, extended to cover `range`. Both ends of `range` have the same family. */
 export function widened(ranges: AddressRanges, range: { readonly first: string; readonly last: string }): AddressRanges {
   const family = familyOf(range.first);
   const before = ranges[family];

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// This node, Service CIDRs and where ClusterIPs are -> what holds for every Service here: the DesiredHost row and the address
-// sets but that of the ClusterIPs, which has a row for each Service (kube-proxy-semantics.md, 5, 6.4 and 9). Pure; computed
-// whole, the controller writes the difference.
+// Computes the DesiredHost row and the members of the address sets from this node, the Service CIDRs and the range of the
+// ClusterIPs (test/README.md, 5, 6.4 and 9). The set of ClusterIPs is not computed here: host-controller.ts updates it one
+// Service at a time. Pure. The result is always complete; host-controller.ts writes only the differences.
 import { cidrBounds, type Family, familyOf, hostCidr } from '../../model/address.ts';
 import { type DesiredHost, type DesiredRange, type PodDetection, rangeKey } from '../../model/frontend.ts';
 import type { ServiceCIDR } from '../../model/service.ts';
@@ -9,14 +9,14 @@ import { type AddressRanges, widened } from './cluster-ips.ts';
 import { type NodeContext, nodeContext, type NodeInput } from './node-context.ts';
 
 export interface HostInput extends NodeInput {
-  /** From the lowest ClusterIP to the highest. */
+  /** The range from the lowest to the highest ClusterIP. */
   readonly clusterIPs: AddressRanges;
   readonly serviceCIDRs: Iterable<ServiceCIDR>;
 }
 
 export interface HostOutput {
   readonly host: DesiredHost;
-  /** By rangeKey(): every member of an address set, except those of the set clusterIP. */
+  /** Every member of an address set by rangeKey(), except the members of the set clusterIP. */
   readonly ranges: ReadonlyMap<string, DesiredRange>;
 }
 
@@ -37,7 +37,7 @@ export function desiredHost(input: HostInput): HostOutput {
   };
 }
 
-/** Where local pods are; nowhere when they are told by the interface, or not at all. */
+/** CIDRs of local pods. Empty if local pods are recognised by their interface, or not at all. */
 function podRanges({ settings, node }: HostInput): readonly string[] {
   switch (settings.detectLocalMode) {
     case 'ClusterCIDR':
@@ -59,7 +59,7 @@ interface HostParts {
 function hostRow({ settings }: HostInput, { context, pods, clusterRange }: HostParts): DesiredHost {
   const detection = (family: Family): PodDetection => {
     if (settings.detectLocalMode === 'InterfaceNamePrefix') return 'interface';
-    // Without a range of a family there is no detector for it (9).
+    // A family without a range has no detector (test/README.md, 9).
     return pods.some((cidr) => familyOf(cidr) === family) ? 'cidr' : 'none';
   };
   const podDetection = { IPv4: detection('IPv4'), IPv6: detection('IPv6') };
@@ -68,5 +68,5 @@ function hostRow({ settings }: HostInput, { context, pods, clusterRange }: HostP
   return { nodeAddresses: context.primaryIPs, podDetection, masqueradeAll, snatPorts, hasTc, clusterRange };
 }
 
-/** True when the two rows say the same. */
+/** True if both rows have the same content. */
 export const isSameHost = (a: DesiredHost, b: DesiredHost): boolean => JSON.stringify(a) === JSON.stringify(b);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Service x EndpointSlices x this node -> DesiredPort rows: pure, and the same whatever the order of its input. Called by
-// controller/ for one Service at a time. It must not decide who owns a contested VIP: it sees one Service only.
+// Computes the DesiredPort rows of one Service from the Service, its EndpointSlices and this node. Pure; the result does not
+// depend on the order of the input. Called by the controllers for one Service at a time. It must not decide which Service
+// owns a contested VIP, because it knows only one Service.
 import { type Family, families } from '../../model/address.ts';
 import type { DesiredPort } from '../../model/frontend.ts';
 import type { EndpointSlice, Service, ServicePort } from '../../model/service.ts';
@@ -8,7 +9,7 @@ import { backendsOf, endpointsOf } from './endpoints.ts';
 import { frontendsOf, sourceRangesOf } from './frontends.ts';
 import type { NodeContext } from './node-context.ts';
 
-/** One row per Service port and family the Service has a ClusterIP of, with every frontend it claims. `slices` are its own. */
+/** One row per Service port and family in which the Service has a ClusterIP, with every frontend it claims. `slices` belong to it. */
 export function desiredPorts(service: Service, slices: readonly EndpointSlice[], node: NodeContext): DesiredPort[] {
   const rows = new Map<string, DesiredPort>();
   for (const family of families) {
@@ -16,7 +17,7 @@ export function desiredPorts(service: Service, slices: readonly EndpointSlice[],
     const sourceRanges = sourceRangesOf(service, family, node.primaryIPs[family]);
     for (const port of service.ports) {
       const key = portKey(service, port, family);
-      // Two ports of one name and protocol are refused by the API server; from a file, the first one counts.
+      // The API server rejects two ports with the same name and protocol. In a file they are possible; the first one is used.
       if (rows.has(key)) continue;
       const frontends = frontendsOf(service, port, { family, node });
       const hasLocalPolicy = frontends.some((frontend) => frontend.policy === 'Local');

@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// EndpointSlices -> the backends of one Service port, with the two sets that traffic policies choose from
-// (kube-proxy-semantics.md, 7 and 8). Pure, and the same whatever the order of slices and endpoints.
+// Computes the backends of one Service port from EndpointSlices, and which of them belong to the Cluster set and to the
+// Local set (test/README.md, 7 and 8). Pure; the result does not depend on the order of slices and endpoints.
+// Called by desired-ports.ts.
 import type { Family } from '../../model/address.ts';
 import type { Backend } from '../../model/frontend.ts';
 import type { EndpointSlice, NamedPort, SliceEndpoint } from '../../model/service.ts';
 import type { NodeContext } from './node-context.ts';
 import { compareBackends } from './order.ts';
 
-/** An endpoint of a slice with the port number that its slice gives to the Service port. */
+/** An endpoint of a slice, with the port number that the slice has for the Service port. */
 export interface Copy {
   readonly endpoint: SliceEndpoint;
   readonly port: number;
 }
 
-/** Every address:port of the Service port, each once. Ports match by name and protocol (8.3). */
+/** Every address:port of the Service port, each once. Ports match by name and protocol (test/README.md, 8.3). */
 export function endpointsOf(port: NamedPort, slices: readonly EndpointSlice[], family: Family): Copy[] {
   const copies = new Map<string, Copy>();
   for (const slice of slices) {
@@ -30,21 +31,22 @@ export function endpointsOf(port: NamedPort, slices: readonly EndpointSlice[], f
   return [...copies.values()];
 }
 
-/** Of two copies of one address:port the higher rank wins; copies of one rank give the same backend. */
+/** If an address:port has several copies, the copy with the highest rank is used. Copies of equal rank give equal backends. */
 function rank(endpoint: SliceEndpoint): string {
   const flag = (is: boolean): string => (is ? '1' : '0');
-  // A non-terminating copy first: the address was given to a new pod before the old one's object went (8.5).
+  // A copy that is not terminating ranks first: the address was assigned to a new pod before the object of the old pod was
+  // deleted (test/README.md, 8.5).
   const state = flag(!endpoint.terminating) + flag(endpoint.ready) + flag(endpoint.serving);
   return `${state} ${endpoint.nodeName ?? ''} ${(endpoint.nodeHints ?? []).join()} ${(endpoint.zoneHints ?? []).join()}`;
 }
 
 export interface BackendOptions {
   readonly node: Pick<NodeContext, 'nodeName' | 'zone'>;
-  /** Some frontend of the port has policy Local. */
+  /** True if a frontend of the port has policy Local. */
   readonly hasLocalPolicy: boolean;
 }
 
-/** Every endpoint as a backend, sorted. A purely Cluster port asks for no local set, so none is filled. */
+/** Every endpoint as a backend, sorted. The Local set stays empty if no frontend has policy Local. */
 export function backendsOf(copies: readonly Copy[], { node, hasLocalPolicy }: BackendOptions): Backend[] {
   const usable = clusterSet(copies, node);
   const isLocal = ({ endpoint }: Copy): boolean => endpoint.nodeName === node.nodeName;
@@ -55,13 +57,13 @@ export function backendsOf(copies: readonly Copy[], { node, hasLocalPolicy }: Ba
     isUsable: usable.has(copy),
     isLocallyUsable: locally.has(copy),
     isLocal: isLocal(copy),
-    // Ready is enough (publishNotReadyAddresses): what may be chosen is not left.
+    // Ready is sufficient (publishNotReadyAddresses): flows to a backend that new flows may use are kept.
     isServing: copy.endpoint.serving || copy.endpoint.ready,
   }));
   return backends.sort(compareBackends);
 }
 
-/** Policy Cluster: ready endpoints as hinted, or all ready ones; without any, those that serve while terminating. */
+/** The Cluster set: the ready endpoints selected by hints, else all ready ones, else those that are serving while terminating. */
 function clusterSet(copies: readonly Copy[], { nodeName, zone }: BackendOptions['node']): ReadonlySet<Copy> {
   const candidates = readyOrDraining(copies);
   const ready = candidates.filter(({ endpoint }) => endpoint.ready);
@@ -70,13 +72,13 @@ function clusterSet(copies: readonly Copy[], { nodeName, zone }: BackendOptions[
   return new Set(hinted ?? candidates);
 }
 
-/** The ready ones; if there is none, those that serve while terminating. */
+/** The ready endpoints. If there are none: the endpoints that are serving while terminating. */
 function readyOrDraining(copies: readonly Copy[]): readonly Copy[] {
   const ready = copies.filter(({ endpoint }) => endpoint.ready);
   return ready.length > 0 ? ready : copies.filter(({ endpoint }) => endpoint.serving && endpoint.terminating);
 }
 
-/** Those hinted for the name; undefined unless every endpoint has hints and one of them is hinted for the name. */
+/** The endpoints with a hint for the name. Undefined unless every endpoint has hints and at least one has a hint for the name. */
 function hintedFor(
   ready: readonly Copy[],
   name: string | undefined,

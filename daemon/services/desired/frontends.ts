@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// The frontends that a Service port claims in one family, with the policy and source ranges in force
-// (kube-proxy-semantics.md, 2, 4 and 6). Pure; sees one Service, so who owns a contested frontend is not its matter.
+// Computes the frontends that a Service port claims in one family, with their traffic policy and source ranges
+// (test/README.md, 2, 4 and 6). Pure. It knows only one Service and does not decide who owns a contested frontend.
+// Called by desired-ports.ts.
 import { cidrContains, type Family, familyOf, hostCidr } from '../../model/address.ts';
 import { type Frontend, frontendKey, type FrontendType } from '../../model/frontend.ts';
 import type { Service, ServicePort, TrafficPolicy } from '../../model/service.ts';
 import type { NodeContext } from './node-context.ts';
 
-/** Each address:port/protocol once: the ClusterIP before LB IPs before externalIPs before NodePorts. */
+/** Each address:port/protocol once. Precedence: ClusterIP, load balancer addresses, external IPs, NodePorts. */
 export function frontendsOf(service: Service, port: ServicePort, { family, node }: { family: Family; node: NodeContext }): Frontend[] {
   const found = new Map<string, Frontend>();
   const external = externalPolicyOf(service);
@@ -31,14 +32,15 @@ export function frontendsOf(service: Service, port: ServicePort, { family, node 
   return [...found.values()];
 }
 
-/** Local counts only where traffic from outside is meant to come in (6.3). */
+/** The external policy Local applies only to Services that accept traffic from outside the cluster (test/README.md, 6.3). */
 function externalPolicyOf({ type, externalIPs, externalPolicy }: Service): TrafficPolicy {
   return type !== 'ClusterIP' || externalIPs.length > 0 ? externalPolicy : 'Cluster';
 }
 
 /**
- * Sources that the LB IPs of a family admit; empty: all. Where the node itself is admitted, the Service's own LB IPs are
- * too: a node that talks to a VIP bound to it has the VIP as source (4.5).
+ * Sources that may reach the load balancer addresses of a family; empty means all. If the node is admitted, the Service's own
+ * load balancer addresses are admitted too: a node that connects to a VIP bound to itself uses the VIP as its source address
+ * (test/README.md, 4.5).
  */
 export function sourceRangesOf(service: Service, family: Family, primaryIP: string | undefined): readonly string[] {
   const ranges = ofFamily(service.sourceRanges, family);

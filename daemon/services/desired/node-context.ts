@@ -1,25 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-// What desired rows take from this node: its primary addresses, the addresses of its NodePorts, its zone. Pure; an equal
-// context means equal rows, so the controllers recompute when it differs and only then.
+// The properties of this node that desired rows depend on: its primary addresses, its NodePort addresses and its zone. Pure.
+// Equal contexts give equal rows, so the controllers recompute all Services only when the context changes.
 import { cidrContains, compareAddresses, families, type Family, familyOf } from '../../model/address.ts';
 import type { HostSettings, LocalAddress } from '../../model/host.ts';
 import type { Node } from '../../model/service.ts';
 
-/** One address of each family, at most. */
+/** At most one value per family. */
 export type ByFamily<T> = Readonly<Partial<Record<Family, T>>>;
 
 export interface NodeContext {
   readonly nodeName: string;
-  /** Undefined: the node is in no zone. */
+  /** Undefined if the node has no zone label. */
   readonly zone: string | undefined;
   readonly primaryIPs: ByFamily<string>;
-  /** On which NodePorts are served, sorted by value. */
+  /** Addresses that serve NodePorts, sorted by value. */
   readonly nodePortAddresses: Readonly<Record<Family, readonly string[]>>;
 }
 
 export interface NodeInput {
   readonly nodeName: string;
-  /** Undefined while the object is not there. */
+  /** Undefined while the Node object does not exist. */
   readonly node: Node | undefined;
   readonly localAddresses: Iterable<LocalAddress>;
   readonly settings: HostSettings;
@@ -39,7 +39,10 @@ export function nodeContext({ nodeName, node, localAddresses, settings }: NodeIn
   return { nodeName, zone: zone === '' ? undefined : zone, primaryIPs, nodePortAddresses };
 }
 
-/** The Node object's first of the family; without one the first that a device got, so that a node without object works too. */
+/**
+ * The first address of the family in the Node object. Without one: the first global address of the device with the lowest index,
+ * so that a node without a Node object works too.
+ */
 function primaryOf(family: Family, node: Node | undefined, local: readonly LocalAddress[]): string | undefined {
   const named = node?.addresses.find((address) => familyOf(address) === family);
   if (named !== undefined) return named;
@@ -53,7 +56,7 @@ interface OwnAddresses {
   readonly primary: string | undefined;
 }
 
-/** Kube-proxy-semantics.md, 2: a family that the list does not name gets all; a zero CIDR is all; loopback never. */
+/** All addresses for a family without a CIDR in the list or with a zero CIDR. Loopback addresses never (test/README.md, 2). */
 function nodePortsOn({ family, own, primary }: OwnAddresses, setting: HostSettings['nodePortAddresses']): string[] {
   if (setting === 'primary') return primary === undefined ? [] : [primary];
   const all = [...new Set(own)].filter((address) => !isLoopback(address)).toSorted(compareAddresses);

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Order and equality of desired rows. Pure. Sorting by value, not by text, keeps 10.0.0.9 before 10.0.0.10 and makes the
-// run of slots, and so every dump, independent of the order of events.
+// Order and equality of desired rows. Pure. Backends are sorted by address value, not by text, so 10.0.0.9 comes before
+// 10.0.0.10. Because of this order, the run of slots and every dump are independent of the order of events.
 import { compareAddresses } from '../../model/address.ts';
 import { type Backend, type DesiredPort, type Frontend, frontendKey } from '../../model/frontend.ts';
 
-/** By address bytes, then port. Both of one family. */
+/** By address bytes, then by port. Both backends have the same family. */
 export const compareBackends = (a: Backend, b: Backend): number => compareAddresses(a.address, b.address) || a.port - b.port;
 
-/** True when the two rows ask the same of the datapath. Both of the same key. */
+/** True if both rows lead to the same state of the datapath. Both rows have the same key. */
 export function isSamePort(a: DesiredPort, b: DesiredPort): boolean {
   return (
     a.affinitySeconds === b.affinitySeconds &&

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// When endpoints changed in the cluster, as their slices say, until the datapath has caught up: the measure behind
-// network_programming_duration_seconds (kube-proxy-semantics.md, 16). Pure; fed by sync-feed.ts.
+// Measures the time from an endpoint change in the cluster, according to its EndpointSlice, until the datapath has applied it:
+// the values of network_programming_duration_seconds (test/README.md, 16). It reads no clock. Called by sync-feed.ts.
 import type { Family } from '../../model/address.ts';
 
-/** An EndpointSlice row, as far as it matters here. */
+/** The fields of an EndpointSlice row that are used here. */
 export interface TimedSlice {
   readonly family: Family;
-  /** Annotation endpoints.kubernetes.io/last-change-trigger-time in ms since 1970; absent when the slice does not say. */
+  /** Annotation endpoints.kubernetes.io/last-change-trigger-time in ms since 1970; absent if the slice does not have it. */
   readonly lastChangeTrigger?: number;
 }
 
@@ -15,12 +15,15 @@ export class ChangeTimes {
   readonly #last = new Map<string, number>();
   readonly #waiting: Readonly<Record<Family, Map<string, number>>> = { IPv4: new Map(), IPv6: new Map() };
 
-  /** Changes before `since` are not measured: they waited for us to start. */
+  /** Changes before `since` are not measured: they include the time before this process started. */
   constructor(since: number) {
     this.#since = since;
   }
 
-  /** A row came or changed, or went: a deletion says no time of its own, and what it undid is not measured either. */
+  /**
+   * A row was added, changed or deleted (undefined). A deletion has no time of its own and is not measured; it also cancels the
+   * waiting change of the slice.
+   */
   changed(key: string, slice: TimedSlice | undefined): void {
     if (slice === undefined) {
       this.#last.delete(key);
@@ -30,18 +33,18 @@ export class ChangeTimes {
     const { family, lastChangeTrigger: at } = slice;
     if (at === undefined || at <= this.#since || this.#last.get(key) === at) return;
     this.#last.set(key, at);
-    // The oldest of several changes that one sync brings into effect is the one that waited.
+    // If one sync applies several changes of a slice, the oldest one is measured.
     if (!this.#waiting[family].has(key)) this.#waiting[family].set(key, at);
   }
 
-  /** Seconds from each waiting change to now, never below 0: the control plane's clock may be ahead of ours. */
+  /** Seconds from each waiting change to now, at least 0: the clock of the control plane may be ahead of the node's clock. */
   take(family: Family, now: number): number[] {
     const seconds = [...this.#waiting[family].values()].map((at) => Math.max(0, (now - at) / 1000));
     this.#waiting[family].clear();
     return seconds;
   }
 
-  /** The waiting changes turned out to be of no consequence. */
+  /** Drops the waiting changes: they changed no desired row. */
   forget(family: Family): void {
     this.#waiting[family].clear();
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The health of the proxy as kube-proxy shows it: the feed beside the control walk, the server of /healthz and /livez, the
-// health-check ports of Services, kube-proxy's metrics. Built here from tables and loops; the agent starts the units.
+// Builds the health parts of the proxy, which are compatible with kube-proxy: the feed of sync results, the server of /healthz
+// and /livez, the health-check node ports of Services and kube-proxy's metrics. It starts nothing: the agent, which calls it,
+// starts the units.
 import type { Logger } from 'pino';
 import type { Clock } from '../../base/clock.ts';
 import type { Unit } from '../../base/lifecycle.ts';
@@ -26,11 +27,11 @@ export interface HealthOptions {
   readonly nodes: TableView<string, Node>;
   readonly desired: TableView<string, DesiredPort>;
   readonly nodeName: string;
-  /** Asked when the feed starts; the loops run by then. */
+  /** Called when the feed starts. The loops exist by then. */
   readonly synced: () => readonly SyncedTable[];
-  /** Of /healthz and /livez. Undefined: not served. */
+  /** Listen address of /healthz and /livez. Undefined if they are not served. */
   readonly proxyHealth: { readonly address: string; readonly port: number } | undefined;
-  /** Where the ports of Services listen. Undefined: on all addresses. */
+  /** Listen addresses of the health-check node ports. Undefined means all addresses. */
   readonly nodePortAddresses: () => readonly string[] | undefined;
   readonly localAddresses: TableView<string, LocalAddress>;
   readonly clock: Clock;
@@ -45,7 +46,7 @@ export interface HealthParts extends StatusPart {
   readonly metrics: MetricPart;
 }
 
-/** Settings and tables that decide where the health-check ports of Services listen. */
+/** Settings and tables that determine the listen addresses of the health-check node ports. */
 export interface HealthAddressOptions {
   readonly nodeName: string;
   readonly nodes: TableView<string, Node>;
@@ -53,7 +54,10 @@ export interface HealthAddressOptions {
   readonly settings: HostSettings;
 }
 
-/** Addresses of the health-check ports of Services: the NodePort addresses if these are a CIDR list; undefined: all (test/README.md, 11). */
+/**
+ * Listen addresses of the health-check node ports: the NodePort addresses if the setting is a CIDR list, otherwise undefined, which
+ * means all addresses (test/README.md, 11).
+ */
 export function healthAddresses({ nodeName, nodes, localAddresses, settings }: HealthAddressOptions): readonly string[] | undefined {
   if (typeof settings.nodePortAddresses === 'string') return undefined;
   const local = [...localAddresses.all()].map(([, row]) => row);
@@ -61,10 +65,10 @@ export function healthAddresses({ nodeName, nodes, localAddresses, settings }: H
   return families.flatMap((family) => nodePortAddresses[family]);
 }
 
-/** Builds everything and starts nothing. */
+/** Builds the parts. Starts nothing. */
 export function healthParts(options: HealthOptions): HealthParts {
   const { services, slices, nodes, localAddresses, desired, nodeName, synced, clock, schedule, log } = options;
-  const onEvent = ({ did, sentence }: ListenerEvent): void => (did === 'failed' ? log.error(sentence) : log.info(sentence));
+  const onEvent = ({ kind, message }: ListenerEvent): void => (kind === 'failed' ? log.error(message) : log.info(message));
   const kubeProxy = new KubeProxyMetrics();
   const sync = new SyncHealth();
   const feed = new SyncFeed({ services, slices, synced, health: sync, metrics: kubeProxy, clock, schedule });
@@ -74,9 +78,9 @@ export function healthParts(options: HealthOptions): HealthParts {
     ...{ services, slices, nodeName, isHealthy, clock, onEvent },
     ...{ addresses: options.nodePortAddresses, addressTables: [nodes, localAddresses] },
   });
-  const onAnswer = kubeProxy.probed.bind(kubeProxy);
+  const onResponse = kubeProxy.probed.bind(kubeProxy);
   const at = options.proxyHealth;
-  const ofProxy = at === undefined ? undefined : new ProxyHealthServer({ at, sync, node, clock, onEvent, onAnswer });
+  const ofProxy = at === undefined ? undefined : new ProxyHealthServer({ at, sync, node, clock, onEvent, onResponse });
   return {
     units: [
       { name: 'sync feed', start: async () => feed.start(), stop: async () => feed.stop() },

@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// kube-proxy's metrics under their own names (kube-proxy-semantics.md, 16), so that its dashboards and alerts go on. The
-// histograms and probe counters are told what happens; all else is read from ProxyView at a scrape. What only iptables,
-// nftables or conntrack can mean is not here. One of them is there again under our own name, for its bounds.
+// kube-proxy's metrics under the names that kube-proxy uses (test/README.md, 16), so that existing dashboards and alerts keep
+// working. Callers update the histograms and the probe counters; all other metrics are read from ProxyView at each scrape.
+// Metrics that have a meaning only with iptables, nftables or conntrack are omitted. The programming duration also exists
+// under a sluice_ name, with finer buckets.
 import { Counter, exponentialBuckets, Gauge, Histogram, linearBuckets, type Metric, type Registry } from 'prom-client';
 import { families, type Family } from '../../model/address.ts';
 import { type DesiredPort, type Scope, scopeOf } from '../../model/frontend.ts';
 import type { MetricPart } from '../../base/metrics.ts';
 import type { ProbePath } from './proxy-health.ts';
 
-/** What the metrics ask for: snapshots of this moment. */
+/** The values that are read at a scrape. */
 export interface ProxyView {
   /** Wall clock, ms since 1970. */
   sync(family: Family): { readonly lastUpdated: number | undefined; readonly lastQueued: number | undefined };
-  /** Of Services and EndpointSlices: seen since the start, and not yet in effect. */
+  /** Numbers of changed Services and EndpointSlices: since the start, and not yet applied. */
   changes(): { readonly services: ChangeCounts; readonly slices: ChangeCounts };
   ports(): Iterable<LocalPort>;
 }
@@ -24,18 +25,18 @@ export interface ChangeCounts {
 
 type LocalPort = Pick<DesiredPort, 'family' | 'frontends' | 'backends'>;
 
-/** The datapath has caught up, with success or not. */
+/** The end of a sync: every change has been tried, successfully or not. */
 export interface SyncDone {
   readonly family: Family;
   readonly seconds: number;
-  /** Everything was compared, not only what changed. */
+  /** True if all rows were compared, not only changed rows. */
   readonly isFull: boolean;
 }
 
 const syncBuckets = exponentialBuckets(0.001, 2, 15);
 const programmingBuckets = [0.25, 0.5, ...linearBuckets(1, 1, 59), ...linearBuckets(60, 5, 12), ...linearBuckets(120, 30, 7)];
 
-/** kube-proxy's begin where its syncs end: ours take milliseconds. */
+/** kube-proxy's buckets begin at 0.25 s. A sync of Sluice takes milliseconds, so these buckets begin at 1 ms. */
 const fineBuckets = [...exponentialBuckets(0.001, 2, 8), ...programmingBuckets];
 
 const histogram = (name: string, help: string, buckets: number[]) =>
@@ -47,21 +48,25 @@ const counter = <Label extends string>(name: string, help: string, labelNames: L
 
 const programming = {
   name: 'network_programming_duration_seconds',
-  help: 'From the change of an endpoint, as its EndpointSlice says, to the end of the sync that brings it into effect.',
+  help: 'Time from an endpoint change, according to its EndpointSlice, to the end of the sync that applies it.',
 };
 
 export class KubeProxyMetrics {
   readonly #sync = histogram('sync_proxy_rules_duration_seconds', 'Duration of syncs of the datapath.', syncBuckets);
-  readonly #full = histogram('sync_full_proxy_rules_duration_seconds', 'Duration of syncs of everything.', syncBuckets);
-  readonly #partial = histogram('sync_partial_proxy_rules_duration_seconds', 'Duration of syncs of what changed.', syncBuckets);
+  readonly #full = histogram('sync_full_proxy_rules_duration_seconds', 'Duration of full syncs of the datapath.', syncBuckets);
+  readonly #partial = histogram(
+    'sync_partial_proxy_rules_duration_seconds',
+    'Duration of partial syncs, of changed rows only.',
+    syncBuckets,
+  );
   readonly #programming = histogram(programming.name, programming.help, programmingBuckets);
   readonly #fineProgramming = new Histogram({
     ...programming,
     ...{ name: `sluice_${programming.name}`, labelNames: ['ip_family'], buckets: fineBuckets, registers: [] },
   });
   readonly #probes = {
-    '/healthz': counter('proxy_healthz_total', 'Answers of /healthz by status code.', ['code']),
-    '/livez': counter('proxy_livez_total', 'Answers of /livez by status code.', ['code']),
+    '/healthz': counter('proxy_healthz_total', 'Responses of /healthz by status code.', ['code']),
+    '/livez': counter('proxy_livez_total', 'Responses of /livez by status code.', ['code']),
   };
 
   synced({ family, seconds, isFull }: SyncDone): void {
@@ -90,13 +95,15 @@ export class KubeProxyMetrics {
   }
 }
 
-/** Metrics that are read at a scrape, and how. */
+/** The metrics that are read at a scrape, and the functions that read them. */
 function pulled(): { metrics: Metric<string>[]; fills: ((view: ProxyView) => void)[] } {
-  const synced = gauge('sync_proxy_rules_last_timestamp_seconds', 'When the datapath was last synced with success.', ['ip_family']);
-  const queued = gauge('sync_proxy_rules_last_queued_timestamp_seconds', 'When a change was last queued for a sync.', ['ip_family']);
+  const synced = gauge('sync_proxy_rules_last_timestamp_seconds', 'Time of the last successful sync of the datapath.', ['ip_family']);
+  const queued = gauge('sync_proxy_rules_last_queued_timestamp_seconds', 'Time at which a change was last queued for a sync.', [
+    'ip_family',
+  ]);
   const noLocal = gauge(
     'sync_proxy_rules_no_local_endpoints_total',
-    'Service ports with traffic policy Local and usable endpoints, but none on this node.',
+    'Service ports with traffic policy Local that have usable endpoints, but none on this node.',
     ['ip_family', 'traffic_policy'],
   );
   const slices = changeMetrics('endpoint', 'EndpointSlices');
@@ -120,8 +127,8 @@ function pulled(): { metrics: Metric<string>[]; fills: ((view: ProxyView) => voi
 }
 
 function changeMetrics(kind: 'endpoint' | 'service', objects: string) {
-  const pending = gauge(`sync_proxy_rules_${kind}_changes_pending`, `Changed ${objects} that are not yet in effect.`, []);
-  const total = counter(`sync_proxy_rules_${kind}_changes_total`, `Changes of ${objects} since the start.`, []);
+  const pending = gauge(`sync_proxy_rules_${kind}_changes_pending`, `Changed ${objects} that are not yet applied to the datapath.`, []);
+  const total = counter(`sync_proxy_rules_${kind}_changes_total`, `Changes of ${objects} since the agent started.`, []);
   const fill = (counts: ChangeCounts): void => {
     pending.set(counts.pending);
     total.reset();
@@ -130,7 +137,7 @@ function changeMetrics(kind: 'endpoint' | 'service', objects: string) {
   return { metrics: [pending, total], fill };
 }
 
-/** How many ports of each family and policy have usable backends, but none that policy Local may use. */
+/** Number of ports of each family and policy that have usable backends, but none in the Local set. */
 export function withoutLocal(ports: Iterable<LocalPort>): { readonly family: Family; readonly policy: Scope; readonly count: number }[] {
   const counts = families.flatMap((family) => (['internal', 'external'] as const).map((policy) => ({ family, policy, count: 0 })));
   for (const { family, frontends, backends } of ports) {

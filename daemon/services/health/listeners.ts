@@ -1,36 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
-// A changing set of listeners: told which are wanted, it closes, opens, and tries again what could not be opened, with the
-// next set() and after a while. A port that cannot be had is a sentence for status and one line for the log, never an
-// error: the others go on. Used by service-health.ts and proxy-health.ts.
+// A changing set of listeners. set() names the wanted listeners; the class closes and opens listeners accordingly, and retries
+// failed ones after a delay and with the next set(). A port that cannot be opened is reported as a problem and logged once; it
+// never throws and does not affect other listeners. Used by service-health.ts and proxy-health.ts.
 import type { Clock } from '../../base/clock.ts';
-import { type Answerer, type Listener, openListener } from './listener.ts';
+import { type Listener, openListener, type Responder } from './listener.ts';
 
 export interface WantedListener {
-  /** Who listens, for sentences: "the health check of Service default/web". Unique within a set. */
+  /** Subject of messages: "the health check of Service default/web". Unique within a set. */
   readonly owner: string;
-  /** Undefined: all addresses of both families. */
+  /** Undefined means all addresses of both families. */
   readonly addresses: readonly string[] | undefined;
   readonly port: number;
-  readonly answer: Answerer;
+  readonly respond: Responder;
 }
 
 /** A change of state, for the log. */
 export interface ListenerEvent {
-  readonly did: 'opened' | 'closed' | 'failed' | 'recovered';
+  readonly kind: 'opened' | 'closed' | 'failed' | 'recovered';
   readonly owner: string;
   readonly port: number;
-  readonly sentence: string;
+  readonly message: string;
 }
 
 export interface ListenersOptions {
   readonly clock: Clock;
-  /** How long until what failed is tried again. */
+  /** Delay before failed listeners are retried. */
   readonly retryMs: number;
   readonly onEvent: (event: ListenerEvent) => void;
 }
 
 interface Place extends Omit<WantedListener, 'addresses'> {
-  /** "" when the owner may listen on no address at all. */
+  /** Undefined means all addresses; "" means that the list of addresses is empty. */
   readonly address: string | undefined;
 }
 
@@ -47,38 +47,39 @@ export class Listeners {
     this.#options = options;
   }
 
-  /** What shall be open from now on, in order of precedence. A listener that is open with the same owner, address and port stays. */
+  /** Sets the wanted listeners, in order of precedence. An open listener with the same owner, address and port is kept. */
   set(wanted: Iterable<WantedListener>): void {
     const places = [...wanted].flatMap(({ addresses, ...rest }): Place[] => {
       if (addresses === undefined) return [{ ...rest, address: undefined }];
       return addresses.length === 0 ? [{ ...rest, address: '' }] : addresses.map((address) => ({ ...rest, address }));
     });
     this.#wanted = new Map(places.map((place) => [`${place.owner} ${place.address ?? '*'} ${place.port}`, place]));
-    this.#kick();
+    this.#update();
   }
 
-  /** One sentence for each listener that is wanted and not open. */
+  /** One message for each wanted listener that is not open. */
   problems(): string[] {
     return [...this.#failed.values()];
   }
 
-  /** The ports that are open, for those who asked for 0. */
+  /** The open ports. For a listener with port 0, the actual port. */
   ports(): number[] {
     return [...this.#open.values()].map(({ listener }) => listener.port);
   }
 
-  /** Resolves when everything wanted has been tried. */
+  /** Resolves when every wanted listener has been tried. */
   async idle(): Promise<void> {
     while (this.#running !== undefined) await this.#running;
   }
 
-  /** Closes all; nothing is open when it resolves. */
+  /** Closes all listeners. No port is open when it resolves. */
   async close(): Promise<void> {
     this.set([]);
     await this.idle();
   }
 
-  #kick(): void {
+  /** Starts the loop, or makes the running loop repeat. */
+  #update(): void {
     this.#isStale = true;
     this.#running ??= this.#run().finally(() => (this.#running = undefined));
   }
@@ -87,21 +88,21 @@ export class Listeners {
     while (this.#isStale) {
       this.#isStale = false;
       this.#cancelRetry?.();
-      await this.#makeSo(this.#wanted);
+      await this.#apply(this.#wanted);
     }
     const { clock, retryMs } = this.#options;
-    if (this.#failed.size > 0) this.#cancelRetry = clock.setTimer(retryMs, () => this.#kick());
+    if (this.#failed.size > 0) this.#cancelRetry = clock.setTimer(retryMs, () => this.#update());
   }
 
-  /** Closing comes first: a port may go from one owner to another. */
-  async #makeSo(wanted: ReadonlyMap<string, Place>): Promise<void> {
+  /** Closes listeners before it opens others, because a port may move from one owner to another. */
+  async #apply(wanted: ReadonlyMap<string, Place>): Promise<void> {
     for (const id of [...this.#failed.keys()]) if (!wanted.has(id)) this.#failed.delete(id);
     const unwanted = [...this.#open].filter(([id]) => !wanted.has(id));
     await Promise.all(
       unwanted.map(async ([id, { place, listener }]) => {
         this.#open.delete(id);
         await listener.close();
-        this.#tell('closed', place, `${place.owner} no longer listens on ${where(place)}`);
+        this.#report('closed', place, `${place.owner} no longer listens on ${where(place)}`);
       }),
     );
     for (const [id, place] of wanted) if (!this.#open.has(id)) await this.#tryOpen(id, place);
@@ -109,30 +110,30 @@ export class Listeners {
 
   async #tryOpen(id: string, place: Place): Promise<void> {
     try {
-      if (place.address === '') throw new Error("none of this node's addresses may be used");
-      this.#open.set(id, { place, listener: await openListener({ address: place.address, port: place.port }, place.answer) });
+      if (place.address === '') throw new Error('no address of this node matches the configured addresses');
+      this.#open.set(id, { place, listener: await openListener({ address: place.address, port: place.port }, place.respond) });
     } catch (error) {
-      const sentence = `${place.owner} cannot listen on ${where(place)}: ${reasonOf(error)}`;
+      const message = `${place.owner} cannot listen on ${where(place)}: ${reasonOf(error)}`;
       const isNew = !this.#failed.has(id);
-      this.#failed.set(id, sentence);
-      if (isNew) this.#tell('failed', place, sentence);
+      this.#failed.set(id, message);
+      if (isNew) this.#report('failed', place, message);
       return;
     }
-    if (this.#failed.delete(id)) this.#tell('recovered', place, `${place.owner} listens on ${where(place)} after all`);
-    else this.#tell('opened', place, `${place.owner} listens on ${where(place)}`);
+    if (this.#failed.delete(id)) this.#report('recovered', place, `${place.owner} listens on ${where(place)} after a retry`);
+    else this.#report('opened', place, `${place.owner} listens on ${where(place)}`);
   }
 
-  #tell(did: ListenerEvent['did'], { owner, port }: Place, sentence: string): void {
-    this.#options.onEvent({ did, owner, port, sentence });
+  #report(kind: ListenerEvent['kind'], { owner, port }: Place, message: string): void {
+    this.#options.onEvent({ kind, owner, port, message });
   }
 }
 
 const where = ({ address, port }: Place): string => `port ${port}${address === undefined || address === '' ? '' : ` of ${address}`}`;
 
 const reasons: Readonly<Record<string, string>> = {
-  EADDRINUSE: 'another process, or another Service, has the port',
-  EADDRNOTAVAIL: 'the address is not one of this node',
-  EACCES: 'the port needs the capability NET_BIND_SERVICE',
+  EADDRINUSE: 'the port is in use by another process or another Service',
+  EADDRNOTAVAIL: 'this node does not have the address',
+  EACCES: 'the port requires the capability NET_BIND_SERVICE',
 };
 
 function reasonOf(error: unknown): string {

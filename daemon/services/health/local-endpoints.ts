@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// The pure part of the health-check node ports (kube-proxy-semantics.md, 11): which Services have one, and how many ready
-// endpoints a Service has on this node. Called by service-health.ts, which holds the sockets.
+// The rules of the health-check node ports (test/README.md, 11): which Services have one, and how many ready endpoints a
+// Service has on this node. Pure. Called by service-health.ts, which opens the ports.
 import type { EndpointSlice, Service, SliceEndpoint } from '../../model/service.ts';
 
-/** Such a Service shall say its health on a port of its own; the port may still be missing (0). */
+/** True if the Service must have a health-check node port. Its number may still be missing (0). */
 export function hasHealthCheck(service: Service): boolean {
   return service.type === 'LoadBalancer' && service.externalPolicy === 'Local' && service.ports.length > 0;
 }
 
 /**
- * Distinct addresses of ready endpoints on this node, over all ports of the slices and both families of the Service.
- * Ready is the slice's word: a terminating endpoint counts only where it is ready too (publishNotReadyAddresses).
+ * Number of distinct addresses of ready endpoints on this node, over all ports of the slices and all families of the Service.
+ * The condition "ready" of the slice decides: a terminating endpoint counts only if it is also ready (publishNotReadyAddresses).
  */
 export function countLocalReady(service: Service, slices: Iterable<EndpointSlice>, nodeName: string): number {
   const copies = new Map<string, SliceEndpoint[]>();
@@ -27,7 +27,8 @@ export function countLocalReady(service: Service, slices: Iterable<EndpointSlice
   }
   const addresses = new Set<string>();
   for (const each of copies.values()) {
-    // Of copies of one backend those that are not terminating count: the address has a new pod (8.5).
+    // If a copy of the backend is not terminating, only such copies count: the address belongs to a new pod
+    // (test/README.md, 8.5).
     const live = each.filter((endpoint) => !endpoint.terminating);
     const found = (live.length > 0 ? live : each).find((endpoint) => endpoint.ready && endpoint.nodeName === nodeName);
     if (found !== undefined) addresses.add(found.address);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Whether load balancers should go on using this node (kube-proxy-semantics.md, 12): not when its Node is about to go, or
-// has been there and is gone. A node without a Node object, as with files, stays eligible. Read by proxy-health.ts.
+// Whether load balancers should keep sending traffic to this node (test/README.md, 12). The node is not eligible if its Node
+// object is about to be deleted, or existed and was deleted. A node that never had a Node object, as with the files source,
+// stays eligible. Read by proxy-health.ts.
 import type { Node } from '../../model/service.ts';
 import type { TableView } from '../../table/table.ts';
 
@@ -16,8 +17,8 @@ export class NodeEligibility {
   }
 
   start(): void {
-    this.#unsubscribe = this.#nodes.onChange(() => this.#look());
-    this.#look();
+    this.#unsubscribe = this.#nodes.onChange(() => this.#update());
+    this.#update();
   }
 
   stop(): void {
@@ -25,12 +26,12 @@ export class NodeEligibility {
   }
 
   get isEligible(): boolean {
-    this.#look();
+    this.#update();
     const node = this.#nodes.get(this.#name);
     return node === undefined ? !this.#wasKnown : !node.isLeaving;
   }
 
-  #look(): void {
+  #update(): void {
     this.#wasKnown ||= this.#nodes.get(this.#name) !== undefined;
   }
 }

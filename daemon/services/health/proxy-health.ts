@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// kube-proxy's own health server (kube-proxy-semantics.md, 12): /healthz for load balancers, which looks at the node too,
-// and /livez for the kubelet, which does not. The bodies are those of its newest release. A port that is taken, by a
-// kube-proxy that still runs, stops nothing: it is a problem, and tried again.
+// kube-proxy's health server (test/README.md, 12): /healthz for load balancers also depends on the eligibility of the node,
+// /livez for the kubelet does not. The response bodies are those of the newest kube-proxy release. A port that is in use, for
+// example by a kube-proxy that is still running, must not stop the agent: it is reported as a problem and retried.
 import type { Clock } from '../../base/clock.ts';
 import { families } from '../../model/address.ts';
-import { type Answer, healthHeaders } from './listener.ts';
+import { healthHeaders, type HealthResponse } from './listener.ts';
 import { type ListenerEvent, Listeners } from './listeners.ts';
 import type { NodeEligibility } from './node-eligibility.ts';
 import type { SyncHealth } from './sync-health.ts';
@@ -12,7 +12,7 @@ import type { SyncHealth } from './sync-health.ts';
 export type ProbePath = '/healthz' | '/livez';
 
 export interface ProxyHealthOptions {
-  /** 0.0.0.0 and "::" both mean every address of both families, as kube-proxy's runtime takes them. */
+  /** "0.0.0.0" and "::" both mean all addresses of both families, as in kube-proxy (the Go runtime behaves so). */
   readonly at: { readonly address: string; readonly port: number };
   readonly sync: Pick<SyncHealth, 'status'>;
   readonly node: Pick<NodeEligibility, 'isEligible'>;
@@ -20,14 +20,14 @@ export interface ProxyHealthOptions {
   /** Date.now, except in tests. */
   readonly wallNow?: () => number;
   readonly onEvent: (event: ListenerEvent) => void;
-  /** Hears of every answer; for the metrics. */
-  readonly onAnswer?: (path: ProbePath, status: number) => void;
+  /** Called for every probe, for the metrics. */
+  readonly onResponse?: (path: ProbePath, status: number) => void;
 }
 
-/** Soon: kube-proxy is stopped just before or after we start. */
+/** Short, because kube-proxy is usually stopped shortly before or after this agent starts. */
 const retryMs = 5000;
 
-/** How kube-proxy writes the time of what never happened. */
+/** Go's zero time, which kube-proxy writes if there was no sync yet. */
 const never = '0001-01-01T00:00:00Z';
 const text = (wall: number | undefined): string => (wall === undefined ? never : new Date(wall).toISOString());
 
@@ -44,7 +44,7 @@ export class ProxyHealthServer {
   async start(): Promise<void> {
     const { address, port } = this.#options.at;
     const addresses = address === '0.0.0.0' || address === '::' ? undefined : [address];
-    this.#listeners.set([{ owner: 'the proxy health server', addresses, port, answer: (path) => this.#answer(path) }]);
+    this.#listeners.set([{ owner: 'the proxy health server', addresses, port, respond: (path) => this.#respond(path) }]);
     await this.#listeners.idle();
   }
 
@@ -52,7 +52,7 @@ export class ProxyHealthServer {
     await this.#listeners.close();
   }
 
-  /** Undefined while it does not listen. */
+  /** Undefined while the server does not listen. */
   get port(): number | undefined {
     return this.#listeners.ports()[0];
   }
@@ -66,14 +66,14 @@ export class ProxyHealthServer {
     return this.#listeners.idle();
   }
 
-  #answer(path: string): Answer {
+  #respond(path: string): HealthResponse {
     if (path !== '/healthz' && path !== '/livez') return notFound(path);
-    const answer = this.#probe(path);
-    this.#options.onAnswer?.(path, answer.status);
-    return answer;
+    const response = this.#probe(path);
+    this.#options.onResponse?.(path, response.status);
+    return response;
   }
 
-  #probe(path: ProbePath): Answer {
+  #probe(path: ProbePath): HealthResponse {
     const { sync, node, clock, wallNow = Date.now } = this.#options;
     const [now, wall] = [clock.now(), wallNow()];
     const states = families.map((family) => ({ family, ...sync.status(family, now) }));
@@ -83,7 +83,7 @@ export class ProxyHealthServer {
     const known = states.filter(({ lastUpdated }) => lastUpdated !== undefined);
     const last = known.length === 0 ? undefined : Math.max(...known.map(({ lastUpdated }) => lastUpdated ?? 0));
     const body = {
-      // Of a good proxy it says "now", however long ago the last sync: probers take an old time for a stuck proxy.
+      // A healthy proxy reports the current time, even if the last sync was long ago: probers treat an old time as a hung proxy.
       lastUpdated: text(isGood ? wall : last),
       currentTime: text(wall),
       ...(path === '/healthz' ? { nodeEligible } : {}),
@@ -105,8 +105,8 @@ const statusEntry = ({ family, lastUpdated, isHealthy }: Known): [string, object
   { lastUpdated: text(lastUpdated), healthy: isHealthy },
 ];
 
-function notFound(path: string): Answer {
-  const detail = `there is no ${path}: try /healthz or /livez`;
+function notFound(path: string): HealthResponse {
+  const detail = `${path} does not exist; use /healthz or /livez`;
   const problem = { type: 'about:blank', title: 'Not Found', status: 404, detail };
   return { status: 404, headers: { ...healthHeaders, 'Content-Type': 'application/problem+json' }, body: JSON.stringify(problem) };
 }

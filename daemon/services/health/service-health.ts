@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Health-check node ports (kube-proxy-semantics.md, 11): one HTTP port for each Service of type LoadBalancer with
-// externalTrafficPolicy Local, by which a load balancer learns whether this node has endpoints for it. Follows the tables;
-// opens nothing before their first list. local-endpoints.ts counts, listeners.ts listens.
+// Health-check node ports (test/README.md, 11): one HTTP port per Service of type LoadBalancer with externalTrafficPolicy
+// Local. A load balancer probes it to find out whether this node has endpoints of the Service. It follows the tables and must
+// not open a port before their first list is complete. local-endpoints.ts counts endpoints, listeners.ts opens the ports.
 import type { Clock } from '../../base/clock.ts';
 import { type EndpointSlice, objectKey, type Service } from '../../model/service.ts';
 import { SliceIndex } from '../controller/slice-index.ts';
 import type { Observer, TableView } from '../../table/table.ts';
-import { type Answer, healthHeaders } from './listener.ts';
+import { healthHeaders, type HealthResponse } from './listener.ts';
 import { type ListenerEvent, Listeners, type WantedListener } from './listeners.ts';
 import { countLocalReady, hasHealthCheck } from './local-endpoints.ts';
 
@@ -15,11 +15,14 @@ export interface ServiceHealthOptions {
   readonly services: TableView<string, Service>;
   readonly slices: TableView<string, EndpointSlice>;
   readonly nodeName: string;
-  /** Of the proxy itself, whatever the node's eligibility (12). */
+  /** Health of the proxy itself. The eligibility of the node does not matter (test/README.md, 12). */
   readonly isHealthy: () => boolean;
-  /** Where to listen: the NodePort addresses when they are a CIDR list. Undefined: everywhere. "::", "0.0.0.0": all of a family. */
+  /**
+   * Listen addresses: the NodePort addresses if the setting is a CIDR list. Undefined means all addresses; "::" and "0.0.0.0" mean
+   * all addresses of one family.
+   */
   readonly addresses?: () => readonly string[] | undefined;
-  /** The tables that addresses() is made of: a change asks again. */
+  /** The tables that addresses() depends on. It is called again after a change of one of them. */
   readonly addressTables?: readonly Pick<TableView<string, unknown>, 'onChange'>[];
   readonly clock: Clock;
   readonly onEvent: (event: ListenerEvent) => void;
@@ -46,7 +49,7 @@ export class ServiceHealth {
     this.#listeners = new Listeners({ clock: options.clock, retryMs, onEvent: options.onEvent });
   }
 
-  /** Fails for no port: what cannot be opened is a problem. */
+  /** Does not fail if a port cannot be opened: problems() reports it. */
   start(): void {
     const { services, slices, addressTables = [] } = this.#options;
     this.#observers = { services: services.observe(), slices: slices.observe() };
@@ -65,12 +68,12 @@ export class ServiceHealth {
     await this.#listeners.close();
   }
 
-  /** Ports that cannot be opened and Services that have none, one sentence each. */
+  /** One message for each port that cannot be opened and for each Service without a port number. */
   problems(): string[] {
     return [...this.#portless.values(), ...this.#listeners.problems()];
   }
 
-  /** Resolves when everything that should be open has been tried. */
+  /** Resolves when every wanted port has been tried. */
   idle(): Promise<void> {
     return this.#listeners.idle();
   }
@@ -85,7 +88,7 @@ export class ServiceHealth {
     if (changes.length > 0) this.#listen();
   }
 
-  /** Asks for the addresses again, and tries what failed. */
+  /** Updates the listeners with the current addresses. Failed ports are retried. */
   #listen(): void {
     this.#listeners.set(this.#wanted());
   }
@@ -93,32 +96,32 @@ export class ServiceHealth {
   #recount(key: string): void {
     const service = this.#options.services.get(key);
     const isChecked = service !== undefined && hasHealthCheck(service);
-    if (isChecked && service.healthCheckNodePort === 0) this.#missPort(key, service);
+    if (isChecked && service.healthCheckNodePort === 0) this.#reportMissingPort(key, service);
     else this.#portless.delete(key);
     if (isChecked && service.healthCheckNodePort !== 0) {
       this.#checked.set(key, { service, count: countLocalReady(service, this.#index.of(key), this.#options.nodeName) });
     } else this.#checked.delete(key);
   }
 
-  #missPort(key: string, service: Service): void {
+  #reportMissingPort(key: string, service: Service): void {
     if (this.#portless.has(key)) return;
-    const sentence = `${ownerOf(service)} has no port: set spec.healthCheckNodePort`;
-    this.#portless.set(key, sentence);
-    this.#options.onEvent({ did: 'failed', owner: ownerOf(service), port: 0, sentence });
+    const message = `${ownerOf(service)} has no port: set spec.healthCheckNodePort`;
+    this.#portless.set(key, message);
+    this.#options.onEvent({ kind: 'failed', owner: ownerOf(service), port: 0, message });
   }
 
-  /** Of two Services that ask for one port the older has it. */
+  /** If two Services have the same port, the older Service gets it. */
   #wanted(): WantedListener[] {
     const addresses = this.#options.addresses?.();
     return [...this.#checked]
       .toSorted(([aKey, a], [bKey, b]) => a.service.created - b.service.created || (aKey < bKey ? -1 : 1))
       .map(([, { service }]) => ({
         ...{ owner: ownerOf(service), addresses, port: service.healthCheckNodePort },
-        answer: () => this.#answer(service),
+        respond: () => this.#respond(service),
       }));
   }
 
-  #answer({ namespace, name }: Service): Answer {
+  #respond({ namespace, name }: Service): HealthResponse {
     const isHealthy = this.#options.isHealthy();
     const count = this.#checked.get(objectKey({ namespace, name }))?.count ?? 0;
     const body = { service: { namespace, name }, localEndpoints: count, serviceProxyHealthy: isHealthy };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Watches the control walk from beside it and tells SyncHealth and the metrics what became of each change: queued when a
-// desired row changes, synced when the loop behind has caught up and nothing of that family fails. It changes no table and
-// holds up nobody. Built by agent.ts around whatever loops there are.
+// Observes the desired tables and their reconcilers, and reports to SyncHealth and the metrics: a family is queued when one of
+// its desired rows changes, and synced when the reconciler has tried every change and no row of the family fails. It must not
+// change a table or delay a reconciler. Built by health.ts; the agent names the tables and reconcilers.
 import type { Clock } from '../../base/clock.ts';
 import { isNoSpace } from '../../base/errors.ts';
 import { families, type Family } from '../../model/address.ts';
@@ -10,36 +10,36 @@ import { ChangeTimes, type TimedSlice } from './change-times.ts';
 import type { ChangeCounts, SyncDone } from './kubeproxy-metrics.ts';
 import type { SyncHealth } from './sync-health.ts';
 
-/** What it asks of a Reconciler. */
+/** The part of a Reconciler that is used here. */
 export interface SyncLoop {
-  /** Clock time at which the work under way began; of an idle loop, the last. */
+  /** Clock time at which the current work began. For an idle loop: at which the last work began. */
   readonly busySince: number;
-  /** Resolves when every change up to that revision of its table has been tried. */
+  /** Resolves when every change up to this revision of the table has been tried. */
   settled(revision: number): Promise<void>;
-  /** Resolves when everything has been tried once, and what may be pruned was. */
+  /** Resolves when every row has been tried once and the first prune is done. */
   readonly firstDone: Promise<void>;
   failed(): Iterable<readonly [string, { readonly error?: Error }]>;
-  /** Calls back after every turn. */
+  /** The callback is called after every turn of the loop. */
   onStatus(callback: () => void): () => void;
 }
 
-/** A table of desired rows and the loop that realizes it. */
+/** A table of desired rows and the loop that applies it. */
 export interface SyncedTable {
   readonly table: TableView<string, unknown>;
   readonly loop: SyncLoop;
-  /** Which families a row counts for, by its key. */
+  /** IP families of the row with this key. */
   readonly familiesOf: (key: string) => readonly Family[];
 }
 
 export interface SyncFeedOptions {
   readonly services: TableView<string, unknown>;
   readonly slices: TableView<string, TimedSlice>;
-  /** Asked at start(): loops begin late. */
+  /** Called by start(), because the loops are created later than the feed. */
   readonly synced: () => readonly SyncedTable[];
   readonly health: SyncHealth;
   readonly metrics: { synced(done: SyncDone): void; programmed(family: Family, seconds: number): void };
   readonly clock: Clock;
-  /** setImmediate: after the controller has had its turn. */
+  /** setImmediate in the daemon, so that tasks run after the controllers. */
   readonly schedule: Scheduler;
   /** Date.now, except in tests. */
   readonly wallNow?: () => number;
@@ -47,7 +47,7 @@ export interface SyncFeedOptions {
 
 interface Watched extends SyncedTable {
   readonly observer: Observer<string, unknown>;
-  /** Everything up to here has been tried. */
+  /** Every change up to this revision has been tried. */
   seen: number;
   isFirstDone: boolean;
 }
@@ -57,9 +57,9 @@ export class SyncFeed {
   readonly #times: ChangeTimes;
   readonly #services = new Set<string>();
   readonly #slices = new Set<string>();
-  /** Clock time at which the sync under way began. */
+  /** Clock time at which the current sync of a family began. */
   readonly #began = new Map<Family, number>();
-  /** Families with a change that has not come into effect, for want of a sync or by a failure. */
+  /** Families with a change that is not applied: it has not been tried yet, or it failed. */
   readonly #waiting = new Set<Family>(families);
   #watched: Watched[] = [];
   #undo: (() => void)[] = [];
@@ -84,11 +84,11 @@ export class SyncFeed {
       this.#undo.push(
         () => each.observer.close(),
         each.table.onChange(() => this.#queue(each)),
-        each.loop.onStatus(() => this.#look()),
+        each.loop.onStatus(() => this.#endSync()),
       );
       void each.loop.firstDone.then(() => {
         each.isFirstDone = true;
-        this.#look();
+        this.#endSync();
       });
       this.#queue(each);
     }
@@ -99,7 +99,7 @@ export class SyncFeed {
     this.#watched = [];
   }
 
-  /** Seen since the start, and those not yet in effect. */
+  /** Number of changes since the start, and number of changed objects that are not yet applied. */
   changes(): { readonly services: ChangeCounts; readonly slices: ChangeCounts } {
     const { services, slices } = this.#options;
     return {
@@ -108,20 +108,20 @@ export class SyncFeed {
     };
   }
 
-  #follow<Row>(table: TableView<string, Row>, hear: (changes: ReturnType<Observer<string, Row>['take']>) => void): void {
+  #follow<Row>(table: TableView<string, Row>, onChanges: (changes: ReturnType<Observer<string, Row>['take']>) => void): void {
     const observer = table.observe();
-    const take = (): void => hear(observer.take());
+    const take = (): void => onChanges(observer.take());
     this.#undo.push(() => observer.close(), table.onChange(take));
     take();
   }
 
-  /** A change of intent that is of no consequence causes no sync: once the controller has seen it, it is done with. */
+  /** Records changed objects. If no desired row changes, there is no sync, and the objects are done after the controller's turn. */
   #note(pending: Set<string>, changes: readonly { readonly key: string }[]): void {
     for (const { key } of changes) pending.add(key);
-    this.#options.schedule(() => this.#look());
+    this.#options.schedule(() => this.#endSync());
   }
 
-  /** The loop has heard of the change before us and may be done with it: the time is the loop's. */
+  /** The loop is notified before this feed and may already have applied the change, so the start time is taken from the loop. */
   #queue(each: Watched): void {
     const began = Math.max(each.loop.busySince, this.#lastSynced);
     for (const family of new Set(each.observer.take().flatMap(({ key }) => each.familiesOf(key)))) {
@@ -132,12 +132,12 @@ export class SyncFeed {
     const { revision } = each.table;
     void each.loop.settled(revision).then(() => {
       each.seen = Math.max(each.seen, revision);
-      this.#look();
+      this.#endSync();
     });
   }
 
-  /** Closes the sync under way if there is nothing left to try. */
-  #look(): void {
+  /** Ends the current sync if every change has been tried. */
+  #endSync(): void {
     if (this.#watched.length === 0 || !this.#watched.every(({ seen, table, isFirstDone }) => isFirstDone && seen === table.revision))
       return;
     const { clock, health, metrics } = this.#options;
@@ -149,7 +149,7 @@ export class SyncFeed {
     this.#services.clear();
     this.#slices.clear();
     if (this.#waiting.size > 0) {
-      for (const family of this.#waiting.difference(this.#broken())) {
+      for (const family of this.#waiting.difference(this.#failing())) {
         this.#waiting.delete(family);
         health.synced(family, now);
         for (const seconds of this.#times.take(family, this.#options.wallNow())) metrics.programmed(family, seconds);
@@ -159,19 +159,19 @@ export class SyncFeed {
   }
 
   /**
-   * Families of which a row cannot be applied. A row for which there is no room does not count: it is one Service's
-   * trouble, shown as such, and no reason to take the node from every load balancer.
+   * Families with a row that cannot be applied. A row that fails because a map is full does not count: it affects one Service, is
+   * reported for that Service, and must not make every load balancer remove the node.
    */
-  #broken(): Set<Family> {
-    const broken = new Set<Family>();
+  #failing(): Set<Family> {
+    const failing = new Set<Family>();
     for (const { loop, familiesOf } of this.#watched) {
-      for (const [key, { error }] of loop.failed()) if (!lacksSpace(error)) for (const family of familiesOf(key)) broken.add(family);
+      for (const [key, { error }] of loop.failed()) if (!lacksSpace(error)) for (const family of familiesOf(key)) failing.add(family);
     }
-    return broken;
+    return failing;
   }
 }
 
-/** Of a DesiredPort, by its key. */
+/** Families of the DesiredPort with this key. */
 export const familiesOfPort = (key: string): readonly Family[] => [key.endsWith('/IPv6') ? 'IPv6' : 'IPv4'];
 
 const lacksSpace = (error: unknown): boolean =>

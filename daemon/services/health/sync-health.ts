@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// How far behind the datapath is, by family (kube-proxy-semantics.md, 12): the time of the last successful sync, and since
-// when a change waits. Written by sync-feed.ts, read by the health servers and the metrics. Ages are told by the monotonic
-// clock, so that a step of the wall clock makes nothing unhealthy; what people read is wall time.
+// The sync state of the datapath by family (test/README.md, 12): the time of the last successful sync and the age of the
+// oldest waiting change. Ages use the monotonic clock, so a step of the wall clock must not make the proxy unhealthy; reported
+// times are wall times. Written by sync-feed.ts, read by the health servers and the metrics.
 import { families, type Family } from '../../model/address.ts';
 
 export interface FamilySync {
-  /** Wall clock, ms since 1970; undefined before the first. */
+  /** Wall clock, ms since 1970; undefined before the first sync. */
   readonly lastUpdated: number | undefined;
+  /** Wall clock, ms since 1970; undefined before the first change. */
   readonly lastQueued: number | undefined;
-  /** No change has waited too long. Start-up counts as healthy. */
+  /** False if a change has waited longer than the timeout. Before the first sync it is always true. */
   readonly isHealthy: boolean;
 }
 
 export interface SyncHealthOptions {
-  /** How long a change may wait. kube-proxy: twice its sync period. */
+  /** Maximum age of a waiting change. Default: 60 s, twice kube-proxy's default sync period. */
   readonly timeoutMs?: number;
   /** Date.now, except in tests. */
   readonly wallNow?: () => number;
@@ -36,14 +37,14 @@ export class SyncHealth {
     this.#wallNow = wallNow;
   }
 
-  /** A change that the datapath does not have yet; `at` in clock time. */
+  /** A change is waiting for the datapath since `at`, in clock time. */
   queued(family: Family, at: number): void {
     const state = this.#states[family];
     state.oldestPending ??= at;
     state.lastQueued = this.#wallNow();
   }
 
-  /** A sync has succeeded that holds everything queued up to `at`, in clock time. */
+  /** A sync succeeded that includes every change queued up to `at`, in clock time. */
   synced(family: Family, at: number): void {
     const state = this.#states[family];
     if ((state.oldestPending ?? Infinity) <= at) delete state.oldestPending;
@@ -57,7 +58,7 @@ export class SyncHealth {
     return { lastUpdated, lastQueued, isHealthy: lastUpdated === undefined || !isLate };
   }
 
-  /** All families are. */
+  /** True if all families are healthy. */
   isHealthy(now: number): boolean {
     return families.every((family) => this.status(family, now).isHealthy);
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a case of kube-proxy-semantics.md is made of: objects, a node, packets, and what must become of each packet. Cases
-// are data and run twice: through the oracle (test/unit/semantics.test.ts) and through the kernel's programs.
+// The parts of a packet case of test/README.md, part B: objects, a node, packets and the expected result of each packet. Cases
+// are data and must not depend on how they run: the same case runs through the oracle (test/unit/services/semantics.test.ts)
+// and through the kernel's programs (test/kernel/semantics.test.ts).
 import type { Trace, TracePacket } from '../oracle.ts';
 import { desiredRows, intentTables } from '../../../daemon/offline/dry-run.ts';
 import type { Origin } from '../../../daemon/model/explanation.ts';
@@ -10,18 +11,18 @@ import { type EndpointSlice, type Node, objectKey, type Protocol, type Service }
 import { convertObject } from '../../../daemon/source/objects.ts';
 import { hostSettings, nodeRow } from '../builders.ts';
 
-/** Everything that decides what a node does with a packet. */
+/** Everything that determines what a node does with a packet. */
 export interface Cluster {
   readonly services?: readonly Service[];
   readonly slices?: readonly EndpointSlice[];
-  /** API objects as a source gets them, converted first; those that are rejected are left out. */
+  /** API objects as a source receives them. They are converted first; rejected objects are left out. */
   readonly objects?: readonly object[];
   /** Default: thisNode. */
   readonly node?: Node;
-  /** Beside the Node's addresses. */
+  /** In addition to the addresses of the Node. */
   readonly localAddresses?: readonly string[];
   readonly serviceCIDRs?: readonly string[];
-  /** Default: kube-proxy's, with cluster CIDRs. */
+  /** Default: kube-proxy's defaults, with cluster CIDRs. */
   readonly settings?: Partial<HostSettings>;
   readonly podInterfaces?: readonly string[];
 }
@@ -29,7 +30,7 @@ export interface Cluster {
 export type Expected = Pick<Trace, 'verdict'> & Partial<Pick<Trace, 'candidates' | 'masquerade' | 'hairpin'>>;
 
 export interface SemanticsCase {
-  /** Begins with the statement: "5 row 2: usable only on other nodes". */
+  /** Begins with the number of the statement: "5 row 2: usable only on other nodes". */
   readonly name: string;
   readonly cluster: Cluster;
   readonly packets: readonly { readonly packet: TracePacket; readonly want: Expected }[];
@@ -37,7 +38,7 @@ export interface SemanticsCase {
 
 export const clusterCidr = ['10.244.0.0/16', 'fd00:244::/48'];
 
-/** In zone a, with a /24 and a /64 of the cluster CIDRs. */
+/** The node under test: in zone a, with a /24 and a /64 of the cluster CIDRs. */
 export const thisNode = nodeRow('node-1', {
   addresses: ['192.168.0.1', 'fd00:1::1'],
   labels: { 'topology.kubernetes.io/zone': 'a' },
@@ -51,7 +52,7 @@ export interface Desired {
   readonly podInterfaces: readonly string[];
 }
 
-/** The rows that the daemon's controllers make of it, with the contested frontends given to their owners. */
+/** The rows that the daemon's controllers compute, with every contested frontend assigned to its owner. */
 export function desiredOf(cluster: Cluster): Desired {
   const tables = intentTables();
   const { services, slices, nodes, serviceCIDRs, localAddresses } = tables;
@@ -76,10 +77,10 @@ interface Sender {
   readonly iface?: string;
 }
 
-/** Who sends the packets of most cases. */
+/** The senders of most packets. */
 export const senders = {
   pod: { ip: '10.244.1.9', from: 'pod' },
-  /** The backend of this node itself. */
+  /** The backend on this node. */
   localBackend: { ip: '10.244.1.2', from: 'pod' },
   remotePod: { ip: '10.244.2.9', from: 'external' },
   node: { ip: '192.168.0.1', from: 'node' },
@@ -90,11 +91,11 @@ export const senders = {
   outside6: { ip: '2001:db8::7', from: 'external' },
 } as const satisfies Record<string, Sender>;
 
-/** A packet from one of them, or from another sender, to "10.96.0.10:80/TCP", and what must become of it. */
+/** A packet from a sender to a destination such as "10.96.0.10:80/TCP", and its expected result. */
 export function sends(sender: keyof typeof senders | Sender, to: string, want: Expected): SemanticsCase['packets'][number] {
   const { ip, from, iface }: Sender = typeof sender === 'string' ? senders[sender] : sender;
   const [, bracketed, plain, port, protocol] = /^(?:\[([^\]]+)\]|([^:]+)):(\d+)\/(TCP|UDP|SCTP)$/.exec(to) ?? [];
-  if (protocol === undefined) throw new Error(`no destination: ${to}`);
+  if (protocol === undefined) throw new Error(`malformed destination: ${to}`);
   const packet = {
     protocol: protocol as Protocol,
     sourceIP: ip,
@@ -110,8 +111,8 @@ export const reject: Expected = { verdict: 'REJECT', candidates: [] };
 export const drop: Expected = { verdict: 'DROP', candidates: [] };
 export const none: Expected = { verdict: 'NONE', candidates: [] };
 
-/** To one of these, with the client's address kept. */
+/** DNAT to one of the candidates; the source address is kept. */
 export const dnat = (...candidates: string[]): Expected => ({ verdict: 'DNAT', candidates, masquerade: false });
 
-/** To one of these, with the node's address. */
+/** DNAT to one of the candidates; the source address becomes the node's address. */
 export const masqueraded = (...candidates: string[]): Expected => ({ verdict: 'DNAT', candidates, masquerade: true });

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Cases of kube-proxy-semantics.md, 7, 8 and 14: usable endpoints, EndpointSlices, families and invalid data.
+// Packet cases of test/README.md, 7, 8 and 14: usable endpoints, EndpointSlices, IP families and invalid data. Data only;
+// cases.ts collects them.
 import type { EndpointSlice, SliceEndpoint } from '../../../daemon/model/service.ts';
 import { endpointRow, portRow, serviceRow, slicePortRow, sliceRow } from '../builders.ts';
 import { type Cluster, dnat, drop, masqueraded, none, reject, type SemanticsCase, sends, thisNode } from './case.ts';
@@ -17,12 +18,12 @@ const dying = { ready: false, serving: false, terminating: true };
 const zone = (...zoneHints: string[]): Partial<SliceEndpoint> => ({ zoneHints });
 const node = (...nodeHints: string[]): Partial<SliceEndpoint> => ({ nodeHints });
 
-const with_ = (endpoints: readonly SliceEndpoint[], fields: Partial<Cluster> = {}): Cluster => ({
+const clusterWith = (endpoints: readonly SliceEndpoint[], fields: Partial<Cluster> = {}): Cluster => ({
   services: [serviceRow({ externalIPs: ['192.0.2.1'], externalPolicy: 'Local' })],
   slices: [sliceRow({ endpoints })],
   ...fields,
 });
-/** A pod by Cluster policy to these; and, where given, an outside client by Local policy to those. */
+/** A pod uses policy Cluster and reaches `cluster`; if `local` is given, an outside client uses policy Local and reaches `local`. */
 const usable = (name: string, cluster: Cluster, wanted: { readonly cluster: number[]; readonly local?: number[] }): SemanticsCase => {
   const { cluster: all, local } = wanted;
   const packets = [sends('pod', clusterIP, all.length === 0 ? reject : dnat(...all.map(at)))];
@@ -31,82 +32,96 @@ const usable = (name: string, cluster: Cluster, wanted: { readonly cluster: numb
 };
 
 const usableCases: SemanticsCase[] = [
-  usable('conditions: absent ones are ready and serving, not terminating', with_([endpoint(1)]), { cluster: [1] }),
-  usable('local: by nodeName; without one never', with_([endpoint(1, here), endpoint(2, there), endpoint(3)]), {
-    cluster: [1, 2, 3],
-    local: [1],
-  }),
+  usable('conditions: absent conditions mean ready, serving and not terminating', clusterWith([endpoint(1)]), { cluster: [1] }),
+  usable(
+    'local: by nodeName; an endpoint without nodeName is never local',
+    clusterWith([endpoint(1, here), endpoint(2, there), endpoint(3)]),
+    {
+      cluster: [1, 2, 3],
+      local: [1],
+    },
+  ),
   usable(
     '1: every ready endpoint has node hints and one names this node',
-    with_([endpoint(1, node('node-1')), endpoint(2, node('node-2'))]),
+    clusterWith([endpoint(1, node('node-1')), endpoint(2, node('node-2'))]),
     {
       cluster: [1],
     },
   ),
   usable(
-    '1: node hints go before zone hints',
-    with_([endpoint(1, { ...node('node-1'), ...zone('b') }), endpoint(2, { ...node('node-2'), ...zone('a') })]),
+    '1: node hints take precedence over zone hints',
+    clusterWith([endpoint(1, { ...node('node-1'), ...zone('b') }), endpoint(2, { ...node('node-2'), ...zone('a') })]),
     { cluster: [1] },
   ),
   usable(
-    '1: no node hint names this node: zone hints',
-    with_([endpoint(1, { ...node('node-3'), ...zone('a') }), endpoint(2, { ...node('node-2'), ...zone('b') })]),
+    '1: no node hint names this node: zone hints are used',
+    clusterWith([endpoint(1, { ...node('node-3'), ...zone('a') }), endpoint(2, { ...node('node-2'), ...zone('b') })]),
     { cluster: [1] },
   ),
-  usable('1: not every ready endpoint has node hints: none', with_([endpoint(1, node('node-1')), endpoint(2)]), { cluster: [1, 2] }),
+  usable('1: not every ready endpoint has node hints: hints are ignored', clusterWith([endpoint(1, node('node-1')), endpoint(2)]), {
+    cluster: [1, 2],
+  }),
   usable(
     "1: every ready endpoint has zone hints and one names this node's zone",
-    with_([endpoint(1, zone('a', 'c')), endpoint(2, zone('b'))]),
+    clusterWith([endpoint(1, zone('a', 'c')), endpoint(2, zone('b'))]),
     {
       cluster: [1],
     },
   ),
-  usable("1: no zone hint names this node's zone: none", with_([endpoint(1, zone('b')), endpoint(2, zone('c'))]), { cluster: [1, 2] }),
+  usable("1: no zone hint names this node's zone: hints are ignored", clusterWith([endpoint(1, zone('b')), endpoint(2, zone('c'))]), {
+    cluster: [1, 2],
+  }),
   usable(
-    '3: no ready endpoint: all that serve while terminating, whatever their zone',
-    with_([endpoint(1, { ...draining, ...zone('a') }), endpoint(2, { ...draining, ...zone('b') }), endpoint(3, dying)]),
+    '3: no ready endpoint: all endpoints that are serving while terminating, in any zone',
+    clusterWith([endpoint(1, { ...draining, ...zone('a') }), endpoint(2, { ...draining, ...zone('b') }), endpoint(3, dying)]),
     { cluster: [1, 2] },
   ),
-  usable('Local: local ready ones', with_([endpoint(1, here), endpoint(2, { ...here, ...draining }), endpoint(3, there)]), {
+  usable('Local: ready local endpoints', clusterWith([endpoint(1, here), endpoint(2, { ...here, ...draining }), endpoint(3, there)]), {
     cluster: [1, 3],
     local: [1],
   }),
   usable(
-    'Local: without a local ready one the local draining ones, even though remote ready ones exist',
-    with_([endpoint(1, { ...here, ...draining }), endpoint(2, there)]),
+    'Local: without a ready local endpoint the draining local ones, even if ready remote endpoints exist',
+    clusterWith([endpoint(1, { ...here, ...draining }), endpoint(2, there)]),
     { cluster: [2], local: [1] },
   ),
-  usable('Local and Cluster fall back independently', with_([endpoint(1, here), endpoint(2, { ...there, ...draining })]), {
+  usable('Local and Cluster fall back independently', clusterWith([endpoint(1, here), endpoint(2, { ...there, ...draining })]), {
     cluster: [1],
     local: [1],
   }),
-  usable('not ready, serving, not terminating: never', with_([endpoint(1, { ...here, ...unready })]), { cluster: [] }),
-  usable('terminating and not serving: never', with_([endpoint(1, { ...here, ...dying })]), { cluster: [] }),
   usable(
-    'a ready endpoint in another zone beats a terminating one in this zone',
-    with_([endpoint(1, { ...draining, ...zone('a') }), endpoint(2, zone('b'))]),
+    'an endpoint that is serving but neither ready nor terminating is never used',
+    clusterWith([endpoint(1, { ...here, ...unready })]),
+    { cluster: [] },
+  ),
+  usable('an endpoint that is terminating and not serving is never used', clusterWith([endpoint(1, { ...here, ...dying })]), {
+    cluster: [],
+  }),
+  usable(
+    'a ready endpoint in another zone is preferred to a terminating one in this zone',
+    clusterWith([endpoint(1, { ...draining, ...zone('a') }), endpoint(2, zone('b'))]),
     { cluster: [2] },
   ),
   usable(
     'an unready endpoint without hints does not disable topology',
-    with_([endpoint(1, zone('a')), endpoint(2, zone('b')), endpoint(3, unready)]),
+    clusterWith([endpoint(1, zone('a')), endpoint(2, zone('b')), endpoint(3, unready)]),
     {
       cluster: [1],
     },
   ),
-  usable('a ready endpoint without hints does', with_([endpoint(1, zone('a')), endpoint(2, zone('b')), endpoint(3)]), {
+  usable('a ready endpoint without hints disables topology', clusterWith([endpoint(1, zone('a')), endpoint(2, zone('b')), endpoint(3)]), {
     cluster: [1, 2, 3],
   }),
   usable(
-    'a node without zone label has no zone',
-    with_([endpoint(1, zone('a')), endpoint(2, zone('b'))], { node: { ...thisNode, labels: {} } }),
+    'a node without zone label has no zone: zone hints are ignored',
+    clusterWith([endpoint(1, zone('a')), endpoint(2, zone('b'))], { node: { ...thisNode, labels: {} } }),
     {
       cluster: [1, 2],
     },
   ),
   usable(
-    'published while unready: ready is taken at face value, also while terminating',
-    with_([endpoint(1, { ...here, terminating: true, serving: false })]),
+    'publishNotReadyAddresses: an endpoint with the condition ready is ready, even while it is terminating',
+    clusterWith([endpoint(1, { ...here, terminating: true, serving: false })]),
     {
       cluster: [1],
       local: [1],
@@ -128,7 +143,7 @@ const rawCase = (name: string, slice: object, ...candidates: string[]): Semantic
 
 const sliceCases: SemanticsCase[] = [
   {
-    name: '8.1: the union of all slices of the Service; other names and namespaces are not',
+    name: '8.1: all slices of the Service are used; slices of other names and namespaces are not',
     cluster: slices(
       sliceRow({ name: 'a', endpoints: [endpoint(1)] }),
       sliceRow({ name: 'b', endpoints: [endpoint(2)] }),
@@ -157,7 +172,7 @@ const sliceCases: SemanticsCase[] = [
     packets: [sends('pod', clusterIP, dnat('10.244.9.1:9090'))],
   },
   rawCase(
-    '3: a nil port name is skipped, the rest is used',
+    '3: a port without name is skipped, the other ports are used',
     raw({
       ports: [
         { name: null, port: 1 },
@@ -167,7 +182,7 @@ const sliceCases: SemanticsCase[] = [
     at(1),
   ),
   rawCase(
-    '3: a nil or zero port number is skipped',
+    '3: a port with the number null or 0 is skipped',
     raw({
       ports: [
         { name: '', port: null },
@@ -176,9 +191,9 @@ const sliceCases: SemanticsCase[] = [
     }),
   ),
   rawCase('3: an endpoint without addresses is skipped', raw({ endpoints: [{}, { addresses: [] }, { addresses: ['10.244.9.2'] }] }), at(2)),
-  rawCase('4: only addresses[0] counts', raw({ endpoints: [{ addresses: ['10.244.9.1', '10.244.9.2'] }] }), at(1)),
+  rawCase('4: only addresses[0] is used', raw({ endpoints: [{ addresses: ['10.244.9.1', '10.244.9.2'] }] }), at(1)),
   {
-    name: '8.5: one address:port in two slices is one backend, a non-terminating copy wins',
+    name: '8.5: an address:port in two slices is one backend; a copy that is not terminating takes precedence',
     cluster: slices(
       sliceRow({ name: 'a', endpoints: [endpoint(1), endpoint(2, dying)] }),
       sliceRow({ name: 'b', endpoints: [endpoint(1), endpoint(2)] }),
@@ -186,14 +201,14 @@ const sliceCases: SemanticsCase[] = [
     packets: [sends('pod', clusterIP, dnat(at(1), at(2)))],
   },
   {
-    name: '8.7: different slices may carry different numbers for one port name',
+    name: '8.7: slices may have different port numbers for the same port name',
     cluster: slices(
       sliceRow({ name: 'a', endpoints: [endpoint(1)] }),
       sliceRow({ name: 'b', ports: [slicePortRow({ port: 9090 })], endpoints: [endpoint(2)] }),
     ),
     packets: [sends('pod', clusterIP, dnat(at(1), '10.244.9.2:9090'))],
   },
-  { name: '8.8: without slices the Service rejects', cluster: slices(), packets: [sends('pod', clusterIP, reject)] },
+  { name: '8.8: a Service without slices rejects', cluster: slices(), packets: [sends('pod', clusterIP, reject)] },
   {
     name: '8.9: Endpoints objects are not read',
     cluster: {
@@ -217,12 +232,12 @@ const dual = { clusterIPs: ['10.96.0.10', 'fd00:96::a'], ipFamilies: ['IPv4', 'I
 
 const families: SemanticsCase[] = [
   {
-    name: '14: dual stack, each family with its own backends',
+    name: '14: dual stack: each family has its own backends',
     cluster: { objects: [service(dual), raw({}), sixth] },
     packets: [sends('pod', clusterIP, dnat(at(1))), sends('pod6', '[fd00:96::a]:80/TCP', dnat(at6))],
   },
   {
-    name: '14: the entry of clusterIPs at the index of the family',
+    name: '14: the ClusterIP of a family is the entry of clusterIPs at the index of the family in ipFamilies',
     cluster: {
       objects: [
         service({ clusterIP: 'fd00:96::a', clusterIPs: ['fd00:96::a', '10.96.0.10'], ipFamilies: ['IPv6', 'IPv4'] }),
@@ -233,12 +248,12 @@ const families: SemanticsCase[] = [
     packets: [sends('pod', clusterIP, dnat(at(1))), sends('pod6', '[fd00:96::a]:80/TCP', dnat(at6))],
   },
   {
-    name: '14: without ipFamilies clusterIP alone',
+    name: '14: without ipFamilies only clusterIP is used',
     cluster: { objects: [service({ clusterIPs: ['10.96.0.10', 'fd00:96::a'] }), raw({}), sixth] },
     packets: [sends('pod', clusterIP, dnat(at(1))), sends('pod6', '[fd00:96::a]:80/TCP', none)],
   },
   {
-    name: '14: externalIPs, LB IPs and source ranges are split by family; nodePort is shared',
+    name: '14: external IPs, load balancer addresses and source ranges are split by family; the NodePort is shared',
     cluster: {
       objects: [
         service(
@@ -263,12 +278,12 @@ const families: SemanticsCase[] = [
     ],
   },
   {
-    name: '14: unparsable externalIPs are skipped; leading zeros are decimal, IPv6 is compared by value',
+    name: '14: malformed external IPs are skipped; leading zeros are decimal, IPv6 addresses are compared by value',
     cluster: { objects: [service({ ...dual, externalIPs: ['x', '172.030.000.041', '2001:DB8:0::0001'] }), raw({}), sixth] },
     packets: [sends('outside', '172.30.0.41:80/TCP', masqueraded(at(1))), sends('outside6', '[2001:db8::1]:80/TCP', masqueraded(at6))],
   },
   {
-    name: '14: canonical source ranges',
+    name: '14: source ranges are converted to canonical form',
     cluster: {
       objects: [
         service(
@@ -284,7 +299,7 @@ const families: SemanticsCase[] = [
     ],
   },
   {
-    name: '14: sessionAffinity ClientIP without config',
+    name: '14: sessionAffinity ClientIP without sessionAffinityConfig is accepted',
     cluster: { objects: [service({ sessionAffinity: 'ClientIP' }), raw({})] },
     packets: [sends('pod', clusterIP, dnat(at(1)))],
   },

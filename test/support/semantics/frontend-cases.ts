@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Cases of kube-proxy-semantics.md, 1 to 4: which Services, which frontends, who wins, which sources.
+// Packet cases of test/README.md, 1 to 4: handled Services, their frontends, precedence of contested frontends, source ranges.
+// Data only; cases.ts collects them.
 import { endpointRow, portRow, serviceRow, slicePortRow, sliceRow } from '../builders.ts';
 import { type Cluster, dnat, drop, masqueraded, none, reject, type SemanticsCase, sends, thisNode } from './case.ts';
 
@@ -8,7 +9,7 @@ const remote = '10.244.2.2:8080';
 const slice = sliceRow({
   endpoints: [endpointRow('10.244.1.2', { nodeName: 'node-1' }), endpointRow('10.244.2.2', { nodeName: 'node-2' })],
 });
-/** On another slice, so that it is clear whose backend answers. */
+/** Another Service has other backends, so that a case can tell which Service owns a frontend. */
 const otherSlice = sliceRow({ name: 'other-1', service: 'other', endpoints: [endpointRow('10.244.2.3', { nodeName: 'node-2' })] });
 const other = '10.244.2.3:8080';
 
@@ -36,18 +37,18 @@ const handled: SemanticsCase[] = [
       packets: [sends('pod', '10.96.0.10:80/TCP', none)],
     },
     {
-      name: `1.1: an EndpointSlice with the label ${label} gives nothing`,
+      name: `1.1: an EndpointSlice with the label ${label} is not used`,
       cluster: { objects: [raw({}), rawSlice({ [label]: 'x' })] },
       packets: [sends('pod', '10.96.0.10:80/TCP', reject)],
     },
   ]),
   {
-    name: '1.3: clusterIP None, whatever else is set',
+    name: '1.3: clusterIP None, even if other fields are set',
     cluster: { objects: [raw({ clusterIP: 'None', externalIPs: ['192.0.2.1'] }), rawSlice()] },
     packets: [sends('outside', '192.0.2.1:80/TCP', none)],
   },
   {
-    name: '1.3: no clusterIP, whatever else is set',
+    name: '1.3: no clusterIP, even if other fields are set',
     cluster: { objects: [raw({ clusterIP: '', externalIPs: ['192.0.2.1'] }), rawSlice()] },
     packets: [sends('outside', '192.0.2.1:80/TCP', none)],
   },
@@ -57,7 +58,7 @@ const handled: SemanticsCase[] = [
     packets: [sends('pod', '10.96.0.10:80/TCP', none)],
   },
   {
-    name: '1.4: nothing in a family without ClusterIP',
+    name: '1.4: a family without ClusterIP has no frontends',
     cluster: {
       services: [serviceRow({ externalIPs: ['192.0.2.1', '2001:db8::1'], ports: [portRow({ nodePort: 30080 })] })],
       slices: [slice],
@@ -69,12 +70,12 @@ const handled: SemanticsCase[] = [
     ],
   },
   {
-    name: '1.4: a Service without ports',
+    name: '1.4: a Service without ports has no frontends',
     cluster: { services: [serviceRow({ ports: [] })], slices: [slice] },
     packets: [sends('pod', '10.96.0.10:80/TCP', none)],
   },
   {
-    name: '1.5: type ClusterIP with nodePort, externalIP and ingress IP',
+    name: '1.5: type ClusterIP with a NodePort, an external IP and an ingress IP has these frontends',
     cluster: { ...everyFrontend, services: [serviceRow({ type: 'ClusterIP', ...external })] },
     packets: ['192.0.2.1:80/TCP', '203.0.113.5:80/TCP', '192.168.0.1:30080/TCP'].map((to) =>
       sends('outside', to, masqueraded(local, remote)),
@@ -97,14 +98,14 @@ const handled: SemanticsCase[] = [
 
 const frontends: SemanticsCase[] = [
   { name: '2 row 1: ClusterIP', cluster: everyFrontend, packets: [sends('pod', '10.96.0.10:80/TCP', dnat(local, remote))] },
-  { name: '2 row 2: externalIP', cluster: everyFrontend, packets: [sends('outside', '192.0.2.1:80/TCP', masqueraded(local, remote))] },
+  { name: '2 row 2: external IP', cluster: everyFrontend, packets: [sends('outside', '192.0.2.1:80/TCP', masqueraded(local, remote))] },
   {
-    name: '2 row 2: externalIP that is on the node',
+    name: '2 row 2: external IP that is an address of the node',
     cluster: { ...everyFrontend, services: [serviceRow({ externalIPs: ['192.168.0.1'] })] },
     packets: [sends('outside', '192.168.0.1:80/TCP', masqueraded(local, remote))],
   },
   {
-    name: '2 row 3: ingress IP with ipMode VIP or unset',
+    name: '2 row 3: an ingress IP with ipMode VIP or unset is a frontend',
     cluster: {
       objects: [
         raw({ type: 'LoadBalancer' }, {}, { loadBalancer: { ingress: [{ ip: '203.0.113.5' }, { ip: '203.0.113.6', ipMode: 'VIP' }] } }),
@@ -114,24 +115,24 @@ const frontends: SemanticsCase[] = [
     packets: [sends('outside', '203.0.113.5:80/TCP', masqueraded(local)), sends('outside', '203.0.113.6:80/TCP', masqueraded(local))],
   },
   {
-    name: '2 row 4: ingress IP with ipMode Proxy',
+    name: '2 row 4: an ingress IP with ipMode Proxy is no frontend',
     cluster: {
       objects: [raw({ type: 'LoadBalancer' }, {}, { loadBalancer: { ingress: [{ ip: '203.0.113.5', ipMode: 'Proxy' }] } }), rawSlice()],
     },
     packets: [sends('pod', '203.0.113.5:80/TCP', none)],
   },
   {
-    name: '2 row 5: ingress with only a hostname',
+    name: '2 row 5: an ingress with only a hostname is no frontend',
     cluster: { objects: [raw({ type: 'LoadBalancer' }, {}, { loadBalancer: { ingress: [{ hostname: 'lb.example' }] } }), rawSlice()] },
     packets: [sends('pod', '10.96.0.10:80/TCP', dnat(local))],
   },
   {
-    name: '2 row 6: nodePort on the NodePort addresses, not on other ports',
+    name: '2 row 6: a NodePort is served on the NodePort addresses, and only with its number',
     cluster: everyFrontend,
     packets: [sends('outside', '192.168.0.1:30080/TCP', masqueraded(local, remote)), sends('outside', '192.168.0.1:80/TCP', none)],
   },
   {
-    name: '2: an externalIP that is an LB IP too is one LB frontend, with its source ranges',
+    name: '2: an external IP that is also a load balancer address is one frontend, with source ranges',
     cluster: {
       ...everyFrontend,
       services: [
@@ -141,12 +142,12 @@ const frontends: SemanticsCase[] = [
     packets: [sends('outside', '203.0.113.5:80/TCP', drop)],
   },
   {
-    name: '2: a ClusterIP hit from outside the cluster is served, masqueraded',
+    name: '2: a client outside the cluster reaches the ClusterIP and is masqueraded',
     cluster: everyFrontend,
     packets: [sends('outside', '10.96.0.10:80/TCP', masqueraded(local, remote))],
   },
   {
-    name: '2: every protocol is a frontend of its own, with its own target',
+    name: '2: each protocol has a frontend of its own, with its own target port',
     cluster: {
       services: [
         serviceRow({ ports: [portRow({ name: 'a' }), portRow({ name: 'b', protocol: 'UDP' }), portRow({ name: 'c', protocol: 'SCTP' })] }),
@@ -170,7 +171,7 @@ const frontends: SemanticsCase[] = [
   },
 ];
 
-/** A NodePort Service of both families on a node with more addresses than its primary ones. */
+/** A NodePort Service of both families on a node that has secondary addresses. */
 const nodePorts = (nodePortAddresses: 'all' | 'primary' | string[]): Cluster => ({
   services: [
     serviceRow({ type: 'NodePort', clusterIPs: { IPv4: '10.96.0.10', IPv6: 'fd00:96::a' }, ports: [portRow({ nodePort: 30080 })] }),
@@ -188,15 +189,19 @@ const answers = (setting: 'all' | 'primary' | string[], served: readonly string[
 const nodePortCases: SemanticsCase[] = (
   [
     { name: 'a CIDR list', setting: ['10.0.0.0/8', 'fd00:9::/64'], served: ['10.0.0.1', 'fd00:9::1'] },
-    { name: 'a family without CIDR in the list gets all', setting: ['10.0.0.0/8'], served: ['10.0.0.1', 'fd00:1::1', 'fd00:9::1'] },
     {
-      name: 'a zero CIDR means all and overrides the rest',
+      name: 'a family without CIDR in the list uses all addresses',
+      setting: ['10.0.0.0/8'],
+      served: ['10.0.0.1', 'fd00:1::1', 'fd00:9::1'],
+    },
+    {
+      name: 'a zero CIDR means all addresses of its family and overrides the other CIDRs',
       setting: ['10.0.0.0/8', '0.0.0.0/0', 'fd00:9::/64'],
       served: ['192.168.0.1', '10.0.0.1', 'fd00:9::1'],
     },
     { name: 'primary', setting: 'primary', served: ['192.168.0.1', 'fd00:1::1'] },
-    { name: 'all, but loopback never', setting: 'all', served: ['192.168.0.1', '10.0.0.1', 'fd00:1::1', 'fd00:9::1'] },
-    { name: 'a CIDR of loopback serves none (localhostNodePorts is refused)', setting: ['127.0.0.0/8', '::1/128'], served: [] },
+    { name: 'all: every address except loopback addresses', setting: 'all', served: ['192.168.0.1', '10.0.0.1', 'fd00:1::1', 'fd00:9::1'] },
+    { name: 'a loopback CIDR selects no address (localhostNodePorts is not supported)', setting: ['127.0.0.0/8', '::1/128'], served: [] },
   ] as const
 ).map(({ name, setting, served }) => {
   const given = typeof setting === 'string' ? setting : [...setting];
@@ -213,7 +218,7 @@ const claims = (fields: object): Cluster => ({
 
 const precedence: SemanticsCase[] = [
   {
-    name: '3.1: an externalIP that is a node address wins over a nodePort of the same number, even of an older Service',
+    name: '3.1: an external IP that is a node address takes precedence over a NodePort with the same number, even of an older Service',
     cluster: {
       services: [
         serviceRow({ type: 'NodePort', created: 1, ports: [portRow({ nodePort: 30080 })] }),
@@ -235,22 +240,22 @@ const precedence: SemanticsCase[] = [
     packets: [sends('outside', '203.0.113.5:80/TCP', drop), sends('pod', '203.0.113.5:80/TCP', reject)],
   },
   {
-    name: '3.3: of two claims the oldest Service wins',
+    name: '3.3: the oldest Service owns a contested frontend',
     cluster: claims({}),
     packets: [sends('outside', '192.0.2.1:80/TCP', masqueraded(other))],
   },
   {
-    name: '3.3: then the name',
+    name: '3.3: with equal age, the Service with the smaller name owns it',
     cluster: claims({ name: 'abc', created: 500 }),
     packets: [sends('outside', '192.0.2.1:80/TCP', reject)],
   },
   {
-    name: '3.3: the loser has it when the winner is gone',
+    name: '3.3: the next Service owns it after the owner is deleted',
     cluster: { ...claims({}), services: claims({}).services?.slice(0, 1) ?? [] },
     packets: [sends('outside', '192.0.2.1:80/TCP', masqueraded(local, remote))],
   },
   {
-    name: '3.4: one number in two protocols, told by port names',
+    name: '3.4: one port number in two protocols; the port names select the endpoints',
     cluster: {
       services: [serviceRow({ ports: [portRow({ name: 'dns', protocol: 'UDP', port: 53 }), portRow({ name: 'dns-tcp', port: 53 })] })],
       slices: [sliceRow({ ports: [slicePortRow({ name: 'dns', protocol: 'UDP', port: 5353 })], endpoints: [endpointRow('10.244.1.2')] })],
@@ -258,7 +263,7 @@ const precedence: SemanticsCase[] = [
     packets: [sends('pod', '10.96.0.10:53/UDP', dnat('10.244.1.2:5353')), sends('pod', '10.96.0.10:53/TCP', reject)],
   },
   {
-    name: "3.5: an externalIP equal to another Service's ClusterIP has no special rule",
+    name: "3.5: an external IP equal to another Service's ClusterIP has no special rule",
     cluster: {
       services: [
         serviceRow({ created: 1 }),
@@ -278,7 +283,7 @@ const lb = '203.0.113.5:80/TCP';
 const served = masqueraded(local, remote);
 const sourceRanges: SemanticsCase[] = [
   {
-    name: '4.1: not for ClusterIP, externalIPs and nodePorts',
+    name: '4.1: source ranges do not apply to ClusterIPs, external IPs and NodePorts',
     cluster: ranged(['172.16.0.0/12']),
     packets: [
       sends('pod', '10.96.0.10:80/TCP', dnat(local, remote)),
@@ -287,9 +292,9 @@ const sourceRanges: SemanticsCase[] = [
       sends('outside', lb, drop),
     ],
   },
-  { name: '4.2: none, everything is allowed', cluster: ranged([]), packets: [sends('outside', lb, served)] },
+  { name: '4.2: without source ranges, every source is admitted', cluster: ranged([]), packets: [sends('outside', lb, served)] },
   {
-    name: '4.3: trimmed, split by family, unparsable ones skipped',
+    name: '4.3: source ranges are trimmed and split by family; malformed ones are skipped',
     cluster: {
       objects: [
         raw(
@@ -303,27 +308,27 @@ const sourceRanges: SemanticsCase[] = [
     packets: [sends('outside', lb, masqueraded(local)), sends('pod', lb, drop)],
   },
   {
-    name: "4.3: without a range of the packet's family it is unrestricted",
+    name: "4.3: without a range of the packet's family, every source is admitted",
     cluster: ranged(['fd00::/8']),
     packets: [sends('outside', lb, served)],
   },
   {
-    name: '4.4: pods and the node itself too, unless inside a range',
+    name: '4.4: source ranges apply to pods and the node too',
     cluster: ranged(['198.51.100.0/24', '10.244.1.9/32']),
     packets: [sends('outside', lb, served), sends('pod', lb, served), sends('remotePod', lb, drop), sends('node', lb, drop)],
   },
   {
-    name: "4.5: where the node's primary IP is admitted, the Service's own LB IPs are",
+    name: "4.5: if the node's primary address is admitted, the Service's own load balancer addresses are admitted",
     cluster: ranged(['192.168.0.0/24']),
     packets: [sends({ ip: '203.0.113.5', from: 'node' }, lb, served), sends('node', lb, served), sends('outside', lb, drop)],
   },
   {
-    name: '4.5: and else they are not',
+    name: '4.5: if it is not admitted, they are not admitted',
     cluster: ranged(['10.0.0.0/8']),
     packets: [sends({ ip: '203.0.113.5', from: 'node' }, lb, drop)],
   },
   {
-    name: '4.5: a second address of the node does not count',
+    name: '4.5: a secondary address of the node has no such effect',
     cluster: { ...ranged(['10.0.0.0/8']), node: { ...thisNode, addresses: [...thisNode.addresses, '10.0.0.1'] } },
     packets: [sends({ ip: '203.0.113.5', from: 'node' }, lb, drop), sends({ ip: '10.0.0.1', from: 'node' }, lb, served)],
   },

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Cases of kube-proxy-semantics.md, 5, 6 and 9: no backends, traffic policies, masquerading.
+// Packet cases of test/README.md, 5, 6 and 9: Services without usable backends, traffic policies, masquerading. In the names,
+// iTP and eTP are internalTrafficPolicy and externalTrafficPolicy. Data only; cases.ts collects them.
 import type { HostSettings } from '../../../daemon/model/host.ts';
 import type { Service } from '../../../daemon/model/service.ts';
 import { endpointRow, portRow, serviceRow, sliceRow } from '../builders.ts';
@@ -35,7 +36,7 @@ const withoutBackends: SemanticsCase[] = [
     packets: [clusterIP, ...externals].flatMap((to) => [sends('pod', to, reject), sends('node', to, reject), sends('outside', to, reject)]),
   },
   {
-    name: '5 row 2: usable only on other nodes, iTP Local; external frontends go by eTP',
+    name: '5 row 2: usable only on other nodes, iTP Local; external frontends use eTP',
     cluster: web({ internalPolicy: 'Local' }, [there]),
     packets: [
       sends('pod', clusterIP, drop),
@@ -44,7 +45,7 @@ const withoutBackends: SemanticsCase[] = [
     ],
   },
   {
-    name: '5 row 3: usable only on other nodes, eTP Local; ClusterIP goes by iTP, insiders by the short-circuit',
+    name: '5 row 3: usable only on other nodes, eTP Local; the ClusterIP uses iTP, pods and the node use the short-circuit',
     cluster: web({ externalPolicy: 'Local' }, [there]),
     packets: [
       sends('pod', clusterIP, dnat(remote)),
@@ -52,7 +53,7 @@ const withoutBackends: SemanticsCase[] = [
     ],
   },
   {
-    name: '5 row 4: ClusterIP with another port or protocol is rejected, external addresses are left alone',
+    name: '5 row 4: a ClusterIP with another port or protocol rejects',
     cluster: web({}),
     packets: [
       sends('pod', '10.96.0.10:81/TCP', reject),
@@ -62,7 +63,7 @@ const withoutBackends: SemanticsCase[] = [
     ],
   },
   {
-    name: '5 row 5: an address in a Service CIDR that no Service owns',
+    name: '5 row 5: an address in a Service CIDR that no Service owns is dropped',
     cluster: { ...web({}), serviceCIDRs: ['10.96.0.0/16', 'fd00:96::/112'] },
     packets: [
       sends('pod', '10.96.0.11:80/TCP', drop),
@@ -73,18 +74,22 @@ const withoutBackends: SemanticsCase[] = [
     ],
   },
   {
-    name: '5 row 5: several Service CIDRs, the setting among them',
+    name: '5 row 5: several Service CIDRs, including the one of the setting',
     cluster: { ...web({}, [here, there], { serviceCidr: ['10.98.0.0/16'] }), serviceCIDRs: ['10.97.0.0/16'] },
     packets: [sends('pod', '10.98.0.1:80/TCP', drop), sends('pod', '10.97.0.1:80/TCP', drop)],
   },
-  { name: '5 row 5: without any known Service CIDR it is off', cluster: web({}), packets: [sends('pod', '10.96.0.11:80/TCP', none)] },
   {
-    name: '5 row 6: LB IP and externalIP with an undefined port are left alone',
+    name: '5 row 5: without a known Service CIDR nothing is dropped',
+    cluster: web({}),
+    packets: [sends('pod', '10.96.0.11:80/TCP', none)],
+  },
+  {
+    name: '5 row 6: packets to another port of a load balancer address or external IP are untouched',
     cluster: web({}),
     packets: [sends('outside', '192.0.2.1:81/TCP', none), sends('outside', '203.0.113.5:80/UDP', none)],
   },
   {
-    name: '5 row 7: a NodePort number without Service is left alone',
+    name: '5 row 7: packets to a NodePort number without Service are untouched',
     cluster: web({}),
     packets: [sends('outside', '192.168.0.1:30081/TCP', none), sends('node', '192.168.0.1:30080/UDP', none)],
   },
@@ -92,12 +97,12 @@ const withoutBackends: SemanticsCase[] = [
 
 const policies: SemanticsCase[] = [
   {
-    name: '6.1: iTP Local does not leak into external frontends',
+    name: '6.1: iTP Local does not apply to external frontends',
     cluster: web({ internalPolicy: 'Local' }),
     packets: [sends('pod', clusterIP, dnat(local)), ...externals.map((to) => sends('pod', to, masqueraded(local, remote)))],
   },
   {
-    name: '6.1: eTP Local does not leak into the ClusterIP',
+    name: '6.1: eTP Local does not apply to the ClusterIP',
     cluster: web({ externalPolicy: 'Local' }),
     packets: [sends('pod', clusterIP, dnat(local, remote)), ...externals.map((to) => sends('outside', to, dnat(local)))],
   },
@@ -110,17 +115,17 @@ const policies: SemanticsCase[] = [
     packets: [sends('pod', clusterIP, dnat(remote)), sends('outside', externalIP, dnat(local))],
   },
   ...(['NodePort', 'LoadBalancer'] as const).map((type) => ({
-    name: `6.3: eTP Local counts for type ${type}`,
+    name: `6.3: eTP Local applies to type ${type}`,
     cluster: web({ type, externalIPs: [], loadBalancerIPs: [], externalPolicy: 'Local' }),
     packets: [sends('outside', nodePort, dnat(local))],
   })),
   {
-    name: '6.3: eTP Local counts for type ClusterIP with externalIPs',
+    name: '6.3: eTP Local applies to type ClusterIP with external IPs',
     cluster: web({ type: 'ClusterIP', externalPolicy: 'Local' }),
     packets: [sends('outside', externalIP, dnat(local))],
   },
   {
-    name: '6.3: eTP Local does not count for type ClusterIP without externalIPs',
+    name: '6.3: eTP Local does not apply to type ClusterIP without external IPs',
     cluster: web({ type: 'ClusterIP', externalIPs: [], externalPolicy: 'Local' }),
     packets: [sends('outside', nodePort, masqueraded(local, remote)), sends('outside', lbIP, masqueraded(local, remote))],
   },
@@ -138,7 +143,7 @@ const policies: SemanticsCase[] = [
     ]),
   },
   {
-    name: '6.4: everyone else has the local endpoints and keeps the source',
+    name: '6.4: other clients reach the local endpoints and keep their source address',
     cluster: web({ externalPolicy: 'Local' }),
     packets: externals.map((to) => sends('outside', to, dnat(local))),
   },
@@ -153,7 +158,7 @@ const policies: SemanticsCase[] = [
     packets: [sends('remotePod', nodePort, dnat(remote))],
   },
   {
-    name: '6.5: a pod of another node has this node’s policy where pods are told by the node’s CIDR',
+    name: '6.5: with NodeCIDR the policy of this node applies to pods of other nodes',
     cluster: web({ externalPolicy: 'Local' }, [there], { detectLocalMode: 'NodeCIDR' }),
     packets: [sends('remotePod', nodePort, drop), sends('pod', nodePort, dnat(remote))],
   },
@@ -161,7 +166,7 @@ const policies: SemanticsCase[] = [
 
 const masquerading: SemanticsCase[] = [
   {
-    name: '9 row 1: ClusterIP, the source is a local pod, a node process, an outside client',
+    name: '9 row 1: ClusterIP from a local pod, a node process and an outside client',
     cluster: web({}),
     packets: [
       sends('pod', clusterIP, dnat(local, remote)),
@@ -175,14 +180,14 @@ const masquerading: SemanticsCase[] = [
     packets: [sends('pod', clusterIP, masqueraded(local, remote)), sends('outside', clusterIP, masqueraded(local, remote))],
   },
   {
-    name: '9 row 2: external, eTP Cluster: always, also pods of this node',
+    name: '9 row 2: external frontends with eTP Cluster are always masqueraded, also for pods of this node',
     cluster: web({}),
     packets: externals.flatMap((to) =>
       (['pod', 'remotePod', 'node', 'outside'] as const).map((from) => sends(from, to, masqueraded(local, remote))),
     ),
   },
   {
-    name: "9 row 3: external, eTP Local: only the node's own addresses",
+    name: "9 row 3: external frontends with eTP Local are masqueraded only for the node's own addresses",
     cluster: web({ externalPolicy: 'Local' }),
     packets: externals.flatMap((to) => [
       sends('node', to, masqueraded(local, remote)),
@@ -191,7 +196,7 @@ const masquerading: SemanticsCase[] = [
     ]),
   },
   {
-    name: '9 row 4: hairpin, the backend is the source itself',
+    name: '9 row 4: hairpin: the backend is the source itself',
     cluster: web({ externalPolicy: 'Local' }),
     packets: [clusterIP, ...externals].map((to) => sends('localBackend', to, { ...dnat(local, remote), hairpin: [local] })),
   },
@@ -201,7 +206,7 @@ const masquerading: SemanticsCase[] = [
     packets: [sends('pod', externalIP, dnat(local, remote)), sends('outside', externalIP, dnat(local))],
   },
   {
-    name: '9: without a detector ClusterIP traffic is never masqueraded but for hairpin',
+    name: '9: without a detector, ClusterIP traffic is masqueraded only for hairpin',
     cluster: web({}, [here, there], { clusterCidr: [] }),
     packets: [
       sends('outside', clusterIP, dnat(local, remote)),
@@ -215,12 +220,12 @@ const masquerading: SemanticsCase[] = [
     packets: [sends('pod', clusterIP, dnat(local)), sends('outside', clusterIP, masqueraded(local))],
   },
   {
-    name: '9 detector ClusterCIDR: any pod of the cluster',
+    name: '9 detector ClusterCIDR: recognises every pod of the cluster',
     cluster: web({}),
     packets: [sends('remotePod', clusterIP, dnat(local, remote))],
   },
   {
-    name: '9 detector ClusterCIDR: a family without CIDR has none',
+    name: '9 detector ClusterCIDR: a family without CIDR has no detector',
     cluster: {
       services: [serviceRow({ clusterIPs: { IPv6: 'fd00:96::a' } })],
       slices: [sliceRow({ family: 'IPv6', endpoints: [endpointRow('fd00:244:0:2::2')] })],
@@ -229,12 +234,12 @@ const masquerading: SemanticsCase[] = [
     packets: [sends('outside6', '[fd00:96::a]:80/TCP', dnat('[fd00:244:0:2::2]:8080'))],
   },
   {
-    name: "9 detector NodeCIDR: this node's pods",
+    name: '9 detector NodeCIDR: recognises the pods of this node',
     cluster: web({}, [here, there], { detectLocalMode: 'NodeCIDR' }),
     packets: [sends('pod', clusterIP, dnat(local, remote)), sends('remotePod', clusterIP, masqueraded(local, remote))],
   },
   {
-    name: '9 detector InterfaceNamePrefix: what comes from such an interface, whatever its address',
+    name: '9 detector InterfaceNamePrefix: recognises packets from such an interface, with any source address',
     cluster: { ...web({}, [here, there], { detectLocalMode: 'InterfaceNamePrefix' }), podInterfaces: ['veth', 'lxc'] },
     packets: [
       sends({ ip: '10.244.1.9', from: 'pod', iface: 'lxc12' }, clusterIP, dnat(local, remote)),
@@ -245,7 +250,7 @@ const masquerading: SemanticsCase[] = [
     ],
   },
   {
-    name: '9 detector none',
+    name: '9 detector none: ClusterIP traffic is not masqueraded',
     cluster: web({}, [here, there], { detectLocalMode: 'none' }),
     packets: [sends('outside', clusterIP, dnat(local, remote)), sends('pod', externalIP, masqueraded(local, remote))],
   },

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Random Services, slices, nodes and packets from a seed: few addresses, ports and names, so that they collide, and most
-// packets meet a frontend. For properties of the oracle, and for "oracle and kernel agree" in test/kernel.
+// Generates random Services, slices, nodes and packets from a seed. The pools of addresses, ports and names are small, so that
+// Services collide and most packets match a frontend. The result must depend on the seed only. Used for properties of the
+// oracle, and in test/kernel for the comparison of the oracle with the kernel's programs.
 import type { TracePacket } from '../oracle.ts';
 import { cidrContains, type Family, families, familyOf } from '../../../daemon/model/address.ts';
 import type { Origin } from '../../../daemon/model/explanation.ts';
@@ -12,7 +13,7 @@ import { type Cluster, clusterCidr, thisNode } from './case.ts';
 
 interface Pools {
   readonly clusterIPs: readonly string[];
-  /** Of no Service or of several; some are a node's, some lie in the Service CIDR. */
+  /** External addresses. Several Services may have the same one; some belong to a node or to the Service CIDR. */
   readonly externals: readonly string[];
   readonly own: readonly string[];
   readonly localPods: readonly string[];
@@ -86,16 +87,16 @@ class Dice {
 
   pick<T>(from: readonly T[]): T {
     const found = from[Math.floor(this.#next() * from.length)];
-    if (found === undefined) throw new Error('nothing to pick from');
+    if (found === undefined) throw new Error('cannot pick from an empty list');
     return found;
   }
 
-  /** Each with an even chance. */
+  /** Each element with a probability of 0.5. */
   some<T>(from: readonly T[]): T[] {
     return from.filter(() => this.chance(0.5));
   }
 
-  /** Empty as often as not. */
+  /** Empty with a probability of 0.5, otherwise each element with a probability of 0.4. */
   seldom<T>(from: readonly T[]): T[] {
     return this.chance(0.5) ? [] : from.filter(() => this.chance(0.4));
   }
@@ -169,7 +170,7 @@ interface Target {
   readonly protocol: Protocol;
 }
 
-/** What the Services are reached by, whoever owns it. */
+/** Every destination that a Service claims, whether or not it owns it. */
 function targetsOf(services: readonly Service[], own: ReadonlySet<string>): Target[] {
   return services.flatMap(({ clusterIPs, externalIPs, loadBalancerIPs, ports }) =>
     ports.flatMap(({ port, nodePort, protocol }) => [
@@ -179,7 +180,7 @@ function targetsOf(services: readonly Service[], own: ReadonlySet<string>): Targ
   );
 }
 
-/** Two packets in three go to a target, the others anywhere. */
+/** Two packets in three go to a target, the others to a random destination. */
 function randomPacket(
   dice: Dice,
   { node, own, targets }: { node: Node; own: ReadonlySet<string>; targets: readonly Target[] },

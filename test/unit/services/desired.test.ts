@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Service x EndpointSlices -> desired rows (kube-proxy-semantics.md, 7 and 8), and the packet oracle over them.
+// Desired rows from a Service and its EndpointSlices (test/README.md, 7 and 8), their equality, and the packet oracle on them.
+// The packet cases of test/README.md, part B, are in semantics.test.ts.
 import { describe, expect, test } from 'vitest';
 import { desiredPorts } from '../../../daemon/services/desired/desired-ports.ts';
 import { nodeContext } from '../../../daemon/services/desired/node-context.ts';
@@ -26,7 +27,7 @@ const backendsOf = (...slices: EndpointSlice[]): readonly Backend[] => desiredPo
 
 const usable = (backends: readonly Backend[]): string[] => backendTexts(backends.filter((backend) => backend.isUsable));
 
-describe('which rows', () => {
+describe('rows of a Service', () => {
   const dual = { IPv4: '10.96.0.10', IPv6: 'fd00::a' };
   test.for([
     { name: 'one port, one family', service: serviceRow(), want: ['default/web:/TCP/IPv4'] },
@@ -34,13 +35,13 @@ describe('which rows', () => {
     { name: 'no ports', service: serviceRow({ ports: [] }), want: [] },
     { name: 'no address', service: serviceRow({ clusterIPs: {} }), want: [] },
     {
-      name: 'one number in two protocols',
+      name: 'one port number in two protocols',
       service: serviceRow({ ports: [portRow({ name: 'dns', port: 53 }), portRow({ name: 'dns', protocol: 'UDP', port: 53 })] }),
       want: ['default/web:dns/TCP/IPv4', 'default/web:dns/UDP/IPv4'],
     },
     { name: 'SCTP', service: serviceRow({ ports: [portRow({ protocol: 'SCTP' })] }), want: ['default/web:/SCTP/IPv4'] },
     {
-      name: 'a name said twice counts once',
+      name: 'two ports with the same name and protocol give one row',
       service: serviceRow({ ports: [portRow(), portRow({ port: 81 })] }),
       want: ['default/web:/TCP/IPv4'],
     },
@@ -48,7 +49,7 @@ describe('which rows', () => {
     expect(desiredPorts(service, [], here).map((row) => row.key)).toEqual(want);
   });
 
-  test('the row names its frontend', () => {
+  test('the row lists its frontend', () => {
     const [row] = desiredPorts(serviceRow({ clusterIPs: { IPv6: 'fd00::a' } }), [], here);
     expect(row?.frontends).toEqual([
       { address: 'fd00::a', family: 'IPv6', port: 80, protocol: 'TCP', type: 'ClusterIP', policy: 'Cluster', hasSourceRanges: false },
@@ -56,8 +57,8 @@ describe('which rows', () => {
   });
 });
 
-describe('which backends', () => {
-  test('of every slice, each once, by address value and then port', () => {
+describe('backends of a row', () => {
+  test('come from every slice, each once, sorted by address value and then by port', () => {
     const backends = backendsOf(
       sliceRow({ name: 'a', endpoints: [endpointRow('10.0.0.10'), endpointRow('10.0.0.9')] }),
       sliceRow({ name: 'b', endpoints: [endpointRow('10.0.0.9')] }),
@@ -66,7 +67,7 @@ describe('which backends', () => {
     expect(backendTexts(backends)).toEqual(['10.0.0.9:8080', '10.0.0.10:80', '10.0.0.10:8080']);
   });
 
-  test('IPv6 too by value, and only from slices of its family', () => {
+  test('of IPv6 are sorted by value too, and come only from slices of the family', () => {
     const service = serviceRow({ clusterIPs: { IPv6: 'fd00::a' } });
     const v6 = sliceRow({ family: 'IPv6', endpoints: [endpointRow('fd00::10'), endpointRow('fd00::9'), endpointRow('fd00::1:0')] });
     const [row] = desiredPorts(service, [v6, sliceRow({ name: 'v4', endpoints: [endpointRow('10.0.0.1')] })], here);
@@ -77,11 +78,11 @@ describe('which backends', () => {
     { name: 'another port name', ports: [portRow({ name: 'metrics', port: 8080 })] },
     { name: 'another protocol', ports: [portRow({ protocol: 'UDP', port: 8080 })] },
     { name: 'no port', ports: [] },
-  ] as const)('a slice with $name gives none', ({ ports }) => {
+  ] as const)('a slice with $name gives no backends', ({ ports }) => {
     expect(backendsOf(sliceRow({ ports, endpoints: [endpointRow('10.0.0.1')] }))).toEqual([]);
   });
 
-  test('one port name may mean several numbers', () => {
+  test('one port name may have several numbers', () => {
     const ports = [portRow({ port: 8080 }), portRow({ port: 9090 })];
     expect(backendTexts(backendsOf(sliceRow({ ports, endpoints: [endpointRow('10.0.0.1')] })))).toEqual(['10.0.0.1:8080', '10.0.0.1:9090']);
   });
@@ -92,23 +93,27 @@ describe('which backends', () => {
   const dying = endpointRow('10.0.0.4', { ready: false, serving: false, terminating: true });
   const published = endpointRow('10.0.0.5', { terminating: true });
   test.for<{ name: string; endpoints: SliceEndpoint[]; want: string[] }>([
-    { name: 'the ready ones', endpoints: [ready, unready, draining, dying], want: ['10.0.0.1:8080'] },
-    { name: 'none is ready: those that serve while terminating', endpoints: [unready, draining, dying], want: ['10.0.0.3:8080'] },
-    { name: 'unready and not terminating is never used', endpoints: [unready], want: [] },
-    { name: 'terminating and not serving is never used', endpoints: [dying], want: [] },
-    { name: 'ready is taken at face value', endpoints: [published, draining], want: ['10.0.0.5:8080'] },
+    { name: 'ready endpoints', endpoints: [ready, unready, draining, dying], want: ['10.0.0.1:8080'] },
+    {
+      name: 'without a ready endpoint: endpoints that are serving while terminating',
+      endpoints: [unready, draining, dying],
+      want: ['10.0.0.3:8080'],
+    },
+    { name: 'never an endpoint that is neither ready nor terminating', endpoints: [unready], want: [] },
+    { name: 'never an endpoint that is terminating and not serving', endpoints: [dying], want: [] },
+    { name: 'a ready endpoint, even while it is terminating', endpoints: [published, draining], want: ['10.0.0.5:8080'] },
   ])('usable: $name', ({ endpoints, want }) => {
     const backends = backendsOf(sliceRow({ endpoints }));
     expect(usable(backends)).toEqual(want);
-    // The others stay known: old flows ask for them.
+    // The other endpoints are kept in the row: existing flows refer to them.
     expect(backends).toHaveLength(endpoints.length);
   });
 
-  test('what is used serves: an address published though its pod is not ready keeps its flows', () => {
+  test('a usable backend counts as serving: an address that is published while its pod is not ready keeps its flows', () => {
     expect(backendsOf(sliceRow({ endpoints: [{ ...published, serving: false }] }))).toMatchObject([{ isUsable: true, isServing: true }]);
   });
 
-  test('local means this node by name', () => {
+  test('are local if nodeName is the name of this node', () => {
     const endpoints = [
       endpointRow('10.0.0.1', { nodeName: 'here' }),
       endpointRow('10.0.0.2', { nodeName: 'there' }),
@@ -119,23 +124,23 @@ describe('which backends', () => {
 
   test.for([
     {
-      name: 'a living copy beats a terminating one',
+      name: 'a copy that is not terminating takes precedence',
       copies: [draining, { ...unready, address: '10.0.0.3' }],
       want: { isUsable: false, isServing: true },
     },
     {
-      name: 'of two living copies the ready one',
+      name: 'of two copies that are not terminating, the ready one takes precedence',
       copies: [endpointRow('10.0.0.3', { ready: false }), endpointRow('10.0.0.3')],
       want: { isUsable: true, isServing: true },
     },
     {
-      name: 'of two equal ones the node with the greater name',
+      name: 'of two equal copies, the one with the greater node name takes precedence',
       copies: [endpointRow('10.0.0.3', { nodeName: 'a' }), endpointRow('10.0.0.3', { nodeName: 'here' })],
       want: { isLocal: true },
     },
   ])('$name, in either order', ({ copies, want }) => {
     const [first, second] = copies.map((copy, i) => sliceRow({ name: `s${i}`, endpoints: [copy] }));
-    if (first === undefined || second === undefined) throw new Error('two copies');
+    if (first === undefined || second === undefined) throw new Error('the case must have two copies');
     expect(backendsOf(first, second)).toEqual([expect.objectContaining(want)]);
     expect(backendsOf(second, first)).toEqual(backendsOf(first, second));
   });
@@ -149,9 +154,9 @@ describe('isSamePort', () => {
     { name: 'one frontend less', other: { ...row, frontends: [] }, want: false },
     { name: 'another policy', other: { ...row, frontends: [frontendRow('10.96.0.10', { policy: 'Local' })] }, want: false },
     { name: 'another type', other: { ...row, frontends: [frontendRow('10.96.0.10', { type: 'ExternalIP' })] }, want: false },
-    { name: 'source ranges asked', other: { ...row, frontends: [frontendRow('10.96.0.10', { hasSourceRanges: true })] }, want: false },
+    { name: 'with source ranges', other: { ...row, frontends: [frontendRow('10.96.0.10', { hasSourceRanges: true })] }, want: false },
     { name: 'other source ranges', other: { ...row, sourceRanges: ['10.0.0.0/8'] }, want: false },
-    { name: 'affinity', other: { ...row, affinitySeconds: 10 }, want: false },
+    { name: 'another affinity timeout', other: { ...row, affinitySeconds: 10 }, want: false },
     { name: 'another backend', other: { ...row, backends: [backendRow('10.0.0.2')] }, want: false },
     { name: 'one more backend', other: { ...row, backends: [...row.backends, backendRow('10.0.0.2')] }, want: false },
     { name: 'in the local set too', other: { ...row, backends: [backendRow('10.0.0.1', { isLocallyUsable: true })] }, want: false },

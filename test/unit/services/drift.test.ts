@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Somebody else writes into the maps: whatever they delete, change or add is put back within a period, said, and only what
-// was changed is written.
+// Another program writes into the maps. Everything that it deletes, changes or adds is repaired within one period, each repair
+// is reported, and only changed entries are written.
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { dumpMaps } from '../../support/dump-maps.ts';
@@ -37,38 +37,38 @@ function start(): { world: World; maps: FakeLbMaps; before: string[] } {
 }
 
 const key = { address: '10.96.0.1', port: 80, protocol: 6 };
-const stranger = { address: '10.96.0.9', port: 80, protocol: 6 };
+const foreign = { address: '10.96.0.9', port: 80, protocol: 6 };
 const indexOf = (maps: FakeLbMaps): number => maps.frontends.IPv4.get(key)?.service ?? 0;
 
-describe('put back and said', () => {
+describe('drift is repaired and reported', () => {
   test.for<{ what: string; change: (maps: FakeLbMaps) => void; says: RegExp }>([
     {
-      what: 'a frontend deleted',
+      what: 'a deleted frontend',
       change: (maps) => maps.frontends.IPv4.delete(key),
       says: /^repaired a\/one:web\/TCP\/IPv4: entry 10\.96\.0\.1:80\/TCP of lb4_frontends was missing$/,
     },
     {
-      what: 'a frontend led elsewhere',
+      what: 'a frontend with another service index',
       change: (maps) => maps.frontends.IPv4.set(key, { service: 3, meta: frontendCheck(key) }),
       says: /^repaired a\/one:web\/TCP\/IPv4: entry 10\.96\.0\.1:80\/TCP of lb4_frontends was changed$/,
     },
     {
-      what: 'a frontend of nobody added',
-      change: (maps) => maps.frontends.IPv4.set(stranger, { service: indexOf(maps), meta: frontendCheck(stranger) }),
+      what: 'an added frontend that belongs to no Service port',
+      change: (maps) => maps.frontends.IPv4.set(foreign, { service: indexOf(maps), meta: frontendCheck(foreign) }),
       says: /^repaired lb4_frontends: entry 10\.96\.0\.9:80\/TCP belonged to no Service port$/,
     },
     {
-      what: 'a run emptied',
+      what: 'an emptied run',
       change: (maps) => maps.services.set(indexOf(maps), serviceValue({ base: 0, count: 0 })),
       says: /^repaired a\/one:web\/TCP\/IPv4: row \d+ of lb_services was changed$/,
     },
     {
-      what: 'a slot overwritten',
+      what: 'an overwritten slot',
       change: (maps) => maps.slots.write(maps.services.get(indexOf(maps)).base, [63]),
       says: /^repaired a\/one:web\/TCP\/IPv4: slots from \d+ of lb_slots were changed$/,
     },
     {
-      what: 'a backend overwritten',
+      what: 'an overwritten backend',
       change: (maps) => {
         const { base } = maps.services.get(indexOf(maps));
         const [id = 0] = maps.slots.read(base, 1);
@@ -85,22 +85,22 @@ describe('put back and said', () => {
     expect(dumpMaps(maps)).toEqual(before);
     expect(world.log).toEqual([expect.stringMatching(says)]);
     expect(maps.writes).toHaveLength(1);
-    // And once only.
+    // It is reported only once.
     world.advance(5 * REPAIR_EVERY_MS);
     expect(world.log).toHaveLength(1);
   });
 });
 
-test('nothing changed: nothing is written, however long it runs', () => {
+test('without drift nothing is written', () => {
   const { world, maps } = start();
   world.advance(20 * REPAIR_EVERY_MS);
   expect(maps.writes).toEqual([]);
   expect(world.log).toEqual([]);
 });
 
-test('whatever is scribbled, the dump comes back, and the Services can still be changed', () => {
+test('after random writes by another program the dump is restored, and Services can still be changed', () => {
   const id = fc.integer({ min: 1, max: 31 });
-  const scribble = fc.oneof(
+  const foreignWrite = fc.oneof(
     fc.record({ map: fc.constant('frontend' as const), at: fc.nat(9), service: id }),
     fc.record({ map: fc.constant('lost' as const), at: fc.nat(9) }),
     fc.record({ map: fc.constant('services' as const), at: id, base: fc.nat(200), count: fc.nat(50) }),
@@ -108,11 +108,11 @@ test('whatever is scribbled, the dump comes back, and the Services can still be 
     fc.record({ map: fc.constant('backends' as const), at: id, meta: fc.nat(), service: id }),
   );
   fc.assert(
-    fc.property(fc.array(scribble, { maxLength: 12 }), (scribbles) => {
+    fc.property(fc.array(foreignWrite, { maxLength: 12 }), (foreignWrites) => {
       const { world, maps } = start();
-      for (const each of scribbles) {
+      for (const each of foreignWrites) {
         const entries = maps.frontends.IPv4.entries();
-        if (each.map === 'frontend') maps.frontends.IPv4.set({ ...stranger, port: 1 + each.at }, { service: each.service, meta: 1 });
+        if (each.map === 'frontend') maps.frontends.IPv4.set({ ...foreign, port: 1 + each.at }, { service: each.service, meta: 1 });
         else if (each.map === 'lost' && entries.length > 0) maps.frontends.IPv4.delete(entries[each.at % entries.length]?.[0] ?? key);
         else if (each.map === 'services') maps.services.set(each.at, serviceValue({ base: each.base, count: each.count }));
         else if (each.map === 'slots') maps.slots.write(each.at, each.ids);
@@ -121,7 +121,7 @@ test('whatever is scribbled, the dump comes back, and the Services can still be 
         }
       }
       world.advance(3 * REPAIR_EVERY_MS);
-      // Rows that no frontend leads to are nobody's: a dump of what can be reached is what must come back.
+      // Rows that no frontend refers to are not repaired, so only the reachable part of the dump is compared.
       expect(reachable(maps)).toEqual(reachable(start().maps));
       const changed = slice('one', 2, 5, 6);
       world.put(changed).settle();
@@ -133,7 +133,7 @@ test('whatever is scribbled, the dump comes back, and the Services can still be 
   );
 });
 
-/** Frontends and the backends that each leads to. */
+/** The lines of the frontends and of the backends that they refer to. */
 function reachable(maps: FakeLbMaps): string[] {
   const lines = dumpMaps(maps);
   const named = lines.filter((line) => line.startsWith('FE ')).map((line) => line.split(' -> #')[1] ?? line);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Real requests to the health servers, and ports to give them.
+// HTTP requests to the health servers on the loopback, and free ports for these servers. Used by the health tests in this
+// folder. Every occupied port must be freed by its test.
 import { createServer, request, type IncomingHttpHeaders } from 'node:http';
 
 export interface Reply {
@@ -15,7 +16,7 @@ interface Ask {
   readonly path?: string;
 }
 
-/** Rejects with the system's error when nobody listens. */
+/** Rejects with the system error if no process listens on the port. */
 export function ask({ port, host = '127.0.0.1', method = 'GET', path = '/' }: Ask): Promise<Reply> {
   const { promise, resolve, reject } = Promise.withResolvers<Reply>();
   const asked = request({ host, port, method, path, agent: false });
@@ -28,7 +29,7 @@ export function ask({ port, host = '127.0.0.1', method = 'GET', path = '/' }: As
       resolve({ status: response.statusCode ?? 0, headers: response.headers, body: Buffer.concat(chunks).toString() }),
     );
   });
-  // node:http gives the answer to CONNECT away with its socket: the status and headers are all that a client looks at.
+  // For CONNECT, node:http passes the socket to the caller and reads no body: only the status and the headers are returned.
   asked.on('connect', (response, socket) => {
     socket.destroy();
     resolve({ status: response.statusCode ?? 0, headers: response.headers, body: '' });
@@ -37,14 +38,14 @@ export function ask({ port, host = '127.0.0.1', method = 'GET', path = '/' }: As
   return promise;
 }
 
-/** "ECONNREFUSED" and the like, or the status. */
+/** The status, or the code of the system error, such as "ECONNREFUSED". */
 export const outcome = (what: Ask): Promise<string | number> =>
   ask(what).then(
     ({ status }) => status,
     (error: unknown) => (error instanceof Error && 'code' in error ? String(error.code) : String(error)),
   );
 
-/** Takes a port as another process would; rejects when it is taken. */
+/** Occupies a port, as another process would. Rejects if the port is in use. */
 export async function occupy(port?: number): Promise<{ port: number; free(): Promise<void> }> {
   if (port === undefined) return occupy((await freePorts(1))[0]);
   const server = createServer();
@@ -52,10 +53,13 @@ export async function occupy(port?: number): Promise<{ port: number; free(): Pro
   return { port, free: () => new Promise((resolve) => server.close(() => resolve())) };
 }
 
-/** Below the ephemeral ports, which other tests' connections take; from another place in each test process. */
+/**
+ * The last port that was tried, minus 10,000. All ports are below the ephemeral range, which connections of other tests use; each
+ * test process starts at another port.
+ */
 let next = (process.pid * 61) % 20_000;
 
-/** Ports that nobody has at this moment, each once. */
+/** Distinct ports that are free at this moment. */
 export async function freePorts(count: number): Promise<number[]> {
   const ports: number[] = [];
   while (ports.length < count) {

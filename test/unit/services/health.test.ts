@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The health parts as the daemon hangs them together, around a real Reconciler: one story from the first list to the last
-// probe (kube-proxy-semantics.md, 11, 12 and 16).
+// The health parts, connected as in the daemon, around a real Reconciler: one story from the first list to the last probe
+// (test/README.md, 11, 12 and 16).
 import { pino } from 'pino';
 import { expect, test } from 'vitest';
 
@@ -22,7 +22,7 @@ import { ask, freePorts, outcome } from './health-fixture.ts';
 const scheduler = new ManualScheduler();
 const table = <Row>(name: string): Table<string, Row> => new Table<string, Row>(name, scheduler.schedule);
 
-test('a node from its first list until it is taken away', async () => {
+test('health of a node from its first list until its deletion', async () => {
   const [proxyPort = 0, servicePort = 0] = await freePorts(2);
   const clock = new FakeClock();
   const tables = {
@@ -59,7 +59,7 @@ test('a node from its first list until it is taken away', async () => {
       await Promise.resolve();
     }
   };
-  /** /healthz, /livez, the Service's port. */
+  /** Results of /healthz, /livez and the health-check node port of the Service. */
   const probes = async (): Promise<(string | number)[]> => [
     await outcome({ port: proxyPort, path: '/healthz' }),
     await outcome({ port: proxyPort, path: '/livez' }),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The property that the control plane stands on: the maps depend on the objects only. Random histories of events, with
-// contested VIPs, both families, map faults, restarts and time passing, must end in the same canonical dump as a clean
-// start on the final objects; and no step may break an invariant that the datapath relies on.
+// The main property of the control plane: the content of the maps depends only on the objects. Random histories of events,
+// with contested VIPs, both families, map faults, restarts and the passage of time, must end in the same canonical dump as a
+// clean start with the final objects. No step may break an invariant that the datapath relies on.
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { trace } from '../../support/oracle.ts';
@@ -25,7 +25,7 @@ const addresses: Record<Family, { vips: string[]; pods: string[] }> = {
   IPv6: { vips: ['fd00:96::1', 'fd00:96::2'], pods: ['fd00:1::2', 'fd00:1::10', 'fd00:2::3'] },
 };
 
-// Few names, so that most slices meet a Service and most Services a rival.
+// Few names, so that most slices belong to a Service and most Services compete with another one.
 const portNames = pick('', 'web', 'web');
 
 const service: fc.Arbitrary<Service> = fc.record({
@@ -90,7 +90,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 2, arbitrary: fc.record({ do: fc.constant('restart' as const), isListedFirst: fc.boolean() }) },
 );
 
-/** A world on maps that fail, and the good maps inside. */
+/** A world on faulty maps, and the maps inside them. */
 interface Run {
   readonly world: World;
   readonly faulty: FaultyLbMaps;
@@ -104,15 +104,15 @@ function take(run: Run, action: Step): void {
   else if (action.do === 'deleteSlice') world.slices.delete(action.key);
   else if (action.do === 'flush') world.flush();
   else if (action.do === 'advance') world.advance(action.ms);
-  else if (action.do === 'restart') restart(run, action.isListedFirst);
+  else restart(run, action.isListedFirst);
 }
 
-/** After a crash the objects come again; while the list is not complete the maps must not be touched. */
+/** After a crash the objects are listed again. Until the list is complete the maps must not be changed. */
 function restart({ world, faulty, inner }: Run, isListedFirst: boolean): void {
   const { services, slices } = world.objects();
   const before = dumpMaps(inner);
   const { rate } = faulty;
-  // Until restore is through nobody is known to own anything; its own retries are the loop's test.
+  // No faults until restore has succeeded: before that, no owner is known. Retries of restore are tested in test/unit/table.
   faulty.rate = 0;
   world.restart().flush();
   faulty.rate = rate;
@@ -131,14 +131,14 @@ function cleanStart(objects: Objects): World {
   return new World({ maps: fakeLbMaps(sizes) }).putAll(objects).listed().settle();
 }
 
-/** Every frontend of the desired rows does what the oracle says, and no other exists. */
+/** Checks that the maps hold exactly the desired frontends, and that each one has the backends that the oracle returns. */
 function expectOracle(world: World): void {
   const rows = [...world.desired.all()].map(([, row]) => row);
   const held = new Map(realized(world.maps).map((frontend) => [frontend.key, frontend]));
   const wanted = rows.flatMap((row) => row.frontends);
   expect([...held.keys()].sort()).toEqual(wanted.map(frontendKey).sort());
   for (const frontend of wanted) {
-    // Inside every source range that the Services have.
+    // This source is inside every source range of the Services.
     const sourceIP = frontend.family === 'IPv4' ? '10.0.0.1' : 'fd00::1';
     const packet = { protocol: frontend.protocol, sourceIP, sourcePort: 1, destIP: frontend.address, destPort: frontend.port };
     const found = held.get(frontendKey(frontend));
@@ -150,7 +150,7 @@ function expectOracle(world: World): void {
   }
 }
 
-/** Rows that are reported done and that the maps do not hold. */
+/** Keys of rows that have the status done although the maps do not hold them. */
 function doneTooSoon(world: World, maps: FakeLbMaps): string[] {
   const held = new Map(realized(maps).map((frontend) => [frontend.key, frontend]));
   const isHeld = (row: DesiredPort): boolean => {
@@ -180,7 +180,7 @@ function runHistory(steps: readonly Step[], rate: number): void {
     expect(brokenInvariants(inner, world.operations.owners())).toEqual([]);
     expect(doneTooSoon(world, inner)).toEqual([]);
   };
-  // Also in the middle of a step, after each turn of the loop.
+  // Checked within a step too, after each turn of the loop.
   world.reconciler.onStatus(() => expect(doneTooSoon(world, inner)).toEqual([]));
   for (const action of steps) {
     take({ world, faulty, inner }, action);
@@ -191,7 +191,7 @@ function runHistory(steps: readonly Step[], rate: number): void {
   faulty.rate = 0;
   expect(dumpMaps(inner)).toEqual(dumpMaps(cleanStart(world.objects()).maps));
   expectOracle(world);
-  // Not always: a restart would hide what this life has leaked.
+  // Only in half of the histories: a restart would hide leaks of this control plane.
   if (steps.length % 2 === 0) expectQuietRestart(world, inner.writes);
   expectEmptyAfterDeletion(world, inner);
 }
@@ -220,7 +220,7 @@ describe('any history of the same objects gives the same maps', () => {
     );
   });
 
-  test('in any order of one set of objects', () => {
+  test('with the objects in any order', () => {
     const final = fc.uniqueArray(fc.oneof(service, slice), {
       maxLength: 10,
       selector: (object) => `${'clusterIPs' in object} ${object.namespace}/${object.name}`,

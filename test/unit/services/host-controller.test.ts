@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Services, this node, its addresses and ServiceCIDRs -> host rows: which sets, what is written and when
-// (kube-proxy-semantics.md, 5, 6.4 and 9).
+// Host row and address sets from Services, this node, its addresses and ServiceCIDRs: the content of the sets, and what is
+// written when (test/README.md, 5, 6.4 and 9).
 import { describe, expect, test } from 'vitest';
 import { HostController } from '../../../daemon/services/controller/host-controller.ts';
 import { type DesiredHost, type DesiredRange, hostKey } from '../../../daemon/model/frontend.ts';
@@ -38,7 +38,7 @@ const put = (table: Table<string, Service>, fields: Partial<Service>): void =>
   table.upsert(objectKey(serviceRow(fields)), serviceRow(fields));
 const here = nodeRow('here', { addresses: ['192.168.0.1', 'fd00:1::1'], podCIDRs: ['10.244.1.0/24'] });
 
-test('nothing is written before every source has listed', () => {
+test('nothing is written before the first list of every source is complete', () => {
   const { flush, marks, host } = setup();
   for (const mark of marks) {
     expect(flush()).toEqual([]);
@@ -49,7 +49,7 @@ test('nothing is written before every source has listed', () => {
   expect(host.initialized).toBe(true);
 });
 
-test('sets of addresses, and only differences are written', () => {
+test('address sets have the right members, and only differences are written', () => {
   const { services, nodes, serviceCIDRs, localAddresses, host, flush, listed, members } = setup({
     ...{ clusterCidr: ['10.244.0.0/16'], serviceCidr: ['10.96.0.0/16'] },
   });
@@ -82,7 +82,7 @@ test('sets of addresses, and only differences are written', () => {
   expect(flush()).toEqual(['+ host', '- serviceCIDR fd00:96::/112']);
 });
 
-test('the range of ClusterIPs follows its ends; an address of two Services stays until both are gone', () => {
+test('the range of ClusterIPs follows its lowest and highest address; an address of two Services is kept until both are deleted', () => {
   const { services, host, flush, listed } = setup();
   const range = (): unknown => host.get(hostKey)?.clusterRange;
   put(services, { name: 'low', clusterIPs: { IPv4: '10.96.0.1' } });
@@ -106,9 +106,9 @@ test('the range of ClusterIPs follows its ends; an address of two Services stays
 describe('detectors', () => {
   const none = { IPv4: 'none', IPv6: 'none' };
   test.for<{ name: string; settings: Partial<HostSettings>; detection: unknown; pods: string[] }>([
-    { name: 'ClusterCIDR without any', settings: {}, detection: none, pods: [] },
+    { name: 'ClusterCIDR without a CIDR', settings: {}, detection: none, pods: [] },
     {
-      name: 'ClusterCIDR of both families',
+      name: 'ClusterCIDR with CIDRs of both families',
       settings: { clusterCidr: ['10.244.0.0/16', 'fd00:2::/48'] },
       detection: { IPv4: 'cidr', IPv6: 'cidr' },
       pods: ['pod 10.244.0.0/16', 'pod fd00:2::/48'],
@@ -120,12 +120,12 @@ describe('detectors', () => {
       pods: ['pod 10.244.1.0/24'],
     },
     {
-      name: 'interface',
+      name: 'InterfaceNamePrefix',
       settings: { detectLocalMode: 'InterfaceNamePrefix' },
       detection: { IPv4: 'interface', IPv6: 'interface' },
       pods: [],
     },
-    { name: 'none', settings: { clusterCidr: ['10.0.0.0/8'], detectLocalMode: 'none' }, detection: none, pods: [] },
+    { name: 'no detector', settings: { clusterCidr: ['10.0.0.0/8'], detectLocalMode: 'none' }, detection: none, pods: [] },
   ])('9: $name', ({ settings, detection, pods }) => {
     const { nodes, host, flush, listed, members } = setup(settings);
     nodes.upsert('here', here);
@@ -136,7 +136,7 @@ describe('detectors', () => {
   });
 });
 
-test('without a Node object the first address of the first device is primary', () => {
+test('without a Node object the first global address of the device with the lowest index is primary', () => {
   const { localAddresses, host, flush, listed } = setup();
   const addresses = ['127.0.0.1', 'fe80::1', '172.17.0.1', '192.168.0.10', '192.168.0.9', 'fd00::5'];
   [1, 2, 3, 2, 2, 2].forEach((ifindex, i) => localAddresses.upsert(String(i), { address: addresses[i] ?? '', ifindex }));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The address sets and the host row in the maps: what is counted, what the next process takes over, and what is repaired when
-// another program writes there, while rows come and go.
+// The address sets and the host row in the maps: what is counted, what the next process takes over, and which drift is
+// repaired, also while rows are added and deleted.
 import { describe, expect, test } from 'vitest';
 import { fakeLbMaps } from '../../support/fake-maps.ts';
 import { AddressSetNumber } from '../../../daemon/maps/types.ts';
@@ -23,9 +23,9 @@ function setup(...rows: DesiredRange[]) {
   const operations = new AddressSetOperations(maps);
   operations.restore();
   for (const row of rows) operations.update(row);
-  const held = (): string[] => [...maps.ranges.IPv4.entries()].map(({ address, prefix }) => `${address}/${prefix - 32}`).toSorted();
-  const lose = (address: string): void => maps.ranges.IPv4.remove({ prefix: 64, set: AddressSetNumber.clusterIP, address });
-  return { maps, operations, held, lose };
+  const entries = (): string[] => [...maps.ranges.IPv4.entries()].map(({ address, prefix }) => `${address}/${prefix - 32}`).toSorted();
+  const remove = (address: string): void => maps.ranges.IPv4.remove({ prefix: 64, set: AddressSetNumber.clusterIP, address });
+  return { maps, operations, entries, remove };
 }
 
 test('pressure counts both tries', () => {
@@ -35,8 +35,8 @@ test('pressure counts both tries', () => {
   expect(operations.pressure().map(({ used }) => used)).toEqual([1, 1]);
 });
 
-test('the next process takes over what is there and prunes what is not desired', () => {
-  const { maps, held } = setup(low, high);
+test('the next process takes over existing entries and prunes entries that are not desired', () => {
+  const { maps, entries } = setup(low, high);
   const next = new AddressSetOperations(maps);
   next.restore();
   const table = new Table<string, DesiredRange>('address-sets', () => undefined);
@@ -45,42 +45,42 @@ test('the next process takes over what is there and prunes what is not desired',
   for (const [, row] of table.all()) next.update(row);
   expect(maps.writes).toEqual([]);
   expect(next.prune(table)).toBe(true);
-  expect(held()).toEqual(['10.96.0.9/32']);
+  expect(entries()).toEqual(['10.96.0.9/32']);
 });
 
 describe('repair', () => {
-  test('of entries that are missing and entries that are not desired', () => {
-    const { maps, operations, held, lose } = setup(low, high);
-    lose('10.96.0.1');
+  test('adds missing entries and removes entries that are not desired', () => {
+    const { maps, operations, entries, remove } = setup(low, high);
+    remove('10.96.0.1');
     maps.ranges.IPv4.add({ prefix: 64, set: AddressSetNumber.clusterIP, address: '10.96.0.77' });
     expect([...operations.repair()].flat()).toEqual([
       'lb4_ranges: entry clusterIP 10.96.0.1/32 was missing',
       'lb4_ranges: entry clusterIP 10.96.0.77/32 was not desired',
     ]);
-    expect(held()).toEqual(['10.96.0.1/32', '10.96.0.9/32']);
+    expect(entries()).toEqual(['10.96.0.1/32', '10.96.0.9/32']);
     expect([...operations.repair()]).toEqual([]);
   });
 
-  test('of a row that comes or goes while the walk pauses does nothing', () => {
-    const { operations, held, lose } = setup(low, high);
-    lose('10.96.0.1');
+  test('ignores rows that are added or deleted while the walk is paused', () => {
+    const { operations, entries, remove } = setup(low, high);
+    remove('10.96.0.1');
     const walk = operations.repair();
     const first = walk.next().value;
     operations.update(clusterIP('10.96.0.5/32'));
     operations.delete(rangeKey(high));
     expect([first, ...walk].flat()).toEqual(['lb4_ranges: entry clusterIP 10.96.0.1/32 was missing']);
-    expect(held()).toEqual(['10.96.0.1/32', '10.96.0.5/32']);
+    expect(entries()).toEqual(['10.96.0.1/32', '10.96.0.5/32']);
   });
 
-  test('keeps an entry that has become desired since the walk began', () => {
-    const { maps, operations, held, lose } = setup(low, high);
+  test('keeps an entry that became desired after the walk began', () => {
+    const { maps, operations, entries, remove } = setup(low, high);
     maps.ranges.IPv4.add({ prefix: 64, set: AddressSetNumber.clusterIP, address: '10.96.0.5' });
-    lose('10.96.0.1');
+    remove('10.96.0.1');
     const walk = operations.repair();
     walk.next();
     operations.update(clusterIP('10.96.0.5/32'));
     expect([...walk]).toEqual([]);
-    expect(held()).toEqual(['10.96.0.1/32', '10.96.0.5/32', '10.96.0.9/32']);
+    expect(entries()).toEqual(['10.96.0.1/32', '10.96.0.5/32', '10.96.0.9/32']);
   });
 });
 

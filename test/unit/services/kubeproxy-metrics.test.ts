@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// kube-proxy's metrics under their own names: the statements of kube-proxy-semantics.md, section 16.
+// kube-proxy's metrics under kube-proxy's names: the statements of test/README.md, 16. The values that come from the sync feed
+// are tested in sync-feed.test.ts.
 import { describe, expect, test } from 'vitest';
 
 import { KubeProxyMetrics, type ProxyView, withoutLocal } from '../../../daemon/services/health/kubeproxy-metrics.ts';
@@ -17,7 +18,7 @@ function world(view: Partial<ProxyView> = {}) {
   const agent = new FakeView();
   const metrics = new KubeProxyMetrics();
   const page = buildMetrics({ view: agent, versions: agent.current, withProcess: false, also: [metrics.part({ ...idle, ...view })] });
-  /** Lines of kube-proxy's metrics, comments left out; of one metric when it is named. */
+  /** The lines of kube-proxy's metrics without comments; only those of one metric if `name` is given. */
   const lines = async (name = ''): Promise<string[]> =>
     (await page.scrape())
       .split('\n')
@@ -30,7 +31,7 @@ const upperBounds = (lines: readonly string[]): string[] =>
   lines.flatMap((line) => /_bucket\{le="([^"]+)",ip_family="IPv4"\}/.exec(line)?.[1] ?? []);
 
 describe('16: names, types and labels', () => {
-  test('all under kubeproxy_, beside our own, and no others', async () => {
+  test('the page has exactly these metrics under kubeproxy_, in addition to those of Sluice', async () => {
     const { scrape } = world();
     const text = await scrape();
     const types = text.split('\n').filter((line) => line.startsWith('# TYPE kubeproxy_'));
@@ -52,7 +53,7 @@ describe('16: names, types and labels', () => {
     expect(text).toContain('sluice_ready 1');
   });
 
-  test('changes: gauges and counters without labels, read anew at every scrape', async () => {
+  test('changes: gauges and counters without labels, read at every scrape', async () => {
     let total = 7;
     const { lines } = world({ changes: () => ({ services: { total, pending: 1 }, slices: { total: 20, pending: 2 } }) });
     const wanted = (services: number): string[] => [
@@ -67,7 +68,7 @@ describe('16: names, types and labels', () => {
     expect(await changes()).toEqual(wanted(9));
   });
 
-  test('last and last queued timestamps: by ip_family, in seconds since 1970, absent before the first', async () => {
+  test('last and last queued timestamps: by ip_family, in seconds since 1970, absent before the first event', async () => {
     const { lines } = world({
       sync: (family) => (family === 'IPv4' ? { lastUpdated: 1_700_000_000_250, lastQueued: 1_700_000_000_125 } : idle.sync(family)),
     });
@@ -95,7 +96,7 @@ describe('16: histograms', () => {
     }
   });
 
-  test('sync: every one in duration, and in full or partial', async () => {
+  test('sync: each sync counts in the total duration, and in either full or partial', async () => {
     const { metrics, lines } = world();
     metrics.synced({ family: 'IPv4', seconds: 2, isFull: true });
     metrics.synced({ family: 'IPv4', seconds: 1, isFull: false });
@@ -122,7 +123,7 @@ describe('16: histograms', () => {
     expect(got).toContain('_count{ip_family="IPv4"} 1');
   });
 
-  test('network programming is there under our name too, with the same observations and bounds from 1 ms on', async () => {
+  test('network programming also exists as a sluice_ metric, with the same observations and with buckets from 1 ms', async () => {
     const { metrics, scrape } = world();
     metrics.programmed('IPv4', 0.003);
     metrics.programmed('IPv6', 70);
@@ -136,7 +137,7 @@ describe('16: histograms', () => {
   });
 });
 
-describe('16: no_local_endpoints_total counts Service ports that have usable endpoints somewhere but none here, per policy', () => {
+describe('16: no_local_endpoints_total counts Service ports that have usable endpoints, but none on this node, by policy', () => {
   const clusterIP = frontendRow('10.96.0.10', { policy: 'Local' });
   const nodePort = frontendRow('192.0.2.1', { type: 'NodePort', policy: 'Local', port: 30_080 });
   const vip = frontendRow('192.0.2.9', { type: 'LoadBalancer', policy: 'Local' });
@@ -149,10 +150,15 @@ describe('16: no_local_endpoints_total counts Service ports that have usable end
     { name: 'Local and only remote endpoints: external, once per port', frontends: [nodePort, vip], backends: [remote], want: [0, 1] },
     { name: 'both policies', frontends: [clusterIP, nodePort], backends: [remote], want: [1, 1] },
     { name: 'policy Cluster', frontends: [{ ...clusterIP, policy: 'Cluster' as const }], backends: [remote], want: [0, 0] },
-    { name: 'an endpoint here', frontends: [clusterIP, nodePort], backends: [remote, local], want: [0, 0] },
-    { name: 'a serving-terminating endpoint here', frontends: [clusterIP, nodePort], backends: [remote, draining], want: [0, 0] },
-    { name: 'no endpoints at all: in neither', frontends: [clusterIP, nodePort], backends: [], want: [0, 0] },
-    { name: 'no usable endpoint anywhere: in neither', frontends: [clusterIP, nodePort], backends: [unready], want: [0, 0] },
+    { name: 'an endpoint on this node', frontends: [clusterIP, nodePort], backends: [remote, local], want: [0, 0] },
+    {
+      name: 'an endpoint on this node that is serving while terminating',
+      frontends: [clusterIP, nodePort],
+      backends: [remote, draining],
+      want: [0, 0],
+    },
+    { name: 'no endpoints: not counted', frontends: [clusterIP, nodePort], backends: [], want: [0, 0] },
+    { name: 'no usable endpoint on any node: not counted', frontends: [clusterIP, nodePort], backends: [unready], want: [0, 0] },
   ])('$name', ({ frontends, backends, want }) => {
     const counts = withoutLocal([desiredRow('web', frontends, backends)]).filter(({ family }) => family === 'IPv4');
     expect(counts.map(({ policy, count }) => [policy, count])).toEqual([
@@ -161,7 +167,7 @@ describe('16: no_local_endpoints_total counts Service ports that have usable end
     ]);
   });
 
-  test('labels ip_family and traffic_policy; a count goes down again', async () => {
+  test('has the labels ip_family and traffic_policy; a count can decrease', async () => {
     const v6 = desiredRow('web', [frontendRow('fd00::10', { policy: 'Local' })], [backendRow('fd01::1')]);
     let ports = [desiredRow('web', [nodePort], [remote]), desiredRow('api', [vip], [remote]), v6];
     const { lines } = world({ ports: () => ports });

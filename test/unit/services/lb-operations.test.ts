@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One DesiredPort into the maps: the order and number of writes, lives of ids, full maps. Rows are given directly, so that
-// a port may have several frontends.
+// DesiredPort rows in the maps: the order and number of writes, reuse of ids, full maps, restore and corrupt maps. The tests
+// call LbOperations directly, so that a port can have any frontends.
 import { describe, expect, test } from 'vitest';
 import type { DesiredPort } from '../../../daemon/model/frontend.ts';
 import { Table } from '../../../daemon/table/table.ts';
@@ -35,7 +35,7 @@ const vip = frontendRow('10.96.0.10');
 const [one, two, three] = [backendRow('10.0.0.1'), backendRow('10.0.0.2'), backendRow('10.0.0.3')];
 
 describe('order of writes', () => {
-  test('from backends to the frontend, which makes it visible', () => {
+  test('starts with the backends and ends with the frontend, which makes the port reachable', () => {
     const { operations, writes } = setup();
     operations.update(desiredRow('web', [vip], [one, two]));
     expect(writes()).toEqual([
@@ -47,7 +47,7 @@ describe('order of writes', () => {
     ]);
   });
 
-  test('deletion is the reverse', () => {
+  test('of a deletion is the reverse', () => {
     const { operations, writes, maps } = setup();
     operations.update(desiredRow('web', [vip], [one, two]));
     writes();
@@ -58,7 +58,7 @@ describe('order of writes', () => {
     expect(writes()).toEqual([]);
   });
 
-  test('a backend is raised before the publish and lowered after it', () => {
+  test('a backend gains state bits before the publish and loses state bits after it', () => {
     const { operations, writes, maps } = setup();
     operations.update(desiredRow('web', [vip], [one, two]));
     writes();
@@ -72,7 +72,7 @@ describe('order of writes', () => {
     expect(dumpMaps(maps)).toContain('BE 10.96.0.10:80/TCP 10.0.0.2:8080 usable,local,serving');
   });
 
-  test('a state that does not touch the run is written in place', () => {
+  test('a change of state that does not affect the run is written in place', () => {
     const { operations, writes } = setup();
     operations.update(desiredRow('web', [vip], [one, two]));
     writes();
@@ -88,7 +88,7 @@ describe('order of writes', () => {
     expect(writes()).toEqual([]);
   });
 
-  test('one endpoint of 1,000 costs one row, one run and one switch', () => {
+  test('one more endpoint of 1,000 costs one backend row, one run and one service row', () => {
     const { operations, writes } = setup();
     const many = Array.from({ length: 1000 }, (_, n) => backendRow(podAddress(n)));
     operations.update(desiredRow('web', [vip], many));
@@ -99,7 +99,7 @@ describe('order of writes', () => {
     expect(writes()).toEqual(['lb_slots write 2001', 'lb_services set 1', 'lb4_backends set 1001']);
   });
 
-  test('without usable backends the frontend is there, so that the datapath refuses', () => {
+  test('a port without usable backends has a frontend, so that the datapath rejects', () => {
     const { operations, writes, maps } = setup();
     operations.update(desiredRow('web', [vip]));
     expect(writes()).toEqual(['lb4_frontends set 10.96.0.10 80 6']);
@@ -110,19 +110,19 @@ describe('order of writes', () => {
     expect(writes()).toEqual(['lb_services set 1', 'lb4_backends set 1']);
   });
 
-  test('a VIP changes hands by one write, whoever is handled first', () => {
+  test('a VIP moves to another port by one write, even if the new owner is updated first', () => {
     const { operations, writes, maps } = setup();
     operations.update(desiredRow('a', [vip], [one]));
     writes();
     operations.update(desiredRow('b', [vip], [two]));
     expect(writes().at(-1)).toBe('lb4_frontends set 10.96.0.10 80 6');
-    // The old owner has nothing left to withdraw there.
+    // The previous owner has no frontend left to delete.
     operations.delete('default/a:/TCP/IPv4');
     expect(writes()).toEqual(['lb_services set 1', 'lb4_backends set 1']);
     expect(realized(maps).map((frontend) => backendTexts(frontend.backends))).toEqual([['10.0.0.2:8080']]);
   });
 
-  test('several frontends lead to one index, and are added and removed alone', () => {
+  test('several frontends share one index, and are added and removed separately', () => {
     const { operations, writes, maps } = setup();
     const [second, v6] = [frontendRow('10.96.0.11'), frontendRow('fd00::a')];
     operations.update(desiredRow('web', [vip, second], [one]));
@@ -143,8 +143,8 @@ describe('order of writes', () => {
   });
 });
 
-describe('lives of ids', () => {
-  test('what was freed rests for the grace period, and the next life has another generation', () => {
+describe('reuse of ids', () => {
+  test('freed ids are reused after the grace period, with another generation', () => {
     const { operations, maps, clock } = setup();
     operations.update(desiredRow('web', [vip], [one]));
     expect(maps.backends.IPv4.get(1)).toEqual({ address: '10.0.0.1', port: 8080, service: 1, meta: 0x10d });
@@ -160,7 +160,7 @@ describe('lives of ids', () => {
     expect(maps.services.get(1)).toEqual(serviceValue({ base: 0, count: 1 }));
   });
 
-  test('the same address gets a new life too, and generations skip 0 when they wrap', () => {
+  test('the same address gets a new generation too; generations skip 0 when they wrap', () => {
     const { operations, maps, clock } = setup();
     maps.backends.IPv4.set(1, { address: '10.0.0.9', port: 1, service: 7, meta: 0xffff_ff00 });
     operations.update(desiredRow('web', [vip], [one]));
@@ -171,7 +171,7 @@ describe('lives of ids', () => {
     expect(maps.backends.IPv4.get(1).meta).toBe(0x20d);
   });
 
-  test('are not shared between Service ports', () => {
+  test('Service ports do not share backend ids', () => {
     const { operations, maps } = setup();
     operations.update(desiredRow('a', [vip], [one]));
     operations.update(desiredRow('b', [frontendRow('10.96.0.11')], [one]));
@@ -184,11 +184,11 @@ describe('full maps', () => {
   const other = frontendRow('10.96.0.11');
 
   test.for([
-    { name: 'slots', sizes: { slots: 6 }, want: 'lb_slots is full: 6 slots, default/b needs 4' },
-    { name: 'backends', sizes: { backends: 6 }, want: 'lb4_backends is full: 6 rows, default/b needs 4' },
-    { name: 'service indices', sizes: { services: 2 }, want: 'lb_services is full: 2 rows, default/b needs 1' },
-    { name: 'frontends', sizes: { frontends: 1 }, want: 'lb4_frontends is full: 1 entries, default/b needs 1' },
-  ])('no room for $name: nothing is written, the map and the Service are named, and later it fits', ({ sizes, want }) => {
+    { name: 'slots', sizes: { slots: 6 }, want: 'lb_slots is full (capacity: 6 slots), Service default/b needs 4' },
+    { name: 'backends', sizes: { backends: 6 }, want: 'lb4_backends is full (capacity: 6 rows), Service default/b needs 4' },
+    { name: 'service indices', sizes: { services: 2 }, want: 'lb_services is full (capacity: 2 rows), Service default/b needs 1' },
+    { name: 'frontends', sizes: { frontends: 1 }, want: 'lb4_frontends is full (capacity: 1 entries), Service default/b needs 1' },
+  ])('no room for $name: nothing is written, the error names the map and the Service, and a later update succeeds', ({ sizes, want }) => {
     const { operations, writes, clock } = setup(sizes);
     operations.update(desiredRow('a', [vip], backends(3)));
     writes();
@@ -205,27 +205,29 @@ describe('full maps', () => {
     expect(writes().at(-1)).toBe('lb4_frontends set 10.96.0.11 80 6');
   });
 
-  test('the last good state keeps forwarding', () => {
+  test('the last applied state stays in force', () => {
     const { operations, maps, writes } = setup({ slots: 6 });
     operations.update(desiredRow('web', [vip], backends(4)));
     writes();
     const before = dumpMaps(maps);
-    expect(() => operations.update(desiredRow('web', [vip], backends(5)))).toThrow('lb_slots is full: 6 slots, default/web needs 5');
+    expect(() => operations.update(desiredRow('web', [vip], backends(5)))).toThrow(
+      'lb_slots is full (capacity: 6 slots), Service default/web needs 5',
+    );
     expect(dumpMaps(maps)).toEqual(before);
     expect(writes()).toEqual([]);
   });
 
-  test('a frontend that the kernel refuses is named, and one that leaves makes the room', () => {
+  test('the error names the frontend that the kernel rejects, and a removed frontend makes room', () => {
     const { operations, maps } = setup({ frontends: 1 });
     operations.update(desiredRow('web', [vip], [one]));
     expect(() => operations.update(desiredRow('web', [vip, other], [one]))).toThrow(
-      'lb4_frontends is full: 1 entries, default/web needs 10.96.0.11:80/TCP',
+      'lb4_frontends is full (capacity: 1 entries), Service default/web needs 10.96.0.11:80/TCP',
     );
     operations.update(desiredRow('web', [other], [one]));
     expect(realized(maps).map((frontend) => frontend.key)).toEqual(['10.96.0.11:80/TCP']);
   });
 
-  test('pressure counts what is used and what rests', () => {
+  test('pressure counts used entries and those in the grace period', () => {
     const { operations } = setup({ frontends: 10, services: 11, slots: 12, backends: 13 });
     operations.update(desiredRow('web', [vip], [one, two]));
     operations.update(desiredRow('web', [vip], [one]));
@@ -265,7 +267,7 @@ describe('restore', () => {
     );
   });
 
-  test('what nobody has adopted stays, with its index, ids and slots, until prune', () => {
+  test('leftovers that no port adopts keep their index, ids and slots until prune', () => {
     const { operations, writes, maps, restarted, clock } = setup();
     operations.update(web);
     const next = restarted();
@@ -287,20 +289,20 @@ describe('restore', () => {
     expect(next.pressure().map((map) => map.used)).toEqual([1, 0, 1, 1, 1, 0, 0, 0]);
   });
 
-  test('a frontend that moved to another Service leaves the index to its first owner', () => {
+  test('a frontend that moves to another Service leaves the index to its first owner', () => {
     const { operations, maps, restarted } = setup();
     operations.update(web);
     const next = restarted();
     const [first, moved] = [desiredRow('web', [vip], web.backends), desiredRow('db', [second], [three])];
     next.update(first);
-    // Until its new owner comes, the frontend goes on as it was.
+    // Until its new owner is applied, the frontend works as before.
     expect(realized(maps).map((frontend) => frontend.service)).toEqual([1, 1]);
     next.update(moved);
     expect(realized(maps).map((frontend) => backendTexts(frontend.backends))).toEqual([['10.0.0.1:8080'], ['10.0.0.3:8080']]);
     expect(next.prune(tableOf(first, moved))).toBe(true);
   });
 
-  test('an index that a leftover frontend leads to is not freed before it', () => {
+  test('an index that a leftover frontend refers to is not freed before the frontend', () => {
     const { operations, maps, clock, restarted } = setup();
     operations.update(web);
     const next = restarted();
@@ -315,26 +317,26 @@ describe('restore', () => {
         [2, 'default/db:/TCP/IPv4'],
       ]),
     );
-    // Wanted by a row that has not come through yet: it waits.
+    // The frontend is kept for a desired row that is not applied yet.
     const late = desiredRow('late', [second], [three]);
     expect(next.prune(tableOf(late))).toBe(false);
     expect(next.prune(tableOf())).toBe(true);
     expect(dumpMaps(maps).filter((line) => line.startsWith('FE'))).toEqual(['FE 10.96.0.12:80/TCP internal -> #10.96.0.12:80/TCP']);
   });
 
-  test('an entry that changed behind our back is not deleted in haste', () => {
+  test('prune does not delete an entry that another program changed after restore', () => {
     const { operations, maps, restarted } = setup();
     operations.update(web);
     const next = restarted();
     const [key] = maps.frontends.IPv4.entries()[0] ?? [];
-    if (key === undefined) throw new Error('an entry');
+    if (key === undefined) throw new Error('the map has no entry');
     maps.frontends.IPv4.set(key, { service: 5, meta: 5 });
     expect(next.prune(tableOf())).toBe(false);
     expect(maps.frontends.IPv4.entries()).toHaveLength(1);
   });
 });
 
-describe('corrupt maps are healed', () => {
+describe('corrupt maps are repaired', () => {
   const web = desiredRow('web', [vip], [one, two]);
   const db = desiredRow('db', [frontendRow('10.96.0.11')], [three]);
   type Maps = ReturnType<typeof fakeLbMaps>;
@@ -342,7 +344,7 @@ describe('corrupt maps are healed', () => {
 
   test.for<{ name: string; corrupt: (maps: Maps) => void }>([
     { name: 'a wrong check', corrupt: (maps) => maps.frontends.IPv4.set(firstKey(maps), { service: 1, meta: 1 }) },
-    { name: 'an index outside', corrupt: (maps) => maps.frontends.IPv4.set(firstKey(maps), { service: 0xffff_ffff, meta: 1 }) },
+    { name: 'an index out of range', corrupt: (maps) => maps.frontends.IPv4.set(firstKey(maps), { service: 0xffff_ffff, meta: 1 }) },
     { name: 'the index 0', corrupt: (maps) => maps.frontends.IPv4.set(firstKey(maps), { service: 0, meta: 1 }) },
     {
       name: 'an unknown protocol',
@@ -353,20 +355,23 @@ describe('corrupt maps are healed', () => {
       name: 'three overlapping runs',
       corrupt: (maps) => [1, 2, 3].forEach((i) => maps.services.set(i, serviceValue({ base: i, count: 9 - i }))),
     },
-    { name: 'a run outside the slots', corrupt: (maps) => maps.services.set(1, serviceValue({ base: 60, count: 100 })) },
+    { name: 'a run that exceeds the slots', corrupt: (maps) => maps.services.set(1, serviceValue({ base: 60, count: 100 })) },
     { name: 'a huge run', corrupt: (maps) => maps.services.set(1, serviceValue({ base: 0xffff_ffff, count: 0xffff_ffff })) },
     { name: 'an empty run with a base', corrupt: (maps) => maps.services.set(3, serviceValue({ base: 9, count: 0 })) },
     { name: 'dangling ids in a run', corrupt: (maps) => maps.slots.write(0, [77, 0xffff_ffff]) },
-    { name: "a run of another index's backends", corrupt: (maps) => maps.slots.write(0, [3, 3]) },
+    { name: "a run with another index's backends", corrupt: (maps) => maps.slots.write(0, [3, 3]) },
     {
-      name: 'a backend of no index',
+      name: 'a backend without an index',
       corrupt: (maps) => maps.backends.IPv4.set(9, { address: '10.0.0.1', port: 8080, service: 0, meta: 0x10f }),
     },
     {
-      name: 'a backend of an index outside',
+      name: 'a backend with an index out of range',
       corrupt: (maps) => maps.backends.IPv6.set(9, { address: 'fd00::1', port: 8080, service: 999_999, meta: 0x10f }),
     },
-    { name: 'a backend twice', corrupt: (maps) => maps.backends.IPv4.set(9, { address: '10.0.0.1', port: 8080, service: 1, meta: 0x10f }) },
+    {
+      name: 'a duplicate backend',
+      corrupt: (maps) => maps.backends.IPv4.set(9, { address: '10.0.0.1', port: 8080, service: 1, meta: 0x10f }),
+    },
     {
       name: 'a backend of the other family',
       corrupt: (maps) => maps.backends.IPv6.set(9, { address: 'fd00::1', port: 8080, service: 1, meta: 0x10f }),
@@ -376,7 +381,7 @@ describe('corrupt maps are healed', () => {
       corrupt: (maps) => maps.backends.IPv4.set(1, { address: '10.0.0.1', port: 8080, service: 1, meta: 0x100 }),
     },
     {
-      name: 'all of it zero but the frontends',
+      name: 'all service rows zero',
       corrupt: (maps) => [1, 2].forEach((i) => maps.services.set(i, serviceValue({ base: 0, count: 0 }))),
     },
     {

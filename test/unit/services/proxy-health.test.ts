@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// /healthz and /livez on the proxy's own port, by real requests: the statements of kube-proxy-semantics.md, section 12.
+// /healthz and /livez of the proxy health server: the statements of test/README.md, 12. The tests send HTTP requests to a server
+// on an ephemeral port of the loopback; the time is fake.
 import { afterEach, describe, expect, test } from 'vitest';
 
 import type { ListenerEvent } from '../../../daemon/services/health/listeners.ts';
@@ -30,12 +31,12 @@ async function world(listen: { address?: string; port?: number } = {}) {
   const node = new NodeEligibility(nodes, 'node-a');
   node.start();
   const sync = new SyncHealth({ wallNow });
-  const answers: string[] = [];
+  const responses: string[] = [];
   const events: ListenerEvent[] = [];
   const server = new ProxyHealthServer({
     ...{ at: { address: '0.0.0.0', port: 0, ...listen }, sync, node, clock, wallNow },
     onEvent: (event) => events.push(event),
-    onAnswer: (path: ProbePath, status) => answers.push(`${path} ${status}`),
+    onResponse: (path: ProbePath, status) => responses.push(`${path} ${status}`),
   });
   undo.push(() => server.stop());
   await server.start();
@@ -49,25 +50,25 @@ async function world(listen: { address?: string; port?: number } = {}) {
   };
   const queue = (family: 'IPv4' | 'IPv6'): void => sync.queued(family, clock.now());
   const done = (family: 'IPv4' | 'IPv6'): void => sync.synced(family, clock.now());
-  return { clock, put, queue, done, server, get, statuses, body, answers, events };
+  return { clock, put, queue, done, server, get, statuses, body, responses, events };
 }
 
 describe('12: a family is unhealthy if a change has been queued for the health timeout with no successful sync since', () => {
-  test('start-up counts as healthy, however long it takes', async () => {
+  test('a family is healthy before its first sync, however long that takes', async () => {
     const { queue, clock, statuses } = await world();
     queue('IPv4');
     clock.advance(3_600_000);
     expect(await statuses()).toEqual([200, 200]);
   });
 
-  test('nothing pending is healthy, however long ago the last sync', async () => {
+  test('a family without a waiting change is healthy, even if the last sync was long ago', async () => {
     const { done, clock, statuses } = await world();
     done('IPv4');
     clock.advance(86_400_000);
     expect(await statuses()).toEqual([200, 200]);
   });
 
-  test('60 s by default, from the oldest change; the next successful sync heals it', async () => {
+  test('the timeout is 60 s by default, from the oldest change; the next successful sync makes the family healthy', async () => {
     const { queue, done, clock, statuses } = await world();
     done('IPv4');
     queue('IPv4');
@@ -81,7 +82,7 @@ describe('12: a family is unhealthy if a change has been queued for the health t
     expect(await statuses()).toEqual([200, 200]);
   });
 
-  test('all families must be healthy, and a sync of one does not heal the other', async () => {
+  test('all families must be healthy; a sync of one family does not make the other healthy', async () => {
     const { queue, done, clock, statuses } = await world();
     done('IPv4');
     done('IPv6');
@@ -91,7 +92,7 @@ describe('12: a family is unhealthy if a change has been queued for the health t
     expect(await statuses()).toEqual([503, 503]);
   });
 
-  test('a change that was queued after what the sync holds goes on waiting', () => {
+  test('a change that was queued after the start of the sync is still waiting', () => {
     const sync = new SyncHealth({ timeoutMs: 100, wallNow: () => 0 });
     sync.synced('IPv4', 1);
     sync.queued('IPv4', 20);
@@ -99,7 +100,7 @@ describe('12: a family is unhealthy if a change has been queued for the health t
     expect([sync.isHealthy(119), sync.isHealthy(120)]).toEqual([true, false]);
   });
 
-  test('a step of the wall clock makes nothing unhealthy', () => {
+  test('a step of the wall clock does not make a family unhealthy', () => {
     let wall = epoch;
     const sync = new SyncHealth({ wallNow: () => wall });
     sync.synced('IPv4', 0);
@@ -109,8 +110,8 @@ describe('12: a family is unhealthy if a change has been queued for the health t
   });
 });
 
-describe('12: for /healthz the node must be eligible, and eligibility follows the Node live', () => {
-  test('deletionTimestamp or the taint ToBeDeletedByClusterAutoscaler, and back to 200 when it is removed', async () => {
+describe('12: for /healthz the node must be eligible, and eligibility follows the Node object', () => {
+  test('a node that is leaving is not eligible (deletionTimestamp or the taint ToBeDeletedByClusterAutoscaler), until it stays again', async () => {
     const { put, statuses } = await world();
     put(nodeRow('node-a'));
     expect(await statuses()).toEqual([200, 200]);
@@ -120,7 +121,7 @@ describe('12: for /healthz the node must be eligible, and eligibility follows th
     expect(await statuses()).toEqual([200, 200]);
   });
 
-  test('a Node that was never there is no reason; one that is gone is', async () => {
+  test('a node that never had a Node object is eligible; a node whose Node was deleted is not', async () => {
     const { put, statuses } = await world();
     expect(await statuses()).toEqual([200, 200]);
     put(nodeRow('node-a'));
@@ -132,7 +133,7 @@ describe('12: for /healthz the node must be eligible, and eligibility follows th
 });
 
 describe('12: headers and bodies', () => {
-  test('/healthz: when the answer is 200 lastUpdated is the current time', async () => {
+  test('/healthz: with status 200, lastUpdated is the current time', async () => {
     const { get, done, clock } = await world();
     clock.advance(1000);
     done('IPv4');
@@ -145,7 +146,7 @@ describe('12: headers and bodies', () => {
     expect(headers).toMatchObject({ 'content-type': 'application/json', 'x-content-type-options': 'nosniff' });
   });
 
-  test('/livez has no nodeEligible', async () => {
+  test('the body of /livez has no nodeEligible', async () => {
     const { get, done, put } = await world();
     done('IPv4');
     put(nodeRow('node-a', { isLeaving: true }));
@@ -156,7 +157,7 @@ describe('12: headers and bodies', () => {
     expect(headers).toMatchObject({ 'content-type': 'application/json', 'x-content-type-options': 'nosniff' });
   });
 
-  test('when 503 lastUpdated is the time of the last successful sync; healthy speaks of the families only', async () => {
+  test('with status 503, lastUpdated is the time of the last successful sync; healthy depends on the families only', async () => {
     const { body, done, queue, put, clock } = await world();
     done('IPv4');
     clock.advance(1000);
@@ -172,7 +173,7 @@ describe('12: headers and bodies', () => {
     });
   });
 
-  test('before the first sync there is no status, and lastUpdated of a 503 is the zero time', async () => {
+  test('before the first sync there is no field status, and lastUpdated with status 503 is the zero time', async () => {
     const { body, put } = await world();
     put(nodeRow('node-a', { isLeaving: true }));
     expect(await body('/healthz')).toEqual({
@@ -182,22 +183,22 @@ describe('12: headers and bodies', () => {
 });
 
 describe('12: server on healthzBindAddress', () => {
-  test('paths /healthz and /livez, with any method and query; no other', async () => {
-    const { get, answers } = await world();
+  test('serves only the paths /healthz and /livez, with any method and query', async () => {
+    const { get, responses } = await world();
     expect((await get('/healthz?timeout=1', 'HEAD')).status).toBe(200);
     expect((await get('/livez', 'POST')).status).toBe(200);
     const other = await get('/metrics');
     expect([other.status, other.headers['content-type']]).toEqual([404, 'application/problem+json']);
-    expect(answers).toEqual(['/healthz 200', '/livez 200']);
+    expect(responses).toEqual(['/healthz 200', '/livez 200']);
   });
 
-  test.for(['0.0.0.0', '::'])('%s is every address of both families', async (address) => {
+  test.for(['0.0.0.0', '::'])('%s means every address of both families', async (address) => {
     const { server } = await world({ address });
     const port = server.port ?? 0;
     expect([await outcome({ port, path: '/livez' }), await outcome({ port, path: '/livez', host: '::1' })]).toEqual([200, 200]);
   });
 
-  test('another address is that one only', async () => {
+  test('any other address means this address only', async () => {
     const { server } = await world({ address: '127.0.0.2' });
     const port = server.port ?? 0;
     expect([await outcome({ port, path: '/livez', host: '127.0.0.2' }), await outcome({ port, path: '/livez' })]).toEqual([
@@ -206,15 +207,15 @@ describe('12: server on healthzBindAddress', () => {
     ]);
   });
 
-  test('a port that kube-proxy still has is a problem and stops nothing; tried again after 5 s', async () => {
+  test('a port that kube-proxy still uses is reported as a problem and retried after 5 s', async () => {
     const taken = await occupy();
     const { server, clock, events } = await world({ port: taken.port });
-    const sentence = `the proxy health server cannot listen on port ${taken.port}: another process, or another Service, has the port`;
-    expect([server.problems(), server.port]).toEqual([[sentence], undefined]);
+    const message = `the proxy health server cannot listen on port ${taken.port}: the port is in use by another process or another Service`;
+    expect([server.problems(), server.port]).toEqual([[message], undefined]);
     await taken.free();
     clock.advance(5000);
     await server.idle();
     expect([server.problems(), server.port]).toEqual([[], taken.port]);
-    expect(events.map(({ did }) => did)).toEqual(['failed', 'recovered']);
+    expect(events.map(({ kind }) => kind)).toEqual(['failed', 'recovered']);
   });
 });

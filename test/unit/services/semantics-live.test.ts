@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The statements of kube-proxy-semantics.md that are about change, not about one packet: labels, first lists, slices that
-// move, Services that hand over, affinity. Through the controllers, in either order.
+// The statements of test/README.md, part B, about changes of objects: labels, first lists, slices that change, frontends that
+// move between Services, affinity. Tested with the controllers.
 import { describe, expect, test } from 'vitest';
 import { fakeLbMaps } from '../../support/fake-maps.ts';
 import { frontendKey } from '../../../daemon/model/frontend.ts';
@@ -17,7 +17,7 @@ const ownerOf = (of: World, frontend: string): string | undefined =>
   [...of.desired.all()].find(([, row]) => row.frontends.some((each) => frontendKey(each) === frontend))?.[0];
 
 test.for(['service.kubernetes.io/headless', 'service.kubernetes.io/service-proxy-name'])(
-  '1.2: the label %s on a live Service takes it away, removing it brings it back',
+  '1.2: a Service that gains the label %s is withdrawn, and is served again when the label is removed',
   async (label) => {
     const labelled = serviceYaml('web').replace('  name: web\n', `  name: web\n  labels: {${label}: x}\n`);
     const source = await startWorld({ 'web.yaml': serviceYaml('web'), 'slice.yaml': sliceYaml('web-1') });
@@ -40,7 +40,7 @@ test('1.7: nothing is programmed before the first lists are complete', () => {
   expect(early.desired.size).toBe(1);
 });
 
-test('3.3: a contested externalIP is handed to the loser when the winner goes, and back when it returns', () => {
+test('3.3: a contested external IP moves to the next Service when its owner is deleted, and back when it is created again', () => {
   const old = serviceRow({ name: 'old', created: 1, clusterIPs: { IPv4: '10.96.0.1' }, externalIPs: ['192.0.2.1'] });
   const young = serviceRow({ name: 'young', created: 2, clusterIPs: { IPv4: '10.96.0.2' }, externalIPs: ['192.0.2.1'] });
   const both = world().listed().put(young).flush().put(old).flush();
@@ -51,7 +51,7 @@ test('3.3: a contested externalIP is handed to the loser when the winner goes, a
   expect(ownerOf(both.flush(), '192.0.2.1:80/TCP')).toBe('default/old:/TCP/IPv4');
 });
 
-test('3.4: renaming a port is a delete plus an add', () => {
+test('3.4: renaming a port deletes one row and adds another', () => {
   const renamed = world()
     .listed()
     .put(
@@ -73,7 +73,7 @@ describe('8: slices and their Service', () => {
     expect(backends(late.put(serviceRow()).flush())).toEqual(['10.0.0.1:8080']);
   });
 
-  test('8.6: an endpoint that moves to another slice is there all the time', () => {
+  test('8.6: an endpoint that moves to another slice is never missing', () => {
     const moving = world()
       .listed()
       .put(serviceRow(), slice, sliceRow({ name: 'web-2' }))
@@ -84,7 +84,7 @@ describe('8: slices and their Service', () => {
     expect(backends(moving)).toEqual(['10.0.0.1:8080']);
   });
 
-  test('8.8: deleting a Service leaves its slices, deleting slices leaves the Service', () => {
+  test('8.8: deleting a Service keeps its slices, deleting slices keeps the Service', () => {
     const both = world().listed().put(serviceRow(), slice).flush();
     both.services.delete('default/web');
     expect(both.flush().desired.size).toBe(0);
@@ -98,7 +98,7 @@ describe('10: affinity', () => {
   const ports = [portRow({ name: 'a', nodePort: 30_080 }), portRow({ name: 'b', port: 81 })];
   const affinity = (of: World): number[] => [...of.desired.all()].map(([, row]) => row.affinitySeconds);
 
-  test('per Service port, shared by all its frontends of a family; switched and changed live', () => {
+  test('is set per Service port, shared by all its frontends of a family, and follows changes', () => {
     const put = (affinitySeconds: number): Service => serviceRow({ ports, affinitySeconds, type: 'NodePort', externalIPs: ['192.0.2.1'] });
     const live = world().listed().put(put(0)).flush();
     expect(affinity(live)).toEqual([0, 0]);
@@ -108,7 +108,7 @@ describe('10: affinity', () => {
   });
 });
 
-test('14: a Service gains and loses a family live', () => {
+test('14: a Service can gain and lose a family', () => {
   const keys = (of: World): string[] => [...of.desired.all()].map(([key]) => key);
   const both = { IPv4: '10.96.0.10', IPv6: 'fd00:96::a' };
   const dual = world().listed().put(serviceRow()).flush();
@@ -116,7 +116,7 @@ test('14: a Service gains and loses a family live', () => {
   expect(keys(dual.put(serviceRow({ clusterIPs: { IPv6: both.IPv6 } })).flush())).toEqual(['default/web:/TCP/IPv6']);
 });
 
-test('15: an event that changes nothing relevant writes nothing', () => {
+test('15: an event that changes no desired row writes nothing', () => {
   const still = world()
     .listed()
     .put(serviceRow(), sliceRow({ endpoints: [endpointRow('10.0.0.1')] }))

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What holds for any cluster: the order of events does not matter, what the oracle says is consistent with itself, and no
-// bad object stops the others (kube-proxy-semantics.md, 14 and 15). A failing seed is named.
+// Properties that hold for any cluster: the order of events does not matter, and the results of the oracle are consistent
+// (test/README.md, 14 and 15). The name of a test contains its seed.
 import { describe, expect, test } from 'vitest';
 import { trace, type Trace } from '../../support/oracle.ts';
 import { frontendKey } from '../../../daemon/model/frontend.ts';
@@ -17,7 +17,7 @@ const rowsOf = (rows: Iterable<[string, unknown]>): object => Object.fromEntries
 
 type Row = Service | EndpointSlice | Node;
 
-/** The same objects in any order, with earlier versions and detours on the way. */
+/** The rows in random order. */
 function shuffled(rows: readonly Row[], random: () => number): Row[] {
   return rows
     .map((row) => ({ row, at: random() }))
@@ -25,7 +25,7 @@ function shuffled(rows: readonly Row[], random: () => number): Row[] {
     .map(({ row }) => row);
 }
 
-/** A version of the row that something later has to undo. */
+/** An earlier version of the row, which a later event replaces. */
 function earlier(row: Row): Row {
   if ('clusterIPs' in row) return { ...row, externalPolicy: 'Local', type: 'LoadBalancer', externalIPs: ['192.0.2.1'], created: 1 };
   return 'endpoints' in row ? { ...row, endpoints: [] } : { ...row, addresses: ['192.168.0.77'], labels: {} };
@@ -54,40 +54,40 @@ describe('15: the end state depends only on the objects', () => {
   });
 });
 
-/** What in an answer contradicts the rest of it. */
-function contradictions({ verdict, frontend, port, set, candidates, hairpin, masquerade }: Trace): string[] {
+/** The conditions that a result of the oracle violates. */
+function violations({ verdict, frontend, port, set, candidates, hairpin, masquerade }: Trace): string[] {
   const isServed = verdict === 'DNAT';
-  const claims: [string, boolean][] = [
-    ['candidates just where it is DNAT', candidates.length > 0 === isServed],
-    ['a frontend has its port', (frontend === undefined) === (port === undefined)],
-    ['DNAT says its set', !isServed || set !== undefined],
-    ['nothing is rewritten but by DNAT', isServed || (!masquerade && hairpin.length === 0)],
-    ['hairpins are candidates', hairpin.every((each) => candidates.includes(each))],
+  const conditions: [string, boolean][] = [
+    ['there are candidates if and only if the verdict is DNAT', candidates.length > 0 === isServed],
+    ['there is a frontend if and only if there is a port', (frontend === undefined) === (port === undefined)],
+    ['DNAT has a set', !isServed || set !== undefined],
+    ['only DNAT rewrites the source', isServed || (!masquerade && hairpin.length === 0)],
+    ['hairpin backends are candidates', hairpin.every((each) => candidates.includes(each))],
     ['NONE has no frontend', verdict !== 'NONE' || frontend === undefined],
   ];
-  return claims.flatMap(([claim, holds]) => (holds ? [] : [claim]));
+  return conditions.flatMap(([condition, holds]) => (holds ? [] : [condition]));
 }
 
-describe('the oracle agrees with itself', () => {
+describe('the results of the oracle are consistent', () => {
   test.for(seeds)('seed %i', (seed) => {
     const { cluster, packets } = randomCase(seed, 200);
     const world = desiredOf(cluster);
     const frontends = [...world.ports.values()].flatMap((port) => port.frontends.map(frontendKey));
     expect(frontends).toEqual([...new Set(frontends)]);
-    const wrong = packets.flatMap((packet) => contradictions(trace(world, packet)).map((claim) => ({ packet, claim })));
+    const wrong = packets.flatMap((packet) => violations(trace(world, packet)).map((condition) => ({ packet, condition })));
     expect(wrong).toEqual([]);
   });
 
-  test('random packets meet every verdict, none seldom', () => {
+  test('at least 5 % of the random packets get each verdict', () => {
     const verdicts = seeds.flatMap((seed) => {
       const { cluster, packets } = randomCase(seed, 100);
       const world = desiredOf(cluster);
       return packets.map((packet) => trace(world, packet).verdict);
     });
     const shares = Map.groupBy(verdicts, (verdict) => verdict);
-    const seldom = ['DNAT', 'REJECT', 'DROP', 'NONE'].filter(
+    const rare = ['DNAT', 'REJECT', 'DROP', 'NONE'].filter(
       (verdict) => (shares.get(verdict as 'DNAT')?.length ?? 0) < verdicts.length / 20,
     );
-    expect(seldom).toEqual([]);
+    expect(rare).toEqual([]);
   });
 });

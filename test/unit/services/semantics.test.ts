@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every statement of kube-proxy-semantics.md that is a packet's fate, through the desired rows and the oracle. The same
-// table runs through the kernel's programs in test/kernel.
+// The packet cases of test/README.md, part B, with the desired rows and the oracle. The same cases run through the kernel's
+// programs in test/kernel/semantics.test.ts.
 import { expect, test } from 'vitest';
 import { trace } from '../../support/oracle.ts';
 import { desiredOf } from '../../support/semantics/case.ts';
@@ -14,6 +14,6 @@ test.for(semanticsCases)('$name', ({ cluster, packets }) => {
   }
 });
 
-test('every case has a name of its own', () => {
+test('the names of the cases are distinct', () => {
   expect(new Set(semanticsCases.map(({ name }) => name)).size).toBe(semanticsCases.length);
 });

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Intent tables -> desired table: per Service, only what differs, in any order; and who owns a contested VIP.
+// The desired table from Services, slices and this node: only changed Services are recomputed, only differences are written,
+// the order of events does not matter, and a contested VIP has the right owner.
 import { describe, expect, test } from 'vitest';
 import { ServiceController } from '../../../daemon/services/controller/service-controller.ts';
 import type { DesiredPort } from '../../../daemon/model/frontend.ts';
@@ -33,7 +34,7 @@ function setup(settings: Partial<HostSettings> = {}) {
 
 const web = 'default/web:/TCP/IPv4';
 
-describe('before every source has listed', () => {
+describe('before the first list of every source is complete', () => {
   test('nothing is written, and the output is not initialized', () => {
     const { putService, putSlice, flush, marks, desired } = setup();
     putService();
@@ -47,7 +48,7 @@ describe('before every source has listed', () => {
     expect(desired.initialized).toBe(true);
   });
 
-  test('an empty cluster makes the output initialized too', () => {
+  test('the output is initialized for an empty cluster too', () => {
     const { flush, listed, desired } = setup();
     listed();
     flush();
@@ -60,7 +61,7 @@ describe('recompute', () => {
   test.for([
     { name: 'Service first', order: ['service', 'slice'] },
     { name: 'slice first', order: ['slice', 'service'] },
-  ])('$name: the same row', ({ order }) => {
+  ])('$name: the row is the same', ({ order }) => {
     const { putService, putSlice, flush, listed, desired } = setup();
     listed();
     for (const what of order) {
@@ -71,7 +72,7 @@ describe('recompute', () => {
     expect(backendTexts(desired.get(web)?.backends ?? [])).toEqual(['10.0.0.1:8080']);
   });
 
-  test('only the Service that changed, and only if its row differs', () => {
+  test('covers only the Service that changed, and writes only a row that differs', () => {
     const { putService, putSlice, flush, listed } = setup();
     for (const name of ['web', 'db']) {
       putService({ name, clusterIPs: { IPv4: name === 'web' ? '10.96.0.10' : '10.96.0.11' } });
@@ -86,7 +87,7 @@ describe('recompute', () => {
     expect(flush()).toEqual([]);
   });
 
-  test('a change that is undone before it is seen does nothing', () => {
+  test('a change that is undone before the controller runs writes nothing', () => {
     const { putService, putSlice, slices, flush, listed } = setup();
     listed();
     putService();
@@ -97,7 +98,7 @@ describe('recompute', () => {
     expect(flush()).toEqual([]);
   });
 
-  test('an endpoint that moves between slices never vanishes', () => {
+  test('an endpoint that moves between slices is never missing', () => {
     const { putService, putSlice, flush, listed } = setup();
     listed();
     putService();
@@ -109,7 +110,7 @@ describe('recompute', () => {
     expect(flush()).toEqual([]);
   });
 
-  test('a slice that changes its Service leaves the old one', () => {
+  test('a slice that moves to another Service is removed from the old one', () => {
     const { putService, putSlice, flush, listed, desired } = setup();
     listed();
     putService();
@@ -122,7 +123,7 @@ describe('recompute', () => {
     expect(backendTexts(desired.get('default/db:/TCP/IPv4')?.backends ?? [])).toEqual(['10.0.0.1:8080']);
   });
 
-  test('ports and families that vanish take their rows along', () => {
+  test('rows of removed ports and families are deleted', () => {
     const { putService, services, flush, listed, desired } = setup();
     listed();
     const ports = [portRow({ name: 'a' }), portRow({ name: 'b', port: 81 })];
@@ -154,7 +155,7 @@ describe('a contested VIP', () => {
     { name: 'aged', created: 1000 },
     { name: 'unknown', created: 0 },
   ];
-  // The same age: by name.
+  // Services of the same age are ordered by name.
   const line = ['aged', 'old', 'young', 'unknown'];
   const keyOf = (name: string): string => `default/${name}:/TCP/IPv4`;
   const ownerIn = (desired: Table<string, DesiredPort>): string[] =>
@@ -164,7 +165,7 @@ describe('a contested VIP', () => {
     { name: 'as given', order: [0, 1, 2, 3] },
     { name: 'reversed', order: [3, 2, 1, 0] },
     { name: 'mixed', order: [1, 3, 0, 2] },
-  ])('goes to the oldest, then by name, and down the line ($name)', ({ order }) => {
+  ])('belongs to the oldest Service, then to the smallest name, and moves on when its owner is deleted ($name)', ({ order }) => {
     const { services, desired, controller, putService, flush, listed } = setup();
     listed();
     for (const i of order) {
@@ -196,7 +197,7 @@ describe('a contested VIP', () => {
     expect(ownerIn(desired).sort()).toEqual(['old', 'young']);
   });
 
-  test('two ports of one Service on one number: the smaller key', () => {
+  test('of two ports of one Service with the same number, the one with the smaller key owns it', () => {
     const { desired, putService, flush, listed, controller } = setup();
     listed();
     putService({ ports: [portRow({ name: 'b' }), portRow({ name: 'a' }), portRow({ name: 'b', protocol: 'UDP' })] });
@@ -218,7 +219,7 @@ describe('this node', () => {
   const here = (zone: string): Node => nodeRow('here', { addresses: ['192.168.0.1'], labels: { 'topology.kubernetes.io/zone': zone } });
   const usable = (row: DesiredPort | undefined): string[] => backendTexts((row?.backends ?? []).filter((backend) => backend.isUsable));
 
-  test('a zone that changes is followed at once, and only rows that differ are written', () => {
+  test('a change of the zone takes effect at once, and only rows that differ are written', () => {
     const { nodes, desired, putService, putSlice, flush, listed } = setup();
     nodes.upsert('here', here('a'));
     putService();
@@ -235,7 +236,7 @@ describe('this node', () => {
     expect(usable(desired.get(web))).toEqual(['10.0.0.1:8080', '10.0.0.2:8080']);
   });
 
-  test('another node, or a label that nobody reads, changes nothing', () => {
+  test('a change of another node or of an unused label writes nothing', () => {
     const { nodes, putService, putSlice, flush, listed } = setup();
     nodes.upsert('here', here('a'));
     putService();
@@ -247,7 +248,7 @@ describe('this node', () => {
     expect(flush()).toEqual([]);
   });
 
-  test('an address that comes later has NodePorts too, and loses them when it goes', () => {
+  test('an address that is added later serves NodePorts, and stops serving them when it is removed', () => {
     const { localAddresses, desired, putService, flush, listed } = setup({ nodePortAddresses: 'all' });
     const frontends = (): string[] => (desired.get(web)?.frontends ?? []).map(({ address, port }) => `${address}:${port}`);
     putService({ type: 'NodePort', ports: [portRow({ nodePort: 30080 })] });
@@ -263,7 +264,7 @@ describe('this node', () => {
     expect(frontends()).toEqual(['10.96.0.10:80']);
   });
 
-  test('3.1: an external IP that is a node address beats an older NodePort of that number, and hands it back', () => {
+  test('3.1: an external IP that is a node address takes precedence over an older NodePort until its Service is deleted', () => {
     const { nodes, services, desired, putService, flush, listed } = setup();
     nodes.upsert('here', here('a'));
     putService({ created: 1, type: 'NodePort', ports: [portRow({ nodePort: 30080 })] });

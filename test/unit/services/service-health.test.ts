@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Health-check node ports, by real requests: the statements of kube-proxy-semantics.md, section 11.
+// Health-check node ports: the statements of test/README.md, 11. The tests send HTTP requests to listeners on the loopback; the
+// time is fake.
 import { once } from 'node:events';
 import { METHODS } from 'node:http';
 import { connect } from 'node:net';
@@ -30,7 +31,7 @@ interface Setting {
   isHealthy: boolean;
 }
 
-/** Tables whose first list is done, and the server that follows them. */
+/** Tables, and the health-check server that follows them. initialize() completes their first list. */
 function world(setting: Partial<Setting> = {}) {
   const scheduler = new ManualScheduler();
   const services = new Table<string, Service>('services', scheduler.schedule);
@@ -84,7 +85,7 @@ describe('11: only for type LoadBalancer with eTP Local and non-zero healthCheck
     { name: 'LoadBalancer without ports', row: lb(1, { ports: [] }), want: false },
   ])('$name: $want', ({ row, want }) => expect(hasHealthCheck(row)).toBe(want));
 
-  test('a Service that becomes one gets a listener, and one that ceases to be loses it', async () => {
+  test('a listener is opened when a Service becomes one of these, and closed when it is none any more', async () => {
     const { put } = await started();
     const [port = 0] = await freePorts(1);
     await put(lb(port, { externalPolicy: 'Cluster' }));
@@ -95,20 +96,20 @@ describe('11: only for type LoadBalancer with eTP Local and non-zero healthCheck
     expect(await outcome({ port })).toBe('ECONNREFUSED');
   });
 
-  test('zero is logged as an error: once, and a problem until the port is there', async () => {
+  test('port zero is logged as an error once, and is a problem until the port is set', async () => {
     const { put, endpoints, health, events } = await started();
     await put(lb(0));
     await put(lb(0, { created: 2 }));
     await endpoints(sliceRow());
-    const sentence = 'the health check of Service default/web has no port: set spec.healthCheckNodePort';
-    expect(health.problems()).toEqual([sentence]);
-    expect(events).toEqual([{ did: 'failed', owner: 'the health check of Service default/web', port: 0, sentence }]);
+    const message = 'the health check of Service default/web has no port: set spec.healthCheckNodePort';
+    expect(health.problems()).toEqual([message]);
+    expect(events).toEqual([{ kind: 'failed', owner: 'the health check of Service default/web', port: 0, message }]);
     const [port = 0] = await freePorts(1);
     await put(lb(port));
     expect([health.problems(), await outcome({ port })]).toEqual([[], 503]);
   });
 
-  test('a Service with port zero that goes is no problem any more', async () => {
+  test('a deleted Service with port zero is no longer a problem', async () => {
     const { put, services, settle, health } = await started();
     await put(lb(0));
     services.delete('default/web');
@@ -118,7 +119,7 @@ describe('11: only for type LoadBalancer with eTP Local and non-zero healthCheck
 });
 
 describe('11: one HTTP listener per Service, opened and closed with it', () => {
-  test('deleted: closed, kept-alive connections too', async () => {
+  test('deletion closes the listener and kept-alive connections', async () => {
     const { put, services, settle, events } = await started();
     const [port = 0] = await freePorts(1);
     await put(lb(port));
@@ -127,10 +128,10 @@ describe('11: one HTTP listener per Service, opened and closed with it', () => {
     services.delete('default/web');
     await settle();
     expect(await outcome({ port })).toBe('ECONNREFUSED');
-    expect(events.map(({ did }) => did)).toEqual(['opened', 'closed']);
+    expect(events.map(({ kind }) => kind)).toEqual(['opened', 'closed']);
   });
 
-  test('deleted: closed for a client that has sent half a request, too', async () => {
+  test('deletion closes the connection of a client that has sent half a request', async () => {
     const { put, services, settle } = await started();
     const [port = 0] = await freePorts(1);
     await put(lb(port));
@@ -144,7 +145,7 @@ describe('11: one HTTP listener per Service, opened and closed with it', () => {
     await closed;
   });
 
-  test('the port number changes: reopened', async () => {
+  test('a new port number closes the old listener and opens another one', async () => {
     const { put } = await started();
     const [old = 0, port = 0] = await freePorts(2);
     await put(lb(old));
@@ -152,15 +153,15 @@ describe('11: one HTTP listener per Service, opened and closed with it', () => {
     expect([await outcome({ port: old }), await outcome({ port })]).toEqual(['ECONNREFUSED', 503]);
   });
 
-  test('another change of the Service leaves the listener alone', async () => {
+  test('another change of the Service keeps the listener open', async () => {
     const { put, events } = await started();
     const [port = 0] = await freePorts(1);
     await put(lb(port));
     await put(lb(port, { affinitySeconds: 10 }));
-    expect(events.map(({ did }) => did)).toEqual(['opened']);
+    expect(events.map(({ kind }) => kind)).toEqual(['opened']);
   });
 
-  test('a port goes from one Service to another in one change', async () => {
+  test('a port can move from one Service to another in one change', async () => {
     const { put, services, health } = await started();
     const [port = 0] = await freePorts(1);
     await put(lb(port));
@@ -170,7 +171,7 @@ describe('11: one HTTP listener per Service, opened and closed with it', () => {
     expect(health.problems()).toEqual([]);
   });
 
-  test('nothing is open before both first lists, nor after stop', async () => {
+  test('no port is open before both first lists or after stop', async () => {
     const { put, initialize, health } = world();
     const [port = 0] = await freePorts(1);
     await put(lb(port));
@@ -193,7 +194,7 @@ describe('11: on all addresses, or only on the NodePort addresses', () => {
     expect(events).toHaveLength(1);
   });
 
-  test('a CIDR list: only on its addresses, followed when they change', async () => {
+  test('with a CIDR list, listeners use only its addresses and follow their changes', async () => {
     const { put, state, localAddresses, settle } = await started({ addresses: ['127.0.0.2', '::1'] });
     const [port = 0] = await freePorts(1);
     await put(lb(port));
@@ -206,7 +207,7 @@ describe('11: on all addresses, or only on the NodePort addresses', () => {
     expect(await outcomes()).toEqual(['ECONNREFUSED', 503, 503, 'ECONNREFUSED']);
   });
 
-  test('"::" in a list is IPv6 only', async () => {
+  test('"::" in a list means IPv6 only', async () => {
     const { put } = await started({ addresses: ['::', '127.0.0.2'] });
     const [port = 0] = await freePorts(1);
     await put(lb(port));
@@ -217,37 +218,37 @@ describe('11: on all addresses, or only on the NodePort addresses', () => {
     ]);
   });
 
-  test('a list that no address of the node is in is a problem', async () => {
+  test('a list that matches no address of the node is a problem', async () => {
     const { put, health } = await started({ addresses: [] });
     await put(lb(31_000));
     expect(health.problems()).toEqual([
-      "the health check of Service default/web cannot listen on port 31000: none of this node's addresses may be used",
+      'the health check of Service default/web cannot listen on port 31000: no address of this node matches the configured addresses',
     ]);
   });
 
-  test('an address that the node lacks does not take the others along', async () => {
+  test('an address that the node does not have does not affect the other addresses', async () => {
     const { put, health } = await started({ addresses: ['198.51.100.7', '127.0.0.1'] });
     const [port = 0] = await freePorts(1);
     await put(lb(port));
     expect(await outcome({ port })).toBe(503);
     expect(health.problems()).toEqual([
-      `the health check of Service default/web cannot listen on port ${port} of 198.51.100.7: the address is not one of this node`,
+      `the health check of Service default/web cannot listen on port ${port} of 198.51.100.7: this node does not have the address`,
     ]);
   });
 });
 
 describe('11: failure to listen leaves other Services unaffected and is retried', () => {
-  test('a problem that names Service and port, logged once; tried again every 30 s', async () => {
+  test('the problem names the Service and the port, is logged once, and the port is retried every 30 s', async () => {
     const { put, health, events, clock } = await started();
     const taken = await occupy();
     const [port = 0] = await freePorts(1);
     await put(lb(taken.port), lb(port, { name: 'api' }));
     const owner = 'the health check of Service default/web';
-    const sentence = `${owner} cannot listen on port ${taken.port}: another process, or another Service, has the port`;
-    expect([health.problems(), await outcome({ port })]).toEqual([[sentence], 503]);
+    const message = `${owner} cannot listen on port ${taken.port}: the port is in use by another process or another Service`;
+    expect([health.problems(), await outcome({ port })]).toEqual([[message], 503]);
     clock.advance(30_000);
     await health.idle();
-    expect(events.filter(({ did }) => did === 'failed')).toEqual([{ did: 'failed', owner, port: taken.port, sentence }]);
+    expect(events.filter(({ kind }) => kind === 'failed')).toEqual([{ kind: 'failed', owner, port: taken.port, message }]);
     await taken.free();
     clock.advance(29_999);
     await health.idle();
@@ -255,11 +256,11 @@ describe('11: failure to listen leaves other Services unaffected and is retried'
     clock.advance(1);
     await health.idle();
     expect([health.problems(), await outcome({ port: taken.port })]).toEqual([[], 503]);
-    expect(events.at(-1)?.did).toBe('recovered');
+    expect(events.at(-1)?.kind).toBe('recovered');
     expect(clock.nextTimer).toBeUndefined();
   });
 
-  test('retried with the next change of any Service', async () => {
+  test('a failed port is retried with the next change of any Service', async () => {
     const { put, health } = await started();
     const taken = await occupy();
     await put(lb(taken.port));
@@ -268,7 +269,7 @@ describe('11: failure to listen leaves other Services unaffected and is retried'
     expect([health.problems(), await outcome({ port: taken.port })]).toEqual([[], 503]);
   });
 
-  test('of two Services that ask for one port the older has it, and hands it over when it goes', async () => {
+  test('of two Services with the same port the older one gets it, and the other one after its deletion', async () => {
     const { put, services, settle, health } = await started();
     const [port = 0] = await freePorts(1);
     await put(lb(port, { name: 'a', created: 2000 }), lb(port, { name: 'b', created: 1000 }));
@@ -280,7 +281,7 @@ describe('11: failure to listen leaves other Services unaffected and is retried'
     expect(health.problems()).toEqual([]);
   });
 
-  test('a failing Service that goes is neither a problem nor tried again', async () => {
+  test('a deleted Service with a failed port is no longer a problem and is not retried', async () => {
     const { put, services, settle, health, clock } = await started();
     const taken = await occupy();
     undo.push(() => taken.free());
@@ -291,11 +292,11 @@ describe('11: failure to listen leaves other Services unaffected and is retried'
   });
 });
 
-describe('11: every path and method gets the same answer', () => {
+describe('11: every path and method gets the same response', () => {
   const wanted = ['', '{', '\t"service": {', '\t\t"namespace": "default",', '\t\t"name": "web"', '\t},', '\t"localEndpoints": 1,'];
   const body = [...wanted, '\t"serviceProxyHealthy": true', '}'].slice(1).join('\n');
 
-  test('headers and pretty-printed body', async () => {
+  test('the response has these headers and a pretty-printed body', async () => {
     const { put, endpoints } = await started();
     const [port = 0] = await freePorts(1);
     await put(lb(port));
@@ -309,7 +310,7 @@ describe('11: every path and method gets the same answer', () => {
     });
   });
 
-  test('every method and path that a client can send', async () => {
+  test('the response is the same for every method and path that a client can send', async () => {
     const { put, endpoints } = await started();
     const [port = 0] = await freePorts(1);
     await put(lb(port));
@@ -326,31 +327,31 @@ describe('11: every path and method gets the same answer', () => {
 });
 
 describe('11: 200 if the node has a local ready endpoint and the proxy itself is healthy, else 503', () => {
-  test('follows the endpoints and the proxy', async () => {
+  test('the status follows the endpoints and the health of the proxy', async () => {
     const { put, endpoints, state, slices, settle } = await started();
     const [port = 0] = await freePorts(1);
     await put(lb(port));
-    const answer = async (): Promise<unknown[]> => {
+    const response = async (): Promise<unknown[]> => {
       const { status, body, headers } = await ask({ port });
       const { localEndpoints, serviceProxyHealthy } = JSON.parse(body) as Record<string, unknown>;
       return [status, localEndpoints, serviceProxyHealthy, headers['x-load-balancing-endpoint-weight']];
     };
-    expect(await answer()).toEqual([503, 0, true, '0']);
+    expect(await response()).toEqual([503, 0, true, '0']);
     await endpoints(sliceRow({ endpoints: [endpointRow('10.1.0.1', here), endpointRow('10.1.0.2', here)] }));
-    expect(await answer()).toEqual([200, 2, true, '2']);
+    expect(await response()).toEqual([200, 2, true, '2']);
     state.isHealthy = false;
-    expect(await answer()).toEqual([503, 2, false, '2']);
+    expect(await response()).toEqual([503, 2, false, '2']);
     state.isHealthy = true;
     await endpoints(sliceRow({ endpoints: [endpointRow('10.1.0.2', elsewhere)] }));
-    expect(await answer()).toEqual([503, 0, true, '0']);
+    expect(await response()).toEqual([503, 0, true, '0']);
     await endpoints(sliceRow({ name: 'web-2', endpoints: [endpointRow('10.1.0.3', here)] }));
-    expect(await answer()).toEqual([200, 1, true, '1']);
+    expect(await response()).toEqual([200, 1, true, '1']);
     slices.delete('default/web-2');
     await settle();
-    expect(await answer()).toEqual([503, 0, true, '0']);
+    expect(await response()).toEqual([503, 0, true, '0']);
   });
 
-  test('endpoints that were there before their Service count, and those of a slice that goes over to another Service do not', async () => {
+  test('endpoints that existed before their Service count, and endpoints of a slice that moves to another Service do not', async () => {
     const { put, endpoints } = await started();
     const [port = 0] = await freePorts(1);
     await endpoints(sliceRow({ endpoints: [endpointRow('10.1.0.1', here)] }));
@@ -367,30 +368,30 @@ describe('11: the count is of distinct ready endpoint IPs over all ports', () =>
   const v6 = sliceRow({ name: 'web-6', family: 'IPv6', endpoints: [endpointRow('fd01::1', here)] });
   const twoPorts = [slicePortRow({ name: 'a' }), slicePortRow({ name: 'b', port: 9090 })];
   const cases: { name: string; service?: Partial<Service>; slices: EndpointSlice[]; want: number }[] = [
-    { name: 'none', slices: [], want: 0 },
+    { name: 'no slices', slices: [], want: 0 },
     {
-      name: 'on other nodes and on none',
+      name: 'endpoints on other nodes and without a node',
       slices: [sliceRow({ endpoints: [endpointRow('10.1.0.1', elsewhere), endpointRow('10.1.0.2')] })],
       want: 0,
     },
     {
-      name: 'serving-terminating endpoints do not count, though they still get traffic',
+      name: 'endpoints that are serving while terminating do not count, although they still get traffic',
       slices: [sliceRow({ endpoints: [endpointRow('10.1.0.1', { ...here, ...draining })] })],
       want: 0,
     },
     {
-      name: 'ready is taken at face value while terminating (publishNotReadyAddresses)',
+      name: 'ready endpoints count even while terminating (publishNotReadyAddresses)',
       slices: [sliceRow({ endpoints: [endpointRow('10.1.0.1', { ...here, terminating: true })] })],
       want: 1,
     },
     {
-      name: 'one IP on two ports is one',
+      name: 'one IP on two ports counts once',
       service: { ports: [portRow({ name: 'a' }), portRow({ name: 'b', port: 90 })] },
       slices: [sliceRow({ ports: twoPorts, endpoints: [endpointRow('10.1.0.1', here)] })],
       want: 1,
     },
     {
-      name: 'ports in different slices, one IP and another',
+      name: 'two IPs, one of them in two slices with different ports',
       slices: [
         sliceRow({ endpoints: [endpointRow('10.1.0.1', here)] }),
         sliceRow({ name: 'web-2', ports: twoPorts, endpoints: [endpointRow('10.1.0.1', here), endpointRow('10.1.0.2', here)] }),
@@ -403,9 +404,9 @@ describe('11: the count is of distinct ready endpoint IPs over all ports', () =>
       want: 0,
     },
     { name: 'both families', service: dual, slices: [sliceRow({ endpoints: [endpointRow('10.1.0.1', here)] }), v6], want: 2 },
-    { name: 'only families that the Service has', slices: [sliceRow({ endpoints: [endpointRow('10.1.0.1', here)] }), v6], want: 1 },
+    { name: 'only families of the Service count', slices: [sliceRow({ endpoints: [endpointRow('10.1.0.1', here)] }), v6], want: 1 },
     {
-      name: 'of copies of one address:port the non-terminating one counts (8.5)',
+      name: 'of the copies of an address:port, the one that is not terminating counts (test/README.md, 8.5)',
       slices: [
         sliceRow({ endpoints: [endpointRow('10.1.0.1', { ...here, terminating: true })] }),
         sliceRow({ name: 'web-2', endpoints: [endpointRow('10.1.0.1', { ...here, ready: false, serving: false })] }),

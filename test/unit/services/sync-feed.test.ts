@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What becomes of changes on their way into the datapath, as health and metrics hear of it (kube-proxy-semantics.md, 12 and
-// 16): the real Reconciler over operations that a test lets fail.
+// The reports of the sync feed to health and metrics (test/README.md, 12 and 16), with the real Reconciler and operations that
+// a test can make fail.
 import { afterEach, describe, expect, test } from 'vitest';
 
 import type { TimedSlice } from '../../../daemon/services/health/change-times.ts';
@@ -20,19 +20,20 @@ const wallStart = Date.UTC(2026, 10, 23);
 const v4 = 'default/web:/TCP/IPv4';
 const v6 = 'default/web:/TCP/IPv6';
 
-/** Applies nothing; fails with what `failures` holds for a row's key. */
-class Applying implements Operations<string, string> {
+/** Applies nothing. An update fails with the error in `failures` for the key of the row. */
+class FailingOperations implements Operations<string, string> {
   readonly failures = new Map<string, Error>();
+  /** The error of restore(). */
   restoring: Error | undefined;
-  /** What a row takes. */
-  takes = (): void => undefined;
+  /** Called for each row; a test advances the clock in it. */
+  onUpdate = (): void => undefined;
 
   restore(): void {
     if (this.restoring !== undefined) throw this.restoring;
   }
 
   update(row: string): void {
-    this.takes();
+    this.onUpdate();
     const failure = this.failures.get(row);
     if (failure !== undefined) throw failure;
   }
@@ -56,7 +57,7 @@ class Applying implements Operations<string, string> {
 
 const failing = (code: string): KernelError => new KernelError({ op: 'map update', object: 'lb_slots', errno: 1, code });
 
-/** Everything but the controller: a test writes the desired rows, whose value is their key. */
+/** Everything except the controller: a test writes the desired rows. The value of a row is its key. */
 async function world({ isStarted = true, restoring }: { isStarted?: boolean; restoring?: Error } = {}) {
   const scheduler = new ManualScheduler();
   const clock = new FakeClock();
@@ -66,18 +67,18 @@ async function world({ isStarted = true, restoring }: { isStarted?: boolean; res
   const slices = new Table<string, TimedSlice>('slices', scheduler.schedule);
   const desired = new Table<string, string>('desired', scheduler.schedule);
   const initialized = desired.registerSource('test');
-  const operations = new Applying();
+  const operations = new FailingOperations();
   operations.restoring = restoring;
   const log = { rowFailed() {}, rowRecovered() {}, stepFailed() {}, stepRecovered() {}, repaired() {} };
   const loop = new Reconciler({ table: desired, operations, clock, schedule: scheduler.schedule, log, random: () => 0 });
-  const heard: string[] = [];
+  const reports: string[] = [];
   const health = new SyncHealth({ wallNow });
   const feed = new SyncFeed({
     ...{ services, slices, health, clock, wallNow, schedule: scheduler.schedule },
     synced: () => [{ table: desired, loop, familiesOf: familiesOfPort }],
     metrics: {
-      synced: ({ family, seconds, isFull }) => heard.push(`${isFull ? 'full' : 'partial'} ${family} ${seconds}`),
-      programmed: (family, seconds) => heard.push(`programmed ${family} ${seconds}`),
+      synced: ({ family, seconds, isFull }) => reports.push(`${isFull ? 'full' : 'partial'} ${family} ${seconds}`),
+      programmed: (family, seconds) => reports.push(`programmed ${family} ${seconds}`),
     },
   });
   undo.push(
@@ -87,7 +88,7 @@ async function world({ isStarted = true, restoring }: { isStarted?: boolean; res
   loop.start();
   feed.start();
   const settle = async (): Promise<void> => {
-    // Promises of the loop, and what they schedule in turn.
+    // Runs the promises of the loop and the tasks that they schedule.
     for (let round = 0; round < 5; round += 1) {
       scheduler.flush();
       await Promise.resolve();
@@ -107,13 +108,13 @@ async function world({ isStarted = true, restoring }: { isStarted?: boolean; res
     await settle();
   };
   const isHealthy = (): boolean => health.isHealthy(clock.now());
-  const take = (): string[] => heard.splice(0);
+  const take = (): string[] => reports.splice(0);
   if (isStarted) await start();
   return { clock, services, slices, desired, operations, health, feed, settle, want, start, slice, isHealthy, take };
 }
 
 describe('12: queued and synced', () => {
-  test('the first sync is one of both families, with or without rows', async () => {
+  test('the first sync covers both families, with or without rows', async () => {
     const { health, clock, take } = await world();
     expect(take()).toEqual(['full IPv4 0', 'full IPv6 0']);
     expect(['IPv4' as const, 'IPv6' as const].map((family) => health.status(family, clock.now()).lastUpdated)).toEqual([
@@ -122,7 +123,7 @@ describe('12: queued and synced', () => {
     ]);
   });
 
-  test('nothing is synced before the first list, nor while the maps cannot be read', async () => {
+  test('there is no sync before the first list or while the maps cannot be read', async () => {
     const { operations, start, settle, want, take, clock } = await world({ isStarted: false, restoring: failing('EPERM') });
     await want(v4);
     await start();
@@ -133,7 +134,7 @@ describe('12: queued and synced', () => {
     expect(take()).toEqual(['full IPv4 60', 'full IPv6 60']);
   });
 
-  test('a change is of its family only', async () => {
+  test('a change affects only its family', async () => {
     const { want, take, health, clock } = await world();
     take();
     clock.advance(1000);
@@ -147,7 +148,7 @@ describe('12: queued and synced', () => {
     const { want, operations, take, clock, health } = await world();
     take();
     clock.advance(1000);
-    operations.takes = () => clock.advance(20);
+    operations.onUpdate = () => clock.advance(20);
     await want(v4, 'default/api:/TCP/IPv4');
     expect(take()).toEqual(['partial IPv4 0.04']);
     expect(health.status('IPv4', clock.now())).toMatchObject({ lastUpdated: wallStart + 1040 });
@@ -155,7 +156,7 @@ describe('12: queued and synced', () => {
     expect(take()).toEqual(['partial IPv4 0.02']);
   });
 
-  test('a deletion counts as well', async () => {
+  test('a deletion causes a sync too', async () => {
     const { want, desired, settle, take } = await world();
     await want(v4);
     take();
@@ -180,7 +181,7 @@ describe('12: queued and synced', () => {
     expect(isHealthy()).toBe(true);
   });
 
-  test('a Service for which the maps have no room is no reason to take the node away', async () => {
+  test('a Service that does not fit into the maps does not make the node unhealthy', async () => {
     const { want, operations, isHealthy, clock, settle } = await world();
     operations.failures.set(v4, new AggregateError([failing('E2BIG'), failing('ENOSPC')]));
     await want(v4);
@@ -191,7 +192,7 @@ describe('12: queued and synced', () => {
 });
 
 describe('16: changes pending and total', () => {
-  test('pending from the event to the sync that holds it; total grows with every change', async () => {
+  test('an object is pending from its event to the end of the sync; the total increases with every change', async () => {
     const { services, feed, settle, want, slice } = await world();
     services.upsert('default/web', {});
     await slice('default/web-1');
@@ -203,7 +204,7 @@ describe('16: changes pending and total', () => {
     expect(feed.changes()).toEqual({ services: { total: 3, pending: 0 }, slices: { total: 1, pending: 0 } });
   });
 
-  test('pending while the loop has not begun', async () => {
+  test('objects are pending while the loop has not started', async () => {
     const { services, feed, settle, slice, start } = await world({ isStarted: false });
     services.upsert('default/web', {});
     services.upsert('default/api', {});
@@ -216,7 +217,7 @@ describe('16: changes pending and total', () => {
 });
 
 describe('16: network programming, from last-change-trigger-time to the end of the sync', () => {
-  /** A slice changes and a row with it, as the controller would have it in one turn. */
+  /** Changes a slice and a desired row in one turn, as the controller does. */
   async function changed(from: Awaited<ReturnType<typeof world>>, lastChangeTrigger: number): Promise<string[]> {
     from.slices.upsert('default/web-1', { family: 'IPv4', lastChangeTrigger });
     from.desired.upsert(v4, v4);
@@ -224,7 +225,7 @@ describe('16: network programming, from last-change-trigger-time to the end of t
     return from.take().filter((line) => line.startsWith('programmed'));
   }
 
-  test('measured once, up to the sync', async () => {
+  test('is measured once, until the end of the sync', async () => {
     const from = await world();
     from.clock.advance(5000);
     expect(await changed(from, wallStart + 2000)).toEqual(['programmed IPv4 3']);
@@ -233,7 +234,7 @@ describe('16: network programming, from last-change-trigger-time to the end of t
     expect(await changed(from, wallStart + 5500)).toEqual(['programmed IPv4 0.5']);
   });
 
-  test('up to the retry that succeeds', async () => {
+  test('is measured until the retry that succeeds', async () => {
     const from = await world();
     from.operations.failures.set(v4, failing('EPERM'));
     expect(await changed(from, wallStart + 1)).toEqual([]);
@@ -243,7 +244,7 @@ describe('16: network programming, from last-change-trigger-time to the end of t
     expect(from.take()).toContain('programmed IPv4 0.999');
   });
 
-  test('slices changed before the proxy started are not measured', async () => {
+  test('slices that changed before the proxy started are not measured', async () => {
     const from = await world();
     expect(await changed(from, wallStart - 1)).toEqual([]);
   });
@@ -257,12 +258,12 @@ describe('16: network programming, from last-change-trigger-time to the end of t
     expect(from.take()).toEqual(['full IPv4 1', 'full IPv6 1']);
   });
 
-  test('a clock of the control plane that is ahead gives 0', async () => {
+  test('is 0 if the clock of the control plane is ahead', async () => {
     const from = await world();
     expect(await changed(from, wallStart + 9000)).toEqual(['programmed IPv4 0']);
   });
 
-  test('events that change nothing relevant cause no sync and are not measured with the next', async () => {
+  test('events that change no desired row cause no sync and are not measured with the next sync', async () => {
     const from = await world();
     from.take();
     await from.slice('default/web-1', wallStart + 1);
