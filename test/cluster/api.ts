@@ -7,13 +7,36 @@ import { promisify } from 'node:util';
 import type { Lab } from '../support/lab/lab.ts';
 import { tools } from './tools.ts';
 
-/** An object of the API; tests know what they ask for. */
-// oxlint-disable-next-line typescript/no-explicit-any
-export type KubeObject = any;
+/** The fields of API objects that the tests read. The kind of an object decides which of them it has. */
+export interface KubeObject {
+  readonly spec: KubeSpec;
+  readonly status: {
+    readonly conditions?: readonly { readonly type: string; readonly status: string }[];
+    /** Pod. */
+    readonly podIP: string;
+  };
+  /** A list. */
+  readonly items: readonly KubeObject[];
+  /** EndpointSlice. */
+  readonly endpoints: readonly object[];
+  /** ClusterRole. */
+  readonly rules: readonly { readonly verbs: readonly string[] }[];
+}
+
+/** Fields of a Service or of a Pod. */
+export interface KubeSpec {
+  readonly type: string;
+  readonly clusterIP: string;
+  readonly clusterIPs: readonly string[];
+  readonly ports: readonly { readonly port: number; readonly protocol: string; readonly nodePort: number }[];
+  readonly healthCheckNodePort: number;
+  readonly hostNetwork?: boolean;
+  readonly nodeName: string;
+}
 
 interface Answer {
   readonly status: number;
-  readonly body: KubeObject;
+  readonly body: unknown;
 }
 
 interface ApiAccess {
@@ -42,9 +65,14 @@ export class Api {
   }
 
   /** The object at that path; undefined if there is none. */
-  async get(path: string): Promise<KubeObject> {
+  async get(path: string): Promise<KubeObject | undefined> {
     const answer = await this.#request('GET', path);
     return answer.status === 404 ? undefined : valueOf(answer, `GET ${path}`);
+  }
+
+  /** The object at that path. Throws if there is none. */
+  async existing(path: string): Promise<KubeObject> {
+    return valueOf(await this.#request('GET', path), `GET ${path}`);
   }
 
   async create(path: string, object: object): Promise<KubeObject> {
@@ -89,7 +117,10 @@ export class Api {
         let answer = '';
         response.setEncoding('utf8');
         response.on('data', (chunk: string) => (answer += chunk));
-        response.on('end', () => resolve({ status: response.statusCode ?? 0, body: answer.startsWith('{') ? JSON.parse(answer) : answer }));
+        response.on('end', () => {
+          const parsed: unknown = answer.startsWith('{') ? JSON.parse(answer) : answer;
+          resolve({ status: response.statusCode ?? 0, body: parsed });
+        });
         response.on('error', reject);
       });
       sent.on('error', reject);
@@ -99,8 +130,8 @@ export class Api {
 }
 
 function valueOf({ status, body }: Answer, what: string): KubeObject {
-  if (status >= 300) throw new Error(`${what}: ${status} ${body?.message ?? body}`);
-  return body;
+  if (status >= 300) throw new Error(`${what}: ${status} ${(body as { message?: string }).message ?? String(body)}`);
+  return body as KubeObject;
 }
 
 /** Asks until the answer is there. An error is an answer to ask again after; the last one is the cause. */

@@ -2,7 +2,7 @@
 // What a scheduler and the kubelets tell the API about Pods. A Pod is a place in the lab: "pod1" to "pod199" are pods, "node"
 // and "node-b" are Pods with hostNetwork. Whether somebody serves there is the test's business.
 import { labNodes, nodeOfPod, type NodeName, podAddresses } from '../support/lab/lab.ts';
-import type { Api, KubeObject } from './api.ts';
+import type { Api } from './api.ts';
 
 export interface PodOptions {
   readonly labels: Readonly<Record<string, string>>;
@@ -105,9 +105,9 @@ export class Kubelet {
 
   /** Where it runs, by its address. */
   async #placeOf(namespace: string, name: string): Promise<string> {
-    const pod = (await this.#api.get(podPath(namespace, name))) as KubeObject;
-    if (pod.spec.hostNetwork === true) return labNodes[pod.spec.nodeName as NodeName].netns;
-    return `pod${String(pod.status.podIP).split('.').at(-1)}`;
+    const { spec, status } = await this.#api.existing(podPath(namespace, name));
+    if (spec.hostNetwork === true) return labNodes[spec.nodeName as NodeName].netns;
+    return `pod${status.podIP.split('.').at(-1)}`;
   }
 }
 

@@ -119,7 +119,7 @@ describe.each(['Local', 'Cluster'])('%s', (externalTrafficPolicy) => {
 
 test('should be able to create LoadBalancer Service without NodePort and change it', async () => {
   const { story, frontends } = await begin({ allocateLoadBalancerNodePorts: false });
-  expect((await story.live('web')).spec.ports[0].nodePort).toBeUndefined();
+  expect((await story.live('web')).spec.ports.map(({ nodePort }) => nodePort)).toEqual([undefined, undefined]);
   for (const from of outside) await story.served(from, frontends, both);
   await story.patch('web', { spec: { allocateLoadBalancerNodePorts: true } });
   await story.served('client', [...frontends, ...(await story.nodePorts('web', 'node-a'))], both);

@@ -83,8 +83,8 @@ describe('EndpointSlice', () => {
     await story.apply(story.service('web'));
     const count = async (): Promise<number> => {
       const selector = 'labelSelector=kubernetes.io%2Fservice-name%3Dweb';
-      const { items } = await cluster.api.get(`/apis/discovery.k8s.io/v1/namespaces/${story.namespace}/endpointslices?${selector}`);
-      return items.length as number;
+      const { items } = await cluster.api.existing(`/apis/discovery.k8s.io/v1/namespaces/${story.namespace}/endpointslices?${selector}`);
+      return items.length;
     };
     await until('there is one for each family', async () => (await count()) === 2);
     const vips = await story.clusterIPs('web');

@@ -6,7 +6,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { askServices, askStatus } from '../../daemon/cli/client.ts';
 import type { Asked } from '../support/lab/traffic.ts';
-import { type KubeObject, until } from './api.ts';
+import { until } from './api.ts';
 import { KubeCluster } from './kube-cluster.ts';
 import { Story } from './story.ts';
 
@@ -24,11 +24,9 @@ const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout
 
 /** VIP and port of every Service that the API has. */
 async function wanted(): Promise<string[]> {
-  const { items } = await cluster.api.get('/api/v1/services');
-  return (items as KubeObject[])
-    .flatMap(({ spec }) =>
-      (spec.clusterIPs as string[]).flatMap((ip) => (spec.ports as KubeObject[]).map(({ port, protocol }) => `${ip} ${port}/${protocol}`)),
-    )
+  const { items } = await cluster.api.existing('/api/v1/services');
+  return items
+    .flatMap(({ spec }) => spec.clusterIPs.flatMap((ip) => spec.ports.map(({ port, protocol }) => `${ip} ${port}/${protocol}`)))
     .sort();
 }
 
@@ -71,10 +69,10 @@ async function change(round: number): Promise<void> {
 
 /** Asks the steady Service until stopped; what failed. */
 function asking(): { stop(): Promise<Record<string, number>> } {
-  let isOver = false;
+  const state = { isOver: false };
   const failed: Record<string, number> = {};
   const running = (async () => {
-    while (!isOver) {
+    while (!state.isOver) {
       for (const vip of steady) {
         const { failures } = await cluster.ask('pod9', { ...vip, count: 10 });
         for (const [why, count] of Object.entries(failures)) failed[why] = (failed[why] ?? 0) + count;
@@ -83,7 +81,7 @@ function asking(): { stop(): Promise<Record<string, number>> } {
   })();
   return {
     stop: async () => {
-      isOver = true;
+      state.isOver = true;
       await running;
       return failed;
     },
@@ -174,8 +172,8 @@ describe('no Service is withdrawn', () => {
 
   test.for(['watch', 'list'])('the verb %s is taken from the role', async (verb) => {
     const role = '/apis/rbac.authorization.k8s.io/v1/clusterroles/sluice';
-    const { rules } = await cluster.api.get(role);
-    const without = (rules as KubeObject[]).map((rule) => ({ ...rule, verbs: (rule.verbs as string[]).filter((each) => each !== verb) }));
+    const { rules } = await cluster.api.existing(role);
+    const without = rules.map((rule) => ({ ...rule, verbs: rule.verbs.filter((each) => each !== verb) }));
     await cluster.api.patch(role, { rules: without });
     await until('there is a connection to cut', async () => (await relay('cut')) > 0);
     // A list in pieces is not asked for where a watch sends everything.

@@ -5,7 +5,7 @@
 import { expect } from 'vitest';
 import { clientAddresses, labNodes, type NodeName } from '../support/lab/lab.ts';
 import type { Asked } from '../support/lab/traffic.ts';
-import { type KubeObject, until } from './api.ts';
+import { type KubeObject, type KubeSpec, until } from './api.ts';
 import type { KubeCluster } from './kube-cluster.ts';
 import { type PodOptions, whereIs } from './kubelet.ts';
 
@@ -95,7 +95,7 @@ export class Story {
   /** Its ports at its ClusterIPs. */
   async clusterIPs(service: string): Promise<Asked[]> {
     const { spec } = await this.live(service);
-    return (spec.clusterIPs as string[]).flatMap((address) => this.#at(spec, address, 'port'));
+    return spec.clusterIPs.flatMap((address) => this.#at(spec, address, 'port'));
   }
 
   /** Its ports at any other address. */
@@ -155,10 +155,10 @@ export class Story {
     }
   }
 
-  #at(spec: KubeObject, address: string, number: 'port' | 'nodePort'): Asked[] {
-    return (spec.ports as KubeObject[])
+  #at(spec: KubeSpec, address: string, number: 'port' | 'nodePort'): Asked[] {
+    return spec.ports
       .filter(({ protocol }) => protocol !== 'SCTP')
-      .map((port) => ({ protocol: port.protocol.toLowerCase(), address, port: port[number] }));
+      .map((port) => ({ protocol: port.protocol.toLowerCase() as Asked['protocol'], address, port: port[number] }));
   }
 }
 

@@ -28,19 +28,19 @@ export function bars(label: string, answers: Readonly<Record<string, number>>): 
 /** Says what is going on if it takes longer than a second: in place on a terminal, else as a line of its own. */
 export async function progress<T>(what: string, work: Promise<T>): Promise<T> {
   const began = performance.now();
-  let isShown = false;
+  const state = { isShown: false };
   const show = (): void => {
     const text = `   ... ${what}, ${Math.round((performance.now() - began) / 1000)} s`;
     if (process.stdout.isTTY) process.stdout.write(`\r${text}`);
-    else if (!isShown) line(text);
-    isShown = true;
+    else if (!state.isShown) line(text);
+    state.isShown = true;
   };
   const timer = setInterval(show, PROGRESS_AFTER_MS);
   try {
     return await work;
   } finally {
     clearInterval(timer);
-    if (isShown && process.stdout.isTTY) process.stdout.write('\r\u001B[K');
+    if (state.isShown && process.stdout.isTTY) process.stdout.write('\r\u001B[K');
   }
 }
 

@@ -137,7 +137,7 @@ describe.each([{ hasSocketLb: false }, { hasSocketLb: true }])('socket translati
       verdict: 'DNAT',
       frontend: { frontend: `${vips.IPv4}:80/TCP`, service: 'default/web:web', type: 'ClusterIP', scope: 'internal' },
       candidates: ['10.244.1.1:8080', '10.244.1.2:8080', '10.244.1.3:8080'],
-      backend: hasSocketLb ? null : expect.stringMatching(/^10\.244\.1\.[123]:8080$/),
+      backend: hasSocketLb ? null : (expect.stringMatching(/^10\.244\.1\.[123]:8080$/) as string),
       masquerade: false,
     });
     expect(print('udp', podAddresses(9).IPv6, `[${vips.IPv6}]:54`)).toMatchObject({
