@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * The ends of the bench's end-to-end rows, in C since a script's own time would
- * drown what is measured. Servers answer until they are killed; clients run for
- * the time or count they are given and print one line of JSON. Knows nothing of
- * Sluice, sends only to the address it is told.
+ * Clients and servers of the veth rows and the client of the socket rows. They
+ * are written in C because the time of a script would exceed the measured time.
+ * A server answers until it is killed. A client runs for a given time or count
+ * and prints one line of JSON. It must only send to the address in its arguments.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -38,7 +38,7 @@ static __u64 now(void)
 	return time.tv_sec * 1000000000ULL + time.tv_nsec;
 }
 
-/* Clients on the first CPU, servers on the last; alone they share it. */
+/* Clients run on the first CPU, servers on the last. They may be the same. */
 static void pin_to(int cpu)
 {
 	cpu_set_t set;
@@ -81,7 +81,7 @@ static int listen_on(int type, const char *port)
 	return fd;
 }
 
-/* One byte each way, then the client resets. */
+/* Each side sends one byte, then the client resets the connection. */
 static void serve_tcp(const char *port)
 {
 	int listener = listen_on(SOCK_STREAM, port);
@@ -123,7 +123,7 @@ static int by_size(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* One connection at a time: connect (timed), a byte each way, reset. */
+/* One connection at a time: timed connect(), a byte each way, reset. */
 static void connect_for(const struct sockaddr_in *to, const char *ms)
 {
 	static __u32 taken[SAMPLES];
@@ -159,7 +159,7 @@ static void connect_for(const struct sockaddr_in *to, const char *ms)
 	       taken[(__u64)count * 99 / 100]);
 }
 
-/* One UDP flow as fast as the kernel takes it. */
+/* Sends one UDP flow as fast as the kernel accepts it. */
 static void flood_for(const struct sockaddr_in *to, const char *ms)
 {
 	int fd = open_socket(SOCK_DGRAM), sent;
@@ -187,9 +187,9 @@ static void flood_for(const struct sockaddr_in *to, const char *ms)
 }
 
 /*
- * Calls connect() again and again to what no route leads to: the cgroup's hook
- * runs, no packet leaves, the socket stays as it was. BPF statistics are on for
- * as long as this process lives.
+ * Calls connect() repeatedly with a destination that has no route: the hook of
+ * the cgroup runs, no packet is sent, and the socket stays unconnected. BPF
+ * statistics are enabled while this process runs.
  */
 static void ask_hook(const struct sockaddr_in *to, const char *calls,
 		     bool is_fresh)

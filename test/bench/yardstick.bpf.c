@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * What the bench measures with: a wrapper that gives every repetition of a test
- * run a fresh packet and calls the program under test; an empty program, whose
- * time is subtracted; the floor, the smallest tc program that does the job of
- * tc_pod_in for IPv4 TCP (VIP hash, two LRU rows a flow, DNAT, checksum helpers,
- * redirect); and the minimal connect hook. Not part of the product.
+ * Programs of the benchmark: a wrapper that restores the packet before each
+ * repetition of a test run and calls the program under test; an empty program,
+ * whose time is subtracted; the floor, the smallest tc program that does the
+ * work of tc_pod_in for IPv4 TCP (VIP hash, two LRU rows per flow, DNAT, checksum
+ * helpers, redirect); and a minimal connect hook. Not part of Sluice; harness.ts
+ * loads them.
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -40,8 +41,8 @@ struct {
 } bench_target SEC(".maps");
 
 /*
- * Packet n: source 10.a.b.c and port by n, so that 16 M flows differ, and the
- * n-th destination.
+ * Packet n has a source 10.a.b.c and a port that depend on n, which gives 16 M
+ * different flows, and the n-th destination.
  */
 SEC("tc")
 int bench_wrapper(struct __sk_buff *skb)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The double of the API server as a process that holds what orders.ts is told to: for clusters that a real API server cannot
-// carry on this machine, and where one would take the CPUs. Argument: where to write a kubeconfig. Its first line: "ready".
+// Runs the API server double as a process that carries out the orders of orders.ts. It is for clusters that are too large for
+// a real API server on this machine. Argument: path of the kubeconfig to write. The process prints "ready" first. cluster.ts
+// starts it.
 import { serveDouble } from '../../support/double/serve.ts';
 import { obeyOrders, type ScaleObject } from './orders.ts';
 
