@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The API of a control plane, as an administrator: requests by its Unix socket, and kubectl. What tests wait for is asked
-// for again until it is so.
+// Access to the API of a control plane as an administrator: requests through a Unix socket, and kubectl. until() repeats a request
+// until its result is as expected. All cluster tests use it.
 import { execFile } from 'node:child_process';
 import { Agent, request } from 'node:http';
 import { promisify } from 'node:util';
@@ -79,19 +79,19 @@ export class Api {
     return valueOf(await this.#request('POST', path, { body: object }), `POST ${path}`);
   }
 
-  /** A merge patch; of the status with a path that ends so. */
+  /** Sends a merge patch. The path of a status ends in /status. */
   async patch(path: string, change: object): Promise<KubeObject> {
     const type = 'application/merge-patch+json';
     return valueOf(await this.#request('PATCH', path, { body: change, type }), `PATCH ${path}`);
   }
 
-  /** What is gone already is no error. */
+  /** An object that does not exist is no error. */
   async delete(path: string, graceSeconds = 0): Promise<void> {
     const answer = await this.#request('DELETE', path, { body: { gracePeriodSeconds: graceSeconds } });
     if (answer.status !== 404) valueOf(answer, `DELETE ${path}`);
   }
 
-  /** What kubectl prints; it throws what kubectl complains of. `input` is for `-f -`. */
+  /** Runs kubectl and returns its output. Throws if kubectl fails. `input` is for `-f -`. */
   async kubectl(args: readonly string[], input?: object | readonly object[]): Promise<string> {
     const { lab, kubeconfig } = this.#access;
     const command = [`--net=/run/netns/${lab.netns('api')}`, tools.kubectl, '--kubeconfig', kubeconfig, ...args];
@@ -110,7 +110,7 @@ export class Api {
 
   #request(method: string, path: string, { body, type = 'application/json' }: { body?: object; type?: string } = {}): Promise<Answer> {
     const text = body === undefined ? '' : JSON.stringify(body);
-    // Left to itself, Node.js does not say where the body of a DELETE ends.
+    // Without a content-length Node.js does not mark the end of the body of a DELETE.
     const headers = text === '' ? {} : { 'content-type': type, 'content-length': Buffer.byteLength(text) };
     return new Promise((resolve, reject) => {
       const sent = request({ socketPath: this.#access.socket, agent: this.#agent, method, path, headers }, (response) => {
@@ -134,7 +134,7 @@ function valueOf({ status, body }: Answer, what: string): KubeObject {
   return body as KubeObject;
 }
 
-/** Asks until the answer is there. An error is an answer to ask again after; the last one is the cause. */
+/** Repeats until there is a result. An error is retried as well; on a timeout the last error is the cause. */
 export async function until<T>(what: string, isSo: () => Promise<T | false | undefined>): Promise<T> {
   let cause: unknown;
   for (const end = performance.now() + PATIENCE_MS; performance.now() < end;) {
@@ -147,5 +147,5 @@ export async function until<T>(what: string, isSo: () => Promise<T | false | und
     }
     await new Promise((resolve) => setTimeout(resolve, EVERY_MS));
   }
-  throw new Error(`never came: ${what}`, { cause });
+  throw new Error(`Timed out after ${PATIENCE_MS / 1000} s. Expected: ${what}.`, { cause });
 }

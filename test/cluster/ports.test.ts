@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Upstream's stories of NodePorts, external addresses and changes of a Service's type, under upstream's names.
+// Kubernetes' end-to-end tests of NodePorts, external addresses and changes of the type of a Service, under their upstream names.
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { until } from './api.ts';
 import { KubeCluster } from './kube-cluster.ts';
@@ -73,7 +73,7 @@ test.for(['ClusterIP', 'NodePort'])('should be able to change the type from %s t
   const ports = (await story.live('web')).spec.ports.map((port) => ({ ...port, nodePort: undefined }));
   await story.patch('web', { spec: { ...external, clusterIP: null, clusterIPs: null, ipFamilies: null, selector: null, ports } });
   await story.silent('pod9', vips);
-  // Nothing is left of it: the node itself says that nobody listens there.
+  // The node refuses the connection, because no process listens there.
   await story.refused('pod9', nodePorts);
 });
 
@@ -138,7 +138,7 @@ test('should create Services and serve on different Service CIDRs', async () => 
     await story.served(from, await story.clusterIPs('web'), both);
     await story.served(from, await story.nodePorts('web', 'node-b'), both);
   }
-  // What nobody has in the new range is dropped.
+  // Packets to unassigned addresses of the new range are dropped.
   const unowned = (await story.clusterIPs('web')).map((vip) => ({ ...vip, address: vip.address.replace(/10$/, '11') }));
   await story.silent('pod9', unowned);
 });
