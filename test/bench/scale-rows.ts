@@ -3,7 +3,7 @@
 // a change, churn. In every round both run one after the other with the same objects, credentials and changes, and each starts
 // without earlier state. main.ts runs them with --scale.
 import { buildTools } from '../cluster/tools.ts';
-import { BEYOND, type Beyond, type Figures, ScaleCluster, type Size, type SluicedFigures } from './scale/cluster.ts';
+import { LARGER_FACTOR, type LargerFigures, type Figures, ScaleCluster, type Size, type SluicedFigures } from './scale/cluster.ts';
 import { SCALE_ROUNDS } from './report.ts';
 import type { Goal, Group, Row, Sample } from './row.ts';
 
@@ -11,7 +11,7 @@ import type { Goal, Group, Row, Sample } from './row.ts';
 interface Measured {
   readonly sluiced: SluicedFigures;
   readonly kubeProxy: Figures;
-  readonly beyond: Beyond;
+  readonly larger: LargerFigures;
 }
 
 interface ScaleRow extends Row {
@@ -46,10 +46,10 @@ const growth = ([name, unit]: Title, limit: number, of: (third: Third) => number
 });
 
 /** Five times the Services should cost five times as much. */
-const linear = ([name, unit]: Title, of: (found: Beyond) => number): ScaleRow => ({
-  ...{ name: `${BEYOND} times the Services: ${name}`, unit, yardstick: `${BEYOND} times itself` },
+const linear = ([name, unit]: Title, of: (found: LargerFigures) => number): ScaleRow => ({
+  ...{ name: `${LARGER_FACTOR} times the Services: ${name}`, unit, yardstick: `${LARGER_FACTOR} times itself` },
   goal: { of: 'ratio', limit: 1.2, side: 'atMost' },
-  ...{ ours: ({ beyond }) => of(beyond), theirs: ({ sluiced }) => BEYOND * of(sluiced) },
+  ...{ ours: ({ larger }) => of(larger), theirs: ({ sluiced }) => LARGER_FACTOR * of(sluiced) },
 });
 
 const valueAt = (thirds: readonly Third[], index: number, of: (third: Third) => number): number => {
@@ -104,9 +104,9 @@ export class ScaleBench implements Group<ScaleRow> {
     this.#say(`  sluiced ${JSON.stringify(sluiced)}`);
     const kubeProxy = await this.#cluster.measureKubeProxy();
     this.#say(`  kube-proxy ${JSON.stringify(kubeProxy)}`);
-    const beyond = await this.#cluster.measureBeyond();
-    this.#say(`  beyond ${JSON.stringify(beyond)}`);
-    return rows.map(({ ours, theirs }) => ({ ours: ours({ sluiced, kubeProxy, beyond }), theirs: theirs({ sluiced, kubeProxy, beyond }) }));
+    const larger = await this.#cluster.measureLarger();
+    this.#say(`  larger ${JSON.stringify(larger)}`);
+    return rows.map(({ ours, theirs }) => ({ ours: ours({ sluiced, kubeProxy, larger }), theirs: theirs({ sluiced, kubeProxy, larger }) }));
   }
 
   async close(): Promise<void> {

@@ -47,7 +47,7 @@ interface ApiAccess {
   readonly kubeconfig: string;
 }
 
-const PATIENCE_MS = 30_000;
+const TIMEOUT_MS = 30_000;
 const EVERY_MS = 25;
 
 export class Api {
@@ -137,7 +137,7 @@ function valueOf({ status, body }: Answer, what: string): KubeObject {
 /** Repeats until there is a result. An error is retried as well; on a timeout the last error is the cause. */
 export async function until<T>(what: string, isSo: () => Promise<T | false | undefined>): Promise<T> {
   let cause: unknown;
-  for (const end = performance.now() + PATIENCE_MS; performance.now() < end;) {
+  for (const end = performance.now() + TIMEOUT_MS; performance.now() < end;) {
     try {
       const answer = await isSo();
       cause = undefined;
@@ -147,5 +147,5 @@ export async function until<T>(what: string, isSo: () => Promise<T | false | und
     }
     await new Promise((resolve) => setTimeout(resolve, EVERY_MS));
   }
-  throw new Error(`Timed out after ${PATIENCE_MS / 1000} s. Expected: ${what}.`, { cause });
+  throw new Error(`Timed out after ${TIMEOUT_MS / 1000} s. Expected: ${what}.`, { cause });
 }

@@ -81,7 +81,7 @@ export class ControlPlane {
     return writeKubeconfig(this.#file(`${user}-${new URL(server).hostname}.kubeconfig`), { server, caFile: this.caFile, token });
   }
 
-  /** Another lab gets the API server at the same address. */
+  /** Makes the API server reachable from another lab, at the same address. */
   async extendTo(lab: Lab): Promise<void> {
     lab.addApiServer();
     const path = join(lab.directory, 'api-server.sock');
@@ -93,7 +93,7 @@ export class ControlPlane {
     await Promise.all(carriers.map((carrier) => carrier.line((line) => line === 'ready')));
   }
 
-  /** Ends it as a crash would. */
+  /** Kills the API server, as in a crash. */
   async killApiServer(): Promise<void> {
     await this.#processes.get('kube-apiserver')?.kill();
   }

@@ -66,7 +66,7 @@ const sources = ['pod9', 'pod109', 'pod1', 'node', 'node-b', 'client'];
 const TRIED = 8;
 const ASKED = 40;
 /** The kernel ignores an ICMP error that arrives while connect() is still running; it retransmits after a second. */
-const PATIENCE_MS = 1600;
+const TIMEOUT_MS = 1600;
 const CLIENTS = 5;
 const LEAST = 200;
 
@@ -104,7 +104,7 @@ async function failuresOf(cluster: KubeCluster, asked: readonly Combination[]): 
     const client = await Client.start(cluster.lab, from);
     for (let next = queue.pop(); next !== undefined; next = queue.pop()) {
       const { where: _, ...task } = next.frontend;
-      const result = await client.ask({ ...task, count: TRIED, timeoutMs: PATIENCE_MS, isConnected: true });
+      const result = await client.ask({ ...task, count: TRIED, timeoutMs: TIMEOUT_MS, isConnected: true });
       for (const [failure, count] of Object.entries(result.failures)) if (count === TRIED) failures.set(next, failure);
     }
     await client.process.kill();
@@ -125,7 +125,7 @@ async function answersOf(cluster: KubeCluster, asked: readonly Combination[]): P
     if (answers.has(combination)) continue;
     const { where: _, ...task } = combination.frontend;
     await cluster.seen();
-    const { failures } = await cluster.ask(combination.from, { ...task, count: ASKED, timeoutMs: PATIENCE_MS });
+    const { failures } = await cluster.ask(combination.from, { ...task, count: ASKED, timeoutMs: TIMEOUT_MS });
     const line = Object.entries(await cluster.seen()).map(([server, clients]) => {
       const name = combination.shape.isAffine === true ? 'one' : server;
       return `${name} sees ${Object.keys(clients).sort().join(' ')}`;

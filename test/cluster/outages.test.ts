@@ -12,14 +12,14 @@ import { Story } from './story.ts';
 
 const SOON_MS = 2000;
 const OUTAGE_MS = 60_000;
-const PATIENCE_MS = 15_000;
+const TIMEOUT_MS = 15_000;
 
 let cluster: KubeCluster;
 let story: Story;
 let steady: Asked[];
 
 const relay = async (order: 'go' | 'cut' | 'refuse' | 'hang'): Promise<number> => Number(await cluster.relay?.ask(order));
-const socket = (): { socket: string; timeoutMs: number } => ({ socket: cluster.daemon('node-a').socket, timeoutMs: PATIENCE_MS });
+const socket = (): { socket: string; timeoutMs: number } => ({ socket: cluster.daemon('node-a').socket, timeoutMs: TIMEOUT_MS });
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** VIP and port of every Service in the API. */

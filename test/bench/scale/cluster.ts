@@ -49,13 +49,13 @@ export interface SluicedFigures extends Figures {
 }
 
 /** Figures of a cluster that is too large for a real API server on this machine. */
-export interface Beyond {
+export interface LargerFigures {
   readonly cold: ColdStart;
   readonly rssMiB: number;
 }
 
 /** Factor by which the number of Services of that cluster is larger. */
-export const BEYOND = 5;
+export const LARGER_FACTOR = 5;
 const FILL_STEP = 1000;
 const CHANGES = 200;
 const PAUSE_MS = 20;
@@ -65,7 +65,7 @@ const THIRD_SECONDS = 20;
 const SETTLE_MS = 5000;
 /** The timer interval of prom-client, which its figure for the event loop delay includes. */
 const DELAY_TIMER_MS = 10;
-const KUBE_PROXY_PATIENCE_MS = 600_000;
+const KUBE_PROXY_TIMEOUT_MS = 600_000;
 /** For 50,000 Services: a million rows of 16 bytes for IPv4, and as many of 32 bytes for IPv6. */
 const MORE_BACKENDS = ['--max-backends', '1048576'];
 
@@ -88,7 +88,7 @@ export class ScaleCluster {
     this.#size = size;
     const kubeconfig = plane.kubeconfig('proxy', apiUrl);
     this.sluiced = new Sluiced(lab, kubeconfig);
-    this.kubeProxy = new KubeProxy(lab, kubeconfig, KUBE_PROXY_PATIENCE_MS);
+    this.kubeProxy = new KubeProxy(lab, kubeconfig, KUBE_PROXY_TIMEOUT_MS);
     const admin = plane.kubeconfig('admin', 'https://localhost:6443');
     this.#writer = lab.start('api', [process.execPath, join(import.meta.dirname, 'writer.ts'), admin]);
   }
@@ -161,8 +161,8 @@ export class ScaleCluster {
   }
 
   /** Measures cold start and memory once, with the API server double in a process of its own. */
-  async measureBeyond(): Promise<Beyond> {
-    const services = this.#size.services * BEYOND;
+  async measureLarger(): Promise<LargerFigures> {
+    const services = this.#size.services * LARGER_FACTOR;
     const kubeconfig = join(this.#lab.directory, 'double.kubeconfig');
     const double = this.#lab.start('node', [process.execPath, join(import.meta.dirname, 'double.ts'), kubeconfig]);
     await double.line((line) => line === 'ready');

@@ -3,7 +3,7 @@
 // a real API server on this machine. Argument: path of the kubeconfig to write. The process prints "ready" first. cluster.ts
 // starts it.
 import { serveDouble } from '../../support/double/serve.ts';
-import { obeyOrders, type ScaleObject } from './orders.ts';
+import { carryOutOrders, type ScaleObject } from './orders.ts';
 
 const { api, close } = await serveDouble(process.argv[2] ?? '');
 process.stdout.write('ready\n');
@@ -13,5 +13,5 @@ const put = (object: ScaleObject): Promise<void> => {
   return Promise.resolve();
 };
 
-await obeyOrders({ create: put, replace: put });
+await carryOutOrders({ create: put, replace: put });
 await close();

@@ -47,7 +47,7 @@ class Orders {
     this.#holder = holder;
   }
 
-  async obey(order: Order): Promise<readonly Written[]> {
+  async carryOut(order: Order): Promise<readonly Written[]> {
     switch (order.do) {
       case 'fill':
         return this.#fill(order);
@@ -106,10 +106,10 @@ class Orders {
 }
 
 /** Carries out orders until stdin ends. */
-export async function obeyOrders(holder: Holder): Promise<void> {
+export async function carryOutOrders(holder: Holder): Promise<void> {
   const orders = new Orders(holder);
   for await (const line of createInterface({ input: process.stdin })) {
-    const answer = await orders.obey(JSON.parse(line) as Order);
+    const answer = await orders.carryOut(JSON.parse(line) as Order);
     process.stdout.write(`${JSON.stringify(answer)}\n`);
   }
 }

@@ -13,7 +13,7 @@ import { tools } from '../../cluster/tools.ts';
 import { Page } from './exposition.ts';
 import { vipOf } from './objects.ts';
 import { cpuSeconds } from './process-costs.ts';
-import type { FullAt, Seen, Sight } from './witness.ts';
+import type { AllProgrammed, Seen, WitnessOrder } from './witness.ts';
 
 /** From exec until all Services are programmed. */
 export interface ColdStart {
@@ -77,7 +77,7 @@ export class Sluiced implements Proxy {
       ...{ hasSocketLb: true, isSmall: false, isTuned: true, env: { NODE_COMPILE_CACHE: this.#cache } },
       extra: ['--cluster-cidr', podRange, '--http', SLUICED_HTTP, '--log-level', 'debug', ...this.#more],
     });
-    const [full] = await Promise.all([this.#see<FullAt>({ see: 'all', services, pid: this.pid }), starting]);
+    const [full] = await Promise.all([this.#see<AllProgrammed>({ see: 'all', services, pid: this.pid }), starting]);
     const listed = this.#daemon.process?.lines.findLast((line) => line.includes('"msg":"listed"')) ?? '{}';
     const { ts = '' } = JSON.parse(listed) as { ts?: string };
     return { cpuSeconds: full.cpuSeconds, seconds: (full.at - began) / 1000, secondsAfterList: (full.at - Date.parse(ts)) / 1000 };
@@ -103,8 +103,8 @@ export class Sluiced implements Proxy {
     if (existsSync(this.#pins)) rmSync(this.#pins, { recursive: true });
   }
 
-  async #see<T>(sight: Sight): Promise<T> {
-    return JSON.parse((await this.#witness?.ask(JSON.stringify(sight))) ?? 'null') as T;
+  async #see<T>(order: WitnessOrder): Promise<T> {
+    return JSON.parse((await this.#witness?.ask(JSON.stringify(order))) ?? 'null') as T;
   }
 }
 
@@ -116,12 +116,12 @@ export class KubeProxy implements Proxy {
   readonly name = 'kube-proxy';
   readonly #lab: Lab;
   readonly #config: string;
-  readonly #patienceMs: number;
+  readonly #timeoutMs: number;
   #process: LabProcess | undefined;
 
-  constructor(lab: Lab, kubeconfig: string, patienceMs: number) {
+  constructor(lab: Lab, kubeconfig: string, timeoutMs: number) {
     this.#lab = lab;
-    this.#patienceMs = patienceMs;
+    this.#timeoutMs = timeoutMs;
     this.#config = join(lab.directory, 'kube-proxy.json');
     const config = {
       ...{ apiVersion: 'kubeproxy.config.k8s.io/v1alpha1', kind: 'KubeProxyConfiguration', mode: 'nftables' },
@@ -152,8 +152,8 @@ export class KubeProxy implements Proxy {
         this.#mustHave(services - 1);
         return { cpuSeconds: used, seconds: (at - began) / 1000, secondsAfterList: (at - listed) / 1000 };
       }
-      if (Date.now() - began > this.#patienceMs)
-        throw new Error(`kube-proxy has written no rules after ${this.#patienceMs / 1000} s: ${started.lines.slice(-10).join('\n')}`);
+      if (Date.now() - began > this.#timeoutMs)
+        throw new Error(`kube-proxy has written no rules after ${this.#timeoutMs / 1000} s: ${started.lines.slice(-10).join('\n')}`);
     }
   }
 

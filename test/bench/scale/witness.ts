@@ -12,15 +12,15 @@ import type { FrontendMapKey, LbMaps } from '../../../daemon/maps/types.ts';
 import { vipOf } from './objects.ts';
 import { cpuSeconds } from './process-costs.ts';
 
-export type Sight =
-  /** Waits until the maps contain the frontends of this number of Services. Answers FullAt. */
+export type WitnessOrder =
+  /** Waits until the maps contain the frontends of this number of Services. Answers AllProgrammed. */
   | { readonly see: 'all'; readonly services: number; readonly pid: number }
   /** Begins to record changes of these Services. */
   | { readonly see: 'changes'; readonly services: number }
   /** Stops recording. Answers Seen. */
   | { readonly see: 'no more' };
 
-export interface FullAt {
+export interface AllProgrammed {
   /** Wall clock, ms since 1970. */
   readonly at: number;
   /** CPU time of the daemon until then. */
@@ -70,7 +70,7 @@ let opened: LbMaps | undefined;
 const maps = (): LbMaps => (opened ??= kernelMaps(waitFor));
 const keyOf = (n: number): FrontendMapKey => ({ address: vipOf(n), port: 80, protocol: TCP });
 
-function waitForAll({ services, pid }: Sight & { see: 'all' }): FullAt {
+function waitForAll({ services, pid }: WitnessOrder & { see: 'all' }): AllProgrammed {
   const { frontends, backends } = maps();
   for (let n = 0; n < services;) {
     if (frontends.IPv4.get(keyOf(n)) === undefined) sleep(LOOK_MS);
@@ -148,12 +148,12 @@ class Following {
 
 let following: Following | undefined;
 
-function obey(sight: Sight): unknown {
-  switch (sight.see) {
+function carryOut(order: WitnessOrder): unknown {
+  switch (order.see) {
     case 'all':
-      return waitForAll(sight);
+      return waitForAll(order);
     case 'changes':
-      following = new Following(sight.services);
+      following = new Following(order.services);
       return {};
     case 'no more':
       following?.stop();
@@ -162,5 +162,5 @@ function obey(sight: Sight): unknown {
 }
 
 createInterface({ input: process.stdin }).on('line', (line) => {
-  process.stdout.write(`${JSON.stringify(obey(JSON.parse(line) as Sight))}\n`);
+  process.stdout.write(`${JSON.stringify(carryOut(JSON.parse(line) as WitnessOrder))}\n`);
 });

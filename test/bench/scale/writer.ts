@@ -4,7 +4,7 @@
 import { readFileSync } from 'node:fs';
 import { connect } from 'node:http2';
 import { NAMESPACE, servicesPath, slicesPath } from './objects.ts';
-import { obeyOrders, type ScaleObject } from './orders.ts';
+import { carryOutOrders, type ScaleObject } from './orders.ts';
 
 interface Kubeconfig {
   readonly clusters: readonly [{ readonly cluster: { readonly server: string; readonly 'certificate-authority': string } }];
@@ -39,7 +39,7 @@ function send(method: 'POST' | 'PUT', path: string, object: object): Promise<voi
 const collectionOf = ({ kind }: ScaleObject): string => (kind === 'Service' ? servicesPath : slicesPath);
 
 await send('POST', '/api/v1/namespaces', { metadata: { name: NAMESPACE } });
-await obeyOrders({
+await carryOutOrders({
   create: (object) => send('POST', collectionOf(object), object),
   replace: (object) => send('PUT', `${collectionOf(object)}/${object.metadata.name}`, object),
 });
