@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// `npm test [-- project... [vitest's filters and flags]]`: runs the vitest projects, all but cluster when none is named, and
-// ends with the one line that says how it went. Exit code 0 only when something passed, nothing failed, and nothing was skipped but for a known missing feature.
+// `npm test [-- PROJECT... [filters and flags of vitest]]`: runs the named vitest projects, or all except cluster, and prints
+// the verdict. The last line is the summary. The exit code is 0 only if a test passed, no test failed, and every skipped test
+// names an allowed missing feature. support/runner/verdict.ts decides this.
 import { spawn } from 'node:child_process';
 import { globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -14,7 +15,7 @@ const needRoot = ['kernel', 'netns', 'cluster'];
 /** The one of `npm run sluiced`. */
 const compileCache = join(import.meta.dirname, '../node_modules/.cache/sluice');
 
-/** Runs vitest to its end; what it found, or one error when it left no result. */
+/** Runs vitest to its end. Returns its results, or one error if it wrote none. */
 async function vitest(args: readonly string[]): Promise<RunRecord> {
   const folder = mkdtempSync(join(tmpdir(), 'sluice-test-'));
   const resultPath = join(folder, 'result.json');
@@ -23,7 +24,7 @@ async function vitest(args: readonly string[]): Promise<RunRecord> {
     // Daemons, commands and peers are started hundreds of times: compiled once, they need half the time of the processor.
     env: { NODE_COMPILE_CACHE: compileCache, ...process.env, TEST_RESULT_FILE: resultPath },
   });
-  // The terminal interrupts the whole group: vitest ends, then we tell how far it came.
+  // On Ctrl-C the terminal signals the whole process group: vitest ends by itself, and its results are reported.
   const onInterrupt = (): void => undefined;
   const onTerminate = (): void => void child.kill('SIGTERM');
   process.on('SIGINT', onInterrupt).on('SIGTERM', onTerminate);
@@ -44,13 +45,13 @@ function readResult(path: string, ended: string): RunRecord {
   try {
     record = JSON.parse(readFileSync(path, 'utf8')) as RunRecord;
   } catch {
-    return { tests: [], errors: [`vitest left no result (${ended})`] };
+    return { tests: [], errors: [`vitest wrote no results (${ended})`] };
   }
   const isExplained = record.errors.length > 0 || record.tests.some((test) => test.state === 'failed');
   return ended === 'exit code 0' || isExplained ? record : { ...record, errors: [`vitest ended with ${ended}`] };
 }
 
-/** The files of projects that cannot run here, each as one skip. */
+/** One skipped test for each file of the projects that cannot run here. */
 function leftOut(names: readonly string[], reason: string): TestRecord[] {
   const files = names.flatMap((name) => globSync(`test/${name}/**/*.test.ts`).map((file) => `${name} ${file}`));
   return files.map((name) => ({ name, state: 'skipped', note: reason }));
@@ -66,8 +67,8 @@ const isRoot = process.getuid?.() === 0;
 const unable = isRoot ? [] : wanted.filter((name) => needRoot.includes(name));
 const withoutGo = wanted.includes('cluster') && isRoot && !canHaveTools() ? ['cluster'] : [];
 const able = wanted.filter((name) => !unable.includes(name) && !withoutGo.includes(name));
-if (unable.length > 0) console.log(`${unable.join(' and ')} need root and do not run: sudo npm test`);
-if (withoutGo.length > 0) console.log('cluster needs Go, to build a control plane, and does not run');
+if (unable.length > 0) console.log(`The following test projects need root and do not run: ${unable.join(', ')}. Run: sudo npm test`);
+if (withoutGo.length > 0) console.log('The test project cluster does not run: it needs Go to build a control plane.');
 
 const ran = able.length > 0 ? await vitest([...able.map((name) => `--project=${name}`), ...rest]) : { tests: [], errors: [] };
 const verdict = verdictOn(

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The test projects, cheap ones first (design.md, 7). Names are folders under test/; test/run.ts chooses among them.
-// kernel, netns and cluster change kernel state that all files share, so their files run one at a time, each in a process of its
-// own: koffi and setns act on a process's main thread, which a worker thread is not.
+// The test projects, in the order in which they run: fast ones first, so that a simple fault is found early. Each name is a
+// folder below test/; test/run.ts selects the projects. The files of kernel, netns and cluster change kernel state that all of
+// them share, so they run one at a time. Each file runs in its own process, because setns() acts on the main thread of a process.
 import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
@@ -11,12 +11,12 @@ const seconds = 1000;
 
 interface Project {
   readonly name: string;
-  /** Projects of one order run together; the next order waits. From 1: vitest takes 0 for "says nothing" and sorts by itself. */
+  /** Projects with the same number run together; the next number waits for them. Vitest treats 0 as unset. */
   readonly order: number;
   /** Longest a single test, or a hook, may take. It only ends what hangs: many times what is needed on an idle machine. */
   readonly timeout: number;
   readonly isSerial: boolean;
-  /** What runs once before its files. */
+  /** Module that runs once before the files of the project. */
   readonly setup?: string;
 }
 
@@ -29,7 +29,7 @@ const project = ({ name, order, timeout, isSerial, setup }: Project) => ({
     hookTimeout: timeout,
     sequence: { groupOrder: order },
     globalSetup: setup ?? [],
-    // Left out, vitest keeps one core for itself: half of a small machine.
+    // By default vitest leaves one core unused, which is half of a small machine.
     maxWorkers: isSerial ? 1 : availableParallelism(),
   },
 });

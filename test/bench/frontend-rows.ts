@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// tc_pod_in beside itself: with 100,000 Services in its maps, packets to many of them in turn against packets to one. What
-// grows is the look-up and the selection; the number of flows is the same on both sides.
+// The rows "in turn": tc_pod_in against itself. With 100,000 Services in the maps, packets to many of them in turn are compared
+// with packets to one of them. The number of flows is the same on both sides, so the difference is the cost of the frontend
+// lookup and of the backend selection. main.ts runs them.
 import { TC_ACT_REDIRECT } from '../kernel/packet.ts';
 import { benchSizes, portOf, vip } from './harness.ts';
 import type { Row, Sample } from './row.ts';

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the rows by test run share: this process in a namespace of its own, yardstick.bpf.c compiled and loaded, and the clock:
-// ns per packet of a program called by the wrapper. Sends nothing.
+// Shared by the rows that use BPF_PROG_TEST_RUN: moves this process into its own network namespace, compiles and loads
+// yardstick.bpf.c, and measures ns per packet of a program that the wrapper calls. It must never send a packet.
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -18,18 +18,18 @@ let hasEntered = false;
 
 const size = (entries: number): { entries: number; flag: string } => ({ entries, flag: 'bench' });
 
-/** Sizes of the maps for so many Services of two backends. */
+/** Map sizes for this number of Services with two backends each. */
 export const benchSizes = (services: number): MapSizes => ({
   ...{ lb4_frontends: size(131_072), lb6_frontends: size(64), lb_services: size(services + 64), lb_slots: size(services + 64) },
   ...{ lb4_backends: size(2 * services + 64), lb6_backends: size(64), ct4: size(1 << 20), ct6: size(64) },
 });
 
-/** The n-th VIP, as the wrapper counts them: 10.128.0.0 and up. */
+/** The n-th VIP, counted from 10.128.0.0 as in the wrapper. */
 export const vip = (n: number): string => `10.${128 + (n >> 16)}.${(n >> 8) & 255}.${n & 255}`;
 
-export const NOT_OURS = '10.200.0.1';
+export const NO_SERVICE = '10.200.0.1';
 
-/** Service n of port 80 with these backends of port 8080. */
+/** Service n with port 80 and these backends on port 8080. */
 export const portOf = (n: number, backends: readonly string[]): DesiredPort =>
   desiredRow(
     `s${n}`,
@@ -38,17 +38,17 @@ export const portOf = (n: number, backends: readonly string[]): DesiredPort =>
   );
 
 export interface Run {
-  /** Packets: the destination of the first, and how many differ in their source (flows) or destination (VIPs). */
+  /** The destination of the first packet. `flows` is the number of different sources, `vips` the number of destinations. */
   readonly destination: string;
   readonly flows: number;
   readonly vips: number;
-  /** Before the clock runs. */
+  /** Number of packets before the measurement. */
   readonly warmUp: number;
   readonly repeat: number;
   readonly expected: number;
 }
 
-/** C of this folder, compiled into a directory that the caller removes. */
+/** Compiles a C file of this folder into a directory that the caller removes. */
 export function compile(name: string, directory: string): string {
   const isBpf = name.endsWith('.bpf.c');
   const output = join(directory, name.replace(/\.c$/, isBpf ? '.o' : ''));
@@ -83,7 +83,7 @@ export class Harness {
     return new BpfMap(openMapById(mapInfo(this.#yardstick.mapFd(name)).id));
   }
 
-  /** The floor's maps: as many VIPs, two backends behind lxc2 and lxc3, two that nothing leads to. */
+  /** Fills the maps of the floor: this number of VIPs, two backends behind lxc2 and lxc3, and two backends without a route. */
   fillFloor(vips: number): void {
     const table = this.openMap('floor_vips');
     const backends = this.openMap('floor_backends');
@@ -97,7 +97,7 @@ export class Harness {
     backends.close();
   }
 
-  /** Net ns per packet of each program: less the empty program's time, taken first. */
+  /** Net ns per packet of each program: the time of the empty program, measured first, is subtracted. */
   net(programs: readonly number[], run: Run): number[] {
     const empty = this.#time(this.program('bench_empty'), { ...run, expected: TC_ACT_OK });
     return programs.map((program) => this.#time(program, run) - empty);
@@ -118,11 +118,11 @@ export class Harness {
     const at = { ifindex: devices.lxc1 };
     if (warmUp > 0) testRun(wrapper, packet, { ...at, repeat: warmUp });
     const result = testRun(wrapper, packet, { ...at, repeat });
-    // A look-up that missed would be measured as fast.
-    if (result.verdict !== expected) throw new Error(`to ${destination}: verdict ${result.verdict}, expected ${expected}`);
-    // The port only: the wrapper leaves the checksums of varied sources wrong.
+    // A failed lookup would be measured as a fast one.
+    if (result.verdict !== expected) throw new Error(`Packet to ${destination}: the verdict is ${result.verdict}, expected ${expected}.`);
+    // Only the port is checked: the wrapper does not correct the checksum when it varies the source.
     const port = ((result.packet[36] ?? 0) << 8) | (result.packet[37] ?? 0);
-    if (expected === TC_ACT_REDIRECT && port !== 8080) throw new Error(`to ${destination}: not translated`);
+    if (expected === TC_ACT_REDIRECT && port !== 8080) throw new Error(`Packet to ${destination}: the destination was not translated.`);
     return result.nanoseconds;
   }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// sock_connect4 beside the minimal hook. A cgroup hook cannot be test-run: a process in a cgroup of its own calls connect() on
-// TCP sockets, to what no route leads to, and the kernel tells how long the program ran. Nothing is sent; the statistics are
-// on only while that process lives.
+// The socket rows: sock_connect4 against a minimal connect hook. BPF_PROG_TEST_RUN does not support cgroup hooks, so a process
+// in its own cgroup calls connect() on TCP sockets, and the kernel's run time statistics give the time. The backends have no
+// route, so nothing is sent. The statistics are enabled only while that process runs. main.ts runs the rows.
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -9,7 +9,7 @@ import { findCgroup2 } from '../../daemon/kernel/host.ts';
 import { attachCgroup, AttachType, programId } from '../../daemon/kernel/link.ts';
 import { closeFd } from '../../daemon/kernel/map.ts';
 import { sh } from '../support/lab/shell.ts';
-import { benchSizes, compile, NOT_OURS, portOf, vip } from './harness.ts';
+import { benchSizes, compile, NO_SERVICE, portOf, vip } from './harness.ts';
 import type { Row, Sample } from './row.ts';
 import { TestRunGroup } from './test-run-group.ts';
 
@@ -35,15 +35,15 @@ interface Shown {
 export class HookBench extends TestRunGroup<HookRow> {
   readonly rows = [
     row('socket connect hook, hit, one socket', 56, { address: vip(7), role: 'hook-same' }),
-    row('socket connect hook, hit, a fresh socket each time', 56, { address: vip(7), role: 'hook-fresh' }),
-    row('socket connect hook, not a Service', 15, { address: NOT_OURS, role: 'hook-same' }),
+    row('socket connect hook, hit, a new socket each time', 56, { address: vip(7), role: 'hook-fresh' }),
+    row('socket connect hook, not a Service', 15, { address: NO_SERVICE, role: 'hook-same' }),
   ];
   #cgroup: string | undefined;
   #peer = '';
 
   open(): void {
     const mount = findCgroup2();
-    if (mount === undefined) throw new Error('no cgroup v2 is mounted');
+    if (mount === undefined) throw new Error('No cgroup v2 file system is mounted.');
     this.load(benchSizes(SERVICES)).apply(Array.from({ length: SERVICES }, (_, n) => portOf(n, ['10.250.0.2', '10.250.0.3'])));
     this.#peer = compile('peer.c', this.harness.directory);
     this.harness.fillFloor(SERVICES);
@@ -61,7 +61,7 @@ export class HookBench extends TestRunGroup<HookRow> {
     });
   }
 
-  /** Mean ns of the program, the kernel's own overhead included. */
+  /** Mean run time of the program in ns, including the overhead of the kernel. */
   #time(program: number, { role, address }: HookRow): number {
     const cgroup = this.#cgroup ?? '';
     const link = attachCgroup(program, cgroup, AttachType.connect4);
@@ -74,7 +74,7 @@ export class HookBench extends TestRunGroup<HookRow> {
       call(CALLS);
       const after = shown();
       const runs = (after.run_cnt ?? 0) - (before.run_cnt ?? 0);
-      if (runs !== CALLS) throw new Error(`the hook ran ${runs} times for ${CALLS} calls`);
+      if (runs !== CALLS) throw new Error(`The hook ran ${runs} times for ${CALLS} calls.`);
       return ((after.run_time_ns ?? 0) - (before.run_time_ns ?? 0)) / runs;
     } finally {
       closeFd(link);

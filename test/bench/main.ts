@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// `npm run bench`: rows of design.md, 6, each beside its yardstick in interleaved rounds, as ratios with their intervals.
-// Writes test/bench/RESULTS.md and results.json; `--compare FILE` sets this run against an earlier results.json, `--only REGEX`
-// takes some rows, `--scale` those of a large cluster and no others. All is done in namespaces, cgroups and bpffs of its own,
-// and removed.
+// `npm run bench`: measures each row and its yardstick in interleaved rounds, and reports the ratio with its interval. Writes
+// test/bench/RESULTS.md and results.json. `--compare FILE` compares this run with an earlier results.json, `--only REGEX` selects
+// rows, `--scale` runs only the rows of a large cluster. The benchmarks use their own namespaces, cgroups and bpffs and remove
+// them. They must never send a packet outside these namespaces.
 import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { cpus, loadavg, release } from 'node:os';
@@ -24,7 +24,7 @@ const { values } = parseArgs({
     rounds: { type: 'string', default: '15' },
     only: { type: 'string', default: '' },
     scale: { type: 'boolean', default: false },
-    // To try the rows at scale in a small way: then nothing is written.
+    // For a trial run of the rows at scale with fewer Services. Nothing is written then.
     services: { type: 'string' },
     compare: { type: 'string' },
     'no-write': { type: 'boolean', default: false },
@@ -47,9 +47,9 @@ async function measure<R extends Row>(group: Group<R>, rounds: number): Promise<
     for (let round = 1; round <= Math.min(rounds, group.mostRounds ?? rounds); round += 1) {
       say(`  round ${round}`);
       samples.push(await group.round(rows, round));
-      // Signals are heard between rounds, so that what was made is removed.
+      // Signals are handled between rounds, so that everything is removed.
       await new Promise(setImmediate);
-      if (interrupted !== undefined) throw new Error(`interrupted by ${interrupted}`);
+      if (interrupted !== undefined) throw new Error(`The benchmark was interrupted by ${interrupted}.`);
     }
   } finally {
     await group.close();
@@ -68,7 +68,8 @@ async function run(): Promise<number> {
   const load = loadavg()
     .map((each) => each.toFixed(2))
     .join(' ');
-  say(`load average ${load}, ${cpus().length} CPUs${(loadavg()[0] ?? 0) > 0.5 ? ': NOT QUIET, do not trust what follows' : ''}`);
+  say(`The load average is ${load} on ${cpus().length} CPUs.`);
+  if ((loadavg()[0] ?? 0) > 0.5) say('WARNING: The machine is busy. The results are not reliable.');
   const began = performance.now();
   const rounds = Number(values.rounds);
   const results = values.scale ? await atScale(rounds) : await usual(rounds);
@@ -90,7 +91,7 @@ async function run(): Promise<number> {
 }
 
 async function usual(rounds: number): Promise<Result[]> {
-  // The namespaces first: from the test runs on, this process is in one of its own.
+  // These groups run first: the groups with test runs move this process into its own network namespace.
   const last = [...(await measure(new PathBench(), rounds)), ...(await measure(new MemoryBench(), rounds))];
   return [
     ...(await measure(new TcBench(), rounds)),
@@ -106,7 +107,7 @@ function atScale(rounds: number): Promise<Result[]> {
   return measure(new ScaleBench({ services, endpoints: 10 }, say), rounds);
 }
 
-/** Rows of the groups that did not run stay. */
+/** Keeps the rows of the groups that did not run. */
 function writeResults(results: readonly Result[]): void {
   const path = join(import.meta.dirname, 'results.json');
   const isScale = ({ row }: Result): boolean => scaleRows.has(row);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Resident memory of an idle daemon: one Service, maps of default size, started as `npm run sluiced` starts it, its code
-// cache filled. Beside it a Node.js that does nothing.
+// The memory row: resident memory of an idle daemon with one Service and maps of default size, started as `npm run sluiced`
+// starts it, with a filled code cache. The yardstick is a Node.js process that does nothing. main.ts runs the row.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -36,11 +36,11 @@ export class MemoryBench implements Group {
 
   async #ask(): Promise<Sample> {
     const [lab, daemon] = [this.#lab, this.#daemon];
-    if (lab === undefined || daemon === undefined) throw new Error('not open');
+    if (lab === undefined || daemon === undefined) throw new Error('open() was not called');
     const env = { NODE_COMPILE_CACHE: this.#cache };
     await daemon.start({ hasSocketLb: true, extra: ['--log-level', 'info'], isSmall: false, isTuned: true, env });
     const ours = await steadyRssMiB(daemon.process?.pid ?? 0);
-    // The cache is written at a regular end.
+    // Node.js writes the code cache when the process ends by itself.
     await daemon.process?.kill('SIGTERM');
     const bare = lab.start('node', [process.execPath, '-e', 'console.log("up"); setInterval(() => undefined, 1e6)']);
     await bare.line((line) => line === 'up');

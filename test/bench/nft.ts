@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// nftables rules in the style of kube-proxy's nftables mode: hooks, a verdict map of VIPs, a chain a Service with a random
-// choice, a chain an endpoint with DNAT, masquerade by mark. In chunks: nft 1.0.6 takes more than linear time for a big one.
-// Pure text; the bench loads it into a namespace of its own.
+// Writes nftables rules in the style of kube-proxy's nftables mode: hooks, a verdict map of VIPs, one chain per Service with a
+// random choice, one chain per endpoint with DNAT, and masquerading by mark. The rules are split into several scripts, because
+// the time of nft 1.0.6 grows more than linearly with the size of a script. Pure; node.ts loads the scripts in a namespace.
 
 export interface NftService {
   readonly name: string;

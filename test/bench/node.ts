@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// One node of the end-to-end rows: a lab with a client pod, two backend pods and a way to reach them. Four of them live at
-// once and are asked in turn. What is asked is the last of 10,000 Services; the others lead nowhere.
+// One node of the veth rows: a lab with a client pod, two backend pods and one implementation of Services. Four such nodes run
+// at the same time and are measured in turn. The client uses the last of 10,000 Services; the endpoints of the others do not
+// exist. path-rows.ts uses it.
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -8,7 +9,7 @@ import { Daemon } from '../support/lab/daemon.ts';
 import { Lab, podAddresses } from '../support/lab/lab.ts';
 import { kubeProxyRules, type NftService } from './nft.ts';
 
-/** How the client's packets find a backend. */
+/** How the client's packets reach a backend. */
 export type Way = 'direct' | 'socket' | 'tc' | 'nft';
 
 const SERVICES = 10_000;
@@ -16,7 +17,7 @@ const CLIENT = 'pod9';
 const SERVERS = [1, 2];
 const PORTS = { tcp: 8080, udp: 5353 };
 
-/** All Services, each of one port; the last two are TCP and UDP of the pods. */
+/** All Services, each with one port. The last two are the UDP and the TCP port of the pods. */
 function services(): NftService[] {
   return Array.from({ length: SERVICES }, (_, n) => {
     const protocol = n === SERVICES - 2 ? 'udp' : 'tcp';
@@ -29,7 +30,7 @@ function services(): NftService[] {
   });
 }
 
-/** The same as Kubernetes has them. */
+/** The same Service as Kubernetes objects. */
 function objects({ name, address, protocol, port, endpoints }: NftService): object[] {
   const metadata = { name, namespace: 'default' };
   const upper = protocol.toUpperCase();
@@ -94,19 +95,20 @@ export class BenchNode {
     await daemon.start({ hasSocketLb: this.way === 'socket', isSmall: false, extra: ['--log-level', 'info'] });
   }
 
-  /** Connections one after the other, for so long. Throws when one fails. */
+  /** Makes connections one after the other for this time. Throws if one fails. */
   async connect(ms: number): Promise<Connects> {
     const result = (await this.#ask('connect', 'tcp', ms)) as Connects;
-    if (result.failures > 0 || result.count === 0) throw new Error(`${this.way}: ${result.failures} connections failed`);
+    if (result.failures > 0 || result.count === 0)
+      throw new Error(`${this.way}: ${result.failures} of ${result.count} connections failed.`);
     return result;
   }
 
-  /** Datagrams a second that reached the pods' sockets, whether these had room or not. */
+  /** Datagrams per second that reached the sockets of the pods, including those that found the receive buffer full. */
   async flood(ms: number): Promise<number> {
     const before = this.#arrived();
     const { count, seconds } = (await this.#ask('flood', 'udp', ms)) as Connects;
     const arrived = this.#arrived() - before;
-    if (arrived < count * 0.99) throw new Error(`${this.way}: of ${count} datagrams ${arrived} arrived`);
+    if (arrived < count * 0.99) throw new Error(`${this.way}: Only ${arrived} of ${count} datagrams arrived.`);
     return arrived / seconds;
   }
 
@@ -119,7 +121,7 @@ export class BenchNode {
     return JSON.parse(answer);
   }
 
-  /** From the pods' own counters: those that were read and those that found the buffer full. */
+  /** From the UDP counters of the pods: datagrams that were read, and those that found the receive buffer full. */
   #arrived(): number {
     let sum = 0;
     for (const number of SERVERS) {

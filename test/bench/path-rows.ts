@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// End to end over veth: connecting through a ClusterIP and UDP through one, beside direct routing on veths of the same kind
-// and beside nftables, four nodes in turn in every round. Namespaces only; each cell lasts a fraction of a second.
+// The veth rows: TCP connections and UDP packets through a ClusterIP, compared with direct routing on the same kind of veth and
+// with nftables rules. Every round measures four nodes in turn, each for a fraction of a second. All traffic stays in network
+// namespaces. main.ts runs them.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -50,7 +51,7 @@ export class PathBench implements Group<PathRow> {
   async round(rows: readonly PathRow[], number: number): Promise<Sample[]> {
     const taken = new Map<string, number>();
     const has = (...metrics: readonly Metric[]): boolean => rows.some(({ metric }) => metrics.includes(metric));
-    // Another one begins each time.
+    // Each round begins with another node.
     const first = number % this.#nodes.length;
     for (const node of [...this.#nodes.slice(first), ...this.#nodes.slice(0, first)]) {
       if (has('p50', 'rate')) {

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the bench says: the table, RESULTS.md around it, and the comparison with an earlier run. Pure text.
+// Writes the table of results, the text of RESULTS.md around it, and the comparison with an earlier run. Pure except for
+// compare(), which prints. main.ts calls it.
 import type { Result } from './row.ts';
 import { type Interval, isRegression } from './stats.ts';
 
 const ratioText = ({ low, median: middle, high }: Interval): string => `${middle.toFixed(2)} (${low.toFixed(2)}-${high.toFixed(2)})`;
 
-/** As many digits as a noisy machine can mean. */
+/** Rounded, because the machine is noisy and more digits would mean nothing. */
 const figure = (value: number): string =>
   Math.abs(value) < 100 ? value.toFixed(1).replace(/\.0$/, '') : Math.round(value).toLocaleString('en');
 
@@ -19,11 +20,11 @@ export function table(results: readonly Result[]): string {
     const cells = [each.row, each.yardstick, each.unit, figure(each.ours), figure(each.theirs), ratioText(each.ratio)];
     return `| ${[...cells, goalText(each), each.verdict, peer].join(' | ')} |`;
   });
-  const head = '| row | yardstick | unit | ours | yardstick | ratio (95 %) | goal | verdict | nftables (ratio) |';
+  const head = '| row | yardstick | unit | Sluice | yardstick | ratio (95 %) | goal | verdict | nftables (ratio) |';
   return [head, '|---|---|---|---|---|---|---|---|---|', ...lines].join('\n');
 }
 
-/** Where and how a run was made. */
+/** The conditions of a run. */
 export interface Circumstances {
   readonly date: string;
   readonly machine: string;
@@ -37,62 +38,73 @@ export interface Circumstances {
 export function report(results: readonly Result[], at: Circumstances): string {
   return `# Bench results
 
-Made by \`npm run bench\` on ${at.date}: ${at.machine},
-${at.versions}, commit ${at.commit}; ${at.rounds} interleaved rounds (memory: 5) in ${at.minutes.toFixed(1)} minutes, load average at the start ${at.load}.
+Made by \`npm run bench\` on ${at.date}, commit ${at.commit}, in ${at.minutes.toFixed(1)} minutes. Each row has ${at.rounds} interleaved rounds, the memory row 5.
+
+- Machine: ${at.machine}. The load average at the start was ${at.load}.
+- Versions: ${at.versions}.
 
 ${table(results)}
 
-Met: the 95 % interval's upper end meets the goal (where more is better: its lower end); missed: the other end does not; else undecided. Ratios
-are per round; the interval is that of their median, by bootstrap. The machine is shared and noisy: ratios and regressions only.
+The ratio of a row is measured in each round, and its 95 % interval is that of the median ratio, by bootstrap. The verdict compares the interval
+with the goal: met if the whole interval meets the goal, missed if no part of it does, otherwise undecided. Where the goal has a unit, it applies
+to the figure of Sluice instead of the ratio. The machine is shared and noisy, so only ratios and regressions are meaningful.
 
-- **tc rows**: net ns per packet: BPF_PROG_TEST_RUN of a wrapper that restores the headers, steps through flows and VIPs and calls the program,
-  less the same with an empty program. The floor (yardstick.bpf.c) is the smallest tc program that does the job for IPv4 TCP: VIP hash, two LRU
-  rows a flow, DNAT, checksum helpers, redirect; same map sizes, 1,000 VIPs, 1,048,576 flow rows. No NIC, no driver. The rows "in turn" are the
-  program beside itself: every packet to the next of 100,000 Services (or of 1,024), against every packet to one of them.
-- **socket rows**: the program's own run time (BPF_ENABLE_STATS) in connect() calls of TCP sockets to a backend that no route leads to, so that
-  nothing leaves, less an empty program. The minimal hook: VIP hash, backend array, rewrite, and the row that getpeername() needs. The goal is
-  Cilium's figure from another machine (perf.md), without such a row.
-- **veth rows**: four nodes of namespaces at once, asked in turn: direct routing with nothing attached, socket translation, tc only, and nftables
-  rules in kube-proxy's style; 10,000 Services each, the last one asked. One connection at a time (connect is what is timed; then a byte each way,
-  reset), client on the first CPU, servers on the last. UDP: one flow of 64 bytes, counted where it arrives.
-- **SNAT row**: whole ns of a test run of tc_uplink_in, for a new flow that no source port is left for.
-- **memory**: the daemon, ready and idle with one Service and the maps of default size, beside a Node.js that does nothing.
+- **tc rows**: net ns per packet of a tc program. BPF_PROG_TEST_RUN runs a wrapper that restores the headers, steps through flows and VIPs and
+  calls the program. The time of the same run with an empty program is subtracted. The yardstick "tc floor" (yardstick.bpf.c) is the smallest tc
+  program that load balances IPv4 TCP: a hash lookup of the VIP, two LRU rows per flow, DNAT, checksum helpers, redirect. It has maps of the same
+  size, with 1,000 VIPs and 1,048,576 flow rows. No NIC and no driver is involved. In the rows "in turn" the program is its own yardstick: each
+  packet goes to the next of 100,000 (or 1,024) Services, compared with all packets to one Service.
+- **SNAT row**: ns of a test run of tc_uplink_in for a new flow when no source port is free, including the time of the test run itself. The
+  yardstick is a packet to no Service.
+- **socket rows**: the run time of the program (BPF_ENABLE_STATS) in connect() calls of TCP sockets, less that of an empty program. The backends
+  have no route, so no packet is sent. The yardstick "minimal hook" does a hash lookup of the VIP, reads the backend from an array, rewrites the
+  address, and writes the row that getpeername() needs. The goal is a figure of Cilium on another machine, whose hook writes no such row.
+- **veth rows**: four nodes made of network namespaces run at the same time and are measured in turn: direct routing without any program, socket
+  translation, tc programs only, and nftables rules in the style of kube-proxy. Each has 10,000 Services, and the client uses the last one. The
+  client makes one TCP connection at a time: connect() is timed, then each side sends a byte and the client resets the connection. The client runs
+  on the first CPU, the servers on the last. The UDP row sends one flow of 64-byte datagrams, counted at the receiver.
+- **memory row**: RSS of the daemon, ready and idle, with one Service and maps of default size. The yardstick is a Node.js process that does
+  nothing.
 
-A regression, for \`npm run bench -- --compare test/bench/results.json\`: the intervals do not overlap and the median ratio got worse by more
-than 10 %. \`--only REGEX\` takes some rows, \`--rounds N\` fewer rounds, \`--no-write\` keeps the last results.
+\`npm run bench -- --compare test/bench/results.json\` reports a regression if the intervals do not overlap and the median ratio is worse by more
+than 10 %. \`--only REGEX\` selects rows, \`--rounds N\` sets the number of rounds, and \`--no-write\` keeps the last results.
 `;
 }
 
-/** Each takes minutes. */
+/** A round at scale takes minutes. */
 export const SCALE_ROUNDS = 3;
 
 export function scaleReport(results: readonly Result[], at: Circumstances): string {
   return `## At scale
 
-Made by \`npm run bench -- --scale\` on ${at.date}: ${at.machine},
-${at.versions}, commit ${at.commit}; rounds: ${Math.min(at.rounds, SCALE_ROUNDS)}, in ${at.minutes.toFixed(1)} minutes, load average at the start ${at.load}. So few rounds give an
-interval from the smallest to the largest, no more.
+Made by \`npm run bench -- --scale\` on ${at.date}, commit ${at.commit}, in ${at.minutes.toFixed(1)} minutes, with ${Math.min(at.rounds, SCALE_ROUNDS)} rounds. With so few rounds
+the interval is only the range from the smallest to the largest ratio.
+
+- Machine: ${at.machine}. The load average at the start was ${at.load}.
+- Versions: ${at.versions}.
 
 ${table(results)}
 
-10,000 Services with an EndpointSlice of 10 endpoints each come from a real kube-apiserver with its etcd, on the same machine, to sluiced with maps
-of default size and to the real kube-proxy in nftables mode with default settings; each in a node's namespace, one after the other, from nothing.
+The cluster has 10,000 Services, each with an EndpointSlice of 10 endpoints. The objects come from a real kube-apiserver with etcd on the same
+machine. sluiced with maps of default size and the real kube-proxy in nftables mode with default settings run one after the other, each in the
+network namespace of a node, and each starts without earlier state.
 
-- **cold start**: from exec on. The kernel has all: sluiced's map of frontends has every VIP, which another process looks up; of kube-proxy the time of
-  the first sync by its metric, and then its set has the last VIP. CPU is user and system time from exec until then, with that of the children (nft).
-  The last list page: sluiced's log line, kube-proxy's "Caches are synced".
-- **one slice changed**: one endpoint of one slice moves, 200 times, one at a time. When the kernel has it is what another process sees that reads
-  sluiced's maps 10,000 times a second; the watch event has come when its first packet is at the node's eth0. For kube-proxy
-  it is the histogram network_programming_duration_seconds of its own (from the write on; bounds of 0.25, 0.5, 1 s and on): to read its rules takes longer than a change.
-  "network programming, mean" is that metric of both.
-- **churn**: 100 slices a second change all their endpoints, for 60 s. The last third stands beside the first: nothing may grow. Delay of the event loop
-  and garbage collection are nodejs_eventloop_lag_p99_seconds (less its timer's own 10 ms) and nodejs_gc_duration_seconds of /metrics.
-- **beyond**: 50,000 Services of 10 endpoints from the double of the API server, beside five times the figure for 10,000 of the real one, whose
-  objects are larger by their managedFields.
+- **cold start**: time and CPU from exec until all Services are programmed. For sluiced this is when another process finds every VIP in the
+  map of frontends. For kube-proxy it is the time of the first sync according to its metric; its set must then contain the last VIP. CPU is user and
+  system time, including that of child processes (nft). The last list page is a log line of sluiced, and "Caches are synced" of kube-proxy.
+- **one slice changed**: one endpoint of one slice moves, 200 times, one at a time. For sluiced, another process reads the maps 10,000 times a
+  second and records when a change is there. The watch event has arrived when its first packet is at eth0 of the node. For kube-proxy
+  the figure is its histogram network_programming_duration_seconds (from the write on, with bounds of 0.25, 0.5, 1 s and more), because reading
+  its rules takes longer than a change. "network programming, mean" is the mean of this metric for both.
+- **churn**: 100 slices per second change all their endpoints, for 60 s. The last third is compared with the first third, because no figure may
+  grow. The delay of the event loop and the garbage collection are nodejs_eventloop_lag_p99_seconds (less the 10 ms of its timer) and
+  nodejs_gc_duration_seconds of /metrics.
+- **5 times the Services**: 50,000 Services of 10 endpoints from the API server double. The yardstick is five times the figure for 10,000 Services
+  from the real API server, whose objects are larger because of their managedFields.
 `;
 }
 
-/** RESULTS.md: what each command replaces, and the section of figures before some change, which is kept by hand. */
+/** The parts of RESULTS.md. Each command replaces one part; `earlier` is maintained by hand. */
 export interface Parts {
   readonly main: string;
   readonly scale: string;
@@ -111,7 +123,7 @@ export const textOf = ({ main, scale, earlier }: Parts): string =>
     .map((part) => part.trimEnd())
     .join('\n\n')}\n`;
 
-/** Prints a line a row; the number of those that got worse. */
+/** Prints one line for each row. Returns the number of rows that got worse. */
 export function compare(results: readonly Result[], before: readonly Result[]): number {
   let worse = 0;
   for (const now of results) {

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a row of the bench is: something of ours beside a yardstick, both taken in every round, and a goal. Groups of rows share
-// what they need (maps, namespaces, daemons) and take their own rounds. Pure.
+// A row of the benchmark: a figure of Sluice, a yardstick that is measured in the same rounds, and a goal. A group of rows shares
+// maps, namespaces or daemons and has its own rounds. Pure; all row files and main.ts use it.
 import { interval, type Interval, median, type Side, verdict } from './stats.ts';
 
 /** One round of one row. */
 export interface Sample {
   readonly ours: number;
   readonly theirs: number;
-  /** Another system beside both. */
+  /** The figure of a third system, for comparison. */
   readonly peer?: number;
 }
 
@@ -19,22 +19,22 @@ export interface Row {
 }
 
 export interface Goal {
-  /** What is judged: ours divided by the yardstick's, or ours alone. */
+  /** Which figure is compared with the limit: the ratio of Sluice to the yardstick, or the figure of Sluice alone. */
   readonly of: 'ratio' | 'ours';
   readonly limit: number;
   readonly side: Side;
 }
 
-/** Opened before its rounds and closed after them, also when one of them throws. */
+/** Opened before its rounds and closed after them, also if a round throws. */
 export interface Group<R extends Row = Row> {
   readonly rows: readonly R[];
-  /** Where a round takes long. */
+  /** Limits the number of rounds, for groups whose rounds take long. */
   readonly mostRounds?: number;
-  /** Says what it does before the first round, which may take long. */
+  /** Prepares the rounds. This may take long. */
   open(rows: readonly R[]): Promise<void> | void;
-  /** A sample of each of these rows, in their order. */
+  /** Returns one sample for each of these rows, in their order. */
   round(rows: readonly R[], number: number): Promise<Sample[]> | Sample[];
-  /** Removes everything; must work when open() failed halfway. */
+  /** Removes everything that open() made, also if open() failed. */
   close(): Promise<void> | void;
 }
 

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// A large cluster by a real API server, sluiced beside the real kube-proxy: cold start, memory, how soon a change is in effect,
-// churn. Both have the same objects, credentials and orders, one after the other in every round, each started from nothing.
+// The rows at scale: sluiced and the real kube-proxy in a large cluster with a real API server: cold start, memory, latency of
+// a change, churn. In every round both run one after the other with the same objects, credentials and changes, and each starts
+// without earlier state. main.ts runs them with --scale.
 import { buildTools } from '../cluster/tools.ts';
-import { BEYOND, type Beyond, type Figures, ScaleCluster, type Size, type SluicedFigures } from './scale/cluster.ts';
+import { LARGER_FACTOR, type LargerFigures, type Figures, ScaleCluster, type Size, type SluicedFigures } from './scale/cluster.ts';
 import { SCALE_ROUNDS } from './report.ts';
 import type { Goal, Group, Row, Sample } from './row.ts';
 
-/** Of one round. */
+/** The figures of one round. */
 interface Measured {
   readonly sluiced: SluicedFigures;
   readonly kubeProxy: Figures;
-  readonly beyond: Beyond;
+  readonly larger: LargerFigures;
 }
 
 interface ScaleRow extends Row {
@@ -22,7 +23,7 @@ type GoalShape = Omit<Goal, 'side'>;
 const noMore: GoalShape = { of: 'ratio', limit: 1 };
 const atMost = (limit: number): GoalShape => ({ of: 'ours', limit });
 
-/** What a row is called, and in which unit. */
+/** The name of a row and its unit. */
 type Title = readonly [name: string, unit: string];
 
 const beside = ([name, unit]: Title, goal: GoalShape, of: (figures: Figures) => number): ScaleRow => ({
@@ -30,7 +31,7 @@ const beside = ([name, unit]: Title, goal: GoalShape, of: (figures: Figures) => 
   ...{ ours: ({ sluiced }) => of(sluiced), theirs: ({ kubeProxy }) => of(kubeProxy) },
 });
 
-/** Of one change at a time, what the witness saw of ours beside what kube-proxy says of itself from the write on. */
+/** One change at a time: for sluiced the latency that witness.ts measured, for kube-proxy its own metric, from the write on. */
 const single = (name: string, goal: GoalShape, ours: (figures: SluicedFigures) => number): ScaleRow => ({
   ...{ name: `one slice changed: ${name}`, unit: 'ms', yardstick: 'kube-proxy, from the write', goal: { ...goal, side: 'atMost' } },
   ...{ ours: ({ sluiced }) => ours(sluiced), theirs: ({ kubeProxy }) => kubeProxy.one.p99 },
@@ -45,10 +46,10 @@ const growth = ([name, unit]: Title, limit: number, of: (third: Third) => number
 });
 
 /** Five times the Services should cost five times as much. */
-const linear = ([name, unit]: Title, of: (found: Beyond) => number): ScaleRow => ({
-  ...{ name: `beyond, ${BEYOND} times the Services: ${name}`, unit, yardstick: `${BEYOND} times itself` },
+const linear = ([name, unit]: Title, of: (found: LargerFigures) => number): ScaleRow => ({
+  ...{ name: `${LARGER_FACTOR} times the Services: ${name}`, unit, yardstick: `${LARGER_FACTOR} times itself` },
   goal: { of: 'ratio', limit: 1.2, side: 'atMost' },
-  ...{ ours: ({ beyond }) => of(beyond), theirs: ({ sluiced }) => BEYOND * of(sluiced) },
+  ...{ ours: ({ larger }) => of(larger), theirs: ({ sluiced }) => LARGER_FACTOR * of(sluiced) },
 });
 
 const valueAt = (thirds: readonly Third[], index: number, of: (third: Third) => number): number => {
@@ -60,9 +61,9 @@ const meanOf = (values: readonly number[]): number => values.reduce((sum, value)
 
 export class ScaleBench implements Group<ScaleRow> {
   readonly rows = [
-    beside(['cold start: CPU until the kernel has all', 's'], atMost(2), ({ cold }) => cold.cpuSeconds),
-    beside(['cold start: time until the kernel has all', 's'], noMore, ({ cold }) => cold.seconds),
-    beside(['cold start: the same, after the last list page', 's'], atMost(1.5), ({ cold }) => cold.secondsAfterList),
+    beside(['cold start: CPU until all Services are programmed', 's'], atMost(2), ({ cold }) => cold.cpuSeconds),
+    beside(['cold start: time until all Services are programmed', 's'], noMore, ({ cold }) => cold.seconds),
+    beside(['cold start: time after the last list page', 's'], atMost(1.5), ({ cold }) => cold.secondsAfterList),
     beside(['RSS, steady, at scale', 'MiB'], atMost(220), ({ rssMiB }) => rssMiB),
     single('p99 after the watch event', atMost(5), ({ afterEvent }) => afterEvent),
     single("p99 after the API's answer", noMore, ({ afterAnswer }) => afterAnswer),
@@ -78,8 +79,8 @@ export class ScaleBench implements Group<ScaleRow> {
     growth(['delay of the event loop, p99', 'ms'], 1.5, ({ delayMs }) => delayMs),
     growth(['garbage collection', 'ms/s'], 1.25, ({ gcMsPerSecond }) => gcMsPerSecond),
     growth(['RSS', 'MiB'], 1.1, ({ rssMiB }) => rssMiB),
-    linear(['CPU until the kernel has all', 's'], ({ cold }) => cold.cpuSeconds),
-    linear(['after the last list page', 's'], ({ cold }) => cold.secondsAfterList),
+    linear(['CPU until all are programmed', 's'], ({ cold }) => cold.cpuSeconds),
+    linear(['time after the last list page', 's'], ({ cold }) => cold.secondsAfterList),
     linear(['RSS', 'MiB'], ({ rssMiB }) => rssMiB),
   ];
   readonly mostRounds = SCALE_ROUNDS;
@@ -98,14 +99,14 @@ export class ScaleBench implements Group<ScaleRow> {
   }
 
   async round(rows: readonly ScaleRow[]): Promise<Sample[]> {
-    if (this.#cluster === undefined) throw new Error('not open');
+    if (this.#cluster === undefined) throw new Error('open() was not called');
     const sluiced = await this.#cluster.measureSluiced();
     this.#say(`  sluiced ${JSON.stringify(sluiced)}`);
     const kubeProxy = await this.#cluster.measureKubeProxy();
     this.#say(`  kube-proxy ${JSON.stringify(kubeProxy)}`);
-    const beyond = await this.#cluster.measureBeyond();
-    this.#say(`  beyond ${JSON.stringify(beyond)}`);
-    return rows.map(({ ours, theirs }) => ({ ours: ours({ sluiced, kubeProxy, beyond }), theirs: theirs({ sluiced, kubeProxy, beyond }) }));
+    const larger = await this.#cluster.measureLarger();
+    this.#say(`  larger ${JSON.stringify(larger)}`);
+    return rows.map(({ ours, theirs }) => ({ ours: ours({ sluiced, kubeProxy, larger }), theirs: theirs({ sluiced, kubeProxy, larger }) }));
   }
 
   async close(): Promise<void> {

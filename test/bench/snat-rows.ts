@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a new flow costs that no source port is left for: a flood of them must stay cheap. tc_uplink_in drops the packet as it
-// came, so that a test run may repeat it as it is; whole time, the test run's own included.
+// The SNAT row: the cost of a new flow when no source port is free. It must stay low, because such flows can come in large
+// numbers. tc_uplink_in drops the packet without changing it, so a test run can repeat it. The time includes that of the test
+// run itself. main.ts runs the row.
 import { testRun } from '../../daemon/kernel/test-run.ts';
 import { backendRow, desiredRow, frontendRow } from '../support/builders.ts';
 import { devices, plainHost } from '../kernel/fixture.ts';
@@ -18,7 +19,7 @@ const syn = (sourcePort: number, destinationPort: number): Uint8Array =>
 export class SnatBench extends TestRunGroup {
   readonly rows: readonly Row[] = [
     {
-      ...{ name: 'SNAT port exhaustion, per packet', yardstick: 'itself, not ours', unit: 'ns' },
+      ...{ name: 'SNAT port exhaustion, per packet', yardstick: 'itself, no Service', unit: 'ns' },
       goal: { of: 'ours', limit: 500, side: 'atMost' },
     },
   ];
@@ -28,7 +29,7 @@ export class SnatBench extends TestRunGroup {
     loaded.applyHost(plainHost, [{ set: 'node', cidr: `${node}/32` }]);
     loaded.apply([desiredRow('np', [frontendRow(node, { port: 30_080, type: 'NodePort' })], [backendRow('10.244.1.2')])]);
     loaded.maps.host.set(0, { ...loaded.maps.host.get(0), snatFirst: [2000, 0], snatCount: [PORTS, 0] });
-    // Far more flows than ports: none is left.
+    // Far more flows than ports, so that no port is free.
     for (let port = 0; port < 40 * PORTS; port += 1) loaded.run('tc_uplink_in', syn(1000 + port, 30_080), { ifindex: devices.eth0 });
   }
 
@@ -39,7 +40,7 @@ export class SnatBench extends TestRunGroup {
   #time(destinationPort: number, expected: number): number {
     const program = this.loaded.datapath.program('tc_uplink_in');
     const { verdict, nanoseconds } = testRun(program, syn(60_000, destinationPort), { ifindex: devices.eth0, repeat: REPEAT });
-    if (verdict !== expected) throw new Error(`SNAT row: verdict ${verdict}, expected ${expected}`);
+    if (verdict !== expected) throw new Error(`SNAT row: the verdict is ${verdict}, expected ${expected}`);
     return nanoseconds;
   }
 }

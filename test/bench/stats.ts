@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The bench's arithmetic: medians, the 95 % interval of a median of ratios by bootstrap, and the verdict against a goal
-// (design.md, 6): met when the upper end meets it, missed when the lower end exceeds it, else undecided.
+// The statistics of the benchmark: medians, the 95 % bootstrap interval of the median ratio, and the verdict. For a goal "at most"
+// the verdict is met if the upper end of the interval is within the limit, missed if the lower end is above it, and otherwise
+// undecided. Pure; row.ts and report.ts use it.
 
 export interface Interval {
   readonly low: number;
@@ -20,7 +21,7 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? (sorted[middle] ?? NaN) : ((sorted[middle - 1] ?? NaN) + (sorted[middle] ?? NaN)) / 2;
 }
 
-/** `random` gives 0 <= x < 1; a seeded one makes the interval reproducible. */
+/** `random` returns a number x with 0 <= x < 1. The default is seeded, so that the interval is reproducible. */
 export function interval(values: readonly number[], random: () => number = seeded(1)): Interval {
   const medians = Array.from({ length: RESAMPLES }, () => median(values.map(() => values[Math.floor(random() * values.length)] ?? NaN)));
   medians.sort((a, b) => a - b);
@@ -34,13 +35,13 @@ export function verdict(judged: Interval, { limit, side }: { limit: number; side
   return judged.low > limit ? 'missed' : 'undecided';
 }
 
-/** Two runs of one row: worse when the intervals do not overlap and the median moved the wrong way by more than a tenth. */
+/** Compares two runs of one row: a regression if the intervals do not overlap and the median is worse by more than 10 %. */
 export function isRegression(before: Interval, after: Interval, side: Side): boolean {
   if (side === 'atLeast') return after.high < before.low && after.median < before.median * 0.9;
   return after.low > before.high && after.median > before.median * 1.1;
 }
 
-/** mulberry32: small, and the same everywhere. */
+/** mulberry32: a small generator with the same results on every platform. */
 function seeded(seed: number): () => number {
   let state = seed;
   return () => {

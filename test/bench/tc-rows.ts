@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// tc_pod_in beside the floor, in one process, in turn: one established flow, many, new flows, and what is not ours.
+// The tc rows: tc_pod_in against the floor program, in one process and in turn, for one established flow, many established
+// flows, new flows, and packets to no Service. main.ts runs them.
 import { TC_ACT_OK, TC_ACT_REDIRECT } from '../kernel/packet.ts';
-import { benchSizes, NOT_OURS, portOf, vip } from './harness.ts';
+import { benchSizes, NO_SERVICE, portOf, vip } from './harness.ts';
 import type { Row, Sample } from './row.ts';
 import { TestRunGroup } from './test-run-group.ts';
 
@@ -15,16 +16,16 @@ interface TcRow extends Row {
 }
 
 const row = (name: string, limit: number, run: Pick<TcRow, 'flows' | 'destination' | 'warmUp'>): TcRow => ({
-  ...{ name, yardstick: run.destination === NOT_OURS ? 'tc floor, pass' : 'tc floor', unit: 'ns', ...run },
+  ...{ name, yardstick: run.destination === NO_SERVICE ? 'tc floor, pass' : 'tc floor', unit: 'ns', ...run },
   goal: { of: 'ratio', limit, side: 'atMost' },
 });
 
 export class TcBench extends TestRunGroup<TcRow> {
   readonly rows = [
     row('tc ClusterIP from a pod, established, 1 flow', 1.6, { flows: 1, destination: vip(7), warmUp: 1000 }),
-    row('the same, 256,000 flows', 1.1, { flows: 256_000, destination: vip(7), warmUp: 600_000 }),
-    row('new flow', 1.1, { flows: 1 << 24, destination: vip(7), warmUp: REPEAT }),
-    row('not ours, pass', 1.3, { flows: 1, destination: NOT_OURS, warmUp: 1000 }),
+    row('tc ClusterIP from a pod, established, 256,000 flows', 1.1, { flows: 256_000, destination: vip(7), warmUp: 600_000 }),
+    row('tc ClusterIP from a pod, new flow', 1.1, { flows: 1 << 24, destination: vip(7), warmUp: REPEAT }),
+    row('tc packet to no Service, pass', 1.3, { flows: 1, destination: NO_SERVICE, warmUp: 1000 }),
   ];
 
   open(): void {
@@ -35,7 +36,7 @@ export class TcBench extends TestRunGroup<TcRow> {
   round(rows: readonly TcRow[]): Sample[] {
     const { harness, loaded } = this;
     return rows.map(({ flows, destination, warmUp }) => {
-      const expected = destination === NOT_OURS ? TC_ACT_OK : TC_ACT_REDIRECT;
+      const expected = destination === NO_SERVICE ? TC_ACT_OK : TC_ACT_REDIRECT;
       const programs = [harness.program('bench_floor'), loaded.datapath.program('tc_pod_in')];
       const [theirs = NaN, ours = NaN] = harness.net(programs, { destination, flows, vips: 1, warmUp, repeat: REPEAT, expected });
       return { ours, theirs };

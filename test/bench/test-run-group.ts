@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What every group of rows by test run stands on: the harness, a bpffs of its own and the loaded product. close() removes
-// what has been opened, however far that came.
+// The base class of the groups that use BPF_PROG_TEST_RUN: the harness, a bpffs and the loaded programs of Sluice. close()
+// removes everything that was opened, also if open() failed.
 import type { MapSizes } from '../../daemon/bpf/datapath.ts';
 import { Bpffs, Loaded } from '../kernel/fixture.ts';
 import { Harness } from './harness.ts';
@@ -16,7 +16,7 @@ export abstract class TestRunGroup<R extends Row = Row> implements Group<R> {
 
   abstract round(rows: readonly R[]): Sample[];
 
-  /** For open(). */
+  /** Called by open(). */
   protected load(sizes?: MapSizes): Loaded {
     this.#harness = new Harness();
     this.#bpffs = new Bpffs();
@@ -25,12 +25,12 @@ export abstract class TestRunGroup<R extends Row = Row> implements Group<R> {
   }
 
   protected get harness(): Harness {
-    if (this.#harness === undefined) throw new Error('not open');
+    if (this.#harness === undefined) throw new Error('open() was not called');
     return this.#harness;
   }
 
   protected get loaded(): Loaded {
-    if (this.#loaded === undefined) throw new Error('not open');
+    if (this.#loaded === undefined) throw new Error('open() was not called');
     return this.#loaded;
   }
 

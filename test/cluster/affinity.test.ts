@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Upstream's stories of session affinity, under upstream's names. A frontend of each family and protocol remembers for itself.
+// Kubernetes' end-to-end tests of session affinity, under their upstream names. Each family and protocol of a frontend has its own
+// affinity.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Asked } from '../support/lab/traffic.ts';
 import { until } from './api.ts';
@@ -18,7 +19,7 @@ beforeAll(async () => {
 
 afterAll(() => cluster.close());
 
-/** Who answers that client there, of so many connections. */
+/** The servers that answer this number of connections of the client, sorted. */
 async function whoAnswers(from: string, frontend: Asked, count: number): Promise<string> {
   const { answers, failures } = await cluster.ask(from, { ...frontend, count });
   expect(failures, `${from} to ${frontend.address}`).toEqual({});
@@ -32,16 +33,16 @@ async function keepsItsServer(from: string, frontends: readonly Asked[]): Promis
   }
 }
 
-/** A Service, and the frontends that its kind is asked at. */
+/** A kind of Service, and the frontends at which it is tested. */
 async function begin(kind: Kind, specs: readonly object[]): Promise<{ story: Story; frontends: Asked[][] }> {
   const story = await Story.begin(cluster);
   const names = specs.map((_, i) => `web-${i}`);
   await story.apply(...specs.map((spec, i) => story.service(`web-${i}`, { ...kind.spec, ...spec, selector: { app: 'web' } })));
   await story.run('web', servers);
   const frontends = await Promise.all(names.map((name) => kind.frontends(story, name)));
-  // All of them are known before anybody is asked for affinity.
+  // All frontends are programmed before the affinity is tested.
   for (const each of frontends)
-    for (const frontend of each) await until('it is served', async () => (await whoAnswers('pod109', frontend, 1)) !== '');
+    for (const frontend of each) await until('the frontend is served', async () => (await whoAnswers('pod109', frontend, 1)) !== '');
   return { story, frontends };
 }
 
@@ -94,11 +95,11 @@ describe.each(kinds)('$what', (kind) => {
     };
     const before = { kept: first, left: await askLeft() };
     for (const server of [...before.kept, ...before.left]) expect(servers).toContain(server);
-    // The first is asked for longer than the affinity lasts, the others are not.
+    // Only the first frontend gets requests, for longer than the affinity timeout.
     for (const end = performance.now() + TIMEOUT_SECONDS * 1000 + 500; performance.now() < end;) {
       expect(await askAll(kept)).toEqual(before.kept);
     }
-    // Of three servers, twelve frontends would all choose the same again once in half a million times.
+    // With three servers, twelve frontends all choose the same servers again with a probability of 1 in 531,441.
     expect(await askLeft()).not.toEqual(before.left);
   });
 
@@ -107,7 +108,7 @@ describe.each(kinds)('$what', (kind) => {
     const from = 'pod9';
     const spreads = async (): Promise<void> => {
       for (const frontend of frontends.flat())
-        await until('all answer', async () => (await whoAnswers(from, frontend, 40)) === [...servers].sort().join());
+        await until('all servers answer', async () => (await whoAnswers(from, frontend, 40)) === [...servers].sort().join());
     };
     await spreads();
     await story.patch('web-0', { spec: affine });

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A real control plane in a namespace of a lab: etcd, kube-apiserver, kube-controller-manager, and a `kubectl proxy` on a
-// Unix socket, by which the tests reach the API from outside of the namespace. RBAC decides what a client may; clients have
-// tokens, and the server has the certificate that it makes itself.
+// A real control plane in a network namespace of a lab: etcd, kube-apiserver, kube-controller-manager, and a `kubectl proxy` on a
+// Unix socket, through which the tests reach the API from outside the namespace. RBAC authorises the clients. Clients authenticate
+// with tokens; the server has a self-signed certificate. kube-cluster.ts and the benchmark at scale start it.
 import { generateKeyPairSync, randomUUID } from 'node:crypto';
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -13,10 +13,10 @@ import { tools } from './tools.ts';
 const PORT = 6443;
 export const serviceCidrs = '10.96.0.0/16,fd00:96::/108';
 const inside = `https://localhost:${PORT}`;
-/** How who is beside the control plane reaches it. */
+/** The URL of the API server for clients in other namespaces of the lab. */
 export const apiUrl = `https://${apiAddresses.IPv4}:${PORT}`;
 
-/** Users that have a token from the start; the controllers and kube-proxy with the rights that Kubernetes gives them. */
+/** Users with a token. The controllers and kube-proxy have the permissions that Kubernetes gives them by default. */
 const users = {
   admin: { name: 'admin', groups: 'system:masters' },
   controllers: { name: 'system:kube-controller-manager', groups: '' },
@@ -26,8 +26,8 @@ const users = {
 export type User = keyof typeof users;
 
 /**
- * The controllers that Services need, and those that namespaces and service accounts do. Nobody beats for the nodes here:
- * whoever looks after that would take their Pods away.
+ * The controllers that Services, namespaces and service accounts need. The node lifecycle controller is not among them, because
+ * no kubelet sends heartbeats here, and it would evict the Pods.
  */
 const controllers = [
   ...['endpoints-controller', 'endpointslice-controller', 'endpointslice-mirroring-controller', 'service-cidr-controller'],
@@ -36,7 +36,7 @@ const controllers = [
 
 export class ControlPlane {
   readonly api: Api;
-  /** What the API server's certificate is verified by. */
+  /** The CA file that verifies the certificate of the API server. */
   readonly caFile: string;
   readonly #lab: Lab;
   readonly #directory: string;
@@ -58,11 +58,11 @@ export class ControlPlane {
     writeFileSync(this.#file('accounts.key'), privateKey.export({ type: 'pkcs1', format: 'pem' }), { mode: 0o600 });
     writeFileSync(this.#file('accounts.pub'), publicKey.export({ type: 'spki', format: 'pem' }));
     this.api = new Api({ lab, socket: this.#file('api.sock'), kubeconfig: this.kubeconfig('admin', inside) });
-    // Who waits for it takes it.
+    // Callers that wait for this promise handle its rejection.
     this.#ended.promise.catch(() => undefined);
   }
 
-  /** Resolves when the API answers and its controllers run. It ends with the lab. */
+  /** Resolves when the API answers and the controllers run. The control plane ends with the lab. */
   static async start(lab: Lab): Promise<ControlPlane> {
     lab.addApiServer();
     const made = new ControlPlane(lab);
@@ -70,18 +70,18 @@ export class ControlPlane {
       await Promise.race([made.#startAll(), made.#ended.promise]);
     } catch (error) {
       const printed = [...made.#processes].map(([name, { lines }]) => `${name}:\n${lines.slice(-10).join('\n')}`);
-      throw new Error(`the control plane did not start\n${printed.join('\n')}`, { cause: error });
+      throw new Error(`The control plane did not start.\n${printed.join('\n')}`, { cause: error });
     }
     return made;
   }
 
-  /** Path of a kubeconfig for one of the users who have a token from the start. */
+  /** Writes a kubeconfig for one of the users and returns its path. */
   kubeconfig(user: User, server = apiUrl): string {
     const token = this.#tokens.get(user) ?? '';
     return writeKubeconfig(this.#file(`${user}-${new URL(server).hostname}.kubeconfig`), { server, caFile: this.caFile, token });
   }
 
-  /** Another lab gets the API server at the same address. */
+  /** Makes the API server reachable from another lab, at the same address. */
   async extendTo(lab: Lab): Promise<void> {
     lab.addApiServer();
     const path = join(lab.directory, 'api-server.sock');
@@ -93,7 +93,7 @@ export class ControlPlane {
     await Promise.all(carriers.map((carrier) => carrier.line((line) => line === 'ready')));
   }
 
-  /** Ends it as a crash would. */
+  /** Kills the API server, as in a crash. */
   async killApiServer(): Promise<void> {
     await this.#processes.get('kube-apiserver')?.kill();
   }
@@ -105,12 +105,12 @@ export class ControlPlane {
       ...['--service-cluster-ip-range', serviceCidrs, '--authorization-mode', 'RBAC', '--token-auth-file', this.#file('tokens.csv')],
       ...['--service-account-issuer', 'https://kubernetes.default.svc', '--service-account-key-file', this.#file('accounts.pub')],
       ...['--service-account-signing-key-file', this.#file('accounts.key'), '--allow-privileged'],
-      // Pods are the tests' own: none needs a service account, and no node is tainted for being new.
+      // The Pods of the tests need no service account, and a new node must not be tainted.
       ...['--disable-admission-plugins', 'ServiceAccount,TaintNodesByCondition', '--profiling=false'],
     ]);
   }
 
-  /** Resolves when the API server says that it is ready. */
+  /** Resolves when the API server reports that it is ready. */
   async ready(): Promise<void> {
     await until('the API server is ready', () => this.api.isReady());
   }
@@ -118,7 +118,7 @@ export class ControlPlane {
   async #startAll(): Promise<void> {
     this.#startEtcd();
     this.startApiServer();
-    // Clients read its certificate, and it writes the key last.
+    // Clients read the certificate, which is complete when the key exists, because the API server writes the key last.
     await until('the API server has a key', async () => existsSync(this.#file('certificates/apiserver.key')));
     this.#startControllers();
     const proxy = ['proxy', '--unix-socket', this.#file('api.sock')];
@@ -150,7 +150,7 @@ export class ControlPlane {
   #start(name: string, command: readonly string[]): void {
     const started = this.#lab.start('api', command);
     this.#processes.set(name, started);
-    void started.ended.then((code) => this.#ended.reject(new Error(`${name} ended with ${code}`)));
+    void started.ended.then((code) => this.#ended.reject(new Error(`${name} ended with exit code ${code}.`)));
   }
 
   #file(name: string): string {
@@ -158,7 +158,7 @@ export class ControlPlane {
   }
 }
 
-/** A kubeconfig for one server and one token. Returns its path. */
+/** Writes a kubeconfig for one server and one token. Returns its path. */
 export function writeKubeconfig(
   path: string,
   { server, caFile, ...user }: { server: string; caFile: string; token?: string; tokenFile?: string },
@@ -169,7 +169,7 @@ export function writeKubeconfig(
     users: [{ name: 'test', user }],
     contexts: [{ name: 'test', context: { cluster: 'test', user: 'test' } }],
   };
-  // JSON is YAML.
+  // JSON is valid YAML.
   writeFileSync(path, JSON.stringify(config), { mode: 0o600 });
   return path;
 }

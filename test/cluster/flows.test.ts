@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Upstream's stories of UDP flows whose server goes away, under upstream's names: one socket goes on sending, and the next
-// server hears it.
+// Kubernetes' end-to-end tests of UDP flows whose server goes away, under their upstream names: one socket continues to send, and
+// the next server must receive its datagrams.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Held } from '../support/lab/peers.ts';
 import type { Asked } from '../support/lab/traffic.ts';
@@ -18,7 +18,7 @@ afterAll(() => cluster.close());
 
 const udp = (frontends: readonly Asked[]): Asked[] => frontends.filter(({ protocol }) => protocol === 'udp');
 
-/** A UDP socket that goes on asking until it hears from that server. */
+/** One UDP socket. hears() repeats a request until the expected server answers. */
 class Flow {
   readonly #held: Held;
   readonly #what: string;
@@ -33,7 +33,7 @@ class Flow {
   }
 
   async hears(server: string): Promise<void> {
-    await until(`${this.#what} hears ${server}`, async () => {
+    await until(`${this.#what} is answered by ${server}`, async () => {
       expect(await this.#held.ask()).toBe(server);
       return true;
     });
@@ -98,7 +98,7 @@ test('should be able to preserve UDP traffic when initial unready endpoints get 
   await story.run('web', ['pod1'], { isReady: false });
   const frontends = udp([...(await story.nodePorts('web', 'node-a')), ...(await story.clusterIPs('web'))]);
   const flows = await Promise.all(frontends.map((frontend) => Flow.start('pod109', frontend)));
-  // Sent while nobody is there, from the socket that is to be answered later.
+  // Sent while there is no backend, from the socket that must be answered later.
   for (const flow of flows) await flow.isNotAnswered();
   await cluster.kubelet.setReady(story.namespace, 'pod1', true);
   for (const flow of flows) await flow.hears('pod1');
@@ -118,7 +118,7 @@ test('should be able to cleanup conntrack entries when UDP service target port c
   await Promise.all(flows.map((flow) => flow.end()));
 });
 
-test('an open TCP connection stays with its Pod while that ends', async () => {
+test('an open TCP connection stays with its Pod while the Pod terminates', async () => {
   const story = await Story.begin(cluster);
   await story.apply(story.service('web'));
   await story.run('web', ['pod1']);

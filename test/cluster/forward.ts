@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Carries TCP connections from one network namespace to another by a Unix socket: `FROM TO`, each a port or a path. Run once
-// in each namespace. It knows nothing of what it carries.
+// Forwards TCP connections between two network namespaces through a Unix socket. Arguments: FROM TO, each a port or a path. One
+// process runs in each namespace. It must not change the bytes. control-plane.ts starts it.
 import { createConnection, createServer } from 'node:net';
 
 const [from = '', to = ''] = process.argv.slice(2);

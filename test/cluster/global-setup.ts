@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs once before the cluster tests, outside of any time limit: the programs that they start are built if they are not there.
+// Runs once before the cluster tests, without a time limit: builds the programs that they start if they do not exist.
 import { buildTools } from './tools.ts';
 
 export function setup(): void {

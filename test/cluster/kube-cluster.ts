@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A cluster: a real control plane, two nodes with a proxy each, pods that serve, a client outside. The proxy is Sluice with
-// the rights of its service account and no other; with CLUSTER_PROXY=kube-proxy in the environment it is kube-proxy in
-// nftables mode, which shows whether a story asks for what Kubernetes promises.
+// A cluster: a real control plane, two nodes with a proxy each, pods that serve, and a client outside. The proxy is Sluice, with
+// only the permissions of its service account. With CLUSTER_PROXY=kube-proxy in the environment it is kube-proxy in nftables mode,
+// which shows whether a test requires only what Kubernetes guarantees. All cluster tests use it.
 import { globSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { podRange } from '../support/lab/cluster.ts';
@@ -14,7 +14,7 @@ import { apiUrl, ControlPlane, writeKubeconfig } from './control-plane.ts';
 import { Kubelet, zoneOf } from './kubelet.ts';
 import { tools } from './tools.ts';
 
-/** Pods that only ask, and those that serve and may ask as well; from 100 on they are on the second node. */
+/** Pods that are only clients, and pods that are servers and may be clients too. Numbers from 100 on are on the second node. */
 const askers = [9, 109];
 const servers = [1, 2, 3, 101];
 const pods = [...askers, ...servers];
@@ -24,9 +24,9 @@ const usualProxy: Proxy = process.env['CLUSTER_PROXY'] === 'kube-proxy' ? 'kube-
 
 interface KubeClusterOptions {
   readonly proxy?: Proxy;
-  /** A cluster whose control plane this one shares: nodes and pods of the same names and addresses, in a lab of their own. */
-  readonly twinOf?: KubeCluster;
-  /** A relay between the agents and the API server, which can be told to misbehave. */
+  /** Another cluster whose control plane this one shares. Nodes and pods have the same names and addresses, in a separate lab. */
+  readonly sharedWith?: KubeCluster;
+  /** Whether a relay that can simulate failures is between the agents and the API server. */
   readonly hasRelay?: boolean;
 }
 
@@ -40,11 +40,11 @@ export class KubeCluster extends Traffic {
   readonly plane: ControlPlane;
   readonly api: Api;
   readonly kubelet: Kubelet;
-  /** Takes orders: test/support/lab/relay.ts. Undefined: the agents reach the API server by themselves. */
+  /** The relay, test/support/lab/relay.ts. Undefined if the agents connect to the API server directly. */
   readonly relay: LabProcess | undefined;
   readonly #daemons = new Map<NodeName, Daemon>();
   readonly #proxy: Proxy;
-  /** What runs on each node. */
+  /** The proxy process of each node. */
   readonly #proxies = new Map<NodeName, LabProcess>();
 
   private constructor(lab: Lab, plane: ControlPlane, { proxy, hasRelay }: { proxy: Proxy; hasRelay: boolean }) {
@@ -56,46 +56,46 @@ export class KubeCluster extends Traffic {
     this.#proxy = proxy;
   }
 
-  static async start({ proxy = usualProxy, twinOf, hasRelay = false }: KubeClusterOptions = {}): Promise<KubeCluster> {
+  static async start({ proxy = usualProxy, sharedWith, hasRelay = false }: KubeClusterOptions = {}): Promise<KubeCluster> {
     const lab = new Lab();
-    // While the lab grows, the API server starts.
-    const starting = twinOf === undefined ? ControlPlane.start(lab) : twinOf.plane.extendTo(lab).then(() => twinOf.plane);
+    // The API server starts while the lab is built.
+    const starting = sharedWith === undefined ? ControlPlane.start(lab) : sharedWith.plane.extendTo(lab).then(() => sharedWith.plane);
     lab.addNode();
     lab.addClient();
     for (const number of pods) lab.addPod(number);
     const nodes = Object.values(labNodes).map(({ netns }) => netns);
-    // Apart from the ports that Traffic binds for its clients.
+    // Ephemeral ports must differ from the ports that Traffic binds for its clients.
     for (const netns of [...nodes, 'client', ...pods.map((number) => `pod${number}`)])
       lab.sysctl(netns, 'net.ipv4.ip_local_port_range', "'32768 33999'");
-    // After a few refusals a second the kernel would be silent, and stories are quick.
+    // The kernel limits ICMP errors to a few per second, and the tests cause more.
     for (const netns of nodes) for (const key of ['net.ipv4.icmp_ratelimit', 'net.ipv6.icmp.ratelimit']) lab.sysctl(netns, key, '0');
     const cluster = new KubeCluster(lab, await starting, { proxy, hasRelay });
     await cluster.relay?.ask('go');
     await Promise.all([
       ...servers.map((number) => cluster.serve(`pod${number}`)),
-      (twinOf === undefined ? cluster.kubelet.registerNodes() : Promise.resolve()).then(() => cluster.#startProxies()),
+      (sharedWith === undefined ? cluster.kubelet.registerNodes() : Promise.resolve()).then(() => cluster.#startProxies()),
     ]);
     return cluster;
   }
 
-  /** What the agents show the API server: their service account's token. */
+  /** The file with the service account token of the agents. */
   get tokenFile(): string {
     return this.#file('token');
   }
 
-  /** The Sluice of that node. */
+  /** The Sluice daemon of that node. */
   daemon(node: NodeName): Daemon {
     const daemon = this.#daemons.get(node);
-    if (daemon === undefined) throw new Error(`no Sluice runs on ${node}`);
+    if (daemon === undefined) throw new Error(`Sluice does not run on ${node}.`);
     return daemon;
   }
 
-  /** Ends it as a crash would. */
+  /** Kills the proxy, as in a crash. */
   async stopProxy(node: NodeName): Promise<void> {
     await this.#proxies.get(node)?.kill();
   }
 
-  /** Resolves when a new one has read everything. */
+  /** Resolves when a new proxy is ready. */
   async restartProxy(node: NodeName): Promise<void> {
     await this.stopProxy(node);
     await this.#startProxy(node);
@@ -114,7 +114,7 @@ export class KubeCluster extends Traffic {
     this.#proxies.set(node, await (this.#proxy === 'kube-proxy' ? this.#startKubeProxy(node) : this.#startSluice(node)));
   }
 
-  /** What deploy/ gives to Sluice, and a token of the account that it has there. */
+  /** Applies the manifests of deploy/ and writes a token of their service account. */
   async #grant(): Promise<void> {
     const manifests = globSync('deploy/*.yaml', { cwd: root });
     for (const manifest of manifests) await this.api.kubectl(['apply', '-f', join(root, manifest)]);
@@ -129,7 +129,7 @@ export class KubeCluster extends Traffic {
     const daemon = new Daemon(this.lab, node, ['--kubeconfig', kubeconfig, ...by]);
     this.#daemons.set(node, daemon);
     await daemon.start({ hasSocketLb: true, extra: ['--cluster-cidr', podRange] });
-    if (daemon.process === undefined) throw new Error('a daemon that has started is a process');
+    if (daemon.process === undefined) throw new Error('The daemon has no process.');
     return daemon.process;
   }
 
@@ -138,14 +138,14 @@ export class KubeCluster extends Traffic {
       ...{ apiVersion: 'kubeproxy.config.k8s.io/v1alpha1', kind: 'KubeProxyConfiguration', mode: 'nftables' },
       ...{ hostnameOverride: node, clusterCIDR: podRange, clientConnection: { kubeconfig: this.plane.kubeconfig('proxy') } },
       nftables: { minSyncPeriod: '50ms' },
-      // The machine's own limits are not for a test to change.
+      // kube-proxy must not change the conntrack limits of the machine.
       conntrack: { maxPerCore: 0, min: 0, tcpEstablishedTimeout: '0s', tcpCloseWaitTimeout: '0s' },
     };
     const path = this.#file(`${node}.kube-proxy.json`);
     writeFileSync(path, JSON.stringify(config));
     const started = this.lab.start(labNodes[node].netns, [tools.kubeProxy, '--config', path]);
     await started.line((line) => line.includes('Caches are synced') && line.includes('service config'));
-    // It may hear of the Node's zone before its proxier listens for changes of that (1.37); then only another zone helps.
+    // kube-proxy 1.37 may read the zone of the Node before its proxier watches for changes. Then only a change of the zone helps.
     for (const zone of ['none', zoneOf(node)]) await this.kubelet.moveNode(node, zone);
     return started;
   }

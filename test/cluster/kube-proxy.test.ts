@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Two clusters that differ in nothing but the proxy, before one API server: Sluice serves the one, the real kube-proxy in
-// nftables mode the other. The same packets must get the same answers: who serves, what source the servers see, refusal or
-// silence. The differences that we mean are listed, and each must occur.
+// Compares two clusters that share an API server and differ only in the proxy: Sluice in one, the real kube-proxy in nftables mode
+// in the other. The same packets must have the same result: the servers that answer, the source addresses that they see, a refusal
+// or no answer. Intended differences are listed, and each must occur.
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { Client } from '../support/lab/peers.ts';
 import { until } from './api.ts';
@@ -26,7 +26,7 @@ interface Difference {
 }
 
 const isPolicyLocal = ({ spec = {} }: Shape): boolean => 'externalTrafficPolicy' in spec && spec.externalTrafficPolicy === 'Local';
-/** Without what a server sees, and without silence. */
+/** The answer without the sources that one server sees, and without timeouts. */
 const without = (server: string, answer: string): string =>
   answer
     .split(', ')
@@ -34,10 +34,10 @@ const without = (server: string, answer: string): string =>
     .join();
 const says = (answer: string, ...any: readonly string[]): boolean => any.some((each) => answer.split(', ').includes(each));
 
-/** Differences on purpose; README has the same list. */
-const meant: readonly Difference[] = [
+/** The intended differences. README has the same list. */
+const intended: readonly Difference[] = [
   {
-    why: 'hairpin: nothing is masqueraded for a Pod that reaches itself, it sees its own address or that of the Service',
+    why: 'hairpin: Sluice does not masquerade for a Pod that reaches itself; it sees its own address or that of the Service',
     is: ({ shape, from, frontend }, { ours, theirs }) => {
       const itself = shape.isAffine === true ? 'one' : 'pod1';
       const [own, node] = [sourceOf(from)(familyOf(frontend)), sourceOf('node')(familyOf(frontend))];
@@ -47,7 +47,7 @@ const meant: readonly Difference[] = [
     },
   },
   {
-    why: 'hairpin by another node, policy Local: kube-proxy masquerades for Pods of its own node only; its packets are lost, or answered past it',
+    why: 'hairpin through another node, policy Local: kube-proxy masquerades only for Pods of its own node; the packets are lost, or the answer bypasses it',
     is: ({ shape, from, frontend }, { ours, theirs }) => {
       const [own, other] = [sourceOf(from)(familyOf(frontend)), sourceOf('node-b')(familyOf(frontend))];
       const isThere = from === 'pod1' && frontend.where === 'NodePort of node-b' && isPolicyLocal(shape);
@@ -56,17 +56,17 @@ const meant: readonly Difference[] = [
     },
   },
   {
-    why: 'the label service.kubernetes.io/headless on a Service: kube-proxy 1.37 heeds it on EndpointSlices only, before it did on both',
+    why: 'the label service.kubernetes.io/headless on a Service: kube-proxy 1.37 reads it on EndpointSlices only, earlier versions on both',
     is: ({ shape }, { ours, theirs }) => shape.name === 'called-headless' && ours === 'timeout' && theirs.includes('pod101 sees '),
   },
 ];
 
 const sources = ['pod9', 'pod109', 'pod1', 'node', 'node-b', 'client'];
-/** One of two answers does not come in as many once in 128 combinations that have two; in forty never. */
+/** With two possible servers, 8 requests all reach the same one with a probability of 1 in 128; with 40 this does not happen. */
 const TRIED = 8;
 const ASKED = 40;
-/** The second try of a TCP connection whose first refusal was lost on a socket in connect() comes after a second. */
-const PATIENCE_MS = 1600;
+/** The kernel ignores an ICMP error that arrives while connect() is still running; it retransmits after a second. */
+const TIMEOUT_MS = 1600;
 const CLIENTS = 5;
 const LEAST = 200;
 
@@ -76,20 +76,20 @@ const combinations: Combination[] = [];
 
 beforeAll(async () => {
   ours = await KubeCluster.start({ proxy: 'sluice' });
-  theirs = await KubeCluster.start({ proxy: 'kube-proxy', twinOf: ours });
+  theirs = await KubeCluster.start({ proxy: 'kube-proxy', sharedWith: ours });
   const story = await Story.begin(ours);
   for (const cluster of [ours, theirs]) for (const node of ['node', 'node-b']) await cluster.serve(node);
   await makeShapes(story);
   for (const shape of shapes)
     for (const frontend of await frontendsOf(story, shape)) for (const from of sources) combinations.push({ shape, from, frontend });
-  // What was made last is served by all of them.
+  // When the last Service is served, all earlier ones are.
   await story.apply(story.service('last', { selector: { app: 'three' } }));
   const [vip] = await story.clusterIPs('last');
-  if (vip === undefined) throw new Error('a Service has a ClusterIP');
+  if (vip === undefined) throw new Error('The Service has no ClusterIP.');
   const isServed = async (cluster: KubeCluster, from: string): Promise<boolean> =>
     Object.keys((await cluster.ask(from, { ...vip, count: 1, timeoutMs: 500 })).answers).length === 1;
   for (const cluster of [ours, theirs])
-    for (const from of ['node', 'node-b']) await until('the last one is served', () => isServed(cluster, from));
+    for (const from of ['node', 'node-b']) await until('the last Service is served', () => isServed(cluster, from));
 });
 
 afterAll(async () => {
@@ -97,14 +97,14 @@ afterAll(async () => {
   await ours.close();
 });
 
-/** Whoever fails each time, and how: asked a few times, many of them at once. */
+/** The combinations for which all of a few requests fail, with the error. Many combinations are tried at the same time. */
 async function failuresOf(cluster: KubeCluster, asked: readonly Combination[]): Promise<Map<Combination, string>> {
   const failures = new Map<Combination, string>();
   const work = async (from: string, queue: Combination[]): Promise<void> => {
     const client = await Client.start(cluster.lab, from);
     for (let next = queue.pop(); next !== undefined; next = queue.pop()) {
       const { where: _, ...task } = next.frontend;
-      const result = await client.ask({ ...task, count: TRIED, timeoutMs: PATIENCE_MS, isConnected: true });
+      const result = await client.ask({ ...task, count: TRIED, timeoutMs: TIMEOUT_MS, isConnected: true });
       for (const [failure, count] of Object.entries(result.failures)) if (count === TRIED) failures.set(next, failure);
     }
     await client.process.kill();
@@ -118,14 +118,14 @@ async function failuresOf(cluster: KubeCluster, asked: readonly Combination[]): 
   return failures;
 }
 
-/** Who serves, and the sources that they see, in a line; or the failure. One after the other: the servers count. */
+/** One line for each combination: the servers and the sources that they see, or the error. In turn, because the servers count. */
 async function answersOf(cluster: KubeCluster, asked: readonly Combination[]): Promise<Map<Combination, string>> {
   const answers = await failuresOf(cluster, asked);
   for (const combination of asked) {
     if (answers.has(combination)) continue;
     const { where: _, ...task } = combination.frontend;
     await cluster.seen();
-    const { failures } = await cluster.ask(combination.from, { ...task, count: ASKED, timeoutMs: PATIENCE_MS });
+    const { failures } = await cluster.ask(combination.from, { ...task, count: ASKED, timeoutMs: TIMEOUT_MS });
     const line = Object.entries(await cluster.seen()).map(([server, clients]) => {
       const name = combination.shape.isAffine === true ? 'one' : server;
       return `${name} sees ${Object.keys(clients).sort().join(' ')}`;
@@ -139,29 +139,29 @@ type Different = Answers & { readonly combination: Combination };
 
 const familyOf = ({ address }: Frontend): 'IPv4' | 'IPv6' => (address.includes(':') ? 'IPv6' : 'IPv4');
 
-const inWords = ({ shape, from, frontend }: Combination): string =>
+const nameOf = ({ shape, from, frontend }: Combination): string =>
   `${shape.name}: ${from} to its ${frontend.where}, ${frontend.protocol} ${frontend.address} port ${frontend.port}`;
 
-test('Sluice and kube-proxy in nftables mode answer the same packets alike', { timeout: 300_000 }, async () => {
+test('Sluice and kube-proxy in nftables mode give the same results for the same packets', { timeout: 300_000 }, async () => {
   expect(combinations.length).toBeGreaterThanOrEqual(LEAST);
-  const isMeant = ({ combination, ...answers }: Different): boolean => meant.some((each) => each.is(combination, answers));
+  const isIntended = ({ combination, ...answers }: Different): boolean => intended.some((each) => each.is(combination, answers));
   let asked: readonly Combination[] = combinations;
   const explained: Different[] = [];
   let different: Different[] = [];
-  // What should not differ is asked again: either of them may have been behind.
+  // Unexpected differences are tried again, because one of the proxies may have been late.
   for (let round = 0; round < 3 && asked.length > 0; round += 1) {
     const [mine, others] = await Promise.all([answersOf(ours, asked), answersOf(theirs, asked)]);
     const found = asked
       .map((combination) => ({ combination, ours: mine.get(combination) ?? '', theirs: others.get(combination) ?? '' }))
       .filter((each) => each.ours !== each.theirs);
-    explained.push(...found.filter(isMeant));
-    different = found.filter((each) => !isMeant(each));
+    explained.push(...found.filter(isIntended));
+    different = found.filter((each) => !isIntended(each));
     asked = different.map(({ combination }) => combination);
   }
-  console.log(`${combinations.length} combinations, ${explained.length} answered otherwise on purpose`);
-  expect(different.map(({ combination, ...answers }) => `${inWords(combination)}: ${answers.ours}; kube-proxy: ${answers.theirs}`)).toEqual(
+  console.log(`Compared ${combinations.length} combinations. ${explained.length} have an intended difference.`);
+  expect(different.map(({ combination, ...answers }) => `${nameOf(combination)}: ${answers.ours}; kube-proxy: ${answers.theirs}`)).toEqual(
     [],
   );
-  // A difference that is no more is to be taken off the list.
-  expect(meant.filter((each) => !explained.some(({ combination, ...answers }) => each.is(combination, answers)))).toEqual([]);
+  // A listed difference that does not occur must be removed from the list.
+  expect(intended.filter((each) => !explained.some(({ combination, ...answers }) => each.is(combination, answers)))).toEqual([]);
 });

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a scheduler and the kubelets tell the API about Pods. A Pod is a place in the lab: "pod1" to "pod199" are pods, "node"
-// and "node-b" are Pods with hostNetwork. Whether somebody serves there is the test's business.
+// Acts as the scheduler and the kubelets towards the API. A Pod is a place in the lab: "pod1" to "pod199" are pods, "node" and
+// "node-b" are Pods with hostNetwork. It must not start servers: a test starts the server at a place itself.
 import { labNodes, nodeOfPod, type NodeName, podAddresses } from '../support/lab/lab.ts';
-import type { Api, KubeObject } from './api.ts';
+import type { Api } from './api.ts';
 
 export interface PodOptions {
   readonly labels: Readonly<Record<string, string>>;
-  /** The place's, unless told otherwise. */
+  /** The name of the place by default. */
   readonly name?: string;
   readonly isReady?: boolean;
   readonly containers?: readonly object[];
@@ -18,11 +18,11 @@ const ports = [
   { name: 'dns', containerPort: 5353, protocol: 'UDP' },
 ];
 const zoneLabel = 'topology.kubernetes.io/zone';
-/** Every node of the lab is a zone of its own. */
+/** Every node of the lab is in its own zone. */
 export const zoneOf = (node: string): string => `zone-of-${node}`;
 const TERMINATION_SECONDS = 3600;
 
-/** On which node a place is, and its addresses. */
+/** The node of a place, and its addresses. */
 export function whereIs(place: string): { node: NodeName; addresses: { IPv4: string; IPv6: string }; isOnHost: boolean } {
   const pod = /^pod(\d+)$/.exec(place)?.[1];
   if (pod !== undefined) return { node: nodeOfPod(Number(pod)), addresses: podAddresses(Number(pod)), isOnHost: false };
@@ -37,7 +37,7 @@ export class Kubelet {
     this.#api = api;
   }
 
-  /** The lab's nodes, each in a zone of its own. */
+  /** Registers the nodes of the lab, each in its own zone. */
   async registerNodes(): Promise<void> {
     for (const [name, { addresses, podCidrs }] of Object.entries(labNodes)) {
       const labels = { 'kubernetes.io/hostname': name, [zoneLabel]: zoneOf(name) };
@@ -59,7 +59,7 @@ export class Kubelet {
     await this.#api.patch(`/api/v1/nodes/${node}`, { metadata: { labels: { [zoneLabel]: zone } } });
   }
 
-  /** A Pod that runs at that place. */
+  /** Creates a Pod that runs at that place. */
   async run(namespace: string, place: string, options: PodOptions): Promise<void> {
     const { labels, name = place, isReady = true, containers = [{ name: 'server', image: 'none', ports }], initContainers = [] } = options;
     const { node, isOnHost } = whereIs(place);
@@ -74,21 +74,21 @@ export class Kubelet {
     await this.#report(namespace, name, { place: await this.#placeOf(namespace, name), isReady });
   }
 
-  /** It was told to end, and takes its time; whether it still serves is what `isReady` says. */
+  /** Deletes the Pod with a long grace period, so that it terminates. `isReady` is its readiness meanwhile. */
   async terminate(namespace: string, name: string, { isReady }: { isReady: boolean }): Promise<void> {
     await this.#api.delete(podPath(namespace, name), TERMINATION_SECONDS);
     await this.setReady(namespace, name, isReady);
   }
 
-  /** It has ended, and is no more. */
+  /** Deletes the Pod at once. */
   async end(namespace: string, name: string): Promise<void> {
     await this.#api.delete(podPath(namespace, name), 0);
   }
 
-  /** The node was short of something: the Pod has failed, and keeps its addresses in the API. */
+  /** Evicts the Pod: its phase is Failed, and the API keeps its addresses. */
   async evict(namespace: string, name: string): Promise<void> {
     await this.#api.patch(`${podPath(namespace, name)}/status`, {
-      status: { phase: 'Failed', reason: 'Evicted', message: 'the test was short of something', conditions: [condition('Ready', false)] },
+      status: { phase: 'Failed', reason: 'Evicted', message: 'The test evicted this Pod.', conditions: [condition('Ready', false)] },
     });
   }
 
@@ -103,11 +103,11 @@ export class Kubelet {
     });
   }
 
-  /** Where it runs, by its address. */
+  /** The place where the Pod runs, from its address. */
   async #placeOf(namespace: string, name: string): Promise<string> {
-    const pod = (await this.#api.get(podPath(namespace, name))) as KubeObject;
-    if (pod.spec.hostNetwork === true) return labNodes[pod.spec.nodeName as NodeName].netns;
-    return `pod${String(pod.status.podIP).split('.').at(-1)}`;
+    const { spec, status } = await this.#api.existing(podPath(namespace, name));
+    if (spec.hostNetwork === true) return labNodes[spec.nodeName as NodeName].netns;
+    return `pod${status.podIP.split('.').at(-1)}`;
   }
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Upstream's stories of load balancers, under upstream's names. The test is the cloud: it gives the address, in the Service's
-// status, and the router leads it to the first node.
+// Kubernetes' end-to-end tests of load balancers, under their upstream names. The test acts as the cloud provider: it writes the
+// address into the status of the Service, and the router of the lab routes it to the first node.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { clientAddresses } from '../support/lab/lab.ts';
 import type { Asked } from '../support/lab/traffic.ts';
@@ -24,7 +24,7 @@ const setIngress = async (story: Story, service: string, ips: readonly string[])
   await story.kubectl(['patch', 'service', service, '--subresource=status', '--type=merge', '--patch', JSON.stringify({ status })]);
 };
 
-/** Gives a Service an address of each family; its ports there. */
+/** Gives a Service a load balancer address of each family. Returns its ports at these addresses. */
 async function balance(story: Story, service: string): Promise<Asked[]> {
   given += 1;
   const ips = [`203.0.113.${given}`, `fd00:203::${given}`];
@@ -63,7 +63,7 @@ for (const protocol of ['TCP', 'UDP'] as const) {
     await story.patch('web', { spec: { ports: [port(81, first + 1)] } });
     const moved = frontends.map((frontend) => ({ ...frontend, port: 81 }));
     await story.served('client', [...moved, ...changed], both);
-    // Nobody has the old port any more; where the router leads is nobody's concern.
+    // The old port is no longer served. What happens to its packets behind the router does not matter.
     await until(
       'the old port is gone',
       async () => (await cluster.ask('client', { ...frontends[0], count: 2, timeoutMs: 300 } as Asked)).answers['pod1'] === undefined,
@@ -101,7 +101,7 @@ describe.each(['Local', 'Cluster'])('%s', (externalTrafficPolicy) => {
     const { story, frontends } = await begin({ externalTrafficPolicy, sessionAffinity: 'ClientIP' });
     await story.run('web', ['pod2']);
     for (const frontend of frontends) {
-      await until('somebody answers', async () => (await who(frontend)).length === 1);
+      await until('a server answers', async () => (await who(frontend)).length === 1);
       expect(await who(frontend)).toHaveLength(1);
     }
   });
@@ -111,7 +111,7 @@ describe.each(['Local', 'Cluster'])('%s', (externalTrafficPolicy) => {
     await story.run('web', ['pod2']);
     await story.served('client', frontends, { servers });
     await story.patch('web', { spec: { sessionAffinity: 'ClientIP' } });
-    for (const frontend of frontends) await until('one answers', async () => (await who(frontend)).length === 1);
+    for (const frontend of frontends) await until('only one server answers', async () => (await who(frontend)).length === 1);
     await story.patch('web', { spec: { sessionAffinity: 'None', sessionAffinityConfig: null } });
     await story.served('client', frontends, { servers });
   });
@@ -119,7 +119,7 @@ describe.each(['Local', 'Cluster'])('%s', (externalTrafficPolicy) => {
 
 test('should be able to create LoadBalancer Service without NodePort and change it', async () => {
   const { story, frontends } = await begin({ allocateLoadBalancerNodePorts: false });
-  expect((await story.live('web')).spec.ports[0].nodePort).toBeUndefined();
+  expect((await story.live('web')).spec.ports.map(({ nodePort }) => nodePort)).toEqual([undefined, undefined]);
   for (const from of outside) await story.served(from, frontends, both);
   await story.patch('web', { spec: { allocateLoadBalancerNodePorts: true } });
   await story.served('client', [...frontends, ...(await story.nodePorts('web', 'node-a'))], both);
@@ -149,18 +149,18 @@ test('should only target nodes with endpoints', async () => {
 test('should work from pods', async () => {
   const { story, frontends } = await begin({ externalTrafficPolicy: 'Local' });
   await cluster.kubelet.end(story.namespace, 'pod1');
-  // They are not bound by the policy.
+  // The policy does not apply to clients inside the cluster.
   for (const from of ['pod9', 'pod109']) await story.served(from, frontends, { servers: ['pod101'], source: sourceOf(from) });
 });
 
-test('an address whose ipMode is Proxy is none of ours', async () => {
+test('an address with ipMode Proxy is not served', async () => {
   const { story, frontends } = await begin();
   await story.served('pod9', frontends, both);
   const ingress = frontends.map(({ address }) => ({ ip: address, ipMode: 'Proxy' }));
   const status = JSON.stringify({ status: { loadBalancer: { ingress: [...new Map(ingress.map((each) => [each.ip, each])).values()] } } });
   await story.kubectl(['patch', 'service', 'web', '--subresource=status', '--type=merge', '--patch', status]);
   for (const frontend of frontends) {
-    await until('nobody answers', async () => {
+    await until('no server answers', async () => {
       const { answers } = await cluster.ask('pod9', { ...frontend, count: 4, timeoutMs: 300 });
       expect(answers).toEqual({});
       return true;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Upstream's "Granular Checks: Services" under upstream's names: from pods, from nodes and from the endpoints themselves, to
-// ClusterIPs and NodePorts; what is added and taken away; large requests.
+// Kubernetes' end-to-end tests "Granular Checks: Services", under their upstream names: from pods, nodes and the endpoints
+// themselves to ClusterIPs and NodePorts, with added and removed endpoints and ports, and with large requests.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { until } from './api.ts';
 import { KubeCluster } from './kube-cluster.ts';
@@ -66,7 +66,7 @@ describe.each(kinds)('$kind', ({ kind, protocol }) => {
   test(`should function for client IP based session affinity: ${kind} [LinuxOnly]`, async () => {
     const { clusterIPs } = await begin(protocol, { sessionAffinity: 'ClientIP' });
     for (const frontend of clusterIPs) {
-      await until('somebody answers', async () => Object.keys((await cluster.ask('pod9', { ...frontend, count: 1 })).answers).length === 1);
+      await until('a server answers', async () => Object.keys((await cluster.ask('pod9', { ...frontend, count: 1 })).answers).length === 1);
       const { answers, failures } = await cluster.ask('pod9', { ...frontend, count: 40 });
       expect({ failures, servers: Object.keys(answers).length }).toEqual({ failures: {}, servers: 1 });
     }
@@ -74,7 +74,7 @@ describe.each(kinds)('$kind', ({ kind, protocol }) => {
 
   test(`should be able to handle large requests: ${kind}`, async () => {
     const { story, all } = await begin(protocol);
-    // More than a packet takes: what is larger than a datagram may be comes in segments.
+    // TCP requests are larger than a packet; a UDP request fits in one.
     const size = protocol === 'tcp' ? 100_000 : 1400;
     for (const from of ['pod9', 'client']) {
       await story.served(from, all, { servers });

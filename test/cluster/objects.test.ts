@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Upstream's stories of the objects themselves (lists, statuses, Endpoints, EndpointSlices, address families), under
-// upstream's names; packets show that the proxy followed.
+// Kubernetes' end-to-end tests of API objects (lists, statuses, Endpoints, EndpointSlices, address families), under their upstream
+// names. Packets show that the proxy has applied each change.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { until } from './api.ts';
 import { KubeCluster } from './kube-cluster.ts';
@@ -83,14 +83,14 @@ describe('EndpointSlice', () => {
     await story.apply(story.service('web'));
     const count = async (): Promise<number> => {
       const selector = 'labelSelector=kubernetes.io%2Fservice-name%3Dweb';
-      const { items } = await cluster.api.get(`/apis/discovery.k8s.io/v1/namespaces/${story.namespace}/endpointslices?${selector}`);
-      return items.length as number;
+      const { items } = await cluster.api.existing(`/apis/discovery.k8s.io/v1/namespaces/${story.namespace}/endpointslices?${selector}`);
+      return items.length;
     };
-    await until('there is one for each family', async () => (await count()) === 2);
+    await until('there is one EndpointSlice for each family', async () => (await count()) === 2);
     const vips = await story.clusterIPs('web');
     await story.refused('pod9', vips);
     await story.kubectl(['delete', 'service', 'web']);
-    await until('they are gone with the Service', async () => (await count()) === 0);
+    await until('the EndpointSlices are deleted with the Service', async () => (await count()) === 0);
     await story.silent('pod9', vips);
   });
 
@@ -145,12 +145,12 @@ describe('dual stack', () => {
       await story.served('pod9', await story.clusterIPs('web'), both);
       const nodePorts = Map.groupBy(await story.nodePorts('web', 'node-a'), ({ address }) => families.includes(familyOf(address)));
       await story.served('client', nodePorts.get(true) ?? [], both);
-      // Of the other family the node itself says that nobody listens.
+      // In the other family the node refuses the connection, because no process listens.
       await story.refused('client', nodePorts.get(false) ?? []);
     });
   }
 
-  test('a Service gains and loses a family', async () => {
+  test('an address family is added to a Service and removed again', async () => {
     const story = await Story.begin(cluster);
     await story.apply(story.service('web', { ipFamilyPolicy: 'SingleStack', ipFamilies: ['IPv4'] }));
     await story.run('web', ['pod1', 'pod101']);

@@ -1,39 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
-// The bad days of an API server, real ones: connections cut, refused, hanging, a history that is gone, tokens and rights that
-// are not what they were. Pods ask all the time: no Service is ever withdrawn; and the kernel soon holds what the objects say
-// when the server has returned. The times between two tries are tested on a fake clock: test/unit/source-backoff.test.ts.
+// Failures of a real API server: connections that are cut, refused or hang, a lost watch history, and changed tokens and permissions.
+// Pods send requests all the time: no Service may become unreachable, and soon after the server's return the kernel must match the
+// objects. The times between two attempts are tested on a fake clock in test/unit/source/backoff.test.ts.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { askServices, askStatus } from '../../daemon/cli/client.ts';
 import type { Asked } from '../support/lab/traffic.ts';
-import { type KubeObject, until } from './api.ts';
+import { until } from './api.ts';
 import { KubeCluster } from './kube-cluster.ts';
 import { Story } from './story.ts';
 
 /** Two seconds on an idle machine. The rest is for a busy one; without retries at short intervals it takes minutes. */
 const SOON_MS = 15_000;
 const OUTAGE_MS = 60_000;
-const PATIENCE_MS = 15_000;
+const TIMEOUT_MS = 15_000;
 
 let cluster: KubeCluster;
 let story: Story;
 let steady: Asked[];
 
 const relay = async (order: 'go' | 'cut' | 'refuse' | 'hang'): Promise<number> => Number(await cluster.relay?.ask(order));
-const socket = (): { socket: string; timeoutMs: number } => ({ socket: cluster.daemon('node-a').socket, timeoutMs: PATIENCE_MS });
+const socket = (): { socket: string; timeoutMs: number } => ({ socket: cluster.daemon('node-a').socket, timeoutMs: TIMEOUT_MS });
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** VIP and port of every Service that the API has. */
+/** VIP and port of every Service in the API. */
 async function wanted(): Promise<string[]> {
-  const { items } = await cluster.api.get('/api/v1/services');
-  return (items as KubeObject[])
-    .flatMap(({ spec }) =>
-      (spec.clusterIPs as string[]).flatMap((ip) => (spec.ports as KubeObject[]).map(({ port, protocol }) => `${ip} ${port}/${protocol}`)),
-    )
+  const { items } = await cluster.api.existing('/api/v1/services');
+  return items
+    .flatMap(({ spec }) => spec.clusterIPs.flatMap((ip) => spec.ports.map(({ port, protocol }) => `${ip} ${port}/${protocol}`)))
     .sort();
 }
 
-/** The same, of what the kernel holds. */
+/** VIP and port of every frontend in the kernel. */
 async function realized(): Promise<string[]> {
   const { services } = await askServices(socket());
   return services
@@ -43,11 +41,11 @@ async function realized(): Promise<string[]> {
     .sort();
 }
 
-/** Milliseconds until the kernel holds what the API does. */
+/** Milliseconds until the kernel matches the API. */
 async function caughtUp(): Promise<number> {
   const began = performance.now();
   const want = await wanted();
-  await until('the kernel holds what the API does', async () => {
+  await until('the kernel matches the API', async () => {
     expect(await realized()).toEqual(want);
     return true;
   });
@@ -60,11 +58,11 @@ const problems = async (): Promise<string[]> =>
   (await askStatus(socket())).sources.flatMap((source) => source.problems.map(({ message }) => message));
 
 const problem = (pattern: RegExp): Promise<string> =>
-  until(`a problem like ${pattern.source}`, async () => (await problems()).find((message) => pattern.test(message)));
+  until(`a reported problem that matches ${pattern.source}`, async () => (await problems()).find((message) => pattern.test(message)));
 
-const noProblem = (): Promise<true> => until('no problem', async () => (await problems()).length === 0);
+const noProblem = (): Promise<true> => until('no problem is reported', async () => (await problems()).length === 0);
 
-/** Services come, change and go. */
+/** Creates or deletes one of four Services. */
 async function change(round: number): Promise<void> {
   const name = `changing-${round % 4}`;
   if ((await cluster.api.get(`/api/v1/namespaces/${story.namespace}/services/${name}`)) === undefined)
@@ -72,12 +70,12 @@ async function change(round: number): Promise<void> {
   else await cluster.api.delete(`/api/v1/namespaces/${story.namespace}/services/${name}`);
 }
 
-/** Asks the steady Service until stopped; what failed. */
+/** Sends requests to the Service `steady` until stopped. stop() returns the failures. */
 function asking(): { stop(): Promise<Record<string, number>> } {
-  let isOver = false;
+  const state = { isOver: false };
   const failed: Record<string, number> = {};
   const running = (async () => {
-    while (!isOver) {
+    while (!state.isOver) {
       for (const vip of steady) {
         const { failures } = await cluster.ask('pod9', { ...vip, count: 10 });
         for (const [why, count] of Object.entries(failures)) failed[why] = (failed[why] ?? 0) + count;
@@ -86,7 +84,7 @@ function asking(): { stop(): Promise<Record<string, number>> } {
   })();
   return {
     stop: async () => {
-      isOver = true;
+      state.isOver = true;
       await running;
       return failed;
     },
@@ -104,7 +102,7 @@ beforeAll(async () => {
 
 afterAll(() => cluster.close());
 
-describe('no Service is withdrawn', () => {
+describe('every Service stays reachable', () => {
   let asker: ReturnType<typeof asking>;
   beforeEach(() => {
     asker = asking();
@@ -132,10 +130,10 @@ describe('no Service is withdrawn', () => {
     await noProblem();
   });
 
-  test('the server has forgotten what happened since (410 Gone)', async () => {
+  test('the watch history is lost (410 Gone)', async () => {
     await relay('refuse');
     for (let round = 0; round < 7; round += 1) await change(round);
-    // Its watch cache begins with the moment of its start.
+    // After a restart the watch cache begins at the time of the start.
     await cluster.plane.killApiServer();
     cluster.plane.startApiServer();
     await cluster.plane.ready();
@@ -143,7 +141,7 @@ describe('no Service is withdrawn', () => {
     expect(await caughtUp()).toBeLessThan(SOON_MS);
   });
 
-  test('an agent that starts with the server out of reach serves what was pinned, and says that it is not ready', async () => {
+  test('an agent that starts while the server is unreachable serves from the pinned maps and is not ready', async () => {
     await relay('refuse');
     await cluster.stopProxy('node-a');
     await change(1);
@@ -158,13 +156,13 @@ describe('no Service is withdrawn', () => {
     await ready;
   });
 
-  test('a token is rotated, expires, and is there again', async () => {
+  test('a token is rotated, becomes invalid, and is replaced', async () => {
     const token = readFileSync(cluster.tokenFile, 'utf8');
     writeFileSync(cluster.tokenFile, await cluster.api.kubectl(['create', 'token', 'sluice', '--namespace', 'kube-system']));
     await until('there is a connection to cut', async () => (await relay('cut')) > 0);
     await change(2);
     expect(await caughtUp()).toBeLessThan(SOON_MS);
-    // Each resource comes back in its own time, and the cut is a problem until the last of them has.
+    // The cut is reported as a problem until every resource has reconnected.
     await noProblem();
     writeFileSync(cluster.tokenFile, 'no.such.token');
     await until('there is a connection to cut', async () => (await relay('cut')) > 0);
@@ -175,13 +173,13 @@ describe('no Service is withdrawn', () => {
     expect(await caughtUp()).toBeLessThan(SOON_MS);
   });
 
-  test.for(['watch', 'list'])('the verb %s is taken from the role', async (verb) => {
+  test.for(['watch', 'list'])('the verb %s is removed from the role', async (verb) => {
     const role = '/apis/rbac.authorization.k8s.io/v1/clusterroles/sluice';
-    const { rules } = await cluster.api.get(role);
-    const without = (rules as KubeObject[]).map((rule) => ({ ...rule, verbs: (rule.verbs as string[]).filter((each) => each !== verb) }));
+    const { rules } = await cluster.api.existing(role);
+    const without = rules.map((rule) => ({ ...rule, verbs: rule.verbs.filter((each) => each !== verb) }));
     await cluster.api.patch(role, { rules: without });
     await until('there is a connection to cut', async () => (await relay('cut')) > 0);
-    // A list in pieces is not asked for where a watch sends everything.
+    // With a streaming list only the verb watch is needed.
     if (verb === 'watch')
       expect(await problem(/endpointslices/)).toContain(
         'give the ClusterRole the verb "watch" on the resource "endpointslices.discovery.k8s.io"',

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Upstream's stories of who serves whom (traffic policies, traffic distribution) and of the Services that are not for the
-// proxy, under upstream's names. Each node is a zone of its own.
+// Kubernetes' end-to-end tests of traffic policies, traffic distribution, and Services that the proxy must ignore, under their
+// upstream names. Each node is in its own zone.
 import { afterAll, beforeAll, describe, test } from 'vitest';
 import { KubeCluster } from './kube-cluster.ts';
 import { Story } from './story.ts';

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Upstream's stories of NodePorts, external addresses and changes of a Service's type, under upstream's names.
+// Kubernetes' end-to-end tests of NodePorts, external addresses and changes of the type of a Service, under their upstream names.
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { until } from './api.ts';
 import { KubeCluster } from './kube-cluster.ts';
@@ -38,7 +38,7 @@ test('should be able to update service type to NodePort listening on same port n
   const story = await Story.begin(cluster);
   const ports = [{ name: 'tcp', port: 80, targetPort: 8080, protocol: 'TCP' }];
   await story.apply(story.service('web', { ports }));
-  expect((await story.live('web')).spec.ports[0].nodePort).toBeUndefined();
+  expect((await story.live('web')).spec.ports.map(({ nodePort }) => nodePort)).toEqual([undefined]);
   const added = [
     { name: 'tcp', port: 80, targetPort: 8080, protocol: 'TCP', nodePort: 30_080 },
     { name: 'udp', port: 80, targetPort: 5353, protocol: 'UDP', nodePort: 30_080 },
@@ -70,10 +70,10 @@ test.for(['ClusterIP', 'NodePort'])('should be able to change the type from %s t
   await story.served('pod9', vips, both);
   const nodePorts = type === 'NodePort' ? await story.nodePorts('web', 'node-a') : [];
   await story.served('pod9', nodePorts, both);
-  const ports = (await story.live('web')).spec.ports.map((port: object) => ({ ...port, nodePort: undefined }));
+  const ports = (await story.live('web')).spec.ports.map((port) => ({ ...port, nodePort: undefined }));
   await story.patch('web', { spec: { ...external, clusterIP: null, clusterIPs: null, ipFamilies: null, selector: null, ports } });
   await story.silent('pod9', vips);
-  // Nothing is left of it: the node itself says that nobody listens there.
+  // The node refuses the connection, because no process listens there.
   await story.refused('pod9', nodePorts);
 });
 
@@ -128,8 +128,8 @@ test('should create Services and serve on different Service CIDRs', async () => 
     spec: { cidrs: ['203.0.113.0/24', 'fd00:203::/112'] },
   });
   await until('the range is ready', async () => {
-    const { status } = await cluster.api.get(path);
-    return status?.conditions?.some(({ type, status: is }: Record<string, string>) => type === 'Ready' && is === 'True') as boolean;
+    const { conditions = [] } = (await cluster.api.existing(path)).status;
+    return conditions.some(({ type, status }) => type === 'Ready' && status === 'True');
   });
   const clusterIPs = ['203.0.113.10', 'fd00:203::10'];
   await story.apply(story.service('web', { type: 'NodePort', clusterIP: clusterIPs[0], clusterIPs }));
@@ -138,7 +138,7 @@ test('should create Services and serve on different Service CIDRs', async () => 
     await story.served(from, await story.clusterIPs('web'), both);
     await story.served(from, await story.nodePorts('web', 'node-b'), both);
   }
-  // What nobody has in the new range is dropped.
+  // Packets to unassigned addresses of the new range are dropped.
   const unowned = (await story.clusterIPs('web')).map((vip) => ({ ...vip, address: vip.address.replace(/10$/, '11') }));
   await story.silent('pod9', unowned);
 });

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Upstream's stories of Pods that are not ready, end, or are gone, under upstream's names. The test is their kubelet.
+// Kubernetes' end-to-end tests of Pods that are not ready, terminate, or are deleted, under their upstream names. The test acts as
+// the kubelet.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { labNodes, type NodeName } from '../support/lab/lab.ts';
 import { until } from './api.ts';
@@ -67,18 +68,18 @@ test('should be rejected for evicted pods (no endpoints exist)', async () => {
   await story.refused('pod9', vips);
 });
 
-/** What a node says on a health check port; undefined: nobody listens. */
+/** The HTTP status of a node's health check port; undefined if no process listens. */
 async function health(from: string, at: NodeName, port: number): Promise<number | undefined> {
   const url = `http://${labNodes[at].addresses.IPv4}:${port}/healthz`;
-  const ask = `fetch('${url}').then(({ status }) => console.log(status), () => console.log('nobody'))`;
+  const ask = `fetch('${url}').then(({ status }) => console.log(status), () => console.log('refused'))`;
   const asking = cluster.lab.start(from, [process.execPath, '-e', ask]);
   const said = await asking.line(() => true);
   await asking.ended;
-  return said === 'nobody' ? undefined : Number(said);
+  return said === 'refused' ? undefined : Number(said);
 }
 
 const healthComes = (at: NodeName, port: number, want: number | undefined): Promise<boolean> =>
-  until(`${at} says ${want}`, async () => {
+  until(`the health check port of ${at} returns ${want ?? 'nothing'}`, async () => {
     expect(await health('client', at, port)).toBe(want);
     return true;
   });
@@ -104,7 +105,7 @@ test('should implement NodePort and HealthCheckNodePort correctly when ExternalT
     await healthComes('node-a', healthCheckNodePort, 200);
     await healthComes('node-b', healthCheckNodePort, 503);
     for (const from of ['client', 'node-b']) await story.served(from, atA, { servers: ['pod1'], source: sourceOf(from) });
-    // Who is on the node is not bound by the policy.
+    // The policy does not apply to clients on the node.
     await story.served('node-b', atB, { servers: ['pod1'] });
     await story.silent('client', atB);
   };

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Upstream's disruptive stories, under upstream's names: the proxy dies, the API server dies, Services go on and new ones come.
+// Kubernetes' disruptive end-to-end tests, under their upstream names: the proxy or the API server is killed and restarted.
+// Existing Services must stay reachable, and new ones must be served.
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { KubeCluster } from './kube-cluster.ts';
 import { Story } from './story.ts';
@@ -20,7 +21,7 @@ test('should work after restarting kube-proxy', async () => {
   const vips = await story.clusterIPs('before');
   await story.served('pod9', vips, both);
   for (const node of ['node-a', 'node-b'] as const) await cluster.restartProxy(node);
-  // It has read everything before it is ready: nothing may be missing now.
+  // A ready proxy has read all objects, so nothing may be missing now.
   for (const vip of vips) expect((await cluster.ask('pod9', vip)).failures).toEqual({});
   await story.apply(story.service('after', { selector: { app: 'before' } }));
   for (const from of ['pod9', 'pod109']) {
@@ -46,7 +47,7 @@ test('should work after restarting apiserver', async () => {
   }
 });
 
-test('a proxy that was away while things changed catches up', async () => {
+test('a proxy applies the changes that were made while it was not running', async () => {
   const story = await Story.begin(cluster);
   const names = ['kept', 'changed', 'gone'];
   await story.apply(...names.map((name) => story.service(name)));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Upstream's stories of Services and the Pods behind them, under upstream's names (kube-proxy-semantics.md, 17).
+// Kubernetes' end-to-end tests of Services and their Pods, under their upstream names (test/README.md, 17).
 import { existsSync, readFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { until } from './api.ts';
@@ -13,7 +13,7 @@ const everybody = [...insiders, 'client'];
 
 beforeAll(async () => {
   cluster = await KubeCluster.start();
-  // Beside 8080 and 5353.
+  // A second server in pod1, in addition to ports 8080 and 5353.
   await cluster.serve('pod1', { name: 'pod1-other', tcp: 8081, udp: 5354 });
 });
 
@@ -155,19 +155,19 @@ test('should allow creating a basic SCTP service with pod and endpoints [LinuxOn
     containers: [{ name: 'server', image: 'none', ports: [{ containerPort: 5060, protocol: 'SCTP' }] }],
   });
   const slices = `/apis/discovery.k8s.io/v1/namespaces/${story.namespace}/endpointslices`;
-  await until('its slices have an endpoint', async () => {
-    const { items } = await cluster.api.get(slices);
-    expect(items.map(({ endpoints }: { endpoints: object[] }) => endpoints.length)).toEqual([1, 1]);
+  await until('each EndpointSlice has one endpoint', async () => {
+    const { items } = await cluster.api.existing(slices);
+    expect(items.map(({ endpoints }) => endpoints.length)).toEqual([1, 1]);
     return true;
   });
-  // Nothing waits for those who are to do nothing: what comes after has come to them after it.
+  // The proxies must ignore the SCTP Service. When a later Service is served, they have seen it.
   await story.apply(story.service('web'));
   await story.run('web', ['pod2']);
   await story.served('pod9', await story.clusterIPs('web'), { servers: ['pod2'] });
   expect(modules()).toBe(isLoaded);
 });
 
-/** A Pod whose only port is that of a container which is started before the others, and stays. */
+/** Tests a Pod whose only port is that of a restartable init container. */
 async function expectSidecarServed(targetPort: number | string): Promise<void> {
   const story = await Story.begin(cluster);
   const sidecar = { name: 'sidecar', image: 'none', restartPolicy: 'Always', ports: [{ name: 'http-sidecar', containerPort: 8081 }] };

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The shapes of Services that Sluice and kube-proxy are compared with, and at which addresses each is asked. Data.
+// The kinds of Services for the comparison of Sluice and kube-proxy, and the addresses at which each is tested. Mostly data;
+// kube-proxy.test.ts uses it.
 import { clientAddresses, labNodes } from '../support/lab/lab.ts';
 import type { Asked } from '../support/lab/traffic.ts';
 import type { Story } from './story.ts';
@@ -7,14 +8,14 @@ import type { Story } from './story.ts';
 export interface Shape {
   readonly name: string;
   readonly spec?: object;
-  /** Where its Pods run. Those that end still serve. */
+  /** The places of its Pods. Those in `ending` terminate and still serve. */
   readonly pods?: readonly string[];
   readonly ending?: readonly string[];
   readonly labels?: Readonly<Record<string, string>>;
-  /** Of its load balancer addresses; without it there are none. */
+  /** The ipMode of its load balancer addresses. Without it the Service has none. */
   readonly ipMode?: 'VIP' | 'Proxy';
   readonly hasExternalIPs?: boolean;
-  /** Which one answers is chance; that it is one is not. */
+  /** Exactly one server answers, but which one is random. */
   readonly isAffine?: boolean;
 }
 
@@ -30,8 +31,8 @@ export const shapes: readonly Shape[] = [
   { name: 'remote', pods: ['pod101'] },
   { name: 'internal-local', spec: internal, pods: both },
   { name: 'internal-local-remote', spec: internal, pods: ['pod101'] },
-  { name: 'nobody', spec: nodePort },
-  { name: 'nobody-local', spec: { ...nodePort, ...external } },
+  { name: 'no-backends', spec: nodePort },
+  { name: 'no-backends-local', spec: { ...nodePort, ...external } },
   { name: 'node-port', spec: nodePort, pods: both },
   { name: 'node-port-local', spec: { ...nodePort, ...external }, pods: both },
   { name: 'node-port-local-remote', spec: { ...nodePort, ...external }, pods: ['pod101'] },
@@ -42,7 +43,7 @@ export const shapes: readonly Shape[] = [
   { name: 'balanced-local', spec: { ...balanced, ...external }, pods: both, ipMode: 'VIP' },
   { name: 'balanced-local-remote', spec: { ...balanced, ...external }, pods: ['pod101'], ipMode: 'VIP' },
   { name: 'balanced-proxy', spec: balanced, pods: both, ipMode: 'Proxy' },
-  { name: 'balanced-nobody', spec: balanced, ipMode: 'VIP' },
+  { name: 'balanced-no-backends', spec: balanced, ipMode: 'VIP' },
   {
     ...{ name: 'ranges-client', pods: both, ipMode: 'VIP' },
     spec: { ...balanced, loadBalancerSourceRanges: [`${clientAddresses.IPv4}/32`, `${clientAddresses.IPv6}/128`] },
@@ -67,7 +68,7 @@ export const shapes: readonly Shape[] = [
   { name: 'not-ours', pods: both, labels: { 'service.kubernetes.io/service-proxy-name': 'another' } },
 ];
 
-/** Where a shape is asked, in words, and what is asked there. */
+/** A frontend of a Service, with a text that describes its kind. */
 export type Frontend = Asked & { readonly where: string };
 
 const addressesOf = (i: number): { ingress: string[]; externalIPs: string[] } => ({
@@ -75,7 +76,7 @@ const addressesOf = (i: number): { ingress: string[]; externalIPs: string[] } =>
   externalIPs: [`203.0.113.${i + 101}`, `fd00:203::${i + 101}`],
 });
 
-/** Makes the Services and their Pods. */
+/** Creates the Services and their Pods. */
 export async function makeShapes(story: Story): Promise<void> {
   await story.apply(
     ...shapes.map(({ name, spec, labels = {}, hasExternalIPs = false }, i) =>
@@ -92,13 +93,13 @@ export async function makeShapes(story: Story): Promise<void> {
   }
 }
 
-/** Every frontend of a shape, and, at the first, a port that is not its own. */
+/** Every frontend of a shape. The first shape also has a frontend with a port that does not belong to the Service. */
 export async function frontendsOf(story: Story, shape: Shape): Promise<Frontend[]> {
   const { ingress, externalIPs } = addressesOf(shapes.indexOf(shape));
   const at = async (where: string, asked: Promise<Asked[]>): Promise<Frontend[]> => (await asked).map((each) => ({ ...each, where }));
   const own = await at('ClusterIP', story.clusterIPs(shape.name));
   const all = [own];
-  if (shape === shapes[0]) all.push(own.map((each) => ({ ...each, where: 'a port that is not its own', port: each.port + 1 })));
+  if (shape === shapes[0]) all.push(own.map((each) => ({ ...each, where: 'ClusterIP with another port', port: each.port + 1 })));
   if ((await story.live(shape.name)).spec.type !== 'ClusterIP')
     for (const node of ['node-a', 'node-b'] as const) all.push(await at(`NodePort of ${node}`, story.nodePorts(shape.name, node)));
   if (shape.ipMode !== undefined) for (const ip of ingress) all.push(await at('load balancer address', story.portsAt(shape.name, ip)));

@@ -1,26 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-// One story in a namespace of its own: what kubectl applies, the Pods that run, and who answers whom in the end. The API's
-// controllers and the proxies take their time: what is expected is waited for, and then asked for once more and counted at
-// the servers, where all must be right.
+// One test scenario in its own Kubernetes namespace: applies objects, runs Pods, and checks which servers answer which clients.
+// Controllers and proxies need time, so a check first waits for the expected result. Then it sends requests once more and counts
+// them at the servers, and every request must be right. All cluster tests use it.
 import { expect } from 'vitest';
 import { clientAddresses, labNodes, type NodeName } from '../support/lab/lab.ts';
 import type { Asked } from '../support/lab/traffic.ts';
-import { type KubeObject, until } from './api.ts';
+import { type KubeObject, type KubeSpec, until } from './api.ts';
 import type { KubeCluster } from './kube-cluster.ts';
 import { type PodOptions, whereIs } from './kubelet.ts';
 
 const families = ['IPv4', 'IPv6'] as const;
 
 export interface Expected {
-  /** All the servers that answer. */
+  /** The servers that must answer, all of them. */
   readonly servers: readonly string[];
-  /** The only source that they see. */
+  /** The only source address that the servers may see. */
   readonly source?: (family: 'IPv4' | 'IPv6') => string;
 }
 
 const POLLED = 20;
 const COUNTED = 30;
-/** An ICMP error that comes back within connect() itself is lost on the socket, which tries again after a second. */
+/** The kernel ignores an ICMP error that arrives while connect() is still running; it retransmits after a second. */
 const REFUSED_MS = 2500;
 const SILENT_MS = 400;
 let stories = 0;
@@ -40,7 +40,7 @@ export class Story {
     return new Story(cluster, name);
   }
 
-  /** A dual-stack Service of the Pods with the label app=NAME: TCP 80 -> 8080, UDP 53 -> 5353. */
+  /** A dual-stack Service for the Pods with the label app=NAME: TCP 80 -> 8080, UDP 53 -> 5353. */
   service(name: string, spec: object = {}, metadata: object = {}): object {
     return {
       ...{ apiVersion: 'v1', kind: 'Service', metadata: { name, namespace: this.namespace, ...metadata } },
@@ -48,7 +48,7 @@ export class Story {
     };
   }
 
-  /** EndpointSlices that no controller has made, one per family, for a Service without a selector. */
+  /** EndpointSlices of a Service without a selector, one per family. */
   slices(service: string, { name, places, web = 8080 }: { name: string; places: readonly string[]; web?: number }): object[] {
     const ports = [
       { name: 'web', port: web, protocol: 'TCP' },
@@ -79,37 +79,37 @@ export class Story {
     await this.kubectl(['patch', 'service', service, '--type=merge', '--patch', JSON.stringify(change)]);
   }
 
-  /** A Pod with the label app=APP at each of those places. */
+  /** Runs a Pod with the label app=APP at each of those places. */
   async run(app: string, places: readonly string[], options: Partial<PodOptions> = {}): Promise<void> {
     const run = (place: string): Promise<void> => this.cluster.kubelet.run(this.namespace, place, { labels: { app }, ...options });
     await Promise.all(places.map(run));
   }
 
-  /** The Service as the API has it. */
+  /** The Service as the API returns it. */
   async live(service: string): Promise<KubeObject> {
     const found = await this.cluster.api.get(`/api/v1/namespaces/${this.namespace}/services/${service}`);
-    if (found === undefined) throw new Error(`there is no Service ${service}`);
+    if (found === undefined) throw new Error(`Service ${service} does not exist.`);
     return found;
   }
 
-  /** Its ports at its ClusterIPs. */
+  /** The ports of the Service at its ClusterIPs. */
   async clusterIPs(service: string): Promise<Asked[]> {
     const { spec } = await this.live(service);
-    return (spec.clusterIPs as string[]).flatMap((address) => this.#at(spec, address, 'port'));
+    return spec.clusterIPs.flatMap((address) => this.#at(spec, address, 'port'));
   }
 
-  /** Its ports at any other address. */
+  /** The ports of the Service at another address. */
   async portsAt(service: string, address: string): Promise<Asked[]> {
     return this.#at((await this.live(service)).spec, address, 'port');
   }
 
-  /** Its NodePorts at a node's addresses. */
+  /** The NodePorts of the Service at the addresses of a node. */
   async nodePorts(service: string, node: NodeName): Promise<Asked[]> {
     const { spec } = await this.live(service);
     return families.flatMap((family) => this.#at(spec, labNodes[node].addresses[family], 'nodePort'));
   }
 
-  /** Comes to be answered by all of those servers and no other, at each of those frontends. */
+  /** Waits until exactly these servers answer at each of the frontends, then counts requests at the servers. */
   async served(from: string, frontends: readonly Asked[], { servers, source }: Expected): Promise<void> {
     for (const frontend of frontends) {
       const what = `${from} to ${frontend.protocol} ${frontend.address} port ${frontend.port}`;
@@ -134,12 +134,12 @@ export class Story {
     }
   }
 
-  /** Comes to be refused at once, each time. */
+  /** Waits until every request is refused at once. */
   async refused(from: string, frontends: readonly Asked[]): Promise<void> {
     await this.#fails(from, frontends, { want: { ECONNREFUSED: 5 }, timeoutMs: REFUSED_MS });
   }
 
-  /** Comes to meet silence, each time. */
+  /** Waits until every request gets no answer at all. */
   async silent(from: string, frontends: readonly Asked[]): Promise<void> {
     await this.#fails(from, frontends, { want: { timeout: 5 }, timeoutMs: SILENT_MS });
   }
@@ -147,7 +147,7 @@ export class Story {
   async #fails(from: string, frontends: readonly Asked[], { want, timeoutMs }: { want: object; timeoutMs: number }): Promise<void> {
     for (const frontend of frontends) {
       const what = `${from} to ${frontend.protocol} ${frontend.address} port ${frontend.port}`;
-      await until(`${what} comes to ${JSON.stringify(want)}`, async () => {
+      await until(`${what} fails with ${JSON.stringify(want)}`, async () => {
         const { failures } = await this.cluster.ask(from, { ...frontend, count: 5, timeoutMs, isConnected: true });
         expect(failures).toEqual(want);
         return true;
@@ -155,10 +155,10 @@ export class Story {
     }
   }
 
-  #at(spec: KubeObject, address: string, number: 'port' | 'nodePort'): Asked[] {
-    return (spec.ports as KubeObject[])
+  #at(spec: KubeSpec, address: string, number: 'port' | 'nodePort'): Asked[] {
+    return spec.ports
       .filter(({ protocol }) => protocol !== 'SCTP')
-      .map((port) => ({ protocol: port.protocol.toLowerCase(), address, port: port[number] }));
+      .map((port) => ({ protocol: port.protocol.toLowerCase() as Asked['protocol'], address, port: port[number] }));
   }
 }
 
@@ -167,7 +167,7 @@ const servicePorts = [
   { name: 'dns', port: 53, targetPort: 5353, protocol: 'UDP' },
 ];
 
-/** The address of a place in the lab, by family: what a server sees of a client that is not masqueraded. */
+/** The address of a place in the lab, by family. A server sees it if the client is not masqueraded. */
 export const sourceOf =
   (place: string) =>
   (family: 'IPv4' | 'IPv6'): string =>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The programs of a real cluster, built from the Go modules that go.mod pins. They are kept outside the checkout, by the
-// hash of what they are made of: a fresh clone finds them. Builds only; control-plane.ts runs them.
+// Builds the programs of a real cluster from the Go modules that go.mod pins. They are cached outside the checkout under a hash of
+// their sources, so that a fresh clone finds them. Must not run them: control-plane.ts and kube-cluster.ts do.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync } from 'node:fs';
@@ -10,7 +10,7 @@ import { join } from 'node:path';
 const here = import.meta.dirname;
 const modules = ['go.mod', 'go.sum'].map((file) => readFileSync(join(here, file), 'utf8'));
 
-/** Packages of the pinned modules; a program is called as the last element of its path that is not a version. */
+/** Packages of the pinned modules. The name of a program is the last element of its path that is not a version. */
 const packages = [
   'go.etcd.io/etcd/server/v3',
   ...['kube-apiserver', 'kube-controller-manager', 'kube-proxy', 'kubectl'].map((name) => `k8s.io/kubernetes/cmd/${name}`),
@@ -23,7 +23,7 @@ const hash = createHash('sha256')
 const cache = join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'sluice/cluster-tools');
 const folder = join(cache, hash);
 
-/** Where each of them is, or will be. */
+/** The paths of the programs, which need not exist yet. */
 export const tools = {
   etcd: join(folder, 'server'),
   apiserver: join(folder, 'kube-apiserver'),
@@ -32,10 +32,10 @@ export const tools = {
   kubectl: join(folder, 'kubectl'),
 };
 
-// Unversioned, they would refuse to say how they compare with each other.
+// The programs compare their versions with each other, so each needs one.
 function versionFlags(): string {
   const version = /^\s*k8s\.io\/kubernetes v((\d+)\.(\d+)\.\S+)/m.exec(modules[0] ?? '');
-  if (version === null) throw new Error('test/cluster/go.mod names no version of k8s.io/kubernetes');
+  if (version === null) throw new Error('test/cluster/go.mod contains no version of k8s.io/kubernetes.');
   const [, full, major, minor] = version;
   const values = { gitVersion: `v${full}`, gitMajor: major, gitMinor: minor, gitTreeState: 'clean' };
   const base = 'k8s.io/component-base/version';
@@ -44,12 +44,12 @@ function versionFlags(): string {
 
 const isBuilt = (): boolean => existsSync(folder);
 
-/** They are there, or can be built. */
+/** Whether the programs exist or can be built. */
 export function canHaveTools(): boolean {
   return isBuilt() || spawnSync('go', ['version']).status === 0;
 }
 
-// Whoever waited for the lock finds the work done. What was built in part is never taken for the whole.
+// A process that has waited for the lock finds the finished folder. A partial build has another name.
 const script = `
 folder=$1
 shift
@@ -59,15 +59,15 @@ partial=$folder.partial-$$
 go build -o "$partial/" "$@" && mv "$partial" "$folder"
 `;
 
-/** Builds them if they are not there. Two at once build one time. */
+/** Builds the programs if they do not exist. Two processes at once build only once. */
 export function buildTools(): void {
   if (isBuilt()) return;
   mkdirSync(cache, { recursive: true });
-  console.error(`cluster: building etcd, kube-apiserver, kube-controller-manager, kube-proxy and kubectl into ${folder};`);
-  console.error('cluster: with nothing in the caches of Go this takes minutes, once');
+  console.error(`cluster: Building etcd, kube-apiserver, kube-controller-manager, kube-proxy and kubectl in ${folder}.`);
+  console.error('cluster: The first build takes minutes if the Go caches are empty.');
   const began = performance.now();
   const command = ['sh', '-c', script, 'sh', folder, '-trimpath', '-ldflags', versionFlags(), ...packages];
   const { status, error } = spawnSync('flock', [join(cache, 'lock'), ...command], { cwd: here, stdio: ['ignore', 2, 2] });
-  if (status !== 0) throw new Error(`the programs of the cluster tests were not built (exit code ${status})`, { cause: error });
-  console.error(`cluster: built after ${Math.round((performance.now() - began) / 1000)} s`);
+  if (status !== 0) throw new Error(`The programs of the cluster tests could not be built: exit code ${status}.`, { cause: error });
+  console.error(`cluster: The build took ${Math.round((performance.now() - began) / 1000)} s.`);
 }

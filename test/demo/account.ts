@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How the demo speaks: headings, facts, bars, and a progress line for what takes longer than a second. Prints only.
+// The output functions of the demo: headings, facts, bars, and a progress line for work that takes longer than a second.
+// They only print; story.ts and main.ts call them.
 const WIDTH = 30;
 const PROGRESS_AFTER_MS = 1000;
 
@@ -15,7 +16,7 @@ export function heading(text: string): void {
 
 export const fact = (text: string): void => line(`   ${text}`);
 
-/** One bar for each backend: share of the answers. */
+/** Prints one bar for each backend, proportional to its share of the answers. */
 export function bars(label: string, answers: Readonly<Record<string, number>>): void {
   const total = Object.values(answers).reduce((sum, count) => sum + count, 0);
   fact(label);
@@ -25,22 +26,22 @@ export function bars(label: string, answers: Readonly<Record<string, number>>): 
   }
 }
 
-/** Says what is going on if it takes longer than a second: in place on a terminal, else as a line of its own. */
+/** Prints a progress line if the work takes longer than a second. A terminal shows the elapsed time in place. */
 export async function progress<T>(what: string, work: Promise<T>): Promise<T> {
   const began = performance.now();
-  let isShown = false;
+  const state = { isShown: false };
   const show = (): void => {
     const text = `   ... ${what}, ${Math.round((performance.now() - began) / 1000)} s`;
     if (process.stdout.isTTY) process.stdout.write(`\r${text}`);
-    else if (!isShown) line(text);
-    isShown = true;
+    else if (!state.isShown) line(text);
+    state.isShown = true;
   };
   const timer = setInterval(show, PROGRESS_AFTER_MS);
   try {
     return await work;
   } finally {
     clearInterval(timer);
-    if (isShown && process.stdout.isTTY) process.stdout.write('\r\u001B[K');
+    if (state.isShown && process.stdout.isTTY) process.stdout.write('\r\u001B[K');
   }
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// `npm run demo`: the main job on real packets, with an account of what happened. Every number is measured in this run, and
-// every claim is checked: a failed check ends it with exit code 1. All that it makes is removed, however it ends.
+// `npm run demo`: shows Service load balancing with real packets between network namespaces. Every printed number is measured
+// in this run, and every claim is checked: the exit code is 1 if a check fails. The demo removes everything that it makes, also
+// when it fails or is interrupted. It must never send a packet outside its namespaces.
 import { join } from 'node:path';
 import { Lab } from '../support/lab/lab.ts';
 import { fact, line } from './account.ts';
@@ -16,7 +17,7 @@ function failed(error: unknown): number {
 async function main(): Promise<number> {
   if (process.getuid?.() !== 0) {
     process.stderr.write(
-      'demo: network namespaces and BPF programs need root: run it with sudo, or in a container that has CAP_SYS_ADMIN\n',
+      'demo: The demo needs root for network namespaces and BPF programs. Run it with sudo, or in a container that has CAP_SYS_ADMIN.\n',
     );
     return 1;
   }
@@ -30,7 +31,7 @@ async function main(): Promise<number> {
     process.once(signal, () => {
       lab.closeNow();
       line();
-      line(`${signal}: everything that the demo made is removed`);
+      line(`The demo received ${signal} and removed everything that it had made.`);
       process.exit(code);
     });
   }
@@ -44,8 +45,8 @@ async function main(): Promise<number> {
   } finally {
     await lab.close();
     line();
-    for (const failure of story.failures) fact(`NOT AS IT SHOULD BE: ${failure}`);
-    line('Removed: namespaces, programs, maps, cgroup, files.');
+    for (const failure of story.failures) fact(`FAILED CHECK: ${failure}`);
+    line('The demo removed its namespaces, programs, maps, cgroup and files.');
   }
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the demo does and checks, step by step. Makes nothing that the lab does not remove.
+// The steps of the demo, and the check of each claim that a step prints. Everything is made through the lab, which removes it.
+// main.ts runs the steps.
 import { cpSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { Daemon, slices, vips } from '../support/lab/daemon.ts';
@@ -13,7 +14,7 @@ const backends = [1, 2, 3];
 const tcp: ClientTask = { protocol: 'tcp', address: vips.IPv4, port: 80, count: 300 };
 
 export class Story {
-  /** Checks that did not hold. */
+  /** Claims whose check failed. */
   readonly failures: string[] = [];
   readonly #lab: Lab;
   readonly #daemon: Daemon;
@@ -26,7 +27,8 @@ export class Story {
   }
 
   async tell(): Promise<void> {
-    line('Sluice: Services by BPF, on a node made of network namespaces (nothing outside them is touched).');
+    line('This demo runs Sluice, a BPF implementation of Kubernetes Services, on a node made of network namespaces.');
+    line('It changes nothing outside these namespaces.');
     await this.#makeNode();
     await this.#startDaemon();
     const client = await Client.start(this.#lab, 'pod9');
@@ -43,28 +45,28 @@ export class Story {
   }
 
   async #makeNode(): Promise<void> {
-    heading('A node, a client pod and three backend pods, each in a network namespace of its own.');
+    heading('The demo makes a node, a client pod and three backend pods, each in its own network namespace.');
     for (const number of [...backends, 9]) this.#lab.addPod(number);
     await progress(
       'starting servers',
       Promise.all(backends.map((number) => Server.start(this.#lab, { netns: `pod${number}`, name: `pod${number}` }))),
     );
-    fact('pod1, pod2, pod3 answer TCP on 8080 and UDP on 5353 with their names; pod9 is the client');
+    fact('pod1, pod2 and pod3 answer with their names on TCP port 8080 and UDP port 5353. pod9 is the client.');
   }
 
   async #startDaemon(): Promise<void> {
-    heading('sluiced starts on a directory of YAML: one Service, two EndpointSlices (test/demo/example).');
+    heading('sluiced starts and reads one Service and two EndpointSlices from YAML files (test/demo/example).');
     cpSync(this.#example, this.#daemon.source, { recursive: true });
     const began = performance.now();
-    await progress('the verifier checks every path of every program', this.#daemon.start({ hasSocketLb: false }));
+    await progress('the verifier checks all programs', this.#daemon.start({ hasSocketLb: false }));
     const { ids, machineCode } = this.#loaded();
     fact(
-      `ready after ${seconds(performance.now() - began)}: the verifier proved ${ids.length} programs safe on every path, the JIT turned them`,
+      `sluiced was ready after ${seconds(performance.now() - began)}. The verifier accepted ${ids.length} programs, and the JIT compiled them`,
     );
-    fact(`into ${machineCode.toLocaleString('en')} bytes of machine code, and they hang on the pods' interfaces and the uplink`);
+    fact(`to ${machineCode.toLocaleString('en')} bytes of machine code. They are attached to the pod interfaces and to the uplink.`);
   }
 
-  /** Programs that this lab's pinned links hold, as bpftool tells. */
+  /** The programs of this lab's pinned links, as bpftool reports them. */
   #loaded(): { hooks: number; ids: number[]; machineCode: number } {
     const directory = join(this.#lab.bpffs, 'sluice/links');
     const links = readdirSync(directory);
@@ -75,9 +77,9 @@ export class Story {
   }
 
   async #translate(client: Client, node: Client): Promise<void> {
-    heading(`Requests to the Service's addresses, ${vips.IPv4} and ${vips.IPv6}: no process listens there.`);
+    heading(`Clients send requests to the Service addresses ${vips.IPv4} and ${vips.IPv6}. No process listens there.`);
     const first = await client.ask({ ...tcp, count: 1 });
-    fact(`first answer from the Service after ${seconds(performance.now())} of this demo`);
+    fact(`The demo received its first answer from the Service after ${seconds(performance.now())}.`);
     this.#checkAnswers(first, 1, 'the first request');
     const own = await Client.start(this.#lab, 'pod1');
     const outside = await Client.start(this.#lab, 'outside');
@@ -85,9 +87,9 @@ export class Story {
       ['client pod, TCP, IPv4', client, tcp],
       ['client pod, UDP, IPv6', client, { protocol: 'udp', address: vips.IPv6, port: 53, count: 300 }],
       ['the node itself, TCP, IPv6', node, { ...tcp, address: vips.IPv6 }],
-      ['a client outside, to NodePort 30080 of the node', outside, { ...tcp, address: nodeAddresses.IPv4, port: 30_080 }],
+      ['a client outside the cluster, to NodePort 30080 of the node', outside, { ...tcp, address: nodeAddresses.IPv4, port: 30_080 }],
       [
-        'pod1 to its own Service (itself among the backends), UDP, IPv4',
+        'pod1 to its own Service (pod1 is one of the backends), UDP, IPv4',
         own,
         { protocol: 'udp', address: vips.IPv4, port: 53, count: 300 },
       ],
@@ -98,12 +100,12 @@ export class Story {
       this.#checkAnswers(result, task.count, label);
     }
     const rules = this.#lab.run('node', 'nft', 'list', 'ruleset').trim();
-    this.#check(rules === '', 'nft list ruleset of the node is empty');
-    fact(`nft list ruleset on the node: ${rules === '' ? 'empty' : rules}`);
+    this.#check(rules === '', 'The nftables ruleset of the node is empty.');
+    fact(`The nftables ruleset of the node is ${rules === '' ? 'empty.' : `not empty: ${rules}`}`);
   }
 
   #explain(): void {
-    heading('Why? sluice explain asks the programs that run, and sends nothing.');
+    heading('sluice explain shows what happens to a packet. It runs the BPF programs on the packet and sends nothing.');
     const packets = [
       [`${podAddresses(9).IPv4}:4242`, `${vips.IPv4}:80`],
       [`${outsideAddresses.IPv4}:4242`, `${nodeAddresses.IPv4}:30080`],
@@ -112,23 +114,26 @@ export class Story {
     for (const [source, destination] of packets) {
       const text = this.#daemon.cli('explain', 'tcp', source, destination);
       fact(`sluice explain tcp ${source} ${destination}`);
-      // Its first line says the packet again; the map entries make the lines long.
+      // Omits the first line, which repeats the packet, and the map entries, which make the lines long.
       for (const step of text.trimEnd().split('\n').slice(1)) fact(step.replace(/ {3}\[.*$/, ''));
-      this.#check(/verdict +(DNAT|REJECT)/.test(text), `explain has a verdict for ${destination}`);
+      this.#check(/verdict +(DNAT|REJECT)/.test(text), `sluice explain gives a verdict for ${destination}.`);
     }
   }
 
   #checkAnswers(result: ClientResult, count: number, label: string): void {
-    this.#check(countOf(result.answers) === count && countOf(result.failures) === 0, `${label}: every request is answered`);
+    this.#check(countOf(result.answers) === count && countOf(result.failures) === 0, `Every request is answered: ${label}.`);
   }
 
   async #changeLive(client: Client): Promise<void> {
-    heading('The YAML changes while requests run: pod3 leaves the EndpointSlices, then comes back.');
+    heading('The YAML files change while clients send requests: pod3 is removed from the EndpointSlices and added again.');
     this.#daemon.write('web-endpoints.yaml', ...this.#endpoints([1, 2]));
     await this.#daemon.settled((services) => services.every((service) => service.backends?.length === 2));
     const without = await client.ask(tcp);
-    bars(`without pod3: ${countOf(without.failures)} failed`, without.answers);
-    this.#check(without.answers['pod3'] === undefined && countOf(without.failures) === 0, 'pod3 gets no new request once it has left');
+    bars(`without pod3: ${tcp.count} requests, ${countOf(without.failures)} failed`, without.answers);
+    this.#check(
+      without.answers['pod3'] === undefined && countOf(without.failures) === 0,
+      'pod3 receives no new request after its removal.',
+    );
     const began = performance.now();
     this.#daemon.write('web-endpoints.yaml', ...this.#endpoints(backends));
     let asked = 0;
@@ -138,7 +143,7 @@ export class Story {
     }
     const took = performance.now() - began;
     this.#check(found, 'pod3 gets requests again');
-    fact(`back: pod3 answered ${Math.round(took)} ms after its file was renamed into place (request ${asked} since then)`);
+    fact(`pod3 answered again ${Math.round(took)} ms after the file was replaced. The client had sent ${asked} requests by then.`);
   }
 
   #endpoints(numbers: number[]): object[] {
@@ -150,7 +155,7 @@ export class Story {
   }
 
   async #killAndRestart(client: Client): Promise<void> {
-    heading('kill -9 under traffic. Programs and maps are pinned in the kernel: nobody should notice.');
+    heading('sluiced is killed with SIGKILL while traffic runs. Programs and maps are pinned in the kernel, so no client is affected.');
     const before = this.#loaded();
     const streams = await Streams.start(this.#lab, 'pod9', { address: vips.IPv4, tcp: 80, udp: 53 });
     const until = { isOver: false };
@@ -158,15 +163,16 @@ export class Story {
     await this.#daemon.process?.kill('SIGKILL');
     const killed = performance.now();
     const pid = this.#daemon.process?.pid;
-    await progress('no daemon, only the kernel', new Promise((resolve) => setTimeout(resolve, 2500)));
+    await progress('sluiced is not running; the kernel forwards traffic', new Promise((resolve) => setTimeout(resolve, 2500)));
     const dead = performance.now() - killed;
-    await progress('the next daemon takes over', this.#daemon.start({ hasSocketLb: false }));
+    await progress('the next sluiced starts', this.#daemon.start({ hasSocketLb: false }));
     until.isOver = true;
     const { asked, failed } = await traffic;
-    const { tcp: long, udp } = await progress('counting', streams.stop());
+    const { tcp: long, udp } = await progress('stopping the clients and counting', streams.stop());
     const after = this.#loaded();
-    fact(`pid ${pid} died; ${seconds(dead)} later pid ${this.#daemon.process?.pid} took over its ${before.hooks} hooks by link update`);
-    fact(`new connections meanwhile     ${String(asked).padStart(6)} made      ${failed} failed`);
+    fact(`The process with PID ${pid} was killed. After ${seconds(dead)} a new process with PID ${this.#daemon.process?.pid} started.`);
+    fact(`It replaced the programs of all ${before.hooks} links without detaching them.`);
+    fact(`new connections               ${String(asked).padStart(6)} made      ${failed} failed`);
     fact(
       `one TCP connection, numbered  ${String(long.sent).padStart(6)} lines     ${long.sent - long.answered} lost, longest gap ${Math.round(long.longestGapMs)} ms`,
     );
@@ -176,10 +182,10 @@ export class Story {
     const lost = failed + long.sent - long.answered + udp.sent - udp.answered;
     this.#check(
       lost === 0 && long.error === '' && long.servers.length === 1,
-      'nothing is lost while the daemon is dead and when the next takes over',
+      'No message is lost while sluiced is not running and while the next one starts.',
     );
-    this.#check(after.hooks === before.hooks && after.ids.every((id) => !before.ids.includes(id)), 'every hook runs the new program');
-    fact(`lost in all: ${lost}`);
+    this.#check(after.hooks === before.hooks && after.ids.every((id) => !before.ids.includes(id)), 'Every link runs a new program.');
+    fact(`Connections and messages lost in total: ${lost}`);
   }
 
   async #steadyRequests(client: Client, until: { isOver: boolean }): Promise<{ asked: number; failed: number }> {
@@ -193,31 +199,31 @@ export class Story {
   }
 
   async #translateAtConnect(client: Client, node: Client): Promise<void> {
-    heading('Restarted with --socket-lb on: connect() itself is translated, and packets carry pod addresses only.');
+    heading('sluiced restarts with --socket-lb on. It translates in connect(), so packets carry only pod addresses.');
     await this.#daemon.process?.kill('SIGTERM');
-    await progress('starting', this.#daemon.start({ hasSocketLb: true }));
+    await progress('sluiced starts', this.#daemon.start({ hasSocketLb: true }));
     for (const [label, who] of [
       ['client pod', client],
       ['the node itself', node],
     ] as const) {
       const result = await who.ask(tcp);
       bars(
-        `${label}, TCP, IPv4: getpeername() says ${Object.keys(result.peers).join(', ')}; ${countOf(result.failures)} failed`,
+        `${label}, TCP, IPv4: getpeername() returns ${Object.keys(result.peers).join(', ')}; ${countOf(result.failures)} failed`,
         result.answers,
       );
-      this.#checkAnswers(result, tcp.count, `socket translation, ${label}`);
+      this.#checkAnswers(result, tcp.count, `with socket translation, ${label}`);
     }
-    heading('sluice status, in its own words:');
+    heading('sluice status prints:');
     const status = readStatus(this.#daemon);
     for (const text of status) fact(text);
     this.#check(
       status.every((text) => !text.includes('Degraded')),
-      'sluice status is well',
+      'sluice status reports nothing as Degraded.',
     );
   }
 }
 
 const countOf = (counts: Readonly<Record<string, number>>): number => Object.values(counts).reduce((sum, count) => sum + count, 0);
 
-/** The first block: one line for each part of the agent. */
+/** The first block of the status, which has one line for each part of the agent. */
 const readStatus = (daemon: Daemon): string[] => daemon.cli('status').split('\n\n')[0]?.split('\n') ?? [];

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Large segments through every path that translates packets: what arrives is what was sent, to the byte.
+// Sends 100 MB through every path that translates packets. The receiver must get every byte unchanged, which the checksums of
+// sender and receiver prove. Large segments (GSO, GRO) go through all of these paths.
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { Daemon, service, slices, vips } from '../support/lab/daemon.ts';
@@ -31,7 +32,7 @@ afterAll(() => lab.close());
 
 const paths = [
   { path: 'pod to pod', from: 'pod9', to: 'pod1', addresses: vips },
-  { path: 'pod to a pod of another node', from: 'pod9', to: 'remote', addresses: remoteVips },
+  { path: 'pod to pod on another node', from: 'pod9', to: 'remote', addresses: remoteVips },
   { path: 'node to pod', from: 'node', to: 'pod1', addresses: vips },
   { path: 'a pod to itself', from: 'pod1', to: 'pod1', addresses: vips },
 ];

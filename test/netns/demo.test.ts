@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The demo as a newcomer runs it: it tells its story and removes everything, to the end or interrupted half way.
+// Runs the demo as a user does. Every check of the demo must hold, and the demo must remove everything that it made, also when
+// it is interrupted.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
@@ -12,7 +13,7 @@ interface Run {
   readonly text: string;
 }
 
-/** Runs it; sends the signal as soon as it prints `at`. */
+/** Runs the demo. Sends the signal as soon as the demo has printed `at`. */
 async function demo(interrupt?: { at: string; signal: NodeJS.Signals }): Promise<Run> {
   const child = spawn(process.execPath, ['test/demo/main.ts'], { stdio: ['ignore', 'pipe', 'pipe'] });
   let text = '';
@@ -29,7 +30,7 @@ async function demo(interrupt?: { at: string; signal: NodeJS.Signals }): Promise
   return { pid: child.pid ?? 0, code, text };
 }
 
-/** What a lab of that process has left: its names begin with "sl<pid>". */
+/** Names that the lab of that process has left behind; they begin with "sl<pid>". */
 function leftovers(pid: number): string[] {
   const isOurs = (name: string): boolean => new RegExp(`sl${pid}[a-z]`).test(name);
   const netns = existsSync('/run/netns') ? readdirSync('/run/netns') : [];
@@ -38,20 +39,20 @@ function leftovers(pid: number): string[] {
   return [...netns, ...readdirSync(tmpdir()), ...mounts, ...cgroups.flatMap((fields) => readdirSync(fields[1] ?? '/'))].filter(isOurs);
 }
 
-test('tells the whole story, loses nothing, leaves nothing', async () => {
+test('every check holds, no message is lost, and nothing is left behind', async () => {
   const { pid, code, text } = await demo();
-  expect(text).not.toContain('NOT AS IT SHOULD BE');
-  expect(text).toContain('lost in all: 0');
-  // How long it takes depends on the machine's load: the story says it, and it is not judged.
+  expect(text).not.toContain('FAILED CHECK');
+  expect(text).toContain('lost in total: 0');
+  // The time depends on the load of the machine: the demo prints it, and the test does not judge it.
   expect(text).toMatch(/first answer from the Service after \d+\.\d s/);
   expect(code).toBe(0);
   expect(leftovers(pid)).toEqual([]);
 });
 
 test.for([
-  { signal: 'SIGINT', at: 'A node, a client pod', code: 130 },
+  { signal: 'SIGINT', at: 'a node, a client pod', code: 130 },
   { signal: 'SIGTERM', at: 'first answer from the Service', code: 143 },
-] as const)('$signal half way: everything is removed', async ({ signal, at, code: want }) => {
+] as const)('interrupted by $signal, the demo removes everything', async ({ signal, at, code: want }) => {
   const { pid, code } = await demo({ at, signal });
   expect(code).toBe(want);
   expect(leftovers(pid)).toEqual([]);

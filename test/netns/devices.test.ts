@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Devices that come and go: they get programs by netlink event, lose them when they go, and other devices are not touched.
-// Also what the host lacks, and what uninstall leaves. Witnesses: the kernel's list of a device's programs, the pins, `ip`.
+// Programs are attached to devices by their netlink event and detached when a device goes; other devices are not touched. Also
+// tests the warnings about missing host settings, and that uninstall removes everything. The results are read from the kernel's list
+// of programs, the pins and `ip`.
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -26,7 +27,7 @@ beforeEach(() => {
 afterEach(() => lab.close());
 
 const links = (): string => join(lab.bpffs, 'sluice/links');
-/** Programs of a device, as the kernel tells (Debian's bpftool net does not know TCX). */
+/** The TCX programs of a device, from the kernel, because Debian's `bpftool net` does not show TCX. */
 const programsOf = (device: string): string[] => {
   const [link] = JSON.parse(lab.ip('node', '-j', 'link', 'show', 'dev', device)) as { ifindex: number }[];
   const ifindex = link?.ifindex ?? 0;
@@ -37,7 +38,7 @@ const programsOf = (device: string): string[] => {
 async function until(is: () => boolean, what: string): Promise<number> {
   const began = performance.now();
   while (!is()) {
-    if (performance.now() - began > 30_000) throw new Error(`${what}: not within 30 s`);
+    if (performance.now() - began > 30_000) throw new Error(`${what}: the condition was not met within 30 s`);
     await new Promise((resolve) => setTimeout(resolve, 1));
   }
   return performance.now() - began;
@@ -59,13 +60,13 @@ test('a veth gets its programs by the event of its appearance and loses them whe
     expect(programsOf(`lxcnew${round}`)).toEqual(['tc_pod_in', 'tc_pod_out']);
     expect(programsOf(`peer${round}`)).toEqual([]);
     lab.ip('node', 'link', 'delete', `lxcnew${round}`);
-    await until(() => readdirSync(links()).length === before, `${pin} goes`);
+    await until(() => readdirSync(links()).length === before, `${pin} is removed`);
   }
-  // The time depends on the machine's load: it is shown, and not judged.
+  // The time depends on the load of the machine: it is printed, and not judged.
   console.log(`programs on a new veth after ${waits.sort((a, b) => a - b)[10]?.toFixed(1)} ms (median of ${waits.length})`);
 });
 
-test('renamed into and out of the prefix', async () => {
+test('a device that is renamed to match the prefix gets programs, and loses them when it no longer matches', async () => {
   await daemon.start({ hasSocketLb: false, extra: onlyEvents });
   lab.ip('node', 'link', 'add', 'vtemp', 'type', 'veth', 'peer', 'name', 'vpeer');
   lab.ip('node', 'link', 'set', 'vtemp', 'name', 'lxctemp');
@@ -75,7 +76,7 @@ test('renamed into and out of the prefix', async () => {
   await until(() => programsOf('vtemp').length === 0, 'no programs');
 });
 
-test("a pod's veth that becomes a bridge's port, and ceases to be one, keeps its programs", async () => {
+test('the veth of a pod keeps its programs when it joins and leaves a bridge', async () => {
   await daemon.start({ hasSocketLb: false, extra: onlyEvents });
   const [link] = JSON.parse(lab.ip('node', '-j', 'link', 'show', 'dev', 'lxc9')) as { ifindex: number }[];
   const linkId = (): number =>
@@ -84,14 +85,14 @@ test("a pod's veth that becomes a bridge's port, and ceases to be one, keeps its
   lab.ip('node', 'link', 'add', 'bridge0', 'type', 'bridge');
   lab.ip('node', 'link', 'set', 'lxc9', 'master', 'bridge0');
   lab.ip('node', 'link', 'set', 'lxc9', 'nomaster');
-  // A device that comes later is served: the events before it have been seen.
+  // When a later device has its programs, the earlier events have been handled.
   lab.ip('node', 'link', 'add', 'lxclast', 'type', 'veth', 'peer', 'name', 'last1');
   await until(() => programsOf('lxclast').length === 2, 'programs of the last device');
   expect(programsOf('lxc9')).toHaveLength(2);
   expect(linkId()).toBe(before);
 });
 
-test('a device of the prefix that is no veth, and an uplink that is missing, are left alone and named', async () => {
+test('a bridge that matches the prefix gets no programs, and a missing uplink is reported until it appears', async () => {
   await daemon.start({ hasSocketLb: false, extra: ['--uplinks', 'later0', ...onlyEvents] });
   lab.ip('node', 'link', 'add', 'lxcbridge', 'type', 'bridge');
   expect(daemonStatus()).toContain('uplink later0 does not exist');
@@ -101,27 +102,27 @@ test('a device of the prefix that is no veth, and an uplink that is missing, are
   expect(programsOf('lxcbridge')).toEqual([]);
 });
 
-/** `sluice status` exits with 1 when something is degraded; its text is what we want. */
+/** The text of `sluice status`, which exits with 1 when something is degraded. */
 function daemonStatus(): string {
   return lab.run('node', 'sh', '-c', `"$0" daemon/cli/main.ts --socket '${daemon.socket}' status || true`, process.execPath);
 }
 
-describe('what the host lacks is named with the command that repairs it', () => {
-  test('forwarding', async () => {
+describe('the status names a missing host setting and the command that sets it', () => {
+  test('IP forwarding', async () => {
     lab.sysctl('node', 'net.ipv4.ip_forward', '0');
     await daemon.start({ hasSocketLb: false });
     expect(daemonStatus()).toContain('sysctl -w net.ipv4.ip_forward=1');
   });
 
-  test('a route to the Services for its own processes, with tc only', async () => {
+  test('a route to the Services for processes of the node, without socket translation', async () => {
     lab.ip('node', 'route', 'delete', 'default');
     await daemon.start({ hasSocketLb: false });
     expect(daemonStatus()).toMatch(/no route to the Service address 10\.96\.0\.10/);
     await Server.start(lab, { netns: 'pod1', name: 'pod1' });
-    // Pods need none.
+    // Pods do not need this route.
     const pod = await Client.start(lab, 'pod9');
     expect((await pod.ask({ protocol: 'tcp', address: vips.IPv4, port: 80, count: 50 })).failures).toEqual({});
-    // The sentence's advice works.
+    // The route that the message asks for repairs it.
     const node = await Client.start(lab, 'node');
     const task = { protocol: 'tcp', address: vips.IPv4, port: 80, count: 50 } as const;
     expect((await node.ask(task)).failures).toEqual({ ENETUNREACH: 50 });
@@ -131,7 +132,7 @@ describe('what the host lacks is named with the command that repairs it', () => 
   });
 });
 
-/** Not a counter that moves by itself. */
+/** Excludes counters and random values, which change by themselves. */
 const isSetting = (line: string): boolean => !/count|random|stable_secret/.test(line);
 
 describe('uninstall', () => {
@@ -151,9 +152,9 @@ describe('uninstall', () => {
     sh(process.execPath, 'daemon/cli/main.ts', '--socket', daemon.socket, 'uninstall', '--pin-path', join(lab.bpffs, 'sluice'), ...extra);
 
   test.for([{ signal: 'SIGKILL' }, { signal: 'SIGTERM' }] as const)(
-    'after $signal: dry run lists it, the run removes it all',
+    'after $signal: --dry-run lists everything and removes nothing, the real run removes everything',
     async ({ signal }) => {
-      // Link-local addresses settle by themselves meanwhile.
+      // Link-local addresses are left out, because duplicate address detection changes their state.
       const rows = (what: string): string[] =>
         lab
           .ip('node', '-o', what, 'show')

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Somebody deletes, detaches or overwrites what is ours, with the tools that they would use: it is put back within a period
-// and said, and what can go on meanwhile does. Witnesses: bpftool, the pins, clients.
+// Another program deletes, detaches or overwrites what Sluice has in the kernel. Sluice must repair it within a sync period and
+// log the repair, and traffic that does not depend on the damaged part must continue. The results are read from bpftool, the pins
+// and clients.
 import { existsSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -25,7 +26,7 @@ beforeAll(async () => {
   daemon = new Daemon(lab);
   daemon.write('web.yaml', service('web'), ...slices('web', [1]));
   await daemon.start({ hasSocketLb: true, extra: ['--sync-period', '300ms'] });
-  // A pod whose sockets are not translated: its packets need the tc programs.
+  // The sockets of this pod are not translated, so its packets need the tc programs.
   client = await Client.start(lab, 'pod9');
   const [link] = JSON.parse(lab.ip('node', '-j', 'link', 'show', 'dev', 'lxc9')) as { ifindex: number }[];
   ifindex = link?.ifindex ?? 0;
@@ -47,22 +48,23 @@ const linkOf = (path: string): { id: number; prog_id: number } =>
   JSON.parse(sh('bpftool', '-j', 'link', 'show', 'pinned', path)) as { id: number; prog_id: number };
 const pins = (): string[] => readdirSync(join(lab.bpffs, 'sluice'), { recursive: true }).map(String).sort();
 
-/** Resolves when the log has said this since `from`. */
+/** Resolves when the log contains this repair after line `from`. */
 const said = (text: RegExp, from: number): Promise<string> =>
-  daemon.process?.line((line) => line.includes('repaired: ') && text.test(line), from) ?? Promise.reject(new Error('no daemon'));
+  daemon.process?.line((line) => line.includes('repaired: ') && text.test(line), from) ??
+  Promise.reject(new Error('The daemon is not running.'));
 
 interface Case {
   readonly what: string;
-  readonly spoil: () => void;
+  readonly damage: () => void;
   readonly says: RegExp;
-  /** Nothing may be interrupted: the flow goes on before it is put back, too. */
+  /** Traffic must continue also before the repair. */
   readonly isSeamless: boolean;
 }
 
 const cases: readonly Case[] = [
   {
-    what: 'a map entry',
-    spoil: () => {
+    what: 'a deleted map entry',
+    damage: () => {
       const map = pin('maps/lb4_frontends');
       const entries = JSON.parse(sh('bpftool', '-j', 'map', 'dump', 'pinned', map)) as { key: string[] }[];
       for (const { key } of entries) sh('bpftool', 'map', 'delete', 'pinned', map, 'key', ...key.map((byte) => String(Number(byte))));
@@ -71,20 +73,20 @@ const cases: readonly Case[] = [
     isSeamless: false,
   },
   {
-    what: 'a tc link, detached',
-    spoil: () => void sh('bpftool', 'link', 'detach', 'pinned', pin(`links/tc_pod_in-${ifindex}`)),
+    what: 'a detached tc link',
+    damage: () => void sh('bpftool', 'link', 'detach', 'pinned', pin(`links/tc_pod_in-${ifindex}`)),
     says: /tc_pod_in on lxc9: link was detached/,
     isSeamless: false,
   },
   {
-    what: 'a cgroup link, detached',
-    spoil: () => void sh('bpftool', 'link', 'detach', 'pinned', pin('links/sock_connect4')),
+    what: 'a detached cgroup link',
+    damage: () => void sh('bpftool', 'link', 'detach', 'pinned', pin('links/sock_connect4')),
     says: /sock_connect4 on .*: link was detached/,
     isSeamless: false,
   },
   {
-    what: "a link's program, replaced",
-    spoil: () => {
+    what: 'a replaced program of a link',
+    damage: () => {
       const object = new BpfObject(join(import.meta.dirname, '../../datapath/gen/tc_uplink.bpf.o'));
       object.load({ sizes: { lb4_frontends: 8, lb6_frontends: 8, lb4_backends: 8, lb6_backends: 8, ct4: 64, ct6: 64, lb_slots: 8 } });
       const link = openPin(pin(`links/tc_pod_in-${ifindex}`)) ?? -1;
@@ -96,16 +98,21 @@ const cases: readonly Case[] = [
     isSeamless: false,
   },
   {
-    what: "a link's pin",
-    spoil: () => rmSync(pin(`links/tc_pod_in-${ifindex}`)),
+    what: 'a removed pin of a link',
+    damage: () => rmSync(pin(`links/tc_pod_in-${ifindex}`)),
     says: /tc_pod_in on lxc9: pin was missing/,
     isSeamless: true,
   },
-  { what: "a map's pin", spoil: () => rmSync(pin('maps/lb_services')), says: /map lb_services: pin was missing/, isSeamless: true },
   {
-    what: "another map under our map's name",
-    spoil: () => {
-      // In one step: the guard would put ours back between a removal and a creation.
+    what: 'a removed pin of a map',
+    damage: () => rmSync(pin('maps/lb_services')),
+    says: /map lb_services: pin was missing/,
+    isSeamless: true,
+  },
+  {
+    what: 'another map pinned under the name of a map of Sluice',
+    damage: () => {
+      // In one step, because Sluice would repair the pin between a removal and a creation.
       const theirs = join(lab.bpffs, 'theirs');
       sh('bpftool', 'map', 'create', theirs, 'type', 'array', 'key', '4', 'value', '4', 'entries', '1', 'name', 'theirs');
       renameSync(theirs, pin('maps/lb_drops'));
@@ -114,14 +121,14 @@ const cases: readonly Case[] = [
     isSeamless: true,
   },
   {
-    what: 'every pin, and the directory',
-    spoil: () => rmSync(pin(), { recursive: true }),
+    what: 'a removed pin directory with all pins',
+    damage: () => rmSync(pin(), { recursive: true }),
     says: /pin path .*: missing directories: links\/, clsact\/, maps\//,
     isSeamless: true,
   },
   {
-    what: 'the configuration row',
-    spoil: () => {
+    what: 'an overwritten configuration row',
+    damage: () => {
       const map = pin('maps/lb_config');
       const [row] = JSON.parse(sh('bpftool', '-j', 'map', 'dump', 'pinned', map)) as { value: string[] }[];
       const zeros = (row?.value ?? []).map(() => '0');
@@ -132,7 +139,7 @@ const cases: readonly Case[] = [
   },
 ];
 
-test.for(cases)('$what: put back, and said', async ({ spoil, says, isSeamless }) => {
+test.for(cases)('$what is repaired and logged', async ({ damage, says, isSeamless }) => {
   await serves();
   const before = {
     pins: pins(),
@@ -140,7 +147,7 @@ test.for(cases)('$what: put back, and said', async ({ spoil, says, isSeamless })
     config: sh('bpftool', 'map', 'dump', 'pinned', pin('maps/lb_config')),
   };
   const link = existsSync(pin(`links/tc_pod_in-${ifindex}`)) ? linkOf(pin(`links/tc_pod_in-${ifindex}`)) : undefined;
-  spoil();
+  damage();
   if (isSeamless) await serves();
   await said(says, before.from);
   await serves();
@@ -152,12 +159,12 @@ test.for(cases)('$what: put back, and said', async ({ spoil, says, isSeamless })
   expect(daemon.cli('status')).toMatch(/^Repairs: +Warning +\d+ things? changed by others and put back$/m);
 });
 
-test('a second daemon is kept off also when the directory was made anew', async () => {
+test('a second daemon is rejected also after the pin directory was recreated', async () => {
   const second = lab.start('node', [process.execPath, 'daemon/main.ts', ...daemon.flags(false), '--socket', `${daemon.socket}2`]);
   expect(await second.ended).toBe(4);
 });
 
-test('a bpffs that is unmounted under it: said, served on, and put back when it is mounted again', async () => {
+test('an unmounted bpffs is reported, traffic continues, and the pins are repaired after it is mounted again', async () => {
   const from = daemon.process?.lines.length ?? 0;
   sh('umount', '-l', lab.bpffs);
   await daemon.process?.line((line) => line.includes('is not on a BPF file system'), from);
@@ -170,7 +177,7 @@ test('a bpffs that is unmounted under it: said, served on, and put back when it 
   expect(daemonStatus()).toMatch(/^Repairs: +Warning/m);
 });
 
-/** `sluice status` exits with 1 when something is degraded; its text is what we want. */
+/** The text of `sluice status`, which exits with 1 when something is degraded. */
 function daemonStatus(): string {
   return lab.run('node', 'sh', '-c', `"$0" daemon/cli/main.ts --socket '${daemon.socket}' status || true`, process.execPath);
 }

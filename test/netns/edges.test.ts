@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is beside the plain case: no backends, closed ports, backends on other nodes and on the node's own address, clients
-// outside, and backends that go while traffic flows.
+// Special cases of traffic: Services without backends, closed ports, backends on other nodes and on the address of the node,
+// clients outside the cluster, and backends that are removed while traffic flows.
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { Daemon, service, slices, vips } from '../support/lab/daemon.ts';
 import { Lab, nodeAddresses, podAddresses, remoteAddresses } from '../support/lab/lab.ts';
@@ -39,7 +39,7 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
   afterAll(() => lab.close());
 
   describe.each(families.map((family) => ({ family })))('$family', ({ family }) => {
-    test.for([{ who: 'a pod' }, { who: 'the node' }])('no backends: TCP of $who is refused at once', async ({ who }) => {
+    test.for([{ who: 'a pod' }, { who: 'the node' }])('no backends: a TCP connection of $who is refused at once', async ({ who }) => {
       const client = who === 'a pod' ? pod : node;
       const netns = who === 'a pod' ? 'pod9' : 'node';
       const before = repeatedSyns(lab, netns);
@@ -49,24 +49,21 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
       expect(repeatedSyns(lab, netns)).toBe(before);
     });
 
-    test.for([{ who: 'a pod' }, { who: 'the node' }])('no backends: UDP of $who hears port unreachable', async ({ who }) => {
-      const client = who === 'a pod' ? pod : node;
-      const result = await client.ask({
-        protocol: 'udp',
-        address: deadVips[family],
-        port: 53,
-        count: 20,
-        isConnected: true,
-      });
-      expect(result.failures).toEqual({ ECONNREFUSED: 20 });
-    });
+    test.for([{ who: 'a pod' }, { who: 'the node' }])(
+      'no backends: a connected UDP socket of $who gets port unreachable',
+      async ({ who }) => {
+        const client = who === 'a pod' ? pod : node;
+        const result = await client.ask({ protocol: 'udp', address: deadVips[family], port: 53, count: 20, isConnected: true });
+        expect(result.failures).toEqual({ ECONNREFUSED: 20 });
+      },
+    );
 
-    test('no backends: an unconnected sendto() does not fail, it is not answered', async () => {
+    test('no backends: an unconnected sendto() does not fail and gets no answer', async () => {
       const result = await pod.ask({ protocol: 'udp', address: deadVips[family], port: 53, count: 3, timeoutMs: 300 });
       expect(result.failures).toEqual({ timeout: 3 });
     });
 
-    test('a backend on another node, and the replies come back', async () => {
+    test('a backend on another node answers', async () => {
       for (const client of [pod, node]) {
         for (const [protocol, port] of [
           ['tcp', 80],
@@ -78,7 +75,7 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
       }
     });
 
-    test("a backend on the node's own address", async () => {
+    test('a backend on the address of the node answers', async () => {
       for (const [protocol, port] of [
         ['tcp', 80],
         ['udp', 53],
@@ -88,7 +85,7 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
       }
     });
 
-    test('a client outside reaches a pod by the ClusterIP', async () => {
+    test('a client outside the cluster reaches a pod through the ClusterIP', async () => {
       const outside = await Client.start(lab, 'outside');
       for (const [protocol, port] of [
         ['tcp', 80],
@@ -101,7 +98,7 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
     });
   });
 
-  test('a closed port of a backend is a refusal that the client hears', async () => {
+  test('a closed port of a backend refuses the client', async () => {
     const lost = { IPv4: '10.96.0.99', IPv6: 'fd00:96::99' };
     const closed = slices('closed', [1]).map((slice) => ({
       ...slice,
@@ -113,7 +110,7 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
     daemon.write('closed.yaml', service('closed', lost), ...closed);
     await daemon.settled((services) => services.some((each) => each.key.startsWith('default/closed')));
     for (const family of families) {
-      // The ICMP error of the backend's stack, translated back: a connected UDP socket hears it.
+      // The ICMP error of the backend is translated back, so a connected UDP socket receives it.
       const udp = await pod.ask({ protocol: 'udp', address: lost[family], port: 53, count: 5, isConnected: true });
       expect(udp.failures).toEqual({ ECONNREFUSED: 5 });
       const tcp = await pod.ask({ protocol: 'tcp', address: lost[family], port: 80, count: 5 });
@@ -121,11 +118,11 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
     }
   });
 
-  // With socket translation both are one connection to the client's own stack.
+  // With socket translation the two would be the same connection for the network stack of the client.
   const tcOnly = hasSocketLb ? undefined : test;
-  tcOnly?.('a direct connection to a backend from the port of a flow that is over is not taken for it', async () => {
+  tcOnly?.('a direct connection to a backend from the source port of an ended flow is not treated as that flow', async () => {
     for (const family of families) {
-      // None that another socket may have got by itself.
+      // These ports are outside the range of ephemeral ports.
       for (let localPort = 20_000; localPort < 20_020; localPort += 1) {
         const task = { protocol: 'tcp', port: 80, count: 1, localPort } as const;
         const through = await pod.ask({ ...task, address: vips[family] });
@@ -145,7 +142,7 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
       );
     });
 
-    test('scaled to one, all new requests go there; back to two, to both', async () => {
+    test('scaled to one, all new requests go to it; scaled back to two, they go to both', async () => {
       daemon.write('web.yaml', service('web'), ...slices('web', [2]));
       await daemon.settled((services) =>
         services.filter((each) => each.key.startsWith('default/web')).every((each) => each.backends?.length === 1),
@@ -163,7 +160,7 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
   });
 });
 
-test('without socket translation, a node process and a backend of its own node: dropped with its reason', async () => {
+test('without socket translation, traffic of a node process to a backend on the node address is dropped with a reason', async () => {
   const lab = new Lab();
   try {
     await Server.start(lab, { netns: 'node', name: 'host' });

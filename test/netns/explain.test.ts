@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// `sluice explain` against the wire: 1,000 random packets, each sent for real right after it was explained. The wire must do
-// what explain said: the same verdict; the backend that was named, else one of the candidates. Explaining changes nothing.
+// Compares `sluice explain` with real traffic: 1,000 random packets are each explained and then sent. The result must match the
+// explanation: the same verdict, and the named backend or, if none is named, one of the candidates. Explaining must not change
+// anything.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { askExplain } from '../../daemon/cli/client.ts';
 import type { Origin, Question } from '../../daemon/model/explanation.ts';
@@ -97,11 +98,11 @@ describe.each([{ hasSocketLb: false }, { hasSocketLb: true }])('socket translati
     return { question: { protocol, sourceIP: address[family], sourcePort: 10_000 + n, destIP, destPort, from: origin }, netns };
   }
 
-  /** What the wire does with it: the server that answered, "refused", or "silent". */
+  /** Sends the packet. Returns the name of the server that answered, "refused", or "silent". */
   async function send({ question, netns }: ReturnType<typeof randomPacket>, verdict: string): Promise<string> {
     const result = await askers.get(netns)?.ask({
       ...{ protocol: question.protocol === 'TCP' ? 'tcp' : 'udp', address: question.destIP, port: question.destPort, count: 1 },
-      // Only a connected UDP socket hears of a refusal.
+      // Only a connected UDP socket receives an ICMP error.
       ...{ localPort: question.sourcePort, timeoutMs: verdict === 'DROP' ? SILENCE_MS : 5000, isConnected: verdict === 'REJECT' },
     });
     const [answered] = Object.keys(result?.answers ?? {});
@@ -109,16 +110,16 @@ describe.each([{ hasSocketLb: false }, { hasSocketLb: true }])('socket translati
     return answered ?? (failure === 'ECONNREFUSED' ? 'refused' : failure === 'timeout' ? 'silent' : failure);
   }
 
-  test(`${PACKETS} packets did what explain had said (EXPLAIN_SEED=${seed})`, async () => {
+  test(`the results of ${PACKETS} packets match their explanations (EXPLAIN_SEED=${seed})`, async () => {
     const nameOf = (backend: string): string => `pod${/[.:](\d+)\]?:\d+$/.exec(backend)?.[1] ?? backend}`;
     const verdicts = new Map<string, number>();
     const at = { socket: daemon.socket, timeoutMs: 5000 };
     for (let n = 0; n < PACKETS; n += 1) {
       const packet = randomPacket(n);
-      // The node to its own NodePort goes by lo, where only the socket hooks are (README, limits).
+      // Packets of the node to its own NodePort go through lo, where no tc program is attached (README, limits).
       if (!hasSocketLb && packet.netns === 'node' && packet.question.destPort >= 30_000) continue;
       const [answer] = (await askExplain(at, [packet.question])).explanations;
-      if (answer === undefined) throw new Error('no answer');
+      if (answer === undefined) throw new Error('The daemon returned no explanation.');
       const did = await send(packet, answer.verdict);
       const where = `${JSON.stringify(packet)}: ${answer.verdict}, ${answer.reason}`;
       verdicts.set(answer.verdict, (verdicts.get(answer.verdict) ?? 0) + 1);
@@ -131,13 +132,13 @@ describe.each([{ hasSocketLb: false }, { hasSocketLb: true }])('socket translati
     for (const verdict of ['DNAT', 'REJECT', 'DROP', 'NONE']) expect(verdicts.get(verdict) ?? 0, verdict).toBeGreaterThan(PACKETS / 100);
   });
 
-  test('the command prints the contract: one object, null for what is not said', () => {
+  test('the command prints one JSON object with null for unset fields', () => {
     const print = (...args: string[]): unknown => JSON.parse(daemon.cli('explain', ...args, '-o', 'json'));
     expect(print('tcp', `${podAddresses(9).IPv4}:4242`, `${vips.IPv4}:80`)).toMatchObject({
       verdict: 'DNAT',
       frontend: { frontend: `${vips.IPv4}:80/TCP`, service: 'default/web:web', type: 'ClusterIP', scope: 'internal' },
       candidates: ['10.244.1.1:8080', '10.244.1.2:8080', '10.244.1.3:8080'],
-      backend: hasSocketLb ? null : expect.stringMatching(/^10\.244\.1\.[123]:8080$/),
+      backend: hasSocketLb ? null : (expect.stringMatching(/^10\.244\.1\.[123]:8080$/) as string),
       masquerade: false,
     });
     expect(print('udp', podAddresses(9).IPv6, `[${vips.IPv6}]:54`)).toMatchObject({

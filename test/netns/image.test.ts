@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What Dockerfile puts into an image, started as the DaemonSet starts it, in a chroot: its command and settings, its mounts,
-// its capabilities and no other, a read-only root. There is no container runtime here; of Debian there are the libraries.
+// Runs the content of the image as the DaemonSet does: with its command, settings and mounts, only its capabilities, and a
+// read-only root file system. The test uses a chroot, because no container runtime is available. Of the Debian base image it has
+// only the libraries.
 import { copyFileSync, globSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -29,18 +30,18 @@ beforeAll(() => {
 
 afterAll(() => lab.close());
 
-/** Paths of the shared libraries that a program or library loads, the loader too. */
+/** Paths of the shared libraries that a program or library loads, including the loader. */
 const librariesOf = (path: string): string[] => [...sh('ldd', path).matchAll(/(\/\S+) \(0x/g)].map(([, library = '']) => library);
 
 const libbpf = (): string => /=> (\S*libbpf\.so\.1)$/m.exec(sh('ldconfig', '-p'))?.[1] ?? expect.fail('libbpf1 is not installed');
 const ownLibraries = (): string[] => {
-  // koffi's; there is one for musl too.
+  // The addon of koffi, which also has one for musl.
   const addons = globSync('opt/sluice/node_modules/**/linux_*/*.node', { cwd: image });
   expect(addons).toHaveLength(1);
   return [libbpf(), ...[libbpf(), ...['usr/local/bin/node', ...addons].map((path) => join(image, path))].flatMap(librariesOf)];
 };
 
-/** What Debian brings and the daemon, or this test, needs. */
+/** Adds the files of Debian that the daemon or this test needs. */
 function addDebian(): void {
   const programs = ['/bin/sh', '/usr/bin/setpriv'];
   for (const path of new Set([...programs, ...programs.flatMap(librariesOf), ...ownLibraries()])) {
@@ -49,11 +50,11 @@ function addDebian(): void {
   }
 }
 
-test('Dockerfile installs the package of every library', () => {
+test('the Dockerfile installs the package of every library', () => {
   const [, names = ''] = /^RUN .*--no-install-recommends (.*) && rm/m.exec(readFileSync(join(deploy, 'Dockerfile'), 'utf8')) ?? [];
   const installed = names.split(' ');
   const brought = sh('dpkg-query', '--show', '--showformat=${Depends}, ', ...installed).match(/[a-z0-9.+-]+(?= |,)/g) ?? [];
-  // Of these Debian's smallest image has all: dpkg and apt are linked with them.
+  // The smallest Debian image contains the first four, because dpkg and apt are linked with them.
   const there = ['libc6', 'libgcc-s1', 'libstdc++6', 'zlib1g', ...installed, ...brought];
   const libraries = ownLibraries().map((path) => path.split('/').at(-1) ?? '');
   const owned = sh('dpkg-query', '--search', ...libraries.map((library) => `*/${library}`)).split('\n');
@@ -62,7 +63,7 @@ test('Dockerfile installs the package of every library', () => {
   expect(libraries.filter((library) => !isThere(library))).toEqual([]);
 });
 
-test('mount-host mounts a bpffs where there is none, and once', () => {
+test('mount-host mounts a bpffs if there is none, and does not mount a second one', () => {
   const [mountHost] = pod.initContainers;
   const script = mountHost?.args[0] ?? '';
   const told = sh(
@@ -73,7 +74,7 @@ test('mount-host mounts a bpffs where there is none, and once', () => {
   expect([mountHost?.command, told]).toEqual([['sh', '-ec'], 'bpf_fs\n1\n']);
 });
 
-/** Shell that mounts into the image what the pod's volumes hold, and makes the rest read-only. */
+/** A shell command that mounts the volumes of the pod into the image and makes the rest read-only. */
 function mounts(): string {
   const config = join(lab.directory, 'config');
   mkdirSync(config);
@@ -96,7 +97,7 @@ function mounts(): string {
   ].join(' && ');
 }
 
-test('the daemon serves with the rights, mounts and settings of the DaemonSet', async () => {
+test('the daemon serves with the capabilities, mounts and settings of the DaemonSet', async () => {
   addDebian();
   const daemon = new Daemon(lab);
   daemon.write('web.yaml', service('web'), ...slices('web', [1]));
@@ -126,7 +127,7 @@ test('the daemon serves with the rights, mounts and settings of the DaemonSet', 
   const fetchAll = `Promise.all(${JSON.stringify(probes)}.map((url) => fetch(url).then(({ status }) => status))).then((all) => console.log(...all))`;
   expect(lab.run('node', process.execPath, '-e', fetchAll)).toBe('200 200 200\n');
 
-  // As `kubectl exec` would ask.
+  // As `kubectl exec` does.
   const inside = ['nsenter', '--target', String(running.pid), '--mount', '--root', '--wd', '/usr/local/bin/sluice'] as const;
   const status = JSON.parse(sh(...inside, 'status', '-o', 'json')) as Status;
   expect(status).toMatchObject({ ready: true, agent: { node: 'node-a' } });

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Changes under load. The backend set alternates between {1,2} and {3,4}: every connection reaches a member of a set that
-// was in force while it was made, and none fails; what the daemon says is done, is. A dead daemon and its successor: no connection fails, no number is lost.
+// Changes under load. The set of backends alternates between {1,2} and {3,4}: every connection must reach a member of a set that
+// was valid while it was made, and none may fail. When the daemon reports a change as done, it must be in the kernel. Also kills
+// the daemon and starts another one: no connection may fail and no message may be lost.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { askServices } from '../../daemon/cli/client.ts';
 import { Daemon, service, slices, vips } from '../support/lab/daemon.ts';
@@ -12,12 +13,12 @@ const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout
 
 const UPDATES = 100;
 const BETWEEN_MS = 200;
-/** From the rename of the file to the daemon's word that the kernel has it: the limit ends a test whose word never comes. */
+/** Longest time from the rename of the file until the daemon reports that the kernel has the change. It only ends a hanging test. */
 const LATEST_MS = 30_000;
-/** The share of a quiet client's rate that a client must reach while backends change or the daemon is dead. */
+/** Share of the rate of an undisturbed client that a client must reach while backends change or the daemon is dead. */
 const LEAST_SHARE = 1 / 10;
 const YARDSTICK_MS = 2000;
-/** Nothing but the change of the file makes the daemon read it. */
+/** Only the change of the file makes the daemon read it. */
 const onlyEvents = ['--sync-period', '1h'];
 
 describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translation: $hasSocketLb', ({ hasSocketLb }) => {
@@ -77,14 +78,14 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
     throw new Error(`${wanted.join()} was not applied within ${LATEST_MS} ms`);
   };
 
-  test('100 updates over 20 s: each connection reaches a set in force, none fails', async () => {
+  test('100 updates in 20 s: each connection reaches a valid backend, none fails', async () => {
     const client = await Client.start(lab, 'pod9');
     const rate = await usualRate(client, 1);
     const quiet = (await Promise.all(servers.map((server) => server.counts()))).map((counts) => counts.tcp);
     const forMs = UPDATES * (BETWEEN_MS + 20) + 1000;
     const asked = client.ask({ protocol: 'tcp', address: vips.IPv4, port: 80, count: 1e6, parallel: 1, isStamped: true, forMs });
     const took: number[] = [];
-    // A set is in force from when it is written, at the earliest, to when the next one is in the kernel; the first one from the start.
+    // A set may be valid from the time of its write until the next set is in the kernel. The first set is valid from the start.
     const written = [-Infinity];
     const replaced: number[] = [];
     for (let update = 1; update <= UPDATES; update += 1) {
@@ -116,7 +117,7 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
     for (const count of fresh) expect(count).toBeGreaterThan(result.stamps.length / 10);
   });
 
-  test('killed with -9, dead for 3 s, started again under load: nothing fails, nothing is lost', async () => {
+  test('killed with SIGKILL and started again after 3 s under load: no connection fails, no message is lost', async () => {
     const client = await Client.start(lab, 'pod9');
     const rate = await usualRate(client, 4);
     const streams = await Streams.start(lab, 'pod9', { address: vips.IPv4, tcp: 80, udp: 53 });

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// No netfilter: with tc only, what pods send through a Service makes no conntrack entry and no rule. The positive control:
-// conntrack is live in the node (a rule asks for it), and plain traffic of the same pods does make entries.
+// Without socket translation, traffic of pods through a Service must create no conntrack entry and no nftables rule. The positive
+// control: conntrack is active on the node, because a rule uses it, and direct traffic of the same pods does create entries.
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { Daemon, service, slices, vips } from '../support/lab/daemon.ts';
 import { Lab, podAddresses } from '../support/lab/lab.ts';
@@ -27,10 +27,10 @@ beforeAll(async () => {
 afterAll(() => lab.close());
 
 const entries = (): number => Number(lab.sysctl('node', 'net.netfilter.nf_conntrack_count'));
-/** The ruleset without the counters, which plain traffic moves. */
+/** The ruleset without its counters, which direct traffic changes. */
 const ruleset = (): string => lab.run('node', 'nft', 'list', 'ruleset').replaceAll(/packets \d+ bytes \d+/g, '');
 
-test('pod clients leave conntrack and rules as they were', async () => {
+test('traffic of a pod does not change conntrack and the ruleset', async () => {
   const before = { entries: entries(), ruleset: ruleset() };
   for (const address of [vips.IPv4, vips.IPv6]) {
     for (const [protocol, port] of [
@@ -45,7 +45,7 @@ test('pod clients leave conntrack and rules as they were', async () => {
   expect(ruleset()).toBe(before.ruleset);
 });
 
-test('a pod that reaches itself through its Service leaves none either', async () => {
+test('a pod that reaches itself through its Service creates no conntrack entry', async () => {
   const own = await Client.start(lab, 'pod1');
   const before = entries();
   const result = await own.ask({ protocol: 'tcp', address: vips.IPv4, port: 80, count: 100 });
@@ -53,7 +53,7 @@ test('a pod that reaches itself through its Service leaves none either', async (
   expect(entries()).toBe(before);
 });
 
-test('positive control: plain traffic of the same pod makes entries', async () => {
+test('positive control: direct traffic of the same pod creates conntrack entries', async () => {
   const before = entries();
   const result = await client.ask({ protocol: 'tcp', address: podAddresses(1).IPv4, port: 8080, count: 20 });
   expect(result.failures).toEqual({});

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The daemon as its operator meets it: service manager, HTTP, signals, flags, the API socket's rights, broken YAML while it
-// serves. One daemon for all of them.
+// The operation of the daemon: service manager, HTTP, signals, flags, permissions of the API socket, and invalid YAML while it
+// serves. All tests use one daemon.
 import { statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -15,7 +15,7 @@ let daemon: Daemon;
 let client: Client;
 let manager: LabProcess;
 
-// Node.js has no datagram sockets in the Unix domain; perl is on every Debian.
+// Node.js has no Unix datagram sockets. Perl is part of every Debian system.
 const listener =
   'use IO::Socket::UNIX; my $s = IO::Socket::UNIX->new(Type => SOCK_DGRAM, Local => $ARGV[0]) or die; $| = 1; print "listening\\n"; while (defined $s->recv(my $m, 4096)) { print "$m\\n" }';
 
@@ -50,11 +50,11 @@ const get = (path: string): { status: number; body: string } =>
   ) as { status: number; body: string };
 const askWeb = (count: number) => client.ask({ protocol: 'tcp', address: vips.IPv4, port: 80, count });
 
-test('tells the service manager when it is ready', async () => {
+test('notifies the service manager when it is ready', async () => {
   await manager.line((line) => line === 'READY=1');
 });
 
-test('HTTP: healthy, ready, metrics', () => {
+test('HTTP serves healthz, readyz and metrics', () => {
   expect(get('/healthz').status).toBe(200);
   expect(get('/readyz').status).toBe(200);
   const { body } = get('/metrics');
@@ -64,21 +64,21 @@ test('HTTP: healthy, ready, metrics', () => {
   expect(get('/nothing').status).toBe(404);
 });
 
-test("the API socket is the owner's and the group's, its directory too", () => {
+test('only the owner and the group can use the API socket and its directory', () => {
   expect((statSync(daemon.socket).mode & 0o777).toString(8)).toBe('660');
   expect((statSync(dirname(daemon.socket)).mode & 0o777).toString(8)).toBe('750');
 });
 
 describe('input', () => {
   test.for([
-    { name: 'text that is no YAML', text: 'kind: Service\nmetadata: {name: web', says: /broken\.yaml:\d/ },
+    { name: 'invalid YAML', text: 'kind: Service\nmetadata: {name: web', says: /broken\.yaml:\d/ },
     {
       name: 'an unknown kind',
       text: stringify({ apiVersion: 'v1', kind: 'Sevrice', metadata: { name: 'x' } }),
       says: /broken\.yaml:2: Sevrice .*kind/,
     },
     {
-      name: 'an address that is none',
+      name: 'an invalid address',
       text: stringify({
         apiVersion: 'v1',
         kind: 'Service',
@@ -97,7 +97,7 @@ describe('input', () => {
       }),
       says: /broken\.yaml:\d+: Service ns\/bad spec\.ports\[0\]\.port/,
     },
-  ])('$name is reported with its place, and the rest is served', async ({ text, says }) => {
+  ])('$name is reported with its file and line, and all other objects are served', async ({ text, says }) => {
     const from = daemon.process?.lines.length ?? 0;
     writeFileSync(join(daemon.source, 'broken.yaml'), text);
     await daemon.process?.line((line) => says.test(line), from);
@@ -106,7 +106,7 @@ describe('input', () => {
     await daemon.process?.line((line) => line.includes('resolved'), from);
   });
 
-  test('SIGHUP reads what sends no event: the target of a link', async () => {
+  test('SIGHUP reads the target of a symbolic link again, which causes no inotify event', async () => {
     const target = join(lab.directory, 'elsewhere.yaml');
     const documents = (name: string): string =>
       [service(name, { IPv4: '10.96.0.40', IPv6: 'fd00:96::40' }), ...slices(name, [1])].map((each) => stringify(each)).join('---\n');
@@ -123,13 +123,13 @@ describe('input', () => {
 });
 
 describe('flags', () => {
-  test('--version names program, commit, libbpf and kernel', async () => {
+  test('--version prints the versions of program, commit, libbpf and kernel', async () => {
     const { code, text } = await sluiced('--version');
     expect(code).toBe(0);
     expect(text).toMatch(/sluiced \d+\.\d+\.\d+\ncommit \S+\nlibbpf 1\.\d+\S*\nkernel \d+\.\d+/);
   });
 
-  test('--check-config shows every value and where it comes from, and starts nothing', async () => {
+  test('--check-config prints every value and its origin, and does not start the daemon', async () => {
     const { code, text } = await sluiced(...daemon.flags(true), '--check-config');
     expect(code).toBe(0);
     expect(text).toMatch(/^node: node-a +# flag --node$/m);
@@ -143,7 +143,7 @@ describe('flags', () => {
       code: 2,
       says: /^sluiced: there is nothing to read Services from: give --source DIR, --kubeconfig FILE, or run in a pod$/m,
     },
-  ])('$flags is refused in one sentence', async ({ flags, code, says }) => {
+  ])('$flags is rejected with one error message', async ({ flags, code, says }) => {
     const refused = await sluiced(...flags);
     expect(refused.code).toBe(code);
     expect(refused.text).toMatch(says);
@@ -151,6 +151,6 @@ describe('flags', () => {
   });
 });
 
-test('sluice says what to do when no daemon answers', () => {
-  expect(() => daemon.cliAt(join(lab.directory, 'nobody.sock'), 'status')).toThrow(/sluice: .*nobody\.sock/);
+test('sluice names the socket when no daemon answers', () => {
+  expect(() => daemon.cliAt(join(lab.directory, 'missing.sock'), 'status')).toThrow(/sluice: .*missing\.sock/);
 });

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A host that cannot be served: sluiced ends with one sentence and an exit code of its own and leaves nothing behind, and
-// `sluice preflight` says the same beforehand and changes nothing. What only looks like a hindrance is served.
+// A host on which sluiced cannot run: sluiced ends with one error message and a specific exit code, and leaves nothing behind.
+// `sluice preflight` reports the same error beforehand and changes nothing. Also tests unusual hosts on which sluiced can run.
 import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -29,7 +29,7 @@ beforeEach(() => {
 
 afterEach(() => lab.close());
 
-/** A program of somebody else's, pinned in the lab's bpffs: attaches to connect4 and does nothing. */
+/** Compiles a program that does not belong to Sluice, for connect4 and tc, which does nothing. Returns the path of the object. */
 function foreignProgram(): string {
   const source = join(lab.directory, 'foreign.bpf.c');
   const object = source.replace(/c$/, 'o');
@@ -52,7 +52,7 @@ interface Run {
   readonly text: string;
 }
 
-/** `before` runs in a mount namespace of its own, in front of the command. */
+/** Runs a command in its own mount namespace, after the shell command `before`. */
 async function command(before: string, ...args: readonly string[]): Promise<Run> {
   const run = lab.start('node', ['unshare', '-m', 'sh', '-c', `${before === '' ? '' : `${before} && `}exec "$@"`, 'sh', ...args]);
   const code = await run.ended;
@@ -71,7 +71,7 @@ const preflight = async (before: string, wrap: readonly string[], flags: readonl
   return { ...run, report: JSON.parse(run.text) as Preflight };
 };
 
-/** All that Sluice could have left: pins, links, hooks, the socket's directory. */
+/** Everything that Sluice could leave behind: pins, links, hooks, the directory of the socket. */
 const traces = (): string[] => [
   ...readdirSync(lab.bpffs).filter((name) => !name.endsWith('.debug')),
   ...sh('bpftool', 'cgroup', 'show', lab.cgroup)
@@ -84,9 +84,9 @@ interface Case {
   readonly what: string;
   readonly code: number;
   readonly says: RegExp;
-  /** Shell, in a mount namespace of its own. */
+  /** Shell command that runs first, in the same mount namespace. */
   readonly before?: () => string;
-  /** Command in front of ours. */
+  /** Command that starts the tested command. */
   readonly wrap?: readonly string[];
   readonly flags?: () => readonly string[];
 }
@@ -123,7 +123,7 @@ const cases: readonly Case[] = [
     before: () => `mount -o remount,ro,bind ${lab.bpffs}`,
   },
   {
-    what: "a pin path with somebody else's pins",
+    what: 'a pin path with pins of another program',
     code: 8,
     says: /holds pins of another program \(theirs\): name another --pin-path/,
     flags: () => {
@@ -133,10 +133,10 @@ const cases: readonly Case[] = [
       return ['--pin-path', join(lab.bpffs, 'other')];
     },
   },
-  { what: 'a cgroup that is none', code: 9, says: /is not cgroup v2/, flags: () => ['--cgroup', lab.directory] },
+  { what: 'a cgroup path that is not a cgroup', code: 9, says: /is not cgroup v2/, flags: () => ['--cgroup', lab.directory] },
   { what: 'a cgroup that does not exist', code: 9, says: /cannot be opened/, flags: () => ['--cgroup', '/nowhere'] },
   {
-    what: 'a hook of the cgroup that another program holds alone',
+    what: 'a cgroup hook that another program uses exclusively',
     code: 10,
     says: /holds the connect4 hook of cgroup .* exclusively: detach it .*--socket-lb off/,
     flags: () => {
@@ -147,7 +147,7 @@ const cases: readonly Case[] = [
   },
 ];
 
-test.for(cases)('$what: exit code $code, one sentence, nothing left; preflight says it too', async (each) => {
+test.for(cases)('$what: exit code $code with one error message, nothing left behind, and the same error from preflight', async (each) => {
   const flags = [...daemon.flags(true), ...(each.flags?.() ?? [])];
   const before = traces();
   const asked = await preflight(each.before?.() ?? '', each.wrap ?? [], flags);
@@ -166,7 +166,7 @@ test.for(cases)('$what: exit code $code, one sentence, nothing left; preflight s
 
 const dataMaps = ['lb_config', 'lb4_frontends', 'lb6_frontends', 'lb_services', 'lb_slots', 'lb4_backends', 'lb6_backends'];
 
-test('pinned state of another version: refused, and it serves on', async () => {
+test('pinned state of another version is rejected, and the pinned programs continue to serve', async () => {
   await daemon.start({ hasSocketLb: false });
   await daemon.process?.kill();
   const config = join(lab.bpffs, 'sluice/maps/lb_config');
@@ -195,7 +195,7 @@ test('pinned state of another version: refused, and it serves on', async () => {
   expect((await client.ask({ protocol: 'tcp', address: vips.IPv4, port: 80, count: 20 })).failures).toEqual({});
 });
 
-describe('served all the same', () => {
+describe('a host on which sluiced runs', () => {
   const serves = async (before: string, wrap: readonly string[]): Promise<void> => {
     const asked = await preflight(before, wrap, daemon.flags(true));
     expect(asked.report).toMatchObject({ ok: true, exitCode: 0 });
@@ -213,17 +213,17 @@ describe('served all the same', () => {
     expect((await client.ask({ protocol: 'tcp', address: vips.IPv4, port: 80, count: 20 })).failures).toEqual({});
   };
 
-  test('a read-only cgroup: attaching writes nothing there', async () => {
+  test('a read-only cgroup mount: attaching does not write to it', async () => {
     await serves(`mount --bind ${lab.cgroup} ${lab.cgroup} && mount -o remount,ro,bind ${lab.cgroup}`, []);
   });
 
-  test('a process with CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN only', async () => {
+  test('only CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN', async () => {
     const drop = ['--bounding-set', '-all,+bpf,+perfmon,+net_admin', '--inh-caps', '-all'];
     await serves('', ['setpriv', ...drop]);
   });
 });
 
-test("preflight warns of another program on the uplink's TCX hook, and of forwarding that is off", async () => {
+test('preflight warns about another program on the TCX hook of the uplink, and about disabled IP forwarding', async () => {
   const object = new BpfObject(foreignProgram());
   object.load();
   const [link] = JSON.parse(lab.ip('node', '-j', 'link', 'show', 'dev', 'eth0')) as { ifindex: number }[];
@@ -240,7 +240,7 @@ test("preflight warns of another program on the uplink's TCX hook, and of forwar
   ]);
 });
 
-test('preflight as text', async () => {
+test('preflight prints text', async () => {
   const plain = join(lab.directory, 'plain');
   const refused = await command(
     '',

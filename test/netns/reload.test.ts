@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// `sluice reload` under traffic: every program is replaced fifty times and no packet is lost. Witnesses: numbered datagrams,
-// iperf3, the byte counter of the backend's device, the pinned links, and what the daemon's descriptors hold.
+// `sluice reload` under traffic: every program is replaced fifty times without losing a packet. The results are read from numbered
+// datagrams, iperf3, the byte counter of the backend's device, the pinned links, and the descriptors of the daemon.
 import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -13,7 +13,7 @@ import { existing, heldBy, pinnedLinks } from '../support/lab/bpf-objects.ts';
 
 const RELOADS = 50;
 const DATAGRAMS = 100_000;
-/** In front of the stream's ends and of the watcher, so that a stall comes from the path and less from a busy machine. */
+/** Runs the ends and the observer of the stream with real-time priority, so that a busy machine does not cause a stall. */
 const firstServed = ['chrt', '-f', '10'];
 /** Linux repeats a lost segment that nothing else reveals after 200 ms at the earliest. */
 const RETRANSMISSION_MS = 200;
@@ -49,7 +49,7 @@ async function until(is: () => boolean): Promise<void> {
 describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translation: $hasSocketLb', ({ hasSocketLb }) => {
   test(`${DATAGRAMS} datagrams and an iperf3 stream through ${RELOADS} reloads`, async () => {
     await daemon.start({ hasSocketLb });
-    // One backend port for iperf3, on one pod, by a Service of its own.
+    // A separate Service for iperf3, with one backend.
     const stream = { IPv4: '10.96.0.30', IPv6: 'fd00:96::30' };
     const iperf = lab.start('pod1', [...firstServed, 'iperf3', '-s', '-1', '--forceflush', '-p', '8081']);
     await iperf.line((line) => line.includes('listening'));
@@ -88,13 +88,13 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
     expect(linkIds()).toEqual(before.links);
     expect(programIds().some((id) => before.programs.includes(id))).toBe(false);
     expect(heldPrograms()).toHaveLength(before.held.length);
-    // The kernel frees what is replaced a moment later.
+    // The kernel frees replaced programs shortly afterwards.
     await until(() => existing(before.held).length === 0);
   });
 });
 
-describe('a reload that cannot be', () => {
-  /** The daemon with objects of its own, which the test may spoil. */
+describe('a reload that fails', () => {
+  /** Starts the daemon with its own copy of the BPF objects, which the test may damage. */
   const withOwnObjects = async (): Promise<string> => {
     const copy = join(lab.directory, 'sluice');
     for (const folder of ['daemon', 'datapath', 'proto', 'package.json']) {
@@ -106,10 +106,10 @@ describe('a reload that cannot be', () => {
   };
 
   test.for([
-    // What is broken so depends on how long the path of the checkout is, which the object holds.
-    { what: 'objects that are broken', file: 'tc_uplink.bpf.o', says: /load program tc_uplink_in: EINVAL|open object \S*: LIBBPF_ERRNO__/ },
-    { what: 'objects of another layout', file: 'layout.bpf.o', says: /another map layout .*restart sluiced/ },
-  ])('$what: refused in a sentence, and everything runs on', async ({ file, says }) => {
+    // The object contains the path of the checkout, so its length decides which part these bytes damage.
+    { what: 'damaged objects', file: 'tc_uplink.bpf.o', says: /load program tc_uplink_in: EINVAL|open object \S*: LIBBPF_ERRNO__/ },
+    { what: 'objects with another map layout', file: 'layout.bpf.o', says: /another map layout .*restart sluiced/ },
+  ])('$what are rejected with an error message, and the old programs keep running', async ({ file, says }) => {
     const objects = await withOwnObjects();
     const before = { links: linkIds(), programs: programIds(), held: heldBy(daemon.process?.pid ?? 0) };
     writeFileSync(join(objects, file), readFileSync(join(objects, file)).fill(7, 100, 200));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Stop and start: by signal and by kill -9, under traffic, and back. What is pinned goes on; the next daemon takes it over
-// and writes nothing when nothing has changed. Witnesses: the clients, bpftool, and the files of the bpffs.
+// The daemon stops by signal or SIGKILL under traffic and starts again. The pinned programs continue to serve; the next daemon
+// takes them over and writes nothing if nothing has changed. The results are read from clients, bpftool and the files of the bpffs.
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -28,10 +28,10 @@ afterEach(() => lab.close());
 
 const dataMaps = ['lb_config', 'lb4_frontends', 'lb6_frontends', 'lb_services', 'lb_slots', 'lb4_backends', 'lb6_backends'];
 
-/** The data maps to the byte, as bpftool reads them. */
+/** The content of the data maps, as bpftool reads them. */
 const dump = (): string[] => dataMaps.map((name) => sh('bpftool', 'map', 'dump', 'pinned', join(lab.bpffs, 'sluice/maps', name)));
 
-/** What the pinned maps say, ids and slots replaced by what they name. */
+/** The content of the pinned maps, with ids and slots replaced by the objects that they refer to. */
 function canonical({ bpffs }: Lab): string[] {
   const opened: BpfMap[] = [];
   const maps = kernelMaps((name) => {
@@ -48,7 +48,7 @@ const linkIds = (): number[] => pinnedLinks(join(lab.bpffs, 'sluice/links')).map
 
 describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translation: $hasSocketLb', ({ hasSocketLb }) => {
   test.for([{ signal: 'SIGTERM' }, { signal: 'SIGINT' }, { signal: 'SIGKILL' }] as const)(
-    '$signal: ends in time, traffic runs on, the next daemon takes over',
+    '$signal: the daemon ends in time, traffic continues, and the next daemon takes over',
     async ({ signal }) => {
       await daemon.start({ hasSocketLb });
       const client = await Client.start(lab, 'pod9');
@@ -74,7 +74,7 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
   );
 });
 
-test('a change made while it was dead is applied at the next start', async () => {
+test('a change made while the daemon is not running is applied at the next start', async () => {
   await daemon.start({ hasSocketLb: false });
   await daemon.process?.kill('SIGKILL');
   daemon.write('web.yaml', service('web'), ...slices('web', [2]));
@@ -86,7 +86,7 @@ test('a change made while it was dead is applied at the next start', async () =>
   });
 });
 
-test('a changed restart comes to what a clean start makes of the same files', async () => {
+test('after changes between two runs the maps equal those of a clean start with the same files', async () => {
   await daemon.start({ hasSocketLb: true });
   daemon.write('gone.yaml', service('gone', { IPv4: '10.96.0.11', IPv6: 'fd00:96::11' }), ...slices('gone', [1, 2]));
   daemon.write('kept.yaml', service('kept', { IPv4: '10.96.0.12', IPv6: 'fd00:96::12' }), ...slices('kept', [3, 1]));
@@ -112,7 +112,7 @@ test('a changed restart comes to what a clean start makes of the same files', as
   }
 });
 
-test('input that cannot be read at start withdraws nothing; once it can be, what is unwanted goes', async () => {
+test('unreadable input at start removes nothing; when it can be read, unwanted entries are removed', async () => {
   await daemon.start({ hasSocketLb: false });
   await daemon.process?.kill('SIGKILL');
   writeFileSync(join(daemon.source, 'web.yaml'), 'kind: Service\nmetadata: {name: web\n');
@@ -123,7 +123,7 @@ test('input that cannot be read at start withdraws nothing; once it can be, what
   await daemon.settled((services) => services.length > 0 && services.every((each) => each.key.startsWith('default/other')));
 });
 
-test('switching socket translation off and on takes the hooks off and puts them on', async () => {
+test('switching socket translation off and on detaches and attaches the hooks', async () => {
   const hooks = (): number =>
     sh('bpftool', 'cgroup', 'show', lab.cgroup)
       .split('\n')
@@ -136,7 +136,7 @@ test('switching socket translation off and on takes the hooks off and puts them 
 });
 
 describe('a second daemon', () => {
-  test('on the same pins is refused, and the first goes on', async () => {
+  test('with the same pin path is rejected, and the first one continues', async () => {
     await daemon.start({ hasSocketLb: true });
     const second = lab.start('node', [process.execPath, 'daemon/main.ts', ...daemon.flags(true)]);
     expect(await second.ended).toBe(4);
@@ -146,7 +146,7 @@ describe('a second daemon', () => {
     expect(daemon.cli('status')).toMatch(/Ready: +Ok/);
   });
 
-  test('on the same socket is refused; a socket that a dead one left is not in the way', async () => {
+  test('with the same socket is rejected; the socket of a killed daemon does not prevent a start', async () => {
     await daemon.start({ hasSocketLb: true });
     const flags = daemon.flags(true).map((flag) => (flag.endsWith('/sluice') ? `${flag}-2` : flag === lab.cgroup ? '' : flag));
     const second = lab.start('node', [
@@ -162,7 +162,7 @@ describe('a second daemon', () => {
     expect(daemon.cli('status')).toMatch(/Ready: +Ok/);
   });
 
-  test('in a namespace of its own, on the same machine, serves its own Services', async () => {
+  test('in another network namespace of the same machine serves its own Services', async () => {
     await daemon.start({ hasSocketLb: true });
     const other = new Lab();
     try {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// NodePorts, load balancer addresses and external IPs between two nodes, for a client behind a router, for pods and for the
-// node: who serves, what source it sees (kube-proxy-semantics.md, 9), what is refused at once and what is silence (4, 5, 6).
-// Counted at the backends.
+// NodePorts, load balancer addresses and external IPs with two nodes, for a client behind a router, pods and node processes: which
+// backends serve and which source address they see (test/README.md, 9), and which requests are rejected or dropped
+// (test/README.md, 4, 5, 6). Requests are counted at the backends.
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { type Asked, Cluster } from '../support/lab/cluster.ts';
 import { service, type ServiceExtras, slices } from '../support/lab/daemon.ts';
@@ -25,8 +25,8 @@ const nodePortService = (name: string, n: number, externalTrafficPolicy: 'Cluste
   service(name, clusterIPs(n), { nodePorts: nodePorts(n), spec: { type: 'NodePort', externalTrafficPolicy } });
 
 /**
- * Two load balancer addresses, N and N + 1, and the external IP N + 2. Every test has its own: an old UDP flow, whose port a
- * client may get again, keeps what was decided for it.
+ * A Service with the load balancer addresses N and N + 1 and the external IP N + 2. Each test has its own Service, because a
+ * client may get the source port of an old UDP flow again, whose backend is kept.
  */
 const balanced = (n: number, spec: object): object[] => {
   const ingress = [n, n + 1].flatMap((each) => [{ ip: external(each).IPv4 }, { ip: external(each).IPv6, ipMode: 'VIP' }]);
@@ -45,8 +45,8 @@ beforeAll(async () => {
       ...[nodePortService('elsewhere', 2, 'Cluster'), ...slices('elsewhere', [101])],
       ...[nodePortService('local', 3, 'Local'), ...slices('local', [1, 101])],
       ...[nodePortService('absent', 4, 'Local'), ...slices('absent', [101])],
-      ...[nodePortService('nobody', 5, 'Cluster'), ...slices('nobody', [])],
-      ...[nodePortService('nobody-local', 6, 'Local'), ...slices('nobody-local', [])],
+      ...[nodePortService('no-backends', 5, 'Cluster'), ...slices('no-backends', [])],
+      ...[nodePortService('no-backends-local', 6, 'Local'), ...slices('no-backends-local', [])],
       ...[...balanced(10, {}), ...balanced(20, { externalTrafficPolicy: 'Local', healthCheckNodePort: 32_020 })],
     ],
   });
@@ -55,12 +55,12 @@ beforeAll(async () => {
 afterAll(() => cluster.close());
 beforeEach(() => cluster.seen());
 
-/** Nobody answers, and nobody says so. */
+/** The packets must be dropped: no answer, no ICMP error, and no server sees them. */
 const expectSilence = async (netns: string, task: Asked): Promise<void> => {
   expect((await cluster.ask(netns, { ...task, count: 3, timeoutMs: 300 })).failures, `${netns} to ${task.address}`).toEqual({ timeout: 3 });
   expect(await cluster.seen()).toEqual({});
 };
-/** All are answered by those servers; each sees the clients' connections come from that address. */
+/** All requests must be answered, by exactly these servers, and each server must see this source address. */
 const expectServed = async (netns: string, task: Asked, want: { servers: readonly string[]; source: string }): Promise<void> => {
   const result = await cluster.ask(netns, task);
   expect(result.failures, `${netns} to ${task.address}`).toEqual({});
@@ -76,25 +76,25 @@ const expectServed = async (netns: string, task: Asked, want: { servers: readonl
 };
 
 describe.each(everyWay)('NodePort from outside, $family $protocol', ({ family, protocol }) => {
-  test('policy Cluster: pods of both nodes serve, and see the node that was asked', async () => {
+  test('policy Cluster: pods of both nodes serve, and see the address of the node that received the request', async () => {
     const port = portOf(protocol, 1);
     await expectServed('client', { protocol, port, address: nodeA[family] }, { servers: ['pod1', 'pod101'], source: nodeA[family] });
     await expectServed('client', { protocol, port, address: nodeB[family] }, { servers: ['pod1', 'pod101'], source: nodeB[family] });
   });
 
-  test('policy Cluster, and the only backend is on the other node', async () => {
+  test('policy Cluster with the only backend on the other node', async () => {
     const task = { protocol, port: portOf(protocol, 2), address: nodeA[family] };
     await expectServed('client', task, { servers: ['pod101'], source: nodeA[family] });
   });
 
-  test("policy Local: the node's own pods serve, and see the client", async () => {
+  test('policy Local: only pods of the same node serve, and see the client', async () => {
     const port = portOf(protocol, 3);
     const source = clientAddresses[family];
     await expectServed('client', { protocol, port, address: nodeA[family] }, { servers: ['pod1'], source });
     await expectServed('client', { protocol, port, address: nodeB[family] }, { servers: ['pod101'], source });
   });
 
-  test('policy Local without a local backend: silence; the other node serves', async () => {
+  test('policy Local without a local backend: packets are dropped; the other node serves', async () => {
     const port = portOf(protocol, 4);
     await expectSilence('client', { protocol, port, address: nodeA[family], isConnected: true });
     await expectServed('client', { protocol, port, address: nodeB[family] }, { servers: ['pod101'], source: clientAddresses[family] });
@@ -120,27 +120,30 @@ describe('load balancer address and external IP', () => {
     { netns: 'node-b', node: nodeB[family], own: nodeB[family] },
   ];
 
-  test.for(everyWay)('policy Cluster, $family $protocol: all are served as the node', async ({ family, protocol }) => {
+  test.for(everyWay)('policy Cluster, $family $protocol: every client is masqueraded as the node', async ({ family, protocol }) => {
     const port = protocol === 'tcp' ? 80 : 53;
     for (const address of [external(10)[family], external(12)[family]]) {
       const servers = ['pod1', 'pod101'];
       await expectServed('client', { protocol, port, address }, { servers, source: nodeA[family] });
-      // Their own node translates, whatever the route.
+      // The node of the client translates, regardless of the route.
       for (const { netns, node } of insiders(family)) await expectServed(netns, { protocol, port, address }, { servers, source: node });
     }
   });
 
-  test.for(everyWay)('policy Local, $family $protocol: outside is bound by it, inside is not', async ({ family, protocol }) => {
-    const port = protocol === 'tcp' ? 80 : 53;
-    for (const address of [external(20)[family], external(22)[family]]) {
-      await expectServed('client', { protocol, port, address }, { servers: ['pod1'], source: clientAddresses[family] });
-      for (const { netns, own } of insiders(family))
-        await expectServed(netns, { protocol, port, address }, { servers: ['pod1', 'pod101'], source: own });
-    }
-  });
+  test.for(everyWay)(
+    'policy Local, $family $protocol: the policy applies to clients outside the cluster only',
+    async ({ family, protocol }) => {
+      const port = protocol === 'tcp' ? 80 : 53;
+      for (const address of [external(20)[family], external(22)[family]]) {
+        await expectServed('client', { protocol, port, address }, { servers: ['pod1'], source: clientAddresses[family] });
+        for (const { netns, own } of insiders(family))
+          await expectServed(netns, { protocol, port, address }, { servers: ['pod1', 'pod101'], source: own });
+      }
+    },
+  );
 
   test.for(everyWay)(
-    'source ranges, $family $protocol: admit, block, and change under an open connection',
+    'source ranges, $family $protocol: admit and block clients, and do not affect an open connection',
     async ({ family, protocol }) => {
       const ranged = (...ranges: string[]): Promise<void> =>
         cluster.apply('ranged.yaml', ...balanced(30, { loadBalancerSourceRanges: ranges }));
@@ -151,7 +154,7 @@ describe('load balancer address and external IP', () => {
       await ranged(' 172.20.0.0/24', 'fd00:20::/64');
       await expectServed('client', vip, { servers, source: nodeA[family] });
       for (const netns of ['pod9', 'node', 'pod109']) await expectSilence(netns, vip);
-      // They are the load balancer address's alone.
+      // The source ranges apply to load balancer addresses only.
       await expectServed('pod9', other, { servers, source: nodeA[family] });
       const held = await Held.start(cluster.lab, 'client', { kind: protocol, address: vip.address, port });
       const first = await held.ask();
@@ -167,7 +170,7 @@ describe('load balancer address and external IP', () => {
   );
 });
 
-test('nothing was dropped that should not have been', async () => {
+test('no packet was dropped for another reason', async () => {
   const wanted = ['NO_BACKEND', 'NO_LOCAL_BACKEND', 'SOURCE_RANGE'];
   for (const daemon of cluster.daemons) expect((await cluster.drops(daemon)).filter((reason) => !wanted.includes(reason))).toEqual([]);
 });

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What becomes of open flows (kube-proxy-semantics.md, 6.6 and 13): UDP follows the backends with its next packet, TCP stays
-// where it is, whatever changes and whoever is killed. One socket each, kept through it all; the servers say who they are.
+// Open flows while backends change (test/README.md, 6.6 and 13): a UDP flow moves to a current backend with its next packet, and a
+// TCP connection stays with its backend, also if the daemon or a backend ends. Each flow uses one socket for the whole test. The
+// servers answer with their names.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Cluster } from '../support/lab/cluster.ts';
 import { service, slices } from '../support/lab/daemon.ts';
@@ -22,7 +23,7 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
 
   afterAll(() => cluster.close());
 
-  /** Sockets of every kind, in every place that can have one. */
+  /** A socket of each kind from each client. */
   const holdEach = (n: number, kinds: readonly ('tcp' | 'udp' | 'connected')[]): Promise<{ who: string; held: Held }[]> => {
     const wanted = kinds.flatMap((kind) =>
       families.flatMap((family) => {
@@ -49,25 +50,25 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
     Object.fromEntries(each.map(({ who }) => [who, server]));
   const endEach = (each: readonly { held: Held }[]): Promise<unknown> => Promise.all(each.map(({ held }) => held.process.kill()));
 
-  test('UDP, connected or not, follows its backend with the next packet', async () => {
+  test('a connected or unconnected UDP socket moves to a current backend with its next packet', async () => {
     await cluster.apply('udp.yaml', nodePort(1), ...slices('port-1', [1]));
     const each = await holdEach(1, ['udp', 'connected']);
     expect(await askEach(each)).toEqual(allAre(each, 'pod1'));
-    // It is there and does not serve any more.
+    // The backend exists but no longer serves.
     const leaving = { pod: 1, conditions: { ready: false, serving: false, terminating: true } };
     await cluster.apply('udp.yaml', nodePort(1), ...slices('port-1', [leaving, 101]));
     expect(await askEach(each)).toEqual(allAre(each, 'pod101'));
-    // It is gone.
+    // The backend is removed.
     await cluster.apply('udp.yaml', nodePort(1), ...slices('port-1', [2]));
     expect(await askEach(each)).toEqual(allAre(each, 'pod2'));
-    // It terminates and still serves: what has it keeps it.
+    // The backend terminates and still serves: existing flows keep it.
     const serving = { pod: 2, conditions: { ready: false, serving: true, terminating: true } };
     await cluster.apply('udp.yaml', nodePort(1), ...slices('port-1', [serving, 1]));
     expect(await askEach(each)).toEqual(allAre(each, 'pod2'));
     await endEach(each);
   });
 
-  test('UDP that began without a backend is served as soon as there is one', async () => {
+  test('a UDP flow that began without a backend is served when a backend appears', async () => {
     await cluster.apply('early.yaml', nodePort(2), ...slices('port-2', []));
     const each = await holdEach(2, ['udp', 'connected']);
     for (const [who, heard] of Object.entries(await askEach(each)))
@@ -77,7 +78,7 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
     await endEach(each);
   });
 
-  test('TCP stays with its backend, whatever changes and whoever dies', async () => {
+  test('a TCP connection stays with its backend when the Service changes and the daemon is killed', async () => {
     const objects = (spec: object, backends: readonly number[]): object[] => [nodePort(3, spec), ...slices('port-3', backends)];
     await cluster.apply('tcp.yaml', ...objects({}, [1]));
     const local = await holdEach(3, ['tcp']);
@@ -97,7 +98,7 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
     await stay();
     await Promise.all(cluster.daemons.map((daemon) => cluster.startDaemon(daemon)));
     await stay();
-    // The Service itself goes.
+    // The Service is deleted.
     await cluster.apply('tcp.yaml');
     await stay();
     await endEach([...local, ...remote]);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// ClusterIPs with --cluster-cidr (whose source is kept, and whose is not), internalTrafficPolicy, a node's own NodePort from
-// within, and session affinity: kube-proxy-semantics.md, 5, 6, 9 and 10. Two nodes and a client outside; counted at the
-// backends.
+// ClusterIPs with --cluster-cidr (which clients are masqueraded), internalTrafficPolicy, NodePorts for clients on the nodes, and
+// session affinity (test/README.md, 5, 6, 9 and 10). There are two nodes and a client outside the cluster. Requests are counted at
+// the backends.
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { type Asked, Cluster } from '../support/lab/cluster.ts';
 import { service, slices } from '../support/lab/daemon.ts';
@@ -12,7 +12,7 @@ const protocols = ['tcp', 'udp'] as const;
 const everyWay = families.flatMap((family) => protocols.map((protocol) => ({ family, protocol })));
 const nodeA = labNodes['node-a'].addresses;
 const nodeB = labNodes['node-b'].addresses;
-/** The servers, sorted. */
+/** Names of the servers that answered, sorted. */
 const all = ['pod1', 'pod101', 'pod2'];
 const backends = [1, 2, 101];
 
@@ -69,13 +69,13 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
   describe.each(everyWay)('ClusterIP, $family $protocol', ({ family, protocol }) => {
     const port = protocol === 'tcp' ? 80 : 53;
 
-    test('pods and nodes keep their source; a client outside becomes the node', async () => {
+    test('pods and nodes keep their source address; a client outside the cluster is masqueraded as the node', async () => {
       const task = { protocol, port, address: vip(1)[family] };
       for (const { netns, own } of insiders(family)) await expectServed(netns, task, { servers: all, source: own });
       await expectServed('client', task, { servers: all, source: nodeA[family] });
     });
 
-    test('internalTrafficPolicy Local: the backends of the own node, or silence', async () => {
+    test('internalTrafficPolicy Local: only backends of the same node serve; without one packets are dropped', async () => {
       const task = { protocol, port, address: vip(2)[family] };
       for (const { netns, own, local } of insiders(family)) await expectServed(netns, task, { servers: local, source: own });
       await expectServed('client', task, { servers: ['pod1', 'pod2'], source: nodeA[family] });
@@ -87,16 +87,16 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
       await expectServed('pod109', { ...task, address: vip(3)[family] }, { servers: ['pod101'], source: podAddresses(109)[family] });
     });
 
-    test('a pod to a NodePort of its own node', async () => {
+    test('a pod uses a NodePort of its node', async () => {
       const task = { protocol, address: nodeA[family] };
       await expectServed('pod9', { ...task, port: portOf(protocol, 10) }, { servers: all, source: nodeA[family] });
-      // Policy Local does not bind who is inside.
+      // Policy Local does not apply to clients inside the cluster.
       await expectServed('pod9', { ...task, port: portOf(protocol, 11) }, { servers: all, source: podAddresses(9)[family] });
-      // Nor does the internal policy, outside of ClusterIPs.
+      // internalTrafficPolicy applies to ClusterIPs only.
       await expectServed('pod9', { ...task, port: portOf(protocol, 12) }, { servers: ['pod101'], source: nodeA[family] });
     });
 
-    // Its packets go through lo: without socket translation nobody sees them.
+    // These packets go through lo, where no tc program is attached, so they need socket translation.
     const withSockets = hasSocketLb ? test : undefined;
     withSockets?.('a node process to a NodePort of its own node', async () => {
       for (const n of [10, 11])
@@ -107,7 +107,7 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
         );
     });
 
-    test('a node process to a NodePort of the other node', async () => {
+    test('a node process uses a NodePort of the other node', async () => {
       await expectServed('node', { protocol, address: nodeB[family], port: portOf(protocol, 10) }, { servers: all, source: nodeB[family] });
       const task = { protocol, address: nodeB[family], port: portOf(protocol, 11) };
       await expectServed('node', task, { servers: ['pod101'], source: nodeA[family] });
@@ -116,7 +116,7 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
 
   describe('session affinity', () => {
     type Way = (typeof everyWay)[number];
-    /** Who answers a client that asks that Service 25 times. */
+    /** Names of the servers that answer 25 requests of a client to that Service, sorted. */
     const chosen = async (netns: string, n: number, { family, protocol, count = 25 }: Way & { count?: number }): Promise<string> => {
       const port = protocol === 'tcp' ? 80 : 53;
       const { answers, failures } = await cluster.ask(netns, { protocol, port, address: vip(n)[family], count });
@@ -124,7 +124,7 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
       return Object.keys(answers).sort().join();
     };
 
-    test('a client keeps its backend, by every frontend of the Service port', async () => {
+    test('a client keeps its backend on every frontend of the Service port', async () => {
       await cluster.apply('affine.yaml', ...affine(true));
       for (const way of everyWay) {
         for (const netns of ['client', 'pod9', 'node']) expect(all, netns).toContain(await chosen(netns, 30, way));
@@ -135,9 +135,9 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
       }
     });
 
-    test('new connections renew it; without them it ends', async () => {
+    test('new connections extend the affinity; without them it ends', async () => {
       const renewed: Record<string, string> = {};
-      /** Asks Service 30 once by every way: the same backend as ever must answer. */
+      /** Sends one request to Service 30 by every way: the same backend as before must answer. */
       const renew = async (): Promise<void> => {
         for (const way of everyWay) {
           const at = `${way.family} ${way.protocol}`;
@@ -156,26 +156,26 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
       };
       const before = await ofAll();
       for (const server of Object.values(before)) expect(all).toContain(server);
-      // Service 30 is asked for longer than the affinity lasts, the others are not.
+      // Only Service 30 gets requests, for longer than the affinity timeout.
       for (const until = performance.now() + TIMEOUT_SECONDS * 1000 + 500; performance.now() < until;) await renew();
       const after = await ofAll();
       for (const server of Object.values(after)) expect(all).toContain(server);
       for (const { family, protocol } of everyWay) {
         const moved = AFFINE.filter((n) => after[`${n} ${family} ${protocol}`] !== before[`${n} ${family} ${protocol}`]);
-        // Of three backends, seven Services would all choose the same again once in 2187 times.
+        // With three backends, seven Services all choose the same backends again with a probability of 1 in 2187.
         expect(moved, `${family} ${protocol}`).not.toEqual([]);
         expect(moved).not.toContain(30);
       }
     });
 
-    test('switched off, it spreads again', async () => {
+    test('without session affinity requests go to all backends again', async () => {
       await cluster.apply('affine.yaml', ...affine(false));
       for (const way of everyWay)
         for (const netns of ['client', 'pod9', 'node']) expect(await chosen(netns, 30, { ...way, count: 60 }), netns).toBe(all.join());
     });
   });
 
-  test('nothing was dropped that should not have been', async () => {
+  test('no packet was dropped for another reason', async () => {
     for (const daemon of cluster.daemons)
       expect((await cluster.drops(daemon)).filter((reason) => reason !== 'NO_LOCAL_BACKEND')).toEqual([]);
   });

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Masquerade without netfilter: ten thousand connections through Services make no conntrack entry, and the ports of masqueraded
-// flows are never the host's own. When they run out, new flows are dropped and counted, old ones and other backends go on.
+// Masquerading without netfilter: 10,000 connections through Services create no conntrack entry, and masqueraded flows never use a
+// source port that the host uses. When no port is free, new flows are dropped and counted; existing flows and flows to other
+// backends continue.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Cluster } from '../support/lab/cluster.ts';
 import { service, slices } from '../support/lab/daemon.ts';
@@ -35,7 +36,7 @@ describe('conntrack', () => {
   const entries = (): number => Number(cluster.lab.sysctl('node', 'net.netfilter.nf_conntrack_count'));
   const packets = (): number => Number(/packets (\d+)/.exec(cluster.lab.run('node', 'nft', 'list', 'ruleset'))?.[1]);
 
-  test('10,000 connections of a pod and of a client outside leave none', async () => {
+  test('10,000 connections of a pod and of a client outside the cluster create no entry', async () => {
     const before = { entries: entries(), packets: packets() };
     const rounds = everyWay.flatMap(({ family, protocol }) => [
       { protocol, address: vip(1)[family], port: protocol === 'tcp' ? 80 : 53 },
@@ -53,7 +54,7 @@ describe('conntrack', () => {
     expect({ entries: entries(), packets: packets() }).toEqual(before);
   });
 
-  test('positive control: what goes straight to a pod makes entries', async () => {
+  test('positive control: direct traffic to a pod creates entries', async () => {
     const before = entries();
     const result = await cluster.ask('client', { protocol: 'tcp', address: podAddresses(1).IPv4, port: 8080, count: 20 });
     expect(result.failures).toEqual({});
@@ -62,7 +63,7 @@ describe('conntrack', () => {
   });
 });
 
-describe('ten source ports, of which the host has five', () => {
+describe('ten source ports, five of which the host uses', () => {
   const HELD = [20_000, 20_001, 20_002, 20_003, 20_004];
   const FREE = 5;
   let cluster: Cluster;
@@ -78,7 +79,7 @@ describe('ten source ports, of which the host has five', () => {
 
   afterAll(() => cluster.close());
 
-  test.for(everyWay)('flows take the free ones, then no more: $family $protocol', async ({ family, protocol }) => {
+  test.for(everyWay)('flows get the free ports, then new flows are dropped: $family $protocol', async ({ family, protocol }) => {
     const held = await Held.start(cluster.lab, 'client', { kind: protocol, address: nodeA[family], port: portOf(protocol, 1) });
     expect(await held.ask()).toBe('pod1');
     const witness = new Witness(cluster.lab, 'pod1', {
@@ -94,7 +95,7 @@ describe('ten source ports, of which the host has five', () => {
     witness.close();
 
     expect(await cluster.drops(cluster.daemon)).toEqual(['PORT_EXHAUSTED']);
-    // A flow that has its port keeps it, the host's sockets are the host's, and other backends have ports of their own.
+    // An existing flow keeps its port, the sockets of the host still work, and each backend has its own set of ports.
     expect(await held.ask()).toBe('pod1');
     for (const port of HELD) {
       const { answers } = await cluster.ask('client', { protocol, address: nodeA[family], port, count: 2 });
@@ -107,9 +108,9 @@ describe('ten source ports, of which the host has five', () => {
     await held.process.kill();
   });
 
-  test('status tells, and nobody else heard of it', async () => {
+  test('the status reports the drops, and the sockets of the host received no other packet', async () => {
     expect(cluster.daemon.cli('status')).toMatch(/PORT_EXHAUSTED: +\d+ packets/);
-    // Two each of both protocols and families.
+    // Two requests of each test, for both families.
     for (const server of host) {
       const { tcp, udp } = await server.counts();
       expect({ tcp, udp }).toEqual({ tcp: 4, udp: 4 });

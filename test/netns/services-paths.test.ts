@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What balancers forget, between two nodes and a client outside: datagrams in fragments, a path that is narrower in the
-// middle than at its ends, and packets whose TTL runs out on the way. Packets are translated, not sockets. Seen at both ends by
-// nftables counters, and by the answers, which hold every byte that was asked with.
+// Fragmented datagrams, a path whose MTU is smaller in the middle than at its ends, and packets whose TTL expires on the way,
+// between two nodes and a client outside the cluster, without socket translation. nftables counters at both ends show the
+// packets; an answer contains every byte of its request.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Cluster } from '../support/lab/cluster.ts';
 import { service, slices } from '../support/lab/daemon.ts';
@@ -15,7 +15,7 @@ const vip = (n: number): { IPv4: string; IPv6: string } => ({ IPv4: `10.96.3.${n
 const nodePort = (n: number, spec: object = {}): object =>
   service(`port-${n}`, vip(n), { nodePorts: { web: 30_000 + n, dns: 31_000 + n }, spec: { type: 'NodePort', ...spec } });
 
-/** Services 1 to 3: a backend here, one on the other node, and one here whose pod sees the client itself. */
+/** Services 1 to 3: a backend on this node, one on the other node, and one on this node that sees the client address. */
 const backendOf: Readonly<Record<number, string>> = { 1: 'pod1', 2: 'pod101', 3: 'pod1' };
 
 let cluster: Cluster;
@@ -41,7 +41,7 @@ interface Way {
   readonly dns: number;
 }
 
-/** Every client to both frontends of each Service. */
+/** Every client with both frontends of each Service. */
 const ways = (family: Family): Way[] =>
   [1, 2, 3].flatMap((n) => [
     ...['client', 'pod9', 'node'].map((netns) => ({ netns, n, address: vip(n)[family], web: 80, dns: 53 })),
@@ -64,23 +64,23 @@ const tooBig = {
 const fragments = { fragments4: 'ip frag-off & 0x3fff != 0', fragments6: 'exthdr frag exists' };
 
 describe.each(families.map((family) => ({ family })))('$family', ({ family }) => {
-  test('datagrams of 4,000 bytes, there and back', async () => {
+  test('datagrams of 4,000 bytes are delivered in both directions', async () => {
     const witnesses = ['client', 'pod1', 'pod101'].map((netns) => new Witness(cluster.lab, netns, fragments));
     for (const way of ways(family)) await expectAnswers(way, 'udp', 4000);
-    // Three fragments each, and they did come as such.
+    // Each datagram arrives in three fragments.
     for (const witness of witnesses) {
       expect(witness.take()[family === 'IPv4' ? 'fragments4' : 'fragments6']).toBeGreaterThanOrEqual(3 * 20);
       witness.close();
     }
   });
 
-  test('a probe whose TTL runs out on the way hears of every hop, and then reaches the backend', async () => {
+  test('probes with increasing TTL get an error from every hop, and then reach the backend', async () => {
     for (const netns of ['outside', 'node-b', 'node']) {
       cluster.lab.sysctl(netns, 'net.ipv4.icmp_ratelimit', '0');
       cluster.lab.sysctl(netns, 'net.ipv6.icmp.ratelimit', '0');
     }
     const router = { IPv4: '172.20.0.254', IPv6: 'fd00:20::254' };
-    // Behind the translation every hop speaks as the frontend, as with netfilter.
+    // Errors of hops behind the translation have the frontend as their source, as with netfilter.
     const hopsOf = ({ netns, n, address }: Way): string[] => [
       ...(netns === 'client' ? [router[family]] : []),
       nodeA[family],
@@ -96,7 +96,7 @@ describe.each(families.map((family) => ({ family })))('$family', ({ family }) =>
       for (const [at, hop] of hops.entries()) {
         const what = `${way.netns} to Service ${way.n} at ${way.address}, TTL ${at + 1}: ${hop}`;
         witness.expire(at + 1, way.web);
-        // TCP gives up at once when the error names its own connection. Linux' IPv6 waits for its first retransmission, a second.
+        // TCP fails at once if the error contains its connection. In IPv6 Linux waits for the first retransmission, one second.
         const timeoutMs = family === 'IPv4' ? 5000 : 100;
         const tcp = await cluster.ask(way.netns, { protocol: 'tcp', address: way.address, port: way.web, count: 1, timeoutMs });
         if (family === 'IPv4') expect(tcp.failures, what).toEqual({ EHOSTUNREACH: 1 });
@@ -130,19 +130,19 @@ test.for(families.map((family) => ({ family })))(
 describe.each(families.map((family) => ({ family })))('a path of 1,280 bytes in the middle, $family', ({ family }) => {
   beforeAll(() => cluster.lab.narrow(1280));
 
-  test('TCP carries 200 kB there and back', async () => {
+  test('TCP transfers 200 kB in both directions', async () => {
     const witnesses = ['client', 'pod9', 'pod1', 'pod101'].map((netns) => new Witness(cluster.lab, netns, { tooBig: tooBig[family] }));
     for (const way of ways(family)) await expectAnswers(way, 'tcp', 200_000);
-    // Everybody was told to send less: the clients outside and inside, and the backends of both nodes.
+    // All senders received the smaller MTU: the clients outside and inside the cluster, and the backends of both nodes.
     for (const witness of witnesses) {
       expect(witness.take()['tooBig']).toBeGreaterThan(0);
       witness.close();
     }
   });
 
-  test('datagrams of 4,000 bytes, once their senders have learned', async () => {
+  test('datagrams of 4,000 bytes are delivered after the senders have learned the path MTU', async () => {
     for (const way of ways(family)) {
-      // In IPv6 nobody but the sender may cut a datagram smaller: the first ones are lost on the way.
+      // In IPv6 only the sender may fragment a datagram, so the first datagrams are lost.
       for (let attempt = 0; attempt < 3; attempt += 1)
         await cluster.ask(way.netns, { protocol: 'udp', address: way.address, port: way.dns, count: 1, size: 4000, timeoutMs: 200 });
       await expectAnswers(way, 'udp', 4000);
@@ -150,7 +150,7 @@ describe.each(families.map((family) => ({ family })))('a path of 1,280 bytes in 
   });
 });
 
-/** What a witness counts, once it has counted something: a busy machine may deliver an error after its client has given up. */
+/** Waits until a witness has counted something: a busy machine may deliver an error after its client has given up. */
 async function heard(witness: Witness): Promise<Record<string, number>> {
   for (const until = performance.now() + 10_000; performance.now() < until; await new Promise((resolve) => setTimeout(resolve, 10))) {
     const counted = witness.take();
@@ -159,7 +159,7 @@ async function heard(witness: Witness): Promise<Record<string, number>> {
   return {};
 }
 
-/** Time exceeded from that hop, about a packet to the frontend that was asked. */
+/** nftables match for a time exceeded error of that hop about a packet to the frontend. */
 function timeExceeded(hop: string, address: string, port: number): string {
   if (!address.includes(':')) {
     const value = address.split('.').reduce((sum, part) => sum * 256 + Number(part), 0);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The main job with real sockets: every kind of client, both families, both protocols, socket translation on and off.
-// Counted at the backends: 100 % answered, each of three backends within 15 % of a third.
+// Load balancing with real sockets: every kind of client, both families, both protocols, with and without socket translation.
+// Requests are counted at the backends: all must be answered, and the share of each of the three backends must be within 15 % of a
+// third.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Daemon, service, slices, vips } from '../support/lab/daemon.ts';
 import { Lab } from '../support/lab/lab.ts';
@@ -43,7 +44,7 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
     const counted = after.map((counts, i) => counts[protocol] - (before[i]?.[protocol] ?? 0));
 
     expect(result.failures).toEqual({});
-    // The client sees the VIP: getpeername() for TCP, the datagram's source for UDP.
+    // The client sees the VIP: from getpeername() for TCP, as the source of the datagram for UDP.
     expect(result.peers).toEqual({ [`${vips[family]}:${port}`]: REQUESTS });
     expect(counted.reduce((sum, count) => sum + count)).toBe(REQUESTS);
     for (const count of counted) {
@@ -78,7 +79,7 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
     await client.process.kill();
   });
 
-  test('status agrees: in sync, nothing dropped', () => {
+  test('the status is in sync and reports no drops', () => {
     const status = daemon.cli('status');
     expect(status).toMatch(/Ready: +Ok/);
     expect(status).toMatch(/Drops: +none/);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A restart with unchanged input writes nothing: strace of the next daemon shows no update, no delete and no writable mapping
-// of a pinned map, and bpftool reads the same bytes. The same look finds the write when one backend has changed.
+// A restart with unchanged input writes nothing: strace of the next daemon shows no update, no delete and no writable mapping of a
+// pinned map, and bpftool reads the same bytes. The positive control: when one backend has changed, strace shows the writes.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -28,13 +28,13 @@ afterEach(() => lab.close());
 
 const dump = (): string[] => dataMaps.map((name) => sh('bpftool', 'map', 'dump', 'pinned', join(lab.bpffs, 'sluice/maps', name)));
 
-/** A whole life of the next daemon, drift checks included. */
-async function nextLife(): Promise<MapTrace> {
+/** Runs the next daemon from start to end, including drift checks. Returns its calls on maps. */
+async function traceNextDaemon(): Promise<MapTrace> {
   const log = join(lab.directory, 'strace.log');
   const command = ['strace', '-f', '-qq', '-o', log, '-e', `trace=${tracedCalls}`, process.execPath, 'daemon/main.ts'];
   const traced = lab.start('node', [...command, ...daemon.flags(true), '--sync-period', '200ms']);
   await traced.line((line) => line.includes('"msg":"ready"'));
-  // Asking for status and Services reads every map; two periods of drift checks pass.
+  // The status and the list of Services read every map. They take longer than two periods of drift checks.
   daemon.cli('status');
   daemon.cli('service', 'list');
   const child = readFileSync(`/proc/${traced.pid}/task/${traced.pid}/children`, 'utf8').trim();
@@ -43,27 +43,27 @@ async function nextLife(): Promise<MapTrace> {
   return followMaps(readFileSync(log, 'utf8'));
 }
 
-test('unchanged input: nothing', async () => {
+test('unchanged input causes no write', async () => {
   const before = dump();
-  const { opened, writes } = await nextLife();
-  // The look would be blind otherwise.
+  const { opened, writes } = await traceNextDaemon();
+  // Proves that the trace contains the maps.
   expect([...opened]).toEqual(expect.arrayContaining(dataMaps));
   expect(writes).toEqual([]);
   expect(dump()).toEqual(before);
 });
 
-test('one backend changed: found', async () => {
+test('a changed backend causes writes', async () => {
   const before = dump();
   daemon.write('other.yaml', service('other', { IPv4: '10.96.0.11', IPv6: 'fd00:96::11' }), ...slices('other', [1]));
-  const { writes } = await nextLife();
+  const { writes } = await traceNextDaemon();
   expect(new Set(writes)).toEqual(
     new Set(['map lb4_backends writable', 'map lb6_backends writable', 'map lb_slots writable', 'map lb_services writable']),
   );
   expect(dump()).not.toEqual(before);
 });
 
-test('a Service added: its frontend is found as an update', async () => {
+test('an added Service causes an update of its frontend', async () => {
   daemon.write('third.yaml', service('third', { IPv4: '10.96.0.12', IPv6: 'fd00:96::12' }), ...slices('third', [1]));
-  const { writes } = await nextLife();
+  const { writes } = await traceNextDaemon();
   expect(writes).toEqual(expect.arrayContaining(['update lb4_frontends', 'update lb6_frontends']));
 });

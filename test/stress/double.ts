@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-// The double of the API server as a process of the soak. A line of JSON on stdin is a deed, answered by a line when it is done.
-// Argument: where to write a kubeconfig. Its first line: "ready".
+// Runs the API server double as a process of the soak. Each line of JSON on stdin is a command; the process prints "done" when it
+// has carried it out. Argument: path of the kubeconfig to write. The process prints "ready" first. places.ts starts it.
 import { createInterface } from 'node:readline';
 import type { Kind, RawObject } from '../support/double/objects.ts';
 import { serveDouble } from '../support/double/serve.ts';
 
-export interface Deed {
+export interface Command {
   readonly put?: readonly RawObject[];
-  /** By kind and "namespace/name". */
+  /** Kind and "namespace/name" of each object. */
   readonly delete?: readonly (readonly [Kind, string])[];
-  /** What happens to the watches: cut; cut, with all that was forgotten, so that everything is listed again; or garbage. */
+  /** Disturbs the watches: cut breaks them; expire also removes the history, so that clients list again; garbage sends invalid JSON. */
   readonly trouble?: 'cut' | 'expire' | 'garbage';
 }
 
 const { api, close } = await serveDouble(process.argv[2] ?? '');
 
-const troubles: Readonly<Record<NonNullable<Deed['trouble']>, () => void>> = {
+const troubles: Readonly<Record<NonNullable<Command['trouble']>, () => void>> = {
   cut: () => api.cut(),
   expire: () => {
     api.store.compact();
@@ -26,10 +26,10 @@ const troubles: Readonly<Record<NonNullable<Deed['trouble']>, () => void>> = {
 
 process.stdout.write('ready\n');
 for await (const line of createInterface({ input: process.stdin })) {
-  const deed = JSON.parse(line) as Deed;
-  api.put(...(deed.put ?? []));
-  for (const [kind, key] of deed.delete ?? []) api.store.delete(kind, key);
-  if (deed.trouble !== undefined) troubles[deed.trouble]();
+  const command = JSON.parse(line) as Command;
+  api.put(...(command.put ?? []));
+  for (const [kind, key] of command.delete ?? []) api.store.delete(kind, key);
+  if (command.trouble !== undefined) troubles[command.trouble]();
   process.stdout.write('done\n');
 }
 await close();

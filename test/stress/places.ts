@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where the objects of the soak are for the daemon to read: files of a directory, or the double of the API server. Objects come
-// in groups, of which each is a file or so many objects among the others; and each place has its own kind of trouble.
+// The two sources of the soak: files in a directory, and the API server double. Objects belong to groups; a group is one file, or
+// some of the objects in the API server. Each source can be disturbed in its own way. soak.ts uses it.
 import { renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { keyOf, type RawObject } from '../support/double/objects.ts';
 import { Daemon } from '../support/lab/daemon.ts';
 import type { Lab } from '../support/lab/lab.ts';
 import type { LabProcess } from '../support/lab/process.ts';
-import type { Deed } from './double.ts';
+import type { Command } from './double.ts';
 
 export interface Place {
-  /** Reads there; not started. */
+  /** The daemon that reads this source. It is not started yet. */
   readonly daemon: Daemon;
-  /** These are the objects of the group from now on, and no others. */
+  /** Replaces the objects of the group. */
   set(group: number, objects: readonly RawObject[]): Promise<void>;
-  /** What a source must live with. The group is as it was afterwards. */
+  /** Disturbs the source in a way that the daemon must tolerate. Afterwards the group is unchanged. */
   disturb(group: number, objects: readonly RawObject[], choice: number): Promise<void>;
 }
 
@@ -37,7 +37,7 @@ class Files implements Place {
     return Promise.resolve();
   }
 
-  /** Half a document, then the whole again. */
+  /** Writes an incomplete document, then the complete one. */
   disturb(group: number, objects: readonly RawObject[]): Promise<void> {
     writeFileSync(this.#path(group), '{"kind": "List", "items": [');
     return this.set(group, objects);
@@ -67,7 +67,7 @@ class Double implements Place {
     return new Double(lab, started, kubeconfig);
   }
 
-  /** As a client of the API would: what differs is written, what is gone is deleted. */
+  /** Writes the objects that differ and deletes those that are gone, as a client of the API does. */
   async set(group: number, objects: readonly RawObject[]): Promise<void> {
     const before = this.#groups.get(group) ?? new Map<string, RawObject>();
     const after = new Map(objects.map((object) => [`${object.kind} ${keyOf(object)}`, object]));
@@ -81,7 +81,7 @@ class Double implements Place {
     return this.#do({ trouble: troubles[choice % troubles.length] ?? 'cut' });
   }
 
-  async #do(deed: Deed): Promise<void> {
-    await this.#process.ask(JSON.stringify(deed));
+  async #do(command: Command): Promise<void> {
+    await this.#process.ask(JSON.stringify(command));
   }
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// A day's churn in minutes (`npm run stress`): one daemon, 20,000 seeded operations on Services, slices, devices and the source
-// itself, and twenty checkpoints. At each the maps must hold what the objects say; then the same objects are in force again, and
-// descriptors, pins, programs, ids and slots must be what they were at the first, and memory must not grow. `--source` says
-// where the objects are: files, or kubernetes. Everything is in a lab of its own.
+// The soak of `npm run stress`: one daemon, 20,000 seeded operations on Services, slices, devices and the source, and twenty
+// checkpoints. At each checkpoint the maps must match the objects. Then the initial objects are restored: the numbers of
+// descriptors, pins, programs, ids and slots must equal those at the first checkpoint, and memory must not grow. `--source` is
+// files or kubernetes. The soak must never change anything outside its lab.
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { isDeepStrictEqual, parseArgs } from 'node:util';
@@ -23,7 +23,7 @@ const { values } = parseArgs({
 });
 const operations = Number(values.operations);
 const CHECKPOINTS = 20;
-/** The first checkpoints see code being compiled and heaps finding their size. */
+/** At the first checkpoints code is still being compiled and heaps are growing. */
 const WARM_UP = 4;
 const MEMORY_GROWTH = 1.1;
 const SERVICES = 60;
@@ -31,35 +31,35 @@ const PER_GROUP = 5;
 const MOST_BACKENDS = 40;
 const PACE_MS = 4;
 const SETTLE_MS = 30_000;
-/** All others are compared with the first checkpoint. */
+/** Equal samples in a row that the first checkpoint needs. All others are compared with it. */
 const FIRST_LOOKS = 5;
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 const podOf = (n: number, b: number) => ({ IPv4: `10.245.${n}.${b + 1}`, IPv6: `fd00:245:${n + 1}::${(b + 1).toString(16)}` });
 
-/** The model: which Services there are, with how many backends. It tells the place of every change. */
+/** The expected objects: which Services exist, and their numbers of backends. Writes every change to the source. */
 class Objects {
   readonly #place: Place;
-  /** Number of backends by Service; undefined: there is no such Service. */
+  /** Number of backends by Service; undefined if the Service does not exist. */
   #backends: (number | undefined)[] = [];
 
   constructor(place: Place) {
     this.#place = place;
   }
 
-  /** The set that is in force at every checkpoint. */
+  /** Restores the objects that every checkpoint samples. */
   async reset(): Promise<void> {
     this.#backends = Array.from({ length: SERVICES }, (_, n) => 1 + (n % 7));
-    for (let n = 0; n < SERVICES; n += PER_GROUP) await this.#tell(n);
+    for (let n = 0; n < SERVICES; n += PER_GROUP) await this.#write(n);
   }
 
   async set(n: number, backends: number | undefined): Promise<void> {
     this.#backends[n] = backends;
-    await this.#tell(n);
+    await this.#write(n);
   }
 
-  /** Trouble for the source. */
+  /** Disturbs the source. */
   async disturb(n: number): Promise<void> {
     await this.#place.disturb(Math.floor(n / PER_GROUP), this.#group(n), n);
   }
@@ -78,11 +78,11 @@ class Objects {
     return Object.fromEntries(entries) as Record<string, string[]>;
   }
 
-  #tell(n: number): Promise<void> {
+  #write(n: number): Promise<void> {
     return this.#place.set(Math.floor(n / PER_GROUP), this.#group(n));
   }
 
-  /** The objects of Service n and its neighbours. */
+  /** The objects of the group that Service n belongs to. */
   #group(n: number): RawObject[] {
     const first = n - (n % PER_GROUP);
     return this.#backends.slice(first, first + PER_GROUP).flatMap((backends, i) => {
@@ -105,17 +105,17 @@ interface StatusJson {
   readonly maps: readonly { readonly name: string; readonly used: string }[];
 }
 
-/** What `sluice` prints. The daemon's log must be read meanwhile, or it waits for us when the pipe is full: no blocking call to it. */
+/** The output of `sluice`. The call must not block, because the daemon blocks when the pipe of its log is full. */
 async function ask<T>(lab: Lab, daemon: Daemon, ...args: readonly string[]): Promise<T> {
   const asked = lab.start('node', daemon.command(...args, '-o', 'json'));
   await asked.ended;
   const text = asked.lines.join('\n');
-  // It ends with 1 when something is degraded, which may be.
-  if (!text.startsWith('{')) throw new Error(`sluice ${args.join(' ')} said: ${text}`);
+  // The exit code is 1 when something is degraded, which is allowed here.
+  if (!text.startsWith('{')) throw new Error(`sluice ${args.join(' ')} printed no JSON: ${text}`);
   return JSON.parse(text) as T;
 }
 
-/** Waits until the kernel's maps hold what the objects say. False when that does not come. */
+/** Waits until the kernel's maps match the objects. Returns false if they do not in time. */
 async function agrees(lab: Lab, daemon: Daemon, objects: Objects): Promise<boolean> {
   const wanted = objects.wanted();
   for (const until = Date.now() + SETTLE_MS; Date.now() < until; await pause(200)) {
@@ -148,7 +148,7 @@ async function sample(lab: Lab, daemon: Daemon): Promise<Sample> {
 
 const textOf = (counts: Sample['counts']): string => Object.values(counts).join(' ');
 
-/** The sample once it is as it should be, or, the first, as it stays; the last one when that does not come. */
+/** Waits for a sample equal to `wanted`, or for equal samples in a row if there is none. Returns the last one on a timeout. */
 async function quiet(lab: Lab, daemon: Daemon, wanted: Sample | undefined): Promise<Sample> {
   let last = await sample(lab, daemon);
   let alike = 0;
@@ -178,7 +178,7 @@ const median = (numbers: readonly number[]): number => numbers.toSorted((a, b) =
 
 async function soak(lab: Lab): Promise<boolean> {
   for (const number of [1, 2]) lab.addPod(number);
-  if (values.source !== 'files' && values.source !== 'kubernetes') throw new Error('--source is files or kubernetes');
+  if (values.source !== 'files' && values.source !== 'kubernetes') throw new Error('--source must be files or kubernetes.');
   const place = await openPlace(values.source, lab);
   const { daemon } = place;
   const objects = new Objects(place);
@@ -193,7 +193,7 @@ async function soak(lab: Lab): Promise<boolean> {
       await pause(PACE_MS);
     }
     if (!(await agrees(lab, daemon, objects))) {
-      console.log(`operations ${(checkpoint * operations) / CHECKPOINTS} and on: the maps do not hold what the objects say`);
+      console.log(`The maps do not match the objects after the operations from number ${(checkpoint * operations) / CHECKPOINTS} on.`);
       return false;
     }
     await objects.reset();
@@ -210,7 +210,9 @@ async function soak(lab: Lab): Promise<boolean> {
   const half = steady.length >> 1;
   const growth = median(steady.slice(half)) / median(steady.slice(0, half));
   const isEqual = samples.every(({ counts }) => textOf(counts) === textOf(samples[0]?.counts ?? {}));
-  console.log(`counts ${isEqual ? 'equal at every checkpoint' : 'DIFFER'}; memory x ${growth.toFixed(3)} from one half to the other`);
+  console.log(
+    `The counts ${isEqual ? 'are equal at every checkpoint' : 'DIFFER'}. Memory of the second half is ${growth.toFixed(3)} times that of the first.`,
+  );
   return isEqual && growth <= MEMORY_GROWTH;
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A real control plane full of objects, and the two proxies beside it, in one lab; one proxy runs at a time. What it measures
-// of each are figures of one run: how it starts, how soon a change is in effect, what churn costs.
+// A lab with a real control plane that holds many objects, and the two proxies, of which one runs at a time. Measures the figures
+// of one run of each: cold start, memory, latency of a change, cost of churn. scale-rows.ts uses it.
 import { join } from 'node:path';
 import { apiUrl, ControlPlane } from '../../cluster/control-plane.ts';
 import { Kubelet } from '../../cluster/kubelet.ts';
@@ -19,14 +19,14 @@ export interface Size {
 
 /** Latencies in ms. */
 export interface Latencies {
-  /** From the write of a change until it is in effect; of kube-proxy, as its metric says. */
+  /** From the write of a change until it is programmed. For kube-proxy this is its own metric. */
   readonly p50: number;
   readonly p99: number;
-  /** Of the metric network_programming_duration_seconds, which is the same measure. */
+  /** The mean of the metric network_programming_duration_seconds, which measures the same. */
   readonly mean: number;
 }
 
-/** What a third of the churn has cost. */
+/** The cost of a third of the churn. */
 export interface Third {
   readonly cpuPercent: number;
   readonly rssMiB: number;
@@ -40,33 +40,33 @@ export interface Figures {
   readonly thirds: readonly Third[];
 }
 
-/** And what only a look into the kernel, or at Node.js, can tell. */
+/** Also the figures that only the kernel's maps or the metrics of Node.js give. */
 export interface SluicedFigures extends Figures {
-  /** ms, p99, of one change at a time. */
+  /** p99 in ms, for one change at a time. */
   readonly afterAnswer: number;
   readonly afterEvent: number;
   readonly thirds: readonly (Third & { readonly p99: number; readonly delayMs: number; readonly gcMsPerSecond: number })[];
 }
 
-/** How a cluster starts that is larger than what a real API server carries here. */
-export interface Beyond {
+/** Figures of a cluster that is too large for a real API server on this machine. */
+export interface LargerFigures {
   readonly cold: ColdStart;
   readonly rssMiB: number;
 }
 
-/** So many times the Services of the rest. */
-export const BEYOND = 5;
+/** Factor by which the number of Services of that cluster is larger. */
+export const LARGER_FACTOR = 5;
 const FILL_STEP = 1000;
 const CHANGES = 200;
 const PAUSE_MS = 20;
 const CHURN_SHARE = 0.01;
 const THIRD_SECONDS = 20;
-/** kube-proxy syncs once a second, and takes its time. */
+/** kube-proxy syncs once a second, and a sync takes seconds. */
 const SETTLE_MS = 5000;
-/** prom-client's own timer for the delay of the event loop: what it counts from. */
+/** The timer interval of prom-client, which its figure for the event loop delay includes. */
 const DELAY_TIMER_MS = 10;
-const KUBE_PROXY_PATIENCE_MS = 600_000;
-/** Of 50,000 Services; a million rows of 16 bytes, and as many of 32 for IPv6. */
+const KUBE_PROXY_TIMEOUT_MS = 600_000;
+/** For 50,000 Services: a million rows of 16 bytes for IPv4, and as many of 32 bytes for IPv6. */
 const MORE_BACKENDS = ['--max-backends', '1048576'];
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
@@ -88,12 +88,12 @@ export class ScaleCluster {
     this.#size = size;
     const kubeconfig = plane.kubeconfig('proxy', apiUrl);
     this.sluiced = new Sluiced(lab, kubeconfig);
-    this.kubeProxy = new KubeProxy(lab, kubeconfig, KUBE_PROXY_PATIENCE_MS);
+    this.kubeProxy = new KubeProxy(lab, kubeconfig, KUBE_PROXY_TIMEOUT_MS);
     const admin = plane.kubeconfig('admin', 'https://localhost:6443');
     this.#writer = lab.start('api', [process.execPath, join(import.meta.dirname, 'writer.ts'), admin]);
   }
 
-  /** Full of objects. `say` hears how far it is. */
+  /** Starts the control plane and creates all objects. `say` is called with the progress. */
   static async start(size: Size, say: (text: string) => void): Promise<ScaleCluster> {
     const lab = new Lab();
     try {
@@ -160,9 +160,9 @@ export class ScaleCluster {
     };
   }
 
-  /** By the double of the API server, in a process of its own: cold start and memory, once. */
-  async measureBeyond(): Promise<Beyond> {
-    const services = this.#size.services * BEYOND;
+  /** Measures cold start and memory once, with the API server double in a process of its own. */
+  async measureLarger(): Promise<LargerFigures> {
+    const services = this.#size.services * LARGER_FACTOR;
     const kubeconfig = join(this.#lab.directory, 'double.kubeconfig');
     const double = this.#lab.start('node', [process.execPath, join(import.meta.dirname, 'double.ts'), kubeconfig]);
     await double.line((line) => line === 'ready');
@@ -190,13 +190,13 @@ export class ScaleCluster {
     return { ...cost, ...loopOf(before, after), latencies, p99: quantile(latencies, 0.99) };
   }
 
-  /** What the proxy's metric says of the changes that `change` makes. */
+  /** The proxy's own metric for the changes that `change` makes. */
   async #programming(proxy: Proxy, change: () => Promise<unknown>): Promise<Latencies> {
     const before = await proxy.metrics();
     await change();
     await pause(SETTLE_MS);
     const { count, mean, quantile: at } = between(before, await proxy.metrics(), 'kubeproxy_network_programming_duration_seconds');
-    if (count === 0) throw new Error(`${proxy.name} has measured no change`);
+    if (count === 0) throw new Error(`The metrics of ${proxy.name} contain no change.`);
     return { p50: at(0.5) * 1000, p99: at(0.99) * 1000, mean: mean * 1000 };
   }
 
@@ -219,10 +219,10 @@ async function fill(holder: LabProcess, { services, endpoints }: Size): Promise<
   }
 }
 
-/** When the kernel had it: after it was sent, after the server's answer, after the event had come to the node. Throws if never. */
+/** The latencies of a change: after it was sent, after the server's answer, and after the event reached the node. */
 function effectOf({ vip, address, sent, answered }: Written, { changes, arrivals }: Seen) {
   const change = changes.find((each) => each.vip === vip && each.address === address && each.at >= sent);
-  if (change === undefined) throw new Error(`${vip} never led to ${address}`);
+  if (change === undefined) throw new Error(`The backend ${address} of ${vip} was never programmed.`);
   const arrival = arrivals.find((at) => at >= sent) ?? NaN;
   return { afterWrite: change.at - sent, afterAnswer: change.at - answered, afterEvent: change.at - arrival };
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The double of the API server as a process that holds what orders.ts is told to: for clusters that a real API server cannot
-// carry on this machine, and where one would take the CPUs. Argument: where to write a kubeconfig. Its first line: "ready".
+// Runs the API server double as a process that carries out the orders of orders.ts. It is for clusters that are too large for
+// a real API server on this machine. Argument: path of the kubeconfig to write. The process prints "ready" first. cluster.ts
+// starts it.
 import { serveDouble } from '../../support/double/serve.ts';
-import { obeyOrders, type ScaleObject } from './orders.ts';
+import { carryOutOrders, type ScaleObject } from './orders.ts';
 
 const { api, close } = await serveDouble(process.argv[2] ?? '');
 process.stdout.write('ready\n');
@@ -12,5 +13,5 @@ const put = (object: ScaleObject): Promise<void> => {
   return Promise.resolve();
 };
 
-await obeyOrders({ create: put, replace: put });
+await carryOutOrders({ create: put, replace: put });
 await close();

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A page of Prometheus metrics as numbers: sums over labels, and the quantiles of what a histogram saw between two pages. Pure.
+// Reads a page of Prometheus metrics: sums over labels, and the quantiles of the observations of a histogram between two pages.
+// Pure; cluster.ts and proxies.ts use it.
 
 interface Line {
   readonly name: string;
@@ -17,12 +18,12 @@ export class Page {
     });
   }
 
-  /** Of all lines of that name, or of those with that label (`ip_family="IPv4"`); 0 when there is none. */
+  /** The sum of all samples with that name and, if given, that label (`ip_family="IPv4"`). 0 if there is none. */
   sum(name: string, label = ''): number {
     return this.#lines.filter((line) => line.name === name && line.labels.includes(label)).reduce((sum, { value }) => sum + value, 0);
   }
 
-  /** How many observations are at most so large, by bound. */
+  /** The cumulative number of observations by upper bound. */
   buckets(name: string): Map<number, number> {
     const found = new Map<number, number>();
     for (const { labels, value } of this.#lines.filter((line) => line.name === `${name}_bucket`)) {
@@ -33,7 +34,7 @@ export class Page {
   }
 }
 
-/** What a histogram has seen since an earlier page. */
+/** The observations of a histogram since an earlier page. */
 export function between(before: Page, after: Page, name: string): { count: number; mean: number; quantile: (share: number) => number } {
   const count = after.sum(`${name}_count`) - before.sum(`${name}_count`);
   const mean = (after.sum(`${name}_sum`) - before.sum(`${name}_sum`)) / count;
@@ -46,7 +47,7 @@ export function between(before: Page, after: Page, name: string): { count: numbe
     const at = buckets.findIndex(({ seen }) => seen >= rank);
     const [low, high] = [buckets[at - 1] ?? { bound: 0, seen: 0 }, buckets[at]];
     if (high === undefined) return NaN;
-    // As Prometheus does: evenly spread within a bucket, and nothing is known beyond the last bound.
+    // As in Prometheus: observations are spread evenly within a bucket, and the last bound stands for everything above it.
     if (high.bound === Infinity) return low.bound;
     return low.bound + ((high.bound - low.bound) * (rank - low.seen)) / (high.seen - low.seen || 1);
   };

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// A cluster of any size as API objects: N Services of one TCP port, each with an EndpointSlice of M ready endpoints, spread
-// over 100 nodes, as the real controller would write them. The same numbers give the same objects. Pure.
+// The API objects of a cluster of any size: N Services with one TCP port, each with an EndpointSlice of M ready endpoints on 100
+// nodes, as the real controller writes them. The same numbers give the same objects. Pure; orders.ts and witness.ts use it.
 
 export const NAMESPACE = 'scale';
 export const servicesPath = `/api/v1/namespaces/${NAMESPACE}/services`;
 export const slicesPath = `/apis/discovery.k8s.io/v1/namespaces/${NAMESPACE}/endpointslices`;
 const NODES = 100;
-/** So far away an endpoint moves: no other has an address there. */
+/** The distance by which an endpoint moves. No other endpoint has an address there. */
 const MOVED = 1 << 22;
 
-/** The n-th address of 10.128.0.0/9: any number of pods. */
+/** The n-th address of 10.128.0.0/9. */
 const podAddress = (n: number): string => `10.${128 + (n >> 16)}.${(n >> 8) & 255}.${n & 255}`;
 
-/** The address of the n-th Service, of 65,000: in 10.96.0.0/16, behind the network's own and the API server's. */
+/** The address of the n-th of up to 65,000 Services: in 10.96.0.0/16, after the network address and that of the API server. */
 export const vipOf = (n: number): string => `10.96.${(n + 2) >> 8}.${(n + 2) & 255}`;
 
 const serviceName = (n: number): string => `svc-${String(n).padStart(5, '0')}`;
@@ -31,18 +31,18 @@ export function serviceOf(n: number) {
   };
 }
 
-/** How a slice differs from the first one of its Service: in an odd generation, the first `moved` endpoints have other addresses. */
+/** A version of a slice. In an odd generation the first `moved` endpoints have other addresses than in generation 0. */
 export interface Turn {
   readonly generation: number;
   readonly moved: number;
-  /** When that happened, for those who measure how long it took to reach them. */
+  /** The time of the change, from which a proxy measures its network programming latency. */
   readonly at: Date;
 }
 
 const endpointNumbers = (n: number, endpoints: number, { generation, moved }: Pick<Turn, 'generation' | 'moved'>): number[] =>
   Array.from({ length: endpoints }, (_, i) => n * endpoints + i + (generation % 2 === 1 && i < moved ? MOVED : 0));
 
-/** The highest of its addresses: every turn changes it. */
+/** The highest address of the slice. It changes with every turn. */
 export const lastAddress = (n: number, endpoints: number, turn: Turn): string =>
   podAddress(Math.max(...endpointNumbers(n, endpoints, turn)));
 

@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is written to a large cluster, whoever holds its objects: everything at first, then changes of EndpointSlices, one at a
-// time or so many a second. A line of JSON on stdin is an order, the next line on stdout is the answer to it. Times are of the
-// monotonic clock that all processes of a machine share.
+// Writes the objects of a large cluster to an API server or to its double: first all objects, then changes of EndpointSlices,
+// one at a time or at a fixed rate. Each line of JSON on stdin is an order; the answer is one line on stdout. Times are those of
+// the monotonic clock, which all processes of the machine share. writer.ts and double.ts run it.
 import { createInterface } from 'node:readline';
 import { lastAddress, serviceOf, sliceOf, vipOf } from './objects.ts';
 
 export type Order =
   /** Creates the Services and slices from number `from` on. */
   | { readonly do: 'fill'; readonly from: number; readonly count: number; readonly endpoints: number }
-  /** Moves one endpoint of one slice after the other, with a pause between them. */
+  /** Moves one endpoint of one slice after another, with a pause after each. */
   | { readonly do: 'one by one'; readonly services: number; readonly endpoints: number; readonly count: number; readonly pauseMs: number }
-  /** Moves all endpoints of so many slices a second, evenly, whether or not the server keeps up. */
+  /** Moves all endpoints of `perSecond` slices per second, evenly, also if the server is slower. */
   | { readonly do: 'churn'; readonly services: number; readonly endpoints: number; readonly perSecond: number; readonly seconds: number };
 
-/** Of one slice. Times in ms. */
+/** A change of one slice. Times in ms. */
 export interface Written {
   readonly vip: string;
-  /** lastAddress() from now on. */
+  /** lastAddress() after the change. */
   readonly address: string;
   readonly sent: number;
   readonly answered: number;
@@ -24,15 +24,15 @@ export interface Written {
 
 export type ScaleObject = ReturnType<typeof serviceOf> | ReturnType<typeof sliceOf>;
 
-/** Who holds the objects. Both resolve when it has accepted the object. */
+/** Stores the objects. Both methods resolve when the object has been accepted. */
 export interface Holder {
-  /** What is there already is no error. */
+  /** An object that exists already is no error. */
   create(object: ScaleObject): Promise<void>;
   replace(object: ScaleObject): Promise<void>;
 }
 
 const IN_FLIGHT = 30;
-/** Services change in this stride, so that neighbours in one list are not neighbours in time. */
+/** Services change in this stride, so that Services with adjacent numbers do not change one after the other. */
 const STRIDE = 7919;
 
 const now = (): number => Number(process.hrtime.bigint()) / 1e6;
@@ -47,7 +47,7 @@ class Orders {
     this.#holder = holder;
   }
 
-  async obey(order: Order): Promise<readonly Written[]> {
+  async carryOut(order: Order): Promise<readonly Written[]> {
     switch (order.do) {
       case 'fill':
         return this.#fill(order);
@@ -92,7 +92,7 @@ class Orders {
     return Promise.all(moving);
   }
 
-  /** The next slice in the stride takes its next turn. */
+  /** Writes the next version of the next slice in the stride. */
   async #move({ services, endpoints, moved }: { services: number; endpoints: number; moved: number }): Promise<Written> {
     const n = (this.#turns * STRIDE) % services;
     this.#turns += 1;
@@ -105,11 +105,11 @@ class Orders {
   }
 }
 
-/** Until stdin ends. */
-export async function obeyOrders(holder: Holder): Promise<void> {
+/** Carries out orders until stdin ends. */
+export async function carryOutOrders(holder: Holder): Promise<void> {
   const orders = new Orders(holder);
   for await (const line of createInterface({ input: process.stdin })) {
-    const answer = await orders.obey(JSON.parse(line) as Order);
+    const answer = await orders.carryOut(JSON.parse(line) as Order);
     process.stdout.write(`${JSON.stringify(answer)}\n`);
   }
 }

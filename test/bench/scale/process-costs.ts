@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a process has cost so far, as the kernel counts it: CPU time and memory of any process of this machine. Reads /proc only.
+// CPU time and memory of any process of this machine, as the kernel counts them. Reads only /proc. cluster.ts, proxies.ts,
+// witness.ts and the memory row use it.
 import { readFileSync } from 'node:fs';
 
 const TICKS_PER_SECOND = 100;
-const FIRST = 3; // fields of stat(5) are counted from 1, and the first two are cut off
+const FIRST = 3; // fields are counted from 1 as in proc_pid_stat(5); the first two are removed
 
-/** User and system time, that of children it has waited for included. */
+/** User and system time, including that of children that the process has waited for. */
 export function cpuSeconds(pid: number): number {
   const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-  // The name before the last bracket may hold anything.
+  // The name in parentheses may contain any character.
   const fields = stat
     .slice(stat.lastIndexOf(')') + 2)
     .split(' ')
@@ -23,7 +24,7 @@ const STEADY_MIB = 0.3;
 const LOOK_EVERY_MS = 1000;
 const MOST_LOOKS = 15;
 
-/** MiB, once it does not change any more. */
+/** RSS in MiB once it no longer changes. */
 export async function steadyRssMiB(pid: number): Promise<number> {
   let last = rssMiB(pid);
   for (let looks = 0; looks < MOST_LOOKS; looks += 1) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The two proxies that a large cluster is given to: sluiced as users start it, and the real kube-proxy in nftables
-// mode with its default settings. Each in a node's namespace of one lab, with the same credentials; each started from nothing.
+// The two proxies that are compared in a large cluster: sluiced as users start it, and the real kube-proxy in nftables mode with
+// default settings. Each runs in the network namespace of one node of a lab, with the same credentials, and starts without
+// earlier state. cluster.ts uses them.
 import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { podRange } from '../../support/lab/cluster.ts';
@@ -12,9 +13,9 @@ import { tools } from '../../cluster/tools.ts';
 import { Page } from './exposition.ts';
 import { vipOf } from './objects.ts';
 import { cpuSeconds } from './process-costs.ts';
-import type { FullAt, Seen, Sight } from './witness.ts';
+import type { AllProgrammed, Seen, WitnessOrder } from './witness.ts';
 
-/** From exec until the kernel has every Service. */
+/** From exec until all Services are programmed. */
 export interface ColdStart {
   readonly cpuSeconds: number;
   readonly seconds: number;
@@ -48,7 +49,7 @@ export class Sluiced implements Proxy {
   readonly #more: readonly string[];
   #witness: LabProcess | undefined;
 
-  /** `more`: flags beside the usual ones. */
+  /** `more`: additional flags. */
   constructor(lab: Lab, kubeconfig: string, more: readonly string[] = []) {
     this.#lab = lab;
     this.#more = more;
@@ -61,10 +62,10 @@ export class Sluiced implements Proxy {
     return this.#daemon.process?.pid ?? 0;
   }
 
-  /** Code is compiled once, as on a node where it has run before. */
+  /** Fills the code cache, as on a node where sluiced has run before. */
   async warmUp(): Promise<void> {
     await this.start(0);
-    // The cache is written at a regular end.
+    // Node.js writes the code cache when the process ends by itself.
     await this.#daemon.process?.kill('SIGTERM');
     await this.stop();
   }
@@ -76,7 +77,7 @@ export class Sluiced implements Proxy {
       ...{ hasSocketLb: true, isSmall: false, isTuned: true, env: { NODE_COMPILE_CACHE: this.#cache } },
       extra: ['--cluster-cidr', podRange, '--http', SLUICED_HTTP, '--log-level', 'debug', ...this.#more],
     });
-    const [full] = await Promise.all([this.#see<FullAt>({ see: 'all', services, pid: this.pid }), starting]);
+    const [full] = await Promise.all([this.#see<AllProgrammed>({ see: 'all', services, pid: this.pid }), starting]);
     const listed = this.#daemon.process?.lines.findLast((line) => line.includes('"msg":"listed"')) ?? '{}';
     const { ts = '' } = JSON.parse(listed) as { ts?: string };
     return { cpuSeconds: full.cpuSeconds, seconds: (full.at - began) / 1000, secondsAfterList: (full.at - Date.parse(ts)) / 1000 };
@@ -86,7 +87,7 @@ export class Sluiced implements Proxy {
     return pageOf(this.#lab, 'node', `http://${SLUICED_HTTP}/metrics`);
   }
 
-  /** Until seen() is asked for. */
+  /** Records changes until seen() is called. */
   async follow(services: number): Promise<void> {
     await this.#see({ see: 'changes', services });
   }
@@ -98,12 +99,12 @@ export class Sluiced implements Proxy {
   async stop(): Promise<void> {
     await this.#daemon.process?.kill();
     await this.#witness?.kill();
-    // Programs and maps go with their pins.
+    // The kernel frees programs and maps when their pins are removed.
     if (existsSync(this.#pins)) rmSync(this.#pins, { recursive: true });
   }
 
-  async #see<T>(sight: Sight): Promise<T> {
-    return JSON.parse((await this.#witness?.ask(JSON.stringify(sight))) ?? 'null') as T;
+  async #see<T>(order: WitnessOrder): Promise<T> {
+    return JSON.parse((await this.#witness?.ask(JSON.stringify(order))) ?? 'null') as T;
   }
 }
 
@@ -115,17 +116,17 @@ export class KubeProxy implements Proxy {
   readonly name = 'kube-proxy';
   readonly #lab: Lab;
   readonly #config: string;
-  readonly #patienceMs: number;
+  readonly #timeoutMs: number;
   #process: LabProcess | undefined;
 
-  constructor(lab: Lab, kubeconfig: string, patienceMs: number) {
+  constructor(lab: Lab, kubeconfig: string, timeoutMs: number) {
     this.#lab = lab;
-    this.#patienceMs = patienceMs;
+    this.#timeoutMs = timeoutMs;
     this.#config = join(lab.directory, 'kube-proxy.json');
     const config = {
       ...{ apiVersion: 'kubeproxy.config.k8s.io/v1alpha1', kind: 'KubeProxyConfiguration', mode: 'nftables' },
       ...{ hostnameOverride: 'node-b', clusterCIDR: podRange, clientConnection: { kubeconfig } },
-      // The machine's own limits are not for a bench to change.
+      // kube-proxy must not change the conntrack limits of the machine.
       conntrack: { maxPerCore: 0, min: 0, tcpEstablishedTimeout: '0s', tcpCloseWaitTimeout: '0s' },
     };
     writeFileSync(this.#config, JSON.stringify(config));
@@ -135,7 +136,7 @@ export class KubeProxy implements Proxy {
     return this.#process?.pid ?? 0;
   }
 
-  /** Its rules come in one transaction: there is nothing to see before its end, and then its own metric says when that was. */
+  /** kube-proxy writes its rules in one transaction, so nothing is visible before the end, whose time its metric gives. */
   async start(services: number): Promise<ColdStart> {
     const began = Date.now();
     const started = this.#lab.start(labNodes['node-b'].netns, [tools.kubeProxy, '--config', this.#config]);
@@ -145,14 +146,14 @@ export class KubeProxy implements Proxy {
     for (;;) {
       await pause(LOOK_EVERY_MS);
       const at = (await this.metrics()).sum(LAST_SYNC, 'ip_family="IPv4"') * 1000;
-      // Afterwards: nft's counts when it has ended.
+      // Read afterwards: the CPU time of nft counts only when nft has ended.
       const used = cpuSeconds(this.pid);
       if (at > 0) {
         this.#mustHave(services - 1);
         return { cpuSeconds: used, seconds: (at - began) / 1000, secondsAfterList: (at - listed) / 1000 };
       }
-      if (Date.now() - began > this.#patienceMs)
-        throw new Error(`no rules after ${this.#patienceMs / 1000} s: ${started.lines.slice(-10).join('\n')}`);
+      if (Date.now() - began > this.#timeoutMs)
+        throw new Error(`kube-proxy has written no rules after ${this.#timeoutMs / 1000} s: ${started.lines.slice(-10).join('\n')}`);
     }
   }
 
@@ -168,7 +169,7 @@ export class KubeProxy implements Proxy {
     }
   }
 
-  /** Throws unless that Service's address is in the rules. */
+  /** Throws if the address of that Service is not in the rules. */
   #mustHave(service: number): void {
     const element = `{ ${vipOf(service)} . tcp . 80 }`;
     if (service >= 0) this.#lab.run(labNodes['node-b'].netns, 'nft', 'get', 'element', 'ip', 'kube-proxy', 'service-ips', element);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// A process beside a daemon that looks at its pinned maps, and at what comes to the node from the API server: it knows what
-// the kernel holds, and since when, whatever the daemon says of itself. A line of JSON on stdin is an order, the next line on
-// stdout the answer. Runs in the node's namespace. Argument: the daemon's pin directory.
+// A process that observes a daemon from outside: it reads the pinned maps and the packets that come from the API server, so it
+// knows independently of the daemon what the kernel holds and since when. It runs in the node's network namespace and must never
+// write to a map. Each line of JSON on stdin is an order; the answer is one line on stdout. Argument: the pin directory of the
+// daemon. proxies.ts starts it.
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { BpfMap, openPin } from '../../../daemon/kernel/map.ts';
@@ -11,32 +12,32 @@ import type { FrontendMapKey, LbMaps } from '../../../daemon/maps/types.ts';
 import { vipOf } from './objects.ts';
 import { cpuSeconds } from './process-costs.ts';
 
-export type Sight =
-  /** Waits until each of so many Services has its frontend in the kernel. Answers FullAt. */
+export type WitnessOrder =
+  /** Waits until the maps contain the frontends of this number of Services. Answers AllProgrammed. */
   | { readonly see: 'all'; readonly services: number; readonly pid: number }
-  /** Follows these Services from now on. */
+  /** Begins to record changes of these Services. */
   | { readonly see: 'changes'; readonly services: number }
-  /** Answers with what was seen since: Seen. */
+  /** Stops recording. Answers Seen. */
   | { readonly see: 'no more' };
 
-export interface FullAt {
+export interface AllProgrammed {
   /** Wall clock, ms since 1970. */
   readonly at: number;
-  /** What the daemon had used by then. */
+  /** CPU time of the daemon until then. */
   readonly cpuSeconds: number;
   readonly backends: number;
 }
 
-/** Times in ms of the monotonic clock that all processes of a machine share. */
+/** Times in ms of the monotonic clock, which all processes of the machine share. */
 export interface Seen {
-  /** A Service's row led to something else, and to which address at last. */
+  /** The row of a Service changed; `address` is that of its last backend after the change. */
   readonly changes: { readonly at: number; readonly vip: string; readonly address: string }[];
-  /** The API server sent more than a few bytes. */
+  /** A packet from the API server that is large enough for a watch event arrived. */
   readonly arrivals: number[];
 }
 
 const LOOK_MS = 5;
-/** While it follows changes. */
+/** Interval of reading the maps while changes are recorded. */
 const LOOK_OFTEN_MS = 0.1;
 const TURN_MS = 5;
 
@@ -46,9 +47,9 @@ const ETH_P_IP = 0x0800;
 const MSG_DONTWAIT = 0x40;
 const TCP = 6;
 const API_PORT = 6443;
-/** Of TCP payload. What is smaller is no event: pings, acknowledgements, window updates. */
+/** Bytes of TCP payload. Pings, acknowledgements and window updates are smaller than any event. */
 const SMALLEST_EVENT = 500;
-/** Words of four bytes in a row of lb_services; the first two are the run of policy Cluster. */
+/** Number of 4-byte words in a row of lb_services. The first two words are the slot range of traffic policy Cluster. */
 const ROW_WORDS = 8;
 
 const [pins = ''] = process.argv.slice(2);
@@ -56,7 +57,7 @@ const now = (): number => Number(process.hrtime.bigint()) / 1e6;
 const nothing = new Int32Array(new SharedArrayBuffer(4));
 const sleep = (ms: number): void => void Atomics.wait(nothing, 0, 0, ms);
 
-/** The daemon pins its maps when it loads its programs. */
+/** Waits for the pin of a map. The daemon pins its maps when it loads its programs. */
 function waitFor(name: string): BpfMap {
   for (;;) {
     const fd = openPin(join(pins, 'maps', name));
@@ -69,7 +70,7 @@ let opened: LbMaps | undefined;
 const maps = (): LbMaps => (opened ??= kernelMaps(waitFor));
 const keyOf = (n: number): FrontendMapKey => ({ address: vipOf(n), port: 80, protocol: TCP });
 
-function waitForAll({ services, pid }: Sight & { see: 'all' }): FullAt {
+function waitForAll({ services, pid }: WitnessOrder & { see: 'all' }): AllProgrammed {
   const { frontends, backends } = maps();
   for (let n = 0; n < services;) {
     if (frontends.IPv4.get(keyOf(n)) === undefined) sleep(LOOK_MS);
@@ -81,10 +82,10 @@ function waitForAll({ services, pid }: Sight & { see: 'all' }): FullAt {
 
 const networkOrder = (value: number): number => ((value & 255) << 8) | (value >> 8);
 
-/** Whether the API server has sent an event since it was last asked, by a packet socket. */
+/** Returns a function that reports, from a packet socket, whether the API server has sent an event since the previous call. */
 function listen(): () => boolean {
   const fd = libc.socket(AF_PACKET, SOCK_DGRAM, networkOrder(ETH_P_IP)) as number;
-  if (fd < 0) throw new Error('cannot have a packet socket');
+  if (fd < 0) throw new Error('The packet socket cannot be opened.');
   const packet = new Uint8Array(128);
   const view = new DataView(packet.buffer);
   return () => {
@@ -120,12 +121,12 @@ class Following {
     this.#isOver = true;
   }
 
-  /** Orders are heard between turns. */
+  /** Runs in turns of a few milliseconds. Orders are read between two turns. */
   #run(): void {
     const end = now() + TURN_MS;
     for (let last = now(); last < end;) {
       sleep(LOOK_OFTEN_MS);
-      // It came after the last look: told as early as it can have been.
+      // The packet arrived after the previous reading. The earliest possible time is recorded.
       if (this.#isEvent()) this.seen.arrivals.push(last);
       this.#look();
       last = now();
@@ -147,12 +148,12 @@ class Following {
 
 let following: Following | undefined;
 
-function obey(sight: Sight): unknown {
-  switch (sight.see) {
+function carryOut(order: WitnessOrder): unknown {
+  switch (order.see) {
     case 'all':
-      return waitForAll(sight);
+      return waitForAll(order);
     case 'changes':
-      following = new Following(sight.services);
+      following = new Following(order.services);
       return {};
     case 'no more':
       following?.stop();
@@ -161,5 +162,5 @@ function obey(sight: Sight): unknown {
 }
 
 createInterface({ input: process.stdin }).on('line', (line) => {
-  process.stdout.write(`${JSON.stringify(obey(JSON.parse(line) as Sight))}\n`);
+  process.stdout.write(`${JSON.stringify(carryOut(JSON.parse(line) as WitnessOrder))}\n`);
 });

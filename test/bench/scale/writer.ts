@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// A process that writes to an API server over one HTTP/2 connection what orders.ts is told to. Argument: a kubeconfig of JSON
-// with a token.
+// A process that carries out the orders of orders.ts on an API server, over one HTTP/2 connection. Argument: a kubeconfig in JSON
+// with a token. cluster.ts starts it.
 import { readFileSync } from 'node:fs';
 import { connect } from 'node:http2';
 import { NAMESPACE, servicesPath, slicesPath } from './objects.ts';
-import { obeyOrders, type ScaleObject } from './orders.ts';
+import { carryOutOrders, type ScaleObject } from './orders.ts';
 
 interface Kubeconfig {
   readonly clusters: readonly [{ readonly cluster: { readonly server: string; readonly 'certificate-authority': string } }];
@@ -16,7 +16,7 @@ const { server, 'certificate-authority': caFile } = kubeconfig.clusters[0].clust
 const { token } = kubeconfig.users[0].user;
 const session = connect(server, { ca: readFileSync(caFile) });
 
-/** Resolves when the answer is read. */
+/** Resolves when the whole response has been read. */
 function send(method: 'POST' | 'PUT', path: string, object: object): Promise<void> {
   return new Promise((resolve, reject) => {
     const headers = { ':path': path, ':method': method, 'content-type': 'application/json', authorization: `Bearer ${token}` };
@@ -39,7 +39,7 @@ function send(method: 'POST' | 'PUT', path: string, object: object): Promise<voi
 const collectionOf = ({ kind }: ScaleObject): string => (kind === 'Service' ? servicesPath : slicesPath);
 
 await send('POST', '/api/v1/namespaces', { metadata: { name: NAMESPACE } });
-await obeyOrders({
+await carryOutOrders({
   create: (object) => send('POST', collectionOf(object), object),
   replace: (object) => send('PUT', `${collectionOf(object)}/${object.metadata.name}`, object),
 });

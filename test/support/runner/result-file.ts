@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// A vitest reporter that writes what happened to a file, for test/run.ts to judge. It judges nothing itself.
+// A vitest reporter that writes the results of a run to a file, which test/run.ts reads. It must not judge the results:
+// verdict.ts does.
 import { writeFileSync } from 'node:fs';
 import type { Reporter, SerializedError, TestModule } from 'vitest/node';
 import type { RunRecord } from './verdict.ts';
 
-/** Writes one RunRecord, as JSON, when the run has ended. */
+/** Writes one RunRecord as JSON when the run has ended. */
 export class ResultFile implements Reporter {
   readonly #path: string;
 
@@ -30,7 +31,7 @@ export class ResultFile implements Reporter {
   }
 }
 
-/** Errors of a file and of its suites' hooks; a file that never ran is an error too. */
+/** Errors of a file and of the hooks of its suites. A file that never ran is an error too. */
 function errorsOf(module: TestModule): string[] {
   const place = `${module.project.name} ${module.relativeModuleId}`;
   const state = module.state();

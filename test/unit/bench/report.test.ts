@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// RESULTS.md in parts: each command replaces its own, and leaves the others as they are.
+// The parts of RESULTS.md: each command replaces its own part and does not change the others.
 import { expect, test } from 'vitest';
 import { partsOf, textOf } from '../../bench/report.ts';
 
@@ -9,12 +9,12 @@ const earlier = '## Earlier\n\nBefore.\n';
 
 test.for([
   { name: 'all three', text: `${main}\n${scale}\n${earlier}` },
-  { name: 'nothing at scale yet', text: `${main}\n${earlier}` },
-  { name: 'the first part alone', text: main },
-])('parts and whole: $name', ({ text }) => {
+  { name: 'without the part at scale', text: `${main}\n${earlier}` },
+  { name: 'only the first part', text: main },
+])('splitting and joining gives the same text: $name', ({ text }) => {
   expect(textOf(partsOf(text))).toBe(text);
 });
 
-test('a part that is new goes between the others', () => {
+test('a new part is inserted between the others', () => {
   expect(textOf({ ...partsOf(`${main}\n${earlier}`), scale })).toBe(`${main}\n${scale}\n${earlier}`);
 });

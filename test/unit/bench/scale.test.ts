@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the rows at scale stand on: objects that differ where they must, and metrics pages read as Prometheus reads them.
+// The rows at scale depend on this: the generated objects have unique addresses, and metrics pages are read as Prometheus does.
 import { Histogram, Registry } from 'prom-client';
 import { expect, test } from 'vitest';
 import { parseAddress } from '../../../daemon/model/address.ts';
@@ -9,7 +9,7 @@ import { lastAddress, serviceOf, sliceOf, vipOf } from '../../bench/scale/object
 
 const addressesOf = (slice: ReturnType<typeof sliceOf>): string[] => slice.endpoints.flatMap(({ addresses }) => addresses);
 
-test('50,000 Services of 10 endpoints: no address is there twice, and none is one that cannot be given', () => {
+test('50,000 Services of 10 endpoints: every address is unique, and no address is reserved', () => {
   const vips = new Set(Array.from({ length: 50_000 }, (_, n) => vipOf(n)));
   expect(vips.size).toBe(50_000);
   for (const never of ['10.96.0.0', '10.96.0.1', '10.96.255.255']) expect(vips).not.toContain(never);
@@ -20,7 +20,7 @@ test('50,000 Services of 10 endpoints: no address is there twice, and none is on
   expect([...pods].every((each) => parseAddress(each)?.text === each)).toBe(true);
 });
 
-test('a Service and its slice are rows without problems', () => {
+test('a Service and its slice are converted without problems', () => {
   expect(convertObject(serviceOf(9999))).toMatchObject({
     key: 'scale/svc-09999',
     problems: [],
@@ -30,7 +30,7 @@ test('a Service and its slice are rows without problems', () => {
   expect(convertObject(slice)).toMatchObject({ problems: [], row: { service: 'svc-09999', lastChangeTrigger: 1000 } });
 });
 
-test('every turn of a slice changes its last address', () => {
+test('every version of a slice changes its last address', () => {
   for (const moved of [1, 10]) {
     const turns = [0, 1, 2].map((generation) => ({ generation, moved, at: new Date(0) }));
     const last = turns.map((turn) => lastAddress(7, 10, turn));
@@ -40,7 +40,7 @@ test('every turn of a slice changes its last address', () => {
   }
 });
 
-test('between two pages: count, mean and quantiles of what came in between, over all labels', async () => {
+test('between two pages: count, mean and quantiles of the new observations, over all labels', async () => {
   const registry = new Registry();
   const seen = new Histogram({ name: 'took_seconds', help: 'x', labelNames: ['family'], buckets: [1, 2, 4], registers: [registry] });
   seen.observe({ family: 'IPv4' }, 3);
@@ -52,7 +52,7 @@ test('between two pages: count, mean and quantiles of what came in between, over
   expect([count, mean]).toEqual([5, 2.8]);
   expect(quantile(0.2)).toBe(1);
   expect(quantile(0.5)).toBe(1.5);
-  // Beyond the last bound nothing is known.
+  // The last bound stands for everything above it.
   expect(quantile(0.99)).toBe(4);
   expect(after.sum('took_seconds_count', 'family="IPv6"')).toBe(1);
 });

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The bench's verdicts and its rule of regression: where less is better and where more is.
+// The verdicts of the benchmark and its rule for regressions, for goals "at most" and "at least".
 import { expect, test } from 'vitest';
 import { interval, isRegression, verdict } from '../../bench/stats.ts';
 
@@ -17,17 +17,17 @@ test.for([
 });
 
 test.for([
-  { what: 'intervals that overlap', side: 'atMost', after: between(1.05, 1.5), want: false },
-  { what: 'a little more', side: 'atMost', after: between(1.06, 1.08), want: false },
+  { what: 'overlapping intervals', side: 'atMost', after: between(1.05, 1.5), want: false },
+  { what: 'slightly more', side: 'atMost', after: between(1.06, 1.08), want: false },
   { what: 'much more', side: 'atMost', after: between(1.15, 1.25), want: true },
   { what: 'much less', side: 'atMost', after: between(0.5, 0.6), want: false },
   { what: 'much less, where more is better', side: 'atLeast', after: between(0.5, 0.6), want: true },
   { what: 'much more, where more is better', side: 'atLeast', after: between(1.15, 1.25), want: false },
-] as const)('$what than 0.95 to 1.05: worse is $want', ({ side, after, want }) => {
+] as const)('$what, compared with 0.95 to 1.05: regression is $want', ({ side, after, want }) => {
   expect(isRegression(between(0.95, 1.05), after, side)).toBe(want);
 });
 
-test('the interval of a median holds it, and is the same every time', () => {
+test('the interval of a median contains the median and is reproducible', () => {
   const values = [1, 1.2, 0.9, 1.1, 5, 1.05, 0.98];
   const found = interval(values);
   expect(found.median).toBe(1.05);

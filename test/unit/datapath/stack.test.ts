@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the programs take of the BPF stack, read from the compiled objects: this kernel would not notice what an older one
-// refuses. A chain of calls may take 512 bytes; until Linux 6.9 every frame counts in steps of 32, since then in steps of 16.
+// The BPF stack usage of the programs, computed from the compiled objects, because the kernel of this machine may accept what an
+// older one rejects. A chain of calls may use 512 bytes. Before Linux 6.9 each frame is rounded up to 32 bytes, since then to 16.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
@@ -12,7 +12,7 @@ const SYMBOL_FUNCTION = 2;
 const UNDEFINED = 0; // section of a symbol
 const INSTRUCTION = 8; // bytes
 const CALL = 0x85;
-const PSEUDO_CALL = 1; // to a function of the object
+const PSEUDO_CALL = 1; // a call of a function of the object
 const ADD_IMMEDIATE = 0x07;
 const FRAME_POINTER = 10;
 const STACK = 512;
@@ -32,13 +32,13 @@ interface Code {
   readonly to: number;
 }
 
-/** ELF of 64 bits, little-endian: gABI, chapters 4 and 5; instructions: RFC 9669. */
+/** A 64-bit little-endian ELF file: gABI, chapters 4 and 5; instructions: RFC 9669. */
 class BpfElf {
   readonly functions: readonly Code[];
   readonly #view: DataView;
   readonly #sections: readonly Section[];
   readonly #symbols: readonly (Code & { readonly type: number })[];
-  /** "section:offset" -> number of the symbol. */
+  /** Symbol number by "section:offset". */
   readonly #relocations = new Map<string, number>();
 
   constructor(path: string) {
@@ -56,13 +56,13 @@ class BpfElf {
     }
   }
 
-  /** Programs are the functions that have a section to themselves. */
+  /** The programs: all functions outside the section of the shared functions. */
   programs(): Code[] {
     const text = this.functions.find(({ name }) => name.startsWith('ct_insert') || name.startsWith('backend_select'))?.section;
     return this.functions.filter(({ section }) => section !== text);
   }
 
-  /** Bytes of stack that the function itself takes, and the functions that it calls. */
+  /** Bytes of stack that the function itself uses, and the functions that it calls. */
   read(code: Code): { own: number; calls: Code[] } {
     let own = 0;
     const calls: Code[] = [];
@@ -73,19 +73,19 @@ class BpfElf {
       const kind = opcode & 7;
       const base = kind === 1 ? registers >> 4 : kind === 2 || kind === 3 ? registers & 15 : -1;
       if (base === FRAME_POINTER) own = Math.max(own, -this.#view.getInt16(at + 2, true));
-      // "r1 = r10; r1 += -40": whatever else is taken off a register counts too, which is at most too strict.
+      // "r1 = r10; r1 += -40". Other subtractions from a register count as well, which can only make the test stricter.
       if (opcode === ADD_IMMEDIATE && immediate >= -STACK) own = Math.max(own, -immediate);
       if (opcode === CALL && registers >> 4 === PSEUDO_CALL) calls.push(...this.#callee(code.section, offset, immediate));
     }
     return { own, calls };
   }
 
-  /** None for what the kernel has. */
+  /** The called function, or none for a kernel function. */
   #callee(section: number, offset: number, immediate: number): Code[] {
     const relocated = this.#symbols[this.#relocations.get(`${section}:${offset}`) ?? -1];
     if (relocated?.section === UNDEFINED) return [];
     if (relocated?.type === SYMBOL_FUNCTION) return [relocated];
-    // To a static function: by its section's symbol, or by distance.
+    // A static function is called through the symbol of its section, or by distance.
     const target = relocated === undefined ? offset + INSTRUCTION * (1 + immediate) : INSTRUCTION * (1 + immediate);
     const there = relocated?.section ?? section;
     return [this.functions.find((code) => code.section === there && code.from === target) ?? expect.fail(`no function at ${target}`)];
@@ -115,7 +115,7 @@ class BpfElf {
   }
 }
 
-/** Of the chain of calls that takes most, with each frame rounded up. */
+/** Stack usage of the deepest chain of calls, with each frame rounded up. */
 function depthOf(elf: BpfElf, code: Code, step: number): { bytes: number; chain: string[] } {
   const { own, calls } = elf.read(code);
   const deepest = calls
@@ -131,7 +131,7 @@ test.for(['tc_pod', 'tc_uplink', 'sock', 'explain'])('%s', (object) => {
   for (const program of programs) {
     const [before, since] = [depthOf(elf, program, 32), depthOf(elf, program, 16)];
     expect(before.bytes, `Linux before 6.9: ${before.chain.join(' > ')}`).toBeLessThanOrEqual(STACK);
-    // Our own budget (design.md, 6), and MAX_CALL_FRAMES.
+    // The budget of Sluice leaves a margin to 512. The kernel allows 8 frames (MAX_CALL_FRAMES).
     expect(since.bytes, since.chain.join(' > ')).toBeLessThanOrEqual(400);
     expect(since.chain.length).toBeLessThanOrEqual(8);
   }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// No bad object stops the others (kube-proxy-semantics.md, 14): 200 mutated Services and EndpointSlices beside sound ones,
-// in files of their own and in one List; every sound Service has exactly the rows that it has alone.
+// An invalid object does not affect the others (test/README.md, 14): 200 mutated Services and EndpointSlices are read together with
+// valid ones, in separate files and in one List. Every valid Service must have the same rows as without the mutated objects.
 import { describe, expect, test } from 'vitest';
 import { dryRun } from '../../../daemon/offline/dry-run.ts';
 import type { DesiredPort } from '../../../daemon/model/frontend.ts';
@@ -34,11 +34,11 @@ function rowsOf(objects: readonly unknown[], isOneFile: boolean): { rows: Desire
 }
 
 describe.for([1, 2, 3])('seed %i', (seed) => {
-  // Mixed, so that there is a bad one before and behind every sound one.
+  // Mixed, so that a mutated object precedes and follows every valid one.
   const mixed = mutants(seed).flatMap((bad, n) => (n < sound.length ? [bad, sound[n]] : [bad]));
 
   test.for([
-    { name: 'a file for each', isOneFile: false },
+    { name: 'one file for each object', isOneFile: false },
     { name: 'one List', isOneFile: true },
   ])('$name', ({ isOneFile }) => {
     const alone = rowsOf(sound, isOneFile);
@@ -46,7 +46,7 @@ describe.for([1, 2, 3])('seed %i', (seed) => {
     expect(alone.rows).toHaveLength(80);
     const { rows, problems } = rowsOf(mixed, isOneFile);
     expect(rows).toEqual(alone.rows);
-    // They were bad indeed, and each says where.
+    // The mutated objects are invalid, and each is reported.
     expect(problems.length).toBeGreaterThan(100);
     for (const problem of problems) expect(problem.length).toBeLessThan(400);
   });

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What `npm test` calls good: the line it ends with and the skips it forgives.
+// The verdict on a test run: its summary line, its complaints, and which skipped tests it allows.
 import { describe, expect, test } from 'vitest';
 import { type RunRecord, type TestRecord, verdictOn } from '../../support/runner/verdict.ts';
 
@@ -21,10 +21,10 @@ describe('verdictOn', () => {
       run: { tests: [], errors: [] },
       summary: '0 passed, 0 failed, 0 skipped',
       isGood: false,
-      complaint: 'no test passed',
+      complaint: 'failed: no test passed',
     },
     {
-      name: 'a worker that died',
+      name: 'a worker that ended early',
       run: { tests: [passed, { name: 'c', state: 'pending' }], errors: [] },
       summary: '1 passed, 1 failed, 0 skipped',
       isGood: false,
@@ -44,27 +44,27 @@ describe('verdictOn', () => {
       isGood: true,
     },
     {
-      name: 'nothing but skips that name an allowed feature',
+      name: 'only skips that name an allowed feature',
       run: { tests: [skipped('missing: tcx')], errors: [] },
       summary: '0 passed, 0 failed, 1 skipped',
       isGood: true,
     },
     {
       name: 'a skip that names another feature',
-      run: { tests: [passed, skipped('missing: wings')], errors: [] },
+      run: { tests: [passed, skipped('missing: other')], errors: [] },
       summary: '1 passed, 0 failed, 1 skipped',
       isGood: false,
-      complaint: 'unexpected skip: b (missing: wings)',
+      complaint: 'unexpected skip: b (missing: other)',
     },
     {
-      name: 'a skip that names nothing',
+      name: 'a skip that names no feature',
       run: { tests: [passed, skipped()], errors: [] },
       summary: '1 passed, 0 failed, 1 skipped',
       isGood: false,
-      complaint: 'unexpected skip: b (names no missing feature)',
+      complaint: 'unexpected skip: b (the skip names no missing feature)',
     },
     {
-      name: 'tests left out by name',
+      name: 'tests excluded by a name pattern',
       run: { tests: [passed, skipped()], errors: [] },
       isByName: true,
       summary: '1 passed, 0 failed, 0 skipped',
