@@ -9,7 +9,7 @@ import { accessText, findSourceAccess } from './agent/source.ts';
 import { systemClock } from './base/clock.ts';
 import { configFromCommandLine } from './config/help.ts';
 import type { Config } from './config/schema.ts';
-import { ExitCode, Refusal } from './base/errors.ts';
+import { ExitCode, ExitError } from './base/errors.ts';
 import { notifyServiceManager } from './kernel/host.ts';
 import { Lifecycle } from './base/lifecycle.ts';
 import { createLog, LogOutput, subsystem } from './base/log.ts';
@@ -93,7 +93,7 @@ async function main(): Promise<number> {
     });
     return config === undefined ? ExitCode.ok : await run(config);
   } catch (error) {
-    if (error instanceof Refusal) {
+    if (error instanceof ExitError) {
       process.stderr.write(`sluiced: ${error.message}\n`);
       return error.exitCode;
     }

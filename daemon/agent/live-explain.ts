@@ -29,7 +29,7 @@ export class LiveExplain {
     this.#options = options;
   }
 
-  /** One answer for each question. Throws Refusal for one that cannot be asked. */
+  /** One answer for each question. Throws ExitError for one that cannot be asked. */
   explain(questions: readonly Question[]): Answer[] {
     const { config, datapath, services, maps } = this.#options;
     this.#twins ??= new Twins({ objectsPath, reuse: datapath.mapFds() });

@@ -2,21 +2,22 @@
 // Questions and answers of `sluice explain` between model/explanation.ts and the messages of proto/sluice/v1. Pure.
 import type { Explanation } from '../../proto/gen/sluice/v1/Explanation.ts';
 import type { PacketQuestion__Output } from '../../proto/gen/sluice/v1/PacketQuestion.ts';
-import { ExitCode, Refusal } from '../base/errors.ts';
+import { ExitCode, ExitError } from '../base/errors.ts';
 import type { Answer, Origin, Question } from '../model/explanation.ts';
 import type { Protocol } from '../model/service.ts';
 
 const protocols: readonly string[] = ['TCP', 'UDP', 'SCTP'] satisfies Protocol[];
 const origins: readonly string[] = ['pod', 'node', 'external'] satisfies Origin[];
 
-/** Throws Refusal that names the field. */
+/** Throws ExitError that names the field. */
 export function questionOf(packet: PacketQuestion__Output): Question {
-  if (!protocols.includes(packet.protocol)) throw new Refusal(ExitCode.usage, `protocol must be TCP, UDP or SCTP, is "${packet.protocol}"`);
+  if (!protocols.includes(packet.protocol))
+    throw new ExitError(ExitCode.usage, `protocol must be TCP, UDP or SCTP, is "${packet.protocol}"`);
   if (packet.from !== '' && !origins.includes(packet.from)) {
-    throw new Refusal(ExitCode.usage, `from must be pod, node or external, is "${packet.from}"`);
+    throw new ExitError(ExitCode.usage, `from must be pod, node or external, is "${packet.from}"`);
   }
   for (const [name, port] of Object.entries({ source_port: packet.sourcePort, dest_port: packet.destPort })) {
-    if (port > 65_535) throw new Refusal(ExitCode.usage, `${name} must be 0..65535, is ${port}`);
+    if (port > 65_535) throw new ExitError(ExitCode.usage, `${name} must be 0..65535, is ${port}`);
   }
   return {
     ...{ protocol: packet.protocol as Protocol, sourceIP: packet.sourceIp, sourcePort: packet.sourcePort },

@@ -11,7 +11,7 @@ import type { Logger } from 'pino';
 import type { AdminHandlers } from '../../proto/gen/sluice/v1/Admin.ts';
 import type { ExplainRequest__Output } from '../../proto/gen/sluice/v1/ExplainRequest.ts';
 import type { SluiceHandlers } from '../../proto/gen/sluice/v1/Sluice.ts';
-import { KernelError, Refusal } from '../base/errors.ts';
+import { KernelError, ExitError } from '../base/errors.ts';
 import { loadSluice } from '../../proto/load.ts';
 import { explanationMessage, questionOf } from './explain-messages.ts';
 import { backendMessage, serviceMessage, statusMessage } from './messages.ts';
@@ -48,7 +48,7 @@ export class GrpcServer {
     this.#options = options;
   }
 
-  /** Listens; throws Refusal when the socket's path cannot be had. */
+  /** Listens; throws ExitError when the socket's path cannot be had. */
   async start(): Promise<void> {
     const server = this.#build();
     const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
@@ -130,7 +130,7 @@ export class GrpcServer {
     });
   }
 
-  /** `expected`: what a Refusal or KernelError becomes, with its sentence; anything else is INTERNAL and stays in the log. */
+  /** `expected`: what an ExitError or KernelError becomes, with its sentence; anything else is INTERNAL and stays in the log. */
   #answer<Request, Response>(make: (request: Request) => Response, expected?: code) {
     return (call: ServerUnaryCall<Request, Response>, callback: sendUnaryData<Response>): void => {
       let response: Response;
@@ -138,7 +138,7 @@ export class GrpcServer {
         response = make(call.request);
       } catch (err) {
         this.#options.log?.error({ err, call: call.getPath() }, 'API call failed');
-        if (expected !== undefined && (err instanceof Refusal || err instanceof KernelError)) {
+        if (expected !== undefined && (err instanceof ExitError || err instanceof KernelError)) {
           callback({ code: expected, details: err.message });
           return;
         }

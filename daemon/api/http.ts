@@ -5,7 +5,7 @@ import fastify, { type FastifyInstance, type FastifyReply } from 'fastify';
 import { STATUS_CODES } from 'node:http';
 import type { Logger } from 'pino';
 
-import { ExitCode, messageOf, Refusal } from '../base/errors.ts';
+import { ExitCode, messageOf, ExitError } from '../base/errors.ts';
 import type { Metrics } from './metrics.ts';
 import type { AgentView } from '../status/view.ts';
 
@@ -48,13 +48,13 @@ function sendProblem(reply: FastifyReply, status: number, detail: string): void 
   void reply.code(status).type('application/problem+json').send(problem);
 }
 
-/** Binds; throws Refusal with the next step when the address cannot be had. Returns the port, for those who asked for 0. */
+/** Binds; throws ExitError with the next step when the address cannot be had. Returns the port, for those who asked for 0. */
 export async function listenHttp(http: FastifyInstance, at: { readonly address: string; readonly port: number }): Promise<number> {
   try {
     await http.listen({ host: at.address, port: at.port });
   } catch (error) {
     const reason = messageOf(error);
-    throw new Refusal(ExitCode.failure, `cannot serve HTTP: ${reason}: give another address with --http ADDR:PORT, or --http off`, {
+    throw new ExitError(ExitCode.failure, `cannot serve HTTP: ${reason}: give another address with --http ADDR:PORT, or --http off`, {
       cause: error,
     });
   }

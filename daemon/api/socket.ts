@@ -5,7 +5,7 @@ import { chmodSync, chownSync, lstatSync, mkdirSync, readFileSync, statSync, unl
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
 
-import { ExitCode, messageOf, Refusal } from '../base/errors.ts';
+import { ExitCode, messageOf, ExitError } from '../base/errors.ts';
 
 interface SocketOptions {
   readonly path: string;
@@ -17,7 +17,7 @@ const codeOf = (error: unknown): string => (error as NodeJS.ErrnoException).code
 
 /**
  * Listens at the path, mode 0660 in a directory of mode 0750. A socket left by a dead process is replaced.
- * Throws Refusal when the path is taken or cannot be made; nothing is left behind then but the directory.
+ * Throws ExitError when the path is taken or cannot be made; nothing is left behind then but the directory.
  */
 export async function listenOnSocket(options: SocketOptions, onConnection: (socket: Socket) => void): Promise<Server> {
   const { path, group } = options;
@@ -29,7 +29,7 @@ export async function listenOnSocket(options: SocketOptions, onConnection: (sock
     if (gid !== undefined) giveToGroup(path, gid);
   } catch (error) {
     server.close();
-    throw new Refusal(ExitCode.failure, `cannot give ${path} to the group ${group}: ${messageOf(error)}`, { cause: error });
+    throw new ExitError(ExitCode.failure, `cannot give ${path} to the group ${group}: ${messageOf(error)}`, { cause: error });
   }
   return server;
 }
@@ -39,7 +39,7 @@ function gidOf(group: string): number {
     const [name, , gid] = line.split(':');
     if (name === group && gid !== undefined) return Number(gid);
   }
-  throw new Refusal(
+  throw new ExitError(
     ExitCode.config,
     `the group ${group} is not in /etc/group: create it (groupadd ${group}) or give another --socket-group`,
   );
@@ -51,7 +51,9 @@ function makeDirectory(directory: string): void {
     // mkdir's mode passes through the umask.
     if (isNew) chmodSync(directory, 0o750);
   } catch (error) {
-    throw new Refusal(ExitCode.failure, `cannot make the directory ${directory} for the API socket: ${messageOf(error)}`, { cause: error });
+    throw new ExitError(ExitCode.failure, `cannot make the directory ${directory} for the API socket: ${messageOf(error)}`, {
+      cause: error,
+    });
   }
 }
 
@@ -59,14 +61,14 @@ async function removeStaleSocket(path: string): Promise<void> {
   const stat = lstatSync(path, { throwIfNoEntry: false });
   if (stat === undefined) return;
   if (!stat.isSocket()) {
-    throw new Refusal(ExitCode.config, `${path} exists and is not a socket: remove it, or give another path with --socket`);
+    throw new ExitError(ExitCode.config, `${path} exists and is not a socket: remove it, or give another path with --socket`);
   }
   const answer = await probe(path);
   if (answer === 'answered') {
-    throw new Refusal(ExitCode.locked, `another process answers at ${path}: stop it, or give another path with --socket`);
+    throw new ExitError(ExitCode.locked, `another process answers at ${path}: stop it, or give another path with --socket`);
   }
   if (answer !== 'ECONNREFUSED' && answer !== 'ENOENT') {
-    throw new Refusal(
+    throw new ExitError(
       ExitCode.failure,
       `cannot tell whether the socket ${path} is in use (${answer}): remove it, or give another path with --socket`,
     );
@@ -75,7 +77,7 @@ async function removeStaleSocket(path: string): Promise<void> {
     unlinkSync(path);
   } catch (error) {
     if (codeOf(error) !== 'ENOENT')
-      throw new Refusal(ExitCode.failure, `cannot remove the stale socket ${path}: ${messageOf(error)}`, { cause: error });
+      throw new ExitError(ExitCode.failure, `cannot remove the stale socket ${path}: ${messageOf(error)}`, { cause: error });
   }
 }
 
@@ -97,7 +99,7 @@ function listenPrivately(path: string, onConnection: (socket: Socket) => void): 
       const sentence =
         codeOf(error) === 'EADDRINUSE' ? `another process has just taken ${path}` : `cannot listen at ${path}: ${error.message}`;
       const exitCode = codeOf(error) === 'EADDRINUSE' ? ExitCode.locked : ExitCode.failure;
-      reject(new Refusal(exitCode, `${sentence}: give another path with --socket`, { cause: error }));
+      reject(new ExitError(exitCode, `${sentence}: give another path with --socket`, { cause: error }));
     });
     // The umask belongs to the whole process; bind() happens inside this synchronous call, so nothing else is made under it.
     const umask = process.umask(0o117);

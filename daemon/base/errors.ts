@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The errors that cross rooms. Any room may import this file; it imports nothing.
 // Kernel failures are KernelError (made by kernel/); bad API objects are InvalidObjectError;
-// a start that must not go on is a Refusal, which carries the process exit code and the next step.
+// a start that must not go on is an ExitError, which carries the process exit code and the next step.
 
 /** A system call or libbpf call that failed. Made by kernel/ only; ask with the predicates below, never by message. */
 export class KernelError extends Error {
@@ -70,8 +70,8 @@ export const ExitCode = {
 } as const;
 
 /** A start (or command) that is refused before anything was changed: one sentence that says what is wrong and what to do. */
-export class Refusal extends Error {
-  override readonly name = 'Refusal';
+export class ExitError extends Error {
+  override readonly name = 'ExitError';
   readonly exitCode: number;
 
   constructor(exitCode: number, sentence: string, options?: ErrorOptions) {

@@ -4,7 +4,7 @@
 // dropped and counted. main.ts makes the one logger, agent.ts gives each room its child; no room makes its own.
 import { type DestinationStream, destination, type Logger, type LoggerOptions, pino, stdSerializers } from 'pino';
 
-import { InvalidObjectError, KernelError, Refusal } from './errors.ts';
+import { InvalidObjectError, KernelError, ExitError } from './errors.ts';
 
 interface LogOptions {
   readonly logLevel: string;
@@ -66,7 +66,7 @@ function errorFields(error: unknown): unknown {
     const { name, message, op, object, code } = error;
     return { name, message, op, object, code };
   }
-  if (error instanceof InvalidObjectError || error instanceof Refusal) return { name: error.name, message: error.message };
+  if (error instanceof InvalidObjectError || error instanceof ExitError) return { name: error.name, message: error.message };
   return stdSerializers.err(error);
 }
 

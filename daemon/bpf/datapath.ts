@@ -3,7 +3,7 @@
 // an earlier daemon pinned, and refuses, before it touches anything, those that it would not understand. Attaches nothing.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { ExitCode, KernelError, Refusal } from '../base/errors.ts';
+import { ExitCode, KernelError, ExitError } from '../base/errors.ts';
 import { BpfMap, closeFd, duplicate, openPin, pin } from '../kernel/map.ts';
 import { BpfObject, mapInfo, type MapSpec } from '../kernel/object.ts';
 import { initializeConfig, layoutVersion } from '../maps/datapath-state.ts';
@@ -61,7 +61,7 @@ export class Datapath {
     }
   }
 
-  /** Says what is pinned. Throws Refusal when load() would; changes nothing. */
+  /** Says what is pinned. Throws ExitError when load() would; changes nothing. */
   describePinned(): string {
     const opened = this.#openPinned();
     for (const fd of opened.values()) closeFd(fd);
@@ -85,11 +85,11 @@ export class Datapath {
 
   /**
    * Loads the objects anew, as they are on disk now, over the same maps; `swap` puts the programs onto the hooks. When it
-   * throws it is called again with the programs from before. Throws Refusal when the new objects have another layout.
+   * throws it is called again with the programs from before. Throws ExitError when the new objects have another layout.
    */
   reload(swap: () => void): void {
     if (!this.#layout.equals(this.#readLayout())) {
-      throw new Refusal(
+      throw new ExitError(
         ExitCode.layout,
         `the objects in ${this.#objectsPath} have another map layout than this daemon: restart sluiced instead of reloading`,
       );
@@ -177,7 +177,7 @@ export class Datapath {
     return readFileSync(join(this.#objectsPath, 'layout.bpf.o'));
   }
 
-  /** Descriptors of the maps that an earlier daemon pinned. Throws Refusal when one is not as we would make it. */
+  /** Descriptors of the maps that an earlier daemon pinned. Throws ExitError when one is not as we would make it. */
   #openPinned(): Map<string, number> {
     const opened = new Map<string, number>();
     const object = this.#open(objectNames[0]);
@@ -236,7 +236,7 @@ export class Datapath {
     // The descriptor is the caller's: this BpfMap is never closed.
     const version = layoutVersion(new BpfMap(configFd));
     if (version === 0 || version === Layout.LAYOUT_VERSION) return;
-    throw new Refusal(
+    throw new ExitError(
       ExitCode.layout,
       `the maps in ${this.#pins.path} have layout ${version}, this version has ${Layout.LAYOUT_VERSION}: run the version that made them, or \`sluice uninstall\` first`,
     );
@@ -248,14 +248,14 @@ export class Datapath {
     const isSame =
       held.type === spec.type && held.keySize === spec.keySize && held.valueSize === spec.valueSize && held.flags === spec.flags;
     if (!isSame) {
-      throw new Refusal(
+      throw new ExitError(
         ExitCode.layout,
         `the pinned map ${this.#pins.pathOf('maps', spec.name)} has another layout (key ${held.keySize}, value ${held.valueSize} bytes; wanted ${spec.keySize}, ${spec.valueSize}): run the version that made it, or \`sluice uninstall\` first`,
       );
     }
     if (held.maxEntries !== wantedEntries) {
       const flag = this.#sizes[spec.name]?.flag ?? 'its size';
-      throw new Refusal(
+      throw new ExitError(
         ExitCode.config,
         `the pinned map ${spec.name} holds ${held.maxEntries} entries, --${flag} wants ${wantedEntries}: give the old size, or \`sluice uninstall\` first`,
       );

@@ -4,7 +4,7 @@
 // only; datapath.ts, devices.ts, sockets.ts and uninstall.ts make and remove the pins.
 import { accessSync, constants, existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { ExitCode, Refusal } from '../base/errors.ts';
+import { ExitCode, ExitError } from '../base/errors.ts';
 import { isBpffs, lockDirectory } from '../kernel/host.ts';
 
 export type PinKind = 'maps' | 'links' | 'clsact';
@@ -33,11 +33,11 @@ export class PinDirectory {
     for (const kind of kinds) mkdirSync(join(this.path, kind), { recursive: true, mode: 0o700 });
   }
 
-  /** Throws Refusal when the path is not on a bpffs, cannot be written, or has pins that are not ours. Changes nothing. */
+  /** Throws ExitError when the path is not on a bpffs, cannot be written, or has pins that are not ours. Changes nothing. */
   refuseUnusable(): void {
     const { existing, isBpf } = this.#nearest();
     if (!isBpf) {
-      throw new Refusal(
+      throw new ExitError(
         ExitCode.bpffs,
         `--pin-path ${this.path} is not on a BPF file system: mount -t bpf bpf /sys/fs/bpf, or name a directory of another bpffs`,
       );
@@ -46,7 +46,7 @@ export class PinDirectory {
       accessSync(existing, constants.W_OK);
     } catch (cause) {
       const isReadOnly = (cause as NodeJS.ErrnoException).code === 'EROFS';
-      throw new Refusal(
+      throw new ExitError(
         ExitCode.bpffs,
         `--pin-path ${this.path} cannot be written${isReadOnly ? ', its bpffs is mounted read-only' : ''}: mount -o remount,rw ${existing}, or be root`,
         { cause },
@@ -54,14 +54,14 @@ export class PinDirectory {
     }
     const held = this.list('maps');
     if (held.length > 0 && !held.includes('lb_config')) {
-      throw new Refusal(
+      throw new ExitError(
         ExitCode.bpffs,
         `${join(this.path, 'maps')} holds pins that are not Sluice's (${held.slice(0, 3).join(', ')}): name a --pin-path of its own`,
       );
     }
   }
 
-  /** Makes again what somebody removed of the directories, and locks what is there now. A clause for each; throws Refusal. */
+  /** Makes again what somebody removed of the directories, and locks what is there now. A clause for each; throws ExitError. */
   repair(): string[] {
     const missing = kinds.filter((kind) => !existsSync(join(this.path, kind)));
     if (missing.length === 0) return [];
@@ -86,7 +86,7 @@ export class PinDirectory {
   lock(): void {
     this.#lock = lockDirectory(this.path);
     if (this.#lock === undefined) {
-      throw new Refusal(ExitCode.locked, `another sluiced holds ${this.path}: stop it, or give this one a --pin-path of its own`);
+      throw new ExitError(ExitCode.locked, `another sluiced holds ${this.path}: stop it, or give this one a --pin-path of its own`);
     }
   }
 

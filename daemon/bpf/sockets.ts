@@ -2,7 +2,7 @@
 // Programs onto the sockets of a cgroup, and off them. Replaced by link update like the devices' programs. A cgroup hook
 // that somebody else holds alone is refused with a sentence, before any of ours is attached there.
 import { statSync } from 'node:fs';
-import { ExitCode, isDenied, Refusal } from '../base/errors.ts';
+import { ExitCode, isDenied, ExitError } from '../base/errors.ts';
 import { attachCgroup, AttachType, cgroupOfLink } from '../kernel/link.ts';
 import { type Held, HeldLink } from './attached.ts';
 import type { Datapath } from './datapath.ts';
@@ -49,7 +49,7 @@ export class Sockets {
       for (const program of made) this.#links.get(program)?.remove();
       this.close();
       if (!isDenied(error)) throw error;
-      throw new Refusal(
+      throw new ExitError(
         ExitCode.occupied,
         `cgroup ${cgroup} does not let us attach: another program holds its socket hooks alone (see bpftool cgroup tree); give --cgroup another directory or --socket-lb off`,
         { cause: error },

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// One question to the daemon over its Unix socket, within a deadline. A failure becomes a Refusal: one sentence with the
+// One question to the daemon over its Unix socket, within a deadline. A failure becomes an ExitError: one sentence with the
 // next step. It must never print, and never let a gRPC detail or a stack reach the user.
 import { credentials, type ServiceError, status as code } from '@grpc/grpc-js';
 import { connect } from 'node:net';
@@ -12,7 +12,7 @@ import type { ReloadResponse__Output as Reload } from '../../proto/gen/sluice/v1
 import type { SluiceClient } from '../../proto/gen/sluice/v1/Sluice.ts';
 import type { StatusResponse__Output as Status } from '../../proto/gen/sluice/v1/StatusResponse.ts';
 import { loadSluice } from '../../proto/load.ts';
-import { ExitCode, Refusal } from '../base/errors.ts';
+import { ExitCode, ExitError } from '../base/errors.ts';
 import type { Question as PacketQuestion } from '../model/explanation.ts';
 
 export interface Daemon {
@@ -22,7 +22,7 @@ export interface Daemon {
 
 type Done<T> = (error: ServiceError | null, response?: T) => void;
 
-/** Rejects with a Refusal, as the other two. */
+/** Rejects with an ExitError, as the other two. */
 export const askStatus = (daemon: Daemon): Promise<Status> =>
   ask(daemon, (client, deadline, done: Done<Status>) => client.status({}, { deadline }, done));
 
@@ -73,9 +73,9 @@ async function askOf<T, C extends SluiceClient | AdminClient>(
   }
 }
 
-async function refusalOf(error: ServiceError, daemon: Daemon): Promise<Refusal> {
+async function refusalOf(error: ServiceError, daemon: Daemon): Promise<ExitError> {
   const at = `the daemon at ${daemon.socket}`;
-  const refusal = (exitCode: number, sentence: string): Refusal => new Refusal(exitCode, sentence, { cause: error });
+  const refusal = (exitCode: number, sentence: string): ExitError => new ExitError(exitCode, sentence, { cause: error });
   if (error.code === code.UNAVAILABLE)
     return refusal(ExitCode.unreachable, whyUnreachable(await connectError(daemon.socket), daemon.socket));
   if (error.code === code.DEADLINE_EXCEEDED) {

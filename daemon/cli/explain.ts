@@ -6,7 +6,7 @@ import { parse } from 'yaml';
 import { z } from 'zod';
 import type { Explanation__Output as Explanation } from '../../proto/gen/sluice/v1/Explanation.ts';
 import { parseConfig } from '../config/schema.ts';
-import { ExitCode, messageOf, Refusal } from '../base/errors.ts';
+import { ExitCode, messageOf, ExitError } from '../base/errors.ts';
 import type { Answer, Question } from '../model/explanation.ts';
 import { askExplain, type Daemon } from './client.ts';
 
@@ -28,7 +28,7 @@ export interface ExplainOptions {
   readonly daemon: Daemon;
 }
 
-const usage = (sentence: string): Refusal => new Refusal(ExitCode.usage, sentence);
+const usage = (sentence: string): ExitError => new ExitError(ExitCode.usage, sentence);
 
 const port = z.number().int().min(0).max(65_535);
 const questionSchema = z.object({
@@ -50,7 +50,7 @@ const questionSchema = z.object({
     .transform((word) => word ?? undefined),
 });
 
-/** Prints one object, or an array in the order of --flows. Throws Refusal. */
+/** Prints one object, or an array in the order of --flows. Throws ExitError. */
 export async function runExplain(options: ExplainOptions): Promise<void> {
   const questions = options.flowsFile === undefined ? [packetOf(options)] : flowsOf(options.flowsFile);
   const answers =
@@ -100,11 +100,11 @@ function flowsOf(path: string): Question[] {
   try {
     flows = parse(readFileSync(path, 'utf8'));
   } catch (error) {
-    throw new Refusal(ExitCode.config, `cannot read the --flows file: ${messageOf(error)}`, {
+    throw new ExitError(ExitCode.config, `cannot read the --flows file: ${messageOf(error)}`, {
       cause: error,
     });
   }
-  if (!Array.isArray(flows)) throw new Refusal(ExitCode.config, `${path} must hold a list of packets`);
+  if (!Array.isArray(flows)) throw new ExitError(ExitCode.config, `${path} must hold a list of packets`);
   return flows.map((flow: unknown, index) => read(flow, `${path}[${index}]`));
 }
 

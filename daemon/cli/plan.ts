@@ -6,7 +6,7 @@ import { readFileSync } from 'node:fs';
 import type { ServicePort__Output as ServicePort } from '../../proto/gen/sluice/v1/ServicePort.ts';
 import { parseConfig } from '../config/schema.ts';
 import { dryRun } from '../offline/dry-run.ts';
-import { ExitCode, Refusal } from '../base/errors.ts';
+import { ExitCode, ExitError } from '../base/errors.ts';
 import { hostPort } from '../model/address.ts';
 import { backendsFor, type DesiredPort, type Frontend, frontendKey, type FrontendType, type Scope, scopeOf } from '../model/frontend.ts';
 import { compareText } from '../model/order.ts';
@@ -41,7 +41,7 @@ export interface PlanOptions {
   readonly daemon: Daemon;
 }
 
-/** JSON: the plan. Else what a running daemon would change; the plan where there is none. Throws Refusal. */
+/** JSON: the plan. Else what a running daemon would change; the plan where there is none. Throws ExitError. */
 export async function runPlan({ objects, nodeFile, flags, env, isJson, out, err, daemon }: PlanOptions): Promise<void> {
   // The dry run takes source and node from its own arguments; the settings only want to have them.
   const settings = parseConfig(['--source', objects, '--node', 'dry-run', ...flags], env, (path) => readFileSync(path, 'utf8'));
@@ -55,7 +55,7 @@ export async function runPlan({ objects, nodeFile, flags, env, isJson, out, err,
 
 async function servedNode(daemon: Daemon): Promise<string> {
   const name = (await askStatus(daemon)).agent?.node ?? '';
-  if (name === '') throw new Refusal(ExitCode.usage, 'the daemon does not say which node it serves: give --node FILE');
+  if (name === '') throw new ExitError(ExitCode.usage, 'the daemon does not say which node it serves: give --node FILE');
   return name;
 }
 
@@ -64,7 +64,7 @@ async function servicesOf(daemon: Daemon): Promise<readonly ServicePort[] | unde
   try {
     return (await askServices(daemon)).services;
   } catch (error) {
-    if (error instanceof Refusal && error.exitCode === ExitCode.unreachable) return undefined;
+    if (error instanceof ExitError && error.exitCode === ExitCode.unreachable) return undefined;
     throw error;
   }
 }

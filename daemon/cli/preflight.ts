@@ -15,7 +15,7 @@ export interface PreflightOptions {
 
 const words = { ok: 'Ok', warning: 'Warning', failed: 'Failed' } as const;
 
-/** Exit code: 0, or that of the first check that failed. Throws Refusal when the settings are wrong. */
+/** Exit code: 0, or that of the first check that failed. Throws ExitError when the settings are wrong. */
 export async function runPreflight({ argv, env, isJson, print }: PreflightOptions): Promise<number> {
   const config = parseConfig(argv, env, (path) => readFileSync(path, 'utf8'));
   const checks = preflight(config);

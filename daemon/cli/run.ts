@@ -3,7 +3,7 @@
 // only through what it is given, so tests call it as the shell would. Errors are one sentence on stderr, never a stack.
 import { Command, CommanderError, Option } from 'commander';
 
-import { ExitCode, KernelError, messageOf, Refusal } from '../base/errors.ts';
+import { ExitCode, KernelError, messageOf, ExitError } from '../base/errors.ts';
 import { askBackends, askReload, askServices, askStatus, type Daemon } from './client.ts';
 import { backendsText, servicesText } from './list-text.ts';
 import { isHealthy, statusText } from './status-text.ts';
@@ -40,7 +40,7 @@ export async function run(argv: readonly string[], shell: Shell): Promise<number
   } catch (error) {
     if (error instanceof CommanderError) return commanderExit(error, shell);
     shell.err(`sluice: ${messageOf(error)}\n`);
-    if (error instanceof Refusal) return error.exitCode;
+    if (error instanceof ExitError) return error.exitCode;
     return error instanceof KernelError ? ExitCode.kernel : ExitCode.failure;
   }
 }
@@ -175,5 +175,5 @@ function milliseconds(text: string): number {
   const [, amount, unit] = /^(\d+(?:\.\d+)?)(ms|s|m)?$/.exec(text) ?? [];
   const time = Number(amount) * (unit === 'ms' ? 1 : unit === 'm' ? 60_000 : 1000);
   if (time > 0 && time < 2 ** 31) return Math.ceil(time);
-  throw new Refusal(ExitCode.usage, `--timeout ${text} is no time: write seconds, or a number with ms, s or m`);
+  throw new ExitError(ExitCode.usage, `--timeout ${text} is no time: write seconds, or a number with ms, s or m`);
 }

@@ -3,7 +3,7 @@
 // only; plan.ts and explain.ts do the work, loaded when asked.
 import { type Command, Option } from 'commander';
 import type { Key, Setting } from '../config/schema.ts';
-import { ExitCode, Refusal } from '../base/errors.ts';
+import { ExitCode, ExitError } from '../base/errors.ts';
 import type { Daemon } from './client.ts';
 import type { ExplainOptions } from './explain.ts';
 import type { PlanOptions } from './plan.ts';
@@ -70,7 +70,7 @@ export function addPlan(sluice: Command, { shell, daemon, settings }: Context): 
   command.action(async ({ objects, node, output: format }: { objects: string; node?: string; output: string }) => {
     const { env, out, err } = shell;
     const { flags, words } = givenSettings(command, settings);
-    if (words.length > 0) throw new Refusal(ExitCode.usage, `"${words.join(' ')}" is no flag; sluice plan --help lists them`);
+    if (words.length > 0) throw new ExitError(ExitCode.usage, `"${words.join(' ')}" is no flag; sluice plan --help lists them`);
     await shell.plan({ objects, nodeFile: node, flags, env, isJson: format === 'json', out, err, daemon: daemon() });
   });
 }

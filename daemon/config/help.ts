@@ -23,7 +23,7 @@ interface CommandLine {
   readonly print: (text: string) => void;
 }
 
-/** The settings to run with; or undefined when the command line asked for words only, which are then printed. Throws Refusal. */
+/** The settings to run with; or undefined when the command line asked for words only, which are then printed. Throws ExitError. */
 export function configFromCommandLine({ argv, env, readFile, versions, print }: CommandLine): Config | undefined {
   const invocation = parseInvocation(argv, env, readFile);
   if (invocation.action === 'run') return invocation.config;

@@ -23,7 +23,7 @@ import {
   socketPath,
   wholeNumber,
 } from './values.ts';
-import { ExitCode, Refusal } from '../base/errors.ts';
+import { ExitCode, ExitError } from '../base/errors.ts';
 
 interface SettingMeta {
   /** Placeholder in the help: "DIR". */
@@ -202,7 +202,7 @@ export function allSettings(): readonly Setting[] {
   });
 }
 
-/** Reads the command line and all that it names. Throws Refusal; `argv` is without the interpreter and the script. */
+/** Reads the command line and all that it names. Throws ExitError; `argv` is without the interpreter and the script. */
 export function parseInvocation(argv: readonly string[], env: Environment, readFile: ReadFile): Invocation {
   const settings = allSettings();
   const flags = readFlags(argv, settings);
@@ -216,10 +216,10 @@ export function parseInvocation(argv: readonly string[], env: Environment, readF
     : { action: 'check', config, resolved: settings.map((each) => resolve(each, given)) };
 }
 
-/** The settings that would be used: what `sluice` and tests ask for. Throws Refusal. */
+/** The settings that would be used: what `sluice` and tests ask for. Throws ExitError. */
 export function parseConfig(argv: readonly string[], env: Environment, readFile: ReadFile): Config {
   const invocation = parseInvocation(argv, env, readFile);
-  if (!('config' in invocation)) throw new Refusal(ExitCode.usage, `--${invocation.action} asks for no settings`);
+  if (!('config' in invocation)) throw new ExitError(ExitCode.usage, `--${invocation.action} asks for no settings`);
   return invocation.config;
 }
 
@@ -240,7 +240,7 @@ function check(settings: readonly Setting[], given: ReadonlyMap<string, GivenTex
     const from = given.get(kebab(String(issue.path[0])));
     return from === undefined || from.isFlag;
   });
-  throw new Refusal(isUsage ? ExitCode.usage : ExitCode.config, [...new Set(sentences)].join('; '));
+  throw new ExitError(isUsage ? ExitCode.usage : ExitCode.config, [...new Set(sentences)].join('; '));
 }
 
 function sentenceOf(one: Setting, from: GivenText | undefined, problem: string): string {

@@ -4,7 +4,7 @@
 import { Command, CommanderError, Option } from 'commander';
 import { isMap, isScalar, isSeq, LineCounter, type Node, parseDocument } from 'yaml';
 
-import { ExitCode, messageOf, Refusal } from '../base/errors.ts';
+import { ExitCode, messageOf, ExitError } from '../base/errors.ts';
 
 export interface GivenText {
   /** "pod-interfaces". */
@@ -66,7 +66,7 @@ function describe({ help, environment, fallback, fallbackShown = fallback ?? '' 
   return `${help} (${environment}${fallbackShown === '' ? '' : `, default ${fallbackShown}`})`;
 }
 
-/** Reads flags. Throws Refusal for unknown ones and for words that are no flag. */
+/** Reads flags. Throws ExitError for unknown ones and for words that are no flag. */
 export function readFlags(argv: readonly string[], settings: readonly NamedSetting[]): GivenFlags {
   const command = daemonCommand(settings);
   try {
@@ -74,9 +74,9 @@ export function readFlags(argv: readonly string[], settings: readonly NamedSetti
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
     if (error.code === 'commander.excessArguments')
-      throw new Refusal(ExitCode.usage, `"${command.args.join(' ')}" is no flag; sluiced --help lists them`);
+      throw new ExitError(ExitCode.usage, `"${command.args.join(' ')}" is no flag; sluiced --help lists them`);
     const sentence = error.message.replace(/^error: /, '').replaceAll(/\s*\n\s*/g, ' ');
-    throw new Refusal(ExitCode.usage, `${sentence}; sluiced --help lists the flags`, { cause: error });
+    throw new ExitError(ExitCode.usage, `${sentence}; sluiced --help lists the flags`, { cause: error });
   }
   const options = new Map(command.options.map((option) => [option.name(), command.getOptionValue(option.attributeName()) as unknown]));
   const given = settings.flatMap(({ name }): GivenText[] => {
@@ -101,7 +101,7 @@ const serviceLink = /_(SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)|PORT(_\d+_(TCP|UDP|SCTP
 /** Where the settings file is, and what an image says of itself (version.ts). */
 const notSettings = new Set(['SLUICE_CONFIG', 'SLUICE_COMMIT']);
 
-/** Reads SLUICE_* variables; empty ones count as not given. Throws Refusal for unknown ones. */
+/** Reads SLUICE_* variables; empty ones count as not given. Throws ExitError for unknown ones. */
 export function readEnvironment(env: Readonly<Record<string, string | undefined>>, settings: readonly NamedSetting[]): GivenText[] {
   const given: GivenText[] = [];
   for (const [variable, text] of Object.entries(env)) {
@@ -110,14 +110,14 @@ export function readEnvironment(env: Readonly<Record<string, string | undefined>
     if (known === undefined) {
       if (serviceLink.test(variable)) continue;
       const names = settings.map(({ environment }) => environment);
-      throw new Refusal(ExitCode.config, `the environment variable ${variable} is no setting${didYouMean(variable, names)}`);
+      throw new ExitError(ExitCode.config, `the environment variable ${variable} is no setting${didYouMean(variable, names)}`);
     }
     given.push({ name: known.name, text, origin: `environment ${variable}`, shown: `${variable}=${text}`, isFlag: false });
   }
   return given;
 }
 
-/** Reads a file of settings: one mapping from names to values; lists may be sequences. Throws Refusal with file and line. */
+/** Reads a file of settings: one mapping from names to values; lists may be sequences. Throws ExitError with file and line. */
 export function readSettingsFile(
   path: string,
   { settings, readFile }: { readonly settings: readonly NamedSetting[]; readonly readFile: (path: string) => string },
@@ -157,14 +157,14 @@ function textOf(value: Node | null): string | null | undefined {
 }
 
 function refuse(sentence: string, cause?: unknown): never {
-  throw new Refusal(ExitCode.config, sentence, cause === undefined ? undefined : { cause });
+  throw new ExitError(ExitCode.config, sentence, cause === undefined ? undefined : { cause });
 }
 
 function readOr(path: string, readFile: (path: string) => string): string {
   try {
     return readFile(path);
   } catch (error) {
-    throw new Refusal(ExitCode.config, `cannot read the --config file ${path}: ${messageOf(error)}`, {
+    throw new ExitError(ExitCode.config, `cannot read the --config file ${path}: ${messageOf(error)}`, {
       cause: error,
     });
   }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Answers what would happen to a packet by running the twins of the programs on it and reading the map entries that they
 // name. It must never decide anything itself: what it says is what the kernel did. Used by the API and by dry runs.
-import { ExitCode, Refusal } from '../base/errors.ts';
+import { ExitCode, ExitError } from '../base/errors.ts';
 import { hostPort, parseAddress } from '../model/address.ts';
 import { type DesiredPort, frontendKey } from '../model/frontend.ts';
 import { DropReason, type LbConnect, type LbExplain } from '../maps/gen/layouts.ts';
@@ -57,7 +57,7 @@ export class Explainer {
     this.#parts = parts;
   }
 
-  /** Throws Refusal for addresses that are none or of two families. */
+  /** Throws ExitError for addresses that are none or of two families. */
   explain(question: Question): Answer {
     const ends = this.#ends(question);
     const socket = this.#parts.hasSocketLb && ends.origin !== 'external' ? this.#askSocket(question, ends) : undefined;
@@ -66,10 +66,10 @@ export class Explainer {
 
   #ends(question: Question): Ends {
     const [source, destination] = [parseAddress(question.sourceIP), parseAddress(question.destIP)];
-    if (source === undefined) throw new Refusal(ExitCode.usage, `the source ${question.sourceIP} is no IP address`);
-    if (destination === undefined) throw new Refusal(ExitCode.usage, `the destination ${question.destIP} is no IP address`);
+    if (source === undefined) throw new ExitError(ExitCode.usage, `the source ${question.sourceIP} is no IP address`);
+    if (destination === undefined) throw new ExitError(ExitCode.usage, `the destination ${question.destIP} is no IP address`);
     if (source.family !== destination.family)
-      throw new Refusal(ExitCode.usage, `${question.sourceIP} and ${question.destIP} are of two families`);
+      throw new ExitError(ExitCode.usage, `${question.sourceIP} and ${question.destIP} are of two families`);
     return { source: source.text, destination: destination.text, origin: question.from ?? this.#parts.originOf(source.text) };
   }
 

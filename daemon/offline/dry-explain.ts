@@ -24,7 +24,7 @@ export interface DryExplained {
   readonly problems: readonly string[];
 }
 
-/** Throws Refusal for inputs that cannot be used, KernelError when the kernel does not let us load. */
+/** Throws ExitError for inputs that cannot be used, KernelError when the kernel does not let us load. */
 export function dryExplain(input: DryRunInput, questions: readonly Question[]): DryExplained {
   const { node, ports, host, ranges, problems } = dryRun(input);
   const twins = new Twins({ objectsPath, sizes: sizesFor([...ports.values()], ranges.size), assumesRoute: true });

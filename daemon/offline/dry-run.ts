@@ -4,7 +4,7 @@
 import { readFileSync } from 'node:fs';
 import { HostController } from '../services/controller/host-controller.ts';
 import { ServiceController } from '../services/controller/service-controller.ts';
-import { ExitCode, InvalidObjectError, messageOf, Refusal } from '../base/errors.ts';
+import { ExitCode, InvalidObjectError, messageOf, ExitError } from '../base/errors.ts';
 import { type DesiredHost, type DesiredPort, type DesiredRange, hostKey } from '../model/frontend.ts';
 import type { HostSettings, LocalAddress } from '../model/host.ts';
 import { compareText } from '../model/order.ts';
@@ -41,7 +41,7 @@ export interface IntentTables {
   readonly localAddresses: Table<string, LocalAddress>;
 }
 
-/** Throws Refusal when the directory or the node file cannot be used; bad objects are only problems. */
+/** Throws ExitError when the directory or the node file cannot be used; bad objects are only problems. */
 export function dryRun({ objects, node: given, settings }: DryRunInput): DryRun {
   const tables = intentTables();
   const file = 'file' in given ? readNodeFile(given.file) : { name: given.name, ips: undefined, labels: undefined, podCIDRs: undefined };
@@ -93,7 +93,7 @@ function readNodeFile(path: string): NodeFile {
   } catch (error) {
     const reason = messageOf(error);
     const sentence = error instanceof InvalidObjectError ? `${path}: ${reason}` : `cannot read the --node file: ${reason}`;
-    throw new Refusal(ExitCode.config, sentence, { cause: error });
+    throw new ExitError(ExitCode.config, sentence, { cause: error });
   }
 }
 
@@ -101,7 +101,7 @@ function readAll(directory: string, tables: Parameters<typeof readObjects>[1]): 
   try {
     return readObjects(directory, tables).map(({ message }) => message);
   } catch (error) {
-    throw new Refusal(ExitCode.config, `cannot read the --objects directory: ${messageOf(error)}`, {
+    throw new ExitError(ExitCode.config, `cannot read the --objects directory: ${messageOf(error)}`, {
       cause: error,
     });
   }

@@ -14,7 +14,7 @@ export interface AgentView {
   services(): readonly ServiceView[];
   /** Sorted by family and id. */
   backends(): readonly BackendView[];
-  /** What the programs would do with each packet; changes no state. Throws Refusal for a question that cannot be asked. */
+  /** What the programs would do with each packet; changes no state. Throws ExitError for a question that cannot be asked. */
   explain(questions: readonly Question[]): readonly Answer[];
   /** Cheap: asked by every probe. `reasons` is empty exactly when ready. */
   health(): Health;

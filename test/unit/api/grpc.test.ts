@@ -19,7 +19,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 
 import { GrpcServer } from '../../../daemon/api/grpc.ts';
-import { ExitCode, KernelError, Refusal } from '../../../daemon/base/errors.ts';
+import { ExitCode, KernelError, ExitError } from '../../../daemon/base/errors.ts';
 import { loadSluice } from '../../../proto/load.ts';
 import type { ReloadReport } from '../../../daemon/status/view.ts';
 import { FakeView, troubledStatus } from './fixture.ts';
@@ -72,12 +72,12 @@ const packageClient = (file: string, ...path: string[]): ServiceClientConstructo
   return path.reduce<unknown>((at, part) => (at as Record<string, unknown>)[part], loaded) as ServiceClientConstructor;
 };
 
-const refusalOf = async (promise: Promise<unknown>): Promise<Refusal> => {
+const refusalOf = async (promise: Promise<unknown>): Promise<ExitError> => {
   const error: unknown = await promise.then(
     () => undefined,
     (reason: unknown) => reason,
   );
-  if (!(error instanceof Refusal)) throw new Error(`not refused: ${String(error)}`);
+  if (!(error instanceof ExitError)) throw new Error(`not refused: ${String(error)}`);
   return error;
 };
 

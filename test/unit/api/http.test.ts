@@ -4,7 +4,7 @@ import { afterEach, describe, expect, test } from 'vitest';
 
 import { buildHttp, listenHttp } from '../../../daemon/api/http.ts';
 import { buildMetrics } from '../../../daemon/api/metrics.ts';
-import { KernelError, Refusal } from '../../../daemon/base/errors.ts';
+import { KernelError, ExitError } from '../../../daemon/base/errors.ts';
 import { FakeView, troubledStatus } from './fixture.ts';
 
 const undo: (() => Promise<unknown>)[] = [];
@@ -65,7 +65,7 @@ describe('errors are problem documents', () => {
     const first = makeHttp().http;
     const port = await listenHttp(first, { address: '127.0.0.1', port: 0 });
     const error: unknown = await listenHttp(makeHttp().http, { address: '127.0.0.1', port }).catch((reason: unknown) => reason);
-    expect(error).toBeInstanceOf(Refusal);
+    expect(error).toBeInstanceOf(ExitError);
     expect(String(error)).toContain('--http');
   });
 });

@@ -6,7 +6,7 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
 
-import { KernelError, Refusal } from '../../../daemon/base/errors.ts';
+import { KernelError, ExitError } from '../../../daemon/base/errors.ts';
 import { createLog, subsystem } from '../../../daemon/base/log.ts';
 
 function collect(): { stream: Writable; text: () => string } {
@@ -40,7 +40,7 @@ test.for([
     err: new KernelError({ op: 'map update', object: 'ct4', errno: 7, code: 'E2BIG' }),
     want: { name: 'KernelError', message: 'map update ct4: E2BIG', op: 'map update', object: 'ct4', code: 'E2BIG' },
   },
-  { name: 'a refusal', err: new Refusal(2, 'no'), want: { name: 'Refusal', message: 'no' } },
+  { name: 'a refusal', err: new ExitError(2, 'no'), want: { name: 'ExitError', message: 'no' } },
 ])('$name is logged by its sentence, without a stack', async ({ err, want }) => {
   const { stream, text } = collect();
   (await createLog({ logLevel: 'info', logFormat: 'json' }, stream)).error({ err }, 'failed');

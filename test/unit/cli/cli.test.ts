@@ -11,7 +11,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { GrpcServer } from '../../../daemon/api/grpc.ts';
 import type { ReloadReport, ServiceView } from '../../../daemon/status/view.ts';
 import { type PreflightOptions, run, type UninstallOptions } from '../../../daemon/cli/run.ts';
-import { KernelError, Refusal } from '../../../daemon/base/errors.ts';
+import { KernelError, ExitError } from '../../../daemon/base/errors.ts';
 import { FakeView, services, status, troubledStatus } from '../api/fixture.ts';
 
 let directory: string;
@@ -360,7 +360,7 @@ describe('uninstall', () => {
   test.for([
     {
       name: 'a refusal',
-      error: new Refusal(4, 'the daemon runs: stop it first'),
+      error: new ExitError(4, 'the daemon runs: stop it first'),
       exitCode: 4,
       err: 'sluice: the daemon runs: stop it first\n',
     },
@@ -396,7 +396,7 @@ describe('reload', () => {
 
   test('refused by the daemon: its sentence, and nothing else', async () => {
     reload = () => {
-      throw new Refusal(11, 'the objects have another map layout: restart sluiced');
+      throw new ExitError(11, 'the objects have another map layout: restart sluiced');
     };
     expect(await sluice('reload')).toEqual({
       ...{ exitCode: 1, out: '' },

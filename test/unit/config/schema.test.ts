@@ -3,7 +3,7 @@
 import { describe, expect, test } from 'vitest';
 
 import { type Config, parseConfig } from '../../../daemon/config/schema.ts';
-import { ExitCode, Refusal } from '../../../daemon/base/errors.ts';
+import { ExitCode, ExitError } from '../../../daemon/base/errors.ts';
 
 interface Given {
   readonly argv?: readonly string[];
@@ -26,7 +26,7 @@ function refusalOf(given: Given): { exitCode: number; message: string } {
   try {
     configOf(given);
   } catch (error) {
-    if (error instanceof Refusal) return { exitCode: error.exitCode, message: error.message };
+    if (error instanceof ExitError) return { exitCode: error.exitCode, message: error.message };
     throw error;
   }
   throw new Error('not refused');
