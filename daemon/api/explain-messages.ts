@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // Questions and answers of `sluice explain` between model/explanation.ts and the messages of proto/sluice/v1. Pure.
-import type { Explanation } from '../../proto/gen/sluice/v1/Explanation.ts';
+import type { Explanation as ExplanationMessage } from '../../proto/gen/sluice/v1/Explanation.ts';
 import type { PacketQuestion__Output } from '../../proto/gen/sluice/v1/PacketQuestion.ts';
 import { ExitCode, ExitError } from '../base/errors.ts';
-import type { Answer, Origin, Question } from '../model/explanation.ts';
+import type { Explanation, Origin, PacketQuery } from '../model/explanation.ts';
 import type { Protocol } from '../model/service.ts';
 
 const protocols: readonly string[] = ['TCP', 'UDP', 'SCTP'] satisfies Protocol[];
 const origins: readonly string[] = ['pod', 'node', 'external'] satisfies Origin[];
 
 /** Throws ExitError that names the field. */
-export function questionOf(packet: PacketQuestion__Output): Question {
+export function packetQuery(packet: PacketQuestion__Output): PacketQuery {
   if (!protocols.includes(packet.protocol))
     throw new ExitError(ExitCode.usage, `protocol must be TCP, UDP or SCTP, is "${packet.protocol}"`);
   if (packet.from !== '' && !origins.includes(packet.from)) {
@@ -28,7 +28,12 @@ export function questionOf(packet: PacketQuestion__Output): Question {
 }
 
 /** Every field is set but the frontend of a packet that hits none. */
-export const explanationMessage = (answer: Answer): Explanation => ({
-  ...{ verdict: answer.verdict, frontend: answer.frontend, candidates: [...answer.candidates], backend: answer.backend ?? '' },
-  ...{ masquerade: answer.masquerade, reason: answer.reason, steps: [...answer.steps] },
+export const explanationMessage = (explanation: Explanation): ExplanationMessage => ({
+  ...{
+    verdict: explanation.verdict,
+    frontend: explanation.frontend,
+    candidates: [...explanation.candidates],
+    backend: explanation.backend ?? '',
+  },
+  ...{ masquerade: explanation.masquerade, reason: explanation.reason, steps: [...explanation.steps] },
 });

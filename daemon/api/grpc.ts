@@ -13,7 +13,7 @@ import type { ExplainRequest__Output } from '../../proto/gen/sluice/v1/ExplainRe
 import type { SluiceHandlers } from '../../proto/gen/sluice/v1/Sluice.ts';
 import { KernelError, ExitError } from '../base/errors.ts';
 import { loadSluice } from '../../proto/load.ts';
-import { explanationMessage, questionOf } from './explain-messages.ts';
+import { explanationMessage, packetQuery } from './explain-messages.ts';
 import { backendMessage, serviceMessage, statusMessage } from './messages.ts';
 import { listenOnSocket } from './socket.ts';
 import type { AgentView, ReloadReport } from '../status/view.ts';
@@ -101,7 +101,7 @@ export class GrpcServer {
       ListServices: this.#answer(() => ({ services: view.services().map(serviceMessage) })),
       ListBackends: this.#answer(() => ({ backends: view.backends().map(backendMessage) })),
       Explain: this.#answer(
-        (request: ExplainRequest__Output) => ({ explanations: view.explain(request.packets.map(questionOf)).map(explanationMessage) }),
+        (request: ExplainRequest__Output) => ({ explanations: view.explain(request.packets.map(packetQuery)).map(explanationMessage) }),
         code.INVALID_ARGUMENT,
       ),
     };

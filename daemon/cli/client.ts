@@ -13,7 +13,7 @@ import type { SluiceClient } from '../../proto/gen/sluice/v1/Sluice.ts';
 import type { StatusResponse__Output as Status } from '../../proto/gen/sluice/v1/StatusResponse.ts';
 import { loadSluice } from '../../proto/load.ts';
 import { ExitCode, ExitError } from '../base/errors.ts';
-import type { Question as PacketQuestion } from '../model/explanation.ts';
+import type { PacketQuery } from '../model/explanation.ts';
 
 export interface Daemon {
   readonly socket: string;
@@ -32,8 +32,8 @@ export const askServices = (daemon: Daemon): Promise<ServiceList> =>
 export const askBackends = (daemon: Daemon): Promise<BackendList> =>
   ask(daemon, (client, deadline, done: Done<BackendList>) => client.listBackends({}, { deadline }, done));
 
-export const askExplain = (daemon: Daemon, questions: readonly PacketQuestion[]): Promise<Explanations> => {
-  const packets = questions.map(({ sourceIP, destIP, from = '', iface = '', ...rest }) => ({
+export const askExplain = (daemon: Daemon, queries: readonly PacketQuery[]): Promise<Explanations> => {
+  const packets = queries.map(({ sourceIP, destIP, from = '', iface = '', ...rest }) => ({
     ...rest,
     sourceIp: sourceIP,
     destIp: destIP,
@@ -46,14 +46,14 @@ export const askExplain = (daemon: Daemon, questions: readonly PacketQuestion[])
 export const askReload = (daemon: Daemon): Promise<Reload> =>
   askOf<Reload, AdminClient>(daemon, 'Admin', (client, deadline, done) => client.reload({}, { deadline }, done));
 
-const ask = <T>(daemon: Daemon, question: Question<T, SluiceClient>): Promise<T> => askOf(daemon, 'Sluice', question);
+const ask = <T>(daemon: Daemon, request: Request<T, SluiceClient>): Promise<T> => askOf(daemon, 'Sluice', request);
 
-type Question<T, C> = (client: C, deadline: Date, done: Done<T>) => void;
+type Request<T, C> = (client: C, deadline: Date, done: Done<T>) => void;
 
 async function askOf<T, C extends SluiceClient | AdminClient>(
   daemon: Daemon,
   service: 'Sluice' | 'Admin',
-  question: Question<T, C>,
+  request: Request<T, C>,
 ): Promise<T> {
   const { sluice } = loadSluice();
   // A node with 100,000 endpoints answers with more than gRPC's default of 4 MiB.
@@ -61,7 +61,7 @@ async function askOf<T, C extends SluiceClient | AdminClient>(
   const client = new sluice[service](`unix:${daemon.socket}`, credentials.createInsecure(), options) as C;
   try {
     return await new Promise<T>((resolve, reject) => {
-      question(client, new Date(Date.now() + daemon.timeoutMs), (error, response) => {
+      request(client, new Date(Date.now() + daemon.timeoutMs), (error, response) => {
         if (response === undefined) reject(error ?? new Error('an empty answer'));
         else resolve(response);
       });

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // `sluice explain`: what would happen to a packet, asked of the running daemon, or of a directory of objects without one
-// (dry-explain.ts, loaded only then). Reads the questions, prints the answers; decides nothing.
+// (dry-explain.ts, loaded only then). Reads the queries, prints the explanations; decides nothing.
 import { readFileSync } from 'node:fs';
 import { parse } from 'yaml';
 import { z } from 'zod';
-import type { Explanation__Output as Explanation } from '../../proto/gen/sluice/v1/Explanation.ts';
+import type { Explanation__Output as ExplanationMessage } from '../../proto/gen/sluice/v1/Explanation.ts';
 import { parseConfig } from '../config/schema.ts';
 import { ExitCode, messageOf, ExitError } from '../base/errors.ts';
-import type { Answer, Question } from '../model/explanation.ts';
+import type { Explanation, PacketQuery } from '../model/explanation.ts';
 import { askExplain, type Daemon } from './client.ts';
 
 export interface ExplainOptions {
@@ -31,7 +31,7 @@ export interface ExplainOptions {
 const usage = (sentence: string): ExitError => new ExitError(ExitCode.usage, sentence);
 
 const port = z.number().int().min(0).max(65_535);
-const questionSchema = z.object({
+const querySchema = z.object({
   protocol: z
     .string()
     .transform((word) => word.toUpperCase())
@@ -52,28 +52,28 @@ const questionSchema = z.object({
 
 /** Prints one object, or an array in the order of --flows. Throws ExitError. */
 export async function runExplain(options: ExplainOptions): Promise<void> {
-  const questions = options.flowsFile === undefined ? [packetOf(options)] : flowsOf(options.flowsFile);
-  const answers =
-    options.objects === undefined ? await askDaemon(options, questions) : await askObjects(options, options.objects, questions);
-  if (!options.isJson) return options.out(answers.map((answer, i) => answerText(answer, questions[i])).join('\n'));
-  const [only] = answers;
-  options.out(`${JSON.stringify(options.flowsFile === undefined ? only : answers, undefined, 2)}\n`);
+  const queries = options.flowsFile === undefined ? [packetOf(options)] : flowsOf(options.flowsFile);
+  const explanations =
+    options.objects === undefined ? await askDaemon(options, queries) : await askObjects(options, options.objects, queries);
+  if (!options.isJson) return options.out(explanations.map((explanation, i) => explanationText(explanation, queries[i])).join('\n'));
+  const [only] = explanations;
+  options.out(`${JSON.stringify(options.flowsFile === undefined ? only : explanations, undefined, 2)}\n`);
 }
 
-async function askDaemon({ daemon }: ExplainOptions, questions: readonly Question[]): Promise<Answer[]> {
-  const { explanations } = await askExplain(daemon, questions);
-  return explanations.map(answerOf);
+async function askDaemon({ daemon }: ExplainOptions, queries: readonly PacketQuery[]): Promise<Explanation[]> {
+  const { explanations } = await askExplain(daemon, queries);
+  return explanations.map(explanationOf);
 }
 
-async function askObjects(options: ExplainOptions, objects: string, questions: readonly Question[]): Promise<readonly Answer[]> {
+async function askObjects(options: ExplainOptions, objects: string, queries: readonly PacketQuery[]): Promise<readonly Explanation[]> {
   if (options.nodeFile === undefined) throw usage('--objects needs --node FILE: which node is asked');
   const { dryExplain } = await import('../offline/dry-explain.ts');
   const settings = parseConfig(['--source', objects, '--node', 'dry-run', ...options.flags], options.env, (path) =>
     readFileSync(path, 'utf8'),
   );
-  const { answers, problems } = dryExplain({ objects, node: { file: options.nodeFile }, settings }, questions);
+  const { explanations, problems } = dryExplain({ objects, node: { file: options.nodeFile }, settings }, queries);
   for (const problem of problems) options.err(`sluice: ${problem}\n`);
-  return answers;
+  return explanations;
 }
 
 /** "10.96.0.10:80", "[fd00::1]:80"; without a port only where `mayLack`. */
@@ -87,7 +87,7 @@ function endOf(text: string, what: string, mayLack: boolean): { ip: string; port
   return { ip, port: number };
 }
 
-function packetOf({ packet, from, iface }: ExplainOptions): Question {
+function packetOf({ packet, from, iface }: ExplainOptions): PacketQuery {
   const [protocol = '', source = '', destination = '', ...rest] = packet;
   if (destination === '' || rest.length > 0)
     throw usage('give PROTOCOL SOURCE:PORT DESTINATION:PORT, such as tcp 10.180.0.5:4242 10.96.0.10:80, or --flows FILE');
@@ -95,7 +95,7 @@ function packetOf({ packet, from, iface }: ExplainOptions): Question {
   return read({ protocol, sourceIP: a.ip, sourcePort: a.port, destIP: b.ip, destPort: b.port, from, iface }, 'the packet');
 }
 
-function flowsOf(path: string): Question[] {
+function flowsOf(path: string): PacketQuery[] {
   let flows: unknown;
   try {
     flows = parse(readFileSync(path, 'utf8'));
@@ -108,27 +108,29 @@ function flowsOf(path: string): Question[] {
   return flows.map((flow: unknown, index) => read(flow, `${path}[${index}]`));
 }
 
-function read(raw: unknown, where: string): Question {
-  const result = questionSchema.safeParse(raw);
+function read(raw: unknown, where: string): PacketQuery {
+  const result = querySchema.safeParse(raw);
   if (result.success) return result.data;
   const issue = result.error.issues[0];
   throw usage(`${where}${issue === undefined ? '' : `.${issue.path.join('.')}: ${issue.message}`}`);
 }
 
 /** The message as the JSON contract has it. */
-const answerOf = (message: Explanation): Answer => ({
-  verdict: message.verdict as Answer['verdict'],
-  frontend: message.frontend === null ? null : (message.frontend as Answer['frontend']),
+const explanationOf = (message: ExplanationMessage): Explanation => ({
+  verdict: message.verdict as Explanation['verdict'],
+  frontend: message.frontend === null ? null : (message.frontend as Explanation['frontend']),
   candidates: message.candidates,
   backend: message.backend === '' ? null : message.backend,
   masquerade: message.masquerade,
   reason: message.reason,
-  steps: message.steps as Answer['steps'],
+  steps: message.steps as Explanation['steps'],
 });
 
-function answerText(answer: Answer, question: Question | undefined): string {
-  const width = Math.max(...answer.steps.map(({ step }) => step.length));
-  const head = question === undefined ? '' : `${question.protocol} ${question.sourceIP} -> ${question.destIP} port ${question.destPort}\n`;
-  const lines = answer.steps.map(({ step, text, entry }) => `  ${step.padEnd(width)}   ${text}${entry === '' ? '' : `   [${entry}]`}\n`);
+function explanationText(explanation: Explanation, query: PacketQuery | undefined): string {
+  const width = Math.max(...explanation.steps.map(({ step }) => step.length));
+  const head = query === undefined ? '' : `${query.protocol} ${query.sourceIP} -> ${query.destIP} port ${query.destPort}\n`;
+  const lines = explanation.steps.map(
+    ({ step, text, entry }) => `  ${step.padEnd(width)}   ${text}${entry === '' ? '' : `   [${entry}]`}\n`,
+  );
   return `${head}${lines.join('')}`;
 }

@@ -8,7 +8,7 @@ import { DropReason, type LbConnect, type LbExplain } from '../maps/gen/layouts.
 import { FrontendFlag, type LbMaps } from '../maps/types.ts';
 import { frameOf } from './frame.ts';
 import { Narrator } from './narrator.ts';
-import type { Answer, ExplainedFrontend, Origin, Question } from '../model/explanation.ts';
+import type { Explanation, ExplainedFrontend, Origin, PacketQuery } from '../model/explanation.ts';
 import { protocolNumbers } from '../model/service.ts';
 
 const TC_ACT_SHOT = 2;
@@ -58,13 +58,13 @@ export class Explainer {
   }
 
   /** Throws ExitError for addresses that are none or of two families. */
-  explain(question: Question): Answer {
+  explain(question: PacketQuery): Explanation {
     const ends = this.#ends(question);
     const socket = this.#parts.hasSocketLb && ends.origin !== 'external' ? this.#askSocket(question, ends) : undefined;
     return socket ?? this.#askDevice(question, ends);
   }
 
-  #ends(question: Question): Ends {
+  #ends(question: PacketQuery): Ends {
     const [source, destination] = [parseAddress(question.sourceIP), parseAddress(question.destIP)];
     if (source === undefined) throw new ExitError(ExitCode.usage, `the source ${question.sourceIP} is no IP address`);
     if (destination === undefined) throw new ExitError(ExitCode.usage, `the destination ${question.destIP} is no IP address`);
@@ -74,7 +74,7 @@ export class Explainer {
   }
 
   /** Undefined when the socket hooks leave the packet to tc. */
-  #askSocket(question: Question, { destination, origin }: Ends): Answer | undefined {
+  #askSocket(question: PacketQuery, { destination, origin }: Ends): Explanation | undefined {
     // SCTP has no socket hook of ours.
     if (question.protocol === 'SCTP') return undefined;
     const four = !destination.includes(':');
@@ -101,7 +101,7 @@ export class Explainer {
     return narrator.answer({ verdict: 'DNAT', frontend, candidates, backend, reason: `translated at the socket to ${which}` });
   }
 
-  #askDevice(question: Question, { source, destination, origin }: Ends): Answer {
+  #askDevice(question: PacketQuery, { source, destination, origin }: Ends): Explanation {
     const isPod = this.#parts.isPodInterface(origin, question.iface);
     const hook = origin === 'node' ? 'uplink_out' : isPod ? 'pod_in' : 'uplink_in';
     const frame = frameOf({
@@ -131,7 +131,7 @@ export class Explainer {
     });
   }
 
-  #frontend(question: Question, record: LbExplain): ExplainedFrontend | null {
+  #frontend(question: PacketQuery, record: LbExplain): ExplainedFrontend | null {
     if (record.service === 0) return null;
     const address = parseAddress(question.destIP)?.text ?? question.destIP;
     const key = frontendKey({ address, port: question.destPort, protocol: question.protocol });

@@ -9,7 +9,7 @@ import { Twins } from '../explain/programs.ts';
 import { kernelMaps } from '../maps/kernel-maps.ts';
 import { SLOTS_PER_ROW } from '../maps/types.ts';
 import { cidrContains } from '../model/address.ts';
-import type { Answer, Origin, Question } from '../model/explanation.ts';
+import type { Explanation, Origin, PacketQuery } from '../model/explanation.ts';
 import type { DesiredHost, DesiredPort, DesiredRange } from '../model/frontend.ts';
 import type { Node } from '../model/service.ts';
 import { AddressSetOperations } from '../services/apply/address-set-operations.ts';
@@ -19,13 +19,13 @@ import { LbOperations } from '../services/apply/lb-operations.ts';
 const LOOPBACK = 1;
 
 export interface DryExplained {
-  readonly answers: readonly Answer[];
+  readonly explanations: readonly Explanation[];
   /** What of the objects could not be used. */
   readonly problems: readonly string[];
 }
 
 /** Throws ExitError for inputs that cannot be used, KernelError when the kernel does not let us load. */
-export function dryExplain(input: DryRunInput, questions: readonly Question[]): DryExplained {
+export function dryExplain(input: DryRunInput, queries: readonly PacketQuery[]): DryExplained {
   const { node, ports, host, ranges, problems } = dryRun(input);
   const twins = new Twins({ objectsPath, sizes: sizesFor([...ports.values()], ranges.size), assumesRoute: true });
   try {
@@ -47,7 +47,7 @@ export function dryExplain(input: DryRunInput, questions: readonly Question[]): 
       isPodInterface: (origin, iface) =>
         iface === undefined ? origin === 'pod' : input.settings.podInterfaces.some((prefix) => iface.startsWith(prefix)),
     });
-    return { answers: questions.map((question) => explainer.explain(question)), problems };
+    return { explanations: queries.map((query) => explainer.explain(query)), problems };
   } finally {
     twins.close();
   }

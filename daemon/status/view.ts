@@ -2,7 +2,7 @@
 // What api/ asks of the rest of the daemon: plain rows, read at one moment. agent-view.ts makes it of tables, maps
 // and the reconciler's status; grpc.ts, http.ts and metrics.ts only show it. Nothing in api/ can change what it is shown.
 import type { Family } from '../model/address.ts';
-import type { Answer, Question } from '../model/explanation.ts';
+import type { Explanation, PacketQuery } from '../model/explanation.ts';
 import type { Backend, FrontendType, Scope } from '../model/frontend.ts';
 import type { Protocol, TrafficPolicy } from '../model/service.ts';
 import type { Versions } from '../model/versions.ts';
@@ -15,7 +15,7 @@ export interface AgentView {
   /** Sorted by family and id. */
   backends(): readonly BackendView[];
   /** What the programs would do with each packet; changes no state. Throws ExitError for a question that cannot be asked. */
-  explain(questions: readonly Question[]): readonly Answer[];
+  explain(questions: readonly PacketQuery[]): readonly Explanation[];
   /** Cheap: asked by every probe. `reasons` is empty exactly when ready. */
   health(): Health;
 }

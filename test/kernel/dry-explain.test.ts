@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { runExplain } from '../../daemon/cli/explain.ts';
 import { run } from '../../daemon/cli/run.ts';
-import type { Answer } from '../../daemon/model/explanation.ts';
+import type { Explanation } from '../../daemon/model/explanation.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'sluice-explain-'));
 const objects = join(directory, 'objects');
@@ -78,7 +78,7 @@ describe('explain --objects', () => {
     const { exitCode, out, err } = await sluice('--flows', file('flows.json'), ...dry, '--cluster-cidr', '10.244.0.0/16', '-o', 'json');
     expect(err).toBe('sluice: a.yaml:13: Service default/bad spec.clusterIP: must be a string, is 1\n');
     expect(exitCode).toBe(0);
-    const answers = JSON.parse(out) as Answer[];
+    const answers = JSON.parse(out) as Explanation[];
     const short = answers.map(({ verdict, frontend, candidates, masquerade }) => [verdict, frontend?.type ?? null, candidates, masquerade]);
     const [local, both] = [['10.244.1.2:8080'], ['10.244.1.2:8080', '10.244.2.10:8080']];
     expect(short).toEqual([

@@ -5,14 +5,14 @@
 import { createServer, type IncomingMessage, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
-export interface Answer {
+export interface HealthResponse {
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: string;
 }
 
 /** The answer to a path, the query cut off; whatever the method. */
-export type Answerer = (path: string) => Answer;
+export type Answerer = (path: string) => HealthResponse;
 
 export interface Listener {
   /** For those who asked for 0. */

@@ -4,7 +4,7 @@
 // kube-proxy that still runs, stops nothing: it is a problem, and tried again.
 import type { Clock } from '../../base/clock.ts';
 import { families } from '../../model/address.ts';
-import { type Answer, healthHeaders } from './listener.ts';
+import { type HealthResponse, healthHeaders } from './listener.ts';
 import { type ListenerEvent, Listeners } from './listeners.ts';
 import type { NodeEligibility } from './node-eligibility.ts';
 import type { SyncHealth } from './sync-health.ts';
@@ -66,14 +66,14 @@ export class ProxyHealthServer {
     return this.#listeners.idle();
   }
 
-  #answer(path: string): Answer {
+  #answer(path: string): HealthResponse {
     if (path !== '/healthz' && path !== '/livez') return notFound(path);
     const answer = this.#probe(path);
     this.#options.onAnswer?.(path, answer.status);
     return answer;
   }
 
-  #probe(path: ProbePath): Answer {
+  #probe(path: ProbePath): HealthResponse {
     const { sync, node, clock, wallNow = Date.now } = this.#options;
     const [now, wall] = [clock.now(), wallNow()];
     const states = families.map((family) => ({ family, ...sync.status(family, now) }));
@@ -105,7 +105,7 @@ const statusEntry = ({ family, lastUpdated, isHealthy }: Known): [string, object
   { lastUpdated: text(lastUpdated), healthy: isHealthy },
 ];
 
-function notFound(path: string): Answer {
+function notFound(path: string): HealthResponse {
   const detail = `there is no ${path}: try /healthz or /livez`;
   const problem = { type: 'about:blank', title: 'Not Found', status: 404, detail };
   return { status: 404, headers: { ...healthHeaders, 'Content-Type': 'application/problem+json' }, body: JSON.stringify(problem) };

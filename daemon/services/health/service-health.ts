@@ -6,7 +6,7 @@ import type { Clock } from '../../base/clock.ts';
 import { type EndpointSlice, objectKey, type Service } from '../../model/service.ts';
 import { SliceIndex } from '../controller/slice-index.ts';
 import type { Observer, TableView } from '../../table/table.ts';
-import { type Answer, healthHeaders } from './listener.ts';
+import { type HealthResponse, healthHeaders } from './listener.ts';
 import { type ListenerEvent, Listeners, type WantedListener } from './listeners.ts';
 import { countLocalReady, hasHealthCheck } from './local-endpoints.ts';
 
@@ -118,7 +118,7 @@ export class ServiceHealth {
       }));
   }
 
-  #answer({ namespace, name }: Service): Answer {
+  #answer({ namespace, name }: Service): HealthResponse {
     const isHealthy = this.#options.isHealthy();
     const count = this.#checked.get(objectKey({ namespace, name }))?.count ?? 0;
     const body = { service: { namespace, name }, localEndpoints: count, serviceProxyHealthy: isHealthy };

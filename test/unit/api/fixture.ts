@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A small agent as api/ and cli/ see it: one Service in sync, one whose kernel state differs, one frontend nobody wants.
 // Tests change it by spreading; nothing here reads a clock or a map.
-import type { Answer, Question } from '../../../daemon/model/explanation.ts';
+import type { Explanation, PacketQuery } from '../../../daemon/model/explanation.ts';
 import type { AgentStatus, AgentView, BackendView, Health, ServiceView } from '../../../daemon/status/view.ts';
 
 export const status: AgentStatus = {
@@ -192,7 +192,7 @@ export class FakeView implements AgentView {
   }
 
   /** Every packet passes. */
-  explain(questions: readonly Question[]): readonly Answer[] {
+  explain(questions: readonly PacketQuery[]): readonly Explanation[] {
     const none = {
       verdict: 'NONE',
       frontend: null,
