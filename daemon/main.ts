@@ -7,7 +7,7 @@ import { type Agent, buildAgent } from './agent/agent.ts';
 import { openDatapath } from './agent/datapath.ts';
 import { accessText, findSourceAccess } from './agent/source.ts';
 import { systemClock } from './base/clock.ts';
-import { configFromCommandLine } from './config/help.ts';
+import { configFromCommandLine } from './config/command-line.ts';
 import type { Config } from './config/schema.ts';
 import { ExitCode, ExitError } from './base/errors.ts';
 import { notifyServiceManager } from './kernel/host.ts';

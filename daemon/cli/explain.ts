@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import { parse } from 'yaml';
 import { z } from 'zod';
 import type { Explanation__Output as ExplanationMessage } from '../../proto/gen/sluice/v1/Explanation.ts';
-import { parseConfig } from '../config/schema.ts';
+import { parseConfig } from '../config/resolve.ts';
 import { ExitCode, messageOf, ExitError } from '../base/errors.ts';
 import type { Explanation, PacketQuery } from '../model/explanation.ts';
 import { askExplain, type Daemon } from './client.ts';

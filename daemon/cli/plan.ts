@@ -4,7 +4,7 @@
 // on stderr and left out.
 import { readFileSync } from 'node:fs';
 import type { ServicePort__Output as ServicePort } from '../../proto/gen/sluice/v1/ServicePort.ts';
-import { parseConfig } from '../config/schema.ts';
+import { parseConfig } from '../config/resolve.ts';
 import { dryRun } from '../offline/dry-run.ts';
 import { ExitCode, ExitError } from '../base/errors.ts';
 import { hostPort } from '../model/address.ts';

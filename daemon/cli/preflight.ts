@@ -2,7 +2,7 @@
 // `sluice preflight`: asks loader/preflight.ts with the settings that sluiced would have, and prints the answers. Needs no
 // daemon and changes nothing.
 import { readFileSync } from 'node:fs';
-import { parseConfig } from '../config/schema.ts';
+import { parseConfig } from '../config/resolve.ts';
 import { type CheckResult, preflight } from '../offline/preflight.ts';
 
 export interface PreflightOptions {

@@ -1,49 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the daemon prints about its settings and then exits: help, version, the checked settings, and README's table.
-// All of it follows from the one schema in config.ts. Pure but for the print function that it is given.
-import { allSettings, type Config, type Invocation, parseInvocation, type ResolvedSetting } from './schema.ts';
+// Texts about the settings: the output of --help, --version and --check-config, generated from schema.ts. Pure. Called by
+// command-line.ts.
+import type { ResolvedSetting } from './resolve.ts';
+import { allSettings } from './schema.ts';
 import { daemonCommand } from './sources.ts';
 import { ExitCode } from '../base/errors.ts';
 
 /** What `--version` shows. */
-interface ProgramVersions {
+export interface ProgramVersions {
   readonly version: string;
   readonly commit: string;
   readonly libbpf: string;
   readonly kernel: string;
 }
 
-interface CommandLine {
-  /** Without the interpreter and the script. */
-  readonly argv: readonly string[];
-  readonly env: Readonly<Record<string, string | undefined>>;
-  readonly readFile: (path: string) => string;
-  /** Asked only for --version: libbpf must be loaded to know its own. */
-  readonly versions: () => ProgramVersions;
-  readonly print: (text: string) => void;
-}
-
-/** The settings to run with; or undefined when the command line asked for words only, which are then printed. Throws ExitError. */
-export function configFromCommandLine({ argv, env, readFile, versions, print }: CommandLine): Config | undefined {
-  const invocation = parseInvocation(argv, env, readFile);
-  if (invocation.action === 'run') return invocation.config;
-  print(wordsOf(invocation, versions));
-  return undefined;
-}
-
-function wordsOf(invocation: Exclude<Invocation, { action: 'run' }>, versions: CommandLine['versions']): string {
-  switch (invocation.action) {
-    case 'check':
-      return resolvedText(invocation.resolved);
-    case 'help':
-      return helpText();
-    case 'version':
-      return versionText(versions());
-  }
-}
-
 /** A settings file with the origin of each line. */
-function resolvedText(resolved: readonly ResolvedSetting[]): string {
+export function resolvedText(resolved: readonly ResolvedSetting[]): string {
   const lines = resolved.map(({ setting, text, origin }) => {
     const isSet = text !== undefined && text !== '';
     return { left: isSet ? `${setting.name}: ${quoted(text)}` : `# ${setting.name}:`, right: isSet ? origin : `not set` };
@@ -55,7 +27,7 @@ function resolvedText(resolved: readonly ResolvedSetting[]): string {
 /** YAML reads plain words as they stand; what it would not is put in quotes. */
 const quoted = (text: string): string => (/^[A-Za-z0-9/][-\w./,:]*$/.test(text) && !/:$|^\d+:\d/.test(text) ? text : JSON.stringify(text));
 
-function versionText({ version, commit, libbpf, kernel }: ProgramVersions): string {
+export function versionText({ version, commit, libbpf, kernel }: ProgramVersions): string {
   return `sluiced ${version}\ncommit ${commit === '' ? 'unknown' : commit}\nlibbpf ${libbpf}\nkernel ${kernel}\n`;
 }
 
@@ -75,7 +47,7 @@ const exitMeanings: Readonly<Record<keyof typeof ExitCode, string>> = {
 };
 
 /** `--help`. */
-function helpText(): string {
+export function helpText(): string {
   const command = daemonCommand(allSettings()).configureHelp({ helpWidth: 110 });
   const codes = Object.entries(ExitCode).map(([name, code]) => `  ${code}  ${exitMeanings[name as keyof typeof ExitCode]}\n`);
   return [
@@ -84,13 +56,4 @@ function helpText(): string {
     'A list flag may be given again. Empty variables count as not given.\n',
     `\nExit codes:\n${codes.join('')}`,
   ].join('');
-}
-
-/** README's table of settings. */
-export function settingsMarkdown(): string {
-  const rows = allSettings().map(({ name, argument, environment, fallback, fallbackShown, help }) => {
-    const value = fallbackShown ?? (fallback === undefined || fallback === '' ? '' : `\`${fallback}\``);
-    return `| \`--${name} ${argument.replaceAll('|', '\\|')}\` | \`${environment}\` | ${value} | ${help} |\n`;
-  });
-  return `| flag | environment | default | meaning |\n|---|---|---|---|\n${rows.join('')}`;
 }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The daemon's settings: one schema, from which flags, environment names, file keys, help and documentation follow.
-// Order: defaults < file < environment < flag. Whatever is unknown or wrong is refused before anything is touched.
-// Reads nothing itself but the host's name: argv, environment and the file reader are arguments, so tests can give theirs.
+// The daemon's settings: one schema, from which flags, environment variables, file keys, help and documentation are generated.
+// Defines the type, the default and the help text of each setting, and the checks across settings. Reads nothing but the host
+// name: resolve.ts reads the values.
 import { hostname } from 'node:os';
 import { z } from 'zod';
 
-import { type GivenText, kebab, type NamedSetting, readEnvironment, readFlags, readSettingsFile } from './sources.ts';
+import { kebab, type NamedSetting } from './sources.ts';
 import {
   absolutePath,
   apiServers,
@@ -23,7 +23,6 @@ import {
   socketPath,
   wholeNumber,
 } from './values.ts';
-import { ExitCode, ExitError } from '../base/errors.ts';
 
 interface SettingMeta {
   /** Placeholder in the help: "DIR". */
@@ -148,7 +147,7 @@ const shape = {
   maxSocketFlows: count(1024, 16 * million, { help: 'most translated UDP socket peers remembered', fallback: 65_536 }),
 };
 
-const schema = z.object(shape).superRefine((config, context) => {
+export const schema = z.object(shape).superRefine((config, context) => {
   const refuse = (key: Key, message: string): void => context.addIssue({ code: 'custom', path: [key], message });
   for (const key of ['kubeconfig', 'apiServer'] as const) {
     if (config.source !== undefined && (config[key]?.length ?? 0) > 0)
@@ -175,23 +174,6 @@ export interface Setting extends NamedSetting {
   readonly key: Key;
 }
 
-export interface ResolvedSetting {
-  readonly setting: Setting;
-  /** Undefined when nobody gave it and it has no default. */
-  readonly text: string | undefined;
-  /** "default", "flag --node", "environment SLUICE_NODE", "/etc/sluice.yaml line 3". */
-  readonly origin: string;
-}
-
-/** What the command line asks for. */
-export type Invocation =
-  | { readonly action: 'help' | 'version' }
-  | { readonly action: 'run'; readonly config: Config }
-  | { readonly action: 'check'; readonly config: Config; readonly resolved: readonly ResolvedSetting[] };
-
-type Environment = Readonly<Record<string, string | undefined>>;
-type ReadFile = (path: string) => string;
-
 /** All settings in the order of the help. */
 export function allSettings(): readonly Setting[] {
   return (Object.keys(shape) as Key[]).map((key) => {
@@ -200,51 +182,4 @@ export function allSettings(): readonly Setting[] {
     const environment = `SLUICE_${name.replaceAll('-', '_').toUpperCase()}`;
     return { ...meta, key, name, environment, fallback: typeof fallback === 'function' ? fallback() : fallback };
   });
-}
-
-/** Reads the command line and all that it names. Throws ExitError; `argv` is without the interpreter and the script. */
-export function parseInvocation(argv: readonly string[], env: Environment, readFile: ReadFile): Invocation {
-  const settings = allSettings();
-  const flags = readFlags(argv, settings);
-  if (flags.action === 'help' || flags.action === 'version') return { action: flags.action };
-  const file = flags.configFile ?? (env['SLUICE_CONFIG'] || undefined);
-  const layers = [file === undefined ? [] : readSettingsFile(file, { settings, readFile }), readEnvironment(env, settings), flags.given];
-  const given = new Map(layers.flat().map((each): [string, GivenText] => [each.name, each]));
-  const config = check(settings, given);
-  return flags.action === 'run'
-    ? { action: 'run', config }
-    : { action: 'check', config, resolved: settings.map((each) => resolve(each, given)) };
-}
-
-/** The settings that would be used: what `sluice` and tests ask for. Throws ExitError. */
-export function parseConfig(argv: readonly string[], env: Environment, readFile: ReadFile): Config {
-  const invocation = parseInvocation(argv, env, readFile);
-  if (!('config' in invocation)) throw new ExitError(ExitCode.usage, `--${invocation.action} asks for no settings`);
-  return invocation.config;
-}
-
-function resolve(one: Setting, given: ReadonlyMap<string, GivenText>): ResolvedSetting {
-  const from = given.get(one.name);
-  return { setting: one, text: from?.text ?? one.fallback, origin: from?.origin ?? 'default' };
-}
-
-function check(settings: readonly Setting[], given: ReadonlyMap<string, GivenText>): Config {
-  const texts = Object.fromEntries(settings.map((each) => [each.key, resolve(each, given).text]));
-  const result = schema.safeParse(texts);
-  if (result.success) return result.data;
-  const sentences = result.error.issues.map((issue) => {
-    const one = settings.find((each) => each.key === issue.path[0]);
-    return one === undefined ? issue.message : sentenceOf(one, given.get(one.name), issue.message);
-  });
-  const isUsage = result.error.issues.some((issue) => {
-    const from = given.get(kebab(String(issue.path[0])));
-    return from === undefined || from.isFlag;
-  });
-  throw new ExitError(isUsage ? ExitCode.usage : ExitCode.config, [...new Set(sentences)].join('; '));
-}
-
-function sentenceOf(one: Setting, from: GivenText | undefined, problem: string): string {
-  if (from !== undefined) return `${from.shown} ${problem}`;
-  if (one.fallback !== undefined) return `the default of --${one.name}, "${one.fallback}", ${problem}: give --${one.name}`;
-  return `--${one.name} ${one.argument} is required (or ${one.environment}, or "${one.name}:" in the --config file)`;
 }

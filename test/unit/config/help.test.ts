@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the daemon prints about its settings: help, version, --check-config, README's table.
+// What sluiced prints about its settings: --help, --version and --check-config; and the table of flags in daemon/README.md.
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 
-import { allSettings, type Config, parseConfig } from '../../../daemon/config/schema.ts';
-import { configFromCommandLine, settingsMarkdown } from '../../../daemon/config/help.ts';
+import { configFromCommandLine } from '../../../daemon/config/command-line.ts';
+import { parseConfig } from '../../../daemon/config/resolve.ts';
+import { allSettings, type Config } from '../../../daemon/config/schema.ts';
+import { flagsTable } from '../../support/flags-table.ts';
 
 const reader =
   (file: string | undefined) =>
@@ -180,9 +182,24 @@ describe('words only', () => {
     expect(printed(base)).toMatchObject({ text: '', config: { node: 'n1', uplinks: ['eth0'] } });
   });
 
-  test("README's table is made from the schema", () => {
-    const readme = readFileSync(new URL('../../../README.md', import.meta.url), 'utf8');
-    expect(settingsMarkdown().split('\n')).toHaveLength(allSettings().length + 3);
-    expect(readme).toContain(settingsMarkdown().trim());
+  test('the table in daemon/README.md is generated from the schema', () => {
+    const readme = readFileSync(new URL('../../../daemon/README.md', import.meta.url), 'utf8');
+    const [, table] = /^<!-- flags -->\n\n([^]*)\n<!-- \/flags -->$/m.exec(readme) ?? [];
+    expect(table, 'node test/support/flags-table.ts prints the table').toBe(flagsTable());
+  });
+
+  test('the table says what --help says', () => {
+    const help = printed(['--help']).text.replaceAll(/\s+/g, ' ');
+    const rows = flagsTable().trim().split('\n').slice(2);
+    expect(rows).toHaveLength(allSettings().length);
+    for (const row of rows) {
+      const [flag = '', environment = '', value = '', meaning = ''] = row
+        .split(/(?<!\\)\|/)
+        .slice(1)
+        .map((cell) => cell.trim().replaceAll(/[`\\]/g, ''));
+      const [name] = flag.split(' ');
+      expect(help).toContain(` ${name} `);
+      expect(help).toContain(`${meaning} (${environment}${value === '' ? '' : `, default ${value}`})`);
+    }
   });
 });

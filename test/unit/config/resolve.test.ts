@@ -2,7 +2,8 @@
 // Settings: order of the sources, what is refused and in which words, and what --help, --version, --check-config print.
 import { describe, expect, test } from 'vitest';
 
-import { type Config, parseConfig } from '../../../daemon/config/schema.ts';
+import { parseConfig } from '../../../daemon/config/resolve.ts';
+import type { Config } from '../../../daemon/config/schema.ts';
 import { ExitCode, ExitError } from '../../../daemon/base/errors.ts';
 
 interface Given {
