@@ -14,12 +14,18 @@ export interface Metrics {
   scrape(): Promise<string>;
 }
 
+/** Node.js and the process: CPU time, memory, event loop, garbage collection. */
+export const processMetrics: MetricPart = (registry) => {
+  collectDefaultMetrics({ register: registry });
+  return () => undefined;
+};
+
 type Fill = (status: AgentStatus) => void;
 
 export interface MetricsOptions {
   readonly view: AgentView;
   readonly versions: Versions;
-  readonly withProcess?: boolean;
+  /** Metrics of other rooms, and processMetrics. */
   readonly also?: readonly MetricPart[];
 }
 
@@ -37,7 +43,6 @@ export function buildMetrics(options: MetricsOptions): Metrics {
   build.set({ version, commit, libbpf, kernel, node_version: process.version }, 1);
   const fills = [...agentMetrics(registry), ...datapathMetrics(registry)];
   const others = (options.also ?? []).map((part) => part(registry));
-  if (options.withProcess ?? true) collectDefaultMetrics({ register: registry });
   return {
     contentType: registry.contentType,
     scrape: () => {

@@ -3,7 +3,7 @@
 import { afterEach, describe, expect, test } from 'vitest';
 
 import { buildHttp, listenHttp } from '../../../daemon/api/http.ts';
-import { buildMetrics } from '../../../daemon/api/metrics.ts';
+import { buildMetrics, processMetrics } from '../../../daemon/api/metrics.ts';
 import { KernelError, ExitError } from '../../../daemon/base/errors.ts';
 import { FakeView, troubledStatus } from './fixture.ts';
 
@@ -14,7 +14,7 @@ afterEach(async () => {
 
 function makeHttp() {
   const view = new FakeView();
-  const metrics = buildMetrics({ view, versions: view.current, withProcess: false });
+  const metrics = buildMetrics({ view, versions: view.current });
   const http = buildHttp({ view, metrics });
   undo.push(() => http.close());
   return { view, http };
@@ -116,9 +116,10 @@ describe('/metrics', () => {
     `);
   });
 
-  test('of two agents in one process stay apart, and the process metrics are there by default', async () => {
+  test('of two agents in one process stay apart, each with the metrics of its process', async () => {
     const view = new FakeView();
-    const both = [buildMetrics({ view, versions: view.current }), buildMetrics({ view, versions: view.current })];
+    const options = { view, versions: view.current, also: [processMetrics] };
+    const both = [buildMetrics(options), buildMetrics(options)];
     for (const metrics of both) expect(await metrics.scrape()).toContain('process_resident_memory_bytes');
   });
 });

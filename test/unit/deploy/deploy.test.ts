@@ -109,7 +109,7 @@ describe('probes', () => {
 
   test('let live what waits for its first list, and do not call it ready', async () => {
     const view = new FakeView();
-    const http = buildHttp({ view, metrics: buildMetrics({ view, versions: view.current, withProcess: false }) });
+    const http = buildHttp({ view, metrics: buildMetrics({ view, versions: view.current }) });
     const statuses = (): Promise<number[]> =>
       Promise.all([startupProbe, livenessProbe, readinessProbe].map(async ({ httpGet }) => (await http.inject(httpGet.path)).statusCode));
     expect(await statuses()).toEqual([200, 200, 200]);

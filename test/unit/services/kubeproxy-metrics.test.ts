@@ -16,7 +16,7 @@ const idle: ProxyView = {
 function world(view: Partial<ProxyView> = {}) {
   const agent = new FakeView();
   const metrics = new KubeProxyMetrics();
-  const page = buildMetrics({ view: agent, versions: agent.current, withProcess: false, also: [metrics.part({ ...idle, ...view })] });
+  const page = buildMetrics({ view: agent, versions: agent.current, also: [metrics.part({ ...idle, ...view })] });
   /** Lines of kube-proxy's metrics, comments left out; of one metric when it is named. */
   const lines = async (name = ''): Promise<string[]> =>
     (await page.scrape())
