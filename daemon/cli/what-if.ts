@@ -47,12 +47,12 @@ export async function settingFlags(argv: readonly string[]): Promise<SettingFlag
 function givenSettings(command: Command, settings: readonly SettingFlag[]): { flags: string[]; words: string[] } {
   const [flags, words]: [string[], string[]] = [[], []];
   for (const { setting, option } of settings) {
-    const { name, bare } = setting;
+    const { name, preset } = setting;
     const text = command.getOptionValue(option.attributeName()) as string | undefined;
     if (text === undefined) continue;
-    const isWord = bare !== undefined && text !== 'on' && text !== 'off';
+    const isWord = preset !== undefined && text !== 'on' && text !== 'off';
     if (isWord) words.push(text);
-    flags.push(`--${name}`, isWord ? bare : text);
+    flags.push(`--${name}`, isWord ? preset : text);
   }
   return { flags, words };
 }

@@ -6,24 +6,24 @@ import { type Invocation, parseInvocation } from './resolve.ts';
 import type { Config } from './schema.ts';
 
 interface CommandLine {
-  /** Without the interpreter and the script. */
+  /** Excludes the interpreter and the script. */
   readonly argv: readonly string[];
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly readFile: (path: string) => string;
-  /** Asked only for --version: libbpf must be loaded to know its own. */
+  /** Called only for --version, since it loads libbpf. */
   readonly versions: () => ProgramVersions;
   readonly print: (text: string) => void;
 }
 
-/** The settings to run with; or undefined when the command line asked for words only, which are then printed. Throws ExitError. */
+/** The settings to run with; undefined when the command line asks for a text only, which is printed. Throws ExitError. */
 export function configFromCommandLine({ argv, env, readFile, versions, print }: CommandLine): Config | undefined {
   const invocation = parseInvocation(argv, env, readFile);
   if (invocation.action === 'run') return invocation.config;
-  print(wordsOf(invocation, versions));
+  print(textFor(invocation, versions));
   return undefined;
 }
 
-function wordsOf(invocation: Exclude<Invocation, { action: 'run' }>, versions: CommandLine['versions']): string {
+function textFor(invocation: Exclude<Invocation, { action: 'run' }>, versions: CommandLine['versions']): string {
   switch (invocation.action) {
     case 'check':
       return resolvedText(invocation.resolved);

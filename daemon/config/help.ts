@@ -6,7 +6,7 @@ import { allSettings } from './schema.ts';
 import { daemonCommand } from './sources.ts';
 import { ExitCode } from '../base/errors.ts';
 
-/** What `--version` shows. */
+/** Versions that `--version` prints. */
 export interface ProgramVersions {
   readonly version: string;
   readonly commit: string;
@@ -14,17 +14,17 @@ export interface ProgramVersions {
   readonly kernel: string;
 }
 
-/** A settings file with the origin of each line. */
+/** The settings as a settings file; a comment on each line names the origin. */
 export function resolvedText(resolved: readonly ResolvedSetting[]): string {
   const lines = resolved.map(({ setting, text, origin }) => {
     const isSet = text !== undefined && text !== '';
-    return { left: isSet ? `${setting.name}: ${quoted(text)}` : `# ${setting.name}:`, right: isSet ? origin : `not set` };
+    return { left: isSet ? `${setting.name}: ${quoted(text)}` : `# ${setting.name}:`, right: isSet ? origin : 'not set' };
   });
   const width = Math.max(...lines.map(({ left }) => left.length));
   return lines.map(({ left, right }) => `${left.padEnd(width)}  # ${right}\n`).join('');
 }
 
-/** YAML reads plain words as they stand; what it would not is put in quotes. */
+/** Quotes text that YAML would not read back as the same string. */
 const quoted = (text: string): string => (/^[A-Za-z0-9/][-\w./,:]*$/.test(text) && !/:$|^\d+:\d/.test(text) ? text : JSON.stringify(text));
 
 export function versionText({ version, commit, libbpf, kernel }: ProgramVersions): string {
@@ -32,28 +32,28 @@ export function versionText({ version, commit, libbpf, kernel }: ProgramVersions
 }
 
 const exitMeanings: Readonly<Record<keyof typeof ExitCode, string>> = {
-  ok: 'stopped as asked',
-  failure: 'failed while starting, running or stopping',
-  usage: 'a flag is wrong',
-  config: 'the settings file, the environment or the host is wrong',
-  locked: 'another daemon holds the pin path or the socket',
-  kernel: 'the kernel refused, or lacks what is needed',
+  ok: 'success, or stopped by a signal',
+  failure: 'failed during start, operation or stop',
+  usage: 'a flag is invalid',
+  config: 'the settings file, the environment, a named file or the host configuration is invalid',
+  locked: 'another daemon uses the pin path or the socket',
+  kernel: 'the kernel rejected a call or lacks a required feature',
   unreachable: 'sluice only: the daemon cannot be reached',
   capability: 'the process lacks a capability',
-  bpffs: 'the pin path is not on a bpffs, cannot be written, or is not ours',
-  cgroup: 'there is no cgroup v2, or --cgroup is none',
-  occupied: 'another program holds a hook alone',
-  layout: 'the pinned state is of another version',
+  bpffs: 'the pin path is not on a bpffs, is not writable, or contains the pins of another program',
+  cgroup: 'cgroup v2 is not mounted, or --cgroup is not a cgroup v2 directory',
+  occupied: 'another program is attached exclusively to a hook',
+  layout: 'the pinned state has another layout version',
 };
 
-/** `--help`. */
+/** Output of `--help`. */
 export function helpText(): string {
   const command = daemonCommand(allSettings()).configureHelp({ helpWidth: 110 });
   const codes = Object.entries(ExitCode).map(([name, code]) => `  ${code}  ${exitMeanings[name as keyof typeof ExitCode]}\n`);
   return [
     command.helpInformation(),
-    '\nEvery setting is taken from the last of: its default, the --config file, its environment variable, its flag.\n',
-    'A list flag may be given again. Empty variables count as not given.\n',
+    '\nA flag overrides its environment variable, which overrides the --config file, which overrides the default.\n',
+    'A list flag may be repeated. An empty environment variable counts as not set.\n',
     `\nExit codes:\n${codes.join('')}`,
   ].join('');
 }

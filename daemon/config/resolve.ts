@@ -8,13 +8,13 @@ import { type GivenText, kebab, readEnvironment, readFlags, readSettingsFile } f
 
 export interface ResolvedSetting {
   readonly setting: Setting;
-  /** Undefined when nobody gave it and it has no default. */
+  /** Undefined when the setting is not set and has no default. */
   readonly text: string | undefined;
   /** "default", "flag --node", "environment SLUICE_NODE", "/etc/sluice.yaml line 3". */
   readonly origin: string;
 }
 
-/** What the command line asks for. */
+/** What the command line asks for; "check" is --check-config. */
 export type Invocation =
   | { readonly action: 'help' | 'version' }
   | { readonly action: 'run'; readonly config: Config }
@@ -23,7 +23,7 @@ export type Invocation =
 type Environment = Readonly<Record<string, string | undefined>>;
 type ReadFile = (path: string) => string;
 
-/** Reads the command line and all that it names. Throws ExitError; `argv` is without the interpreter and the script. */
+/** Reads the command line and all other sources. `argv` excludes the interpreter and the script. Throws ExitError. */
 export function parseInvocation(argv: readonly string[], env: Environment, readFile: ReadFile): Invocation {
   const settings = allSettings();
   const flags = readFlags(argv, settings);
@@ -37,35 +37,36 @@ export function parseInvocation(argv: readonly string[], env: Environment, readF
     : { action: 'check', config, resolved: settings.map((each) => resolve(each, given)) };
 }
 
-/** The settings that would be used: what `sluice` and tests ask for. Throws ExitError. */
+/** The settings that sluiced would use with these arguments. Throws ExitError. */
 export function parseConfig(argv: readonly string[], env: Environment, readFile: ReadFile): Config {
   const invocation = parseInvocation(argv, env, readFile);
-  if (!('config' in invocation)) throw new ExitError(ExitCode.usage, `--${invocation.action} asks for no settings`);
+  if (!('config' in invocation))
+    throw new ExitError(ExitCode.usage, `--${invocation.action} cannot be used here: only settings are accepted`);
   return invocation.config;
 }
 
 function resolve(one: Setting, given: ReadonlyMap<string, GivenText>): ResolvedSetting {
   const from = given.get(one.name);
-  return { setting: one, text: from?.text ?? one.fallback, origin: from?.origin ?? 'default' };
+  return { setting: one, text: from?.text ?? one.defaultText, origin: from?.origin ?? 'default' };
 }
 
 function check(settings: readonly Setting[], given: ReadonlyMap<string, GivenText>): Config {
   const texts = Object.fromEntries(settings.map((each) => [each.key, resolve(each, given).text]));
   const result = schema.safeParse(texts);
   if (result.success) return result.data;
-  const sentences = result.error.issues.map((issue) => {
+  const messages = result.error.issues.map((issue) => {
     const one = settings.find((each) => each.key === issue.path[0]);
-    return one === undefined ? issue.message : sentenceOf(one, given.get(one.name), issue.message);
+    return one === undefined ? issue.message : messageFor(one, given.get(one.name), issue.message);
   });
   const isUsage = result.error.issues.some((issue) => {
     const from = given.get(kebab(String(issue.path[0])));
     return from === undefined || from.isFlag;
   });
-  throw new ExitError(isUsage ? ExitCode.usage : ExitCode.config, [...new Set(sentences)].join('; '));
+  throw new ExitError(isUsage ? ExitCode.usage : ExitCode.config, [...new Set(messages)].join('; '));
 }
 
-function sentenceOf(one: Setting, from: GivenText | undefined, problem: string): string {
+function messageFor(one: Setting, from: GivenText | undefined, problem: string): string {
   if (from !== undefined) return `${from.shown} ${problem}`;
-  if (one.fallback !== undefined) return `the default of --${one.name}, "${one.fallback}", ${problem}: give --${one.name}`;
+  if (one.defaultText !== undefined) return `the default of --${one.name}, "${one.defaultText}", ${problem}: set --${one.name}`;
   return `--${one.name} ${one.argument} is required (or ${one.environment}, or "${one.name}:" in the --config file)`;
 }

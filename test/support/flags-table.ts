@@ -6,8 +6,8 @@ import { allSettings } from '../../daemon/config/schema.ts';
 
 /** One row per flag, in the order of `sluiced --help`. */
 export function flagsTable(): string {
-  const rows = allSettings().map(({ name, argument, environment, fallback, fallbackShown, help }) => {
-    const value = fallbackShown ?? (fallback === undefined || fallback === '' ? '' : `\`${fallback}\``);
+  const rows = allSettings().map(({ name, argument, environment, defaultText, defaultName, help }) => {
+    const value = defaultName ?? (defaultText === undefined || defaultText === '' ? '' : `\`${defaultText}\``);
     return `| \`--${name} ${argument.replaceAll('|', '\\|')}\` | \`${environment}\` | ${value} | ${help} |\n`;
   });
   return `| flag | environment | default | meaning |\n|---|---|---|---|\n${rows.join('')}`;

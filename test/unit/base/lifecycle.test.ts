@@ -65,9 +65,9 @@ const reasonOf = (promise: Promise<unknown>): Promise<unknown> =>
 
 /** Fires timers until the promise settles. */
 async function settle<T>(clock: ManualClock, promise: Promise<T>): Promise<T> {
-  let isSettled = false;
-  const watched = promise.finally(() => (isSettled = true));
-  while (!isSettled) {
+  const state = { isSettled: false };
+  const watched = promise.finally(() => (state.isSettled = true));
+  while (!state.isSettled) {
     clock.fireNext();
     await new Promise((resolve) => setImmediate(resolve));
   }

@@ -113,7 +113,7 @@ describe('sluice plan', () => {
       name: 'a wrong flag',
       args: ['--objects', '.', '--cluster-cidr', 'x'],
       code: 2,
-      want: '--cluster-cidr x holds "x", which is not a CIDR',
+      want: '--cluster-cidr x contains "x", which is not a CIDR',
     },
     { name: 'an unknown flag', args: ['--objects', '.', '--cluster', 'x'], code: 2, want: "unknown option '--cluster'" },
     { name: 'a word', args: ['--objects', '.', '--masquerade-all', 'x'], code: 2, want: '"x" is no flag; sluice plan --help lists them' },

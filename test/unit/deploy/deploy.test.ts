@@ -56,7 +56,7 @@ describe('settings', () => {
 
   test('refuse the start as long as nobody has said where the API server is', () => {
     expect(() => configOf('<API server URL>')).toThrow(
-      'SLUICE_API_SERVER=<API server URL> holds "<API server URL>", which is no address such as https://10.0.0.1:6443',
+      'SLUICE_API_SERVER=<API server URL> contains "<API server URL>", which is not an https URL such as https://10.0.0.1:6443',
     );
   });
 
@@ -136,7 +136,7 @@ describe('the image', () => {
   });
 
   test('has an environment that the daemon does not take for settings', () => {
-    const variables = [...dockerfile.matchAll(/^ENV (\w+)=/gm)].map(([, name = '']) => [name, 'abc1234']);
+    const variables = [...dockerfile.matchAll(/^ENV (\w+)=/gm)].map(([, name = '']): [string, string] => [name, 'abc1234']);
     expect(variables).toEqual([['SLUICE_COMMIT', 'abc1234']]);
     expect(parseConfig([], Object.fromEntries(variables), () => '').logLevel).toBe('info');
   });
