@@ -115,17 +115,17 @@ describe('explain --objects', () => {
   });
 
   test.for([
-    { name: 'no packet', args: [...dry], want: 'give PROTOCOL SOURCE:PORT DESTINATION:PORT' },
-    { name: 'no node', args: ['tcp', '1.1.1.1', '10.96.0.10:80', '--objects', objects], want: '--objects needs --node FILE' },
+    { name: 'no packet', args: [...dry], want: 'pass PROTOCOL SOURCE:PORT DESTINATION:PORT' },
+    { name: 'no node', args: ['tcp', '1.1.1.1', '10.96.0.10:80', '--objects', objects], want: '--objects requires --node FILE' },
     { name: 'an unknown protocol', args: ['icmp', '1.1.1.1', '10.96.0.10:80', ...dry], want: 'the packet.protocol' },
     {
       name: 'no destination port',
       args: ['tcp', '1.1.1.1', 'fd00::1', ...dry],
-      want: 'the destination fd00::1 has no port: write [fd00::1]:PORT',
+      want: 'the destination fd00::1 has no port: use [fd00::1]:PORT',
     },
     { name: 'two families', args: ['tcp', '1.1.1.1', '[fd00::1]:80', ...dry], want: 'are of two families' },
     { name: 'no address', args: ['tcp', 'example', '10.96.0.10:80', ...dry], want: 'the source example is no IP address' },
-    { name: 'no daemon', args: ['tcp', '1.1.1.1', '10.96.0.10:80'], want: 'there is no socket at /nonexistent/s.sock' },
+    { name: 'no daemon', args: ['tcp', '1.1.1.1', '10.96.0.10:80'], want: 'the socket /nonexistent/s.sock does not exist' },
   ])('$name: a sentence', async ({ args, want }) => {
     const { exitCode, out, err } = await sluice(...args);
     expect(err).toContain(want);

@@ -145,7 +145,7 @@ test.for(cases)('$what: put back, and said', async ({ spoil, says, isSeamless })
   expect(pins()).toEqual(before.pins);
   expect(sh('bpftool', 'map', 'dump', 'pinned', pin('maps/lb_config'))).toBe(before.config);
   if (isSeamless) expect(linkOf(pin(`links/tc_pod_in-${ifindex}`))).toEqual(link);
-  expect(daemon.cli('status')).toMatch(/^Repairs: +Warning +\d+ things? changed by others and put back$/m);
+  expect(daemon.cli('status')).toMatch(/^Repairs: +Warning +\d+ differences? repaired$/m);
 });
 
 test('a second daemon is kept off also when the directory was made anew', async () => {
