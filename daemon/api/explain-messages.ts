@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Questions and answers of `sluice explain` between model/explanation.ts and the messages of proto/sluice/v1. Pure.
+// Converts the query and the result of `sluice explain` between model/explanation.ts and the messages of proto/sluice/v1. Pure.
+// Called by grpc.ts.
 import type { Explanation as ExplanationMessage } from '../../proto/gen/sluice/v1/Explanation.ts';
 import type { PacketQuestion__Output } from '../../proto/gen/sluice/v1/PacketQuestion.ts';
 import { ExitCode, ExitError } from '../base/errors.ts';
@@ -9,7 +10,7 @@ import type { Protocol } from '../model/service.ts';
 const protocols: readonly string[] = ['TCP', 'UDP', 'SCTP'] satisfies Protocol[];
 const origins: readonly string[] = ['pod', 'node', 'external'] satisfies Origin[];
 
-/** Throws ExitError that names the field. */
+/** Throws an ExitError that names the invalid field. */
 export function packetQuery(packet: PacketQuestion__Output): PacketQuery {
   if (!protocols.includes(packet.protocol))
     throw new ExitError(ExitCode.usage, `protocol must be TCP, UDP or SCTP, is "${packet.protocol}"`);
@@ -17,7 +18,7 @@ export function packetQuery(packet: PacketQuestion__Output): PacketQuery {
     throw new ExitError(ExitCode.usage, `from must be pod, node or external, is "${packet.from}"`);
   }
   for (const [name, port] of Object.entries({ source_port: packet.sourcePort, dest_port: packet.destPort })) {
-    if (port > 65_535) throw new ExitError(ExitCode.usage, `${name} must be 0..65535, is ${port}`);
+    if (port > 65_535) throw new ExitError(ExitCode.usage, `${name} must be from 0 to 65535, is ${port}`);
   }
   return {
     ...{ protocol: packet.protocol as Protocol, sourceIP: packet.sourceIp, sourcePort: packet.sourcePort },
@@ -27,7 +28,7 @@ export function packetQuery(packet: PacketQuestion__Output): PacketQuery {
   };
 }
 
-/** Every field is set but the frontend of a packet that hits none. */
+/** Sets every field except the frontend, which is absent when no frontend matches. */
 export const explanationMessage = (explanation: Explanation): ExplanationMessage => ({
   ...{
     verdict: explanation.verdict,
