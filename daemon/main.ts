@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// sluiced: reads its settings, starts the agent's units in order, waits for a signal, stops them in reverse. Whatever ends
-// it, the programs and maps stay in the kernel and go on. Every refusal is one sentence on stderr and an exit code of its own.
+// sluiced: reads the settings, starts the units of the agent in order, waits for a signal, and stops the units in reverse order.
+// It must never detach the programs or remove the maps: they continue to work in the kernel after any end of the process. A start
+// that fails prints one message on stderr and has an exit code for its cause.
 import { readFileSync } from 'node:fs';
 import type { Logger } from 'pino';
 import { type Agent, buildAgent } from './agent/agent.ts';
 import { openDatapath } from './agent/datapath.ts';
 import { accessText, findSourceAccess } from './agent/source.ts';
 import { systemClock } from './base/clock.ts';
-import { configFromCommandLine } from './config/help.ts';
+import { configFromCommandLine } from './config/command-line.ts';
 import type { Config } from './config/schema.ts';
-import { ExitCode, Refusal } from './base/errors.ts';
+import { ExitCode, ExitError } from './base/errors.ts';
 import { notifyServiceManager } from './kernel/host.ts';
 import { Lifecycle } from './base/lifecycle.ts';
 import { createLog, LogOutput, subsystem } from './base/log.ts';
-import { giveBackMemory } from './base/memory.ts';
+import { releaseMemory } from './base/memory.ts';
 import { versions } from './host/version.ts';
 
 const FORCED_EXIT_MS = 4900;
@@ -22,7 +23,7 @@ const output = new LogOutput();
 /** Runs until a signal. Returns the exit code. */
 async function run(config: Config): Promise<number> {
   const log = await createLog(config, output.stream);
-  output.report(log);
+  output.reportDrops(log);
   const access = findSourceAccess(config);
   log.info({ ...versions(), node: config.node, source: accessText(access), pinPath: config.pinPath }, 'starting');
   const opened = openDatapath(config);
@@ -42,7 +43,7 @@ async function serve(agent: Agent, log: Logger): Promise<number> {
     onEvent: ({ unit, did, ms }) => log.debug({ unit, ms: Math.round(ms) }, did),
   });
   const stop = async (signal: NodeJS.Signals): Promise<void> => {
-    log.info({ signal }, 'stopping; programs and maps stay');
+    log.info({ signal }, 'stopping; programs and maps stay in the kernel');
     notifyServiceManager('STOPPING=1');
     setTimeout(() => process.exit(ExitCode.failure), FORCED_EXIT_MS).unref();
     const report = await lifecycle.stop();
@@ -57,7 +58,7 @@ async function serve(agent: Agent, log: Logger): Promise<number> {
   try {
     await lifecycle.start();
   } catch (error) {
-    // Stopped while starting: not a failure.
+    // A signal during the start is not a failure.
     if (error instanceof DOMException && error.name === 'AbortError') return stopped.promise;
     throw error;
   }
@@ -66,13 +67,13 @@ async function serve(agent: Agent, log: Logger): Promise<number> {
     const { counts, hostProblems } = agent.view.status();
     for (const problem of hostProblems) subsystem(log, 'loader').warn(problem);
     log.info({ ...counts, ms: Math.round(performance.now()) }, 'ready');
-    log.debug({ MiB: Math.round(giveBackMemory()) }, 'memory given back');
+    log.debug({ MiB: Math.round(releaseMemory()) }, 'released memory');
   });
   return stopped.promise;
 }
 
 async function reread(rescan: () => Promise<void>, log: Logger): Promise<void> {
-  log.info('SIGHUP: reading the sources anew');
+  log.info('SIGHUP: reading the sources again');
   notifyServiceManager('RELOADING=1');
   try {
     await rescan();
@@ -93,7 +94,7 @@ async function main(): Promise<number> {
     });
     return config === undefined ? ExitCode.ok : await run(config);
   } catch (error) {
-    if (error instanceof Refusal) {
+    if (error instanceof ExitError) {
       process.stderr.write(`sluiced: ${error.message}\n`);
       return error.exitCode;
     }

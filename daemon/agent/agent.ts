@@ -5,7 +5,7 @@
 import type { Logger } from 'pino';
 import { GrpcServer } from '../api/grpc.ts';
 import { buildHttp, listenHttp } from '../api/http.ts';
-import { buildMetrics } from '../api/metrics.ts';
+import { buildMetrics, processMetrics } from '../api/metrics.ts';
 import { systemClock } from '../base/clock.ts';
 import type { Unit } from '../base/lifecycle.ts';
 import { subsystem } from '../base/log.ts';
@@ -65,7 +65,11 @@ export function buildAgent({ config, log, access, opened }: AgentOptions): Agent
     return report;
   };
   const grpc = new GrpcServer({ view, reload, socketPath: config.socket, socketGroup: config.socketGroup, log: apiLog });
-  const http = buildHttp({ view, metrics: buildMetrics({ view, versions: versions(), also: [health.metrics] }), log: apiLog });
+  const http = buildHttp({
+    view,
+    metrics: buildMetrics({ view, versions: versions(), also: [processMetrics, health.metrics] }),
+    log: apiLog,
+  });
   const listen = async (): Promise<void> => {
     if (config.http !== undefined) await listenHttp(http, config.http);
   };

@@ -19,7 +19,7 @@ export interface OpenDatapath {
   close(): void;
 }
 
-/** Throws Refusal or KernelError; nothing is open then. */
+/** Throws ExitError or KernelError; nothing is open then. */
 export function openDatapath(config: Config): OpenDatapath {
   const pins = new PinDirectory(config.pinPath);
   for (const check of [...hostChecks(config), pinPathCheck(pins), cgroupCheck(config)]) check.run();

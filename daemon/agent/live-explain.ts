@@ -10,7 +10,7 @@ import { type Datapath, objectsPath } from '../bpf/datapath.ts';
 import { Twins } from '../explain/programs.ts';
 import type { LbMaps } from '../maps/types.ts';
 import { addressBytes, cidrContains } from '../model/address.ts';
-import type { Answer, Origin, Question } from '../model/explanation.ts';
+import type { Explanation, Origin, PacketQuery } from '../model/explanation.ts';
 
 const LOOPBACK = 1;
 
@@ -29,8 +29,8 @@ export class LiveExplain {
     this.#options = options;
   }
 
-  /** One answer for each question. Throws Refusal for one that cannot be asked. */
-  explain(questions: readonly Question[]): Answer[] {
+  /** One answer for each question. Throws ExitError for one that cannot be asked. */
+  explain(questions: readonly PacketQuery[]): Explanation[] {
     const { config, datapath, services, maps } = this.#options;
     this.#twins ??= new Twins({ objectsPath, reuse: datapath.mapFds() });
     const host = new Host(config, services);

@@ -19,7 +19,7 @@ export type SourceAccess = { readonly directory: string } | FoundAccess;
 export const accessText = (access: SourceAccess): string =>
   'directory' in access ? access.directory : access.access.servers.map((server) => server.origin).join(', ');
 
-/** Throws Refusal when there is neither a directory nor a cluster. */
+/** Throws ExitError when there is neither a directory nor a cluster. */
 export function findSourceAccess(config: Config): SourceAccess {
   if (config.source !== undefined) return { directory: config.source };
   const { kubeconfig, apiServer: apiServers } = config;

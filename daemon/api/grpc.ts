@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The gRPC server: sluice.v1.Sluice, sluice.v1.Admin, health and reflection over one Unix socket. It shows an AgentView, and
-// changes only what Admin is for; a failing call becomes a gRPC status, never a stack trace. A Unit of agent.ts.
-import { type sendUnaryData, Server, ServerCredentials, type ServerUnaryCall, status as code } from '@grpc/grpc-js';
+// The gRPC server: sluice.v1.Sluice, sluice.v1.Admin, health and reflection on one Unix socket. It reads an AgentView; only the
+// service Admin changes anything. A call that fails becomes a gRPC status, never a stack trace. A unit of agent.ts.
+import { type sendUnaryData, Server, ServerCredentials, type ServerUnaryCall, status as code, type UntypedHandleCall } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import { ReflectionService } from '@grpc/reflection';
 import { HealthImplementation, protoPath as healthProto } from 'grpc-health-check';
@@ -11,27 +11,27 @@ import type { Logger } from 'pino';
 import type { AdminHandlers } from '../../proto/gen/sluice/v1/Admin.ts';
 import type { ExplainRequest__Output } from '../../proto/gen/sluice/v1/ExplainRequest.ts';
 import type { SluiceHandlers } from '../../proto/gen/sluice/v1/Sluice.ts';
-import { KernelError, Refusal } from '../base/errors.ts';
+import { KernelError, ExitError } from '../base/errors.ts';
 import { loadSluice } from '../../proto/load.ts';
-import { explanationMessage, questionOf } from './explain-messages.ts';
+import { explanationMessage, packetQuery } from './explain-messages.ts';
 import { backendMessage, serviceMessage, statusMessage } from './messages.ts';
 import { listenOnSocket } from './socket.ts';
 import type { AgentView, ReloadReport } from '../status/view.ts';
 
 interface GrpcOptions {
   readonly view: AgentView;
-  /** Replaces the programs; throws a sentence's Error when it cannot, and then nothing has changed. */
+  /** Replaces the programs. When it throws, nothing has changed. */
   readonly reload: () => ReloadReport;
   readonly socketPath: string;
-  /** Group that may connect. */
+  /** Name of the group that may connect. */
   readonly socketGroup?: string | undefined;
   readonly log?: Logger | undefined;
 }
 
-/** Health names: the whole, and our services. */
+/** Names of the health service: "" is the whole server. */
 const healthNames = ['', 'sluice.v1.Sluice', 'sluice.v1.Admin'];
 
-/** How long calls under way may take to finish when stopping. */
+/** Time for running calls to finish when the server stops. */
 const graceMs = 500;
 
 export class GrpcServer {
@@ -48,7 +48,7 @@ export class GrpcServer {
     this.#options = options;
   }
 
-  /** Listens; throws Refusal when the socket's path cannot be had. */
+  /** Starts to listen. Throws ExitError when the socket cannot be created. */
   async start(): Promise<void> {
     const server = this.#build();
     const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
@@ -63,7 +63,7 @@ export class GrpcServer {
     this.publishHealth();
   }
 
-  /** Tells watchers when the view's readiness changed. Cheap and idempotent: call it whenever readiness may have changed. */
+  /** Sends a change of readiness to the watchers. Cheap and idempotent: call it whenever readiness may have changed. */
   publishHealth(): void {
     const isServing = !this.#isStopping && this.#options.view.health().ready;
     if (isServing === this.#isServing) return;
@@ -71,14 +71,14 @@ export class GrpcServer {
     for (const name of healthNames) this.#health.setStatus(name, isServing ? 'SERVING' : 'NOT_SERVING');
   }
 
-  /** Ends within a second: says NOT_SERVING, gives calls under way half a second, removes the socket. Idempotent. */
+  /** Ends within a second: reports NOT_SERVING, waits half a second for running calls, removes the socket. Idempotent. */
   async stop(): Promise<void> {
     const [server, listener] = [this.#server, this.#listener];
     if (server === undefined || listener === undefined) return;
     this.#server = undefined;
     this.#isStopping = true;
     this.publishHealth();
-    // Closing the listener unlinks its path.
+    // close() unlinks the path of the socket.
     const unlinked = new Promise<void>((resolve) => void listener.close(() => resolve()));
     await new Promise<void>((resolve) => {
       const timer = setTimeout(resolve, graceMs);
@@ -97,16 +97,16 @@ export class GrpcServer {
     const server = new Server();
     const { view } = this.#options;
     const handlers: SluiceHandlers = {
-      Status: this.#answer(() => statusMessage(view.status())),
-      ListServices: this.#answer(() => ({ services: view.services().map(serviceMessage) })),
-      ListBackends: this.#answer(() => ({ backends: view.backends().map(backendMessage) })),
-      Explain: this.#answer(
-        (request: ExplainRequest__Output) => ({ explanations: view.explain(request.packets.map(questionOf)).map(explanationMessage) }),
+      Status: this.#handler(() => statusMessage(view.status())),
+      ListServices: this.#handler(() => ({ services: view.services().map(serviceMessage) })),
+      ListBackends: this.#handler(() => ({ backends: view.backends().map(backendMessage) })),
+      Explain: this.#handler(
+        (request: ExplainRequest__Output) => ({ explanations: view.explain(request.packets.map(packetQuery)).map(explanationMessage) }),
         code.INVALID_ARGUMENT,
       ),
     };
     server.addService(sluice.Sluice.service, handlers);
-    const admin: AdminHandlers = { Reload: this.#answer(() => this.#options.reload(), code.FAILED_PRECONDITION) };
+    const admin: AdminHandlers = { Reload: this.#handler(() => this.#options.reload(), code.FAILED_PRECONDITION) };
     server.addService(sluice.Admin.service, admin);
     this.#addHealth(server);
     const healthDefinition = loadSync(healthProto, { longs: String, enums: String, defaults: true, oneofs: true });
@@ -114,7 +114,7 @@ export class GrpcServer {
     return server;
   }
 
-  /** Every health call looks at the view first, so that an answer is never older than the question. */
+  /** Every health call reads the readiness of the view first, so that the response is current. */
   #addHealth(server: Server): void {
     const fresh =
       (handler: (...call: unknown[]) => void) =>
@@ -124,25 +124,28 @@ export class GrpcServer {
       };
     this.#health.addToServer({
       addService: (definition, implementation) => {
-        const wrapped = Object.entries(implementation).map(([name, handler]) => [name, fresh(handler as (...call: unknown[]) => void)]);
+        const wrapped = Object.entries(implementation).map(([name, handler]): [string, UntypedHandleCall] => [
+          name,
+          fresh(handler as (...call: unknown[]) => void),
+        ]);
         server.addService(definition, Object.fromEntries(wrapped));
       },
     });
   }
 
-  /** `expected`: what a Refusal or KernelError becomes, with its sentence; anything else is INTERNAL and stays in the log. */
-  #answer<Request, Response>(make: (request: Request) => Response, expected?: code) {
+  /** An ExitError or KernelError becomes `expected` with its message; any other error becomes INTERNAL and is only logged. */
+  #handler<Request, Response>(make: (request: Request) => Response, expected?: code) {
     return (call: ServerUnaryCall<Request, Response>, callback: sendUnaryData<Response>): void => {
       let response: Response;
       try {
         response = make(call.request);
       } catch (err) {
         this.#options.log?.error({ err, call: call.getPath() }, 'API call failed');
-        if (expected !== undefined && (err instanceof Refusal || err instanceof KernelError)) {
+        if (expected !== undefined && (err instanceof ExitError || err instanceof KernelError)) {
           callback({ code: expected, details: err.message });
           return;
         }
-        callback({ code: code.INTERNAL, details: 'the agent could not read its own state; its log says why' });
+        callback({ code: code.INTERNAL, details: 'the agent failed to read its own state; its log contains the error' });
         return;
       }
       callback(null, response);

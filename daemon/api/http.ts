@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The HTTP side: probes and metrics. buildHttp() makes the routes and listens nowhere, so tests inject requests;
-// listenHttp() binds. Every error is an RFC 9457 problem document without internals.
+// The HTTP server with probes and metrics. buildHttp() creates the routes without listening, so that tests can inject requests;
+// listenHttp() binds the address. Every error is an RFC 9457 problem document without internal details. Called by agent.ts.
 import fastify, { type FastifyInstance, type FastifyReply } from 'fastify';
 import { STATUS_CODES } from 'node:http';
 import type { Logger } from 'pino';
 
-import { ExitCode, messageOf, Refusal } from '../base/errors.ts';
+import { ExitCode, messageOf, ExitError } from '../base/errors.ts';
 import type { Metrics } from './metrics.ts';
 import type { AgentView } from '../status/view.ts';
 
@@ -15,9 +15,9 @@ interface HttpOptions {
   readonly log?: Logger | undefined;
 }
 
-/** GET /healthz: the process answers. GET /readyz: 200 or 503 with the reasons. GET /metrics: Prometheus text. */
+/** GET /healthz: 200 while the process responds. GET /readyz: 200, or 503 with the reasons. GET /metrics: Prometheus text. */
 export function buildHttp({ view, metrics, log }: HttpOptions): FastifyInstance {
-  // Keep-alive connections of scrapers must not hold up close().
+  // Keep-alive connections of scrapers must not delay close().
   const http = fastify({
     logger: false,
     forceCloseConnections: true,
@@ -33,12 +33,12 @@ export function buildHttp({ view, metrics, log }: HttpOptions): FastifyInstance 
     return reply.type(metrics.contentType).send(text);
   });
   http.setNotFoundHandler((request, reply) => {
-    sendProblem(reply, 404, `there is no ${request.method} ${request.url}: try GET /healthz, /readyz or /metrics`);
+    sendProblem(reply, 404, `${request.method} ${request.url} does not exist: use GET /healthz, /readyz or /metrics`);
   });
   http.setErrorHandler((err: Error & { statusCode?: number }, request, reply) => {
     const status = err.statusCode !== undefined && err.statusCode >= 400 && err.statusCode < 500 ? err.statusCode : 500;
     if (status === 500) log?.error({ err, url: request.url }, 'HTTP request failed');
-    sendProblem(reply, status, status === 500 ? 'the agent could not read its own state; its log says why' : err.message);
+    sendProblem(reply, status, status === 500 ? 'the agent failed to read its own state; its log contains the error' : err.message);
   });
   return http;
 }
@@ -48,13 +48,13 @@ function sendProblem(reply: FastifyReply, status: number, detail: string): void 
   void reply.code(status).type('application/problem+json').send(problem);
 }
 
-/** Binds; throws Refusal with the next step when the address cannot be had. Returns the port, for those who asked for 0. */
+/** Binds the address and returns the port, which the kernel chooses for port 0. Throws ExitError when the address is not available. */
 export async function listenHttp(http: FastifyInstance, at: { readonly address: string; readonly port: number }): Promise<number> {
   try {
     await http.listen({ host: at.address, port: at.port });
   } catch (error) {
     const reason = messageOf(error);
-    throw new Refusal(ExitCode.failure, `cannot serve HTTP: ${reason}: give another address with --http ADDR:PORT, or --http off`, {
+    throw new ExitError(ExitCode.failure, `cannot serve HTTP: ${reason}: set another address with --http ADDR:PORT, or --http off`, {
       cause: error,
     });
   }

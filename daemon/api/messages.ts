@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// AgentView's rows as the messages of proto/sluice/v1. Pure. 64-bit fields are given as decimal strings: protobufjs
-// encodes a BigInt as 0 without an error.
+// Converts the rows of AgentView to the messages of proto/sluice/v1. Pure. 64-bit fields are decimal strings, since protobufjs
+// encodes a BigInt as 0 without an error. Called by grpc.ts; metrics.ts shares mapPressure().
 import type { Backend } from '../../proto/gen/sluice/v1/Backend.ts';
 import type { BpfMap } from '../../proto/gen/sluice/v1/BpfMap.ts';
 import type { ServicePort } from '../../proto/gen/sluice/v1/ServicePort.ts';
@@ -22,14 +22,14 @@ const backendStates = {
 
 const rowStates = { pending: 'ROW_STATE_PENDING', done: 'ROW_STATE_DONE', error: 'ROW_STATE_ERROR' } as const;
 
-const whole = (value: number): string => Math.trunc(value).toFixed(0);
+const decimal = (value: number): string => Math.trunc(value).toFixed(0);
 
-/** How full a map is, 0 to 1; undefined when that is unknown. */
+/** Used share of a map's capacity, from 0 to 1; undefined when unknown. */
 export function mapPressure(map: MapStatus): number | undefined {
   return map.used === undefined || map.capacity === 0 ? undefined : map.used / map.capacity;
 }
 
-/** The whole status; every field is set. */
+/** Sets every field. */
 export function statusMessage(status: AgentStatus): StatusResponse {
   return {
     agent: agentMessage(status),
@@ -37,15 +37,15 @@ export function statusMessage(status: AgentStatus): StatusResponse {
     notReadyReasons: [...status.reasons],
     sources: status.sources.map(sourceMessage),
     reconcile: {
-      done: whole(status.reconcile.done),
-      pending: whole(status.reconcile.pending),
-      error: whole(status.reconcile.error),
+      done: decimal(status.reconcile.done),
+      pending: decimal(status.reconcile.pending),
+      error: decimal(status.reconcile.error),
       errors: status.reconcile.errors.map(({ key, message, retries }) => ({ key, message, retries })),
     },
     counts: {
-      services: whole(status.counts.services),
-      frontends: whole(status.counts.frontends),
-      backends: whole(status.counts.backends),
+      services: decimal(status.counts.services),
+      frontends: decimal(status.counts.frontends),
+      backends: decimal(status.counts.backends),
     },
     maps: status.maps.map(mapMessage),
     attachments: status.attachments.map(({ hook, target, kind, program }) => ({ hook, target, program, kind: attachmentKinds[kind] })),
@@ -53,7 +53,7 @@ export function statusMessage(status: AgentStatus): StatusResponse {
     hostProblems: [...status.hostProblems],
     drops: status.drops.map(({ reason, packets, bytes }) => ({ reason, packets: packets.toString(), bytes: bytes.toString() })),
     repairs: {
-      total: whole(status.repairs.total),
+      total: decimal(status.repairs.total),
       last: status.repairs.last.map(({ sentence, at }) => ({ sentence, time: new Date(at).toISOString() })),
       problems: [...status.repairs.problems],
     },
@@ -63,7 +63,7 @@ export function statusMessage(status: AgentStatus): StatusResponse {
 
 function agentMessage(status: AgentStatus): NonNullable<StatusResponse['agent']> {
   const { version, commit, libbpf, kernel, node, pid, uptimeSeconds } = status;
-  return { version, commit, libbpf, kernel, node, pid, uptimeSeconds: whole(uptimeSeconds) };
+  return { version, commit, libbpf, kernel, node, pid, uptimeSeconds: decimal(uptimeSeconds) };
 }
 
 function sourceMessage(source: SourceStatus): Source {
@@ -77,10 +77,10 @@ function sourceMessage(source: SourceStatus): Source {
 
 function mapMessage(map: MapStatus): BpfMap {
   const { name, type, capacity, used } = map;
-  return { name, type, capacity: whole(capacity), used: whole(used ?? -1), pressure: mapPressure(map) ?? -1 };
+  return { name, type, capacity: decimal(capacity), used: decimal(used ?? -1), pressure: mapPressure(map) ?? -1 };
 }
 
-/** One Service port; inSync follows from its differences. */
+/** A Service port; inSync is derived from its differences. */
 export function serviceMessage(service: ServiceView): ServicePort {
   const { id, key, namespace, name, portName, protocol, family, row } = service;
   return {
@@ -106,7 +106,7 @@ export function serviceMessage(service: ServiceView): ServicePort {
   };
 }
 
-/** One backend row. */
+/** A backend entry. */
 export function backendMessage(backend: BackendView): Backend {
   const { id, family, address, port, generation, service, frontends, flags, isWanted } = backend;
   return { id, family, address, port, generation, service, frontends: [...frontends], flags: [...flags], wanted: isWanted };

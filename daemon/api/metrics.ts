@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The Prometheus registry, filled from AgentView when it is scraped. Names follow the ones that Cilium's dashboards use,
-// with our prefix. Nothing is counted here: counters live in the kernel and in the rows that the view shows.
+// The Prometheus registry, filled from AgentView at each scrape. Metric names follow those of Cilium, with the prefix "sluice".
+// It counts nothing itself: the counters are in the kernel and in the rows of the view. Called by agent.ts.
 import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client';
 
 import type { MetricPart } from '../base/metrics.ts';
@@ -10,34 +10,39 @@ import type { AgentStatus, AgentView } from '../status/view.ts';
 
 export interface Metrics {
   readonly contentType: string;
-  /** The exposition text. Rejects when the view throws. */
+  /** The metrics in text format. Rejects when the view throws. */
   scrape(): Promise<string>;
 }
+
+/** Node.js and the process: CPU time, memory, event loop, garbage collection. */
+export const processMetrics: MetricPart = (registry) => {
+  collectDefaultMetrics({ register: registry });
+  return () => undefined;
+};
 
 type Fill = (status: AgentStatus) => void;
 
 export interface MetricsOptions {
   readonly view: AgentView;
   readonly versions: Versions;
-  readonly withProcess?: boolean;
+  /** Metrics of other rooms, and processMetrics. */
   readonly also?: readonly MetricPart[];
 }
 
-/** Registers every metric once; each has its own registry, so that tests and daemons can have several. */
+/** Registers every metric in a registry of its own, so that a process may have several. */
 export function buildMetrics(options: MetricsOptions): Metrics {
   const registry = new Registry();
   const { version, commit, libbpf, kernel } = options.versions;
   const labelNames = ['version', 'commit', 'libbpf', 'kernel', 'node_version'];
   const build = new Gauge({
     name: 'sluice_build_info',
-    help: 'Always 1; the labels say what is running.',
+    help: 'Always 1; the labels contain the versions.',
     labelNames,
     registers: [registry],
   });
   build.set({ version, commit, libbpf, kernel, node_version: process.version }, 1);
   const fills = [...agentMetrics(registry), ...datapathMetrics(registry)];
   const others = (options.also ?? []).map((part) => part(registry));
-  if (options.withProcess ?? true) collectDefaultMetrics({ register: registry });
   return {
     contentType: registry.contentType,
     scrape: () => {
@@ -51,20 +56,25 @@ export function buildMetrics(options: MetricsOptions): Metrics {
 
 function agentMetrics(registry: Registry): Fill[] {
   const registers = [registry];
-  const ready = new Gauge({ name: 'sluice_ready', help: '1 when the agent is ready, as /readyz says.', registers });
+  const ready = new Gauge({ name: 'sluice_ready', help: '1 when the agent is ready, as reported by /readyz.', registers });
   const services = new Gauge({ name: 'sluice_services', help: 'Services with at least one ClusterIP.', registers });
-  const frontends = new Gauge({ name: 'sluice_frontends', help: 'Frontends that the agent wants in the kernel.', registers });
+  const frontends = new Gauge({ name: 'sluice_frontends', help: 'Frontends in the desired state.', registers });
   const backends = new Gauge({ name: 'sluice_backends', help: 'Backends of all Service ports, usable or not.', registers });
-  const rows = new Gauge({ name: 'sluice_reconcile_rows', help: 'Service ports by reconcile status.', labelNames: ['status'], registers });
+  const rows = new Gauge({
+    name: 'sluice_reconcile_rows',
+    help: 'Service ports by reconciliation status.',
+    labelNames: ['status'],
+    registers,
+  });
   const problems = new Gauge({
     name: 'sluice_source_problems',
-    help: 'Objects and files of a source that could not be used.',
+    help: 'Objects and files of a source that are invalid or unreadable.',
     labelNames: ['source'],
     registers,
   });
   const repairs = new Counter({
     name: 'sluice_repairs_total',
-    help: 'Things that others changed in the kernel or the bpffs and the agent put back.',
+    help: 'Differences between the desired state and the kernel or the bpffs that the agent repaired.',
     registers,
   });
   return [
@@ -98,8 +108,13 @@ function datapathMetrics(registry: Registry): Fill[] {
     registers,
   });
   const labelNames = ['map_name'];
-  const capacity = new Gauge({ name: 'sluice_bpf_map_capacity', help: 'Most entries that a BPF map can hold.', labelNames, registers });
-  const pressure = new Gauge({ name: 'sluice_bpf_map_pressure', help: 'How full a BPF map is, from 0 to 1.', labelNames, registers });
+  const capacity = new Gauge({ name: 'sluice_bpf_map_capacity', help: 'Maximum number of entries of a BPF map.', labelNames, registers });
+  const pressure = new Gauge({
+    name: 'sluice_bpf_map_pressure',
+    help: 'Used share of the capacity of a BPF map, from 0 to 1.',
+    labelNames,
+    registers,
+  });
   return [
     (status) => {
       drops.reset();

@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-// The Unix socket that the API listens on: its directory, its modes and group, and what to do with a file already there.
-// It must never take a path from a living daemon, nor remove a file that is not a socket.
+// The Unix socket of the API: its directory, modes and group, and the treatment of an existing file. It must never take the path
+// from a running daemon, and never remove a file that is not a socket. Called by grpc.ts.
 import { chmodSync, chownSync, lstatSync, mkdirSync, readFileSync, statSync, unlinkSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
 
-import { ExitCode, messageOf, Refusal } from '../base/errors.ts';
+import { ExitCode, messageOf, ExitError } from '../base/errors.ts';
 
 interface SocketOptions {
   readonly path: string;
-  /** Name of the group that may connect; root's group when not given. */
+  /** Name of the group that may connect; the group of root by default. */
   readonly group?: string | undefined;
 }
 
 const codeOf = (error: unknown): string => (error as NodeJS.ErrnoException).code ?? '';
 
 /**
- * Listens at the path, mode 0660 in a directory of mode 0750. A socket left by a dead process is replaced.
- * Throws Refusal when the path is taken or cannot be made; nothing is left behind then but the directory.
+ * Listens on the path, with mode 0660 in a directory with mode 0750. Replaces the socket of a process that has ended.
+ * Throws ExitError when the path is in use or cannot be created; then only the directory is left.
  */
 export async function listenOnSocket(options: SocketOptions, onConnection: (socket: Socket) => void): Promise<Server> {
   const { path, group } = options;
@@ -29,7 +29,7 @@ export async function listenOnSocket(options: SocketOptions, onConnection: (sock
     if (gid !== undefined) giveToGroup(path, gid);
   } catch (error) {
     server.close();
-    throw new Refusal(ExitCode.failure, `cannot give ${path} to the group ${group}: ${messageOf(error)}`, { cause: error });
+    throw new ExitError(ExitCode.failure, `cannot change the group of ${path} to ${group}: ${messageOf(error)}`, { cause: error });
   }
   return server;
 }
@@ -39,19 +39,21 @@ function gidOf(group: string): number {
     const [name, , gid] = line.split(':');
     if (name === group && gid !== undefined) return Number(gid);
   }
-  throw new Refusal(
+  throw new ExitError(
     ExitCode.config,
-    `the group ${group} is not in /etc/group: create it (groupadd ${group}) or give another --socket-group`,
+    `the group ${group} is not in /etc/group: create it (groupadd ${group}), or set another --socket-group`,
   );
 }
 
 function makeDirectory(directory: string): void {
   try {
     const isNew = mkdirSync(directory, { recursive: true, mode: 0o750 }) !== undefined;
-    // mkdir's mode passes through the umask.
+    // mkdir() applies the umask to the mode.
     if (isNew) chmodSync(directory, 0o750);
   } catch (error) {
-    throw new Refusal(ExitCode.failure, `cannot make the directory ${directory} for the API socket: ${messageOf(error)}`, { cause: error });
+    throw new ExitError(ExitCode.failure, `cannot create the directory ${directory} of the API socket: ${messageOf(error)}`, {
+      cause: error,
+    });
   }
 }
 
@@ -59,23 +61,23 @@ async function removeStaleSocket(path: string): Promise<void> {
   const stat = lstatSync(path, { throwIfNoEntry: false });
   if (stat === undefined) return;
   if (!stat.isSocket()) {
-    throw new Refusal(ExitCode.config, `${path} exists and is not a socket: remove it, or give another path with --socket`);
+    throw new ExitError(ExitCode.config, `${path} exists and is not a socket: remove it, or set another path with --socket`);
   }
-  const answer = await probe(path);
-  if (answer === 'answered') {
-    throw new Refusal(ExitCode.locked, `another process answers at ${path}: stop it, or give another path with --socket`);
+  const result = await probe(path);
+  if (result === 'connected') {
+    throw new ExitError(ExitCode.locked, `another process listens on ${path}: stop it, or set another path with --socket`);
   }
-  if (answer !== 'ECONNREFUSED' && answer !== 'ENOENT') {
-    throw new Refusal(
+  if (result !== 'ECONNREFUSED' && result !== 'ENOENT') {
+    throw new ExitError(
       ExitCode.failure,
-      `cannot tell whether the socket ${path} is in use (${answer}): remove it, or give another path with --socket`,
+      `cannot determine whether the socket ${path} is in use (${result}): remove it, or set another path with --socket`,
     );
   }
   try {
     unlinkSync(path);
   } catch (error) {
     if (codeOf(error) !== 'ENOENT')
-      throw new Refusal(ExitCode.failure, `cannot remove the stale socket ${path}: ${messageOf(error)}`, { cause: error });
+      throw new ExitError(ExitCode.failure, `cannot remove the stale socket ${path}: ${messageOf(error)}`, { cause: error });
   }
 }
 
@@ -84,7 +86,7 @@ function probe(path: string): Promise<string> {
     const socket = connect({ path });
     socket.once('connect', () => {
       socket.destroy();
-      resolve('answered');
+      resolve('connected');
     });
     socket.once('error', (error) => resolve(codeOf(error)));
   });
@@ -94,12 +96,11 @@ function listenPrivately(path: string, onConnection: (socket: Socket) => void): 
   return new Promise((resolve, reject) => {
     const server = createServer(onConnection);
     server.once('error', (error) => {
-      const sentence =
-        codeOf(error) === 'EADDRINUSE' ? `another process has just taken ${path}` : `cannot listen at ${path}: ${error.message}`;
+      const message = codeOf(error) === 'EADDRINUSE' ? `another process has taken ${path}` : `cannot listen on ${path}: ${error.message}`;
       const exitCode = codeOf(error) === 'EADDRINUSE' ? ExitCode.locked : ExitCode.failure;
-      reject(new Refusal(exitCode, `${sentence}: give another path with --socket`, { cause: error }));
+      reject(new ExitError(exitCode, `${message}: set another path with --socket`, { cause: error }));
     });
-    // The umask belongs to the whole process; bind() happens inside this synchronous call, so nothing else is made under it.
+    // The umask is that of the whole process. listen() binds synchronously, so that no other file is created with this umask.
     const umask = process.umask(0o117);
     try {
       server.listen({ path }, () => resolve(server));
@@ -109,7 +110,7 @@ function listenPrivately(path: string, onConnection: (socket: Socket) => void): 
   });
 }
 
-/** The directory too when it is ours (made by us, now or in an earlier run), since members must pass through it. */
+/** Also changes the group of a directory that Sluice created, now or in an earlier run, since its members must search it. */
 function giveToGroup(path: string, gid: number): void {
   const directory = statSync(dirname(path));
   const isOurs = directory.uid === process.geteuid?.() && (directory.mode & 0o777) === 0o750;

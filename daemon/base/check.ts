@@ -6,7 +6,7 @@ export interface Check {
   /** "kernel", "uplink eth0". */
   readonly name: string;
   /**
-   * Returns what was found. Throws a Refusal, with the next step, when sluiced could not start, and a CheckWarning when it could
+   * Returns what was found. Throws an ExitError, with the next step, when sluiced could not start, and a CheckWarning when it could
    * start but not serve everything.
    */
   readonly run: () => string;

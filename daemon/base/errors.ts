@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// The errors that cross rooms. Any room may import this file; it imports nothing.
-// Kernel failures are KernelError (made by kernel/); bad API objects are InvalidObjectError;
-// a start that must not go on is a Refusal, which carries the process exit code and the next step.
+// The errors that several rooms use. Every room may import this file; it imports nothing. A failed system call is a KernelError,
+// an invalid API object an InvalidObjectError. An error that ends a command or the start of the daemon is an ExitError.
 
-/** A system call or libbpf call that failed. Made by kernel/ only; ask with the predicates below, never by message. */
+/** A system call or libbpf call that failed. Only kernel/ creates it. Callers use the predicates below, never the message. */
 export class KernelError extends Error {
   override readonly name = 'KernelError';
-  /** What was tried: "map update", "link create". */
+  /** The operation: "map update", "link create". */
   readonly op: string;
-  /** What it was tried on: a map, program or device name. */
+  /** The object of the operation: the name of a map, program or device. */
   readonly object: string;
   /** Positive errno. */
   readonly errno: number;
-  /** errno's symbol: "ENOENT". */
+  /** Symbol of the errno: "ENOENT". */
   readonly code: string;
 
   constructor(failure: { op: string; object: string; errno: number; code: string; detail?: string }, options?: ErrorOptions) {
@@ -27,22 +26,22 @@ export class KernelError extends Error {
 const hasCode = (e: unknown, ...codes: string[]): boolean => e instanceof KernelError && codes.includes(e.code);
 
 export const isNotFound = (e: unknown): boolean => hasCode(e, 'ENOENT', 'ENODEV', 'ENOLINK', 'ESRCH');
-/** The map (or table, or memory) is full: E2BIG from a hash, ENOSPC from a batch or from our own allocators. */
+/** A map, a table or memory is full: E2BIG from a hash map, ENOSPC from a batch operation or from an allocator of the daemon. */
 export const isNoSpace = (e: unknown): boolean => hasCode(e, 'E2BIG', 'ENOSPC', 'ENOMEM');
 export const isNotSupported = (e: unknown): boolean => hasCode(e, 'EOPNOTSUPP', 'ENOTSUPP', 'EINVAL', 'ENOSYS');
-/** Another program holds the hook, or we lack the capability. */
+/** Another program is attached exclusively to the hook, or the process lacks the capability. */
 export const isDenied = (e: unknown): boolean => hasCode(e, 'EPERM', 'EACCES', 'EBUSY');
 
-/** What anything thrown says. */
+/** The message of a thrown value. */
 export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
-/** An API object, or a part of one, that cannot be used. The rest of the objects go on. */
+/** An API object, or a part of it, is invalid and left out. Other objects are not affected. */
 export class InvalidObjectError extends Error {
   override readonly name = 'InvalidObjectError';
   readonly kind: string;
-  /** "namespace/name", or the bare name of a cluster-scoped object; "" when the object has none. */
+  /** "namespace/name", or the name of a cluster-scoped object; "" when the object has no name. */
   readonly object: string;
-  /** Path of the field: "spec.ports[0].port". "" when the whole object is meant. */
+  /** Path of the field: "spec.ports[0].port". "" for the whole object. */
   readonly field: string;
 
   constructor(at: { kind: string; object: string; field: string }, reason: string, options?: ErrorOptions) {
@@ -53,7 +52,7 @@ export class InvalidObjectError extends Error {
   }
 }
 
-/** Exit codes of `sluiced` and `sluice`; README lists them. */
+/** Exit codes of `sluiced` and `sluice`; README.md lists them. */
 export const ExitCode = {
   ok: 0,
   failure: 1,
@@ -69,13 +68,16 @@ export const ExitCode = {
   layout: 11,
 } as const;
 
-/** A start (or command) that is refused before anything was changed: one sentence that says what is wrong and what to do. */
-export class Refusal extends Error {
-  override readonly name = 'Refusal';
+/**
+ * Ends a command or the start of the daemon with an exit code, before anything has changed. The message is complete for the user:
+ * it says what is wrong and what to do. A call of the API that throws it fails with the message, and the daemon continues.
+ */
+export class ExitError extends Error {
+  override readonly name = 'ExitError';
   readonly exitCode: number;
 
-  constructor(exitCode: number, sentence: string, options?: ErrorOptions) {
-    super(sentence, options);
+  constructor(exitCode: number, message: string, options?: ErrorOptions) {
+    super(message, options);
     this.exitCode = exitCode;
   }
 }

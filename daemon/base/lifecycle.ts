@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// Units started in order and stopped in reverse, inside a bounded time. agent.ts lists them; a unit's constructor does
-// nothing, all work is in start(). Lifecycle must never hide a unit that failed to stop: it names it.
+// Starts units in order and stops them in reverse order, within a bounded time. agent.ts lists the units; a constructor of a unit
+// does nothing, all work is in start(). A unit that fails to stop must never be hidden: the report names it. Called by main.ts.
 import type { Clock } from './clock.ts';
 
 export interface Unit {
   readonly name: string;
-  /** Resolves when the unit works. One that rejects has undone its own work. Must give up soon after the signal aborts. */
+  /** Resolves when the unit works. Before it rejects, it undoes its own work. It must end soon after the signal aborts. */
   start(signal: AbortSignal): Promise<void>;
-  /** Called at most once, and only when start() resolved. */
+  /** Called at most once, and only after start() has resolved. */
   stop(): Promise<void>;
 }
 
-/** What stopping came to; both lists are empty after a clean stop. */
+/** Result of a stop; both lists are empty after a clean stop. */
 export interface StopReport {
-  /** Units still busy when their time was over. */
+  /** Units that did not stop in time. */
   readonly unstopped: readonly string[];
   readonly failures: readonly { readonly unit: string; readonly error: unknown }[];
 }
@@ -21,9 +21,9 @@ export interface StopReport {
 export interface LifecycleOptions {
   readonly units: readonly Unit[];
   readonly clock: Clock;
-  /** For all stops together; below the 5 s within which the process must be gone. */
+  /** Time for all stops together; less than the 5 s within which the process must end. */
   readonly stopBudgetMs?: number;
-  /** Hears of each unit; for the log. */
+  /** Called after each start and stop, for the log. */
   readonly onEvent?: (event: {
     readonly unit: string;
     readonly did: 'started' | 'stopped' | 'stop failed' | 'stop timed out';
@@ -33,7 +33,7 @@ export interface LifecycleOptions {
 
 const defaultStopBudgetMs = 4500;
 
-/** Kept back for each unit that is stopped later, so that one that hangs does not take the others' time. */
+/** Time reserved for each unit that is stopped later, so that a unit that hangs does not use it up. */
 const reserveMs = 250;
 
 type Outcome = { readonly kind: 'done' } | { readonly kind: 'failed'; readonly error: unknown } | { readonly kind: 'timeout' };
@@ -50,15 +50,15 @@ export class Lifecycle {
   }
 
   /**
-   * Starts every unit. When one fails, or the signal aborts, or stop() is called, what was started is stopped and the
-   * reason is thrown. Call once.
+   * Starts every unit. When a unit fails, the signal aborts, or stop() is called, it stops the started units and throws the
+   * reason. Call once.
    */
   async start(signal?: AbortSignal): Promise<void> {
     const own = this.#stopping.signal;
     const either = signal === undefined ? own : AbortSignal.any([signal, own]);
     this.#starting = this.#startAll(either);
     const aborted = Promise.withResolvers<never>();
-    // A unit may be deaf to the signal: stop() bounds the wait for it.
+    // A unit may ignore the signal; stop() limits the time to wait for it.
     const onAbort = (): void => void this.stop().then(() => aborted.reject(either.reason));
     either.addEventListener('abort', onAbort, { once: true });
     try {
@@ -71,7 +71,7 @@ export class Lifecycle {
     }
   }
 
-  /** Stops every started unit in reverse. Never rejects; every call gets the one report. Waits for a start under way to give up. */
+  /** Stops every started unit in reverse order, after a running start() has ended. Never rejects; every call gets the same report. */
   stop(): Promise<StopReport> {
     this.#stopped ??= this.#stopAll();
     return this.#stopped;
@@ -83,7 +83,7 @@ export class Lifecycle {
       const began = this.#options.clock.now();
       await unit.start(signal);
       this.#started.push(unit);
-      this.#tell(unit, 'started', began);
+      this.#report(unit, 'started', began);
     }
     signal.throwIfAborted();
   }
@@ -101,12 +101,12 @@ export class Lifecycle {
       const outcome = await this.#bounded(() => unit.stop(), this.#share(deadline));
       if (outcome.kind === 'timeout') unstopped.push(unit.name);
       if (outcome.kind === 'failed') failures.push({ unit: unit.name, error: outcome.error });
-      this.#tell(unit, outcome.kind === 'done' ? 'stopped' : outcome.kind === 'failed' ? 'stop failed' : 'stop timed out', began);
+      this.#report(unit, outcome.kind === 'done' ? 'stopped' : outcome.kind === 'failed' ? 'stop failed' : 'stop timed out', began);
     }
     return { unstopped, failures };
   }
 
-  /** Waits until no unit is starting any more. Returns the name of one that would not give up. */
+  /** Waits until no unit is starting. Returns the name of a unit that does not end its start. */
   async #finishStarting(deadline: number): Promise<string | undefined> {
     const starting = this.#starting;
     if (starting === undefined) return undefined;
@@ -114,7 +114,7 @@ export class Lifecycle {
     return outcome.kind === 'timeout' ? this.#options.units[this.#started.length]?.name : undefined;
   }
 
-  /** Time for one stop: what is left, less the reserve of those that come after. At least something, however late it is. */
+  /** Time for one stop: the time left without the reserve for the later units, but at least reserveMs while any time is left. */
   #share(deadline: number): number {
     const left = deadline - this.#options.clock.now() - this.#started.length * reserveMs;
     return Math.max(left, Math.min(reserveMs, Math.max(0, deadline - this.#options.clock.now())));
@@ -127,7 +127,7 @@ export class Lifecycle {
         cancel();
         resolve(outcome);
       };
-      // An async wrapper, so that a stop() that throws at once counts as a failure too.
+      // The async wrapper also catches a stop() that throws synchronously.
       void (async () => task())().then(
         () => settle({ kind: 'done' }),
         (error: unknown) => settle({ kind: 'failed', error }),
@@ -135,7 +135,7 @@ export class Lifecycle {
     });
   }
 
-  #tell(unit: Unit, did: 'started' | 'stopped' | 'stop failed' | 'stop timed out', began: number): void {
+  #report(unit: Unit, did: 'started' | 'stopped' | 'stop failed' | 'stop timed out', began: number): void {
     this.#options.onEvent?.({ unit: unit.name, did, ms: this.#options.clock.now() - began });
   }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How a room adds its metrics to the Prometheus registry of api/metrics.ts without importing api/.
+// The type with which a room adds its metrics to the Prometheus registry of api/metrics.ts without importing api/. Type only.
 import type { Registry } from 'prom-client';
 
-/** Registers a room's metrics once; the returned function sets their values and is called at every scrape. */
+/** Registers the metrics of a room once. The returned function is called at every scrape and sets their values. */
 export type MetricPart = (registry: Registry) => () => void;

@@ -2,26 +2,26 @@
 // The cgroup that the socket hooks are attached to, and whether its hooks accept our programs beside those of others. Reads only.
 import { release } from 'node:os';
 import { dirname } from 'node:path';
-import { ExitCode, isNotSupported, Refusal } from '../base/errors.ts';
+import { ExitCode, isNotSupported, ExitError } from '../base/errors.ts';
 import { findCgroup2, isCgroup2 } from '../kernel/host.ts';
 import { cgroupPrograms } from '../kernel/link.ts';
 import { socketHooks } from './sockets.ts';
 
 const ALLOW_MULTI = 2;
 
-/** The cgroup that was named, else the cgroup2 mount. Throws Refusal when it is not in a cgroup v2. */
+/** The cgroup that was named, else the cgroup2 mount. Throws ExitError when it is not in a cgroup v2. */
 export function socketCgroup(named: string | undefined): string {
   const cgroup = named ?? findCgroup2();
   if (cgroup === undefined) {
-    throw new Refusal(ExitCode.cgroup, 'no cgroup v2 is mounted: mount -t cgroup2 none /sys/fs/cgroup, or use --socket-lb off');
+    throw new ExitError(ExitCode.cgroup, 'no cgroup v2 is mounted: mount -t cgroup2 none /sys/fs/cgroup, or use --socket-lb off');
   }
   let isV2 = false;
   try {
     isV2 = isCgroup2(cgroup);
   } catch (cause) {
-    throw new Refusal(ExitCode.cgroup, `--cgroup ${cgroup} cannot be opened: name a directory of a cgroup v2 mount`, { cause });
+    throw new ExitError(ExitCode.cgroup, `--cgroup ${cgroup} cannot be opened: name a directory of a cgroup v2 mount`, { cause });
   }
-  if (!isV2) throw new Refusal(ExitCode.cgroup, `--cgroup ${cgroup} is not cgroup v2: name a directory of a cgroup2 mount`);
+  if (!isV2) throw new ExitError(ExitCode.cgroup, `--cgroup ${cgroup} is not cgroup v2: name a directory of a cgroup2 mount`);
   return cgroup;
 }
 
@@ -33,7 +33,7 @@ export function requireFreeHooks(cgroup: string): string {
       // A program above with BPF_F_ALLOW_OVERRIDE tolerates ours below it; on the same cgroup only BPF_F_ALLOW_MULTI does.
       const isExclusive = directory === cgroup ? (flags & ALLOW_MULTI) === 0 : flags === 0;
       if (ids.length === 0 || !isExclusive) continue;
-      throw new Refusal(
+      throw new ExitError(
         ExitCode.occupied,
         `program ${ids.join(', ')} holds the ${program.replace('sock_', '')} hook of cgroup ${directory} exclusively: detach it (bpftool cgroup show ${directory}), give --cgroup another directory, or use --socket-lb off`,
       );
@@ -47,7 +47,7 @@ function programsOf(directory: string, type: number): { ids: readonly number[]; 
     return cgroupPrograms(directory, type);
   } catch (error) {
     if (!isNotSupported(error)) throw error;
-    throw new Refusal(ExitCode.kernel, `kernel ${release()} has no such socket hook on cgroups (attach type ${type}): run 5.8 or later`, {
+    throw new ExitError(ExitCode.kernel, `kernel ${release()} has no such socket hook on cgroups (attach type ${type}): run 5.8 or later`, {
       cause: error,
     });
   }

@@ -3,7 +3,7 @@
 // maps that an earlier daemon pinned, and rejects maps of another layout before it changes anything. Attaches nothing.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { ExitCode, KernelError, Refusal } from '../base/errors.ts';
+import { ExitCode, KernelError, ExitError } from '../base/errors.ts';
 import { BpfMap, closeFd, duplicate, openPin, pin } from '../kernel/map.ts';
 import { BpfObject, mapInfo, type MapSpec } from '../kernel/object.ts';
 import { initializeConfig, layoutVersion } from '../maps/datapath-state.ts';
@@ -61,7 +61,7 @@ export class Datapath {
     }
   }
 
-  /** Describes what is pinned. Throws Refusal where load() would; changes nothing. */
+  /** Describes what is pinned. Throws ExitError where load() would; changes nothing. */
   describePinned(): string {
     const opened = this.#openPinned();
     for (const fd of opened.values()) closeFd(fd);
@@ -85,11 +85,11 @@ export class Datapath {
 
   /**
    * Loads the objects that are on disk now over the same maps. `swap` replaces the programs on the hooks; when it throws, it is
-   * called again with the former programs. Throws Refusal when the new objects have another layout.
+   * called again with the former programs. Throws ExitError when the new objects have another layout.
    */
   reload(swap: () => void): void {
     if (!this.#layout.equals(this.#readLayout())) {
-      throw new Refusal(
+      throw new ExitError(
         ExitCode.layout,
         `the objects in ${this.#objectsPath} have another map layout than this daemon: restart sluiced instead of reloading`,
       );
@@ -177,7 +177,7 @@ export class Datapath {
     return readFileSync(join(this.#objectsPath, 'layout.bpf.o'));
   }
 
-  /** Descriptors of the maps that an earlier daemon pinned. Throws Refusal when one differs from what we would create. */
+  /** Descriptors of the maps that an earlier daemon pinned. Throws ExitError when one differs from what we would create. */
   #openPinned(): Map<string, number> {
     const opened = new Map<string, number>();
     const object = this.#open(objectNames[0]);
@@ -236,7 +236,7 @@ export class Datapath {
     // The caller owns the descriptor, so this BpfMap is never closed.
     const version = layoutVersion(new BpfMap(configFd));
     if (version === 0 || version === Layout.LAYOUT_VERSION) return;
-    throw new Refusal(
+    throw new ExitError(
       ExitCode.layout,
       `the maps in ${this.#pins.path} have layout ${version}, and this version has ${Layout.LAYOUT_VERSION}: run the version that created them, or \`sluice uninstall\` first`,
     );
@@ -248,14 +248,14 @@ export class Datapath {
     const isSame =
       held.type === spec.type && held.keySize === spec.keySize && held.valueSize === spec.valueSize && held.flags === spec.flags;
     if (!isSame) {
-      throw new Refusal(
+      throw new ExitError(
         ExitCode.layout,
         `the pinned map ${this.#pins.pathOf('maps', spec.name)} has another layout (key ${held.keySize}, value ${held.valueSize} bytes, expected ${spec.keySize} and ${spec.valueSize}): run the version that created it, or \`sluice uninstall\` first`,
       );
     }
     if (held.maxEntries !== wantedEntries) {
       const flag = this.#sizes[spec.name]?.flag ?? 'its size';
-      throw new Refusal(
+      throw new ExitError(
         ExitCode.config,
         `the pinned map ${spec.name} has room for ${held.maxEntries} entries, and --${flag} asks for ${wantedEntries}: give the old size, or \`sluice uninstall\` first`,
       );

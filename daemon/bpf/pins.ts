@@ -4,7 +4,7 @@
 // only; datapath.ts, devices.ts, sockets.ts and uninstall.ts create and remove the pins.
 import { accessSync, constants, existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { ExitCode, Refusal } from '../base/errors.ts';
+import { ExitCode, ExitError } from '../base/errors.ts';
 import { isBpffs, lockDirectory } from '../kernel/host.ts';
 
 export type PinKind = 'maps' | 'links' | 'clsact';
@@ -27,17 +27,17 @@ export class PinDirectory {
     this.path = path;
   }
 
-  /** Creates the directories. Throws Refusal, before anything is created, for a path that cannot hold our pins. */
+  /** Creates the directories. Throws ExitError, before anything is created, for a path that cannot hold our pins. */
   open(): void {
     this.refuseUnusable();
     for (const kind of kinds) mkdirSync(join(this.path, kind), { recursive: true, mode: 0o700 });
   }
 
-  /** Throws Refusal when the path is not on a bpffs, cannot be written, or holds pins of another program. Changes nothing. */
+  /** Throws ExitError when the path is not on a bpffs, cannot be written, or holds pins of another program. Changes nothing. */
   refuseUnusable(): void {
     const { existing, isBpf } = this.#nearest();
     if (!isBpf) {
-      throw new Refusal(
+      throw new ExitError(
         ExitCode.bpffs,
         `--pin-path ${this.path} is not on a BPF file system: mount -t bpf bpf /sys/fs/bpf, or name a directory of another bpffs`,
       );
@@ -46,7 +46,7 @@ export class PinDirectory {
       accessSync(existing, constants.W_OK);
     } catch (cause) {
       const isReadOnly = (cause as NodeJS.ErrnoException).code === 'EROFS';
-      throw new Refusal(
+      throw new ExitError(
         ExitCode.bpffs,
         `--pin-path ${this.path} cannot be written${isReadOnly ? ', its bpffs is mounted read-only' : ''}: mount -o remount,rw ${existing}, or be root`,
         { cause },
@@ -54,14 +54,14 @@ export class PinDirectory {
     }
     const held = this.list('maps');
     if (held.length > 0 && !held.includes('lb_config')) {
-      throw new Refusal(
+      throw new ExitError(
         ExitCode.bpffs,
         `${join(this.path, 'maps')} holds pins of another program (${held.slice(0, 3).join(', ')}): name another --pin-path`,
       );
     }
   }
 
-  /** Creates directories that were removed, and locks the new one. Returns what was wrong; throws Refusal. */
+  /** Creates directories that were removed, and locks the new one. Returns what was wrong; throws ExitError. */
   repair(): string[] {
     const missing = kinds.filter((kind) => !existsSync(join(this.path, kind)));
     if (missing.length === 0) return [];
@@ -86,7 +86,7 @@ export class PinDirectory {
   lock(): void {
     this.#lock = lockDirectory(this.path);
     if (this.#lock === undefined) {
-      throw new Refusal(ExitCode.locked, `another sluiced holds ${this.path}: stop it, or give this one another --pin-path`);
+      throw new ExitError(ExitCode.locked, `another sluiced holds ${this.path}: stop it, or give this one another --pin-path`);
     }
   }
 

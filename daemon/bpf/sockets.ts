@@ -2,7 +2,7 @@
 // Attaches the socket programs to a cgroup, and detaches them. Programs are replaced by link update, as on devices. When another
 // program holds a hook exclusively, the start fails with an error message and none of ours stays attached.
 import { statSync } from 'node:fs';
-import { ExitCode, isDenied, Refusal } from '../base/errors.ts';
+import { ExitCode, isDenied, ExitError } from '../base/errors.ts';
 import { attachCgroup, AttachType, cgroupOfLink } from '../kernel/link.ts';
 import { type Held, HeldLink } from './attached.ts';
 import type { Datapath } from './datapath.ts';
@@ -49,7 +49,7 @@ export class Sockets {
       for (const program of made) this.#links.get(program)?.remove();
       this.close();
       if (!isDenied(error)) throw error;
-      throw new Refusal(
+      throw new ExitError(
         ExitCode.occupied,
         `cgroup ${cgroup} rejects our programs: another program holds its socket hooks exclusively (see bpftool cgroup tree); give --cgroup another directory, or use --socket-lb off`,
         { cause: error },

@@ -16,7 +16,7 @@ const order: readonly PinKind[] = ['links', 'clsact', 'maps'];
 const names: Readonly<Record<PinKind, string>> = { links: 'link', clsact: 'filter', maps: 'map' };
 const OUR_DIRECTORY_MODE = 0o750;
 
-/** Everything there is to remove, in order. Locks the pin directory; throws Refusal when a daemon holds it. */
+/** Everything there is to remove, in order. Locks the pin directory; throws ExitError when a daemon holds it. */
 export function removals(paths: { readonly pinPath: string; readonly socket: string }): Removal[] {
   const found: Removal[] = [];
   if (existsSync(paths.pinPath)) found.push(...pinRemovals(new PinDirectory(paths.pinPath)));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One question to the daemon over its Unix socket, within a deadline. A failure becomes a Refusal: one sentence with the
-// next step. It must never print, and never let a gRPC detail or a stack reach the user.
+// Calls the daemon's gRPC API over its Unix socket, with a deadline. A failure becomes an ExitError whose message names the next
+// step. It must never print, and never pass a gRPC error or a stack trace to the user. Called by the commands.
 import { credentials, type ServiceError, status as code } from '@grpc/grpc-js';
 import { connect } from 'node:net';
 
@@ -12,8 +12,8 @@ import type { ReloadResponse__Output as Reload } from '../../proto/gen/sluice/v1
 import type { SluiceClient } from '../../proto/gen/sluice/v1/Sluice.ts';
 import type { StatusResponse__Output as Status } from '../../proto/gen/sluice/v1/StatusResponse.ts';
 import { loadSluice } from '../../proto/load.ts';
-import { ExitCode, Refusal } from '../base/errors.ts';
-import type { Question as PacketQuestion } from '../model/explanation.ts';
+import { ExitCode, ExitError } from '../base/errors.ts';
+import type { PacketQuery } from '../model/explanation.ts';
 
 export interface Daemon {
   readonly socket: string;
@@ -22,7 +22,7 @@ export interface Daemon {
 
 type Done<T> = (error: ServiceError | null, response?: T) => void;
 
-/** Rejects with a Refusal, as the other two. */
+/** Like all calls here, it rejects with an ExitError. */
 export const askStatus = (daemon: Daemon): Promise<Status> =>
   ask(daemon, (client, deadline, done: Done<Status>) => client.status({}, { deadline }, done));
 
@@ -32,8 +32,8 @@ export const askServices = (daemon: Daemon): Promise<ServiceList> =>
 export const askBackends = (daemon: Daemon): Promise<BackendList> =>
   ask(daemon, (client, deadline, done: Done<BackendList>) => client.listBackends({}, { deadline }, done));
 
-export const askExplain = (daemon: Daemon, questions: readonly PacketQuestion[]): Promise<Explanations> => {
-  const packets = questions.map(({ sourceIP, destIP, from = '', iface = '', ...rest }) => ({
+export const askExplain = (daemon: Daemon, queries: readonly PacketQuery[]): Promise<Explanations> => {
+  const packets = queries.map(({ sourceIP, destIP, from = '', iface = '', ...rest }) => ({
     ...rest,
     sourceIp: sourceIP,
     destIp: destIP,
@@ -46,53 +46,53 @@ export const askExplain = (daemon: Daemon, questions: readonly PacketQuestion[])
 export const askReload = (daemon: Daemon): Promise<Reload> =>
   askOf<Reload, AdminClient>(daemon, 'Admin', (client, deadline, done) => client.reload({}, { deadline }, done));
 
-const ask = <T>(daemon: Daemon, question: Question<T, SluiceClient>): Promise<T> => askOf(daemon, 'Sluice', question);
+const ask = <T>(daemon: Daemon, request: Request<T, SluiceClient>): Promise<T> => askOf(daemon, 'Sluice', request);
 
-type Question<T, C> = (client: C, deadline: Date, done: Done<T>) => void;
+type Request<T, C> = (client: C, deadline: Date, done: Done<T>) => void;
 
 async function askOf<T, C extends SluiceClient | AdminClient>(
   daemon: Daemon,
   service: 'Sluice' | 'Admin',
-  question: Question<T, C>,
+  request: Request<T, C>,
 ): Promise<T> {
   const { sluice } = loadSluice();
-  // A node with 100,000 endpoints answers with more than gRPC's default of 4 MiB.
+  // The response of a node with 100,000 endpoints exceeds gRPC's default limit of 4 MiB.
   const options = { 'grpc.max_receive_message_length': -1 };
   const client = new sluice[service](`unix:${daemon.socket}`, credentials.createInsecure(), options) as C;
   try {
     return await new Promise<T>((resolve, reject) => {
-      question(client, new Date(Date.now() + daemon.timeoutMs), (error, response) => {
-        if (response === undefined) reject(error ?? new Error('an empty answer'));
+      request(client, new Date(Date.now() + daemon.timeoutMs), (error, response) => {
+        if (response === undefined) reject(error ?? new Error('the response is empty'));
         else resolve(response);
       });
     });
   } catch (error) {
-    throw await refusalOf(error as ServiceError, daemon);
+    throw await exitErrorOf(error as ServiceError, daemon);
   } finally {
     client.close();
   }
 }
 
-async function refusalOf(error: ServiceError, daemon: Daemon): Promise<Refusal> {
+async function exitErrorOf(error: ServiceError, daemon: Daemon): Promise<ExitError> {
   const at = `the daemon at ${daemon.socket}`;
-  const refusal = (exitCode: number, sentence: string): Refusal => new Refusal(exitCode, sentence, { cause: error });
+  const exitError = (exitCode: number, message: string): ExitError => new ExitError(exitCode, message, { cause: error });
   if (error.code === code.UNAVAILABLE)
-    return refusal(ExitCode.unreachable, whyUnreachable(await connectError(daemon.socket), daemon.socket));
+    return exitError(ExitCode.unreachable, unreachableMessage(await connectError(daemon.socket), daemon.socket));
   if (error.code === code.DEADLINE_EXCEEDED) {
-    return refusal(
+    return exitError(
       ExitCode.unreachable,
-      `${at} did not answer within ${daemon.timeoutMs} ms: give it longer with --timeout, or look at its log`,
+      `${at} did not respond within ${daemon.timeoutMs} ms: increase --timeout, or read the log of the daemon`,
     );
   }
   if (error.code === code.UNIMPLEMENTED) {
-    return refusal(ExitCode.failure, `${at} does not know this question: use the sluice command of its own version`);
+    return exitError(ExitCode.failure, `${at} does not implement this call: use the sluice command of the daemon's version`);
   }
-  if (error.code === code.INVALID_ARGUMENT) return refusal(ExitCode.usage, error.details);
-  if (error.code === code.FAILED_PRECONDITION) return refusal(ExitCode.failure, error.details);
-  return refusal(ExitCode.failure, `${at} could not answer: ${error.details || error.message}`);
+  if (error.code === code.INVALID_ARGUMENT) return exitError(ExitCode.usage, error.details);
+  if (error.code === code.FAILED_PRECONDITION) return exitError(ExitCode.failure, error.details);
+  return exitError(ExitCode.failure, `${at} failed to respond: ${error.details || error.message}`);
 }
 
-/** gRPC tells of a failed connection in prose only, so the errno is asked for again. */
+/** Connects again to get the errno code, which gRPC reports only inside a message. "" when the connection succeeds. */
 function connectError(path: string): Promise<string> {
   return new Promise((resolve) => {
     const socket = connect({ path });
@@ -104,18 +104,18 @@ function connectError(path: string): Promise<string> {
   });
 }
 
-function whyUnreachable(errno: string, path: string): string {
+function unreachableMessage(errno: string, path: string): string {
   switch (errno) {
     case 'ENOENT':
-      return `there is no socket at ${path}: start sluiced, or name its socket with --socket or SLUICE_SOCKET`;
+      return `the socket ${path} does not exist: start sluiced, or set the path of its socket with --socket or SLUICE_SOCKET`;
     case 'EACCES':
     case 'EPERM':
-      return `you may not use the socket ${path}: be root, or a member of the group given to sluiced by --socket-group`;
+      return `permission denied on the socket ${path}: run as root or as a member of the --socket-group of sluiced`;
     case 'ECONNREFUSED':
-      return `nobody listens at ${path}: sluiced has ended, start it again`;
+      return `no process listens on the socket ${path}: sluiced has ended, start it again`;
     case '':
-      return `the daemon at ${path} broke the connection off: it may be stopping, try again`;
+      return `the daemon at ${path} closed the connection: it may be stopping, try again`;
     default:
-      return `cannot reach the daemon at ${path} (${errno}): is this its socket? Name it with --socket`;
+      return `cannot connect to the socket ${path} (${errno}): set the path of the daemon's socket with --socket`;
   }
 }

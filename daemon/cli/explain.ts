@@ -1,25 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-// `sluice explain`: what would happen to a packet, asked of the running daemon, or of a directory of objects without one
-// (dry-explain.ts, loaded only then). Reads the questions, prints the answers; decides nothing.
+// `sluice explain`: reads the queries, gets the explanations and prints them. A running daemon explains a packet; with --objects
+// offline/dry-explain.ts does, without a daemon, and is loaded only then. Called by main.ts.
 import { readFileSync } from 'node:fs';
 import { parse } from 'yaml';
 import { z } from 'zod';
-import type { Explanation__Output as Explanation } from '../../proto/gen/sluice/v1/Explanation.ts';
-import { parseConfig } from '../config/schema.ts';
-import { ExitCode, messageOf, Refusal } from '../base/errors.ts';
-import type { Answer, Question } from '../model/explanation.ts';
+import type { Explanation__Output as ExplanationMessage } from '../../proto/gen/sluice/v1/Explanation.ts';
+import { ExitCode, messageOf, ExitError } from '../base/errors.ts';
+import type { Explanation, PacketQuery } from '../model/explanation.ts';
 import { askExplain, type Daemon } from './client.ts';
+import { dryRunSettings } from './dry-run-settings.ts';
 
 export interface ExplainOptions {
-  /** "tcp 10.180.0.5:4242 10.96.0.10:80", as words; empty when `flowsFile` is given. */
+  /** "tcp 10.180.0.5:4242 10.96.0.10:80", split at blanks; not read when `flowsFile` is given. */
   readonly packet: readonly string[];
   readonly from: string | undefined;
   readonly iface: string | undefined;
   readonly flowsFile: string | undefined;
-  /** Undefined: the daemon is asked. */
+  /** Directory of objects; undefined to query the daemon. */
   readonly objects: string | undefined;
   readonly nodeFile: string | undefined;
-  /** sluiced's own flags, as far as they decide what is served. */
+  /** Settings of sluiced as flags; used only with `objects`. */
   readonly flags: readonly string[];
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly isJson: boolean;
@@ -28,10 +28,10 @@ export interface ExplainOptions {
   readonly daemon: Daemon;
 }
 
-const usage = (sentence: string): Refusal => new Refusal(ExitCode.usage, sentence);
+const usage = (message: string): ExitError => new ExitError(ExitCode.usage, message);
 
 const port = z.number().int().min(0).max(65_535);
-const questionSchema = z.object({
+const querySchema = z.object({
   protocol: z
     .string()
     .transform((word) => word.toUpperCase())
@@ -50,85 +50,84 @@ const questionSchema = z.object({
     .transform((word) => word ?? undefined),
 });
 
-/** Prints one object, or an array in the order of --flows. Throws Refusal. */
+/** Prints one explanation, or one for each packet of --flows in the same order. Throws ExitError. */
 export async function runExplain(options: ExplainOptions): Promise<void> {
-  const questions = options.flowsFile === undefined ? [packetOf(options)] : flowsOf(options.flowsFile);
-  const answers =
-    options.objects === undefined ? await askDaemon(options, questions) : await askObjects(options, options.objects, questions);
-  if (!options.isJson) return options.out(answers.map((answer, i) => answerText(answer, questions[i])).join('\n'));
-  const [only] = answers;
-  options.out(`${JSON.stringify(options.flowsFile === undefined ? only : answers, undefined, 2)}\n`);
+  const queries = options.flowsFile === undefined ? [packetOf(options)] : flowsOf(options.flowsFile);
+  const explanations =
+    options.objects === undefined ? await askDaemon(options, queries) : await askObjects(options, options.objects, queries);
+  if (!options.isJson) return options.out(explanations.map((explanation, i) => explanationText(explanation, queries[i])).join('\n'));
+  const [only] = explanations;
+  options.out(`${JSON.stringify(options.flowsFile === undefined ? only : explanations, undefined, 2)}\n`);
 }
 
-async function askDaemon({ daemon }: ExplainOptions, questions: readonly Question[]): Promise<Answer[]> {
-  const { explanations } = await askExplain(daemon, questions);
-  return explanations.map(answerOf);
+async function askDaemon({ daemon }: ExplainOptions, queries: readonly PacketQuery[]): Promise<Explanation[]> {
+  const { explanations } = await askExplain(daemon, queries);
+  return explanations.map(explanationOf);
 }
 
-async function askObjects(options: ExplainOptions, objects: string, questions: readonly Question[]): Promise<readonly Answer[]> {
-  if (options.nodeFile === undefined) throw usage('--objects needs --node FILE: which node is asked');
+async function askObjects(options: ExplainOptions, objects: string, queries: readonly PacketQuery[]): Promise<readonly Explanation[]> {
+  if (options.nodeFile === undefined) throw usage('--objects requires --node FILE, which describes the node');
   const { dryExplain } = await import('../offline/dry-explain.ts');
-  const settings = parseConfig(['--source', objects, '--node', 'dry-run', ...options.flags], options.env, (path) =>
-    readFileSync(path, 'utf8'),
-  );
-  const { answers, problems } = dryExplain({ objects, node: { file: options.nodeFile }, settings }, questions);
+  const settings = dryRunSettings({ objects, flags: options.flags, env: options.env });
+  const { explanations, problems } = dryExplain({ objects, node: { file: options.nodeFile }, settings }, queries);
   for (const problem of problems) options.err(`sluice: ${problem}\n`);
-  return answers;
+  return explanations;
 }
 
-/** "10.96.0.10:80", "[fd00::1]:80"; without a port only where `mayLack`. */
-function endOf(text: string, what: string, mayLack: boolean): { ip: string; port: number } {
+/** Parses "10.96.0.10:80" or "[fd00::1]:80". The port may be missing only when `isPortOptional`. */
+function endOf(text: string, what: string, isPortOptional: boolean): { ip: string; port: number } {
   const [, six, four, digits] = /^(?:\[([^\]]+)\]|([^:[\]]+))(?::(\d{1,5}))?$/.exec(text) ?? [];
-  // An IPv6 address without brackets has no port.
+  // An IPv6 address without brackets cannot have a port.
   const ip = six ?? four ?? (text.split(':').length > 2 ? text : undefined);
   const number = Number(digits ?? 0);
   if (ip === undefined || number > 65_535) throw usage(`the ${what} ${text} must be IP:PORT, such as 10.96.0.10:80 or [fd00::1]:80`);
-  if (digits === undefined && !mayLack) throw usage(`the ${what} ${text} has no port: write ${text.includes(':') ? `[${ip}]` : ip}:PORT`);
+  if (digits === undefined && !isPortOptional)
+    throw usage(`the ${what} ${text} has no port: use ${text.includes(':') ? `[${ip}]` : ip}:PORT`);
   return { ip, port: number };
 }
 
-function packetOf({ packet, from, iface }: ExplainOptions): Question {
+function packetOf({ packet, from, iface }: ExplainOptions): PacketQuery {
   const [protocol = '', source = '', destination = '', ...rest] = packet;
   if (destination === '' || rest.length > 0)
-    throw usage('give PROTOCOL SOURCE:PORT DESTINATION:PORT, such as tcp 10.180.0.5:4242 10.96.0.10:80, or --flows FILE');
+    throw usage('pass PROTOCOL SOURCE:PORT DESTINATION:PORT, such as tcp 10.180.0.5:4242 10.96.0.10:80, or --flows FILE');
   const [a, b] = [endOf(source, 'source', true), endOf(destination, 'destination', false)];
   return read({ protocol, sourceIP: a.ip, sourcePort: a.port, destIP: b.ip, destPort: b.port, from, iface }, 'the packet');
 }
 
-function flowsOf(path: string): Question[] {
+function flowsOf(path: string): PacketQuery[] {
   let flows: unknown;
   try {
     flows = parse(readFileSync(path, 'utf8'));
   } catch (error) {
-    throw new Refusal(ExitCode.config, `cannot read the --flows file: ${messageOf(error)}`, {
-      cause: error,
-    });
+    throw new ExitError(ExitCode.config, `cannot read the --flows file: ${messageOf(error)}`, { cause: error });
   }
-  if (!Array.isArray(flows)) throw new Refusal(ExitCode.config, `${path} must hold a list of packets`);
+  if (!Array.isArray(flows)) throw new ExitError(ExitCode.config, `${path} must contain a list of packets`);
   return flows.map((flow: unknown, index) => read(flow, `${path}[${index}]`));
 }
 
-function read(raw: unknown, where: string): Question {
-  const result = questionSchema.safeParse(raw);
+function read(raw: unknown, where: string): PacketQuery {
+  const result = querySchema.safeParse(raw);
   if (result.success) return result.data;
   const issue = result.error.issues[0];
   throw usage(`${where}${issue === undefined ? '' : `.${issue.path.join('.')}: ${issue.message}`}`);
 }
 
-/** The message as the JSON contract has it. */
-const answerOf = (message: Explanation): Answer => ({
-  verdict: message.verdict as Answer['verdict'],
-  frontend: message.frontend === null ? null : (message.frontend as Answer['frontend']),
+/** The protobuf message in the form that `-o json` prints. */
+const explanationOf = (message: ExplanationMessage): Explanation => ({
+  verdict: message.verdict as Explanation['verdict'],
+  frontend: message.frontend === null ? null : (message.frontend as Explanation['frontend']),
   candidates: message.candidates,
   backend: message.backend === '' ? null : message.backend,
   masquerade: message.masquerade,
   reason: message.reason,
-  steps: message.steps as Answer['steps'],
+  steps: message.steps as Explanation['steps'],
 });
 
-function answerText(answer: Answer, question: Question | undefined): string {
-  const width = Math.max(...answer.steps.map(({ step }) => step.length));
-  const head = question === undefined ? '' : `${question.protocol} ${question.sourceIP} -> ${question.destIP} port ${question.destPort}\n`;
-  const lines = answer.steps.map(({ step, text, entry }) => `  ${step.padEnd(width)}   ${text}${entry === '' ? '' : `   [${entry}]`}\n`);
+function explanationText(explanation: Explanation, query: PacketQuery | undefined): string {
+  const width = Math.max(...explanation.steps.map(({ step }) => step.length));
+  const head = query === undefined ? '' : `${query.protocol} ${query.sourceIP} -> ${query.destIP} port ${query.destPort}\n`;
+  const lines = explanation.steps.map(
+    ({ step, text, entry }) => `  ${step.padEnd(width)}   ${text}${entry === '' ? '' : `   [${entry}]`}\n`,
+  );
   return `${head}${lines.join('')}`;
 }

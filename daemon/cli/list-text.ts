@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// `sluice service list` and `sluice backend list` for people. Pure. Where what is wanted and what the kernel holds differ,
-// a line beginning with "!" says so: a table without one is a kernel that does what it should.
+// The tables of `sluice service list` and `sluice backend list`. Pure. A line or cell that begins with "!" reports a difference
+// between the desired state and the kernel, or a row that is not applied. Called by run.ts.
 import type { Backend__Output as Backend } from '../../proto/gen/sluice/v1/Backend.ts';
 import type { ServicePort__Output as ServicePort } from '../../proto/gen/sluice/v1/ServicePort.ts';
-import { counted, hostPort, tableLines } from './table.ts';
+import { hostPort } from '../model/address.ts';
+import { counted, tableLines } from './table.ts';
 
-/** One row per frontend, one line per backend, differences below. `isWide` adds scope, status, ids and slots. */
+/** One row per frontend and one line per backend, followed by the differences. `isWide` adds scope, status, IDs and slots. */
 export function servicesText(services: readonly ServicePort[], isWide: boolean): string {
   const titles = ['ID', 'Frontend', ...(isWide ? ['Scope', 'Status'] : []), 'Service', 'Type', 'Backend'];
   const rows = services.map((service) => rowsOf(service, isWide));
@@ -15,12 +16,12 @@ export function servicesText(services: readonly ServicePort[], isWide: boolean):
     ...remarks(service).map((remark) => `  ! ${remark}`),
   ]);
   const differing = services.filter((service) => remarks(service).length > 0).length;
-  const summary = differing === 0 ? [] : ['', `${differing} of ${counted(services.length, 'Service port')} not as wanted in the kernel`];
+  const summary = differing === 0 ? [] : ['', `${differing} of ${counted(services.length, 'Service port')} differ from the desired state`];
   return `${[...header, ...lines, ...summary].join('\n')}\n`;
 }
 
-/** What governs a frontend. */
-interface Governed {
+/** Columns of a frontend that do not depend on its Service port. */
+interface FrontendColumns {
   readonly scope: string;
   readonly type: string;
   readonly policy: string;
@@ -28,37 +29,37 @@ interface Governed {
 
 function rowsOf(service: ServicePort, isWide: boolean): string[][] {
   const { id, wanted, namespace, name, portName } = service;
-  const row = (frontend: string, { scope, type, policy }: Governed): string[] => [
+  const row = (frontend: string, { scope, type, policy }: FrontendColumns): string[] => [
     id === 0 ? '-' : String(id),
     frontend,
-    ...(isWide ? [scope, rowWord(service)] : []),
+    ...(isWide ? [scope, rowStatus(service)] : []),
     wanted ? `${namespace}/${name}${portName === '' ? '' : `:${portName}`}` : '-',
     type === '' ? '-' : `${type}${policy === 'Local' ? ' (Local)' : ''}`,
     backendLines(service, policy, isWide).join('\n') || 'no backend',
   ];
-  // A port whose frontends all belong to another Service has none.
+  // A Service port has no frontend when another Service owns all of them.
   if (service.frontends.length === 0) return [row('-', { scope: '-', type: '', policy: '' })];
   return service.frontends.map((frontend) => row(`${hostPort(frontend.address, frontend.port)}/${frontend.protocol}`, frontend));
 }
 
-const rowWord = ({ row, wanted }: ServicePort): string =>
-  !wanted ? 'not wanted' : (row?.state ?? '').replace('ROW_STATE_', '').toLowerCase();
+const rowStatus = ({ row, wanted }: ServicePort): string =>
+  !wanted ? 'not desired' : (row?.state ?? '').replace('ROW_STATE_', '').toLowerCase();
 
-/** What is wanted of the policy's set, in order; then what only the kernel's run names (it tells the set of policy Cluster). */
+/** The desired backends that the policy selects, then those only in the kernel, whose run of slots is that of policy Cluster. */
 function backendLines(service: ServicePort, policy: string, isWide: boolean): string[] {
   const isLocalSet = policy === 'Local';
-  const held = new Map(isLocalSet ? [] : service.run.map((each) => [hostPort(each.address, each.port), each]));
+  const inKernel = new Map(isLocalSet ? [] : service.run.map((each) => [hostPort(each.address, each.port), each]));
   const shown = isLocalSet ? service.backends.filter(({ locallyUsable }) => locallyUsable) : service.backends;
   const lines = shown.map(({ address, port, state, local }) => {
     const at = hostPort(address, port);
-    const inRun = held.get(at);
-    held.delete(at);
+    const inRun = inKernel.get(at);
+    inKernel.delete(at);
     const words = [state.replace('BACKEND_STATE_', '').toLowerCase()];
     if (isWide && local) words.push('local');
     if (isWide && inRun !== undefined) words.push(`id ${inRun.id}`, counted(inRun.slots, 'slot'));
     return { at, words };
   });
-  for (const [at, { id, slots }] of held)
+  for (const [at, { id, slots }] of inKernel)
     lines.push({ at, words: ['kernel only', ...(isWide ? [`id ${id}`, counted(slots, 'slot')] : [])] });
   return lines.map(({ at, words }, index) => `${index + 1} => ${at}/${service.protocol} (${words.join(', ')})`);
 }
@@ -67,18 +68,18 @@ function remarks(service: ServicePort): string[] {
   const { row, wanted, differences } = service;
   const remark = [...differences];
   if (wanted && row?.state === 'ROW_STATE_ERROR') remark.push(`${counted(row.retries, 'attempt')} failed: ${row.message}`);
-  if (wanted && row?.state === 'ROW_STATE_PENDING') remark.push('waits to be applied');
+  if (wanted && row?.state === 'ROW_STATE_PENDING') remark.push('not applied yet');
   return remark;
 }
 
-/** One row per backend that the kernel holds. */
+/** One row per backend entry in the kernel. */
 export function backendsText(backends: readonly Backend[]): string {
   const rows = backends.map((backend) => [
     String(backend.id),
     hostPort(backend.address, backend.port),
     String(backend.generation),
     backend.flags.join(','),
-    backend.wanted ? backend.service : `! nobody wants it${backend.service === '' ? '' : ` (${backend.service})`}`,
+    backend.wanted ? backend.service : `! not desired${backend.service === '' ? '' : ` (${backend.service})`}`,
     backend.frontends.join('\n'),
   ]);
   const lines = tableLines(['ID', 'Backend', 'Generation', 'Flags', 'Service', 'Frontend'], rows);

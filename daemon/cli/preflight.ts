@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-// `sluice preflight`: asks loader/preflight.ts with the settings that sluiced would have, and prints the answers. Needs no
-// daemon and changes nothing.
+// `sluice preflight`: runs the checks of offline/preflight.ts with the settings that sluiced would have, and prints the results.
+// Needs no daemon and changes nothing. Called by main.ts.
 import { readFileSync } from 'node:fs';
-import { parseConfig } from '../config/schema.ts';
+import { parseConfig } from '../config/resolve.ts';
 import { type CheckResult, preflight } from '../offline/preflight.ts';
 
 export interface PreflightOptions {
-  /** sluiced's own flags. */
+  /** Flags of sluiced. */
   readonly argv: readonly string[];
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly isJson: boolean;
   readonly print: (text: string) => void;
 }
 
-const words = { ok: 'Ok', warning: 'Warning', failed: 'Failed' } as const;
+const stateNames = { ok: 'Ok', warning: 'Warning', failed: 'Failed' } as const;
 
-/** Exit code: 0, or that of the first check that failed. Throws Refusal when the settings are wrong. */
+/** Returns the exit code: 0, or the exit code of the first check that failed. Throws ExitError when the settings are invalid. */
 export async function runPreflight({ argv, env, isJson, print }: PreflightOptions): Promise<number> {
   const config = parseConfig(argv, env, (path) => readFileSync(path, 'utf8'));
   const checks = preflight(config);
@@ -26,5 +26,5 @@ export async function runPreflight({ argv, env, isJson, print }: PreflightOption
 
 function preflightText(checks: readonly CheckResult[]): string {
   const width = Math.max(...checks.map(({ name }) => name.length)) + 1;
-  return checks.map(({ name, state, message }) => `${`${name}:`.padEnd(width)}   ${words[state].padEnd(7)}   ${message}\n`).join('');
+  return checks.map(({ name, state, message }) => `${`${name}:`.padEnd(width)}   ${stateNames[state].padEnd(7)}   ${message}\n`).join('');
 }

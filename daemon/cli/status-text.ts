@@ -1,35 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
-// `sluice status` for people: one "Key:  Word  detail" line per matter, details of trouble indented below it. Pure.
-// The words decide the exit code: Degraded and NotReady are failures, Warning is not.
+// The text of `sluice status`: one line "Key:  State  detail" per subject, with the problems indented below it. Pure. The states
+// decide the exit code: Degraded and NotReady are failures, Warning is not. Called by run.ts.
 import type { StatusResponse__Output as Status } from '../../proto/gen/sluice/v1/StatusResponse.ts';
 import type { SourceProblem__Output as SourceProblem } from '../../proto/gen/sluice/v1/SourceProblem.ts';
 import { counted } from './table.ts';
 
-type Word = 'Ok' | 'Warning' | 'Degraded' | 'NotReady';
+type State = 'Ok' | 'Warning' | 'Degraded' | 'NotReady';
 
 interface Line {
   readonly key: string;
-  readonly word: Word;
+  readonly state: State;
   readonly detail: string;
   readonly below?: readonly string[];
 }
 
-/** From this pressure on a map is about to refuse. */
-const tightPressure = 0.9;
+/** A map with this pressure is almost full. */
+const warningPressure = 0.9;
 const shownRepairs = 5;
 
 /** False when a line says Degraded or NotReady. */
 export function isHealthy(status: Status): boolean {
-  return linesOf(status).every(({ word }) => word === 'Ok' || word === 'Warning');
+  return linesOf(status).every(({ state }) => state === 'Ok' || state === 'Warning');
 }
 
-/** The whole block. */
+/** The whole text. */
 export function statusText(status: Status): string {
   const lines = linesOf(status);
   const keyWidth = Math.max(...lines.map(({ key }) => key.length)) + 1;
-  const wordWidth = Math.max(...lines.map(({ word }) => word.length));
-  const block = lines.flatMap(({ key, word, detail, below = [] }) => [
-    `${`${key}:`.padEnd(keyWidth)}   ${word.padEnd(wordWidth)}   ${detail}`.trimEnd(),
+  const stateWidth = Math.max(...lines.map(({ state }) => state.length));
+  const block = lines.flatMap(({ key, state, detail, below = [] }) => [
+    `${`${key}:`.padEnd(keyWidth)}   ${state.padEnd(stateWidth)}   ${detail}`.trimEnd(),
     ...below.map((each) => `  - ${each}`),
   ]);
   return `${[...block, ...details(status)].join('\n')}\n`;
@@ -38,14 +38,14 @@ export function statusText(status: Status): string {
 function linesOf(status: Status): Line[] {
   return [
     agentLine(status),
-    { key: 'Ready', word: status.ready ? 'Ok' : 'NotReady', detail: status.ready ? 'yes' : 'no', below: status.notReadyReasons },
+    { key: 'Ready', state: status.ready ? 'Ok' : 'NotReady', detail: status.ready ? 'yes' : 'no', below: status.notReadyReasons },
     ...status.sources.map(sourceLine),
     reconcileLine(status),
     conflictLine(status),
     {
       key: 'Host',
-      word: status.hostProblems.length === 0 ? 'Ok' : 'Degraded',
-      detail: status.hostProblems.length === 0 ? 'has all that is needed' : counted(status.hostProblems.length, 'problem'),
+      state: status.hostProblems.length === 0 ? 'Ok' : 'Degraded',
+      detail: status.hostProblems.length === 0 ? 'meets all requirements' : counted(status.hostProblems.length, 'problem'),
       below: status.hostProblems,
     },
     attachmentLine(status),
@@ -55,20 +55,20 @@ function linesOf(status: Status): Line[] {
 }
 
 function agentLine({ agent }: Status): Line {
-  if (agent === null) return { key: 'Sluice', word: 'Degraded', detail: 'the daemon did not say what it is' };
+  if (agent === null) return { key: 'Sluice', state: 'Degraded', detail: 'the daemon did not report its version' };
   const { version, commit, libbpf, kernel, node, pid, uptimeSeconds } = agent;
   const program = `${version}${commit === '' ? '' : ` (commit ${commit})`}, libbpf ${libbpf}, kernel ${kernel}`;
-  return { key: 'Sluice', word: 'Ok', detail: `${program}; node ${node}, pid ${pid}, up ${duration(Number(uptimeSeconds))}` };
+  return { key: 'Sluice', state: 'Ok', detail: `${program}; node ${node}, pid ${pid}, up ${duration(Number(uptimeSeconds))}` };
 }
 
 function sourceLine({ name, initialized, complete, problems }: Status['sources'][number]): Line {
-  const word = !initialized ? 'NotReady' : problems.length > 0 || !complete ? 'Degraded' : 'Ok';
+  const state = !initialized ? 'NotReady' : problems.length > 0 || !complete ? 'Degraded' : 'Ok';
   const parts = [
-    initialized ? 'first list done' : 'first list not finished',
-    complete ? '' : 'partly unread',
+    initialized ? 'first list complete' : 'first list not complete',
+    complete ? '' : 'a part could not be read',
     counted(problems.length, 'problem'),
   ];
-  return { key: 'Source', word, detail: `${name}: ${parts.filter((part) => part !== '').join(', ')}`, below: problems.map(problemText) };
+  return { key: 'Source', state, detail: `${name}: ${parts.filter((part) => part !== '').join(', ')}`, below: problems.map(problemText) };
 }
 
 function problemText({ file, line, kind, object, field, message }: SourceProblem): string {
@@ -78,14 +78,14 @@ function problemText({ file, line, kind, object, field, message }: SourceProblem
 }
 
 function reconcileLine({ reconcile, counts }: Status): Line {
-  if (reconcile === null) return { key: 'Reconcile', word: 'Degraded', detail: 'the daemon did not say' };
+  if (reconcile === null) return { key: 'Reconcile', state: 'Degraded', detail: 'not reported by the daemon' };
   const wanted =
     counts === null
       ? ''
-      : `; ${counted(counts.services, 'Service')}, ${counted(counts.frontends, 'frontend')}, ${counted(counts.backends, 'backend')} wanted`;
+      : `; ${counted(counts.services, 'Service')}, ${counted(counts.frontends, 'frontend')}, ${counted(counts.backends, 'backend')} desired`;
   return {
     key: 'Reconcile',
-    word: Number(reconcile.error) > 0 ? 'Degraded' : 'Ok',
+    state: Number(reconcile.error) > 0 ? 'Degraded' : 'Ok',
     detail: `${reconcile.done} done, ${reconcile.pending} pending, ${reconcile.error} failed${wanted}`,
     below: reconcile.errors.map(({ key, message, retries }) => `${key}: ${message} (${counted(retries, 'attempt')})`),
   };
@@ -94,39 +94,41 @@ function reconcileLine({ reconcile, counts }: Status): Line {
 function conflictLine({ conflicts }: Status): Line {
   return {
     key: 'Conflicts',
-    word: conflicts.length === 0 ? 'Ok' : 'Warning',
+    state: conflicts.length === 0 ? 'Ok' : 'Warning',
     detail:
-      conflicts.length === 0 ? 'no frontend is claimed twice' : `${counted(conflicts.length, 'frontend')} claimed by more than one Service`,
-    below: conflicts.map(({ frontend, owner, contenders }) => `${frontend}: ${owner} has it, ${contenders.join(', ')} does not get it`),
+      conflicts.length === 0
+        ? 'every frontend is claimed by one Service only'
+        : `${counted(conflicts.length, 'frontend')} claimed by more than one Service`,
+    below: conflicts.map(({ frontend, owner, contenders }) => `${frontend}: served for ${owner}, not for ${contenders.join(', ')}`),
   };
 }
 
 function attachmentLine({ attachments }: Status): Line {
   const kinds = Map.groupBy(attachments, ({ kind }) => kind.replace('ATTACHMENT_KIND_', '').toLowerCase());
   const shares = [...kinds].map(([kind, group]) => `${group.length} ${kind}`).join(', ');
-  if (attachments.length === 0) return { key: 'Programs', word: 'Warning', detail: 'none attached: no packet is translated' };
-  return { key: 'Programs', word: 'Ok', detail: `${attachments.length} attached (${shares})` };
+  if (attachments.length === 0) return { key: 'Programs', state: 'Warning', detail: 'none attached: no packet is translated' };
+  return { key: 'Programs', state: 'Ok', detail: `${attachments.length} attached (${shares})` };
 }
 
 function repairLine({ repairs }: Status): Line {
-  if (repairs === null) return { key: 'Repairs', word: 'Ok', detail: 'the daemon did not say' };
+  if (repairs === null) return { key: 'Repairs', state: 'Ok', detail: 'not reported by the daemon' };
   const { total, last, problems } = repairs;
   return {
     key: 'Repairs',
-    word: problems.length > 0 ? 'Degraded' : Number(total) > 0 ? 'Warning' : 'Ok',
-    detail: Number(total) === 0 ? 'nothing was changed by others' : `${counted(total, 'thing')} changed by others and put back`,
+    state: problems.length > 0 ? 'Degraded' : Number(total) > 0 ? 'Warning' : 'Ok',
+    detail: Number(total) === 0 ? 'no drift' : `${counted(total, 'difference')} repaired`,
     below: [...problems, ...last.slice(0, shownRepairs).map(({ sentence, time }) => `${time} ${sentence}`)],
   };
 }
 
 function mapLine({ maps }: Status): Line {
-  const tight = maps.filter(({ pressure }) => pressure >= tightPressure);
+  const almostFull = maps.filter(({ pressure }) => pressure >= warningPressure);
   const [fullest] = maps.filter(({ pressure }) => pressure >= 0).toSorted((a, b) => b.pressure - a.pressure);
   return {
     key: 'Maps',
-    word: tight.length === 0 ? 'Ok' : 'Warning',
-    detail: fullest === undefined ? counted(maps.length, 'map') : `${counted(maps.length, 'map')}, the fullest ${mapText(fullest)}`,
-    below: tight.map((map) => `${mapText(map)}: give it room with a larger --max-... setting`),
+    state: almostFull.length === 0 ? 'Ok' : 'Warning',
+    detail: fullest === undefined ? counted(maps.length, 'map') : `${counted(maps.length, 'map')}, fullest: ${mapText(fullest)}`,
+    below: almostFull.map((map) => `${mapText(map)}: increase the corresponding --max-... setting`),
   };
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Columns of text, as every table of the CLI has them. Pure; no colour, so that the output is the same in a pipe.
+// Layout of text tables, for all commands. Pure. It uses no colour, so that the output is the same in a terminal and in a pipe.
 
-/** Rows aligned under their titles, three spaces between columns, none after the last: the lines of the titles, then of each row. */
+/** The lines of the title row and of each row, in columns that are three spaces apart. A cell may have several lines. */
 export function tableLines(titles: readonly string[], rows: readonly (readonly string[])[]): string[][] {
   const blocks = [titles, ...rows].map((row) => {
     const cells = titles.map((_, column) => (row[column] ?? '').split('\n'));
@@ -16,9 +16,6 @@ export function tableLines(titles: readonly string[], rows: readonly (readonly s
       .trimEnd();
   return blocks.map((block) => block.map(joined));
 }
-
-/** "10.0.0.1:80", "[fd00::1]:80". */
-export const hostPort = (address: string, port: number): string => (address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`);
 
 /** "1 Service", "2 Services". */
 export const counted = (count: number | string, noun: string): string => `${count} ${noun}${Number(count) === 1 ? '' : 's'}`;

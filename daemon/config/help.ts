@@ -1,96 +1,59 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the daemon prints about its settings and then exits: help, version, the checked settings, and README's table.
-// All of it follows from the one schema in config.ts. Pure but for the print function that it is given.
-import { allSettings, type Config, type Invocation, parseInvocation, type ResolvedSetting } from './schema.ts';
+// Texts about the settings: the output of --help, --version and --check-config, generated from schema.ts. Pure. Called by
+// command-line.ts.
+import type { ResolvedSetting } from './resolve.ts';
+import { allSettings } from './schema.ts';
 import { daemonCommand } from './sources.ts';
 import { ExitCode } from '../base/errors.ts';
 
-/** What `--version` shows. */
-interface ProgramVersions {
+/** Versions that `--version` prints. */
+export interface ProgramVersions {
   readonly version: string;
   readonly commit: string;
   readonly libbpf: string;
   readonly kernel: string;
 }
 
-interface CommandLine {
-  /** Without the interpreter and the script. */
-  readonly argv: readonly string[];
-  readonly env: Readonly<Record<string, string | undefined>>;
-  readonly readFile: (path: string) => string;
-  /** Asked only for --version: libbpf must be loaded to know its own. */
-  readonly versions: () => ProgramVersions;
-  readonly print: (text: string) => void;
-}
-
-/** The settings to run with; or undefined when the command line asked for words only, which are then printed. Throws Refusal. */
-export function configFromCommandLine({ argv, env, readFile, versions, print }: CommandLine): Config | undefined {
-  const invocation = parseInvocation(argv, env, readFile);
-  if (invocation.action === 'run') return invocation.config;
-  print(wordsOf(invocation, versions));
-  return undefined;
-}
-
-function wordsOf(invocation: Exclude<Invocation, { action: 'run' }>, versions: CommandLine['versions']): string {
-  switch (invocation.action) {
-    case 'check':
-      return resolvedText(invocation.resolved);
-    case 'help':
-      return helpText();
-    case 'version':
-      return versionText(versions());
-  }
-}
-
-/** A settings file with the origin of each line. */
-function resolvedText(resolved: readonly ResolvedSetting[]): string {
+/** The settings as a settings file; a comment on each line names the origin. */
+export function resolvedText(resolved: readonly ResolvedSetting[]): string {
   const lines = resolved.map(({ setting, text, origin }) => {
     const isSet = text !== undefined && text !== '';
-    return { left: isSet ? `${setting.name}: ${quoted(text)}` : `# ${setting.name}:`, right: isSet ? origin : `not set` };
+    return { left: isSet ? `${setting.name}: ${quoted(text)}` : `# ${setting.name}:`, right: isSet ? origin : 'not set' };
   });
   const width = Math.max(...lines.map(({ left }) => left.length));
   return lines.map(({ left, right }) => `${left.padEnd(width)}  # ${right}\n`).join('');
 }
 
-/** YAML reads plain words as they stand; what it would not is put in quotes. */
+/** Quotes text that YAML would not read back as the same string. */
 const quoted = (text: string): string => (/^[A-Za-z0-9/][-\w./,:]*$/.test(text) && !/:$|^\d+:\d/.test(text) ? text : JSON.stringify(text));
 
-function versionText({ version, commit, libbpf, kernel }: ProgramVersions): string {
+export function versionText({ version, commit, libbpf, kernel }: ProgramVersions): string {
   return `sluiced ${version}\ncommit ${commit === '' ? 'unknown' : commit}\nlibbpf ${libbpf}\nkernel ${kernel}\n`;
 }
 
 const exitMeanings: Readonly<Record<keyof typeof ExitCode, string>> = {
-  ok: 'stopped as asked',
-  failure: 'failed while starting, running or stopping',
-  usage: 'a flag is wrong',
-  config: 'the settings file, the environment or the host is wrong',
-  locked: 'another daemon holds the pin path or the socket',
-  kernel: 'the kernel refused, or lacks what is needed',
+  ok: 'success, or stopped by a signal',
+  failure: 'failed during start, operation or stop',
+  usage: 'a flag is invalid',
+  config: 'the settings file, the environment, a named file or the host configuration is invalid',
+  locked: 'another daemon uses the pin path or the socket',
+  kernel: 'the kernel rejected a call or lacks a required feature',
   unreachable: 'sluice only: the daemon cannot be reached',
   capability: 'the process lacks a capability',
-  bpffs: 'the pin path is not on a bpffs, cannot be written, or is not ours',
-  cgroup: 'there is no cgroup v2, or --cgroup is none',
-  occupied: 'another program holds a hook alone',
-  layout: 'the pinned state is of another version',
+  bpffs: 'the pin path is not on a bpffs, is not writable, or contains the pins of another program',
+  cgroup: 'cgroup v2 is not mounted, or --cgroup is not a cgroup v2 directory',
+  occupied: 'another program is attached exclusively to a hook',
+  layout: 'the pinned state has another layout version',
 };
 
-/** `--help`. */
-function helpText(): string {
+/** Output of `--help`. */
+export function helpText(): string {
   const command = daemonCommand(allSettings()).configureHelp({ helpWidth: 110 });
   const codes = Object.entries(ExitCode).map(([name, code]) => `  ${code}  ${exitMeanings[name as keyof typeof ExitCode]}\n`);
   return [
     command.helpInformation(),
-    '\nEvery setting is taken from the last of: its default, the --config file, its environment variable, its flag.\n',
-    'A list flag may be given again. Empty variables count as not given.\n',
+    '\nA flag overrides its environment variable, which overrides the --config file, which overrides the default.\n',
+    'A list flag may be repeated. An empty environment variable counts as not set.\n',
     `\nExit codes:\n${codes.join('')}`,
   ].join('');
-}
-
-/** README's table of settings. */
-export function settingsMarkdown(): string {
-  const rows = allSettings().map(({ name, argument, environment, fallback, fallbackShown, help }) => {
-    const value = fallbackShown ?? (fallback === undefined || fallback === '' ? '' : `\`${fallback}\``);
-    return `| \`--${name} ${argument.replaceAll('|', '\\|')}\` | \`${environment}\` | ${value} | ${help} |\n`;
-  });
-  return `| flag | environment | default | meaning |\n|---|---|---|---|\n${rows.join('')}`;
 }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where settings are given: flags, environment, a YAML or JSON file. Each becomes text by name, with the place it came from;
-// meaning is config.ts's matter. An unknown name is refused with the nearest known one.
+// The sources of settings: flags, environment variables, and a YAML or JSON file. Each setting becomes text by name, with its
+// origin; values.ts parses the text. An unknown name is rejected with the nearest known name. Called by resolve.ts; help.ts
+// and cli/ use the definitions of the flags.
 import { Command, CommanderError, Option } from 'commander';
 import { isMap, isScalar, isSeq, LineCounter, type Node, parseDocument } from 'yaml';
 
-import { ExitCode, messageOf, Refusal } from '../base/errors.ts';
+import { ExitCode, messageOf, ExitError } from '../base/errors.ts';
 
 export interface GivenText {
   /** "pod-interfaces". */
@@ -12,7 +13,7 @@ export interface GivenText {
   readonly text: string;
   /** "flag --node". */
   readonly origin: string;
-  /** As the user wrote it, to begin a sentence: "--max-slots 17", "SLUICE_MAX_SLOTS=17". */
+  /** As the user wrote it; error messages begin with it: "--max-slots 17", "SLUICE_MAX_SLOTS=17". */
   readonly shown: string;
   readonly isFlag: boolean;
 }
@@ -23,7 +24,7 @@ interface GivenFlags {
   readonly given: readonly GivenText[];
 }
 
-/** A setting as its sources know it. */
+/** Names and help of a setting. */
 export interface NamedSetting {
   /** Name in a file, and after "--": "pod-interfaces". */
   readonly name: string;
@@ -32,41 +33,41 @@ export interface NamedSetting {
   /** Placeholder in the help: "DIR". */
   readonly argument: string;
   readonly help: string;
-  readonly fallback: string | undefined;
-  readonly fallbackShown?: string;
-  /** Giving the flag again adds to it. */
+  readonly defaultText: string | undefined;
+  readonly defaultName?: string;
+  /** True when the flag may be repeated. */
   readonly isList?: boolean;
-  /** What the flag means without a value; undefined: it needs one. */
-  readonly bare?: string;
+  /** Value of the flag when it is given without one; undefined when the flag requires a value. */
+  readonly preset?: string;
 }
 
 /** "podInterfaces" -> "pod-interfaces". */
 export const kebab = (key: string): string => key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 
-/** The command as commander knows it: for parsing and for its help. */
+/** The command line of sluiced, for parsing and for --help. */
 export function daemonCommand(settings: readonly NamedSetting[]): Command {
   const command = new Command('sluiced').usage('[flags]').helpOption(false).exitOverride();
   command.configureOutput({ writeOut: () => undefined, writeErr: () => undefined, outputError: () => undefined });
-  command.description('Sluice node agent: watches Services, translates their packets in the kernel, serves an API.');
+  command.description('Sluice node agent: watches Services, load balances their traffic in the kernel, and serves an API.');
   for (const each of settings) command.addOption(optionOf(each, describe(each)));
-  command.option('--config <FILE>', 'YAML or JSON file of these settings, keys without "--" (SLUICE_CONFIG)');
-  command.option('--check-config', 'check the settings, print each with its origin, and exit');
-  command.option('--version', 'print version, commit, libbpf and kernel, and exit');
-  return command.option('-h, --help', 'print this, and exit');
+  command.option('--config <FILE>', 'YAML or JSON file of settings; its keys are flag names without "--" (SLUICE_CONFIG)');
+  command.option('--check-config', 'validate the settings, print each with its origin, and exit');
+  command.option('--version', 'print the versions of sluiced, libbpf and the kernel, and exit');
+  return command.option('-h, --help', 'print this help, and exit');
 }
 
 /** A setting as a flag of any command. */
-export function optionOf({ name, argument, isList, bare }: NamedSetting, description: string): Option {
-  const option = new Option(`--${name} ${bare === undefined ? `<${argument}>` : `[${argument}]`}`, description).preset(bare);
+export function optionOf({ name, argument, isList, preset }: NamedSetting, description: string): Option {
+  const option = new Option(`--${name} ${preset === undefined ? `<${argument}>` : `[${argument}]`}`, description).preset(preset);
   if (isList === true) option.argParser((text, before?: string) => (before === undefined ? text : `${before},${text}`));
   return option;
 }
 
-function describe({ help, environment, fallback, fallbackShown = fallback ?? '' }: NamedSetting): string {
-  return `${help} (${environment}${fallbackShown === '' ? '' : `, default ${fallbackShown}`})`;
+function describe({ help, environment, defaultText, defaultName = defaultText ?? '' }: NamedSetting): string {
+  return `${help} (${environment}${defaultName === '' ? '' : `, default ${defaultName}`})`;
 }
 
-/** Reads flags. Throws Refusal for unknown ones and for words that are no flag. */
+/** Reads flags. Throws ExitError for unknown flags and for arguments that are not flags. */
 export function readFlags(argv: readonly string[], settings: readonly NamedSetting[]): GivenFlags {
   const command = daemonCommand(settings);
   try {
@@ -74,9 +75,9 @@ export function readFlags(argv: readonly string[], settings: readonly NamedSetti
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
     if (error.code === 'commander.excessArguments')
-      throw new Refusal(ExitCode.usage, `"${command.args.join(' ')}" is no flag; sluiced --help lists them`);
-    const sentence = error.message.replace(/^error: /, '').replaceAll(/\s*\n\s*/g, ' ');
-    throw new Refusal(ExitCode.usage, `${sentence}; sluiced --help lists the flags`, { cause: error });
+      throw new ExitError(ExitCode.usage, `"${command.args.join(' ')}" is not a flag; sluiced --help lists the flags`);
+    const message = error.message.replace(/^error: /, '').replaceAll(/\s*\n\s*/g, ' ');
+    throw new ExitError(ExitCode.usage, `${message}; sluiced --help lists the flags`, { cause: error });
   }
   const options = new Map(command.options.map((option) => [option.name(), command.getOptionValue(option.attributeName()) as unknown]));
   const given = settings.flatMap(({ name }): GivenText[] => {
@@ -94,14 +95,14 @@ export function readFlags(argv: readonly string[], settings: readonly NamedSetti
   };
 }
 
-// Kubernetes gives every pod variables for each Service of its namespace: a Service named "sluice-x" brings SLUICE_X_PORT
-// and its like, which nobody meant for us.
+// Kubernetes sets variables for each Service of the namespace in every pod: for a Service named "sluice-x", SLUICE_X_PORT and
+// others. They are not settings.
 const serviceLink = /_(SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$/;
 
-/** Where the settings file is, and what an image says of itself (version.ts). */
+/** The path of the settings file, and the commit of the image (host/version.ts). */
 const notSettings = new Set(['SLUICE_CONFIG', 'SLUICE_COMMIT']);
 
-/** Reads SLUICE_* variables; empty ones count as not given. Throws Refusal for unknown ones. */
+/** Reads SLUICE_* variables; an empty variable counts as not set. Throws ExitError for an unknown variable. */
 export function readEnvironment(env: Readonly<Record<string, string | undefined>>, settings: readonly NamedSetting[]): GivenText[] {
   const given: GivenText[] = [];
   for (const [variable, text] of Object.entries(env)) {
@@ -110,14 +111,14 @@ export function readEnvironment(env: Readonly<Record<string, string | undefined>
     if (known === undefined) {
       if (serviceLink.test(variable)) continue;
       const names = settings.map(({ environment }) => environment);
-      throw new Refusal(ExitCode.config, `the environment variable ${variable} is no setting${didYouMean(variable, names)}`);
+      throw new ExitError(ExitCode.config, `the environment variable ${variable} is not a setting${didYouMean(variable, names)}`);
     }
     given.push({ name: known.name, text, origin: `environment ${variable}`, shown: `${variable}=${text}`, isFlag: false });
   }
   return given;
 }
 
-/** Reads a file of settings: one mapping from names to values; lists may be sequences. Throws Refusal with file and line. */
+/** Reads a settings file: one mapping from names to values; a list may be a sequence. Throws ExitError with file and line. */
 export function readSettingsFile(
   path: string,
   { settings, readFile }: { readonly settings: readonly NamedSetting[]; readonly readFile: (path: string) => string },
@@ -125,24 +126,24 @@ export function readSettingsFile(
   const lines = new LineCounter();
   const document = parseDocument(readOr(path, readFile), { lineCounter: lines, prettyErrors: false });
   const [broken] = document.errors;
-  if (broken !== undefined) return refuse(`${path} line ${lines.linePos(broken.pos[0]).line}: ${broken.message}`, broken);
+  if (broken !== undefined) return reject(`${path} line ${lines.linePos(broken.pos[0]).line}: ${broken.message}`, broken);
   if (document.contents === null) return [];
-  if (!isMap<Node, Node | null>(document.contents)) return refuse(`${path} must hold one mapping from setting names to values`);
+  if (!isMap<Node, Node | null>(document.contents)) return reject(`${path} must contain one mapping from setting names to values`);
   return document.contents.items.flatMap(({ key, value }): GivenText[] => {
-    const origin = `${path} line ${lines.linePos(key.range?.[0] ?? 0).line}`;
-    const name = textOf(key) ?? 'a key that is no word';
+    const origin = `${path} line ${lines.linePos(key.range[0]).line}`;
+    const name = textOf(key) ?? '(not a string)';
     const known = settings.find((each) => each.name === name);
     if (known === undefined) {
       const names = settings.map((each) => each.name);
-      return refuse(`${origin}: "${name}" is no setting${didYouMean(kebab(name).replaceAll('_', '-'), names)}`);
+      return reject(`${origin}: "${name}" is not a setting${didYouMean(kebab(name).replaceAll('_', '-'), names)}`);
     }
     const text = textOf(value);
-    if (text === undefined) return refuse(`${origin}: "${name}" must be ${known.isList === true ? 'a list of words' : 'a single value'}`);
+    if (text === undefined) return reject(`${origin}: "${name}" must be ${known.isList === true ? 'a list of values' : 'a single value'}`);
     return text === null ? [] : [{ name, text, origin, shown: `${origin}: "${name}: ${text}"`, isFlag: false }];
   });
 }
 
-/** A value as flags would give it; null when there is none, undefined when it is of a shape that no setting has. */
+/** The value as a flag would give it; null when it is empty, undefined when it is neither a scalar nor a list of scalars. */
 function textOf(value: Node | null): string | null | undefined {
   if (value === null) return null;
   if (isSeq<Node>(value)) {
@@ -152,32 +153,32 @@ function textOf(value: Node | null): string | null | undefined {
   if (!isScalar<string | number | boolean | null>(value)) return undefined;
   if (value.value === null) return null;
   if (typeof value.value === 'boolean') return value.value ? 'on' : 'off';
-  // The source text: a Node named 007 is not 7.
+  // The source text, since a Node named 007 must not become 7.
   return typeof value.value === 'number' ? (value.source ?? String(value.value)) : value.value;
 }
 
-function refuse(sentence: string, cause?: unknown): never {
-  throw new Refusal(ExitCode.config, sentence, cause === undefined ? undefined : { cause });
+function reject(message: string, cause?: unknown): never {
+  throw new ExitError(ExitCode.config, message, cause === undefined ? undefined : { cause });
 }
 
 function readOr(path: string, readFile: (path: string) => string): string {
   try {
     return readFile(path);
   } catch (error) {
-    throw new Refusal(ExitCode.config, `cannot read the --config file ${path}: ${messageOf(error)}`, {
+    throw new ExitError(ExitCode.config, `cannot read the --config file ${path}: ${messageOf(error)}`, {
       cause: error,
     });
   }
 }
 
-/** " (did you mean X?)" for the nearest name, "" when none is near. */
+/** " (did you mean X?)" for the nearest name; a pointer to --help when no name is near. */
 function didYouMean(word: string, names: readonly string[]): string {
   const [nearest] = names.map((name) => ({ name, distance: editDistance(word, name) })).toSorted((a, b) => a.distance - b.distance);
-  if (nearest === undefined || nearest.distance > Math.max(2, word.length / 3)) return ': sluiced --help lists them';
+  if (nearest === undefined || nearest.distance > Math.max(2, word.length / 3)) return '; sluiced --help lists the settings';
   return ` (did you mean ${nearest.name}?)`;
 }
 
-/** Insertions, deletions and replacements from one word to the other. */
+/** Levenshtein distance. */
 function editDistance(from: string, to: string): number {
   let row = Array.from({ length: to.length + 1 }, (_, index) => index);
   for (let i = 0; i < from.length; i += 1) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The kinds of values that settings have, each read from text, whichever source the text came from (flag, environment,
-// file). Pure; every refusal is a clause that continues "NAME VALUE ...". Used by config.ts alone.
+// The types of values that settings have, each parsed from text, whether the text comes from a flag, the environment or a
+// file. Pure. Every error message is a predicate that resolve.ts appends to "NAME VALUE". Used by schema.ts only.
 import ipaddr from 'ipaddr.js';
 import { z } from 'zod';
 
@@ -13,7 +13,7 @@ interface HttpAddress {
 
 const text = z.string().trim();
 
-/** Text that is one of a few words. */
+/** One of the given words. */
 export const oneOf = <const Word extends string>(...words: Word[]) =>
   text.refine((value): value is Word => words.includes(value as Word), {
     error: `must be one of ${words.join(', ')}`,
@@ -27,19 +27,19 @@ export const absolutePath = text
   .refine((value) => value.startsWith('/'), { error: 'must be an absolute path' })
   .transform((value) => (value === '/' ? value : value.replace(/\/+$/, '')));
 
-/** sun_path holds 108 bytes, the last a zero. */
+/** sun_path has 108 bytes, including the terminating zero. */
 export const socketPath = absolutePath.refine((value) => Buffer.byteLength(value) <= 107, {
-  error: 'is longer than the 107 bytes that a socket path may have',
+  error: 'is longer than 107 bytes, the maximum length of a socket path',
 });
 
 export const nodeName = text.refine(
   (value) => value.length <= 253 && /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/.test(value),
   {
-    error: 'is not a Node name: lower-case letters, digits, "-" and ".", at most 253 characters',
+    error: 'is not a valid Node name: use lower-case letters, digits, "-" and ".", at most 253 characters',
   },
 );
 
-/** A whole number within bounds, both included. */
+/** A whole number between two bounds, inclusive. */
 export const wholeNumber = (least: number, most: number) =>
   text.transform((value, context) => {
     const number = /^\d+$/.test(value) ? Number(value) : Number.NaN;
@@ -48,16 +48,16 @@ export const wholeNumber = (least: number, most: number) =>
     return z.NEVER;
   });
 
-/** "10s", "500ms", "2m": milliseconds, from a tenth of a second to a day. */
+/** "10s", "500ms", "2m" as milliseconds, from 100 ms to 24 h. */
 export const duration = text.transform((value, context) => {
   const [, amount, unit] = /^(\d+)(ms|s|m|h)$/.exec(value) ?? [];
   const milliseconds = Number(amount) * ({ ms: 1, s: 1000, m: 60_000, h: 3_600_000 }[unit ?? ''] ?? Number.NaN);
   if (milliseconds >= 100 && milliseconds <= 86_400_000) return milliseconds;
-  context.addIssue({ code: 'custom', message: 'must be a time from 100ms to 24h, such as 10s' });
+  context.addIssue({ code: 'custom', message: 'must be a duration from 100ms to 24h, such as 10s' });
   return z.NEVER;
 });
 
-/** Comma-separated text; every part must be without problem. Repetitions are dropped. */
+/** A comma-separated list without duplicates. `problemOf` returns the error message for an invalid part. */
 const listOf = (problemOf: (part: string) => string | undefined) =>
   text.transform((value, context): readonly string[] => {
     const parts = value
@@ -68,36 +68,38 @@ const listOf = (problemOf: (part: string) => string | undefined) =>
     return [...new Set(parts)];
   });
 
-/** Device names, or prefixes of them. */
+/** Device names or prefixes of device names. */
 export const devices = listOf((part) => {
-  // IFNAMSIZ is 16 with the closing zero; dev_valid_name() refuses "/", ":" and white space.
+  // IFNAMSIZ is 16, including the terminating zero; dev_valid_name() rejects "/", ":" and white space.
   const isName = part.length <= 15 && /^[^/:\s]+$/.test(part) && part !== '.' && part !== '..';
-  return isName ? undefined : `holds "${part}", and no network device can be named so`;
+  return isName ? undefined : `contains "${part}", which is not a valid device name`;
 });
 
-/** Base addresses of the API server. One with a user's name is not shown: there may be a password behind it. */
+/** Base URLs of the API server. An error message does not show a URL with a user name, since it may contain a password. */
 export const apiServers = listOf((part) => {
-  if (part.includes('@')) return 'holds an address with the name of a user: credentials come from the kubeconfig or the service account';
+  if (part.includes('@')) return 'contains a URL with a user name: credentials come from the kubeconfig or the service account';
   const url = URL.parse(part);
-  return url?.protocol === 'https:' && url.search === '' ? undefined : `holds "${part}", which is no address such as https://10.0.0.1:6443`;
+  return url?.protocol === 'https:' && url.search === ''
+    ? undefined
+    : `contains "${part}", which is not an https URL such as https://10.0.0.1:6443`;
 }).transform((parts): readonly URL[] => parts.map((part) => new URL(part)));
 
 export const cidrs = listOf((part) => {
   const isCidr = ipaddr.IPv4.isValidCIDRFourPartDecimal(part) || ipaddr.IPv6.isValidCIDR(part);
-  if (!isCidr) return `holds "${part}", which is not a CIDR such as 10.96.0.0/12 or fd00::/108`;
+  if (!isCidr) return `contains "${part}", which is not a CIDR such as 10.96.0.0/12 or fd00::/108`;
   const length = part.split('/')[1] ?? '';
   const network = part.includes(':')
     ? ipaddr.IPv6.networkAddressFromCIDR(part).toRFC5952String()
     : ipaddr.IPv4.networkAddressFromCIDR(part).toString();
-  return part === `${network}/${length}` ? undefined : `holds "${part}": write ${network}/${length}`;
+  return part === `${network}/${length}` ? undefined : `contains "${part}", which is not in canonical form: use ${network}/${length}`;
 });
 
-/** CIDRs as kube-proxy reads them: host bits are cleared, leading zeros are decimal. */
+/** CIDRs as kube-proxy parses them: host bits are cleared, and numbers with leading zeros are decimal. */
 export const looseCidrs = listOf((part) =>
-  parseCidr(part) === undefined ? `holds "${part}", which is not a CIDR such as 10.244.0.0/16 or fd00::/64` : undefined,
+  parseCidr(part) === undefined ? `contains "${part}", which is not a CIDR such as 10.244.0.0/16 or fd00::/64` : undefined,
 ).transform((parts): readonly string[] => [...new Set(parts.map((part) => parseCidr(part)?.text ?? part))]);
 
-/** "all", "primary", or CIDRs; never an empty list. */
+/** "all", "primary", or a list of CIDRs that is not empty. */
 export const nodePortAddresses = text.transform((value, context): 'all' | 'primary' | readonly string[] => {
   if (value === 'all' || value === 'primary') return value;
   const { data } = looseCidrs.safeParse(value);
@@ -111,14 +113,14 @@ interface PortRange {
   readonly last: number;
 }
 
-/** Kubernetes' default NodePorts: a masqueraded flow on one of these would be taken for a client of the Service. */
+/** Default NodePort range of Kubernetes: a reply to a masqueraded flow on one of these ports would match the NodePort. */
 const nodePorts: PortRange = { first: 30_000, last: 32_767 };
 
 const overlap = (a: PortRange, b: PortRange): boolean => a.first <= b.last && b.first <= a.last;
 
 /** "1024-29999,61000-65535": one or two ranges, sorted. */
 export const snatPorts = text.transform((value, context): readonly PortRange[] => {
-  const refuse = (message: string): never => {
+  const reject = (message: string): never => {
     context.addIssue({ code: 'custom', message });
     return z.NEVER;
   };
@@ -127,11 +129,11 @@ export const snatPorts = text.transform((value, context): readonly PortRange[] =
     return { first: Number(first), last: Number(last) };
   });
   if (ranges.length > 2 || !ranges.every(({ first, last }) => first >= 1024 && first <= last && last <= 65_535))
-    return refuse('must be one or two ranges within 1024-65535, such as 1024-29999,61000-65535');
+    return reject('must be one or two ranges within 1024-65535, such as 1024-29999,61000-65535');
   const [low, high] = ranges.toSorted((a, b) => a.first - b.first);
-  if (low !== undefined && high !== undefined && overlap(low, high)) return refuse('holds two ranges that overlap');
+  if (low !== undefined && high !== undefined && overlap(low, high)) return reject('contains two ranges that overlap');
   const taken = ranges.find((range) => overlap(range, nodePorts));
-  if (taken !== undefined) return refuse(`holds ${taken.first}-${taken.last}, which overlaps the NodePorts 30000-32767`);
+  if (taken !== undefined) return reject(`contains ${taken.first}-${taken.last}, which overlaps the NodePort range 30000-32767`);
   return ranges.toSorted((a, b) => a.first - b.first);
 });
 

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Answers what would happen to a packet by running the twins of the programs on it and reading the map entries that they
 // name. It must never decide anything itself: what it says is what the kernel did. Used by the API and by dry runs.
-import { ExitCode, Refusal } from '../base/errors.ts';
+import { ExitCode, ExitError } from '../base/errors.ts';
 import { hostPort, parseAddress } from '../model/address.ts';
 import { type DesiredPort, frontendKey } from '../model/frontend.ts';
 import { DropReason, type LbConnect, type LbExplain } from '../maps/gen/layouts.ts';
 import { FrontendFlag, type LbMaps } from '../maps/types.ts';
 import { frameOf } from './frame.ts';
 import { Narrator } from './narrator.ts';
-import type { Answer, ExplainedFrontend, Origin, Question } from '../model/explanation.ts';
+import type { Explanation, ExplainedFrontend, Origin, PacketQuery } from '../model/explanation.ts';
 import { protocolNumbers } from '../model/service.ts';
 
 const TC_ACT_SHOT = 2;
@@ -57,24 +57,24 @@ export class Explainer {
     this.#parts = parts;
   }
 
-  /** Throws Refusal for addresses that are none or of two families. */
-  explain(question: Question): Answer {
+  /** Throws ExitError for addresses that are none or of two families. */
+  explain(question: PacketQuery): Explanation {
     const ends = this.#ends(question);
     const socket = this.#parts.hasSocketLb && ends.origin !== 'external' ? this.#askSocket(question, ends) : undefined;
     return socket ?? this.#askDevice(question, ends);
   }
 
-  #ends(question: Question): Ends {
+  #ends(question: PacketQuery): Ends {
     const [source, destination] = [parseAddress(question.sourceIP), parseAddress(question.destIP)];
-    if (source === undefined) throw new Refusal(ExitCode.usage, `the source ${question.sourceIP} is no IP address`);
-    if (destination === undefined) throw new Refusal(ExitCode.usage, `the destination ${question.destIP} is no IP address`);
+    if (source === undefined) throw new ExitError(ExitCode.usage, `the source ${question.sourceIP} is no IP address`);
+    if (destination === undefined) throw new ExitError(ExitCode.usage, `the destination ${question.destIP} is no IP address`);
     if (source.family !== destination.family)
-      throw new Refusal(ExitCode.usage, `${question.sourceIP} and ${question.destIP} are of two families`);
+      throw new ExitError(ExitCode.usage, `${question.sourceIP} and ${question.destIP} are of two families`);
     return { source: source.text, destination: destination.text, origin: question.from ?? this.#parts.originOf(source.text) };
   }
 
   /** Undefined when the socket hooks leave the packet to tc. */
-  #askSocket(question: Question, { destination, origin }: Ends): Answer | undefined {
+  #askSocket(question: PacketQuery, { destination, origin }: Ends): Explanation | undefined {
     // SCTP has no socket hook of ours.
     if (question.protocol === 'SCTP') return undefined;
     const four = !destination.includes(':');
@@ -101,7 +101,7 @@ export class Explainer {
     return narrator.answer({ verdict: 'DNAT', frontend, candidates, backend, reason: `translated at the socket to ${which}` });
   }
 
-  #askDevice(question: Question, { source, destination, origin }: Ends): Answer {
+  #askDevice(question: PacketQuery, { source, destination, origin }: Ends): Explanation {
     const isPod = this.#parts.isPodInterface(origin, question.iface);
     const hook = origin === 'node' ? 'uplink_out' : isPod ? 'pod_in' : 'uplink_in';
     const frame = frameOf({
@@ -131,7 +131,7 @@ export class Explainer {
     });
   }
 
-  #frontend(question: Question, record: LbExplain): ExplainedFrontend | null {
+  #frontend(question: PacketQuery, record: LbExplain): ExplainedFrontend | null {
     if (record.service === 0) return null;
     const address = parseAddress(question.destIP)?.text ?? question.destIP;
     const key = frontendKey({ address, port: question.destPort, protocol: question.protocol });

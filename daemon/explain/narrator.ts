@@ -3,7 +3,7 @@
 // that it rested on. Words only: what was decided is the record's.
 import type { LbExplain } from '../maps/gen/layouts.ts';
 import { FrontendFlag } from '../maps/types.ts';
-import type { Answer, ExplainedFrontend, Origin, Step } from '../model/explanation.ts';
+import type { Explanation, ExplainedFrontend, Origin, Step } from '../model/explanation.ts';
 
 const dropReasons: Readonly<Record<string, string>> = {
   DROP_NO_BACKEND: 'no usable endpoint anywhere: refused',
@@ -19,7 +19,7 @@ const dropReasons: Readonly<Record<string, string>> = {
 };
 
 interface Outcome {
-  readonly verdict: Answer['verdict'];
+  readonly verdict: Explanation['verdict'];
   readonly frontend: ExplainedFrontend | null;
   readonly candidates?: readonly string[];
   readonly backend?: string | null;
@@ -82,7 +82,7 @@ export class Narrator {
     return dropReasons[drop] ?? `dropped: ${drop.replace(/^DROP_/, '')}`;
   }
 
-  answer({ verdict, frontend, candidates = [], backend = null, masquerade = false, drop = '', reason }: Outcome): Answer {
+  answer({ verdict, frontend, candidates = [], backend = null, masquerade = false, drop = '', reason }: Outcome): Explanation {
     this.#add('verdict', drop === '' ? `${verdict}: ${reason}` : `${verdict} (${drop.replace(/^DROP_/, '')}): ${reason}`);
     return { verdict, frontend, candidates, backend, masquerade, reason, steps: this.#steps };
   }

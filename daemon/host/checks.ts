@@ -4,7 +4,7 @@
 import { existsSync } from 'node:fs';
 import { release } from 'node:os';
 import { type Check, CheckWarning } from '../base/check.ts';
-import { ExitCode, Refusal } from '../base/errors.ts';
+import { ExitCode, ExitError } from '../base/errors.ts';
 import { missingCapabilities, readSysctl } from '../kernel/host.ts';
 import { hasTcx } from '../kernel/link.ts';
 import { links } from '../kernel/rtnetlink.ts';
@@ -27,7 +27,7 @@ export const deviceChecks = (settings: { readonly uplinks: readonly string[]; re
 function capabilities(): string {
   const missing = missingCapabilities();
   if (missing.length === 0) return 'has CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN';
-  throw new Refusal(
+  throw new ExitError(
     ExitCode.capability,
     `this process lacks ${missing.join(', ')}: run it as root, or give the container these capabilities`,
   );
@@ -35,7 +35,7 @@ function capabilities(): string {
 
 function kernel(): string {
   if (!existsSync('/sys/kernel/btf/vmlinux')) {
-    throw new Refusal(
+    throw new ExitError(
       ExitCode.kernel,
       `kernel ${release()} has no BTF (/sys/kernel/btf/vmlinux): run one built with CONFIG_DEBUG_INFO_BTF=y, as distributions do since 5.10`,
     );
@@ -50,7 +50,7 @@ function sourcePorts(ranges: PortRanges): string {
   const taken = ranges.find((range) => range.first <= last && first <= range.last);
   const text = ranges.map((range) => `${range.first}-${range.last}`).join(',');
   if (taken === undefined) return `source ports ${text} for masqueraded flows do not overlap the host's ${first}-${last}`;
-  throw new Refusal(
+  throw new ExitError(
     ExitCode.config,
     `--snat-ports ${taken.first}-${taken.last} overlaps net.ipv4.ip_local_port_range ${first}-${last}: change one of the two`,
   );

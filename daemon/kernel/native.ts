@@ -4,7 +4,7 @@
 // work in between may overwrite it).
 import { constants } from 'node:os';
 import koffi from 'koffi';
-import { KernelError, Refusal, ExitCode } from '../base/errors.ts';
+import { KernelError, ExitError, ExitCode } from '../base/errors.ts';
 
 /** A C pointer: an address, or null. */
 export type Pointer = bigint | null;
@@ -17,7 +17,7 @@ function load(names: readonly string[], debianPackage: string): ReturnType<typeo
       continue;
     }
   }
-  throw new Refusal(ExitCode.kernel, `${names.join(' or ')} is not installed: apt-get install ${debianPackage}`);
+  throw new ExitError(ExitCode.kernel, `${names.join(' or ')} is not installed: apt-get install ${debianPackage}`);
 }
 
 const c = load(['libc.so.6'], 'libc6');

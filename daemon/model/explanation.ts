@@ -1,25 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is asked and what is answered: the contract of `sluice explain`, of the API and of its JSON. Types only.
+// Query and result of `sluice explain`: the contract of the command's JSON and of the API. Types only. api/, cli/, offline/ and
+// explain/ use them; a change here changes the public output.
 import type { FrontendType, Scope } from './frontend.ts';
 import type { Protocol } from './service.ts';
 
 /** Where a packet comes from, seen from this node. */
 export type Origin = 'pod' | 'node' | 'external';
 
-/** The first packet of a flow. */
-export interface Question {
+/** The first packet of a flow, as the user describes it. */
+export interface PacketQuery {
   readonly protocol: Protocol;
   readonly sourceIP: string;
-  /** 0: any; one is made up. */
+  /** 0 means any; a port is chosen. */
   readonly sourcePort: number;
   readonly destIP: string;
   readonly destPort: number;
   readonly from?: Origin | undefined;
-  /** Device by which it comes. */
+  /** Name of the device that receives the packet. */
   readonly iface?: string | undefined;
 }
 
-/** One decision, and the map entry it rested on ("" when none). */
+/** One decision, and the map entry that it is based on ("" when there is none). */
 export interface Step {
   readonly step: 'hook' | 'flow' | 'frontend' | 'source ranges' | 'policy' | 'affinity' | 'backend' | 'masquerade' | 'route' | 'verdict';
   readonly text: string;
@@ -29,21 +30,21 @@ export interface Step {
 export interface ExplainedFrontend {
   /** "10.96.0.10:80/TCP". */
   readonly frontend: string;
-  /** "namespace/name:portName"; "" when no Service of ours is known for it. */
+  /** "namespace/name:portName"; "" when the owning Service is unknown. */
   readonly service: string;
   readonly type: FrontendType | '';
   readonly scope: Scope;
 }
 
-export interface Answer {
-  /** NONE: not ours, it passes untouched. */
+export interface Explanation {
+  /** NONE: no frontend matches, and the packet passes unchanged. */
   readonly verdict: 'DNAT' | 'REJECT' | 'DROP' | 'NONE';
   readonly frontend: ExplainedFrontend | null;
-  /** "ip:port" of every backend that the packet could have been given, sorted. */
+  /** "ip:port" of every backend that could be selected, sorted. */
   readonly candidates: readonly string[];
-  /** Null when the answer hangs on what the packet does not say. */
+  /** Null when the selection depends on something that the query does not contain. */
   readonly backend: string | null;
-  /** The source is rewritten. */
+  /** True when the source address is rewritten. */
   readonly masquerade: boolean;
   readonly reason: string;
   readonly steps: readonly Step[];

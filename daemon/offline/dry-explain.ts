@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// `sluice explain --objects`: the desired rows of a dry run, realized in throw-away maps, and the twins over these. Needs a
-// kernel and no daemon; nothing is pinned or attached, and all is gone on return.
+// `sluice explain --objects`: writes the desired rows of a dry run into temporary maps and runs the read-only copies of the programs
+// on them. Needs a kernel but no daemon. It must never pin or attach anything; all maps are closed on return. Called by
+// cli/explain.ts.
 import { dryRun, type DryRunInput } from './dry-run.ts';
 import { systemClock } from '../base/clock.ts';
 import { Explainer } from '../explain/explainer.ts';
@@ -9,7 +10,7 @@ import { Twins } from '../explain/programs.ts';
 import { kernelMaps } from '../maps/kernel-maps.ts';
 import { SLOTS_PER_ROW } from '../maps/types.ts';
 import { cidrContains } from '../model/address.ts';
-import type { Answer, Origin, Question } from '../model/explanation.ts';
+import type { Explanation, Origin, PacketQuery } from '../model/explanation.ts';
 import type { DesiredHost, DesiredPort, DesiredRange } from '../model/frontend.ts';
 import type { Node } from '../model/service.ts';
 import { AddressSetOperations } from '../services/apply/address-set-operations.ts';
@@ -19,13 +20,13 @@ import { LbOperations } from '../services/apply/lb-operations.ts';
 const LOOPBACK = 1;
 
 export interface DryExplained {
-  readonly answers: readonly Answer[];
-  /** What of the objects could not be used. */
+  readonly explanations: readonly Explanation[];
+  /** One message for each invalid object. */
   readonly problems: readonly string[];
 }
 
-/** Throws Refusal for inputs that cannot be used, KernelError when the kernel does not let us load. */
-export function dryExplain(input: DryRunInput, questions: readonly Question[]): DryExplained {
+/** Throws ExitError for invalid input and KernelError when the kernel does not load the programs. */
+export function dryExplain(input: DryRunInput, queries: readonly PacketQuery[]): DryExplained {
   const { node, ports, host, ranges, problems } = dryRun(input);
   const twins = new Twins({ objectsPath, sizes: sizesFor([...ports.values()], ranges.size), assumesRoute: true });
   try {
@@ -33,7 +34,7 @@ export function dryExplain(input: DryRunInput, questions: readonly Question[]): 
     const operations = new LbOperations({ maps, clock: systemClock });
     operations.restore();
     for (const row of ports.values()) operations.update(row);
-    new HostOperations(maps, { netnsCookie: 0n }).update(playedHost(host));
+    new HostOperations(maps, { netnsCookie: 0n }).update(assumedHost(host));
     const sets = new AddressSetOperations(maps);
     for (const row of ranges.values()) sets.update(row);
     const owners = operations.owners();
@@ -47,14 +48,14 @@ export function dryExplain(input: DryRunInput, questions: readonly Question[]): 
       isPodInterface: (origin, iface) =>
         iface === undefined ? origin === 'pod' : input.settings.podInterfaces.some((prefix) => iface.startsWith(prefix)),
     });
-    return { answers: questions.map((question) => explainer.explain(question)), problems };
+    return { explanations: queries.map((query) => explainer.explain(query)), problems };
   } finally {
     twins.close();
   }
 }
 
-/** The host row as if tc programs were on every device. A node file need not name an address of each family for masquerading. */
-const playedHost = (row: DesiredHost): DesiredHost => ({
+/** The host row as if tc programs were attached everywhere, with placeholders for node addresses that the node file omits. */
+const assumedHost = (row: DesiredHost): DesiredHost => ({
   ...row,
   hasTc: { pods: true, node: true },
   nodeAddresses: { IPv4: '0.0.0.1', IPv6: '::1', ...row.nodeAddresses },
@@ -65,7 +66,7 @@ function originOf(source: string, node: Node, ranges: ReadonlyMap<string, Desire
   return node.podCIDRs.some((cidr) => cidrContains(cidr, source)) ? 'pod' : 'external';
 }
 
-/** Just large enough. */
+/** Map sizes that are just large enough. */
 function sizesFor(ports: readonly DesiredPort[], members: number): Record<string, number> {
   const sum = (of: (port: DesiredPort) => number): number => ports.reduce((total, port) => total + of(port), 0);
   const backends = sum((port) => port.backends.length);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The control walk without daemon, kernel or time: a directory of objects and a node file -> the desired rows that a daemon
-// on that node would have. For `sluice plan` and `sluice explain --objects`. Synchronous; reads files and nothing else.
+// The dry run: computes the desired rows that a daemon on a given node would have for a directory of objects, with the daemon's own
+// controllers, but without daemon, kernel and clock. Synchronous; reads files only. Called by `sluice plan` and dry-explain.ts.
 import { readFileSync } from 'node:fs';
 import { HostController } from '../services/controller/host-controller.ts';
 import { ServiceController } from '../services/controller/service-controller.ts';
-import { ExitCode, InvalidObjectError, messageOf, Refusal } from '../base/errors.ts';
+import { ExitCode, InvalidObjectError, messageOf, ExitError } from '../base/errors.ts';
 import { type DesiredHost, type DesiredPort, type DesiredRange, hostKey } from '../model/frontend.ts';
 import type { HostSettings, LocalAddress } from '../model/host.ts';
 import { compareText } from '../model/order.ts';
@@ -14,22 +14,22 @@ import { readObjects } from '../source/files/read-objects.ts';
 import { nodeOf, type NodeFile, parseNodeFile } from './node-file.ts';
 
 export interface DryRunInput {
-  /** Directory of YAML and JSON. */
+  /** Directory of objects in YAML or JSON. */
   readonly objects: string;
-  /** The --node FILE; or the bare name of a node, of which the objects say the rest. */
+  /** The --node FILE, or the name of a node that the objects describe. */
   readonly node: { readonly file: string } | { readonly name: string };
   readonly settings: HostSettings;
 }
 
 export interface DryRun {
-  /** The node that was played. */
+  /** The node of the dry run. */
   readonly node: Node;
   /** Keyed and sorted by key. */
   readonly ports: ReadonlyMap<string, DesiredPort>;
   readonly host: DesiredHost;
   /** The address sets, by rangeKey(). */
   readonly ranges: ReadonlyMap<string, DesiredRange>;
-  /** What could not be used, a sentence each. */
+  /** One message for each invalid object. */
   readonly problems: readonly string[];
 }
 
@@ -41,7 +41,7 @@ export interface IntentTables {
   readonly localAddresses: Table<string, LocalAddress>;
 }
 
-/** Throws Refusal when the directory or the node file cannot be used; bad objects are only problems. */
+/** Throws ExitError when the directory or the node file cannot be read or is invalid. An invalid object is only a problem. */
 export function dryRun({ objects, node: given, settings }: DryRunInput): DryRun {
   const tables = intentTables();
   const file = 'file' in given ? readNodeFile(given.file) : { name: given.name, ips: undefined, labels: undefined, podCIDRs: undefined };
@@ -52,26 +52,27 @@ export function dryRun({ objects, node: given, settings }: DryRunInput): DryRun 
   return { node, ...desiredRows(tables, { nodeName: node.name, settings }), problems };
 }
 
-/** Empty, and nobody is told of changes. */
+/** Empty tables without listeners. */
 export function intentTables(): IntentTables {
   return {
-    services: new Table('services', toNobody),
-    slices: new Table('endpoint-slices', toNobody),
-    nodes: new Table('nodes', toNobody),
-    serviceCIDRs: new Table('service-cidrs', toNobody),
-    localAddresses: new Table('local-addresses', toNobody),
+    services: new Table('services', noListener),
+    slices: new Table('endpoint-slices', noListener),
+    nodes: new Table('nodes', noListener),
+    serviceCIDRs: new Table('service-cidrs', noListener),
+    localAddresses: new Table('local-addresses', noListener),
   };
 }
 
-/** What the daemon's controllers on that node make of these tables, taken as listed to the end. Ports are sorted by key. */
+/** The rows that the controllers of a daemon on this node compute from complete tables. The ports are sorted by key. */
 export function desiredRows(
   tables: IntentTables,
   own: { readonly nodeName: string; readonly settings: HostSettings },
 ): Pick<DryRun, 'ports' | 'host' | 'ranges'> {
-  const desired = new Table<string, DesiredPort>('desired-ports', toNobody);
-  const host = new Table<string, DesiredHost>('host', toNobody);
-  const ranges = new Table<string, DesiredRange>('address-sets', toNobody);
-  for (const table of Object.values(tables)) table.registerSource('dry run')();
+  const desired = new Table<string, DesiredPort>('desired-ports', noListener);
+  const host = new Table<string, DesiredHost>('host', noListener);
+  const ranges = new Table<string, DesiredRange>('address-sets', noListener);
+  const complete: Readonly<Record<string, Pick<Table<string, never>, 'registerSource'>>> = { ...tables };
+  for (const table of Object.values(complete)) table.registerSource('dry run')();
   for (const controller of [
     new ServiceController({ ...tables, ...own, desired }),
     new HostController({ ...tables, ...own, host, ranges }),
@@ -85,15 +86,15 @@ export function desiredRows(
   return { ports: new Map(ports), host: hostRow, ranges: new Map(ranges.all()) };
 }
 
-const toNobody = (): void => undefined;
+const noListener = (): void => undefined;
 
 function readNodeFile(path: string): NodeFile {
   try {
     return parseNodeFile(readFileSync(path, 'utf8'));
   } catch (error) {
     const reason = messageOf(error);
-    const sentence = error instanceof InvalidObjectError ? `${path}: ${reason}` : `cannot read the --node file: ${reason}`;
-    throw new Refusal(ExitCode.config, sentence, { cause: error });
+    const message = error instanceof InvalidObjectError ? `${path}: ${reason}` : `cannot read the --node file: ${reason}`;
+    throw new ExitError(ExitCode.config, message, { cause: error });
   }
 }
 
@@ -101,8 +102,6 @@ function readAll(directory: string, tables: Parameters<typeof readObjects>[1]): 
   try {
     return readObjects(directory, tables).map(({ message }) => message);
   } catch (error) {
-    throw new Refusal(ExitCode.config, `cannot read the --objects directory: ${messageOf(error)}`, {
-      cause: error,
-    });
+    throw new ExitError(ExitCode.config, `cannot read the --objects directory: ${messageOf(error)}`, { cause: error });
   }
 }

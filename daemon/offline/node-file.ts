@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The text of a --node FILE (JSON or YAML) -> the node that a dry run plays: a Node row and its local addresses. What the
-// file leaves out may come from the Node object of that name; what the file says counts. Pure.
+// Parses a --node FILE (JSON or YAML), which describes the node of a dry run: its name, addresses, labels and podCIDRs. The Node
+// object with the same name supplies the fields that the file omits. Pure. Called by dry-run.ts.
 import { parse } from 'yaml';
 import { z } from 'zod';
 import { InvalidObjectError, messageOf } from '../base/errors.ts';
@@ -21,13 +21,13 @@ const schema = z.object(
 
 export interface NodeFile {
   readonly name: string;
-  /** Local addresses, the primary ones of each family first; undefined: the file does not say. */
+  /** Local addresses, the primary address of each family first; undefined when the file omits them. */
   readonly ips: readonly string[] | undefined;
   readonly labels: Readonly<Record<string, string>> | undefined;
   readonly podCIDRs: readonly string[] | undefined;
 }
 
-/** Throws InvalidObjectError for text that is none, and for an address or CIDR that is none: a dry run must not guess. */
+/** Throws InvalidObjectError for text that is neither JSON nor YAML and for every invalid field, since a dry run must not guess. */
 export function parseNodeFile(source: string): NodeFile {
   const at: Subject = { kind: 'node file', object: '' };
   const { name, ips, primaryIPs, labels, podCIDRs } = read(schema, parseText(source, at), { ...at, path: [] });
@@ -54,11 +54,11 @@ function parseText(source: string, at: Subject): unknown {
   try {
     return parse(source);
   } catch (error) {
-    throw new InvalidObjectError({ ...at, field: '' }, `neither JSON nor YAML: ${messageOf(error)}`);
+    throw new InvalidObjectError({ ...at, field: '' }, `must be JSON or YAML: ${messageOf(error)}`);
   }
 }
 
-/** The Node row that the file and the object of its name make together. */
+/** The Node row from the file and the Node object with its name. */
 export function nodeOf(file: NodeFile, object: Node | undefined): Node {
   return {
     name: file.name,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs the checks of every room, in the order in which sluiced would meet them, and says what each found. Changes nothing. A check
-// that fails has the exit code that sluiced would end with; what only limits the service is a warning. Called by `sluice preflight`.
+// Runs the checks of every room in the order in which sluiced would run them. Changes nothing. A failed check has the exit code that
+// sluiced would end with; a problem that only limits the service is a warning. Called by cli/preflight.ts.
 import { type Check, CheckWarning } from '../base/check.ts';
-import { ExitCode, KernelError, Refusal } from '../base/errors.ts';
+import { ExitCode, KernelError, ExitError } from '../base/errors.ts';
 import { cgroupCheck, datapathChecks, orderChecks, pinPathCheck, type SocketSettings } from '../bpf/checks.ts';
 import { Datapath, objectsPath } from '../bpf/datapath.ts';
 import { mapSizes, type MapLimits } from '../bpf/map-sizes.ts';
@@ -24,12 +24,13 @@ export interface PreflightSettings extends MapLimits, SocketSettings {
 export interface CheckResult {
   readonly name: string;
   readonly state: 'ok' | 'warning' | 'failed';
-  /** What was found; when not ok, with the next step. */
+  /** The finding; when not ok, it includes the next step. */
   readonly message: string;
   /** The exit code of sluiced: 0 unless failed. */
   readonly exitCode: number;
 }
 
+/** The results of all checks. */
 export function preflight(settings: PreflightSettings): CheckResult[] {
   const pins = new PinDirectory(settings.pinPath);
   const datapath = new Datapath(pins, { objectsPath, sizes: mapSizes(settings) });
@@ -50,7 +51,7 @@ function resultOf({ name, run }: Check): CheckResult {
     return { name, state: 'ok', message: run(), exitCode: ExitCode.ok };
   } catch (error) {
     if (error instanceof CheckWarning) return { name, state: 'warning', message: error.message, exitCode: ExitCode.ok };
-    if (error instanceof Refusal) return { name, state: 'failed', message: error.message, exitCode: error.exitCode };
+    if (error instanceof ExitError) return { name, state: 'failed', message: error.message, exitCode: error.exitCode };
     // A consequence of an earlier failure, such as EPERM without capabilities.
     if (error instanceof KernelError) return { name, state: 'failed', message: error.message, exitCode: ExitCode.kernel };
     throw error;

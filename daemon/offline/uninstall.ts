@@ -1,32 +1,40 @@
 // SPDX-License-Identifier: Apache-2.0
-// `sluice uninstall`: the one command that works without the daemon, and only without it. Prints what it removes, or would.
+// Removes everything that Sluice created on this node, or lists it. Works only while no daemon runs. It must not stop at an item
+// that cannot be removed. Called by cli/uninstall.ts, which prints the results.
 import { messageOf } from '../base/errors.ts';
 import { removals } from '../bpf/uninstall.ts';
 
-export interface UninstallOptions {
+export interface UninstallInput {
   readonly pinPath: string;
   readonly socket: string;
+  /** Lists the items and removes nothing. */
   readonly dryRun: boolean;
-  readonly print: (line: string) => void;
 }
 
-/** Exit code: 0 when all that there was is gone (or was shown), 1 when a part could not be removed; that part is named. */
-export async function uninstall(options: UninstallOptions): Promise<number> {
-  const found = removals(options);
-  if (found.length === 0) options.print('nothing to remove');
-  let failures = 0;
-  for (const { what, remove } of found) {
-    if (options.dryRun) {
-      options.print(`would remove ${what}`);
+export interface RemovalResult {
+  /** "link /sys/fs/bpf/sluice/links/sock_connect4". */
+  readonly item: string;
+  readonly outcome: 'would remove' | 'removed' | 'not removed';
+  /** Why the item was not removed, else "". */
+  readonly error: string;
+}
+
+/** Removes one item per step. Throws ExitError at the first step when a daemon holds the pins. */
+export function* uninstall({ pinPath, socket, dryRun }: UninstallInput): Generator<RemovalResult> {
+  for (const { what: item, remove } of removals({ pinPath, socket })) {
+    if (dryRun) {
+      yield { item, outcome: 'would remove', error: '' };
       continue;
     }
-    try {
-      remove();
-      options.print(`removed ${what}`);
-    } catch (error) {
-      failures += 1;
-      options.print(`not removed: ${what}: ${messageOf(error)}`);
-    }
+    yield outcomeOf(item, remove);
   }
-  return failures === 0 ? 0 : 1;
+}
+
+function outcomeOf(item: string, remove: () => void): RemovalResult {
+  try {
+    remove();
+    return { item, outcome: 'removed', error: '' };
+  } catch (error) {
+    return { item, outcome: 'not removed', error: messageOf(error) };
+  }
 }

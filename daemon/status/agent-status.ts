@@ -7,7 +7,7 @@ import { BackendState, FrontendFlag, type LbMaps, type MapPressure } from '../ma
 import { realized, type RealizedFrontend } from '../maps/read/realized.ts';
 import { flagsOf, flagsText, generationOf } from '../maps/read/snapshot.ts';
 import { families, hostPort } from '../model/address.ts';
-import type { Answer, Question } from '../model/explanation.ts';
+import type { Explanation, PacketQuery } from '../model/explanation.ts';
 import { backendsFor, type DesiredPort, frontendKey, scopeOf } from '../model/frontend.ts';
 import { compareText } from '../model/order.ts';
 import type { Protocol } from '../model/service.ts';
@@ -67,7 +67,7 @@ export interface AgentStatusParts {
   /** Drift that could not be repaired. */
   readonly drift: StatusPart;
   readonly conflicts: () => readonly ConflictStatus[];
-  readonly explain: (questions: readonly Question[]) => readonly Answer[];
+  readonly explain: (questions: readonly PacketQuery[]) => readonly Explanation[];
 }
 
 /** Map types by the kernel's number, for the few that we have. */
@@ -128,7 +128,7 @@ class View implements AgentView {
     };
   }
 
-  explain(questions: readonly Question[]): readonly Answer[] {
+  explain(questions: readonly PacketQuery[]): readonly Explanation[] {
     return this.#parts.explain(questions);
   }
 

@@ -2,7 +2,7 @@
 // The types of the read model: what the agent shows of itself, read at one moment. agent-status.ts makes it from tables, maps and
 // loops; api/ only shows it.
 import type { Family } from '../model/address.ts';
-import type { Answer, Question } from '../model/explanation.ts';
+import type { Explanation, PacketQuery } from '../model/explanation.ts';
 import type { Backend, FrontendType, Scope } from '../model/frontend.ts';
 import type { Protocol, TrafficPolicy } from '../model/service.ts';
 import type { Versions } from '../model/versions.ts';
@@ -14,8 +14,8 @@ export interface AgentView {
   services(): readonly ServiceView[];
   /** Sorted by family and id. */
   backends(): readonly BackendView[];
-  /** What the programs would do with each packet; changes no state. Throws Refusal for a packet that cannot exist. */
-  explain(questions: readonly Question[]): readonly Answer[];
+  /** What the programs would do with each packet; changes no state. Throws ExitError for a packet that cannot exist. */
+  explain(questions: readonly PacketQuery[]): readonly Explanation[];
   /** Cheap: every probe calls it. `reasons` is empty exactly when ready. */
   health(): Health;
 }

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { runExplain } from '../../daemon/cli/explain.ts';
 import { run } from '../../daemon/cli/run.ts';
-import type { Answer } from '../../daemon/model/explanation.ts';
+import type { Explanation } from '../../daemon/model/explanation.ts';
 import { heldBy } from '../support/lab/bpf-objects.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'sluice-explain-'));
@@ -75,7 +75,7 @@ describe('explain --objects', () => {
     const { exitCode, out, err } = await sluice('--flows', file('flows.json'), ...dry, '--cluster-cidr', '10.244.0.0/16', '-o', 'json');
     expect(err).toBe('sluice: a.yaml:13: Service default/bad spec.clusterIP: must be a string, is 1\n');
     expect(exitCode).toBe(0);
-    const answers = JSON.parse(out) as Answer[];
+    const answers = JSON.parse(out) as Explanation[];
     const short = answers.map(({ verdict, frontend, candidates, masquerade }) => [verdict, frontend?.type ?? null, candidates, masquerade]);
     const [local, both] = [['10.244.1.2:8080'], ['10.244.1.2:8080', '10.244.2.10:8080']];
     expect(short).toEqual([
@@ -111,17 +111,17 @@ describe('explain --objects', () => {
   });
 
   test.for([
-    { name: 'no packet', args: [...dry], want: 'give PROTOCOL SOURCE:PORT DESTINATION:PORT' },
-    { name: 'no node', args: ['tcp', '1.1.1.1', '10.96.0.10:80', '--objects', objects], want: '--objects needs --node FILE' },
+    { name: 'no packet', args: [...dry], want: 'pass PROTOCOL SOURCE:PORT DESTINATION:PORT' },
+    { name: 'no node', args: ['tcp', '1.1.1.1', '10.96.0.10:80', '--objects', objects], want: '--objects requires --node FILE' },
     { name: 'an unknown protocol', args: ['icmp', '1.1.1.1', '10.96.0.10:80', ...dry], want: 'the packet.protocol' },
     {
       name: 'no destination port',
       args: ['tcp', '1.1.1.1', 'fd00::1', ...dry],
-      want: 'the destination fd00::1 has no port: write [fd00::1]:PORT',
+      want: 'the destination fd00::1 has no port: use [fd00::1]:PORT',
     },
     { name: 'two families', args: ['tcp', '1.1.1.1', '[fd00::1]:80', ...dry], want: 'are of two families' },
     { name: 'no address', args: ['tcp', 'example', '10.96.0.10:80', ...dry], want: 'the source example is no IP address' },
-    { name: 'no daemon', args: ['tcp', '1.1.1.1', '10.96.0.10:80'], want: 'there is no socket at /nonexistent/s.sock' },
+    { name: 'no daemon', args: ['tcp', '1.1.1.1', '10.96.0.10:80'], want: 'the socket /nonexistent/s.sock does not exist' },
   ])('$name: a sentence', async ({ args, want }) => {
     const { exitCode, out, err } = await sluice(...args);
     expect(err).toContain(want);

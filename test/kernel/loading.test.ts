@@ -6,7 +6,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmdirSyn
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { isDenied, isNotFound, Refusal } from '../../daemon/base/errors.ts';
+import { isDenied, isNotFound, ExitError } from '../../daemon/base/errors.ts';
 import { findCgroup2 } from '../../daemon/kernel/host.ts';
 import {
   attachCgroup,
@@ -133,7 +133,7 @@ describe('pinned maps', () => {
     const row = config.get(new Uint8Array(4)) ?? new Uint8Array();
     config.set(new Uint8Array(4), row.with(0, 99));
     first.datapath.close();
-    expect(() => new Loaded(bpffs)).toThrow(Refusal);
+    expect(() => new Loaded(bpffs)).toThrow(ExitError);
     expect(() => new Loaded(bpffs)).toThrow(/layout 99, this version has 2/);
   });
 });

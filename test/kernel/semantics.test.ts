@@ -7,7 +7,7 @@ import { Explainer } from '../../daemon/explain/explainer.ts';
 import { frameOf } from '../../daemon/explain/frame.ts';
 import { Twins } from '../../daemon/explain/programs.ts';
 import { cidrContains, hostPort } from '../../daemon/model/address.ts';
-import type { Answer, Origin } from '../../daemon/model/explanation.ts';
+import type { Explanation, Origin } from '../../daemon/model/explanation.ts';
 import type { DesiredRange } from '../../daemon/model/frontend.ts';
 import { desiredOf, type Desired } from '../support/semantics/case.ts';
 import { semanticsCases } from '../support/semantics/cases.ts';
@@ -69,7 +69,7 @@ class Kernel {
     return isIn('node') ? 'node' : isIn('pod') ? 'pod' : 'external';
   }
 
-  explain(packet: TracePacket): Answer {
+  explain(packet: TracePacket): Explanation {
     return this.#explainer.explain({ ...packet, from: packet.from, iface: packet.iface });
   }
 

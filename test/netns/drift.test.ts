@@ -156,7 +156,7 @@ test.for(cases)('$what is repaired and logged', async ({ damage, says, isSeamles
   expect(pins()).toEqual(before.pins);
   expect(sh('bpftool', 'map', 'dump', 'pinned', pin('maps/lb_config'))).toBe(before.config);
   if (isSeamless) expect(linkOf(pin(`links/tc_pod_in-${ifindex}`))).toEqual(link);
-  expect(daemon.cli('status')).toMatch(/^Repairs: +Warning +\d+ things? changed by others and put back$/m);
+  expect(daemon.cli('status')).toMatch(/^Repairs: +Warning +\d+ differences? repaired$/m);
 });
 
 test('a second daemon is rejected also after the pin directory was recreated', async () => {

@@ -4,7 +4,7 @@
 // anything.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { askExplain } from '../../daemon/cli/client.ts';
-import type { Origin, Question } from '../../daemon/model/explanation.ts';
+import type { Origin, PacketQuery } from '../../daemon/model/explanation.ts';
 import { seededRandom } from '../support/fake-clock.ts';
 import { Daemon, service, slices, vips } from '../support/lab/daemon.ts';
 import { Lab, nodeAddresses, outsideAddresses, podAddresses } from '../support/lab/lab.ts';
@@ -77,7 +77,7 @@ describe.each([{ hasSocketLb: false }, { hasSocketLb: true }])('socket translati
 
   const pick = <T>(values: readonly T[]): T => values[Math.floor(random() * values.length)] as T;
 
-  function randomPacket(n: number): { question: Question; netns: string } {
+  function randomPacket(n: number): { question: PacketQuery; netns: string } {
     const { origin, netns, address } = pick(clients);
     const family = pick(['IPv4', 'IPv6'] as const);
     const protocol = pick(['TCP', 'UDP'] as const);

@@ -2,7 +2,7 @@
 // Whether a directory can be a source, as a check. Reads nothing of it.
 import { accessSync, constants } from 'node:fs';
 import type { Check } from '../../base/check.ts';
-import { ExitCode, Refusal } from '../../base/errors.ts';
+import { ExitCode, ExitError } from '../../base/errors.ts';
 
 /** `directory` is undefined when the API server is the source. */
 export const sourceCheck = (directory: string | undefined): Check => ({
@@ -15,7 +15,7 @@ function readable(directory: string): string {
     accessSync(directory, constants.R_OK | constants.X_OK);
   } catch (cause) {
     const code = (cause as NodeJS.ErrnoException).code ?? '';
-    throw new Refusal(ExitCode.config, `--source ${directory} cannot be read (${code}): name a directory`, { cause });
+    throw new ExitError(ExitCode.config, `--source ${directory} cannot be read (${code}): name a directory`, { cause });
   }
   return `${directory} can be read`;
 }

@@ -3,7 +3,7 @@
 // the composition root, once, before anything is touched.
 import { existsSync } from 'node:fs';
 import type { Clock } from '../../base/clock.ts';
-import { ExitCode, Refusal } from '../../base/errors.ts';
+import { ExitCode, ExitError } from '../../base/errors.ts';
 import type { ClusterAccess } from './access.ts';
 import { inCluster, serviceAccountDirectory } from './in-cluster.ts';
 import { kubeconfig } from './kubeconfig.ts';
@@ -25,7 +25,7 @@ export interface FoundAccess {
   readonly dependsOnClusterIP: boolean;
 }
 
-/** Throws Refusal when there is no way, or the one that is given is wrong. */
+/** Throws ExitError when there is no way, or the one that is given is wrong. */
 export function accessOf(options: AccessOptions): FoundAccess {
   const { apiServers: servers, env, clock, serviceAccount: directory = serviceAccountDirectory } = options;
   if (options.kubeconfig !== undefined) {
@@ -33,7 +33,7 @@ export function accessOf(options: AccessOptions): FoundAccess {
     return { access, dependsOnClusterIP: false };
   }
   if (!existsSync(directory) && !env['KUBERNETES_SERVICE_HOST']) {
-    throw new Refusal(ExitCode.usage, 'there is nothing to read Services from: give --source DIR, --kubeconfig FILE, or run in a pod');
+    throw new ExitError(ExitCode.usage, 'there is nothing to read Services from: give --source DIR, --kubeconfig FILE, or run in a pod');
   }
   return { access: inCluster({ directory, servers, env }), dependsOnClusterIP: servers.length === 0 };
 }

@@ -2,7 +2,7 @@
 // How a pod is known to its API server: the service account that the kubelet mounts. It rotates the token under us, so the
 // file is read for every request, and the CA file for every connection. Nothing is cached.
 import { join } from 'node:path';
-import { ExitCode, Refusal } from '../../base/errors.ts';
+import { ExitCode, ExitError } from '../../base/errors.ts';
 import type { ClusterAccess } from './access.ts';
 import { readAuthority, readBearer } from './credential-file.ts';
 
@@ -16,7 +16,7 @@ export interface InClusterOptions {
   readonly env: Readonly<NodeJS.ProcessEnv>;
 }
 
-/** Throws Refusal when no server is given, neither here nor in the environment. */
+/** Throws ExitError when no server is given, neither here nor in the environment. */
 export function inCluster({ directory = serviceAccountDirectory, servers = [], env }: InClusterOptions): ClusterAccess {
   return {
     servers: servers.length > 0 ? servers : [serverOf(env)],
@@ -31,11 +31,11 @@ export function inCluster({ directory = serviceAccountDirectory, servers = [], e
 function serverOf(env: Readonly<NodeJS.ProcessEnv>): URL {
   const host = env['KUBERNETES_SERVICE_HOST'] ?? '';
   const port = env['KUBERNETES_SERVICE_PORT'] || '443';
-  if (host === '') throw new Refusal(ExitCode.usage, 'KUBERNETES_SERVICE_HOST is not set: give --api-server URL');
+  if (host === '') throw new ExitError(ExitCode.usage, 'KUBERNETES_SERVICE_HOST is not set: give --api-server URL');
   const text = `https://${host.includes(':') && !host.startsWith('[') ? `[${host}]` : host}:${port}`;
   const server = URL.parse(text);
   // Only host and port: "a/b:1" would parse too.
   if (server === null || server.host === '' || server.pathname !== '/' || server.username !== '')
-    throw new Refusal(ExitCode.config, `KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT make no address: ${text}`);
+    throw new ExitError(ExitCode.config, `KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT make no address: ${text}`);
   return server;
 }

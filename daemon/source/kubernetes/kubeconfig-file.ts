@@ -4,7 +4,7 @@
 import { dirname, resolve } from 'node:path';
 import { parseDocument } from 'yaml';
 import { z } from 'zod';
-import { ExitCode, Refusal } from '../../base/errors.ts';
+import { ExitCode, ExitError } from '../../base/errors.ts';
 import { fieldText, flag, must, show, text } from '../convert/fields.ts';
 import { isCertificate, isToken } from './credential-file.ts';
 
@@ -146,7 +146,7 @@ export interface CurrentContext {
   readonly folder: string;
 }
 
-/** Throws Refusal with file and field for whatever the current context needs and is not right. */
+/** Throws ExitError with file and field for whatever the current context needs and is not right. */
 export function readCurrentContext(path: string, source: string): CurrentContext {
   const file = read(fileSchema, parse(path, source), { path, field: [] });
   const find = (kind: 'contexts' | 'clusters' | 'users', wanted: string, field: readonly PropertyKey[]) => {
@@ -184,6 +184,6 @@ function read<T>(schema: z.ZodType<T>, raw: unknown, at: Place): T {
   throw refusal({ path: at.path, field: [...at.field, ...(issue?.path ?? [])] }, issue?.message ?? 'is invalid');
 }
 
-function refusal({ path, field }: Place, reason: string): Refusal {
-  return new Refusal(ExitCode.config, [path, fieldText(field), reason].filter((part) => part !== '').join(': '));
+function refusal({ path, field }: Place, reason: string): ExitError {
+  return new ExitError(ExitCode.config, [path, fieldText(field), reason].filter((part) => part !== '').join(': '));
 }

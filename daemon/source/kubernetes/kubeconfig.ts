@@ -5,7 +5,7 @@ import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Clock } from '../../base/clock.ts';
-import { ExitCode, messageOf, Refusal } from '../../base/errors.ts';
+import { ExitCode, messageOf, ExitError } from '../../base/errors.ts';
 import type { ClusterAccess, TlsMaterial } from './access.ts';
 import { CredentialError } from './api-client.ts';
 import { readAuthority, readBearer, readCredential, reasonOf } from './credential-file.ts';
@@ -23,14 +23,14 @@ export interface KubeconfigOptions {
   readonly wallNow?: () => number;
 }
 
-/** Throws Refusal for a file that is missing, wrong, or asks for what we do not do. */
+/** Throws ExitError for a file that is missing, wrong, or asks for what we do not do. */
 export function kubeconfig({ path, servers: given = [], env, clock, wallNow = Date.now }: KubeconfigOptions): ClusterAccess {
   const context = readCurrentContext(path, readOnce(path));
   const { cluster, user, userName, clusterField, folder } = context;
   const servers = given.length > 0 ? given : cluster.server === undefined ? [] : [cluster.server];
   const [server] = servers;
   if (server === undefined)
-    throw new Refusal(ExitCode.config, `${path}: ${clusterField}.server: must be an address such as https://10.0.0.1:6443, is missing`);
+    throw new ExitError(ExitCode.config, `${path}: ${clusterField}.server: must be an address such as https://10.0.0.1:6443, is missing`);
 
   const shown = `user ${userName} of ${path}`;
   const plugin = user.exec ?? undefined;
@@ -73,7 +73,7 @@ function readOnce(path: string): string {
   try {
     return readFileSync(path, 'utf8');
   } catch (cause) {
-    throw new Refusal(ExitCode.config, `cannot read the --kubeconfig file ${path}: ${reasonOf(cause)}`, { cause });
+    throw new ExitError(ExitCode.config, `cannot read the --kubeconfig file ${path}: ${reasonOf(cause)}`, { cause });
   }
 }
 

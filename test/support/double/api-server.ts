@@ -4,7 +4,7 @@
 import type { Clock } from '../../../daemon/base/clock.ts';
 import { type Collection, collections, eventOf, type Kind, ObjectStore, type RawObject, type Selector, selectorOf } from './objects.ts';
 import { Outflow } from './outflow.ts';
-import { continueTooOld, forbidden, notFound, noWatchList, type Refusal, statusOf, tooOld, unauthorized } from './statuses.ts';
+import { continueTooOld, forbidden, notFound, noWatchList, type ExitError, statusOf, tooOld, unauthorized } from './statuses.ts';
 
 export interface Asked {
   readonly verb: 'list' | 'watch';
@@ -27,7 +27,7 @@ export type Fault =
   | 'refuse'
   /** Accepted, and nothing else, until serve(). */
   | 'hang'
-  | (Refusal & { readonly stallAfter?: number })
+  | (ExitError & { readonly stallAfter?: number })
   /** Answered well, but cut behind so many bytes of the body, or silent from there on. */
   | { readonly cutAfter: number }
   | { readonly stallAfter: number }
@@ -197,7 +197,7 @@ export class ApiServer {
     return verb === 'list' ? this.#list(collection, query, body) : this.#watch(collection, query, body);
   }
 
-  #refusal(refusal: Refusal, body = new Outflow()): Reply {
+  #refusal(refusal: ExitError, body = new Outflow()): Reply {
     const { retryAfter } = refusal;
     const reply = this.#whole(JSON.stringify(statusOf(refusal)), body);
     return { ...reply, status: refusal.code, ...(retryAfter === undefined ? {} : { retryAfter }) };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A small agent as api/ and cli/ see it: one Service in sync, one whose kernel state differs, one frontend nobody wants.
-// Tests change it by spreading; nothing here reads a clock or a map.
-import type { Answer, Question } from '../../../daemon/model/explanation.ts';
+// A small agent as api/ and cli/ see it: one Service in sync, one whose kernel state differs, and one frontend that is not
+// desired. Tests copy and change the rows; nothing here reads a clock or a map.
+import type { Explanation, PacketQuery } from '../../../daemon/model/explanation.ts';
 import type { AgentStatus, AgentView, BackendView, Health, ServiceView } from '../../../daemon/status/view.ts';
 
 export const status: AgentStatus = {
@@ -35,7 +35,7 @@ export const status: AgentStatus = {
 export const troubledStatus: AgentStatus = {
   ...status,
   ready: false,
-  reasons: ['the source files /etc/sluice has not finished its first list'],
+  reasons: ['the first list of the source files /etc/sluice is not complete'],
   sources: [
     {
       name: 'files /etc/sluice',
@@ -172,11 +172,11 @@ export const backends: readonly BackendView[] = [
   },
 ];
 
-/** An AgentView over rows that a test may swap. */
+/** An AgentView whose rows a test may replace. */
 export class FakeView implements AgentView {
   current: AgentStatus = status;
   rows: readonly ServiceView[] = services;
-  /** Thrown by every call but health(). */
+  /** Every method except health() throws it. */
   failure: Error | undefined;
 
   status(): AgentStatus {
@@ -191,8 +191,8 @@ export class FakeView implements AgentView {
     return this.#or(backends);
   }
 
-  /** Every packet passes. */
-  explain(questions: readonly Question[]): readonly Answer[] {
+  /** Every packet passes unchanged. */
+  explain(queries: readonly PacketQuery[]): readonly Explanation[] {
     const none = {
       verdict: 'NONE',
       frontend: null,
@@ -202,7 +202,7 @@ export class FakeView implements AgentView {
       reason: 'not ours',
       steps: [],
     } as const;
-    return this.#or(questions.map(() => none));
+    return this.#or(queries.map(() => none));
   }
 
   health(): Health {

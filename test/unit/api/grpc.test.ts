@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The gRPC server over a real Unix socket: messages, health, reflection, and how it treats the socket's path.
+// The gRPC server on a real Unix socket: messages, health, reflection, and the treatment of the socket's path.
 import {
   type Client,
   credentials,
@@ -19,7 +19,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 
 import { GrpcServer } from '../../../daemon/api/grpc.ts';
-import { ExitCode, KernelError, Refusal } from '../../../daemon/base/errors.ts';
+import { ExitCode, KernelError, ExitError } from '../../../daemon/base/errors.ts';
 import { loadSluice } from '../../../proto/load.ts';
 import type { ReloadReport } from '../../../daemon/status/view.ts';
 import { FakeView, troubledStatus } from './fixture.ts';
@@ -72,17 +72,17 @@ const packageClient = (file: string, ...path: string[]): ServiceClientConstructo
   return path.reduce<unknown>((at, part) => (at as Record<string, unknown>)[part], loaded) as ServiceClientConstructor;
 };
 
-const refusalOf = async (promise: Promise<unknown>): Promise<Refusal> => {
+const exitErrorOf = async (promise: Promise<unknown>): Promise<ExitError> => {
   const error: unknown = await promise.then(
     () => undefined,
     (reason: unknown) => reason,
   );
-  if (!(error instanceof Refusal)) throw new Error(`not refused: ${String(error)}`);
+  if (!(error instanceof ExitError)) throw new Error(`no ExitError: ${String(error)}`);
   return error;
 };
 
 describe('sluice.v1.Sluice', () => {
-  test('Status carries every field, and 64-bit counters unharmed', async () => {
+  test('Status sets every field and keeps 64-bit counters exact', async () => {
     await startServer();
     const response = await call(sluiceClient(), 'Status');
     expect(response).toMatchObject({
@@ -101,7 +101,7 @@ describe('sluice.v1.Sluice', () => {
     });
   });
 
-  test('Status of an agent in trouble names what is wrong', async () => {
+  test('Status of an agent with problems', async () => {
     view.current = troubledStatus;
     await startServer();
     expect(await call(sluiceClient(), 'Status')).toMatchObject({
@@ -114,7 +114,7 @@ describe('sluice.v1.Sluice', () => {
     });
   });
 
-  test('ListServices shows wanted beside held', async () => {
+  test('ListServices returns the desired state and that of the kernel', async () => {
     await startServer();
     const { services } = (await call(sluiceClient(), 'ListServices')) as { services: object[] };
     expect(services).toHaveLength(3);
@@ -134,7 +134,7 @@ describe('sluice.v1.Sluice', () => {
     });
   });
 
-  test('ListBackends shows rows that nobody wants', async () => {
+  test('ListBackends returns entries that are not desired', async () => {
     await startServer();
     expect(await call(sluiceClient(), 'ListBackends')).toMatchObject({
       backends: [
@@ -144,12 +144,12 @@ describe('sluice.v1.Sluice', () => {
     });
   });
 
-  test('a view that fails becomes INTERNAL, without errno or stack', async () => {
+  test('the error of a failing view becomes INTERNAL, without errno or stack trace', async () => {
     await startServer();
     view.failure = new KernelError({ op: 'map look-up', object: 'ct4', errno: 9, code: 'EBADF' });
     const error = (await call(sluiceClient(), 'Status').catch((reason: unknown) => reason)) as ServiceError;
     expect(error.code).toBe(code.INTERNAL);
-    expect(error.details).toBe('the agent could not read its own state; its log says why');
+    expect(error.details).toBe('the agent failed to read its own state; its log contains the error');
   });
 });
 
@@ -160,7 +160,7 @@ describe('health and reflection', () => {
       (client as unknown as Record<string, Unary>)['Check']?.({ service }, (error, response) => resolve(error?.code ?? response));
     });
 
-  test.for(['', 'sluice.v1.Sluice'])('Check of "%s" follows readiness at once', async (name) => {
+  test.for(['', 'sluice.v1.Sluice'])('Check of "%s" returns the current readiness', async (name) => {
     view.current = troubledStatus;
     await startServer();
     const client = healthClient();
@@ -170,7 +170,7 @@ describe('health and reflection', () => {
     expect(await check(client, 'no.such.Service')).toBe(code.NOT_FOUND);
   });
 
-  test('Watch hears readiness come and go, and NOT_SERVING when the server stops', async () => {
+  test('Watch reports changes of readiness, and NOT_SERVING when the server stops', async () => {
     view.current = troubledStatus;
     const server = await startServer();
     const seen: string[] = [];
@@ -210,7 +210,7 @@ describe('health and reflection', () => {
 describe('the socket', () => {
   const mode = (path: string): string => (statSync(path).mode & 0o777).toString(8);
 
-  test('has mode 660 in a directory of mode 750, whatever the umask, and goes on stop', async () => {
+  test('has mode 660 in a directory of mode 750 with any umask, and is removed on stop', async () => {
     const before = process.umask(0o022);
     expect(existsSync(dirname(socketPath))).toBe(false);
     const server = await startServer();
@@ -220,14 +220,14 @@ describe('the socket', () => {
     expect(existsSync(socketPath)).toBe(false);
   });
 
-  test('leaves the mode of a directory that was there', async () => {
+  test('does not change the mode of an existing directory', async () => {
     mkdirSync(dirname(socketPath), { mode: 0o755 });
     await startServer();
     expect(mode(dirname(socketPath))).toBe('755');
   });
 
-  test('goes to the group that is named', async () => {
-    // Root may give it to any group, others to their own.
+  test('gets the configured group', async () => {
+    // root may set any group, other users only their own.
     const gid = process.getuid?.() === 0 ? 1 : process.getgid?.();
     const group = readFileSync('/etc/group', 'utf8').match(new RegExp(`^([^:]+):[^:]*:${gid}:`, 'm'))?.[1] ?? '';
     const server = new GrpcServer({ view, reload, socketPath, socketGroup: group });
@@ -236,17 +236,17 @@ describe('the socket', () => {
     expect([statSync(socketPath).gid, statSync(dirname(socketPath)).gid]).toEqual([gid, gid]);
   });
 
-  test('is refused for a group that does not exist, before anything is made', async () => {
+  test('an unknown group is an error, and nothing is created', async () => {
     const server = new GrpcServer({ view, reload, socketPath, socketGroup: 'no-such-group' });
-    const refusal = await refusalOf(server.start());
-    expect(refusal.exitCode).toBe(ExitCode.config);
-    expect(refusal.message).toContain('no-such-group');
+    const error = await exitErrorOf(server.start());
+    expect(error.exitCode).toBe(ExitCode.config);
+    expect(error.message).toContain('no-such-group');
     expect(existsSync(dirname(socketPath))).toBe(false);
   });
 
-  test('replaces a socket whose owner died', async () => {
+  test('replaces the socket of a process that has ended', async () => {
     mkdirSync(dirname(socketPath));
-    // What kill -9 leaves: a socket file that nobody listens on. Node unlinks on close, so close a renamed twin.
+    // A killed process leaves a socket file without a listener. close() would unlink it, so the file is renamed first.
     const dead = createServer();
     await new Promise<void>((resolve) => void dead.listen(`${socketPath}.first`, () => resolve()));
     renameSync(`${socketPath}.first`, socketPath);
@@ -256,28 +256,28 @@ describe('the socket', () => {
     expect(await call(sluiceClient(), 'ListBackends')).toBeDefined();
   });
 
-  test('of a living daemon is refused and left alone', async () => {
+  test('the socket of a running daemon is an error and is not touched', async () => {
     await startServer();
-    const refusal = await refusalOf(new GrpcServer({ view, reload, socketPath }).start());
-    expect(refusal.exitCode).toBe(ExitCode.locked);
-    expect(refusal.message).toContain(socketPath);
+    const error = await exitErrorOf(new GrpcServer({ view, reload, socketPath }).start());
+    expect(error.exitCode).toBe(ExitCode.locked);
+    expect(error.message).toContain(socketPath);
     expect(await call(sluiceClient(), 'ListBackends')).toBeDefined();
   });
 
-  test('is refused where another kind of file is', async () => {
+  test('a file of another type is an error and is not touched', async () => {
     mkdirSync(dirname(socketPath));
     writeFileSync(socketPath, 'precious');
-    const refusal = await refusalOf(new GrpcServer({ view, reload, socketPath }).start());
-    expect(refusal.exitCode).toBe(ExitCode.config);
+    const error = await exitErrorOf(new GrpcServer({ view, reload, socketPath }).start());
+    expect(error.exitCode).toBe(ExitCode.config);
     expect(statSync(socketPath).size).toBe(8);
   });
 
-  test('is refused where the path is too long for the kernel', async () => {
+  test('a path that is too long for the kernel is an error', async () => {
     socketPath = join(directory, 'x'.repeat(120));
-    expect((await refusalOf(new GrpcServer({ view, reload, socketPath }).start())).exitCode).toBe(ExitCode.failure);
+    expect((await exitErrorOf(new GrpcServer({ view, reload, socketPath }).start())).exitCode).toBe(ExitCode.failure);
   });
 
-  test('a client that never speaks does not hold up stop()', async () => {
+  test('a silent client does not delay stop()', async () => {
     const server = await startServer();
     const silent = connect(socketPath).resume();
     const closed = new Promise<void>((resolve) => void silent.once('close', () => resolve()));

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Probes and metrics, by injected requests; one real bind, for the error of a taken port.
+// Probes and metrics with injected requests. One test binds a port, for the error of a port that is in use.
 import { afterEach, describe, expect, test } from 'vitest';
 
 import { buildHttp, listenHttp } from '../../../daemon/api/http.ts';
-import { buildMetrics } from '../../../daemon/api/metrics.ts';
-import { KernelError, Refusal } from '../../../daemon/base/errors.ts';
+import { buildMetrics, processMetrics } from '../../../daemon/api/metrics.ts';
+import { KernelError, ExitError } from '../../../daemon/base/errors.ts';
 import { FakeView, troubledStatus } from './fixture.ts';
 
 const undo: (() => Promise<unknown>)[] = [];
@@ -14,21 +14,21 @@ afterEach(async () => {
 
 function makeHttp() {
   const view = new FakeView();
-  const metrics = buildMetrics({ view, versions: view.current, withProcess: false });
+  const metrics = buildMetrics({ view, versions: view.current });
   const http = buildHttp({ view, metrics });
   undo.push(() => http.close());
   return { view, http };
 }
 
 describe('probes', () => {
-  test('a ready agent is alive and ready', async () => {
+  test('a ready agent passes both probes', async () => {
     const { http } = makeHttp();
     expect((await http.inject('/healthz')).json()).toEqual({ status: 'ok' });
     const ready = await http.inject('/readyz');
     expect([ready.statusCode, ready.json()]).toEqual([200, { ready: true, reasons: [] }]);
   });
 
-  test('an agent that is not ready is alive and says why', async () => {
+  test('an agent that is not ready passes /healthz, and /readyz returns the reasons', async () => {
     const { view, http } = makeHttp();
     view.current = troubledStatus;
     expect((await http.inject('/healthz')).statusCode).toBe(200);
@@ -49,7 +49,7 @@ describe('errors are problem documents', () => {
     expect(response.statusCode).toBe(status);
   });
 
-  test('a view that fails shows neither errno nor stack', async () => {
+  test('the error of a failing view contains neither errno nor stack trace', async () => {
     const { view, http } = makeHttp();
     view.failure = new KernelError({ op: 'map look-up', object: 'ct4', errno: 9, code: 'EBADF' });
     const response = await http.inject('/metrics');
@@ -57,15 +57,15 @@ describe('errors are problem documents', () => {
       type: 'about:blank',
       title: 'Internal Server Error',
       status: 500,
-      detail: 'the agent could not read its own state; its log says why',
+      detail: 'the agent failed to read its own state; its log contains the error',
     });
   });
 
-  test('a taken port is refused with the next step', async () => {
+  test('a port in use is an error that names the flag', async () => {
     const first = makeHttp().http;
     const port = await listenHttp(first, { address: '127.0.0.1', port: 0 });
     const error: unknown = await listenHttp(makeHttp().http, { address: '127.0.0.1', port }).catch((reason: unknown) => reason);
-    expect(error).toBeInstanceOf(Refusal);
+    expect(error).toBeInstanceOf(ExitError);
     expect(String(error)).toContain('--http');
   });
 });
@@ -73,7 +73,7 @@ describe('errors are problem documents', () => {
 describe('/metrics', () => {
   const samples = (text: string): string[] => text.split('\n').filter((line) => line !== '' && !line.startsWith('#'));
 
-  test('shows the view of this moment', async () => {
+  test('every scrape reads the view', async () => {
     const { view, http } = makeHttp();
     const first = await http.inject('/metrics');
     expect(first.headers['content-type']).toMatch('text/plain');
@@ -116,9 +116,10 @@ describe('/metrics', () => {
     `);
   });
 
-  test('of two agents in one process stay apart, and the process metrics are there by default', async () => {
+  test('two agents in one process have separate registries, each with the metrics of its process', async () => {
     const view = new FakeView();
-    const both = [buildMetrics({ view, versions: view.current }), buildMetrics({ view, versions: view.current })];
+    const options = { view, versions: view.current, also: [processMetrics] };
+    const both = [buildMetrics(options), buildMetrics(options)];
     for (const metrics of both) expect(await metrics.scrape()).toContain('process_resident_memory_bytes');
   });
 });

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The order of starts and stops, and the bound on stopping, by a clock that the test moves.
+// The order of starts and stops, and the time limit of a stop, with a clock that the test advances.
 import { describe, expect, test } from 'vitest';
 
 import type { Clock } from '../../../daemon/base/clock.ts';
 import { Lifecycle, type LifecycleOptions, type Unit } from '../../../daemon/base/lifecycle.ts';
 
-/** Runs the earliest timer whenever nothing else can go on; time never passes by itself. */
+/** Time passes only when fireNext() runs the earliest timer. */
 class ManualClock implements Clock {
   #now = 0;
   #timers: { at: number; task: () => void }[] = [];
@@ -38,7 +38,7 @@ interface Behaviour {
   readonly stop?: () => Promise<void>;
 }
 
-function story(behaviours: Record<string, Behaviour>, options: Partial<LifecycleOptions> = {}) {
+function makeLifecycle(behaviours: Record<string, Behaviour>, options: Partial<LifecycleOptions> = {}) {
   const log: string[] = [];
   const clock = new ManualClock();
   const units = Object.entries(behaviours).map(([name, { start, stop }]): Unit => {
@@ -65,9 +65,9 @@ const reasonOf = (promise: Promise<unknown>): Promise<unknown> =>
 
 /** Fires timers until the promise settles. */
 async function settle<T>(clock: ManualClock, promise: Promise<T>): Promise<T> {
-  let isSettled = false;
-  const watched = promise.finally(() => (isSettled = true));
-  while (!isSettled) {
+  const state = { isSettled: false };
+  const watched = promise.finally(() => (state.isSettled = true));
+  while (!state.isSettled) {
     clock.fireNext();
     await new Promise((resolve) => setImmediate(resolve));
   }
@@ -75,22 +75,22 @@ async function settle<T>(clock: ManualClock, promise: Promise<T>): Promise<T> {
 }
 
 describe('start', () => {
-  test('goes in order, stop in reverse', async () => {
-    const { log, lifecycle } = story({ a: {}, b: {}, c: {} });
+  test('starts in order and stops in reverse order', async () => {
+    const { log, lifecycle } = makeLifecycle({ a: {}, b: {}, c: {} });
     await lifecycle.start();
     expect(await lifecycle.stop()).toEqual({ unstopped: [], failures: [] });
     expect(log).toEqual(['+a', '+b', '+c', '-c', '-b', '-a']);
   });
 
-  test('that fails stops what was started, not the failed unit, and throws the reason', async () => {
+  test('a failure stops the started units, not the failed one, and throws the reason', async () => {
     const failure = new Error('no kernel');
-    const { log, lifecycle } = story({ a: {}, b: { start: () => Promise.reject(failure) }, c: {} });
+    const { log, lifecycle } = makeLifecycle({ a: {}, b: { start: () => Promise.reject(failure) }, c: {} });
     expect(await reasonOf(lifecycle.start())).toBe(failure);
     expect(log).toEqual(['+a', '+b', '-a']);
   });
 
-  test('aborted by the signal throws its reason after stopping', async () => {
-    const { log, lifecycle } = story({ a: {}, b: { start: untilAborted } });
+  test('an aborted signal stops the started units and throws its reason', async () => {
+    const { log, lifecycle } = makeLifecycle({ a: {}, b: { start: untilAborted } });
     const abort = new AbortController();
     const started = lifecycle.start(abort.signal);
     abort.abort(new Error('SIGTERM'));
@@ -98,8 +98,8 @@ describe('start', () => {
     expect(log).toEqual(['+a', '-a']);
   });
 
-  test('aborted while a unit is starting', async () => {
-    const { log, lifecycle } = story({ a: {}, b: { start: untilAborted }, c: {} });
+  test('a signal that aborts while a unit is starting', async () => {
+    const { log, lifecycle } = makeLifecycle({ a: {}, b: { start: untilAborted }, c: {} });
     const abort = new AbortController();
     const started = reasonOf(lifecycle.start(abort.signal));
     await new Promise((resolve) => setImmediate(resolve));
@@ -108,8 +108,8 @@ describe('start', () => {
     expect(log).toEqual(['+a', '+b', '-a']);
   });
 
-  test('cut short by stop() gives one report to both', async () => {
-    const { log, lifecycle } = story({ a: {}, b: { start: untilAborted } });
+  test('stop() ends a running start()', async () => {
+    const { log, lifecycle } = makeLifecycle({ a: {}, b: { start: untilAborted } });
     const started = reasonOf(lifecycle.start());
     await new Promise((resolve) => setImmediate(resolve));
     expect(await lifecycle.stop()).toEqual({ unstopped: [], failures: [] });
@@ -117,8 +117,8 @@ describe('start', () => {
     expect(log).toEqual(['+a', '+b', '-a']);
   });
 
-  test('deaf to the signal is given up, and the others are stopped', async () => {
-    const { log, clock, lifecycle } = story({ a: {}, b: { start: never } });
+  test('a unit that ignores the signal is given up, and the others are stopped', async () => {
+    const { log, clock, lifecycle } = makeLifecycle({ a: {}, b: { start: never } });
     const abort = new AbortController();
     const started = reasonOf(lifecycle.start(abort.signal));
     await new Promise((resolve) => setImmediate(resolve));
@@ -130,15 +130,15 @@ describe('start', () => {
 });
 
 describe('stop', () => {
-  test('before start does nothing, and makes a later start fail', async () => {
-    const { log, lifecycle } = story({ a: {} });
+  test('before start() does nothing, and makes a later start() fail', async () => {
+    const { log, lifecycle } = makeLifecycle({ a: {} });
     await lifecycle.stop();
     expect(String(await reasonOf(lifecycle.start()))).toContain('stopping');
     expect(log).toEqual([]);
   });
 
-  test('called twice stops once', async () => {
-    const { log, lifecycle } = story({ a: {} });
+  test('two calls stop once', async () => {
+    const { log, lifecycle } = makeLifecycle({ a: {} });
     await lifecycle.start();
     const [first, second] = await Promise.all([lifecycle.stop(), lifecycle.stop()]);
     expect(first).toBe(second);
@@ -148,26 +148,26 @@ describe('stop', () => {
   test.for([
     { name: 'one unit hangs', hung: ['b'] },
     { name: 'all hang', hung: ['c', 'b', 'a'] },
-  ])('$name: it is named, the others are stopped, all within the budget', async ({ hung }) => {
+  ])('$name: the report names it, the others are stopped, all in time', async ({ hung }) => {
     const behaviours = Object.fromEntries(['a', 'b', 'c'].map((unit) => [unit, hung.includes(unit) ? { stop: never } : {}]));
-    const { log, clock, lifecycle } = story(behaviours);
+    const { log, clock, lifecycle } = makeLifecycle(behaviours);
     await lifecycle.start();
     expect(await settle(clock, lifecycle.stop())).toEqual({ unstopped: hung, failures: [] });
     expect(log.slice(3)).toEqual(['-c', '-b', '-a']);
     expect(clock.now()).toBeLessThanOrEqual(5000);
   });
 
-  test('that throws is reported and does not keep others from stopping', async () => {
+  test('a stop() that throws is reported, and the others are stopped', async () => {
     const error = new Error('busy');
-    const { log, lifecycle } = story({ a: {}, b: { stop: () => Promise.reject(error) } });
+    const { log, lifecycle } = makeLifecycle({ a: {}, b: { stop: () => Promise.reject(error) } });
     await lifecycle.start();
     expect(await lifecycle.stop()).toEqual({ unstopped: [], failures: [{ unit: 'b', error }] });
     expect(log.slice(2)).toEqual(['-b', '-a']);
   });
 
-  test('tells of each unit', async () => {
+  test('reports each unit', async () => {
     const events: string[] = [];
-    const { clock, lifecycle } = story(
+    const { clock, lifecycle } = makeLifecycle(
       { a: {}, b: { stop: never }, c: { stop: () => Promise.reject(new Error('busy')) } },
       { onEvent: ({ unit, did }) => events.push(`${unit} ${did}`) },
     );

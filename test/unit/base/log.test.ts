@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a log line looks like, in both formats.
+// The format of log lines, as JSON and as text, and the log when stderr is not read.
 import { expect, test } from 'vitest';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
 
-import { KernelError, Refusal } from '../../../daemon/base/errors.ts';
+import { KernelError, ExitError } from '../../../daemon/base/errors.ts';
 import { createLog, subsystem } from '../../../daemon/base/log.ts';
 
 function collect(): { stream: Writable; text: () => string } {
@@ -20,7 +20,7 @@ function collect(): { stream: Writable; text: () => string } {
   return { stream, text: () => text };
 }
 
-test('JSON lines carry level as a word, ts, subsys and msg', async () => {
+test('a JSON line has the level as a word, ts, subsys and msg', async () => {
   const { stream, text } = collect();
   subsystem(await createLog({ logLevel: 'info', logFormat: 'json' }, stream), 'source').warn({ file: 'a.yaml' }, 'file skipped');
   const { ts, ...line } = JSON.parse(text()) as Record<string, unknown>;
@@ -40,14 +40,14 @@ test.for([
     err: new KernelError({ op: 'map update', object: 'ct4', errno: 7, code: 'E2BIG' }),
     want: { name: 'KernelError', message: 'map update ct4: E2BIG', op: 'map update', object: 'ct4', code: 'E2BIG' },
   },
-  { name: 'a refusal', err: new Refusal(2, 'no'), want: { name: 'Refusal', message: 'no' } },
-])('$name is logged by its sentence, without a stack', async ({ err, want }) => {
+  { name: 'an expected error', err: new ExitError(2, 'no'), want: { name: 'ExitError', message: 'no' } },
+])('$name is logged with its message, without a stack trace', async ({ err, want }) => {
   const { stream, text } = collect();
   (await createLog({ logLevel: 'info', logFormat: 'json' }, stream)).error({ err }, 'failed');
   expect((JSON.parse(text()) as { err: unknown }).err).toEqual(want);
 });
 
-test('an error that nobody foresaw keeps its stack', async () => {
+test('an unexpected error is logged with its stack trace', async () => {
   const { stream, text } = collect();
   (await createLog({ logLevel: 'info', logFormat: 'json' }, stream)).error({ err: new TypeError('odd') }, 'failed');
   expect((JSON.parse(text()) as { err: unknown }).err).toMatchObject({
@@ -57,13 +57,13 @@ test('an error that nobody foresaw keeps its stack', async () => {
   });
 });
 
-test('text lines are for people', async () => {
+test('the text format', async () => {
   const { stream, text } = collect();
   subsystem(await createLog({ logLevel: 'info', logFormat: 'text' }, stream), 'api').info({ path: '/run/x' }, 'listening');
   expect(text()).toMatch(/^\[.*\] INFO: api: listening \{"path":"\/run\/x"\}\n$/);
 });
 
-test('where nobody reads the log, lines are dropped and the process goes on', async () => {
+test('when stderr is not read, lines are dropped and the process continues', async () => {
   const log = join(import.meta.dirname, '../../../daemon/base/log.ts');
   const program = `
     import { createLog, LogOutput } from ${JSON.stringify(log)};
@@ -71,12 +71,12 @@ test('where nobody reads the log, lines are dropped and the process goes on', as
     const log = await createLog({ logLevel: 'info', logFormat: 'json' }, output.stream);
     for (let n = 0; n < 40_000; n += 1) log.info({ n }, 'a line that is long enough to fill a pipe and a megabyte of memory behind it');
     await output.flush();
-    process.stdout.write('went on');
+    process.stdout.write('continued');
     process.exit(0);`;
-  // Its stderr is a pipe that is full after 64 KiB.
+  // stderr is a pipe that is full after 64 KiB.
   const child = spawn(process.execPath, ['--input-type=module', '-e', program], { stdio: ['ignore', 'pipe', 'pipe'] });
-  const [said] = (await once(child.stdout, 'data')) as [Buffer];
-  expect(said.toString()).toBe('went on');
+  const [output] = (await once(child.stdout, 'data')) as [Buffer];
+  expect(output.toString()).toBe('continued');
   child.kill('SIGKILL');
   await once(child, 'exit');
 });

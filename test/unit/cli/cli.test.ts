@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The `sluice` command against a real server on a temporary socket: what it prints and the exit codes.
+// The `sluice` command with a real server on a temporary socket: output and exit codes.
 import { spawn } from 'node:child_process';
 import { mkdtempSync, renameSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -10,8 +10,10 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 
 import { GrpcServer } from '../../../daemon/api/grpc.ts';
 import type { ReloadReport, ServiceView } from '../../../daemon/status/view.ts';
-import { type PreflightOptions, run, type UninstallOptions } from '../../../daemon/cli/run.ts';
-import { KernelError, Refusal } from '../../../daemon/base/errors.ts';
+import type { PreflightOptions } from '../../../daemon/cli/preflight.ts';
+import { run } from '../../../daemon/cli/run.ts';
+import type { UninstallOptions } from '../../../daemon/cli/uninstall.ts';
+import { KernelError, ExitError } from '../../../daemon/base/errors.ts';
 import { FakeView, services, status, troubledStatus } from '../api/fixture.ts';
 
 let directory: string;
@@ -66,19 +68,19 @@ async function sluice(line: string, { uninstall, preflight, env }: Given = {}): 
 }
 
 describe('status', () => {
-  test('of a healthy agent', async () => {
+  test('a healthy agent', async () => {
     const { exitCode, out, err } = await sluice('status');
     expect({ exitCode, err }).toEqual({ exitCode: 0, err: '' });
     expect(out).toMatchInlineSnapshot(`
       "Sluice:      Ok   0.1.0 (commit abc1234), libbpf 1.5.0, kernel 6.18.0; node node-a, pid 4242, up 1h2m
       Ready:       Ok   yes
-      Source:      Ok   files /etc/sluice: first list done, 0 problems
-      Reconcile:   Ok   12 done, 0 pending, 0 failed; 10 Services, 12 frontends, 30 backends wanted
-      Conflicts:   Ok   no frontend is claimed twice
-      Host:        Ok   has all that is needed
+      Source:      Ok   files /etc/sluice: first list complete, 0 problems
+      Reconcile:   Ok   12 done, 0 pending, 0 failed; 10 Services, 12 frontends, 30 backends desired
+      Conflicts:   Ok   every frontend is claimed by one Service only
+      Host:        Ok   meets all requirements
       Programs:    Ok   2 attached (1 tcx, 1 cgroup)
-      Repairs:     Ok   nothing was changed by others
-      Maps:        Ok   2 maps, the fullest lb4_frontends with 12 of 65536 entries (0.0 %)
+      Repairs:     Ok   no drift
+      Maps:        Ok   2 maps, fullest: lb4_frontends with 12 of 65536 entries (0.0 %)
 
       KubeProxyReplacement Details:
         Status:       True
@@ -95,29 +97,29 @@ describe('status', () => {
     `);
   });
 
-  test('of an agent in trouble', async () => {
+  test('an agent with problems', async () => {
     view.current = troubledStatus;
     const { exitCode, out, err } = await sluice('status');
     expect({ exitCode, err }).toEqual({ exitCode: 1, err: '' });
     expect(out).toMatchInlineSnapshot(`
       "Sluice:      Ok         0.1.0 (commit abc1234), libbpf 1.5.0, kernel 6.18.0; node node-a, pid 4242, up 1h2m
       Ready:       NotReady   no
-        - the source files /etc/sluice has not finished its first list
-      Source:      NotReady   files /etc/sluice: first list not finished, partly unread, 2 problems
+        - the first list of the source files /etc/sluice is not complete
+      Source:      NotReady   files /etc/sluice: first list not complete, a part could not be read, 2 problems
         - web.yaml:7: Service default/web spec.ports[0].port: port 70000 is not between 1 and 65535
         - broken.yaml: cannot be read: EACCES
-      Reconcile:   Degraded   10 done, 1 pending, 1 failed; 10 Services, 12 frontends, 30 backends wanted
+      Reconcile:   Degraded   10 done, 1 pending, 1 failed; 10 Services, 12 frontends, 30 backends desired
         - default/big:/TCP/IPv4: lb4_backends is full (3 attempts)
       Conflicts:   Warning    1 frontend claimed by more than one Service
-        - 10.96.0.10:80/TCP: default/web:http/TCP/IPv4 has it, default/late:http/TCP/IPv4 does not get it
+        - 10.96.0.10:80/TCP: served for default/web:http/TCP/IPv4, not for default/late:http/TCP/IPv4
       Host:        Degraded   1 problem
         - net.ipv4.ip_forward is 0: set it to 1
       Programs:    Warning    none attached: no packet is translated
-      Repairs:     Degraded   3 things changed by others and put back
+      Repairs:     Degraded   3 differences repaired
         - map ct4 could not be repaired: pin /sys/fs/bpf/sluice/maps/ct4: EPERM
         - 2026-11-23T04:05:06.000Z tc_pod_in on lxc1: link was detached
-      Maps:        Warning    1 map, the fullest lb4_frontends with 95 of 100 entries (95.0 %)
-        - lb4_frontends with 95 of 100 entries (95.0 %): give it room with a larger --max-... setting
+      Maps:        Warning    1 map, fullest: lb4_frontends with 95 of 100 entries (95.0 %)
+        - lb4_frontends with 95 of 100 entries (95.0 %): increase the corresponding --max-... setting
 
       KubeProxyReplacement Details:
         Status:       False
@@ -136,27 +138,27 @@ describe('status', () => {
     { name: 'a host problem', change: { hostProblems: ['no route to 10.96.0.0/12'] }, exitCode: 1 },
     { name: 'failed rows', change: { reconcile: { done: 1, pending: 0, error: 1, errors: [] } }, exitCode: 1 },
     {
-      name: 'an unread part of the source',
+      name: 'a source that is not completely read',
       change: { sources: [{ name: 'files /x', isInitialized: true, isComplete: false, problems: [] }] },
       exitCode: 1,
     },
     { name: 'a contested frontend', change: { conflicts: troubledStatus.conflicts }, exitCode: 0 },
     { name: 'a nearly full map', change: { maps: troubledStatus.maps }, exitCode: 0 },
-    { name: 'rows that wait', change: { reconcile: { done: 1, pending: 5, error: 0, errors: [] } }, exitCode: 0 },
+    { name: 'pending rows', change: { reconcile: { done: 1, pending: 5, error: 0, errors: [] } }, exitCode: 0 },
   ])('$name gives exit code $exitCode', async ({ change, exitCode }) => {
     view.current = { ...status, ...change };
     expect((await sluice('status')).exitCode).toBe(exitCode);
     expect((await sluice('status -o json')).exitCode).toBe(exitCode);
   });
 
-  test('-o json is the response in protobuf JSON', async () => {
+  test('-o json prints the response in protobuf JSON', async () => {
     const { out } = await sluice('status -o json');
     expect(JSON.parse(out)).toMatchObject({ agent: { node: 'node-a' }, ready: true, drops: [{ packets: '9007199254740993' }] });
   });
 });
 
 describe('service list', () => {
-  test('shows wanted beside held and marks every difference', async () => {
+  test('shows desired backends and those in the kernel, and marks every difference', async () => {
     const { exitCode, out } = await sluice('service list');
     expect(exitCode).toBe(0);
     expect(out).toMatchInlineSnapshot(`
@@ -170,29 +172,29 @@ describe('service list', () => {
       1    10.96.0.10:80/TCP   default/web:http   ClusterIP   1 => 10.0.0.1:8080/TCP (active)
                                                               2 => 10.0.0.2:8080/TCP (terminating)
 
-      2 of 3 Service ports not as wanted in the kernel
+      2 of 3 Service ports differ from the desired state
       "
     `);
   });
 
   test('-o wide', async () => {
     expect((await sluice('service list -o wide')).out).toMatchInlineSnapshot(`
-      "ID   Frontend            Scope      Status       Service            Type        Backend
-      -    10.96.0.99:53/UDP   internal   not wanted   -                  -           1 => 10.0.9.9:53/UDP (kernel only, id 9, 1 slot)
+      "ID   Frontend            Scope      Status        Service            Type        Backend
+      -    10.96.0.99:53/UDP   internal   not desired   -                  -           1 => 10.0.9.9:53/UDP (kernel only, id 9, 1 slot)
         ! kernel holds frontend 10.96.0.99:53/UDP that no Service wants
-      2    [fd00::a]:443/TCP   internal   error        default/api        ClusterIP   1 => [fd01::1]:8443/TCP (active, local, id 4, 1 slot)
-                                                                                      2 => [fd01::2]:8443/TCP (active)
+      2    [fd00::a]:443/TCP   internal   error         default/api        ClusterIP   1 => [fd01::1]:8443/TCP (active, local, id 4, 1 slot)
+                                                                                       2 => [fd01::2]:8443/TCP (active)
         ! kernel lacks [fd01::2]:8443
         ! 3 attempts failed: lb6_backends is full
-      1    10.96.0.10:80/TCP   internal   done         default/web:http   ClusterIP   1 => 10.0.0.1:8080/TCP (active, local, id 1, 1 slot)
-                                                                                      2 => 10.0.0.2:8080/TCP (terminating)
+      1    10.96.0.10:80/TCP   internal   done          default/web:http   ClusterIP   1 => 10.0.0.1:8080/TCP (active, local, id 1, 1 slot)
+                                                                                       2 => 10.0.0.2:8080/TCP (terminating)
 
-      2 of 3 Service ports not as wanted in the kernel
+      2 of 3 Service ports differ from the desired state
       "
     `);
   });
 
-  test('of ports with several frontends, none, and no backends', async () => {
+  test('Service ports with several frontends, without a frontend, and without backends', async () => {
     const [, , web] = services as [ServiceView, ServiceView, ServiceView];
     const [frontend] = web.frontends as [ServiceView['frontends'][number]];
     view.rows = [
@@ -208,9 +210,9 @@ describe('service list', () => {
       1    10.96.0.11:80/TCP   default/web:http     ClusterIP   1 => 10.0.0.1:8080/TCP (active)
                                                                 2 => 10.0.0.2:8080/TCP (terminating)
       7    10.96.0.10:80/TCP   default/empty:http   ClusterIP   no backend
-        ! waits to be applied
+        ! not applied yet
 
-      1 of 3 Service ports not as wanted in the kernel
+      1 of 3 Service ports differ from the desired state
       "
     `);
   });
@@ -220,7 +222,7 @@ describe('service list', () => {
     expect(listed[1]).toMatchObject({ key: 'default/api:/TCP/IPv6', inSync: false, row: { state: 'ROW_STATE_ERROR' } });
   });
 
-  test('of thirty thousand Services may be larger than a default gRPC message', async () => {
+  test('30,000 Services exceed the default size of a gRPC message', async () => {
     const [, , web] = services as [ServiceView, ServiceView, ServiceView];
     view.rows = Array.from({ length: 30_000 }, (_, id) => ({ ...web, id, key: `default/web-${id}:http/TCP/IPv4`, name: `web-${id}` }));
     const { exitCode, out } = await sluice('service list --timeout 30s');
@@ -233,32 +235,32 @@ test('backend list', async () => {
   expect((await sluice('backend list')).out).toMatchInlineSnapshot(`
     "ID   Backend         Generation   Flags                          Service                     Frontend
     1    10.0.0.1:8080   1            usable,local,serving,present   default/web:http/TCP/IPv4   10.96.0.10:80/TCP
-    9    10.0.9.9:53     7            present                        ! nobody wants it           10.96.0.99:53/UDP
+    9    10.0.9.9:53     7            present                        ! not desired               10.96.0.99:53/UDP
     "
   `);
   expect(JSON.parse((await sluice('backend list -o json')).out)).toMatchObject({ backends: [{ id: 1 }, { id: 9, wanted: false }] });
 });
 
-describe('failures are one sentence with an exit code', () => {
+describe('a failure is one message with an exit code', () => {
   test('no daemon', async () => {
     await server.stop();
     expect(await sluice('status')).toEqual({
       exitCode: 6,
       out: '',
-      err: 'sluice: there is no socket at DIR/s.sock: start sluiced, or name its socket with --socket or SLUICE_SOCKET\n',
+      err: 'sluice: the socket DIR/s.sock does not exist: start sluiced, or set the path of its socket with --socket or SLUICE_SOCKET\n',
     });
   });
 
-  test('a daemon that died', async () => {
+  test('a daemon that has ended', async () => {
     const dead = createServer();
     await new Promise<void>((resolve) => void dead.listen(join(directory, 'first'), () => resolve()));
     renameSync(join(directory, 'first'), join(directory, 'dead'));
     await new Promise<void>((resolve) => void dead.close(() => resolve()));
     const { exitCode, err } = await sluice(`service list --socket ${join(directory, 'dead')}`);
-    expect([exitCode, err]).toEqual([6, 'sluice: nobody listens at DIR/dead: sluiced has ended, start it again\n']);
+    expect([exitCode, err]).toEqual([6, 'sluice: no process listens on the socket DIR/dead: sluiced has ended, start it again\n']);
   });
 
-  test('a daemon that does not answer', async () => {
+  test('a daemon that does not respond', async () => {
     const mute = createServer(() => undefined);
     const path = join(directory, 'mute');
     await new Promise<void>((resolve) => void mute.listen(path, () => resolve()));
@@ -266,7 +268,7 @@ describe('failures are one sentence with an exit code', () => {
     mute.close();
     expect([exitCode, err]).toEqual([
       6,
-      'sluice: the daemon at DIR/mute did not answer within 100 ms: give it longer with --timeout, or look at its log\n',
+      'sluice: the daemon at DIR/mute did not respond within 100 ms: increase --timeout, or read the log of the daemon\n',
     ]);
   });
 
@@ -275,7 +277,7 @@ describe('failures are one sentence with an exit code', () => {
     const { exitCode, err } = await sluice('backend list');
     expect([exitCode, err]).toEqual([
       1,
-      'sluice: the daemon at DIR/s.sock could not answer: the agent could not read its own state; its log says why\n',
+      'sluice: the daemon at DIR/s.sock failed to respond: the agent failed to read its own state; its log contains the error\n',
     ]);
   });
 
@@ -287,8 +289,12 @@ describe('failures are one sentence with an exit code', () => {
       line: 'status -o xml',
       want: "option '-o, --output <FORMAT>' argument 'xml' is invalid. Allowed choices are table, json.",
     },
-    { name: 'no time', line: 'status --timeout soon', want: '--timeout soon is no time: write seconds, or a number with ms, s or m' },
-    { name: 'too much', line: 'status now', want: "too many arguments for 'status'. Expected 0 arguments but got 1: now." },
+    {
+      name: 'invalid time',
+      line: 'status --timeout soon',
+      want: '--timeout soon is not a valid time: use seconds, or a number with the unit ms, s or m',
+    },
+    { name: 'too many arguments', line: 'status now', want: "too many arguments for 'status'. Expected 0 arguments but got 1: now." },
   ])('$name', async ({ line, want }) => {
     expect(await sluice(line)).toEqual({ exitCode: 2, out: '', err: `sluice: ${want}\n` });
   });
@@ -299,50 +305,52 @@ describe('failures are one sentence with an exit code', () => {
     expect(err).toContain('Usage: sluice');
   });
 
-  test('help that is asked for succeeds', async () => {
+  test('--help succeeds', async () => {
     const { exitCode, out } = await sluice('--help', { env: {} });
     expect(exitCode).toBe(0);
     expect(out).toMatchInlineSnapshot(`
       "Usage: sluice [options] [command]
 
-      Look at the Sluice agent of this node: what it wants, what the kernel holds, and any difference.
+      Inspects and operates the Sluice agent of this node. Commands that show state compare the desired state with
+      the kernel.
 
       Options:
-        --socket <PATH>                 the daemon's API socket (SLUICE_SOCKET) (default: "/run/sluice/sluice.sock")
-        --timeout <TIME>                how long to wait for an answer, such as 10s or 500ms (default: 5s)
+        --socket <PATH>                 Unix socket of the daemon's API (SLUICE_SOCKET) (default:
+                                        "/run/sluice/sluice.sock")
+        --timeout <TIME>                maximum time to wait for a response, such as 10s or 500ms (default: 5s)
         -h, --help                      display help for command
 
       Commands:
-        status [options]                how agent, sources, host and datapath are; exit code 1 when not ready or
-                                        degraded
-        service                         Services and their frontends
-        backend                         backend rows in the kernel
-        reload [options]                load the BPF programs anew from disk and replace those that run, between two
-                                        packets; all of them or none
-        explain [options] [PACKET...]   what would happen to a packet, and why: the running programs are asked,
-                                        nothing is sent and no state changes
-        plan [options]                  the frontends that a directory of objects would give on a node, and how that
-                                        differs from a running daemon; changes nothing
-        preflight [options] [FLAGS...]  whether this host can be served, with the flags of sluiced; changes nothing.
-                                        Exit code: that of sluiced
+        status [options]                show the state of the agent, the sources, the host and the datapath; exits
+                                        with 1 when not ready or degraded
+        service                         inspect Services and their frontends
+        backend                         inspect backend entries in the kernel
+        reload [options]                load the BPF programs from disk and replace each attached program between
+                                        two packets; replaces all or none
+        explain [options] [PACKET...]   show what happens to a packet, and why, by test runs of the programs; sends
+                                        no packet and changes no state
+        plan [options]                  print the frontends that a directory of objects gives on a node, or how they
+                                        differ from a running daemon
+        preflight [options] [FLAGS...]  check whether sluiced can serve this host with the given flags; changes
+                                        nothing; exits with the exit code of sluiced
         uninstall [options]             remove every program, link, map, pin and file of Sluice from this node; the
-                                        daemon must have ended
+                                        daemon must not be running
         help [command]                  display help for command
 
       Exit codes:
-        0  done
-        1  failed, or not ready, or degraded
-        2  wrong arguments
-        5  the kernel refused (uninstall)
+        0  success
+        1  the command failed, or the agent is not ready or degraded
+        2  invalid arguments
+        5  the kernel rejected a call (uninstall)
         6  the daemon cannot be reached
-      Those of preflight are sluiced's: see sluiced --help.
+      preflight exits with the exit code of sluiced: see sluiced --help.
       "
     `);
   });
 });
 
 describe('uninstall', () => {
-  test('hands over its flags and works without a daemon', async () => {
+  test('passes its flags and works without a daemon', async () => {
     await server.stop();
     let given: object = {};
     const uninstall: Uninstall = ({ print, ...options }) => {
@@ -359,8 +367,8 @@ describe('uninstall', () => {
 
   test.for([
     {
-      name: 'a refusal',
-      error: new Refusal(4, 'the daemon runs: stop it first'),
+      name: 'a rejection',
+      error: new ExitError(4, 'the daemon runs: stop it first'),
       exitCode: 4,
       err: 'sluice: the daemon runs: stop it first\n',
     },
@@ -370,13 +378,13 @@ describe('uninstall', () => {
       exitCode: 5,
       err: 'sluice: unpin ct4: EPERM\n',
     },
-    { name: 'a surprise', error: new TypeError('odd'), exitCode: 1, err: 'sluice: odd\n' },
+    { name: 'an unexpected error', error: new TypeError('odd'), exitCode: 1, err: 'sluice: odd\n' },
   ])('that ends in $name', async ({ error, exitCode, err }) => {
     expect(await sluice('uninstall', { uninstall: () => Promise.reject(error) })).toEqual({ exitCode, out: '', err });
   });
 });
 
-test('a reader that closes the pipe is no error', async () => {
+test('a reader that closes the pipe is not an error', async () => {
   const [, , web] = services as [ServiceView, ServiceView, ServiceView];
   view.rows = Array.from({ length: 5000 }, (_, id) => ({ ...web, id, key: `default/web-${id}` }));
   const main = fileURLToPath(new URL('../../../daemon/cli/main.ts', import.meta.url));
@@ -389,14 +397,14 @@ test('a reader that closes the pipe is no error', async () => {
 });
 
 describe('reload', () => {
-  test('says how many programs were replaced', async () => {
+  test('prints how many hooks got new programs', async () => {
     expect(await sluice('reload')).toEqual({ exitCode: 0, out: 'replaced the programs on 12 hooks in 35 ms\n', err: '' });
     expect(JSON.parse((await sluice('reload -o json')).out)).toEqual({ hooks: 12, milliseconds: 34.5 });
   });
 
-  test('refused by the daemon: its sentence, and nothing else', async () => {
+  test('prints only the message when the daemon rejects it', async () => {
     reload = () => {
-      throw new Refusal(11, 'the objects have another map layout: restart sluiced');
+      throw new ExitError(11, 'the objects have another map layout: restart sluiced');
     };
     expect(await sluice('reload')).toEqual({
       ...{ exitCode: 1, out: '' },
@@ -405,7 +413,7 @@ describe('reload', () => {
   });
 });
 
-test('preflight gets the flags of sluiced, the socket, and its exit code is passed on', async () => {
+test('preflight gets the flags of sluiced and the socket, and returns its exit code', async () => {
   let given: PreflightOptions | undefined;
   const preflight = (options: PreflightOptions): Promise<number> => {
     given = options;

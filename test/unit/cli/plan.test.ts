@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// `sluice plan` over a real directory and a node file: the JSON contract, what is refused, and the diff to a daemon.
+// `sluice plan` with a real directory and a node file: the JSON, invalid arguments, and the differences to a running daemon.
 import { describe, expect, test } from 'vitest';
-import { diffText, runPlan } from '../../../daemon/cli/plan.ts';
+import { changesText, runPlan } from '../../../daemon/cli/plan.ts';
 import { run } from '../../../daemon/cli/run.ts';
 import { dryRun } from '../../../daemon/offline/dry-run.ts';
+import { planRows } from '../../../daemon/offline/plan.ts';
 import { parseNodeFile } from '../../../daemon/offline/node-file.ts';
 import type { ServicePort__Output as ServicePort } from '../../../proto/gen/sluice/v1/ServicePort.ts';
 import { backendRow, desiredRow, frontendRow, hostSettings } from '../../support/builders.ts';
@@ -49,16 +50,16 @@ function directoryWith(files: Record<string, string>): string {
 
 async function sluice(...argv: string[]): Promise<{ exitCode: number; out: string; err: string }> {
   let [out, err] = ['', ''];
-  const never = (): Promise<number> => Promise.reject(new Error('not asked'));
+  const never = (): Promise<number> => Promise.reject(new Error('not called'));
   const exitCode = await run(['--socket', '/nonexistent/s.sock', ...argv], {
     ...{ env: {}, out: (text: string) => (out += text), err: (text: string) => (err += text) },
-    ...{ plan: runPlan, explain: () => Promise.reject(new Error('not asked')), preflight: never, uninstall: never },
+    ...{ plan: runPlan, explain: () => Promise.reject(new Error('not called')), preflight: never, uninstall: never },
   });
   return { exitCode, out, err };
 }
 
 describe('sluice plan', () => {
-  test('-o json: every frontend, sorted, with the set of its policy; bad objects go to stderr', async () => {
+  test('-o json prints every frontend, sorted, with the backends of its policy; invalid objects go to stderr', async () => {
     const directory = directoryWith({ 'objects/a.yaml': list, 'objects/b.json': plain, 'node.json': node });
     const { exitCode, out, err } = await sluice(
       'plan',
@@ -90,7 +91,7 @@ describe('sluice plan', () => {
     );
   });
 
-  test('for people, without a daemon, as a table; flags of sluiced count', async () => {
+  test('prints a table without a daemon, and uses the flags of sluiced', async () => {
     const directory = directoryWith({ 'objects/a.yaml': list, 'node.yaml': 'name: n1\nips: [192.168.0.1]\n' });
     const args = ['plan', '--objects', `${directory}/objects`, '--node-port-addresses', '172.16.0.0/12', '--masquerade-all'];
     const { exitCode, out } = await sluice(...args, '--node', `${directory}/node.yaml`);
@@ -107,30 +108,35 @@ describe('sluice plan', () => {
   });
 
   test.for([
-    { name: 'a directory that is not there', args: ['--objects', '/nonexistent'], code: 3, want: 'cannot read the --objects directory' },
-    { name: 'no objects', args: [], code: 2, want: "required option '--objects <DIR>' not specified" },
+    { name: 'a missing directory', args: ['--objects', '/nonexistent'], code: 3, want: 'cannot read the --objects directory' },
+    { name: 'a missing --objects', args: [], code: 2, want: "required option '--objects <DIR>' not specified" },
     {
-      name: 'a wrong flag',
+      name: 'an invalid flag',
       args: ['--objects', '.', '--cluster-cidr', 'x'],
       code: 2,
-      want: '--cluster-cidr x holds "x", which is not a CIDR',
+      want: '--cluster-cidr x contains "x", which is not a CIDR',
     },
     { name: 'an unknown flag', args: ['--objects', '.', '--cluster', 'x'], code: 2, want: "unknown option '--cluster'" },
-    { name: 'a word', args: ['--objects', '.', '--masquerade-all', 'x'], code: 2, want: '"x" is no flag; sluice plan --help lists them' },
-  ])('refuses $name', async ({ args, code, want }) => {
+    {
+      name: 'an argument that is not a flag',
+      args: ['--objects', '.', '--masquerade-all', 'x'],
+      code: 2,
+      want: '"x" is not a flag; sluice plan --help lists the flags',
+    },
+  ])('rejects $name', async ({ args, code, want }) => {
     const directory = directoryWith({ 'node.json': node });
     const { exitCode, err, out } = await sluice('plan', ...args, '--node', `${directory}/node.json`, '-o', 'json');
     expect({ exitCode, out }).toEqual({ exitCode: code, out: '' });
     expect(err).toContain(want);
   });
 
-  test('without node file and daemon there is no node to play', async () => {
+  test('needs a node file or a daemon', async () => {
     expect(await sluice('plan', '--objects', '.')).toMatchObject({ exitCode: 6, out: '' });
   });
 
-  test('the difference to a daemon', () => {
+  test('prints the differences to a running daemon', () => {
     const rows = [desiredRow('web', [frontendRow('10.96.0.10')], [backendRow('10.0.0.1'), backendRow('10.0.0.2', { isUsable: false })])];
-    const held = {
+    const served = {
       ...{ namespace: 'default', name: 'web', portName: '', protocol: 'TCP', wanted: true },
       frontends: [
         { address: '10.96.0.10', port: 80, protocol: 'TCP', policy: 'Cluster', wanted: true },
@@ -141,7 +147,7 @@ describe('sluice plan', () => {
         { address: '10.0.0.9', port: 8080, usable: true, locallyUsable: true },
       ],
     } as unknown as ServicePort;
-    expect(diffText([held], rows)).toBe(
+    expect(changesText([served], planRows(rows))).toBe(
       [
         '- 10.96.0.10:80/TCP default/web: => 10.0.0.9:8080',
         '- 192.0.2.1:80/TCP default/web:',
@@ -149,8 +155,8 @@ describe('sluice plan', () => {
         '',
       ].join('\n'),
     );
-    expect(diffText([], rows)).toBe('+ 10.96.0.10:80/TCP default/web:\n+ 10.96.0.10:80/TCP default/web: => 10.0.0.1:8080\n');
-    expect(diffText([], [])).toBe('nothing would change\n');
+    expect(changesText([], planRows(rows))).toBe('+ 10.96.0.10:80/TCP default/web:\n+ 10.96.0.10:80/TCP default/web: => 10.0.0.1:8080\n');
+    expect(changesText([], [])).toBe('no changes\n');
   });
 });
 
@@ -160,8 +166,8 @@ describe('the node file', () => {
     { text: '{"name": "n", "ips": ["x"]}', want: 'node file ips[0]: must be an IP address, is "x": it is left out' },
     { text: '{"name": "n", "primaryIPs": {"IPv4": "fd00::1"}}', want: 'node file primaryIPs.IPv4: must be an IPv4 address, is "fd00::1"' },
     { text: '{"name": "n", "podCIDRs": ["10.0.0.0"]}', want: 'node file podCIDRs[0]: must be a CIDR, is "10.0.0.0": it is left out' },
-    { text: '[', want: /^node file: neither JSON nor YAML/ },
-  ])('$text is refused', ({ text, want }) => {
+    { text: '[', want: /^node file: must be JSON or YAML/ },
+  ])('$text is rejected', ({ text, want }) => {
     expect(() => parseNodeFile(text)).toThrow(want);
   });
 
@@ -173,14 +179,18 @@ status: { addresses: [{ type: InternalIP, address: 192.168.0.1 }] }
 `;
   test.for([
     {
-      name: 'alone',
+      name: 'without a Node object',
       file: { ips: ['10.0.0.1'], labels: { a: 'b' }, podCIDRs: ['10.1.0.0/24'] },
       primary: '10.0.0.1',
       pods: '10.1.0.0/24',
       labels: { a: 'b' },
     },
-    { name: 'primary first', file: { ips: ['10.0.0.1', '10.0.0.2'], primaryIPs: { IPv4: '10.0.0.2' } }, primary: '10.0.0.2' },
-    { name: 'completed by the object of its name', file: {}, primary: '192.168.0.1' },
+    {
+      name: 'primary addresses come first',
+      file: { ips: ['10.0.0.1', '10.0.0.2'], primaryIPs: { IPv4: '10.0.0.2' } },
+      primary: '10.0.0.2',
+    },
+    { name: 'completed by the Node object with its name', file: {}, primary: '192.168.0.1' },
   ])('$name', ({ file, primary, pods = '10.244.1.0/24', labels = { 'topology.kubernetes.io/zone': 'a' } }) => {
     const directory = directoryWith({ 'objects/n.yaml': object, 'node.json': JSON.stringify({ name: 'n1', ...file }) });
     const found = dryRun({

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the daemon prints about its settings: help, version, --check-config, README's table.
+// What sluiced prints about its settings: --help, --version and --check-config; and the table of flags in daemon/README.md.
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 
-import { allSettings, type Config, parseConfig } from '../../../daemon/config/schema.ts';
-import { configFromCommandLine, settingsMarkdown } from '../../../daemon/config/help.ts';
+import { configFromCommandLine } from '../../../daemon/config/command-line.ts';
+import { parseConfig } from '../../../daemon/config/resolve.ts';
+import { allSettings, type Config } from '../../../daemon/config/schema.ts';
+import { flagsTable } from '../../support/flags-table.ts';
 
 const reader =
   (file: string | undefined) =>
@@ -15,7 +17,7 @@ const reader =
 
 const base = ['--source', '/src', '--node', 'n1'];
 
-describe('words only', () => {
+describe('texts', () => {
   const versions = () => ({ version: '0.1.0', commit: 'abc', libbpf: '1.5', kernel: '6.18.0' });
 
   function printed(argv: readonly string[], file?: string): { text: string; config: Config | undefined } {
@@ -30,108 +32,112 @@ describe('words only', () => {
     return { text, config };
   }
 
-  test('--version wins over missing settings', () => {
+  test('--version does not require valid settings', () => {
     expect(printed(['--version'])).toEqual({ text: 'sluiced 0.1.0\ncommit abc\nlibbpf 1.5\nkernel 6.18.0\n', config: undefined });
   });
 
-  test('--help names every flag, every variable and the exit codes', () => {
+  test('--help lists every flag, every environment variable and the exit codes', () => {
     const { text } = printed(['-h']);
     for (const { name, environment } of allSettings()) expect(text).toMatch(new RegExp(`--${name} [^]*${environment}`));
     expect(text).toMatchInlineSnapshot(`
       "Usage: sluiced [flags]
 
-      Sluice node agent: watches Services, translates their packets in the kernel, serves an API.
+      Sluice node agent: watches Services, load balances their traffic in the kernel, and serves an API.
 
       Options:
-        --source <DIR>                                directory of Service, EndpointSlice and Node YAML, watched;
-                                                      default: the API server (SLUICE_SOURCE)
-        --kubeconfig <FILE>                           how to reach the API server; default: as the service account
-                                                      of the pod that this runs in (SLUICE_KUBECONFIG)
-        --api-server <URL,...>                        addresses of the API server, tried in turn, in place of the
-                                                      kubeconfig's or of the ClusterIP that pods are told
-                                                      (SLUICE_API_SERVER)
-        --node <NAME>                                 name of the Node this agent serves (SLUICE_NODE, default the
-                                                      host's name)
-        --pod-interfaces <PREFIX,...>                 devices whose names begin so lead to pods: they get programs
-                                                      as they appear (SLUICE_POD_INTERFACES)
-        --uplinks <DEV,...>                           devices that lead out of the node (SLUICE_UPLINKS)
-        --service-cidr <CIDR,...>                     Service address ranges beside those of ServiceCIDR objects:
-                                                      unallocated addresses in them are dropped
+        --source <DIR>                                directory of Service, EndpointSlice, Node and ServiceCIDR
+                                                      objects in YAML or JSON; it is watched; default: the API
+                                                      server (SLUICE_SOURCE)
+        --kubeconfig <FILE>                           kubeconfig file with the address of the API server and the
+                                                      credentials; default: the service account of the pod
+                                                      (SLUICE_KUBECONFIG)
+        --api-server <URL,...>                        URLs of the API server, tried in order; they replace the
+                                                      server of the kubeconfig or, in a pod, the ClusterIP of the
+                                                      API server (SLUICE_API_SERVER)
+        --node <NAME>                                 name of the Node that this agent serves (SLUICE_NODE, default
+                                                      the host name)
+        --pod-interfaces <PREFIX,...>                 name prefixes of pod interfaces; programs are attached as they
+                                                      appear (SLUICE_POD_INTERFACES)
+        --uplinks <DEV,...>                           devices through which traffic enters and leaves the node
+                                                      (SLUICE_UPLINKS)
+        --service-cidr <CIDR,...>                     Service address ranges in addition to those of ServiceCIDR
+                                                      objects; packets to unallocated addresses are dropped
                                                       (SLUICE_SERVICE_CIDR)
-        --cluster-cidr <CIDR,...>                     ranges of pod addresses, for detect-local-mode ClusterCIDR
+        --cluster-cidr <CIDR,...>                     pod address ranges, used by detect-local-mode ClusterCIDR
                                                       (SLUICE_CLUSTER_CIDR)
-        --detect-local-mode <MODE>                    how pods are told, whose packets to ClusterIPs keep their
-                                                      source: by cluster-cidr, by the Node's podCIDRs, by
-                                                      pod-interfaces, or not (ClusterCIDR, NodeCIDR,
-                                                      InterfaceNamePrefix, none) (SLUICE_DETECT_LOCAL_MODE, default
-                                                      ClusterCIDR)
-        --masquerade-all [on|off]                     masquerade everything that goes to a ClusterIP
-                                                      (SLUICE_MASQUERADE_ALL, default off) (preset: "on")
-        --node-port-addresses <all|primary|CIDR,...>  addresses of the node on which NodePorts are served: all but
-                                                      loopback, the Node's primary ones, or those within CIDRs
+        --detect-local-mode <MODE>                    how local pods are recognised; their ClusterIP traffic is not
+                                                      masqueraded: ClusterCIDR (by cluster-cidr), NodeCIDR (by the
+                                                      podCIDRs of the Node), InterfaceNamePrefix (by pod-interfaces)
+                                                      or none (SLUICE_DETECT_LOCAL_MODE, default ClusterCIDR)
+        --masquerade-all [on|off]                     masquerade all traffic to ClusterIPs (SLUICE_MASQUERADE_ALL,
+                                                      default off) (preset: "on")
+        --node-port-addresses <all|primary|CIDR,...>  node addresses that serve NodePorts: all except loopback, the
+                                                      primary addresses of the Node, or those within the CIDRs
                                                       (SLUICE_NODE_PORT_ADDRESSES, default primary)
-        --snat-ports <FIRST-LAST,...>                 source ports of masqueraded flows: one or two ranges, apart
-                                                      from NodePorts and the host's ip_local_port_range
+        --snat-ports <FIRST-LAST,...>                 source ports of masqueraded flows: one or two ranges that
+                                                      overlap neither NodePorts nor net.ipv4.ip_local_port_range
                                                       (SLUICE_SNAT_PORTS, default 1024-29999,61000-65535)
-        --socket-lb <on|off>                          translate connect() and its relatives in socket hooks
-                                                      (SLUICE_SOCKET_LB, default on)
-        --cgroup <DIR>                                cgroup2 directory for the socket hooks; default: the cgroup2
-                                                      mount (SLUICE_CGROUP)
-        --pin-path <DIR>                              where in a bpffs maps and links are pinned (SLUICE_PIN_PATH,
-                                                      default /sys/fs/bpf/sluice)
+        --socket-lb <on|off>                          translate connect() and related system calls in cgroup socket
+                                                      hooks (SLUICE_SOCKET_LB, default on)
+        --cgroup <DIR>                                cgroup v2 directory to which the socket hooks are attached;
+                                                      default: the cgroup v2 mount (SLUICE_CGROUP)
+        --pin-path <DIR>                              directory on a bpffs in which maps and links are pinned
+                                                      (SLUICE_PIN_PATH, default /sys/fs/bpf/sluice)
         --socket <PATH>                               Unix socket of the gRPC API (SLUICE_SOCKET, default
                                                       /run/sluice/sluice.sock)
-        --socket-group <NAME>                         group that may use the API; default: root only
+        --socket-group <NAME>                         group that may connect to the API socket; default: root only
                                                       (SLUICE_SOCKET_GROUP)
-        --http <ADDR:PORT>                            /healthz, /readyz and /metrics; "off" for none (SLUICE_HTTP,
-                                                      default 127.0.0.1:9880)
-        --healthz-bind-address <ADDR:PORT>            /healthz and /livez as kube-proxy answers them, for load
-                                                      balancers and the kubelet; "off" for none
+        --http <ADDR:PORT>                            address of /healthz, /readyz and /metrics; "off" disables them
+                                                      (SLUICE_HTTP, default 127.0.0.1:9880)
+        --healthz-bind-address <ADDR:PORT>            address of /healthz and /livez as kube-proxy serves them, for
+                                                      load balancers and the kubelet; "off" disables them
                                                       (SLUICE_HEALTHZ_BIND_ADDRESS, default 0.0.0.0:10256)
-        --sync-period <TIME>                          how often pins, links and maps are compared with what they
-                                                      should be, and put right (SLUICE_SYNC_PERIOD, default 10s)
-        --log-level <LEVEL>                           trace, debug, info, warn, error or fatal (SLUICE_LOG_LEVEL,
-                                                      default info)
-        --log-format <text|json>                      text for people, json for collectors (SLUICE_LOG_FORMAT,
-                                                      default json)
-        --max-services <N>                            most Service ports, each family counting (SLUICE_MAX_SERVICES,
-                                                      default 65536)
-        --max-frontends <N>                           most frontends per family (SLUICE_MAX_FRONTENDS, default
-                                                      65536)
-        --max-backends <N>                            most backends per family (SLUICE_MAX_BACKENDS, default 262144)
-        --max-slots <N>                               most slots, a multiple of 16 (SLUICE_MAX_SLOTS, default
-                                                      1048576)
-        --max-flows <N>                               most flow rows per family, two to a flow; the oldest make room
-                                                      (SLUICE_MAX_FLOWS, default 262144)
-        --max-socket-flows <N>                        most translated UDP socket peers remembered
+        --sync-period <TIME>                          interval at which pins, links and maps are compared with the
+                                                      desired state and repaired (SLUICE_SYNC_PERIOD, default 10s)
+        --log-level <LEVEL>                           lowest level that is logged: trace, debug, info, warn, error
+                                                      or fatal (SLUICE_LOG_LEVEL, default info)
+        --log-format <text|json>                      log format: text for people, json for log collectors
+                                                      (SLUICE_LOG_FORMAT, default json)
+        --max-services <N>                            maximum number of Service ports, counted once per IP family
+                                                      (SLUICE_MAX_SERVICES, default 65536)
+        --max-frontends <N>                           maximum number of frontends per IP family
+                                                      (SLUICE_MAX_FRONTENDS, default 65536)
+        --max-backends <N>                            maximum number of backends per IP family (SLUICE_MAX_BACKENDS,
+                                                      default 262144)
+        --max-slots <N>                               maximum number of backend slots, a multiple of 16
+                                                      (SLUICE_MAX_SLOTS, default 1048576)
+        --max-flows <N>                               maximum number of flow entries per IP family, two per flow;
+                                                      the least recently used are evicted (SLUICE_MAX_FLOWS, default
+                                                      262144)
+        --max-socket-flows <N>                        maximum number of remembered peers of translated UDP sockets
                                                       (SLUICE_MAX_SOCKET_FLOWS, default 65536)
-        --config <FILE>                               YAML or JSON file of these settings, keys without "--"
-                                                      (SLUICE_CONFIG)
-        --check-config                                check the settings, print each with its origin, and exit
-        --version                                     print version, commit, libbpf and kernel, and exit
-        -h, --help                                    print this, and exit
+        --config <FILE>                               YAML or JSON file of settings; its keys are flag names without
+                                                      "--" (SLUICE_CONFIG)
+        --check-config                                validate the settings, print each with its origin, and exit
+        --version                                     print the versions of sluiced, libbpf and the kernel, and exit
+        -h, --help                                    print this help, and exit
 
-      Every setting is taken from the last of: its default, the --config file, its environment variable, its flag.
-      A list flag may be given again. Empty variables count as not given.
+      A flag overrides its environment variable, which overrides the --config file, which overrides the default.
+      A list flag may be repeated. An empty environment variable counts as not set.
 
       Exit codes:
-        0  stopped as asked
-        1  failed while starting, running or stopping
-        2  a flag is wrong
-        3  the settings file, the environment or the host is wrong
-        4  another daemon holds the pin path or the socket
-        5  the kernel refused, or lacks what is needed
+        0  success, or stopped by a signal
+        1  failed during start, operation or stop
+        2  a flag is invalid
+        3  the settings file, the environment, a named file or the host configuration is invalid
+        4  another daemon uses the pin path or the socket
+        5  the kernel rejected a call or lacks a required feature
         6  sluice only: the daemon cannot be reached
         7  the process lacks a capability
-        8  the pin path is not on a bpffs, cannot be written, or is not ours
-        9  there is no cgroup v2, or --cgroup is none
-        10  another program holds a hook alone
-        11  the pinned state is of another version
+        8  the pin path is not on a bpffs, is not writable, or contains the pins of another program
+        9  cgroup v2 is not mounted, or --cgroup is not a cgroup v2 directory
+        10  another program is attached exclusively to a hook
+        11  the pinned state has another layout version
       "
     `);
   });
 
-  test('--check-config prints a settings file with origins, which reads back as the same', () => {
+  test('--check-config prints a settings file with the origins; reading it gives the same settings', () => {
     const { text, config } = printed(
       ['--config', '/etc/s.yaml', '--check-config', '--node', 'n1', '--http', '[::1]:1'],
       'source: "/my dir"\n',
@@ -172,17 +178,32 @@ describe('words only', () => {
     expect(again).toMatchObject({ source: '/my dir', node: 'n1', uplinks: ['eth0'], http: { address: '::1', port: 1 } });
   });
 
-  test('--check-config refuses what a start would refuse', () => {
-    expect(() => printed(['--check-config', '--node', 'N'])).toThrow('--node N is not a Node name');
+  test('--check-config rejects invalid settings', () => {
+    expect(() => printed(['--check-config', '--node', 'N'])).toThrow('--node N is not a valid Node name');
   });
 
-  test('without them the settings come back and nothing is printed', () => {
+  test('without these flags the settings are returned and nothing is printed', () => {
     expect(printed(base)).toMatchObject({ text: '', config: { node: 'n1', uplinks: ['eth0'] } });
   });
 
-  test("README's table is made from the schema", () => {
-    const readme = readFileSync(new URL('../../../README.md', import.meta.url), 'utf8');
-    expect(settingsMarkdown().split('\n')).toHaveLength(allSettings().length + 3);
-    expect(readme).toContain(settingsMarkdown().trim());
+  test('the table in daemon/README.md is generated from the schema', () => {
+    const readme = readFileSync(new URL('../../../daemon/README.md', import.meta.url), 'utf8');
+    const [, table] = /^<!-- flags -->\n\n([^]*)\n<!-- \/flags -->$/m.exec(readme) ?? [];
+    expect(table, 'node test/support/flags-table.ts prints the table').toBe(flagsTable());
+  });
+
+  test('the table says what --help says', () => {
+    const help = printed(['--help']).text.replaceAll(/\s+/g, ' ');
+    const rows = flagsTable().trim().split('\n').slice(2);
+    expect(rows).toHaveLength(allSettings().length);
+    for (const row of rows) {
+      const [flag = '', environment = '', value = '', meaning = ''] = row
+        .split(/(?<!\\)\|/)
+        .slice(1)
+        .map((cell) => cell.trim().replaceAll(/[`\\]/g, ''));
+      const [name] = flag.split(' ');
+      expect(help).toContain(` ${name} `);
+      expect(help).toContain(`${meaning} (${environment}${value === '' ? '' : `, default ${value}`})`);
+    }
   });
 });

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// deploy/ says of the daemon what is true: its settings, rights, paths, ports. That it runs so is test/netns/image.test.ts.
+// deploy/ agrees with the daemon: settings, permissions, paths and ports. test/netns/image.test.ts runs the daemon with them.
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { buildHttp } from '../../../daemon/api/http.ts';
 import { buildMetrics } from '../../../daemon/api/metrics.ts';
-import { allSettings, type Config, parseConfig } from '../../../daemon/config/schema.ts';
+import { parseConfig } from '../../../daemon/config/resolve.ts';
+import { allSettings, type Config } from '../../../daemon/config/schema.ts';
 import { missingCapabilities } from '../../../daemon/kernel/host.ts';
 import { resourcesOf } from '../../../daemon/source/kubernetes/resources.ts';
 import { type ClusterRole, type ConfigMap, daemonPod, deploy, manifest, manifests } from '../../support/lab/manifest.ts';
@@ -15,7 +16,7 @@ import { FakeView, troubledStatus } from '../api/fixture.ts';
 const { pod, container } = daemonPod();
 const readText = (name: string): string => readFileSync(join(deploy, name), 'utf8');
 
-/** The file at a path in the container, which must be of the ConfigMap. */
+/** Text of a file in the container that comes from the ConfigMap. */
 function fileAt(path: string): string {
   const { metadata, data } = manifest<ConfigMap>('ConfigMap');
   const volume = pod.volumes.find(({ configMap }) => configMap?.name === metadata.name);
@@ -24,13 +25,13 @@ function fileAt(path: string): string {
   return data[name] ?? expect.fail(`${path} is not in the ConfigMap`);
 }
 
-/** The daemon's settings in the pod, once `apiServer` stands in its place. */
+/** The settings of the daemon in the pod, with this address of the API server. */
 function configOf(apiServer: string): Config {
   const env = Object.fromEntries(container.env.map(({ name, value = 'node-a' }) => [name, value.replace('<API server URL>', apiServer)]));
   return parseConfig(container.args, env, fileAt);
 }
 
-test('objects: all in kube-system, and bound to each other', () => {
+test('all namespaced objects are in kube-system and refer to each other', () => {
   expect(manifests().map(({ kind, metadata }) => `${kind} ${metadata.namespace ?? ''}/${metadata.name}`)).toEqual([
     'ServiceAccount kube-system/sluice',
     'ClusterRole /sluice',
@@ -46,26 +47,26 @@ test('objects: all in kube-system, and bound to each other', () => {
 });
 
 describe('settings', () => {
-  test('are known, and right together', () => {
+  test('are valid', () => {
     expect(configOf('https://10.0.0.1:6443')).toMatchObject({
       ...{ source: undefined, kubeconfig: undefined, apiServer: [new URL('https://10.0.0.1:6443')], node: 'node-a' },
       ...{ podInterfaces: ['veth'], uplinks: ['eth0'], detectLocalMode: 'InterfaceNamePrefix', socketLb: true },
     });
   });
 
-  test('refuse the start as long as nobody has said where the API server is', () => {
+  test('are invalid until the address of the API server is edited', () => {
     expect(() => configOf('<API server URL>')).toThrow(
-      'SLUICE_API_SERVER=<API server URL> holds "<API server URL>", which is no address such as https://10.0.0.1:6443',
+      'SLUICE_API_SERVER=<API server URL> contains "<API server URL>", which is not an https URL such as https://10.0.0.1:6443',
     );
   });
 
-  test('in the environment have the names that the daemon knows', () => {
+  test('in the environment are known to the daemon', () => {
     const known = allSettings().map(({ environment }) => environment);
     expect(container.env.map(({ name }) => name).filter((name) => !known.includes(name))).toEqual([]);
     expect(container.env.find(({ name }) => name === 'SLUICE_NODE')?.valueFrom).toEqual({ fieldRef: { fieldPath: 'spec.nodeName' } });
   });
 
-  test('name places that are mounted, and are on the host where they are in the container', () => {
+  test('contain only paths that are mounted from the host', () => {
     const { pinPath, socket, cgroup } = configOf('https://10.0.0.1:6443');
     const hostPathOf = (path: string | undefined): string | undefined => {
       const mount = container.volumeMounts.find(({ mountPath }) => `${path}/`.startsWith(`${mountPath}/`));
@@ -76,7 +77,7 @@ describe('settings', () => {
   });
 });
 
-describe('rights', () => {
+describe('permissions', () => {
   test('in the cluster: to list and watch what the source asks for, and nothing else', () => {
     const granted = manifest<ClusterRole>('ClusterRole').rules.flatMap(({ apiGroups, resources, verbs }) =>
       apiGroups.flatMap((group) => resources.flatMap((resource) => verbs.map((verb) => `${verb} ${resource} in "${group}"`))),
@@ -89,7 +90,7 @@ describe('rights', () => {
     expect(granted.toSorted()).toEqual(asked.toSorted());
   });
 
-  test('on the node: the capabilities that the daemon demands, and no other', () => {
+  test('on the node: the capabilities that the daemon requires, and no others', () => {
     const { drop, add } = container.securityContext.capabilities;
     expect(drop).toEqual(['ALL']);
     expect(add.map((name) => `CAP_${name}`)).toEqual(missingCapabilities('CapEff:\t0000000000000000'));
@@ -100,15 +101,15 @@ describe('rights', () => {
 describe('probes', () => {
   const { startupProbe, livenessProbe, readinessProbe } = container;
 
-  test('ask where the daemon listens', () => {
+  test('use the address on which the daemon listens', () => {
     const { http } = configOf('https://10.0.0.1:6443');
     for (const { httpGet } of [startupProbe, livenessProbe, readinessProbe])
       expect({ address: httpGet.host, port: httpGet.port }).toEqual(http);
   });
 
-  test('let live what waits for its first list, and do not call it ready', async () => {
+  test('an agent that waits for its first list is alive and not ready', async () => {
     const view = new FakeView();
-    const http = buildHttp({ view, metrics: buildMetrics({ view, versions: view.current, withProcess: false }) });
+    const http = buildHttp({ view, metrics: buildMetrics({ view, versions: view.current }) });
     const statuses = (): Promise<number[]> =>
       Promise.all([startupProbe, livenessProbe, readinessProbe].map(async ({ httpGet }) => (await http.inject(httpGet.path)).statusCode));
     expect(await statuses()).toEqual([200, 200, 200]);
@@ -122,26 +123,26 @@ describe('the image', () => {
   const dockerfile = readText('Dockerfile');
   const ignored = readText('Dockerfile.dockerignore').split('\n');
 
-  test('is of the version that package.json names, in both containers', () => {
+  test('has the version of package.json in both containers', () => {
     const { version } = JSON.parse(readFileSync(join(deploy, '../package.json'), 'utf8')) as { version: string };
     expect([...pod.initContainers, ...pod.containers].map(({ image }) => image)).toEqual([`sluice:${version}`, `sluice:${version}`]);
   });
 
-  test('is made of files that are there and are sent', () => {
+  test('is built from files that exist and are not ignored', () => {
     const copied = [...dockerfile.matchAll(/^COPY (?!--from)(.*) \S+$/gm)].flatMap(([, names = '']) => names.split(' '));
     expect(copied).toContain('daemon');
     expect(copied.filter((name) => !existsSync(join(deploy, '..', name)))).toEqual([]);
     expect(copied.filter((name) => !ignored.includes(`!${name}`))).toEqual([]);
   });
 
-  test('has an environment that the daemon does not take for settings', () => {
-    const variables = [...dockerfile.matchAll(/^ENV (\w+)=/gm)].map(([, name = '']) => [name, 'abc1234']);
+  test('sets no environment variable that the daemon takes for a setting', () => {
+    const variables = [...dockerfile.matchAll(/^ENV (\w+)=/gm)].map(([, name = '']): [string, string] => [name, 'abc1234']);
     expect(variables).toEqual([['SLUICE_COMMIT', 'abc1234']]);
     expect(parseConfig([], Object.fromEntries(variables), () => '').logLevel).toBe('info');
   });
 });
 
-test("README's replacements put in place what is the operator's", () => {
+test('the sed command in README.md replaces every value that must be edited', () => {
   const expressions = [...readText('README.md').matchAll(/-e '(s\|[^']+)'/g)].flatMap(([, expression = '']) => ['-e', expression]);
   const replaced = execFileSync('sed', [...expressions, join(deploy, 'sluice.yaml')], { encoding: 'utf8' });
   const before = readText('sluice.yaml').split('\n');

@@ -50,7 +50,7 @@ test('health of a node from its first list until its deletion', async () => {
     synced: () => [{ table: desired, loop, familiesOf: familiesOfPort }],
   });
   const view = new FakeView();
-  const page = buildMetrics({ view, versions: view.current, withProcess: false, also: [health.metrics] });
+  const page = buildMetrics({ view, versions: view.current, also: [health.metrics] });
   const lifecycle = new Lifecycle({ units: health.units, clock });
   const settle = async (): Promise<void> => {
     for (let round = 0; round < 5; round += 1) {

@@ -17,7 +17,7 @@ const idle: ProxyView = {
 function world(view: Partial<ProxyView> = {}) {
   const agent = new FakeView();
   const metrics = new KubeProxyMetrics();
-  const page = buildMetrics({ view: agent, versions: agent.current, withProcess: false, also: [metrics.part({ ...idle, ...view })] });
+  const page = buildMetrics({ view: agent, versions: agent.current, also: [metrics.part({ ...idle, ...view })] });
   /** The lines of kube-proxy's metrics without comments; only those of one metric if `name` is given. */
   const lines = async (name = ''): Promise<string[]> =>
     (await page.scrape())

@@ -2,7 +2,7 @@
 // How the daemon finds the API server and what it shows there: a kubeconfig, the service account of a pod, or neither.
 import { mkdirSync, rmSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { ExitCode, Refusal } from '../../../daemon/base/errors.ts';
+import { ExitCode, ExitError } from '../../../daemon/base/errors.ts';
 import { accessOf } from '../../../daemon/source/kubernetes/find-access.ts';
 import { inCluster } from '../../../daemon/source/kubernetes/in-cluster.ts';
 import { AccessWorld, base64, certificate, failureOf, key, otherKey } from './access-fixture.ts';
@@ -141,8 +141,8 @@ describe('a kubeconfig that is wrong refuses the start with the field', () => {
   ])('$name', async ({ text, want }) => {
     const world = new AccessWorld();
     const told = await failureOf(world, () => world.accessOf(text));
-    expect(told).toMatch(/^Refusal: config: /);
-    const rest = told.slice('Refusal: config: '.length);
+    expect(told).toMatch(/^ExitError: config: /);
+    const rest = told.slice('ExitError: config: '.length);
     if (typeof want === 'string') expect(rest).toBe(want);
     else expect(rest).toMatch(want);
   });
@@ -164,7 +164,7 @@ describe('a kubeconfig that is wrong refuses the start with the field', () => {
     ],
   ] as const)('cluster %j', async ([cluster, want]) => {
     const world = new AccessWorld();
-    expect(await failureOf(world, () => world.access({ cluster }))).toBe(`Refusal: config: clusters[0].cluster.${want}`);
+    expect(await failureOf(world, () => world.access({ cluster }))).toBe(`ExitError: config: clusters[0].cluster.${want}`);
   });
 
   const exec = { apiVersion: 'client.authentication.k8s.io/v1', command: 'true' };
@@ -198,7 +198,7 @@ describe('a kubeconfig that is wrong refuses the start with the field', () => {
     [{ exec: { ...exec, env: [{ name: 'A', value: 1 }] } }, 'exec.env[0].value: must be a string'],
   ] as const)('user %j', async ([user, want]) => {
     const world = new AccessWorld();
-    expect(await failureOf(world, () => world.access({ user }))).toBe(`Refusal: config: users[0].user.${want}`);
+    expect(await failureOf(world, () => world.access({ user }))).toBe(`ExitError: config: users[0].user.${want}`);
   });
 
   test('what is empty is not there', async () => {
@@ -211,7 +211,7 @@ describe('a kubeconfig that is wrong refuses the start with the field', () => {
   test('a file that cannot be read', async () => {
     const world = new AccessWorld();
     const find = (): unknown => accessOf({ kubeconfig: world.path('nowhere'), apiServers: [], env: {}, clock: world.clock });
-    expect(await failureOf(world, find)).toBe('Refusal: cannot read the --kubeconfig file nowhere: no such file or directory');
+    expect(await failureOf(world, find)).toBe('ExitError: cannot read the --kubeconfig file nowhere: no such file or directory');
     expect(find).toThrow(expect.objectContaining({ exitCode: ExitCode.config }));
   });
 });
@@ -256,7 +256,7 @@ describe('a pod', () => {
       'KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT make no address: https://a/b:1',
     ],
   ] as const)('refuses %j', ([env, exitCode, message]) => {
-    expect(() => inCluster({ directory: '/', env })).toThrow(new Refusal(exitCode, message));
+    expect(() => inCluster({ directory: '/', env })).toThrow(new ExitError(exitCode, message));
     expect(() => inCluster({ directory: '/', env })).toThrow(expect.objectContaining({ exitCode }));
   });
 });

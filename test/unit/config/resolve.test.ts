@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Settings: order of the sources, what is refused and in which words, and what --help, --version, --check-config print.
+// Settings: precedence of the sources, values that are accepted, and the error message and exit code for those that are not.
 import { describe, expect, test } from 'vitest';
 
-import { type Config, parseConfig } from '../../../daemon/config/schema.ts';
-import { ExitCode, Refusal } from '../../../daemon/base/errors.ts';
+import { parseConfig } from '../../../daemon/config/resolve.ts';
+import type { Config } from '../../../daemon/config/schema.ts';
+import { ExitCode, ExitError } from '../../../daemon/base/errors.ts';
 
 interface Given {
   readonly argv?: readonly string[];
@@ -22,14 +23,14 @@ const reader =
 const flagsOf = ({ argv = [], file }: Given): string[] => [...(file === undefined ? [] : ['--config', '/etc/s.yaml']), ...argv];
 const configOf = (given: Given): Config => parseConfig(flagsOf(given), given.env ?? {}, reader(given.file));
 
-function refusalOf(given: Given): { exitCode: number; message: string } {
+function errorOf(given: Given): { exitCode: number; message: string } {
   try {
     configOf(given);
   } catch (error) {
-    if (error instanceof Refusal) return { exitCode: error.exitCode, message: error.message };
+    if (error instanceof ExitError) return { exitCode: error.exitCode, message: error.message };
     throw error;
   }
-  throw new Error('not refused');
+  throw new Error('accepted');
 }
 
 const base = ['--source', '/src', '--node', 'n1'];
@@ -67,7 +68,7 @@ test('defaults', () => {
   });
 });
 
-test('servers of the API are addresses, each once', () => {
+test('API server URLs are parsed, without duplicates', () => {
   const { apiServer, source } = parseConfig(
     ['--api-server', 'https://10.0.0.1:6443,https://[fd00::1]:6443', '--api-server', 'https://10.0.0.1:6443'],
     {},
@@ -78,11 +79,11 @@ test('servers of the API are addresses, each once', () => {
   });
 });
 
-test('the node is named after the host, in lower case', () => {
+test('the node name defaults to the host name in lower case', () => {
   expect(configOf({ argv: ['--source', '/src'] }).node).toMatch(/^[a-z0-9.-]+$/);
 });
 
-describe('order: default < file < environment < flag', () => {
+describe('precedence: default < file < environment < flag', () => {
   const file = 'source: /src\nlog-level: warn\n';
   const env = { SLUICE_LOG_LEVEL: 'error' };
   const argv = ['--log-level', 'fatal'];
@@ -90,20 +91,20 @@ describe('order: default < file < environment < flag', () => {
     { name: 'default', given: { argv: base }, want: 'info' },
     { name: 'file over default', given: { file }, want: 'warn' },
     { name: 'environment over file', given: { file, env }, want: 'error' },
-    { name: 'flag over all', given: { file, env, argv }, want: 'fatal' },
-    { name: 'an empty variable is none', given: { file, env: { SLUICE_LOG_LEVEL: '' } }, want: 'warn' },
-    { name: 'the last flag of two', given: { argv: [...base, ...argv, '--log-level', 'debug'] }, want: 'debug' },
+    { name: 'flag over environment', given: { file, env, argv }, want: 'fatal' },
+    { name: 'an empty variable counts as not set', given: { file, env: { SLUICE_LOG_LEVEL: '' } }, want: 'warn' },
+    { name: 'the last of two equal flags', given: { argv: [...base, ...argv, '--log-level', 'debug'] }, want: 'debug' },
   ])('$name', ({ given, want }) => expect(configOf(given).logLevel).toBe(want));
 
-  test('the file may be named by SLUICE_CONFIG', () => {
+  test('SLUICE_CONFIG names the file', () => {
     expect(parseConfig([], { SLUICE_CONFIG: '/etc/s.yaml' }, reader(file)).source).toBe('/src');
   });
 });
 
 describe('values', () => {
   test.for<{ name: string; given: Given; want: Partial<Config> }>([
-    { name: 'a list by commas', given: { argv: ['--uplinks', 'eth0, eth1,eth0'] }, want: { uplinks: ['eth0', 'eth1'] } },
-    { name: 'a list by repeated flags', given: { argv: ['--uplinks', 'eth0', '--uplinks=eth1'] }, want: { uplinks: ['eth0', 'eth1'] } },
+    { name: 'a comma-separated list', given: { argv: ['--uplinks', 'eth0, eth1,eth0'] }, want: { uplinks: ['eth0', 'eth1'] } },
+    { name: 'a repeated list flag', given: { argv: ['--uplinks', 'eth0', '--uplinks=eth1'] }, want: { uplinks: ['eth0', 'eth1'] } },
     { name: 'a list in a file', given: { file: 'pod-interfaces: [lxc, veth]' }, want: { podInterfaces: ['lxc', 'veth'] } },
     {
       name: 'JSON',
@@ -112,7 +113,7 @@ describe('values', () => {
     },
     { name: 'an empty file', given: { file: '# nothing\n' }, want: { logLevel: 'info' } },
     { name: 'an empty key', given: { file: 'cgroup:\n' }, want: {} },
-    { name: 'a number as a name', given: { file: 'socket-group: 007' }, want: { socketGroup: '007' } },
+    { name: 'a number as a string', given: { file: 'socket-group: 007' }, want: { socketGroup: '007' } },
     {
       name: 'off',
       given: { argv: ['--socket-lb', 'off', '--uplinks', 'eth0', '--http', 'off'] },
@@ -125,27 +126,31 @@ describe('values', () => {
       want: { serviceCidr: ['10.96.0.0/12', 'fd00::/108'] },
     },
     {
-      name: 'CIDRs of pods in any notation',
+      name: 'pod CIDRs in any notation',
       given: { argv: ['--cluster-cidr', '10.244.1.0/16', '--cluster-cidr', 'FD00::/48'] },
       want: { clusterCidr: ['10.244.0.0/16', 'fd00::/48'] },
     },
-    { name: 'a bare flag', given: { argv: ['--masquerade-all', '--uplinks', 'eth0'] }, want: { masqueradeAll: true, uplinks: ['eth0'] } },
-    { name: 'the same with its value', given: { argv: ['--masquerade-all', 'off'] }, want: { masqueradeAll: false } },
-    { name: 'NodePorts everywhere', given: { argv: ['--node-port-addresses', 'all'] }, want: { nodePortAddresses: 'all' } },
     {
-      name: 'NodePorts by CIDR',
+      name: 'a flag without its optional value',
+      given: { argv: ['--masquerade-all', '--uplinks', 'eth0'] },
+      want: { masqueradeAll: true, uplinks: ['eth0'] },
+    },
+    { name: 'the same flag with its value', given: { argv: ['--masquerade-all', 'off'] }, want: { masqueradeAll: false } },
+    { name: 'NodePorts on all addresses', given: { argv: ['--node-port-addresses', 'all'] }, want: { nodePortAddresses: 'all' } },
+    {
+      name: 'NodePorts on addresses within CIDRs',
       given: { file: 'node-port-addresses: [192.168.0.1/24, "::/0"]' },
       want: { nodePortAddresses: ['192.168.0.0/24', '::/0'] },
     },
     { name: 'one SNAT range', given: { argv: ['--snat-ports', '2000-2999'] }, want: { snatPorts: [{ first: 2000, last: 2999 }] } },
     { name: 'no health server', given: { argv: ['--healthz-bind-address', 'off'] }, want: { healthzBindAddress: undefined } },
     {
-      name: 'a closing slash',
+      name: 'a trailing slash',
       given: { argv: ['--pin-path', '/sys/fs/bpf/x/', '--cgroup', '/cg//'] },
       want: { pinPath: '/sys/fs/bpf/x', cgroup: '/cg' },
     },
     {
-      name: "Kubernetes' own variables",
+      name: 'Service variables that Kubernetes sets',
       given: { env: { SLUICE_SERVICE_HOST: '10.0.0.1', SLUICE_X_PORT_80_TCP_ADDR: '10.0.0.1' } },
       want: {},
     },
@@ -154,26 +159,26 @@ describe('values', () => {
   });
 });
 
-describe('refused', () => {
+describe('rejected', () => {
   const { usage, config } = ExitCode;
   test.for<{ name: string; given: Given; code: number; want: string }>([
     {
       name: 'a directory and a kubeconfig',
       given: { argv: [...base, '--kubeconfig', '/k'] },
       code: usage,
-      want: '--kubeconfig /k names a cluster, and --source a directory: give one of them',
+      want: '--kubeconfig /k names a cluster and --source names a directory: set only one of them',
     },
     {
       name: 'a directory and an API server',
       given: { argv: [...base, '--api-server', 'https://10.0.0.1:6443'] },
       code: usage,
-      want: '--api-server https://10.0.0.1:6443 names a cluster, and --source a directory: give one of them',
+      want: '--api-server https://10.0.0.1:6443 names a cluster and --source names a directory: set only one of them',
     },
     {
       name: 'an API server without scheme',
       given: { argv: ['--api-server', '10.0.0.1:6443'] },
       code: usage,
-      want: '--api-server 10.0.0.1:6443 holds "10.0.0.1:6443", which is no address such as https://10.0.0.1:6443',
+      want: '--api-server 10.0.0.1:6443 contains "10.0.0.1:6443", which is not an https URL such as https://10.0.0.1:6443',
     },
     {
       name: 'unknown flag',
@@ -181,7 +186,12 @@ describe('refused', () => {
       code: usage,
       want: "unknown option '--pod-interface' (Did you mean --pod-interfaces?); sluiced --help lists the flags",
     },
-    { name: 'a word', given: { argv: ['start'] }, code: usage, want: '"start" is no flag; sluiced --help lists them' },
+    {
+      name: 'an argument that is not a flag',
+      given: { argv: ['start'] },
+      code: usage,
+      want: '"start" is not a flag; sluiced --help lists the flags',
+    },
     {
       name: 'flag without value',
       given: { argv: ['--source'] },
@@ -192,31 +202,31 @@ describe('refused', () => {
       name: 'unknown variable',
       given: { env: { SLUICE_UPLINK: 'eth0' } },
       code: config,
-      want: 'the environment variable SLUICE_UPLINK is no setting (did you mean SLUICE_UPLINKS?)',
+      want: 'the environment variable SLUICE_UPLINK is not a setting (did you mean SLUICE_UPLINKS?)',
     },
     {
-      name: 'unknown variable, nothing near',
+      name: 'unknown variable without a similar name',
       given: { env: { SLUICE_WAREHOUSE: '1' } },
       code: config,
-      want: 'the environment variable SLUICE_WAREHOUSE is no setting: sluiced --help lists them',
+      want: 'the environment variable SLUICE_WAREHOUSE is not a setting; sluiced --help lists the settings',
     },
     {
       name: 'unknown key in camel case',
       given: { file: 'source: /src\npodInterfaces: x\n' },
       code: config,
-      want: '/etc/s.yaml line 2: "podInterfaces" is no setting (did you mean pod-interfaces?)',
+      want: '/etc/s.yaml line 2: "podInterfaces" is not a setting (did you mean pod-interfaces?)',
     },
     {
-      name: 'unknown key, nothing near',
+      name: 'unknown key without a similar name',
       given: { file: 'cnis: x\n' },
       code: config,
-      want: '/etc/s.yaml line 1: "cnis" is no setting: sluiced --help lists them',
+      want: '/etc/s.yaml line 1: "cnis" is not a setting; sluiced --help lists the settings',
     },
     {
-      name: 'file of another shape',
+      name: 'file that is not a mapping',
       given: { file: '- source\n' },
       code: config,
-      want: '/etc/s.yaml must hold one mapping from setting names to values',
+      want: '/etc/s.yaml must contain one mapping from setting names to values',
     },
     { name: 'broken file', given: { file: 'source: "x\n' }, code: config, want: '/etc/s.yaml line 2: Missing closing "quote' },
     { name: 'key twice', given: { file: 'node: a\nnode: b\n' }, code: config, want: '/etc/s.yaml line 2: Map keys must be unique' },
@@ -225,7 +235,7 @@ describe('refused', () => {
       name: 'nested list',
       given: { file: 'uplinks: [{a: b}]' },
       code: config,
-      want: '/etc/s.yaml line 1: "uplinks" must be a list of words',
+      want: '/etc/s.yaml line 1: "uplinks" must be a list of values',
     },
     {
       name: 'missing file',
@@ -238,25 +248,25 @@ describe('refused', () => {
       name: 'Node name',
       given: { argv: [...base, '--node', 'Node_1'] },
       code: usage,
-      want: '--node Node_1 is not a Node name: lower-case letters, digits, "-" and ".", at most 253 characters',
+      want: '--node Node_1 is not a valid Node name: use lower-case letters, digits, "-" and ".", at most 253 characters',
     },
     {
       name: 'device name',
       given: { argv: [...base, '--uplinks', 'eth0,much-too-long-name'] },
       code: usage,
-      want: '--uplinks eth0,much-too-long-name holds "much-too-long-name", and no network device can be named so',
+      want: '--uplinks eth0,much-too-long-name contains "much-too-long-name", which is not a valid device name',
     },
     {
       name: 'CIDR',
       given: { argv: [...base, '--service-cidr', '10.96/12'] },
       code: usage,
-      want: 'holds "10.96/12", which is not a CIDR such as 10.96.0.0/12',
+      want: 'contains "10.96/12", which is not a CIDR such as 10.96.0.0/12',
     },
     {
       name: 'host bits',
       given: { argv: [...base, '--service-cidr', '10.97.0.1/12'] },
       code: usage,
-      want: 'holds "10.97.0.1/12": write 10.96.0.0/12',
+      want: 'contains "10.97.0.1/12", which is not in canonical form: use 10.96.0.0/12',
     },
     { name: 'on or off', given: { argv: [...base, '--socket-lb', 'yes'] }, code: usage, want: '--socket-lb yes must be one of on, off' },
     {
@@ -270,7 +280,7 @@ describe('refused', () => {
       name: 'long socket path',
       given: { argv: [...base, '--socket', `/${'x'.repeat(107)}`] },
       code: usage,
-      want: 'is longer than the 107 bytes that a socket path may have',
+      want: 'is longer than 107 bytes, the maximum length of a socket path',
     },
     { name: 'empty group', given: { argv: [...base, '--socket-group', ''] }, code: usage, want: '--socket-group "" must not be empty' },
     {
@@ -299,7 +309,7 @@ describe('refused', () => {
       want: '--max-services 0 must be a whole number from 1 to 4194304',
     },
     { name: 'negative', given: { argv: [...base, '--max-frontends=-1'] }, code: usage, want: 'must be a whole number from 1 to 16777216' },
-    { name: 'no number', given: { argv: [...base, '--max-backends', '1e3'] }, code: usage, want: 'must be a whole number' },
+    { name: 'not a whole number', given: { argv: [...base, '--max-backends', '1e3'] }, code: usage, want: 'must be a whole number' },
     { name: 'too few flows', given: { argv: [...base, '--max-flows', '10'] }, code: usage, want: 'must be a whole number from 1024' },
     {
       name: 'too few socket flows',
@@ -311,7 +321,7 @@ describe('refused', () => {
       name: 'slots',
       given: { argv: [...base, '--max-slots', '1000'] },
       code: usage,
-      want: '--max-slots 1000 must be a multiple of 16, the slots in one array element',
+      want: '--max-slots 1000 must be a multiple of 16, the number of slots in one map entry',
     },
     {
       name: 'NodePort addresses mixed',
@@ -321,10 +331,10 @@ describe('refused', () => {
     },
     { name: 'no NodePort addresses', given: { argv: [...base, '--node-port-addresses', ''] }, code: usage, want: 'must be all, primary' },
     {
-      name: 'a cluster CIDR that is none',
+      name: 'an invalid cluster CIDR',
       given: { argv: [...base, '--cluster-cidr', '10.244.0.0'] },
       code: usage,
-      want: 'holds "10.244.0.0", which is not a CIDR such as 10.244.0.0/16',
+      want: 'contains "10.244.0.0", which is not a CIDR such as 10.244.0.0/16',
     },
     {
       name: 'local mode',
@@ -348,36 +358,36 @@ describe('refused', () => {
       name: 'SNAT ports that are NodePorts',
       given: { argv: [...base, '--snat-ports', '2000-30000'] },
       code: usage,
-      want: 'holds 2000-30000, which overlaps the NodePorts 30000-32767',
+      want: 'contains 2000-30000, which overlaps the NodePort range 30000-32767',
     },
     {
       name: 'SNAT ranges that overlap',
       given: { argv: [...base, '--snat-ports', '2000-3000,2500-2600'] },
       code: usage,
-      want: 'holds two ranges that overlap',
+      want: 'contains two ranges that overlap',
     },
     {
       name: 'an uplink that is a pod interface',
       given: { argv: [...base, '--uplinks', 'lxc0', '--pod-interfaces', 'lxc'] },
       code: usage,
-      want: '--uplinks lxc0 holds "lxc0", which the pod-interfaces prefix "lxc" matches too: a device leads to a pod or out',
+      want: '--uplinks lxc0 contains "lxc0", which the pod-interfaces prefix "lxc" also matches: a device is either a pod interface or an uplink',
     },
     {
       name: 'a socket in the pin path',
       given: { argv: [...base, '--socket', '/sys/fs/bpf/sluice/api.sock'] },
       code: usage,
-      want: '--socket /sys/fs/bpf/sluice/api.sock lies in the pin path /sys/fs/bpf/sluice, where no socket can be made',
+      want: '--socket /sys/fs/bpf/sluice/api.sock is inside the pin path /sys/fs/bpf/sluice, where a socket cannot be created',
     },
     {
-      name: 'nothing to translate packets',
+      name: 'no program that translates packets',
       given: { file: 'source: /s\nsocket-lb: off\n' },
       code: config,
-      want: '/etc/s.yaml line 2: "socket-lb: off" leaves nothing to translate packets: give --pod-interfaces or --uplinks, or turn it on',
+      want: '/etc/s.yaml line 2: "socket-lb: off" leaves no program that translates packets: set --pod-interfaces or --uplinks, or turn it on',
     },
-    { name: 'every wrong value at once', given: { argv: ['--max-slots', '1', '--http', 'x'] }, code: usage, want: '; ' },
+    { name: 'all invalid values in one message', given: { argv: ['--max-slots', '1', '--http', 'x'] }, code: usage, want: '; ' },
   ])('$name', ({ given, code, want }) => {
-    const refusal = refusalOf(given);
-    expect(refusal.message).toContain(want);
-    expect(refusal.exitCode).toBe(code);
+    const error = errorOf(given);
+    expect(error.message).toContain(want);
+    expect(error.exitCode).toBe(code);
   });
 });

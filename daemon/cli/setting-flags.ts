@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// The settings of sluiced that decide which frontends are served, as flags of `sluice plan` and `sluice explain`. Loads the
+// schema of the settings only for these two commands, since that takes long. Called by run.ts and the two commands.
+import type { Command } from 'commander';
+import type { Key } from '../config/schema.ts';
+import type { SettingFlag } from './context.ts';
+
+const keys: readonly Key[] = ['clusterCidr', 'detectLocalMode', 'masqueradeAll', 'nodePortAddresses', 'podInterfaces', 'serviceCidr'];
+
+/** The flags; none when the command line cannot contain plan or explain. */
+export async function settingFlags(argv: readonly string[]): Promise<SettingFlag[]> {
+  if (!argv.includes('plan') && !argv.includes('explain')) return [];
+  const [{ allSettings }, { optionOf }] = await Promise.all([import('../config/schema.ts'), import('../config/sources.ts')]);
+  const settings = allSettings().filter(({ key }) => keys.includes(key));
+  return settings.map((setting) => ({ setting, option: optionOf(setting, 'setting of sluiced; see sluiced --help') }));
+}
+
+/** The given flags as sluiced would get them, and the arguments that a flag with an optional value took for its value. */
+export function givenSettings(command: Command, settings: readonly SettingFlag[]): { flags: string[]; extra: string[] } {
+  const [flags, extra]: [string[], string[]] = [[], []];
+  for (const { setting, option } of settings) {
+    const { name, preset } = setting;
+    const text = command.getOptionValue(option.attributeName()) as string | undefined;
+    if (text === undefined) continue;
+    const isExtra = preset !== undefined && text !== 'on' && text !== 'off';
+    if (isExtra) extra.push(text);
+    flags.push(`--${name}`, isExtra ? preset : text);
+  }
+  return { flags, extra };
+}
