@@ -4,31 +4,12 @@
 import { closeSync, openSync, readFileSync, statfsSync } from 'node:fs';
 import { checkedErrno, closeFd, errno, kernelError, libc } from './native.ts';
 
-const CLONE_NEWNET = 0x40000000;
 const LOCK_EX_NB = 2 | 4;
 const EAGAIN = 11;
 const AF_UNIX = 1;
 const SOCK_DGRAM_CLOEXEC = 2 | 0o2000000;
 const BPF_FS_MAGIC = 0xcafe4a11;
 const CGROUP2_MAGIC = 0x63677270;
-
-/** Runs `work` in the namespace of `path` ("/run/netns/x"). No promise may be awaited inside. */
-export function inNetns<T>(path: string, work: () => T): T {
-  const own = openSync('/proc/thread-self/ns/net', 'r');
-  const target = openSync(path, 'r');
-  try {
-    checkedErrno(libc.setns(target, CLONE_NEWNET), 'setns', path);
-    try {
-      return work();
-    } finally {
-      // Going on in a foreign namespace would be worse than ending.
-      if (libc.setns(own, CLONE_NEWNET) !== 0) process.abort();
-    }
-  } finally {
-    closeSync(target);
-    closeSync(own);
-  }
-}
 
 const SO_NETNS_COOKIE = 71;
 const SOL_SOCKET = 1;
@@ -45,11 +26,6 @@ export function netnsCookie(): bigint {
   }
 }
 
-/** Moves this thread, for good, into a fresh network namespace. For tests. */
-export function newNetns(): void {
-  checkedErrno(libc.unshare(CLONE_NEWNET), 'unshare', 'network namespace');
-}
-
 /** Value of a sysctl ("net.ipv4.ip_forward") in this namespace; undefined when the kernel has none of that name. */
 export function readSysctl(name: string): string | undefined {
   try {
@@ -62,7 +38,7 @@ export function readSysctl(name: string): string | undefined {
 /** An exclusive advisory lock on a directory, held until release or the process ends. Undefined: somebody holds it. */
 export function lockDirectory(path: string): { release(): void } | undefined {
   const fd = openSync(path, 'r');
-  const rc = libc.flock(fd, LOCK_EX_NB) as number;
+  const rc = libc.flock(fd, LOCK_EX_NB);
   const failed = errno();
   if (rc === 0) return { release: () => closeSync(fd) };
   closeSync(fd);
@@ -82,7 +58,7 @@ export function findCgroup2(): string | undefined {
 /** Tells the service manager (sd_notify(3)); does nothing without NOTIFY_SOCKET, never throws. */
 export function notifyServiceManager(state: string, path = process.env['NOTIFY_SOCKET']): boolean {
   if (path === undefined || path === '') return false;
-  const fd = libc.socket(AF_UNIX, SOCK_DGRAM_CLOEXEC, 0) as number;
+  const fd = libc.socket(AF_UNIX, SOCK_DGRAM_CLOEXEC, 0);
   if (fd < 0) return false;
   // A leading @ means the abstract namespace: a zero byte.
   const name = new TextEncoder().encode(path.startsWith('@') ? `\0${path.slice(1)}` : `${path}\0`);
@@ -90,7 +66,7 @@ export function notifyServiceManager(state: string, path = process.env['NOTIFY_S
   new DataView(address.buffer).setUint16(0, AF_UNIX, true);
   address.set(name, 2);
   const message = new TextEncoder().encode(state);
-  const sent = libc.sendto(fd, message, message.length, 0, address, address.length) as number;
+  const sent = libc.sendto(fd, message, message.length, 0, address, address.length);
   closeFd(fd);
   return sent === message.length;
 }

@@ -19,14 +19,12 @@ export const AttachType = {
   getpeername6: 30,
 } as const;
 
-const LINK_TYPE_CGROUP = 3;
 const LINK_TYPE_TCX = 11;
 const LOOPBACK = 1;
 
 export interface LinkInfo {
   readonly id: number;
   readonly programId: number;
-  readonly kind: 'tcx' | 'cgroup' | 'other';
   /** TCX: 0 once the device is gone. */
   readonly ifindex: number;
 }
@@ -40,7 +38,6 @@ export function linkInfo(fd: number): LinkInfo {
   return {
     id: view.getUint32(4, true),
     programId: view.getUint32(8, true),
-    kind: type === LINK_TYPE_TCX ? 'tcx' : type === LINK_TYPE_CGROUP ? 'cgroup' : 'other',
     ifindex: type === LINK_TYPE_TCX ? view.getUint32(16, true) : 0,
   };
 }
@@ -162,7 +159,7 @@ function tcOptions(programFd: number, flags: number): Uint8Array {
 /** Attaches or replaces our filter on a device's clsact qdisc, which is made if it is missing. */
 export function attachClsact(programFd: number, ifindex: number, isIngress: boolean): void {
   const hook = tcHook(ifindex, isIngress);
-  const rc = libbpf.tcHookCreate(hook) as number;
+  const rc = libbpf.tcHookCreate(hook);
   if (rc !== -EEXIST) checked(rc, 'create clsact', `ifindex ${ifindex}`);
   checked(libbpf.tcAttach(hook, tcOptions(programFd, TC_REPLACE)), 'attach clsact', `ifindex ${ifindex}`);
 }
@@ -170,7 +167,7 @@ export function attachClsact(programFd: number, ifindex: number, isIngress: bool
 /** Id of the program of our filter; undefined when there is no such filter, qdisc or device. */
 export function clsactProgram(ifindex: number, isIngress: boolean): number | undefined {
   const options = tcOptions(0, 0);
-  const rc = libbpf.tcQuery(tcHook(ifindex, isIngress), options) as number;
+  const rc = libbpf.tcQuery(tcHook(ifindex, isIngress), options);
   if (rc === -ENOENT || rc === -EINVAL || rc === -ENODEV) return undefined;
   checked(rc, 'query clsact', `ifindex ${ifindex}`);
   return new DataView(options.buffer).getUint32(16, true);
@@ -178,6 +175,6 @@ export function clsactProgram(ifindex: number, isIngress: boolean): number | und
 
 /** Removes our filter; the qdisc stays, others may use it. A missing filter, qdisc or device is no error. */
 export function detachClsact(ifindex: number, isIngress: boolean): void {
-  const rc = libbpf.tcDetach(tcHook(ifindex, isIngress), tcOptions(0, 0)) as number;
+  const rc = libbpf.tcDetach(tcHook(ifindex, isIngress), tcOptions(0, 0));
   if (rc !== -ENOENT && rc !== -EINVAL && rc !== -ENODEV) checked(rc, 'detach clsact', `ifindex ${ifindex}`);
 }

@@ -56,7 +56,7 @@ export class BpfMap {
 
   get(key: Uint8Array): Uint8Array | undefined {
     const value = new Uint8Array(this.lookupSize);
-    const rc = libbpf.mapLookup(this.fd, key, value) as number;
+    const rc = libbpf.mapLookup(this.fd, key, value);
     if (rc === -ENOENT) return undefined;
     checked(rc, 'map lookup', this.info.name);
     return value;
@@ -69,20 +69,8 @@ export class BpfMap {
 
   /** An absent key is no error. */
   delete(key: Uint8Array): void {
-    const rc = libbpf.mapDelete(this.fd, key) as number;
+    const rc = libbpf.mapDelete(this.fd, key);
     if (rc !== -ENOENT) checked(rc, 'map delete', this.info.name);
-  }
-
-  /** Inserts or replaces many: keys and values are concatenated. On failure some of them may have been written. */
-  setMany(keys: Uint8Array, values: Uint8Array): void {
-    const count = Uint32Array.of(keys.length / this.info.keySize);
-    if (count[0] !== 0) checked(libbpf.mapUpdateBatch(this.fd, keys, values, count, null), 'map update batch', this.info.name);
-  }
-
-  /** Deletes many; stops with ENOENT at a key that is absent. */
-  deleteMany(keys: Uint8Array): void {
-    const count = Uint32Array.of(keys.length / this.info.keySize);
-    if (count[0] !== 0) checked(libbpf.mapDeleteBatch(this.fd, keys, count, null), 'map delete batch', this.info.name);
   }
 
   /** Every key and value, in batches: elements that change meanwhile may be missing or old, never torn from another. */
@@ -94,7 +82,7 @@ export class BpfMap {
       const keys = new Uint8Array(keySize * limit);
       const values = new Uint8Array(this.lookupSize * limit);
       const count = Uint32Array.of(limit);
-      const rc = libbpf.mapLookupBatch(this.fd, isFirst ? null : at, at, keys, values, count, null) as number;
+      const rc = libbpf.mapLookupBatch(this.fd, isFirst ? null : at, at, keys, values, count, null);
       if (rc === -ENOSPC) {
         // One bucket holds more than the batch.
         limit *= 2;
@@ -141,7 +129,7 @@ export class BpfMap {
 
   #map(isWritable: boolean): Mapping {
     const length = Math.ceil((Math.ceil(this.info.valueSize / 8) * 8 * this.info.maxEntries) / PAGE) * PAGE;
-    const pointer = libc.mmap(null, length, isWritable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, this.fd, 0) as Pointer;
+    const pointer = libc.mmap(null, length, isWritable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, this.fd, 0);
     const failed = errno();
     if (pointer === 0xffffffffffffffffn) throw kernelError('map mmap', this.info.name, failed);
     return { pointer, length, isWritable, memory: memory(pointer, length) };
@@ -153,14 +141,9 @@ export class BpfMap {
   }
 }
 
-/** A descriptor of the map with this id; ENOENT when it is gone. The caller owns it. */
-export function openMapById(id: number): number {
-  return checked(libbpf.mapById(id), 'open map', `id ${id}`);
-}
-
 /** Opens a pinned map, program or link; undefined when there is no such pin. The caller owns the descriptor. */
 export function openPin(path: string): number | undefined {
-  const fd = libbpf.objGet(path) as number;
+  const fd = libbpf.objGet(path);
   if (fd === -ENOENT) return undefined;
   return checked(fd, 'open pin', path);
 }

@@ -94,7 +94,7 @@ export class NetlinkSocket {
   listen(onMessage: (message: NetlinkMessage) => void, onLost: () => void): void {
     this.#poll = pollReadable(this.#fd, () => {
       for (;;) {
-        const length = libc.recv(this.#fd, this.#buffer, this.#buffer.length, MSG_DONTWAIT) as number;
+        const length = libc.recv(this.#fd, this.#buffer, this.#buffer.length, MSG_DONTWAIT);
         if (length < 0) {
           const failed = errno();
           if (failed === ENOBUFS) onLost();

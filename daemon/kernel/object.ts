@@ -4,7 +4,7 @@
 // of the log. Attaching is link.ts.
 import { KernelError } from '../base/errors.ts';
 import { addressOf, checked, errnoName, kernelError, libbpf, type Pointer } from './native.ts';
-import { mapInfo, type MapInfo } from './map.ts';
+import type { MapInfo } from './map.ts';
 
 const LOG_SIZE = 1 << 20;
 
@@ -35,6 +35,9 @@ export function verifierReason(log: string): string | undefined {
   return source === undefined ? reason : `${reason}, at ${source.slice(2)}`;
 }
 
+/** Version of libbpf: "1.5.0". */
+export const libbpfVersion = (): string => libbpf.version().replace(/^v/, '');
+
 export class BpfObject {
   readonly path: string;
   #pointer: Pointer;
@@ -44,7 +47,7 @@ export class BpfObject {
   /** Opens and parses the file; nothing reaches the kernel yet. */
   constructor(path: string) {
     this.path = path;
-    this.#pointer = libbpf.objectOpen(path, null) as Pointer;
+    this.#pointer = libbpf.objectOpen(path, null);
     const error = Number(libbpf.getError(this.#pointer));
     if (error !== 0 || this.#pointer === null) throw kernelError('open object', path, -error || 2);
   }
@@ -52,19 +55,19 @@ export class BpfObject {
   /** What the object wants of its maps. */
   maps(): MapSpec[] {
     return [...this.#eachMap()].map((map) => ({
-      name: String(libbpf.mapName(map)),
-      type: libbpf.mapType(map) as number,
-      keySize: libbpf.mapKeySize(map) as number,
-      valueSize: libbpf.mapValueSize(map) as number,
-      maxEntries: libbpf.mapMaxEntries(map) as number,
-      flags: libbpf.mapFlags(map) as number,
+      name: libbpf.mapName(map),
+      type: libbpf.mapType(map),
+      keySize: libbpf.mapKeySize(map),
+      valueSize: libbpf.mapValueSize(map),
+      maxEntries: libbpf.mapMaxEntries(map),
+      flags: libbpf.mapFlags(map),
     }));
   }
 
   /** Creates the maps that are not reused and verifies the programs. Nothing is attached, nothing pinned. */
   load(options: LoadOptions = {}): void {
     for (const map of this.#eachMap()) {
-      const name = String(libbpf.mapName(map));
+      const name = libbpf.mapName(map);
       const size = options.sizes?.[name];
       const fd = options.reuse?.[name];
       if (size !== undefined) checked(libbpf.mapSetMaxEntries(map, size), 'size map', name);
@@ -72,10 +75,10 @@ export class BpfObject {
     }
     for (const program of this.#eachProgram()) {
       const log = new Uint8Array(LOG_SIZE);
-      this.#logs.set(String(libbpf.programName(program)), log);
-      checked(libbpf.programSetLog(program, addressOf(log), log.length), 'set log of', String(libbpf.programName(program)));
+      this.#logs.set(libbpf.programName(program), log);
+      checked(libbpf.programSetLog(program, addressOf(log), log.length), 'set log of', libbpf.programName(program));
     }
-    const rc = libbpf.objectLoad(this.#pointer) as number;
+    const rc = libbpf.objectLoad(this.#pointer);
     if (rc < 0) throw this.#refused(-rc);
     this.#logs.clear();
   }
@@ -97,7 +100,7 @@ export class BpfObject {
   }
 
   programNames(): string[] {
-    return [...this.#eachProgram()].map((program) => String(libbpf.programName(program)));
+    return [...this.#eachProgram()].map((program) => libbpf.programName(program));
   }
 
   /** Closes the object's descriptors; what is pinned or attached stays. */
@@ -116,14 +119,12 @@ export class BpfObject {
   }
 
   *#eachMap(): IterableIterator<Pointer> {
-    let map = libbpf.nextMap(this.#pointer, null) as Pointer;
-    for (; map !== null; map = libbpf.nextMap(this.#pointer, map) as Pointer) yield map;
+    let map = libbpf.nextMap(this.#pointer, null);
+    for (; map !== null; map = libbpf.nextMap(this.#pointer, map)) yield map;
   }
 
   *#eachProgram(): IterableIterator<Pointer> {
-    let program = libbpf.nextProgram(this.#pointer, null) as Pointer;
-    for (; program !== null; program = libbpf.nextProgram(this.#pointer, program) as Pointer) yield program;
+    let program = libbpf.nextProgram(this.#pointer, null);
+    for (; program !== null; program = libbpf.nextProgram(this.#pointer, program)) yield program;
   }
 }
-
-export { mapInfo };

@@ -5,7 +5,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { netnsCookie, newNetns } from '../../daemon/kernel/host.ts';
+import { netnsCookie } from '../../daemon/kernel/host.ts';
 import { testRun, type TestRunResult } from '../../daemon/kernel/test-run.ts';
 import { Datapath, type MapSizes } from '../../daemon/bpf/datapath.ts';
 import { PinDirectory } from '../../daemon/bpf/pins.ts';
@@ -17,6 +17,7 @@ import { type DesiredHost, type DesiredPort, type DesiredRange, rangeKey } from 
 import { HostOperations } from '../../daemon/services/apply/host-operations.ts';
 import { LbOperations } from '../../daemon/services/apply/lb-operations.ts';
 import { FakeClock } from '../support/fake-clock.ts';
+import { newNetns } from '../support/kernel.ts';
 
 export const objectsPath = join(import.meta.dirname, '../../datapath/gen');
 

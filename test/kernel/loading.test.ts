@@ -21,7 +21,7 @@ import {
 } from '../../daemon/kernel/link.ts';
 import { closeFd, openPin, pin } from '../../daemon/kernel/map.ts';
 import { BpfObject, verifierReason } from '../../daemon/kernel/object.ts';
-import { addresses, LinkMonitor, links, neighbours, routes, routeTo } from '../../daemon/kernel/rtnetlink.ts';
+import { addresses, LinkMonitor, links, routeTo } from '../../daemon/kernel/rtnetlink.ts';
 import { addressBytes, addressText } from '../../daemon/model/address.ts';
 import { Bpffs, devices, enterNamespace, ip, Loaded, smallSizes } from './fixture.ts';
 import { serviceValue } from '../support/builders.ts';
@@ -156,7 +156,7 @@ describe('links', () => {
     const again = openPin(path()) ?? -1;
     updateLink(again, loaded.datapath.program('tc_uplink_in'));
     const after = linkInfo(again);
-    expect(after).toMatchObject({ id: before.id, kind: 'tcx', ifindex });
+    expect(after).toMatchObject({ id: before.id, ifindex });
     expect(after.programId).not.toBe(before.programId);
     expect(tcxPrograms(ifindex, true)).toEqual([after.programId]);
     ip('link', 'delete', 'temp0');
@@ -197,34 +197,27 @@ describe('links', () => {
 });
 
 describe('rtnetlink', () => {
-  test('links, addresses, routes and neighbours are what ip shows', () => {
-    ip('neigh', 'add', '10.0.0.9', 'lladdr', '02:00:00:00:00:09', 'dev', 'eth0');
+  test('links and addresses are those that `ip` prints', () => {
     const shown = JSON.parse(ip('-j', '-d', 'link', 'show')) as {
       ifindex: number;
       ifname: string;
-      address: string;
+      link_type: string;
       mtu: number;
       linkinfo?: { info_kind?: string };
     }[];
-    expect(
-      links().map(({ ifindex, name, kind, mac, mtu }) => ({ ifindex, name, kind, mtu, mac: Buffer.from(mac).toString('hex') })),
-    ).toEqual(
+    expect(links()).toEqual(
       shown.map((link) => ({
         ifindex: link.ifindex,
         name: link.ifname,
         kind: link.linkinfo?.info_kind ?? '',
         mtu: link.mtu,
-        mac: link.address.replaceAll(':', ''),
+        isEthernet: link.link_type === 'ether',
       })),
     );
     const own = addresses()
       .filter((row) => row.ifindex === devices.eth0)
-      .map((row) => `${addressText(row.address)}/${row.prefixLength}`);
-    expect(own).toEqual(expect.arrayContaining(['10.0.0.1/24', 'fd00:10::1/64']));
-    const toPod = routes().find((route) => route.prefixLength === 32 && addressText(route.destination) === '10.244.1.2');
-    expect(toPod).toMatchObject({ ifindex: devices.lxc2, type: 1 });
-    const neighbour = neighbours().find((row) => addressText(row.address) === '10.0.0.9');
-    expect(neighbour).toMatchObject({ ifindex: devices.eth0, mac: Uint8Array.of(2, 0, 0, 0, 0, 9) });
+      .map((row) => addressText(row.address));
+    expect(own).toEqual(expect.arrayContaining(['10.0.0.1', 'fd00:10::1']));
   });
 
   test('the route to an address, and none', () => {

@@ -6,7 +6,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, afterEach, describe, expect, test } from 'vitest';
-import { BpfMap, mapInfo, openMapById } from '../../daemon/kernel/map.ts';
+import { BpfMap, duplicate } from '../../daemon/kernel/map.ts';
 import { BpfObject } from '../../daemon/kernel/object.ts';
 import { encoded, decoded, type Codec } from '../../daemon/maps/codec.ts';
 import { BackendState as GeneratedState, codecs, DropReason, HostFlags, lb4KeyCodec, lb6KeyCodec } from '../../daemon/maps/gen/layouts.ts';
@@ -34,11 +34,6 @@ function freshMaps(sizes: Record<string, number>): (name: string) => BpfMap {
   };
 }
 
-/** A descriptor of the same map, by its id. */
-function duplicate(fd: number): number {
-  return openMapById(mapInfo(fd).id);
-}
-
 afterEach(closeAll);
 
 testLbMaps('kernel', () =>
@@ -51,20 +46,18 @@ testLbMaps('kernel', () =>
 );
 
 describe('a hash map', () => {
-  test('in batches: 20,000 keys in, out, and half of them deleted', () => {
+  test('entries() reads 20,000 keys, which is more than one batch', () => {
     const map = freshMaps({ ct4: 1024, lb4_frontends: 20_000 })('lb4_frontends');
-    const keys = new Uint8Array(8 * 20_000);
-    const values = new Uint8Array(8 * 20_000);
+    const key = new Uint8Array(8);
+    const value = new Uint8Array(8);
     for (let i = 0; i < 20_000; i += 1) {
-      new DataView(keys.buffer).setUint32(8 * i, i);
-      new DataView(values.buffer).setUint32(8 * i, i + 1, true);
+      new DataView(key.buffer).setUint32(0, i);
+      new DataView(value.buffer).setUint32(0, i + 1, true);
+      map.set(key, value);
     }
-    map.setMany(keys, values);
-    const sum = (): number =>
-      [...map.entries()].reduce((total, [, value]) => total + new DataView(value.buffer, value.byteOffset).getUint32(0, true), 0);
-    expect(sum()).toBe((20_000 * 20_001) / 2);
-    map.deleteMany(keys.subarray(0, 8 * 10_000));
-    expect([...map.entries()]).toHaveLength(10_000);
+    const read = [...map.entries()].map(([, bytes]) => new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true));
+    expect(read).toHaveLength(20_000);
+    expect(read.reduce((total, each) => total + each, 0)).toBe((20_000 * 20_001) / 2);
   });
 
   test('full: E2BIG, and nothing changed', () => {
