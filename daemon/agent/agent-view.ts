@@ -21,7 +21,7 @@ import type { Protocol } from '../model/service.ts';
 import type { Versions } from '../model/versions.ts';
 import type { Repairs } from '../base/repairs.ts';
 import { realized, type RealizedFrontend } from '../maps/read/realized.ts';
-import { flagsOf, flagsText, generationOf } from '../maps/read/snapshot.ts';
+import { flagsOf, flagsText, generationOf } from '../maps/rows.ts';
 import { versions } from '../host/version.ts';
 
 export interface AgentParts {

@@ -110,12 +110,15 @@ export class BpfMap {
     return this.#mapped.memory;
   }
 
-  /** The same for as long as `look` runs: all pages of a mapping count as ours, which a look through them is not worth. */
-  glance<T>(look: (memory: ArrayBuffer) => T): T {
-    if (this.#mapped !== undefined) return look(this.#mapped.memory);
+  /**
+   * Runs `work` on the same shared memory. It is mapped read-only and only while `work` runs, unless it is mapped already, because
+   * all pages of a mapping count as memory of this process.
+   */
+  withMapping<T>(work: (memory: ArrayBuffer) => T): T {
+    if (this.#mapped !== undefined) return work(this.#mapped.memory);
     this.#mapped = this.#map(false);
     try {
-      return look(this.#mapped.memory);
+      return work(this.#mapped.memory);
     } finally {
       this.#unmap();
     }

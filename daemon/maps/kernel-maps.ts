@@ -135,7 +135,7 @@ class KernelArray<V> implements ArrayMap<V> {
   }
 
   rows(): [number, V][] {
-    return this.#map.glance((buffer) => {
+    return this.#map.withMapping((buffer) => {
       const found: [number, V][] = [];
       const { bytes, longs } = new Memory(buffer);
       const perRow = this.#stride / LONG;

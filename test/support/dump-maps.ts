@@ -2,8 +2,9 @@
 // The canonical dump: what the maps say, with ids, indices and slot positions replaced by what they name and generations
 // left out, so that two maps which forward alike print alike. From the maps alone. Used by tests, stories and the CLI.
 import { type Family, families, hostPort } from '../../daemon/model/address.ts';
-import { AddressSetNumber, type LbMaps, type Range } from '../../daemon/maps/types.ts';
-import { cidrText, flagsText, readRun, readSnapshot, type Snapshot, stateText } from '../../daemon/maps/read/snapshot.ts';
+import { AddressSetNumber, BackendState, type LbMaps, type Range } from '../../daemon/maps/types.ts';
+import { readRun, readSnapshot, type Snapshot } from '../../daemon/maps/read/snapshot.ts';
+import { cidrText, flagsText } from '../../daemon/maps/rows.ts';
 
 /**
  * Sorted lines: FE (frontends), SVC (sets of backends, by name of their smallest frontend), BE (backends in use), RNG (source
@@ -32,6 +33,13 @@ export function dumpMaps(maps: LbMaps): string[] {
     }
   }
   return lines.sort();
+}
+
+/** "usable,locally-usable,local,serving"; "-" when no bit is set. */
+function stateText(meta: number): string {
+  const { usable, locallyUsable, local, serving } = BackendState;
+  const names = Object.entries({ usable, 'locally-usable': locallyUsable, local, serving }).filter(([, bit]) => (meta & bit) !== 0);
+  return names.length === 0 ? '-' : names.map(([name]) => name).join(',');
 }
 
 /** Index -> its smallest frontend. */

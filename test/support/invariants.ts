@@ -4,7 +4,7 @@
 import { families } from '../../daemon/model/address.ts';
 import { frontendCheck } from '../../daemon/maps/frontend-check.ts';
 import { BackendState, type LbMaps } from '../../daemon/maps/types.ts';
-import { rangeOf } from '../../daemon/maps/read/snapshot.ts';
+import { slotRangeOf } from '../../daemon/maps/rows.ts';
 
 /** Sentences, empty when all is well. `owners`: LbOperations.owners(). */
 export function brokenInvariants(maps: LbMaps, owners: ReadonlyMap<number, string>): string[] {
@@ -26,7 +26,7 @@ function runProblems(maps: LbMaps, owners: ReadonlyMap<number, string>): string[
   const problems: string[] = [];
   const ownerOfSlot = new Map<number, number>();
   for (let index = 0; index < maps.services.capacity; index += 1) {
-    const { base, count } = rangeOf(maps.services.get(index));
+    const { base, count } = slotRangeOf(maps.services.get(index));
     if (count > 0 && !owners.has(index)) problems.push(`index ${index} has a run and no owner`);
     const among = families.filter((family) => (owners.get(index) ?? '') === '' || owners.get(index)?.endsWith(family));
     maps.slots.read(base, count).forEach((id, i) => {

@@ -2,8 +2,9 @@
 // What the kernel would do, per frontend: the read-back that status sets against the desired rows. From the maps alone,
 // so it cannot repeat an error of our own memory. Used by agent-view.ts for the API, and by tests.
 import type { Family } from '../../model/address.ts';
+import { generationOf } from '../rows.ts';
 import { BackendState, type LbMaps, type Range } from '../types.ts';
-import { generationOf, readRun, readSnapshot } from './snapshot.ts';
+import { readRun, readSnapshot } from './snapshot.ts';
 
 export interface RealizedBackend {
   readonly id: number;

@@ -6,7 +6,7 @@ import type { Backend, DesiredPort } from '../../model/frontend.ts';
 import { objectKey } from '../../model/service.ts';
 import { BackendState, type LbMaps, type ServiceMapValue } from '../../maps/types.ts';
 import { type LbState, type LiveBackend, type LivePort, noSpace, rowOf } from './lb-state.ts';
-import { generationOf } from '../../maps/read/snapshot.ts';
+import { generationOf } from '../../maps/rows.ts';
 
 /** A row's backends by "address:port". */
 export type WantedBackends = ReadonlyMap<string, Backend>;

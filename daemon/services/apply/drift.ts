@@ -6,7 +6,8 @@ import { families } from '../../model/address.ts';
 import { frontendMeta } from '../../maps/frontend-check.ts';
 import type { LbMaps } from '../../maps/types.ts';
 import { type LbState, type LivePort, rowOf } from './lb-state.ts';
-import { cidrText, heldFrontend, heldText } from '../../maps/read/snapshot.ts';
+import { frontendEntry } from '../../maps/read/snapshot.ts';
+import { cidrText, mapKeyText } from '../../maps/rows.ts';
 
 /** Sentences about what was put back in this step. Throws what the maps throw; begin anew then. */
 export function* mendDrift(state: LbState, maps: LbMaps): Generator<string[], void> {
@@ -17,13 +18,13 @@ export function* mendDrift(state: LbState, maps: LbMaps): Generator<string[], vo
   }
   for (const family of families) {
     for (const key of maps.frontends[family].keys()) {
-      const text = heldText(key);
+      const text = mapKeyText(key);
       if (state.owners.has(text) || state.leftovers.frontends.has(text)) continue;
       // The walk may tell of what is gone by now.
       const value = maps.frontends[family].get(key);
       if (value === undefined) continue;
       // It leads nowhere that we know of: unsound, so that prune takes it alone.
-      state.leftovers.frontends.set(text, { ...heldFrontend(maps, family, [key, value]), isSound: false });
+      state.leftovers.frontends.set(text, { ...frontendEntry(maps, family, [key, value]), isSound: false });
       state.pools.frontendCounts[family] += 1;
       yield [`${maps.frontends[family].name} has ${text}, which is nobody's`];
     }

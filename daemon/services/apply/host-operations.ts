@@ -8,7 +8,7 @@ import type { TableView } from '../../table/table.ts';
 import { AddressSetNumber, HostFlag, type HostMapValue, type LbMaps, type RangeMapKey } from '../../maps/types.ts';
 import type { MapPressure } from './lb-operations.ts';
 import type { Operations } from '../../table/reconciler.ts';
-import { cidrText, rangeMapKey } from '../../maps/read/snapshot.ts';
+import { cidrText, rangeMapKey } from '../../maps/rows.ts';
 
 /** What no API object says. */
 export interface HostFacts {

@@ -4,7 +4,8 @@
 import { families } from '../../model/address.ts';
 import type { LbMaps } from '../../maps/types.ts';
 import { type LbState, type Leftovers, noService, type StrayBackend } from './lb-state.ts';
-import { generationOf, type HeldFrontend, isInUse, rangeOf } from '../../maps/read/snapshot.ts';
+import type { FrontendEntry } from '../../maps/read/snapshot.ts';
+import { generationOf, isInUse, slotRangeOf } from '../../maps/rows.ts';
 
 /**
  * True when no leftover remains. Every item is tried: failures come together in one AggregateError, and the next call
@@ -46,7 +47,7 @@ export function indicesLedTo(leftovers: Leftovers): Set<number> {
   return new Set([...leftovers.frontends.values()].filter((entry) => entry.isSound).map((entry) => entry.value.service));
 }
 
-function pruneFrontend(state: LbState, maps: LbMaps, frontend: HeldFrontend): void {
+function pruneFrontend(state: LbState, maps: LbMaps, frontend: FrontendEntry): void {
   const map = maps.frontends[frontend.family];
   const now = map.get(frontend.key);
   // Not what restore saw: somebody else writes here. Look at it again next time, as it is now.
@@ -65,7 +66,7 @@ function pruneService(state: LbState, maps: LbMaps, index: number): void {
   const { row, isRunSound, backends, ranges } = service;
   if (isInUse(row)) {
     maps.services.set(index, noService);
-    if (isRunSound) state.freeSlots(rangeOf(row));
+    if (isRunSound) state.freeSlots(slotRangeOf(row));
     state.leftovers.services.set(index, { row: noService, isRunSound: true, backends, ranges });
   }
   for (const family of families) {
