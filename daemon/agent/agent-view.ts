@@ -5,7 +5,7 @@ import { type AgentStatus, type AgentView, backendUse, type BackendView, type He
 import type { Config } from '../config/schema.ts';
 import type { ControlPlane } from './services.ts';
 import type { HealthParts } from './health.ts';
-import type { LiveExplain } from './live-explain.ts';
+import type { ExplainService } from './explain.ts';
 import { hostProblems } from '../host/forwarding.ts';
 import type { Datapath } from '../bpf/datapath.ts';
 import type { Devices } from '../bpf/devices.ts';
@@ -33,7 +33,7 @@ export interface AgentParts {
   readonly repairs: Repairs;
   readonly plane: ControlPlane;
   readonly maps: () => LbMaps;
-  readonly explain: LiveExplain;
+  readonly explain: ExplainService;
   readonly health: HealthParts;
 }
 

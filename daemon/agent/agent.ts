@@ -14,7 +14,7 @@ import { systemClock } from '../base/clock.ts';
 import { type ControlPlane, controlPlane } from './services.ts';
 import { healthAddresses, healthParts } from './health.ts';
 import type { Unit } from '../base/lifecycle.ts';
-import { LiveExplain } from './live-explain.ts';
+import { ExplainService } from './explain.ts';
 import type { Held } from '../bpf/attached.ts';
 import { Datapath, objectsPath } from '../bpf/datapath.ts';
 import { Devices } from '../bpf/devices.ts';
@@ -84,7 +84,7 @@ export function buildAgent(config: Config, log: Logger): Agent {
   });
   const plane = controlPlane(config, log, { maps, hostFacts, onMended });
   const localAddresses = new LocalAddresses(plane.localAddresses);
-  const explain = new LiveExplain({ config, datapath, plane, maps, objectsPath });
+  const explain = new ExplainService({ config, datapath, plane, maps, objectsPath });
   const guard = new Guard({
     ...{ pins, datapath, sockets, devices, clock: systemClock, periodMs: config.syncPeriod, onMended },
     onFailed: (sentence) => subsystem(log, 'repair').error(sentence),

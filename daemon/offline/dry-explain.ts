@@ -5,7 +5,7 @@ import { dryRun, type DryRunInput } from './dry-run.ts';
 import { systemClock } from '../base/clock.ts';
 import { Explainer } from '../explain/explainer.ts';
 import { objectsPath } from '../bpf/datapath.ts';
-import { Twins } from '../explain/programs.ts';
+import { ExplainPrograms } from '../explain/programs.ts';
 import { kernelMaps } from '../maps/kernel-maps.ts';
 import { SLOTS_PER_ROW } from '../maps/types.ts';
 import { cidrContains } from '../model/address.ts';
@@ -32,9 +32,9 @@ export interface DryExplained {
 /** Throws Refusal for inputs that cannot be used, KernelError when the kernel does not let us load. */
 export function dryExplain(input: DryExplainInput, questions: readonly Question[]): DryExplained {
   const { node, ports, host, problems } = dryRun(input);
-  const twins = new Twins({ objectsPath, sizes: sizesFor([...ports.values()], host.size), assumesRoute: true });
+  const programs = new ExplainPrograms({ objectsPath, sizes: sizesFor([...ports.values()], host.size), assumesRoute: true });
   try {
-    const maps = kernelMaps((name) => twins.map(name));
+    const maps = kernelMaps((name) => programs.map(name));
     const operations = new LbOperations({ maps, clock: systemClock });
     operations.restore();
     for (const row of ports.values()) operations.update(row);
@@ -42,7 +42,7 @@ export function dryExplain(input: DryExplainInput, questions: readonly Question[
     for (const row of host.values()) hostOperations.update('set' in row ? row : withAddresses(row));
     const owners = operations.owners();
     const explainer = new Explainer({
-      ...{ twins, maps, hasSocketLb: false },
+      ...{ programs, maps, hasSocketLb: false },
       owners: () => owners,
       ports: (key) => ports.get(key),
       originOf: (source) => originOf(source, node, host),
@@ -53,7 +53,7 @@ export function dryExplain(input: DryExplainInput, questions: readonly Question[
     });
     return { answers: questions.map((question) => explainer.explain(question)), problems };
   } finally {
-    twins.close();
+    programs.close();
   }
 }
 

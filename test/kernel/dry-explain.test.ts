@@ -123,8 +123,8 @@ describe('explain --objects', () => {
       args: ['tcp', '1.1.1.1', 'fd00::1', ...dry],
       want: 'the destination fd00::1 has no port: write [fd00::1]:PORT',
     },
-    { name: 'two families', args: ['tcp', '1.1.1.1', '[fd00::1]:80', ...dry], want: 'are of two families' },
-    { name: 'no address', args: ['tcp', 'example', '10.96.0.10:80', ...dry], want: 'the source example is no IP address' },
+    { name: 'two families', args: ['tcp', '1.1.1.1', '[fd00::1]:80', ...dry], want: 'are of different IP families' },
+    { name: 'no address', args: ['tcp', 'example', '10.96.0.10:80', ...dry], want: 'the source example is not an IP address' },
     { name: 'no daemon', args: ['tcp', '1.1.1.1', '10.96.0.10:80'], want: 'there is no socket at /nonexistent/s.sock' },
   ])('$name: a sentence', async ({ args, want }) => {
     const { exitCode, out, err } = await sluice(...args);

@@ -5,7 +5,7 @@ import { afterAll, expect, test } from 'vitest';
 import { trace, type Trace, type TracePacket } from '../support/oracle.ts';
 import { Explainer } from '../../daemon/explain/explainer.ts';
 import { frameOf } from '../../daemon/explain/frame.ts';
-import { Twins } from '../../daemon/explain/programs.ts';
+import { ExplainPrograms } from '../../daemon/explain/programs.ts';
 import { cidrContains, hostPort } from '../../daemon/model/address.ts';
 import type { Answer, Origin } from '../../daemon/model/explanation.ts';
 import type { DesiredHost, DesiredRange, HostRow } from '../../daemon/model/frontend.ts';
@@ -21,7 +21,7 @@ const PACKETS_PER_CASE = 50;
 const seed = Number(process.env['SEMANTICS_SEED'] ?? Date.now() % 1_000_000);
 
 let loaded: Loaded;
-let twins: Twins;
+let programs: ExplainPrograms;
 
 loadForFile(
   (it) => {
@@ -29,11 +29,11 @@ loadForFile(
     // Every backend has a route; nobody is there.
     ip('route', 'add', 'default', 'via', '10.0.0.254', 'dev', 'eth0');
     ip('-6', 'route', 'add', 'default', 'via', 'fd00:10::254', 'dev', 'eth0');
-    twins = new Twins({ objectsPath, reuse: loaded.datapath.mapFds() });
+    programs = new ExplainPrograms({ objectsPath, reuse: loaded.datapath.mapFds() });
   },
   { ...smallSizes, lb_services: { entries: 512, flag: 'test' }, lb_slots: { entries: 512, flag: 'test' } },
 );
-afterAll(() => twins.close());
+afterAll(() => programs.close());
 
 const isRange = (row: HostRow): row is DesiredRange => 'set' in row;
 const hooks = { pod: 'tc_pod_in', node: 'tc_uplink_out', external: 'tc_uplink_in' } as const;
@@ -56,7 +56,7 @@ class Kernel {
     loaded.applyHost({ ...host, nodeAddresses: { IPv4: '10.0.0.1', IPv6: 'fd00:10::1' } }, rows.filter(isRange));
     const owners = new Map(loaded.owners());
     this.#explainer = new Explainer({
-      ...{ twins, maps: loaded.maps, hasSocketLb: false, owners: () => owners },
+      ...{ programs, maps: loaded.maps, hasSocketLb: false, owners: () => owners },
       ports: (key) => desired.ports.get(key),
       originOf: (source) => this.originOf(source),
       deviceOf: () => devices.eth0,
