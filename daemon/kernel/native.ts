@@ -10,7 +10,7 @@ import { KernelError, Refusal, ExitCode } from '../base/errors.ts';
 export type Pointer = bigint | null;
 /** Memory that C reads or writes during the call. */
 type Bytes = NodeJS.ArrayBufferView;
-/** Options that are not used, or memory of the caller. */
+/** Memory, or null for an argument that is not used. */
 type Optional = Bytes | null;
 
 function load(names: readonly string[], debianPackage: string): LibraryHandle {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Upstream's stories of session affinity, under upstream's names. A frontend of each family and protocol remembers for itself.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { Asked } from '../support/lab/traffic.ts';
+import type { LabRequest } from '../support/lab/traffic.ts';
 import { until } from './api.ts';
 import { KubeCluster } from './kube-cluster.ts';
 import { Story } from './story.ts';
@@ -19,13 +19,13 @@ beforeAll(async () => {
 afterAll(() => cluster.close());
 
 /** Who answers that client there, of so many connections. */
-async function whoAnswers(from: string, frontend: Asked, count: number): Promise<string> {
+async function whoAnswers(from: string, frontend: LabRequest, count: number): Promise<string> {
   const { answers, failures } = await cluster.ask(from, { ...frontend, count });
   expect(failures, `${from} to ${frontend.address}`).toEqual({});
   return Object.keys(answers).sort().join();
 }
 
-async function keepsItsServer(from: string, frontends: readonly Asked[]): Promise<void> {
+async function keepsItsServer(from: string, frontends: readonly LabRequest[]): Promise<void> {
   for (const frontend of frontends) {
     await until('one server answers', async () => servers.includes(await whoAnswers(from, frontend, 15)));
     expect(servers).toContain(await whoAnswers(from, frontend, 30));
@@ -33,7 +33,7 @@ async function keepsItsServer(from: string, frontends: readonly Asked[]): Promis
 }
 
 /** A Service, and the frontends that its kind is asked at. */
-async function begin(kind: Kind, specs: readonly object[]): Promise<{ story: Story; frontends: Asked[][] }> {
+async function begin(kind: Kind, specs: readonly object[]): Promise<{ story: Story; frontends: LabRequest[][] }> {
   const story = await Story.begin(cluster);
   const names = specs.map((_, i) => `web-${i}`);
   await story.apply(...specs.map((spec, i) => story.service(`web-${i}`, { ...kind.spec, ...spec, selector: { app: 'web' } })));
@@ -49,7 +49,7 @@ interface Kind {
   readonly what: string;
   readonly spec: object;
   readonly clients: readonly string[];
-  readonly frontends: (story: Story, name: string) => Promise<Asked[]>;
+  readonly frontends: (story: Story, name: string) => Promise<LabRequest[]>;
 }
 
 const kinds: readonly Kind[] = [
@@ -77,7 +77,7 @@ describe.each(kinds)('$what', (kind) => {
     const { frontends } = await begin(kind, [brief, brief, brief, brief]);
     const [kept = [], ...left] = frontends;
     const from = 'pod9';
-    const askAll = async (asked: readonly Asked[]): Promise<string[]> => {
+    const askAll = async (asked: readonly LabRequest[]): Promise<string[]> => {
       const answered: string[] = [];
       for (const frontend of asked) answered.push(await whoAnswers(from, frontend, 3));
       return answered;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The shapes of Services that Sluice and kube-proxy are compared with, and at which addresses each is asked. Data.
 import { clientAddresses, labNodes } from '../support/lab/lab.ts';
-import type { Asked } from '../support/lab/traffic.ts';
+import type { LabRequest } from '../support/lab/traffic.ts';
 import type { Story } from './story.ts';
 
 export interface Shape {
@@ -68,7 +68,7 @@ export const shapes: readonly Shape[] = [
 ];
 
 /** Where a shape is asked, in words, and what is asked there. */
-export type Frontend = Asked & { readonly where: string };
+export type Frontend = LabRequest & { readonly where: string };
 
 const addressesOf = (i: number): { ingress: string[]; externalIPs: string[] } => ({
   ingress: [`203.0.113.${i + 1}`, `fd00:203::${i + 1}`],
@@ -95,7 +95,7 @@ export async function makeShapes(story: Story): Promise<void> {
 /** Every frontend of a shape, and, at the first, a port that is not its own. */
 export async function frontendsOf(story: Story, shape: Shape): Promise<Frontend[]> {
   const { ingress, externalIPs } = addressesOf(shapes.indexOf(shape));
-  const at = async (where: string, asked: Promise<Asked[]>): Promise<Frontend[]> => (await asked).map((each) => ({ ...each, where }));
+  const at = async (where: string, asked: Promise<LabRequest[]>): Promise<Frontend[]> => (await asked).map((each) => ({ ...each, where }));
   const own = await at('ClusterIP', story.clusterIPs(shape.name));
   const all = [own];
   if (shape === shapes[0]) all.push(own.map((each) => ({ ...each, where: 'a port that is not its own', port: each.port + 1 })));

@@ -4,7 +4,7 @@
 // the servers, where all must be right.
 import { expect } from 'vitest';
 import { clientAddresses, labNodes, type NodeName } from '../support/lab/lab.ts';
-import type { Asked } from '../support/lab/traffic.ts';
+import type { LabRequest } from '../support/lab/traffic.ts';
 import { type KubeObject, until } from './api.ts';
 import type { KubeCluster } from './kube-cluster.ts';
 import { type PodOptions, whereIs } from './kubelet.ts';
@@ -93,24 +93,24 @@ export class Story {
   }
 
   /** Its ports at its ClusterIPs. */
-  async clusterIPs(service: string): Promise<Asked[]> {
+  async clusterIPs(service: string): Promise<LabRequest[]> {
     const { spec } = await this.live(service);
     return (spec.clusterIPs as string[]).flatMap((address) => this.#at(spec, address, 'port'));
   }
 
   /** Its ports at any other address. */
-  async portsAt(service: string, address: string): Promise<Asked[]> {
+  async portsAt(service: string, address: string): Promise<LabRequest[]> {
     return this.#at((await this.live(service)).spec, address, 'port');
   }
 
   /** Its NodePorts at a node's addresses. */
-  async nodePorts(service: string, node: NodeName): Promise<Asked[]> {
+  async nodePorts(service: string, node: NodeName): Promise<LabRequest[]> {
     const { spec } = await this.live(service);
     return families.flatMap((family) => this.#at(spec, labNodes[node].addresses[family], 'nodePort'));
   }
 
   /** Comes to be answered by all of those servers and no other, at each of those frontends. */
-  async served(from: string, frontends: readonly Asked[], { servers, source }: Expected): Promise<void> {
+  async served(from: string, frontends: readonly LabRequest[], { servers, source }: Expected): Promise<void> {
     for (const frontend of frontends) {
       const what = `${from} to ${frontend.protocol} ${frontend.address} port ${frontend.port}`;
       await until(`${what} is answered by ${servers.join(' and ')}`, async () => {
@@ -135,16 +135,16 @@ export class Story {
   }
 
   /** Comes to be refused at once, each time. */
-  async refused(from: string, frontends: readonly Asked[]): Promise<void> {
+  async refused(from: string, frontends: readonly LabRequest[]): Promise<void> {
     await this.#fails(from, frontends, { want: { ECONNREFUSED: 5 }, timeoutMs: REFUSED_MS });
   }
 
   /** Comes to meet silence, each time. */
-  async silent(from: string, frontends: readonly Asked[]): Promise<void> {
+  async silent(from: string, frontends: readonly LabRequest[]): Promise<void> {
     await this.#fails(from, frontends, { want: { timeout: 5 }, timeoutMs: SILENT_MS });
   }
 
-  async #fails(from: string, frontends: readonly Asked[], { want, timeoutMs }: { want: object; timeoutMs: number }): Promise<void> {
+  async #fails(from: string, frontends: readonly LabRequest[], { want, timeoutMs }: { want: object; timeoutMs: number }): Promise<void> {
     for (const frontend of frontends) {
       const what = `${from} to ${frontend.protocol} ${frontend.address} port ${frontend.port}`;
       await until(`${what} comes to ${JSON.stringify(want)}`, async () => {
@@ -155,7 +155,7 @@ export class Story {
     }
   }
 
-  #at(spec: KubeObject, address: string, number: 'port' | 'nodePort'): Asked[] {
+  #at(spec: KubeObject, address: string, number: 'port' | 'nodePort'): LabRequest[] {
     return (spec.ports as KubeObject[])
       .filter(({ protocol }) => protocol !== 'SCTP')
       .map((port) => ({ protocol: port.protocol.toLowerCase(), address, port: port[number] }));

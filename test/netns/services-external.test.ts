@@ -3,10 +3,10 @@
 // node: who serves, what source it sees (kube-proxy-semantics.md, 9), what is refused at once and what is silence (4, 5, 6).
 // Counted at the backends.
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { type Asked, Cluster } from '../support/lab/cluster.ts';
+import { type LabRequest, Cluster } from '../support/lab/cluster.ts';
 import { service, type ServiceExtras, slices } from '../support/lab/daemon.ts';
 import { clientAddresses, labNodes, podAddresses } from '../support/lab/lab.ts';
-import { Held } from '../support/lab/peers.ts';
+import { OpenSocket } from '../support/lab/peers.ts';
 
 const families = ['IPv4', 'IPv6'] as const;
 type Family = (typeof families)[number];
@@ -55,12 +55,12 @@ afterAll(() => cluster.close());
 beforeEach(() => cluster.seen());
 
 /** Nobody answers, and nobody says so. */
-const expectSilence = async (netns: string, task: Asked): Promise<void> => {
+const expectSilence = async (netns: string, task: LabRequest): Promise<void> => {
   expect((await cluster.ask(netns, { ...task, count: 3, timeoutMs: 300 })).failures, `${netns} to ${task.address}`).toEqual({ timeout: 3 });
   expect(await cluster.seen()).toEqual({});
 };
 /** All are answered by those servers; each sees the clients' connections come from that address. */
-const expectServed = async (netns: string, task: Asked, want: { servers: readonly string[]; source: string }): Promise<void> => {
+const expectServed = async (netns: string, task: LabRequest, want: { servers: readonly string[]; source: string }): Promise<void> => {
   const result = await cluster.ask(netns, task);
   expect(result.failures, `${netns} to ${task.address}`).toEqual({});
   expect(result.peers).toEqual({ [`${task.address}:${task.port}`]: 40 });
@@ -141,7 +141,11 @@ describe('load balancer address and external IP', () => {
       const ranged = (...ranges: string[]): Promise<void> =>
         cluster.apply('ranged.yaml', ...balanced(30, { loadBalancerSourceRanges: ranges }));
       const port = protocol === 'tcp' ? 80 : 53;
-      const [vip, later, other] = [30, 31, 32].map((n) => ({ protocol, port, address: external(n)[family] })) as [Asked, Asked, Asked];
+      const [vip, later, other] = [30, 31, 32].map((n) => ({ protocol, port, address: external(n)[family] })) as [
+        LabRequest,
+        LabRequest,
+        LabRequest,
+      ];
       const servers = ['pod1', 'pod101'];
 
       await ranged(' 172.20.0.0/24', 'fd00:20::/64');
@@ -149,7 +153,7 @@ describe('load balancer address and external IP', () => {
       for (const netns of ['pod9', 'node', 'pod109']) await expectSilence(netns, vip);
       // They are the load balancer address's alone.
       await expectServed('pod9', other, { servers, source: nodeA[family] });
-      const held = await Held.start(cluster.lab, 'client', { kind: protocol, address: vip.address, port });
+      const held = await OpenSocket.start(cluster.lab, 'client', { kind: protocol, address: vip.address, port });
       const first = await held.ask();
       expect(servers).toContain(first);
 

@@ -6,7 +6,7 @@ import { Daemon, nodes, service } from './daemon.ts';
 import { Lab } from './lab.ts';
 import { Traffic } from './traffic.ts';
 
-export type { Asked } from './traffic.ts';
+export type { LabRequest } from './traffic.ts';
 
 interface ClusterOptions {
   /** Numbers of pods; those from 100 on are on the second node. */

@@ -58,18 +58,22 @@ export class Client {
 }
 
 /** One socket that is kept: hold.ts. */
-export class Held {
+export class OpenSocket {
   readonly process: LabProcess;
 
   private constructor(process: LabProcess) {
     this.process = process;
   }
 
-  static async start(lab: Lab, netns: string, to: { kind: 'tcp' | 'udp' | 'connected'; address: string; port: number }): Promise<Held> {
+  static async start(
+    lab: Lab,
+    netns: string,
+    to: { kind: 'tcp' | 'udp' | 'connected'; address: string; port: number },
+  ): Promise<OpenSocket> {
     const command = [process.execPath, join(import.meta.dirname, 'hold.ts'), to.kind, to.address, String(to.port)];
     const started = lab.start(netns, command, { inCgroup: true });
     await started.line((line) => line === 'ready');
-    return new Held(started);
+    return new OpenSocket(started);
   }
 
   /** Who answers now, "timeout", or the code of an error. */

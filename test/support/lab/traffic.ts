@@ -5,7 +5,7 @@ import type { ClientResult, ClientTask } from './peer.ts';
 import { Client, Server } from './peers.ts';
 
 /** What a client is asked to do; how often may be left out. */
-export type Asked = Omit<ClientTask, 'count'> & { readonly count?: number };
+export type LabRequest = Omit<ClientTask, 'count'> & { readonly count?: number };
 
 /** Of those that sockets get by themselves, and masqueraded flows do not. */
 const [FIRST_PORT, LAST_PORT] = [34_000, 60_999];
@@ -46,7 +46,7 @@ export class Traffic {
   }
 
   /** Asks from that namespace, 40 times unless told, each time from a port that no client had there for a long time. */
-  async ask(netns: string, task: Asked): Promise<ClientResult> {
+  async ask(netns: string, task: LabRequest): Promise<ClientResult> {
     const client = await this.client(netns);
     const count = task.count ?? 40;
     const used = Math.min(count, 1000);
