@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Moves the thread of a test between network namespaces. The product never does this. Only the main thread of a process may call
-// these functions: setns() and unshare() act on the calling thread.
+// Moves a test between network namespaces, which the product never does. setns() and unshare() act on the calling thread, so these
+// functions must be called on the main thread of a process. Used by kernel and netns tests.
 import { closeSync, openSync } from 'node:fs';
 import koffi from 'koffi';
 import { checkedErrno } from '../../daemon/kernel/native.ts';
