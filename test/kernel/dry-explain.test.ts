@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// `sluice explain --objects` as a command: the JSON contract, --flows in order, the daemon's flags, and errors that say what
-// to do. It loads the twins over throw-away maps, so it needs the kernel; nothing of it may be left.
+// `sluice explain --objects` as a command: the JSON contract, the order of --flows, the flags of the daemon, and error messages. It loads
+// the read-only programs over temporary maps, so it needs a kernel. No map or program may remain afterwards.
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -57,7 +57,7 @@ afterAll(() => rmSync(directory, { recursive: true }));
 
 async function sluice(...argv: string[]): Promise<{ exitCode: number; out: string; err: string }> {
   let [out, err] = ['', ''];
-  const never = (): Promise<never> => Promise.reject(new Error('not asked'));
+  const never = (): Promise<never> => Promise.reject(new Error('this must not be called'));
   const exitCode = await run(['--socket', '/nonexistent/s.sock', 'explain', ...argv], {
     ...{ env: {}, out: (text: string) => (out += text), err: (text: string) => (err += text) },
     ...{ explain: runExplain, plan: never, preflight: never, uninstall: never },
@@ -66,14 +66,14 @@ async function sluice(...argv: string[]): Promise<{ exitCode: number; out: strin
 }
 
 const dry = ['--objects', objects, '--node', file('node.json')];
-/** Ids of the records of loaded twins: each load makes one. */
+/** Ids of the ex_record maps: each load of the read-only programs creates one. */
 const records = (): number[] =>
   (JSON.parse(execFileSync('bpftool', ['-j', 'map', 'show'], { encoding: 'utf8' })) as { id: number; name: string }[])
     .filter(({ name }) => name === 'ex_record')
     .map(({ id }) => id);
 
 describe('explain --objects', () => {
-  test('--flows: an array in their order; bad objects go to stderr; no map or program is left', async () => {
+  test('--flows: answers are an array in the same order, invalid objects are reported on stderr, no map remains', async () => {
     const before = records();
     const { exitCode, out, err } = await sluice('--flows', file('flows.json'), ...dry, '--cluster-cidr', '10.244.0.0/16', '-o', 'json');
     expect(err).toBe('sluice: a.yaml:13: Service default/bad spec.clusterIP: must be a string, is 1\n');
@@ -92,14 +92,14 @@ describe('explain --objects', () => {
     ]);
     expect(Object.keys(answers[0] ?? {})).toEqual(['verdict', 'frontend', 'candidates', 'backend', 'masquerade', 'reason', 'steps']);
     expect(answers[0]?.frontend).toEqual({ frontend: '10.96.0.10:80/TCP', service: 'shop/web:http', type: 'ClusterIP', scope: 'internal' });
-    // The kernel frees maps a moment after the last descriptor is closed; those of an earlier test may go meanwhile.
+    // The kernel frees a map some time after its last descriptor is closed. Maps of an earlier test may disappear meanwhile.
     await expect.poll(() => records().filter((id) => !before.includes(id))).toEqual([]);
   });
 
-  test('one packet: one object, or its decisions in order for people; flags before and after it', async () => {
+  test('one packet: one JSON object, or its decisions as text; flags may be before or after the packet', async () => {
     const packet = ['tcp', '8.8.8.8', '10.96.0.10:80'];
-    const asked = await sluice('--masquerade-all', ...packet, ...dry, '-o', 'json');
-    expect(JSON.parse(asked.out)).toMatchObject({ verdict: 'DNAT', masquerade: true });
+    const json = await sluice('--masquerade-all', ...packet, ...dry, '-o', 'json');
+    expect(JSON.parse(json.out)).toMatchObject({ verdict: 'DNAT', masquerade: true });
     const { out } = await sluice(...packet, ...dry, '--from', 'external');
     expect(out.split('\n').map((line) => line.trim().split(/ {2,}/)[0])).toEqual([
       'TCP 8.8.8.8 -> 10.96.0.10 port 80',
@@ -124,9 +124,9 @@ describe('explain --objects', () => {
       want: 'the destination fd00::1 has no port: write [fd00::1]:PORT',
     },
     { name: 'two families', args: ['tcp', '1.1.1.1', '[fd00::1]:80', ...dry], want: 'are of different IP families' },
-    { name: 'no address', args: ['tcp', 'example', '10.96.0.10:80', ...dry], want: 'the source example is not an IP address' },
+    { name: 'not an address', args: ['tcp', 'example', '10.96.0.10:80', ...dry], want: 'the source example is not an IP address' },
     { name: 'no daemon', args: ['tcp', '1.1.1.1', '10.96.0.10:80'], want: 'there is no socket at /nonexistent/s.sock' },
-  ])('$name: a sentence', async ({ args, want }) => {
+  ])('$name: one error message', async ({ args, want }) => {
     const { exitCode, out, err } = await sluice(...args);
     expect(err).toContain(want);
     expect({
