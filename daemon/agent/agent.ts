@@ -18,7 +18,7 @@ import type { AgentView } from '../status/view.ts';
 import type { OpenDatapath } from './datapath.ts';
 import { buildHealth } from './health.ts';
 import { buildHooks } from './hooks.ts';
-import { LiveExplain } from './live-explain.ts';
+import { ExplainService } from './explain.ts';
 import { buildServices, type Services } from './services.ts';
 import type { SourceAccess } from './source.ts';
 import { buildStatus } from './status.ts';
@@ -55,7 +55,7 @@ export function buildAgent({ config, log, access, opened }: AgentOptions): Agent
   const services = buildServices({ config, log, access, maps: opened.maps, facts: { netnsCookie: netnsCookie() }, onRepaired });
   const hooks = buildHooks({ ...opened, config, log, onRepaired });
   const localAddresses = new LocalAddresses(services.localAddresses);
-  const explain = new LiveExplain({ config, datapath: opened.datapath, services, maps: opened.maps });
+  const explain = new ExplainService({ config, datapath: opened.datapath, services, maps: opened.maps });
   const health = buildHealth(config, services, subsystem(log, 'health'));
   const view = buildStatus({ ...opened, config, services, hooks, repairs, health, explain });
   const apiLog = subsystem(log, 'api');

@@ -10,7 +10,7 @@ import { agentView } from '../status/agent-status.ts';
 import type { AgentView } from '../status/view.ts';
 import type { OpenDatapath } from './datapath.ts';
 import type { buildHooks } from './hooks.ts';
-import type { LiveExplain } from './live-explain.ts';
+import type { ExplainService } from './explain.ts';
 import type { Services } from './services.ts';
 
 export interface StatusOptions extends OpenDatapath {
@@ -19,7 +19,7 @@ export interface StatusOptions extends OpenDatapath {
   readonly hooks: ReturnType<typeof buildHooks>;
   readonly repairs: Repairs;
   readonly health: StatusPart;
-  readonly explain: LiveExplain;
+  readonly explain: ExplainService;
 }
 
 export function buildStatus({ config, datapath, maps, services, hooks, repairs, health, explain }: StatusOptions): AgentView {

@@ -4,8 +4,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ExitCode, KernelError, ExitError } from '../base/errors.ts';
-import { BpfMap, closeFd, duplicate, openPin, pin } from '../kernel/map.ts';
-import { BpfObject, mapInfo, type MapSpec } from '../kernel/object.ts';
+import { BpfMap, closeFd, duplicate, mapInfo, openPin, pin } from '../kernel/map.ts';
+import { BpfObject, type MapSpec } from '../kernel/object.ts';
 import { initializeConfig, layoutVersion } from '../maps/datapath-state.ts';
 import { Layout } from '../maps/gen/layouts.ts';
 import type { PinDirectory } from './pins.ts';

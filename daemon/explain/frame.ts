@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The Ethernet frame of a question: the first packet of a flow, with correct checksums, as a twin is given it. Pure.
+// Builds the Ethernet frame of a question: the first packet of a flow, with correct checksums. Pure. Used by explainer.ts.
 import { addressBytes } from '../model/address.ts';
 import { type Protocol, protocolNumbers } from '../model/service.ts';
 
@@ -23,7 +23,7 @@ function checksum(...parts: readonly Uint8Array[]): number {
   return ~sum & 0xffff;
 }
 
-/** TCP: a SYN. UDP: empty. SCTP: an INIT chunk's header, without its CRC, which nobody reads here. */
+/** TCP: a SYN. UDP: an empty datagram. SCTP: the header of an INIT chunk; the CRC is left out, because programs do not verify it. */
 function transport({ protocol, sourcePort, destinationPort }: FrameEnds): Uint8Array {
   const bytes = new Uint8Array({ TCP: 20, UDP: 8, SCTP: 16 }[protocol]);
   const view = new DataView(bytes.buffer);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The read-only twins of the programs (datapath/explain.bpf.c): loaded over the live maps, or over throw-away ones of their
-// own, and run by BPF_PROG_TEST_RUN. Never attached or pinned; they write no map but the record of their decisions.
+// Read-only copies of the programs (datapath/explain.bpf.c), run with BPF_PROG_TEST_RUN over the live maps or over temporary maps of
+// their own. They must never be attached or pinned, and they write no map except the record of their decisions (ex_record).
+// Used by the explain service of the daemon and by dry runs.
 import { join } from 'node:path';
 import { BpfMap, duplicate } from '../kernel/map.ts';
 import { BpfObject } from '../kernel/object.ts';
@@ -8,41 +9,41 @@ import { testRun, testRunSyscall } from '../kernel/test-run.ts';
 import { decoded, encoded } from '../maps/codec.ts';
 import { type LbConnect, lbConnectCodec, type LbExplain, lbExplainCodec } from '../maps/gen/layouts.ts';
 
-export type TwinHook = 'pod_in' | 'uplink_in' | 'uplink_out';
+export type PacketHook = 'pod_in' | 'uplink_in' | 'uplink_out';
 
-export interface TwinRun {
+interface PacketRun {
   /** TC_ACT_*. */
   readonly action: number;
   readonly record: LbExplain;
 }
 
-export interface SocketRun {
-  /** 0: left to tc; 1: the address was rewritten; below 0: -DROP_*. */
+interface ConnectRun {
+  /** 0: left to the tc programs. 1: the address was rewritten. Below 0: -DROP_*. */
   readonly result: number;
   readonly record: LbExplain;
+}
+
+interface ExplainProgramsOptions {
+  readonly objectsPath: string;
+  /** Descriptors of live maps by name. Maps that are not named are created, and freed by close(). */
+  readonly reuse?: Readonly<Record<string, number>>;
+  /** max_entries of created maps, by name. */
+  readonly sizes?: Readonly<Record<string, number>>;
+  /** Treat every address as routed: a dry run has no node whose routes count. */
+  readonly assumesRoute?: boolean;
 }
 
 const zero = new Uint8Array(4);
 const blank: LbExplain = lbExplainCodec.decode(new DataView(new ArrayBuffer(lbExplainCodec.size)));
 
-export interface TwinOptions {
-  readonly objectsPath: string;
-  /** Descriptors of live maps by name; what is missing is made, and gone with close(). */
-  readonly reuse?: Readonly<Record<string, number>>;
-  /** max_entries of maps that are made. */
-  readonly sizes?: Readonly<Record<string, number>>;
-  /** Every address has a route: there is no node to ask. */
-  readonly assumesRoute?: boolean;
-}
-
-export class Twins {
+export class ExplainPrograms {
   readonly #object: BpfObject;
   readonly #record: BpfMap;
   readonly #assumesRoute: boolean;
   readonly #opened = new Map<string, BpfMap>();
 
-  /** Loads them. Throws KernelError. */
-  constructor(options: TwinOptions) {
+  /** Loads the programs. Throws KernelError. */
+  constructor(options: ExplainProgramsOptions) {
     this.#assumesRoute = options.assumesRoute === true;
     this.#object = new BpfObject(join(options.objectsPath, 'explain.bpf.o'));
     try {
@@ -54,7 +55,7 @@ export class Twins {
     }
   }
 
-  /** One of the maps that it runs on. */
+  /** One of the maps that the programs use. */
   map(name: string): BpfMap {
     let map = this.#opened.get(name);
     if (map === undefined) {
@@ -64,15 +65,15 @@ export class Twins {
     return map;
   }
 
-  /** What the program on that hook would do with the frame. The device must exist in this network namespace. */
-  run(hook: TwinHook, frame: Uint8Array, ifindex: number): TwinRun {
+  /** Runs the copy of tc_<hook> on a frame. The device must exist in this network namespace. */
+  run(hook: PacketHook, frame: Uint8Array, ifindex: number): PacketRun {
     this.#clear();
     const { verdict } = testRun(this.#object.programFd(`ex_${hook}`), frame, { ifindex });
     return { action: verdict, record: this.#read() };
   }
 
-  /** What the socket hooks would do. */
-  connect(call: LbConnect): SocketRun {
+  /** Runs the copy of the socket hooks on a connect(). */
+  connect(call: LbConnect): ConnectRun {
     this.#clear();
     const result = testRunSyscall(this.#object.programFd('ex_connect'), encoded(lbConnectCodec, call));
     return { result, record: this.#read() };

@@ -3,7 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { release } from 'node:os';
 import { join } from 'node:path';
-import { libbpfVersion } from '../kernel/native.ts';
+import { libbpfVersion } from '../kernel/object.ts';
 import type { Versions } from '../model/versions.ts';
 
 const root = join(import.meta.dirname, '../..');

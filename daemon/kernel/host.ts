@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Small calls on the host: network namespaces, sysctls, advisory locks, sd_notify, and what the file system under a path
-// is. Namespaces: strictly synchronous, the thread is back in its own before the call returns.
+// Small system calls on the host: the network namespace cookie, sysctls, advisory locks, sd_notify, file system types and
+// capabilities. It must never change the host. Called by main.ts, host/, bpf/ and agent/.
 import { closeSync, openSync, readFileSync, statfsSync } from 'node:fs';
 import { checkedErrno, closeFd, errno, kernelError, libc } from './native.ts';
 
-const CLONE_NEWNET = 0x40000000;
 const LOCK_EX_NB = 2 | 4;
 const EAGAIN = 11;
 const AF_UNIX = 1;
@@ -12,28 +11,10 @@ const SOCK_DGRAM_CLOEXEC = 2 | 0o2000000;
 const BPF_FS_MAGIC = 0xcafe4a11;
 const CGROUP2_MAGIC = 0x63677270;
 
-/** Runs `work` in the namespace of `path` ("/run/netns/x"). No promise may be awaited inside. */
-export function inNetns<T>(path: string, work: () => T): T {
-  const own = openSync('/proc/thread-self/ns/net', 'r');
-  const target = openSync(path, 'r');
-  try {
-    checkedErrno(libc.setns(target, CLONE_NEWNET), 'setns', path);
-    try {
-      return work();
-    } finally {
-      // Going on in a foreign namespace would be worse than ending.
-      if (libc.setns(own, CLONE_NEWNET) !== 0) process.abort();
-    }
-  } finally {
-    closeSync(target);
-    closeSync(own);
-  }
-}
-
 const SO_NETNS_COOKIE = 71;
 const SOL_SOCKET = 1;
 
-/** The kernel's name for this thread's network namespace (Linux 5.14), as bpf_get_netns_cookie() gives it. */
+/** Cookie of this thread's network namespace (Linux 5.14): the value that bpf_get_netns_cookie() returns. */
 export function netnsCookie(): bigint {
   const fd = checkedErrno(libc.socket(AF_UNIX, SOCK_DGRAM_CLOEXEC, 0), 'socket', 'network namespace cookie');
   try {
@@ -45,12 +26,7 @@ export function netnsCookie(): bigint {
   }
 }
 
-/** Moves this thread, for good, into a fresh network namespace. For tests. */
-export function newNetns(): void {
-  checkedErrno(libc.unshare(CLONE_NEWNET), 'unshare', 'network namespace');
-}
-
-/** Value of a sysctl ("net.ipv4.ip_forward") in this namespace; undefined when the kernel has none of that name. */
+/** Value of a sysctl ("net.ipv4.ip_forward") in this network namespace; undefined when the kernel has no such sysctl. */
 export function readSysctl(name: string): string | undefined {
   try {
     return readFileSync(`/proc/sys/${name.replaceAll('.', '/')}`, 'utf8').trim();
@@ -59,10 +35,10 @@ export function readSysctl(name: string): string | undefined {
   }
 }
 
-/** An exclusive advisory lock on a directory, held until release or the process ends. Undefined: somebody holds it. */
+/** Takes an exclusive advisory lock on a directory until release() or the end of the process. Undefined when it is taken already. */
 export function lockDirectory(path: string): { release(): void } | undefined {
   const fd = openSync(path, 'r');
-  const rc = libc.flock(fd, LOCK_EX_NB) as number;
+  const rc = libc.flock(fd, LOCK_EX_NB);
   const failed = errno();
   if (rc === 0) return { release: () => closeSync(fd) };
   closeSync(fd);
@@ -73,24 +49,24 @@ export function lockDirectory(path: string): { release(): void } | undefined {
 export const isBpffs = (path: string): boolean => statfsSync(path).type >>> 0 === BPF_FS_MAGIC;
 export const isCgroup2 = (path: string): boolean => statfsSync(path).type === CGROUP2_MAGIC;
 
-/** Where cgroup v2 is mounted, also beside v1 (hybrid); undefined when it is not. */
+/** Mount point of cgroup v2, also in the hybrid layout with v1; undefined when cgroup v2 is not mounted. */
 export function findCgroup2(): string | undefined {
   const mounts = readFileSync('/proc/self/mounts', 'utf8').split('\n');
   return mounts.map((line) => line.split(' ')).find((fields) => fields[2] === 'cgroup2')?.[1];
 }
 
-/** Tells the service manager (sd_notify(3)); does nothing without NOTIFY_SOCKET, never throws. */
+/** Sends a state to the service manager (sd_notify(3)). Returns false without NOTIFY_SOCKET or when sending fails. It does not throw. */
 export function notifyServiceManager(state: string, path = process.env['NOTIFY_SOCKET']): boolean {
   if (path === undefined || path === '') return false;
-  const fd = libc.socket(AF_UNIX, SOCK_DGRAM_CLOEXEC, 0) as number;
+  const fd = libc.socket(AF_UNIX, SOCK_DGRAM_CLOEXEC, 0);
   if (fd < 0) return false;
-  // A leading @ means the abstract namespace: a zero byte.
+  // A leading @ stands for the zero byte of an abstract socket address.
   const name = new TextEncoder().encode(path.startsWith('@') ? `\0${path.slice(1)}` : `${path}\0`);
   const address = new Uint8Array(2 + name.length);
   new DataView(address.buffer).setUint16(0, AF_UNIX, true);
   address.set(name, 2);
   const message = new TextEncoder().encode(state);
-  const sent = libc.sendto(fd, message, message.length, 0, address, address.length) as number;
+  const sent = libc.sendto(fd, message, message.length, 0, address, address.length);
   closeFd(fd);
   return sent === message.length;
 }
@@ -100,7 +76,7 @@ const CAP_SYS_ADMIN = 21;
 const CAP_PERFMON = 38;
 const CAP_BPF = 39;
 
-/** Names of the capabilities that we need and this process lacks. CAP_SYS_ADMIN stands for CAP_BPF and CAP_PERFMON (capabilities(7)). */
+/** Names of required capabilities that this process lacks. CAP_SYS_ADMIN includes CAP_BPF and CAP_PERFMON (capabilities(7)). */
 export function missingCapabilities(status = readFileSync('/proc/self/status', 'utf8')): string[] {
   const effective = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)$/m.exec(status)?.[1] ?? '0'}`);
   const has = (bit: number): boolean => ((effective >> BigInt(bit)) & 1n) === 1n;

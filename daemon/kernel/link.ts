@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attaching programs: BPF links (TCX on devices, cgroup hooks) and, where the kernel has no TCX (before 6.6), a clsact
-// filter. A link is replaced by one atomic update; the program that it held goes when nobody runs it any more.
+// Attaches programs: with BPF links to TCX and cgroup hooks, and with clsact filters where the kernel has no TCX (before Linux 6.6).
+// An update replaces the program of a link atomically; the kernel frees the old program when its last run has ended. It must never
+// touch a program or filter of another owner. Called by bpf/ and offline/.
 import { closeSync, openSync } from 'node:fs';
 import { isNotSupported } from '../base/errors.ts';
 import { checked, kernelError, libbpf } from './native.ts';
 
-/** Attach types of the kernel's enum bpf_attach_type. */
+/** Values of the kernel's enum bpf_attach_type. */
 export const AttachType = {
   tcxIngress: 46,
   tcxEgress: 47,
@@ -19,19 +20,17 @@ export const AttachType = {
   getpeername6: 30,
 } as const;
 
-const LINK_TYPE_CGROUP = 3;
 const LINK_TYPE_TCX = 11;
 const LOOPBACK = 1;
 
 export interface LinkInfo {
   readonly id: number;
   readonly programId: number;
-  readonly kind: 'tcx' | 'cgroup' | 'other';
-  /** TCX: 0 once the device is gone. */
+  /** Device of a TCX link; 0 for other links and when the device does not exist any more. */
   readonly ifindex: number;
 }
 
-/** struct bpf_link_info: type, id, prog_id, then by type; tcx: ifindex, attach_type. */
+/** struct bpf_link_info: type, id, prog_id, then fields by type. TCX: ifindex, attach_type. */
 export function linkInfo(fd: number): LinkInfo {
   const info = new Uint8Array(64);
   checked(libbpf.objInfo(fd, info, Uint32Array.of(info.length)), 'link info', `fd ${fd}`);
@@ -40,32 +39,31 @@ export function linkInfo(fd: number): LinkInfo {
   return {
     id: view.getUint32(4, true),
     programId: view.getUint32(8, true),
-    kind: type === LINK_TYPE_TCX ? 'tcx' : type === LINK_TYPE_CGROUP ? 'cgroup' : 'other',
     ifindex: type === LINK_TYPE_TCX ? view.getUint32(16, true) : 0,
   };
 }
 
-/** Id of the cgroup that a link is attached to: the inode number of its directory. 0: the cgroup is gone. */
+/** Id of the cgroup of a link, which is the inode number of the directory; 0 when the cgroup does not exist any more. */
 export function cgroupOfLink(fd: number): bigint {
   const info = new Uint8Array(64);
   checked(libbpf.objInfo(fd, info, Uint32Array.of(info.length)), 'link info', `fd ${fd}`);
   return new DataView(info.buffer).getBigUint64(16, true);
 }
 
-/** Id of a program: struct bpf_prog_info begins with type, id. */
+/** Id of a program. struct bpf_prog_info begins with type, id. */
 export function programId(fd: number): number {
   const info = new Uint8Array(8);
   checked(libbpf.objInfo(fd, info, Uint32Array.of(info.length)), 'program info', `fd ${fd}`);
   return new DataView(info.buffer).getUint32(4, true);
 }
 
-/** Attaches to a device's tc hook, where hasTcx(). Returns the link's descriptor. */
+/** Attaches a program to a TCX hook of a device; hasTcx() must be true. Returns the descriptor of the link. */
 export function attachTcx(programFd: number, ifindex: number, isIngress: boolean): number {
   const type = isIngress ? AttachType.tcxIngress : AttachType.tcxEgress;
   return checked(libbpf.linkCreate(programFd, ifindex, type, null), 'attach tcx', `ifindex ${ifindex}`);
 }
 
-/** Ids of the programs on a device's TCX hook, in the order in which they run. */
+/** Ids of the programs on a TCX hook of a device, in the order in which they run. */
 export function tcxPrograms(ifindex: number, isIngress: boolean): number[] {
   const ids = new Uint32Array(64);
   const count = Uint32Array.of(ids.length);
@@ -74,7 +72,7 @@ export function tcxPrograms(ifindex: number, isIngress: boolean): number[] {
   return [...ids.subarray(0, count[0])];
 }
 
-/** The kernel has TCX (6.6 and later). */
+/** Whether the kernel has TCX (Linux 6.6 and later). */
 export function hasTcx(): boolean {
   try {
     tcxPrograms(LOOPBACK, true);
@@ -95,11 +93,11 @@ function openDirectory(path: string): number {
 
 export interface CgroupPrograms {
   readonly ids: readonly number[];
-  /** BPF_F_ALLOW_OVERRIDE 1, BPF_F_ALLOW_MULTI 2; 0: the one program there tolerates no other, here or below. */
+  /** BPF_F_ALLOW_OVERRIDE is 1, BPF_F_ALLOW_MULTI is 2. With 0, no other program may be attached to this cgroup or below it. */
   readonly flags: number;
 }
 
-/** The programs attached to a cgroup (v2) directory itself, not to those above it. */
+/** The programs attached to a cgroup v2 directory itself. Programs of its parents are not included. */
 export function cgroupPrograms(directory: string, type: number): CgroupPrograms {
   const fd = openDirectory(directory);
   try {
@@ -113,7 +111,7 @@ export function cgroupPrograms(directory: string, type: number): CgroupPrograms 
   }
 }
 
-/** Attaches to a cgroup (v2) directory. EPERM: another program holds the hook without the multi flag. */
+/** Attaches a program to a cgroup v2 directory. Throws EPERM when another program is attached without BPF_F_ALLOW_MULTI. */
 export function attachCgroup(programFd: number, directory: string, type: number): number {
   const fd = openDirectory(directory);
   try {
@@ -123,13 +121,13 @@ export function attachCgroup(programFd: number, directory: string, type: number)
   }
 }
 
-/** Replaces the program of a link between two packets. */
+/** Replaces the program of a link atomically: each packet is processed by the old program or by the new one. */
 export function updateLink(linkFd: number, programFd: number): void {
   checked(libbpf.linkUpdate(linkFd, programFd, null), 'update link', `fd ${linkFd}`);
 }
 
-// Ours on the clsact qdisc: the first filter we own.
-const TC_PRIORITY = 49; // behind filters of others that were there first
+// Priority and handle of Sluice's filter on a clsact qdisc. Filters of other owners with a lower priority number run first.
+const TC_PRIORITY = 49;
 const TC_HANDLE = 0x5c;
 const TC_REPLACE = 1;
 const EEXIST = 17;
@@ -159,25 +157,25 @@ function tcOptions(programFd: number, flags: number): Uint8Array {
   return options;
 }
 
-/** Attaches or replaces our filter on a device's clsact qdisc, which is made if it is missing. */
+/** Attaches or replaces Sluice's filter on the clsact qdisc of a device. Creates the qdisc when it is missing. */
 export function attachClsact(programFd: number, ifindex: number, isIngress: boolean): void {
   const hook = tcHook(ifindex, isIngress);
-  const rc = libbpf.tcHookCreate(hook) as number;
+  const rc = libbpf.tcHookCreate(hook);
   if (rc !== -EEXIST) checked(rc, 'create clsact', `ifindex ${ifindex}`);
   checked(libbpf.tcAttach(hook, tcOptions(programFd, TC_REPLACE)), 'attach clsact', `ifindex ${ifindex}`);
 }
 
-/** Id of the program of our filter; undefined when there is no such filter, qdisc or device. */
+/** Id of the program of Sluice's filter; undefined when the filter, the qdisc or the device does not exist. */
 export function clsactProgram(ifindex: number, isIngress: boolean): number | undefined {
   const options = tcOptions(0, 0);
-  const rc = libbpf.tcQuery(tcHook(ifindex, isIngress), options) as number;
+  const rc = libbpf.tcQuery(tcHook(ifindex, isIngress), options);
   if (rc === -ENOENT || rc === -EINVAL || rc === -ENODEV) return undefined;
   checked(rc, 'query clsact', `ifindex ${ifindex}`);
   return new DataView(options.buffer).getUint32(16, true);
 }
 
-/** Removes our filter; the qdisc stays, others may use it. A missing filter, qdisc or device is no error. */
+/** Removes Sluice's filter. The qdisc stays, because other filters may use it. A missing filter, qdisc or device is not an error. */
 export function detachClsact(ifindex: number, isIngress: boolean): void {
-  const rc = libbpf.tcDetach(tcHook(ifindex, isIngress), tcOptions(0, 0)) as number;
+  const rc = libbpf.tcDetach(tcHook(ifindex, isIngress), tcOptions(0, 0));
   if (rc !== -ENOENT && rc !== -EINVAL && rc !== -ENODEV) checked(rc, 'detach clsact', `ifindex ${ifindex}`);
 }

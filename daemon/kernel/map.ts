@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// BPF maps by descriptor: bytes in, bytes out. Knows no layout (maps/ does). Every failure is a KernelError.
+// BPF maps by descriptor: bytes in, bytes out. The layouts of keys and values are in maps/. Every failure is a KernelError. Also opens,
+// duplicates and pins descriptors. Called by maps/, bpf/ and explain/.
 import { checked, checkedErrno, closeFd, errno, kernelError, libbpf, libc, memory, type Pointer } from './native.ts';
 
 export interface MapInfo {
@@ -39,15 +40,15 @@ interface Mapping {
   readonly memory: ArrayBuffer;
 }
 
-/** One open BPF map. Buffers passed in must have the map's key and value size. */
+/** One open BPF map. Keys and values that are passed in must have the sizes of the map. */
 export class BpfMap {
   readonly fd: number;
   readonly info: MapInfo;
-  /** Bytes of one value as a lookup returns it: per-CPU maps give one value per possible CPU, each rounded up to 8. */
+  /** Size of a value as a lookup returns it. A per-CPU map returns one value for each possible CPU, each rounded up to 8 bytes. */
   readonly lookupSize: number;
   #mapped: Mapping | undefined;
 
-  /** Owns `fd` from now on. `cpus` is the number of possible CPUs, for per-CPU maps only. */
+  /** Takes ownership of `fd`. `cpus` is the number of possible CPUs; pass it for per-CPU maps only. */
   constructor(fd: number, cpus = 1) {
     this.fd = fd;
     this.info = mapInfo(fd);
@@ -56,36 +57,24 @@ export class BpfMap {
 
   get(key: Uint8Array): Uint8Array | undefined {
     const value = new Uint8Array(this.lookupSize);
-    const rc = libbpf.mapLookup(this.fd, key, value) as number;
+    const rc = libbpf.mapLookup(this.fd, key, value);
     if (rc === -ENOENT) return undefined;
     checked(rc, 'map lookup', this.info.name);
     return value;
   }
 
-  /** Inserts or replaces; a full hash is E2BIG. */
+  /** Inserts or replaces an entry. Throws E2BIG when a hash map is full. */
   set(key: Uint8Array, value: Uint8Array): void {
     checked(libbpf.mapUpdate(this.fd, key, value, 0), 'map update', this.info.name);
   }
 
-  /** An absent key is no error. */
+  /** Deletes an entry. A missing key is not an error. */
   delete(key: Uint8Array): void {
-    const rc = libbpf.mapDelete(this.fd, key) as number;
+    const rc = libbpf.mapDelete(this.fd, key);
     if (rc !== -ENOENT) checked(rc, 'map delete', this.info.name);
   }
 
-  /** Inserts or replaces many: keys and values are concatenated. On failure some of them may have been written. */
-  setMany(keys: Uint8Array, values: Uint8Array): void {
-    const count = Uint32Array.of(keys.length / this.info.keySize);
-    if (count[0] !== 0) checked(libbpf.mapUpdateBatch(this.fd, keys, values, count, null), 'map update batch', this.info.name);
-  }
-
-  /** Deletes many; stops with ENOENT at a key that is absent. */
-  deleteMany(keys: Uint8Array): void {
-    const count = Uint32Array.of(keys.length / this.info.keySize);
-    if (count[0] !== 0) checked(libbpf.mapDeleteBatch(this.fd, keys, count, null), 'map delete batch', this.info.name);
-  }
-
-  /** Every key and value, in batches: elements that change meanwhile may be missing or old, never torn from another. */
+  /** All entries, read in batches. Entries that change meanwhile may be missing or old. A key and its value always belong together. */
   *entries(): IterableIterator<[Uint8Array, Uint8Array]> {
     const { keySize, name } = this.info;
     const at = new Uint8Array(Math.max(keySize, 4));
@@ -94,9 +83,9 @@ export class BpfMap {
       const keys = new Uint8Array(keySize * limit);
       const values = new Uint8Array(this.lookupSize * limit);
       const count = Uint32Array.of(limit);
-      const rc = libbpf.mapLookupBatch(this.fd, isFirst ? null : at, at, keys, values, count, null) as number;
+      const rc = libbpf.mapLookupBatch(this.fd, isFirst ? null : at, at, keys, values, count, null);
       if (rc === -ENOSPC) {
-        // One bucket holds more than the batch.
+        // A hash bucket has more entries than the batch has room for.
         limit *= 2;
         continue;
       }
@@ -110,8 +99,8 @@ export class BpfMap {
   }
 
   /**
-   * The values of a BPF_F_MMAPABLE array as shared memory, stride rounded up to 8. Mapped read-only first; asking for a
-   * writable mapping replaces it, so that a daemon with nothing to change can change nothing.
+   * The values of a BPF_F_MMAPABLE array as shared memory. The distance between values is the value size rounded up to 8 bytes. The
+   * mapping is read-only until the first call with isWritable, which replaces it: a daemon that has nothing to write cannot write.
    */
   mmap(isWritable: boolean): ArrayBuffer {
     if (this.#mapped === undefined || (isWritable && !this.#mapped.isWritable)) {
@@ -122,18 +111,21 @@ export class BpfMap {
     return this.#mapped.memory;
   }
 
-  /** The same for as long as `look` runs: all pages of a mapping count as ours, which a look through them is not worth. */
-  glance<T>(look: (memory: ArrayBuffer) => T): T {
-    if (this.#mapped !== undefined) return look(this.#mapped.memory);
+  /**
+   * Runs `work` on the same shared memory. It is mapped read-only and only while `work` runs, unless it is mapped already, because
+   * all pages of a mapping count as memory of this process.
+   */
+  withMapping<T>(work: (memory: ArrayBuffer) => T): T {
+    if (this.#mapped !== undefined) return work(this.#mapped.memory);
     this.#mapped = this.#map(false);
     try {
-      return look(this.#mapped.memory);
+      return work(this.#mapped.memory);
     } finally {
       this.#unmap();
     }
   }
 
-  /** Views of mmap() must not be touched afterwards. */
+  /** Memory from mmap() must not be used afterwards. */
   close(): void {
     this.#unmap();
     closeFd(this.fd);
@@ -141,7 +133,7 @@ export class BpfMap {
 
   #map(isWritable: boolean): Mapping {
     const length = Math.ceil((Math.ceil(this.info.valueSize / 8) * 8 * this.info.maxEntries) / PAGE) * PAGE;
-    const pointer = libc.mmap(null, length, isWritable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, this.fd, 0) as Pointer;
+    const pointer = libc.mmap(null, length, isWritable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, this.fd, 0);
     const failed = errno();
     if (pointer === 0xffffffffffffffffn) throw kernelError('map mmap', this.info.name, failed);
     return { pointer, length, isWritable, memory: memory(pointer, length) };
@@ -153,19 +145,14 @@ export class BpfMap {
   }
 }
 
-/** A descriptor of the map with this id; ENOENT when it is gone. The caller owns it. */
-export function openMapById(id: number): number {
-  return checked(libbpf.mapById(id), 'open map', `id ${id}`);
-}
-
-/** Opens a pinned map, program or link; undefined when there is no such pin. The caller owns the descriptor. */
+/** Opens a pinned map, program or link. Returns undefined when there is no such pin. The caller owns the descriptor. */
 export function openPin(path: string): number | undefined {
-  const fd = libbpf.objGet(path) as number;
+  const fd = libbpf.objGet(path);
   if (fd === -ENOENT) return undefined;
   return checked(fd, 'open pin', path);
 }
 
-/** Another descriptor of the same thing. The caller owns it. */
+/** Duplicates a descriptor. The caller owns the result. */
 export function duplicate(fd: number): number {
   return checkedErrno(libc.dup(fd), 'dup', `fd ${fd}`);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// One AF_NETLINK route socket: requests and dumps answered synchronously (the kernel answers at once), and multicast
-// events from the event loop. Marshals only; what messages mean is rtnetlink.ts. The socket belongs to the network
-// namespace in which it was made, whatever the thread does later.
+// An AF_NETLINK route socket: synchronous requests and dumps, which the kernel answers at once, and multicast events on the event loop.
+// It encodes and decodes messages; their meaning is in rtnetlink.ts, its only caller. A socket belongs to the network namespace in which
+// it was created, even if the thread moves to another one.
 import { checkedErrno, closeFd, errno, kernelError, libc, type PollHandle, pollReadable } from './native.ts';
 
 const AF_NETLINK = 16;
@@ -26,7 +26,7 @@ export interface NetlinkMessage {
   readonly body: Uint8Array;
 }
 
-/** Attributes (struct rtattr) by type; the last of a type wins. */
+/** Attributes (struct rtattr) by type. The last attribute of a type wins. */
 export function attributes(bytes: Uint8Array): Map<number, Uint8Array> {
   const found = new Map<number, Uint8Array>();
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -65,7 +65,7 @@ export class NetlinkSocket {
   #poll: PollHandle | undefined;
   #sequence = 0;
 
-  /** `groups` is the multicast mask (RTMGRP_*); 0 for a socket that only asks. */
+  /** `groups` is the multicast mask (RTMGRP_*); 0 for a socket that only sends requests. */
   constructor(groups = 0) {
     this.#fd = checkedErrno(libc.socket(AF_NETLINK, SOCK_RAW_CLOEXEC, 0), 'netlink', 'socket');
     const address = new Uint8Array(12);
@@ -78,23 +78,23 @@ export class NetlinkSocket {
     if (groups !== 0) libc.setsockopt(this.#fd, SOL_SOCKET, SO_RCVBUF, Uint8Array.of(0, 0, 0x10, 0), 4);
   }
 
-  /** Every object of a dump (RTM_GETLINK and the like). `what` names it in errors. */
+  /** All messages of a dump (RTM_GETLINK and similar). `what` names the dump in errors. */
   dump(type: number, body: Uint8Array, what: string): NetlinkMessage[] {
     this.#send(type, NLM_F_REQUEST | NLM_F_DUMP, body);
     return this.#collect(what);
   }
 
-  /** One request and its answer, if it has one beside the acknowledgement. */
+  /** Sends one request. Returns its answer, which is empty when the kernel only acknowledges the request. */
   request(type: number, body: Uint8Array, what: string): NetlinkMessage[] {
     this.#send(type, NLM_F_REQUEST | NLM_F_ACK, body);
     return this.#collect(what);
   }
 
-  /** Multicast events from now on; `onLost` when the kernel had to drop some: read everything anew. */
+  /** Reports multicast events. `onLost` is called when the kernel dropped events; the caller must then read everything again. */
   listen(onMessage: (message: NetlinkMessage) => void, onLost: () => void): void {
     this.#poll = pollReadable(this.#fd, () => {
       for (;;) {
-        const length = libc.recv(this.#fd, this.#buffer, this.#buffer.length, MSG_DONTWAIT) as number;
+        const length = libc.recv(this.#fd, this.#buffer, this.#buffer.length, MSG_DONTWAIT);
         if (length < 0) {
           const failed = errno();
           if (failed === ENOBUFS) onLost();

@@ -1,26 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-// BPF objects: open a compiled file, give its maps their size or the descriptor of a pinned one, load it, find its
-// programs. A program that the verifier refuses is a KernelError with the program, the source line and the first useful line
-// of the log. Attaching is link.ts.
+// BPF object files: opens a compiled file, sets map sizes or reuses existing maps, loads it and finds its programs. When the verifier
+// rejects a program, the KernelError names the program, the reason and the source line. It must never attach or pin anything (link.ts
+// and map.ts do). Called by bpf/ and explain/.
 import { KernelError } from '../base/errors.ts';
 import { addressOf, checked, errnoName, kernelError, libbpf, type Pointer } from './native.ts';
-import { mapInfo, type MapInfo } from './map.ts';
+import type { MapInfo } from './map.ts';
 
 const LOG_SIZE = 1 << 20;
 
-/** Map definitions as the object states them, before load. */
+/** A map definition in the object file, before load. */
 export type MapSpec = Omit<MapInfo, 'id'>;
 
 export interface LoadOptions {
-  /** max_entries by map name; others keep the object's. */
+  /** max_entries by map name. Other maps keep the size of the object file. */
   readonly sizes?: Readonly<Record<string, number>>;
-  /** Descriptors of maps to share by name. Their layout must be the object's; asked by maps(). */
+  /** Descriptors of existing maps by name, used in place of new maps. Their layout must be that of maps(). */
   readonly reuse?: Readonly<Record<string, number>>;
 }
 
 /**
- * The verifier's own reason: the last line that is not its statistics, with the source line that it quoted before.
- * Undefined when the log is empty (the kernel refused before verification).
+ * The reason in a verifier log: the last line that is not statistics, with the source line that was quoted before it. Undefined when
+ * the log is empty, which means that the kernel rejected the program before verification.
  */
 export function verifierReason(log: string): string | undefined {
   const lines = log.split('\n').map((line) => line.trim());
@@ -28,43 +28,46 @@ export function verifierReason(log: string): string | undefined {
   const last = lines.findLastIndex((line) => !isNoise(line));
   if (last === -1) return undefined;
   const source = lines.slice(0, last).findLast((line) => line.startsWith('; '));
-  // "R5 offset is outside of the packet" explains the line before it.
+  // A line such as "R5 offset is outside of the packet" explains the line before it.
   const before = lines[last - 1] ?? '';
   const reason =
     /^R\d+ /.test(lines[last] ?? '') && !isNoise(before) && !/^\d+: /.test(before) ? `${before} (${lines[last]})` : lines[last];
   return source === undefined ? reason : `${reason}, at ${source.slice(2)}`;
 }
 
+/** Version of libbpf: "1.5.0". */
+export const libbpfVersion = (): string => libbpf.version().replace(/^v/, '');
+
 export class BpfObject {
   readonly path: string;
   #pointer: Pointer;
-  // The kernel writes into these during load; they must not be collected before.
+  // The kernel writes into these buffers during load, so they must not be garbage collected.
   readonly #logs = new Map<string, Uint8Array>();
 
-  /** Opens and parses the file; nothing reaches the kernel yet. */
+  /** Opens and parses the file. Nothing is loaded into the kernel yet. */
   constructor(path: string) {
     this.path = path;
-    this.#pointer = libbpf.objectOpen(path, null) as Pointer;
+    this.#pointer = libbpf.objectOpen(path, null);
     const error = Number(libbpf.getError(this.#pointer));
     if (error !== 0 || this.#pointer === null) throw kernelError('open object', path, -error || 2);
   }
 
-  /** What the object wants of its maps. */
+  /** The maps that the object defines. */
   maps(): MapSpec[] {
     return [...this.#eachMap()].map((map) => ({
-      name: String(libbpf.mapName(map)),
-      type: libbpf.mapType(map) as number,
-      keySize: libbpf.mapKeySize(map) as number,
-      valueSize: libbpf.mapValueSize(map) as number,
-      maxEntries: libbpf.mapMaxEntries(map) as number,
-      flags: libbpf.mapFlags(map) as number,
+      name: libbpf.mapName(map),
+      type: libbpf.mapType(map),
+      keySize: libbpf.mapKeySize(map),
+      valueSize: libbpf.mapValueSize(map),
+      maxEntries: libbpf.mapMaxEntries(map),
+      flags: libbpf.mapFlags(map),
     }));
   }
 
-  /** Creates the maps that are not reused and verifies the programs. Nothing is attached, nothing pinned. */
+  /** Creates the maps that are not reused, and loads the programs. Attaches and pins nothing. */
   load(options: LoadOptions = {}): void {
     for (const map of this.#eachMap()) {
-      const name = String(libbpf.mapName(map));
+      const name = libbpf.mapName(map);
       const size = options.sizes?.[name];
       const fd = options.reuse?.[name];
       if (size !== undefined) checked(libbpf.mapSetMaxEntries(map, size), 'size map', name);
@@ -72,15 +75,15 @@ export class BpfObject {
     }
     for (const program of this.#eachProgram()) {
       const log = new Uint8Array(LOG_SIZE);
-      this.#logs.set(String(libbpf.programName(program)), log);
-      checked(libbpf.programSetLog(program, addressOf(log), log.length), 'set log of', String(libbpf.programName(program)));
+      this.#logs.set(libbpf.programName(program), log);
+      checked(libbpf.programSetLog(program, addressOf(log), log.length), 'set log of', libbpf.programName(program));
     }
-    const rc = libbpf.objectLoad(this.#pointer) as number;
-    if (rc < 0) throw this.#refused(-rc);
+    const rc = libbpf.objectLoad(this.#pointer);
+    if (rc < 0) throw this.#loadError(-rc);
     this.#logs.clear();
   }
 
-  /** Descriptor of a loaded map, owned by the object. */
+  /** Descriptor of a loaded map. The object owns it. */
   mapFd(name: string): number {
     for (const map of this.#eachMap()) {
       if (libbpf.mapName(map) === name) return checked(libbpf.mapFd(map), 'find map', name);
@@ -88,7 +91,7 @@ export class BpfObject {
     throw kernelError('find map', `${name} in ${this.path}`, 2);
   }
 
-  /** Descriptor of a loaded program, owned by the object. */
+  /** Descriptor of a loaded program. The object owns it. */
   programFd(name: string): number {
     for (const program of this.#eachProgram()) {
       if (libbpf.programName(program) === name) return checked(libbpf.programFd(program), 'find program', name);
@@ -97,17 +100,17 @@ export class BpfObject {
   }
 
   programNames(): string[] {
-    return [...this.#eachProgram()].map((program) => String(libbpf.programName(program)));
+    return [...this.#eachProgram()].map((program) => libbpf.programName(program));
   }
 
-  /** Closes the object's descriptors; what is pinned or attached stays. */
+  /** Closes all descriptors of the object. What is pinned or attached stays in the kernel. */
   close(): void {
     if (this.#pointer !== null) libbpf.objectClose(this.#pointer);
     this.#pointer = null;
   }
 
-  /** libbpf stops at the first program that fails: the last one that has a log. */
-  #refused(errno: number): Error {
+  /** The error of a failed load. libbpf stops at the first program that fails, which is the last one with a log. */
+  #loadError(errno: number): Error {
     const texts = [...this.#logs].map(([name, log]) => [name, new TextDecoder().decode(log.subarray(0, log.indexOf(0)))] as const);
     const [name, text] = texts.findLast(([, log]) => log !== '') ?? [undefined, ''];
     const reason = verifierReason(text);
@@ -116,14 +119,12 @@ export class BpfObject {
   }
 
   *#eachMap(): IterableIterator<Pointer> {
-    let map = libbpf.nextMap(this.#pointer, null) as Pointer;
-    for (; map !== null; map = libbpf.nextMap(this.#pointer, map) as Pointer) yield map;
+    let map = libbpf.nextMap(this.#pointer, null);
+    for (; map !== null; map = libbpf.nextMap(this.#pointer, map)) yield map;
   }
 
   *#eachProgram(): IterableIterator<Pointer> {
-    let program = libbpf.nextProgram(this.#pointer, null) as Pointer;
-    for (; program !== null; program = libbpf.nextProgram(this.#pointer, program) as Pointer) yield program;
+    let program = libbpf.nextProgram(this.#pointer, null);
+    for (; program !== null; program = libbpf.nextProgram(this.#pointer, program)) yield program;
   }
 }
-
-export { mapInfo };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What rtnetlink says of links, addresses, routes and neighbours, as plain rows. Reads only; a pod's interface is made
-// elsewhere. Called by loader/ (devices that come and go) and the host checks.
+// Links, addresses and routes from rtnetlink, as plain rows. It must never change a device, an address or a route. Called by bpf/
+// (devices that appear and disappear), source/netlink/, explain/ and the host checks.
 import { attribute, attributes, type NetlinkMessage, NetlinkSocket } from './netlink.ts';
 
 const RTM_NEWLINK = 16;
@@ -8,12 +8,10 @@ const RTM_DELLINK = 17;
 const RTM_GETLINK = 18;
 const RTM_GETADDR = 22;
 const RTM_GETROUTE = 26;
-const RTM_GETNEIGH = 30;
 const RTMGRP_LINK = 1;
 const RTMGRP_IPV4_IFADDR = 0x10;
 const RTMGRP_IPV6_IFADDR = 0x100;
 
-const IFLA_ADDRESS = 1;
 const IFLA_IFNAME = 3;
 const IFLA_MTU = 4;
 const IFLA_LINKINFO = 18;
@@ -23,45 +21,28 @@ const AF_UNSPEC = 0;
 const AF_INET = 2;
 const AF_INET6 = 10;
 const ARPHRD_ETHER = 1;
-const IFF_UP = 1;
 
 export interface Link {
   readonly ifindex: number;
   readonly name: string;
-  /** "veth", "vxlan" ...; "" for a physical device. */
+  /** "veth", "vxlan" and so on; "" for a physical device. */
   readonly kind: string;
-  readonly mac: Uint8Array;
   readonly mtu: number;
-  readonly isUp: boolean;
-  /** Carries Ethernet frames, as the tc programs expect. */
+  /** The device carries Ethernet frames, which the tc programs need. */
   readonly isEthernet: boolean;
 }
 
 export interface InterfaceAddress {
   readonly ifindex: number;
-  /** 4 or 16 bytes, network order. */
+  /** 4 or 16 bytes in network byte order. */
   readonly address: Uint8Array;
-  readonly prefixLength: number;
 }
 
 export interface Route {
-  /** RTN_*: 1 unicast, 2 local, 6 blackhole, 7 unreachable ... */
+  /** RTN_*: 1 unicast, 2 local, 6 blackhole, 7 unreachable and so on. */
   readonly type: number;
-  readonly table: number;
-  /** Empty: the default route. */
-  readonly destination: Uint8Array;
-  readonly prefixLength: number;
-  readonly gateway: Uint8Array | undefined;
-  /** Outgoing device; 0 when it has none. */
+  /** Outgoing device; 0 when the route has none. */
   readonly ifindex: number;
-}
-
-export interface Neighbour {
-  readonly ifindex: number;
-  readonly address: Uint8Array;
-  readonly mac: Uint8Array | undefined;
-  /** NUD_*. */
-  readonly state: number;
 }
 
 export type LinkEvent = { readonly kind: 'new'; readonly link: Link } | { readonly kind: 'gone'; readonly ifindex: number };
@@ -79,25 +60,13 @@ function linkOf(body: Uint8Array): Link {
     ifindex: view.getInt32(4, true),
     name: text(found.get(IFLA_IFNAME)),
     kind: text(attributes(found.get(IFLA_LINKINFO) ?? new Uint8Array()).get(IFLA_INFO_KIND)),
-    mac: found.get(IFLA_ADDRESS)?.slice() ?? new Uint8Array(),
     mtu: word(found.get(IFLA_MTU)),
-    isUp: (view.getUint32(8, true) & IFF_UP) !== 0,
     isEthernet: view.getUint16(2, true) === ARPHRD_ETHER,
   };
 }
 
-/** struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags. */
-function routeOf(body: Uint8Array): Route {
-  const found = attributes(body.subarray(12));
-  return {
-    type: body[7] ?? 0,
-    table: found.has(15) ? word(found.get(15)) : (body[4] ?? 0),
-    destination: found.get(1)?.slice() ?? new Uint8Array(),
-    prefixLength: body[1] ?? 0,
-    gateway: found.get(5)?.slice(),
-    ifindex: word(found.get(4)),
-  };
-}
+/** struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags; RTA_OIF is 4. */
+const routeOf = (body: Uint8Array): Route => ({ type: body[7] ?? 0, ifindex: word(attributes(body.subarray(12)).get(4)) });
 
 function withSocket<T>(work: (socket: NetlinkSocket) => T): T {
   const socket = new NetlinkSocket();
@@ -108,46 +77,21 @@ function withSocket<T>(work: (socket: NetlinkSocket) => T): T {
   }
 }
 
-/** Every device of this network namespace. */
+/** All devices of this network namespace. */
 export function links(): Link[] {
   return withSocket((socket) => socket.dump(RTM_GETLINK, new Uint8Array(16), 'links')).map((message) => linkOf(message.body));
 }
 
-/** struct ifaddrmsg: family, prefixlen, flags, scope, index; IFA_LOCAL (2) else IFA_ADDRESS (1). */
+/** All addresses of this network namespace. struct ifaddrmsg: family, prefixlen, flags, scope, index; IFA_LOCAL is 2, IFA_ADDRESS 1. */
 export function addresses(): InterfaceAddress[] {
   return withSocket((socket) => socket.dump(RTM_GETADDR, new Uint8Array(8), 'addresses')).map(({ body }) => {
     const found = attributes(body.subarray(8));
     const address = (found.get(2) ?? found.get(1) ?? new Uint8Array()).slice();
-    return { ifindex: viewOf(body).getUint32(4, true), address, prefixLength: body[1] ?? 0 };
+    return { ifindex: viewOf(body).getUint32(4, true), address };
   });
 }
 
-/** Every route of every table, both families. */
-export function routes(): Route[] {
-  return withSocket((socket) =>
-    [AF_INET, AF_INET6].flatMap((family) => {
-      const body = new Uint8Array(12);
-      body[0] = family;
-      return socket.dump(RTM_GETROUTE, body, 'routes').map((message) => routeOf(message.body));
-    }),
-  );
-}
-
-/** struct ndmsg: family, pad, ifindex, state, flags, type; NDA_DST 1, NDA_LLADDR 2. */
-export function neighbours(): Neighbour[] {
-  return withSocket((socket) => socket.dump(RTM_GETNEIGH, new Uint8Array(12), 'neighbours')).map(({ body }) => {
-    const found = attributes(body.subarray(12));
-    const view = viewOf(body);
-    return {
-      ifindex: view.getInt32(4, true),
-      address: found.get(1)?.slice() ?? new Uint8Array(),
-      mac: found.get(2)?.slice(),
-      state: view.getUint16(8, true),
-    };
-  });
-}
-
-/** The route that a packet of this node to `address` (4 or 16 bytes) takes. ENETUNREACH and the like as KernelError. */
+/** The route of a packet that this node sends to `address` (4 or 16 bytes). Throws KernelError: ENETUNREACH and similar. */
 export function routeTo(address: Uint8Array): Route {
   const header = new Uint8Array(12);
   header[0] = address.length === 4 ? AF_INET : AF_INET6;
@@ -161,14 +105,14 @@ export function routeTo(address: Uint8Array): Route {
   return routeOf(answer.body);
 }
 
-/** Tells of devices that come (or change) and go in the namespace where it was made. */
+/** Reports devices that appear, change and disappear in the network namespace in which it was created. */
 export class LinkMonitor {
   readonly #socket = new NetlinkSocket(RTMGRP_LINK);
 
-  /** `onLost`: events were lost, list the links anew. */
+  /** `onLost`: events were lost, so the caller must list the links again. */
   listen(onEvent: (event: LinkEvent) => void, onLost: () => void): void {
     this.#socket.listen((message: NetlinkMessage) => {
-      // AF_BRIDGE: a device became, or ceased to be, a bridge's port; it is still there.
+      // An AF_BRIDGE message means that a device became a bridge port or stopped being one. The device still exists.
       if (message.body[0] !== AF_UNSPEC) return;
       if (message.type === RTM_NEWLINK) onEvent({ kind: 'new', link: linkOf(message.body) });
       if (message.type === RTM_DELLINK) onEvent({ kind: 'gone', ifindex: linkOf(message.body).ifindex });
@@ -180,7 +124,7 @@ export class LinkMonitor {
   }
 }
 
-/** Tells that an address of some device came or went in the namespace where it was made; read addresses() then. */
+/** Reports that an address was added or removed in the network namespace in which it was created. Call addresses() then. */
 export class AddressMonitor {
   readonly #socket = new NetlinkSocket(RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR);
 

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// BPF_PROG_TEST_RUN: runs a loaded tc program on one packet, in the caller's network namespace, without sending anything.
-// What a redirect would do is only in the return value (TC_ACT_REDIRECT).
+// BPF_PROG_TEST_RUN: runs a loaded tc program on one packet in the network namespace of the caller. Nothing is sent: a redirect is
+// only visible as the return value TC_ACT_REDIRECT. Called by explain/ and by tests.
 import { addressOf, checked, libbpf } from './native.ts';
 
 export interface TestRunResult {
   /** TC_ACT_* */
   readonly verdict: number;
-  /** The packet afterwards. */
+  /** The packet after the run. */
   readonly packet: Uint8Array;
-  /** Average ns per repetition; meaningless below some 100,000 repetitions. */
+  /** Average time of a run in ns. It needs about 100,000 repetitions to be meaningful. */
   readonly nanoseconds: number;
 }
 
 export interface TestRunOptions {
   readonly repeat?: number;
-  /** skb->ifindex; the device must be in the namespace. Default: loopback. */
+  /** skb->ifindex. The device must exist in the network namespace. Default: loopback. */
   readonly ifindex?: number;
   /** skb->ingress_ifindex. */
   readonly ingressIfindex?: number;
@@ -22,9 +22,9 @@ export interface TestRunOptions {
 
 const OPTIONS_SIZE = 80;
 const SKB_CONTEXT_SIZE = 192; // struct __sk_buff
-const ROOM = 512; // a program may make the packet longer
+const ROOM = 512; // programs may make the packet longer
 
-/** `packet` starts with its Ethernet header. */
+/** Runs a tc program. `packet` starts with its Ethernet header. */
 export function testRun(programFd: number, packet: Uint8Array, options: TestRunOptions = {}): TestRunResult {
   const out = new Uint8Array(packet.length + ROOM);
   const context = new Uint8Array(SKB_CONTEXT_SIZE);
@@ -45,7 +45,7 @@ export function testRun(programFd: number, packet: Uint8Array, options: TestRunO
   return { verdict: view.getUint32(56, true), packet: out.slice(0, view.getUint32(28, true)), nanoseconds: view.getUint32(64, true) };
 }
 
-/** Runs a syscall program on its argument; returns what it returned, as a signed number. */
+/** Runs a syscall program on its argument. Returns the result of the program as a signed number. */
 export function testRunSyscall(programFd: number, argument: Uint8Array): number {
   const opts = new Uint8Array(OPTIONS_SIZE);
   const view = new DataView(opts.buffer);

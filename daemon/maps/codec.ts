@@ -1,28 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
-// The parts that the generated codecs (gen/layouts.ts) are made of: bytes of a map key or value <-> a plain row.
-// Little-endian hosts only, like the datapath; what the C side types __be is network order.
+// Building blocks of the generated codecs (gen/layouts.ts), which convert between the bytes of a map key or value and a plain row. They
+// work on little-endian hosts only, like the datapath. C members with a __be type are in network byte order.
 import { addressBytes, addressText, numberOf4 } from '../model/address.ts';
 
 export interface Codec<Row> {
   /** Name of the C struct. */
   readonly name: string;
-  /** Bytes. */
+  /** Size of the struct in bytes. */
   readonly size: number;
-  /** Byte offset of each member, padding too. */
+  /** Byte offset of each member, padding members included. */
   readonly offsets: Readonly<Record<string, number>>;
-  /** Writes `size` bytes at `at`; padding is left as it is. */
+  /** Writes the members at `at`. Padding is not written. */
   encode(row: Row, view: DataView, at?: number): void;
   decode(view: DataView, at?: number): Row;
 }
 
-/** A fresh buffer that holds the encoded row. */
+/** Encodes a row into a new buffer. */
 export function encoded<Row>(codec: Codec<Row>, row: Row): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(codec.size);
   codec.encode(row, new DataView(bytes.buffer));
   return bytes;
 }
 
-/** Encodes rows one after the other into one buffer: for maps of which many rows are written. */
+/** Encodes many rows, one after the other, into the same buffer. */
 export class Encoder<Row> {
   readonly #codec: Codec<Row>;
   readonly #bytes: Uint8Array<ArrayBuffer>;
@@ -34,7 +34,7 @@ export class Encoder<Row> {
     this.#view = new DataView(this.#bytes.buffer);
   }
 
-  /** The bytes are the next row's with the next call. */
+  /** The result is valid until the next call. */
   encode(row: Row): Uint8Array<ArrayBuffer> {
     this.#codec.encode(row, this.#view);
     return this.#bytes;

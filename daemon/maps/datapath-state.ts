@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the programs tell user space and what they are told once: drop counters, and the configuration row with the
-// layout version and the hash seed. Not part of LbMaps: nothing here is reconciled.
+// Maps of the datapath that are not reconciled: the drop counters, and the configuration row with the layout version and the hash seed.
+// The configuration row is written once, when the maps are new. Called by bpf/ and agent/.
 import { randomBytes } from 'node:crypto';
 import type { BpfMap } from '../kernel/map.ts';
 import { decoded, encoded } from './codec.ts';
 import { DropReason, Layout, lbConfigCodec, lbDropCodec } from './gen/layouts.ts';
 
 export interface DropCount {
-  /** "NO_BACKEND", as in enum drop_reason without its prefix. */
+  /** Name in enum drop_reason without its prefix: "NO_BACKEND". */
   readonly reason: string;
   readonly packets: number;
   readonly bytes: number;
@@ -16,7 +16,7 @@ export interface DropCount {
 const reasons = Object.entries(DropReason).filter(([name]) => name !== 'DROP_NONE' && name !== 'DROP_REASONS');
 const zero = Uint8Array.of(0, 0, 0, 0);
 
-/** Sum over the CPUs, every reason, since the maps were made. `drops` is lb_drops, a per-CPU array. */
+/** Counters of all reasons, summed over the CPUs, since the maps were created. `drops` is lb_drops, a per-CPU array. */
 export function dropCounts(drops: BpfMap): DropCount[] {
   return reasons.map(([name, index]) => {
     const perCpu = drops.get(new Uint8Array(Uint32Array.of(index).buffer)) ?? new Uint8Array();
@@ -31,12 +31,12 @@ export function dropCounts(drops: BpfMap): DropCount[] {
   });
 }
 
-/** Layout version of the pinned state; 0 when the maps are fresh. This daemon understands Layout.LAYOUT_VERSION. */
+/** Layout version of the pinned maps; 0 when the maps are new. This daemon supports Layout.LAYOUT_VERSION. */
 export function layoutVersion(config: BpfMap): number {
   return decoded(lbConfigCodec, config.get(zero) ?? new Uint8Array(lbConfigCodec.size)).layout;
 }
 
-/** Writes the configuration row if the maps are fresh. The seed stays for the life of the pinned state. */
+/** Writes the configuration row if the maps are new. The hash seed stays the same as long as the maps are pinned. */
 export function initializeConfig(config: BpfMap): void {
   if (layoutVersion(config) !== 0) return;
   const seed = [...new BigUint64Array(new Uint8Array(randomBytes(16)).buffer)];

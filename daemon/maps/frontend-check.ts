@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The check word of a frontend entry: tells a reader in the kernel that the hash element it read is still that key's
-// (design.md, 3.1). Twin of frontend_check4/6() in datapath/lib/service.h: change both or neither.
+// The check of a frontend entry. The kernel may reuse a hash element for another key while a program reads it. With the check in the
+// value, a program notices that the value does not belong to its key. It must compute the same value as frontend_check4() and
+// frontend_check6() in datapath/lib/service.h.
 import { addressBytes } from '../model/address.ts';
 import type { FrontendMapKey } from './types.ts';
 
@@ -23,5 +24,5 @@ export function frontendCheck(key: FrontendMapKey): number {
   return Number(times(hash + BigInt(view.getUint32(16, true))) >> 40n);
 }
 
-/** FrontendMapValue.meta. */
+/** Value of FrontendMapValue.meta. */
 export const frontendMeta = (key: FrontendMapKey, flags: number): number => ((frontendCheck(key) << 8) | flags) >>> 0;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The load balancer's maps in the kernel: the interfaces of types.ts over pinned BPF maps, by the generated codecs.
-// Arrays are shared memory, mapped read-only until the first difference must be written (a daemon that has nothing to
-// change cannot change anything). Used by reconcile/ and, for reading, by agent-view.ts.
+// The load balancer's maps in the kernel: the interfaces of types.ts over pinned BPF maps, with the generated codecs. Arrays are shared
+// memory. They must stay mapped read-only until the first difference is written, so that a daemon that has nothing to write cannot
+// write. Used by services/apply/ for writing, and by the status and explain/ for reading.
 import type { BpfMap } from '../kernel/map.ts';
 import { type Codec, decoded, Encoder } from './codec.ts';
 import {
@@ -17,7 +17,7 @@ import {
 } from './gen/layouts.ts';
 import { type ArrayMap, type HashMap, type LbMaps, type RangeMap, type RangeMapKey, type SlotMap, SLOTS_PER_ROW } from './types.ts';
 
-/** Opens a pinned map of ours by name; throws when it is not there. */
+/** Opens a map by name. Throws when it does not exist. */
 export type OpenMap = (name: string) => BpfMap;
 
 class KernelHash<K, V> implements HashMap<K, V> {
@@ -65,18 +65,18 @@ class KernelHash<K, V> implements HashMap<K, V> {
 
 function inRange(index: number, count: number, map: { name: string; capacity: number }): void {
   if (!Number.isInteger(index) || index < 0 || count < 0 || index + count > map.capacity) {
-    throw new RangeError(`${map.name} has ${map.capacity} entries, asked for ${index}..${index + count - 1}`);
+    throw new RangeError(`${map.name} has ${map.capacity} entries, but ${index}..${index + count - 1} was requested`);
   }
 }
 
 const zeros = Buffer.alloc(1 << 16);
 
-/** By memcmp: of a large array most is. At most as many as `zeros`. */
+/** Whether all bytes are zero, by memcmp, because most of a large array is zero. `bytes` must not be longer than `zeros`. */
 const isZero = (bytes: Uint8Array): boolean => zeros.compare(bytes, 0, bytes.length, 0, bytes.length) === 0;
 
-const LONG = 8; // bytes
+const LONG = 8; // bytes of a 64-bit word
 
-/** Rows in memory, in the ways that they are looked at. Views are dear: one of each, not one for each row. */
+/** Memory of rows with its views. A view is expensive to create, so there is one of each kind and not one for each row. */
 class Memory {
   readonly buffer: ArrayBuffer;
   readonly bytes: DataView;
@@ -96,7 +96,7 @@ class KernelArray<V> implements ArrayMap<V> {
   readonly #codec: Codec<V>;
   /** Bytes from one element to the next. */
   readonly #stride: number;
-  /** The row that set() or holds() was called with last. */
+  /** The row of the last call of set() or holds(). */
   readonly #wanted: Memory;
   #mapped: Memory | undefined;
 
@@ -121,21 +121,21 @@ class KernelArray<V> implements ArrayMap<V> {
   }
 
   holds(index: number, value: V): boolean {
-    const first = this.#want(index, value);
-    for (let i = 0; i < this.#wanted.longs.length; i += 1) if (!this.#isHeld(first, i)) return false;
+    const first = this.#encodeWanted(index, value);
+    for (let i = 0; i < this.#wanted.longs.length; i += 1) if (!this.#hasWord(first, i)) return false;
     return true;
   }
 
   set(index: number, value: V): void {
-    const first = this.#want(index, value);
+    const first = this.#encodeWanted(index, value);
     const { longs } = this.#wanted;
     for (let i = 0; i < longs.length; i += 1) {
-      if (!this.#isHeld(first, i)) Atomics.store(this.#memory(true).longs, first + i, longs[i] ?? 0n);
+      if (!this.#hasWord(first, i)) Atomics.store(this.#memory(true).longs, first + i, longs[i] ?? 0n);
     }
   }
 
   rows(): [number, V][] {
-    return this.#map.glance((buffer) => {
+    return this.#map.withMapping((buffer) => {
       const found: [number, V][] = [];
       const { bytes, longs } = new Memory(buffer);
       const perRow = this.#stride / LONG;
@@ -153,21 +153,21 @@ class KernelArray<V> implements ArrayMap<V> {
     });
   }
 
-  /** Where in the array, in words of 8 bytes, that row begins. */
-  #want(index: number, value: V): number {
+  /** Encodes a row into #wanted. Returns where it belongs in the array, as an index of 64-bit words. */
+  #encodeWanted(index: number, value: V): number {
     inRange(index, 1, this);
     this.#codec.encode(value, this.#wanted.bytes);
     return (index * this.#stride) / LONG;
   }
 
-  /** Does the array have the wanted row's word `i`? By halves: to read 64 bits is to make a bigint. */
-  #isHeld(first: number, i: number): boolean {
+  /** Whether the array holds word `i` of the wanted row. It compares 32-bit halves, because reading 64 bits creates a bigint. */
+  #hasWord(first: number, i: number): boolean {
     const { words } = this.#memory(false);
     const at = 2 * (first + i);
     return words[at] === this.#wanted.words[2 * i] && words[at + 1] === this.#wanted.words[2 * i + 1];
   }
 
-  /** Asking for writable memory may unmap what was given before. */
+  /** A call with isWritable may unmap the memory that an earlier call returned. */
   #memory(isWritable: boolean): Memory {
     const buffer = this.#map.mmap(isWritable);
     if (this.#mapped?.buffer !== buffer) this.#mapped = new Memory(buffer);
@@ -197,8 +197,8 @@ class KernelSlots implements SlotMap {
 
   write(base: number, backendIds: readonly number[]): void {
     inRange(base, backendIds.length, this);
-    const held = new Uint32Array(this.#map.mmap(false), base * 4, backendIds.length);
-    if (backendIds.every((id, i) => id === held[i])) return;
+    const current = new Uint32Array(this.#map.mmap(false), base * 4, backendIds.length);
+    if (backendIds.every((id, i) => id === current[i])) return;
     new Uint32Array(this.#map.mmap(true), base * 4, backendIds.length).set(backendIds);
   }
 }
@@ -237,7 +237,7 @@ class KernelRanges implements RangeMap {
   }
 }
 
-/** The maps that reconcile/ writes. The BpfMaps stay open, and owned by the caller. */
+/** Builds the interfaces. The BpfMaps must stay open, and the caller owns them. */
 export function kernelMaps(open: OpenMap): LbMaps {
   return {
     frontends: {

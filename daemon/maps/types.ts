@@ -1,47 +1,47 @@
 // SPDX-License-Identifier: Apache-2.0
-// The load balancer's maps as interfaces: what reconcile/ writes and api/ compares. Three implementations: kernel
-// (kernel-maps.ts), fake (fake-maps.ts) and, in test/, faulty. One contract suite runs over all of them.
-// Every call may throw KernelError; a set or delete that throws has changed nothing.
+// The load balancer's maps as interfaces. kernel-maps.ts implements them, and test/support/ has a fake and a faulty implementation; all
+// three pass one contract suite (test/support/maps-contract.ts). Every call may throw KernelError. A set or delete that throws has
+// changed nothing. Used by services/apply/ for writing, and by the status and explain/ for reading.
 import type { Family } from '../model/address.ts';
 
-/** A BPF hash map. Values are replaced whole. */
+/** A BPF hash map. A value is always replaced as a whole. */
 export interface HashMap<K, V> {
   readonly name: string;
-  /** Most entries it can hold. */
+  /** Maximum number of entries. */
   readonly capacity: number;
   get(key: K): V | undefined;
-  /** Inserts or replaces. Full: isNoSpace(). */
+  /** Inserts or replaces an entry. When the map is full, it throws an error of isNoSpace(). */
   set(key: K, value: V): void;
-  /** Deleting an absent key succeeds. */
+  /** Deletes an entry. Deleting a missing key succeeds. */
   delete(key: K): void;
   entries(): [K, V][];
-  /** Every key, read in batches as the caller goes on: what changes meanwhile may be told or not. */
+  /** All keys, read in batches while the caller iterates. Entries that are added or deleted meanwhile may be included or not. */
   keys(): Iterable<K>;
 }
 
-/** A mmapable BPF array: every index exists, and is all zeros until set. Out of range throws RangeError. */
+/** A BPF array that can be mapped into memory. Every row is all zeros until it is set. An index outside of the array throws RangeError. */
 export interface ArrayMap<V> {
   readonly name: string;
   readonly capacity: number;
   get(index: number): V;
-  /** Is this the row? Cheaper than get(). */
+  /** Whether the row at the index equals this value. Cheaper than get(). */
   holds(index: number, value: V): boolean;
-  /** Writes only the words of 8 bytes that differ, each by one atomic store, in order. */
+  /** Writes only the 64-bit words that differ, in order, each by one atomic store. */
   set(index: number, value: V): void;
-  /** Every index and row that is not all zeros, in order: what a reader of a mostly empty array wants. */
+  /** Indices and rows that are not all zeros, in order. */
   rows(): [number, V][];
 }
 
-/** In one element of the slot array; datapath/lib/backend.h. */
+/** Slots in one element of the slot array; see datapath/lib/backend.h. */
 export const SLOTS_PER_ROW = 16;
 
-/** Contiguous slots: a run, or a free range between runs. */
+/** Contiguous slots: the run of a Service port, or a free range between runs. */
 export interface Range {
   readonly base: number;
   readonly count: number;
 }
 
-/** The slot array seen as one long row of backend ids. */
+/** The slot array as one sequence of backend ids. */
 export interface SlotMap {
   readonly name: string;
   readonly capacity: number;
@@ -49,11 +49,11 @@ export interface SlotMap {
   write(base: number, backendIds: readonly number[]): void;
 }
 
-/** lb4_frontends, lb6_frontends key. */
+/** Key of lb4_frontends and lb6_frontends. */
 export interface FrontendMapKey {
   /** Canonical address text. */
   address: string;
-  /** Host order here, network order in the map. */
+  /** Host byte order here, network byte order in the map. */
   port: number;
   /** IPPROTO number. */
   protocol: number;
@@ -62,36 +62,36 @@ export interface FrontendMapKey {
 export interface FrontendMapValue {
   /** Index into lb_services; 0 is never used. */
   service: number;
-  /** frontendCheck() of the key << 8, so that a reader notices a recycled element (design.md, 3.1), and FrontendFlags. */
+  /** frontendCheck() of the key << 8 | FrontendFlag bits. The check reveals that the kernel reused the element for another key. */
   meta: number;
 }
 
 /** Bits of FrontendMapValue.meta's low byte; enum frontend_flags in datapath/lib/types.h. */
 export const FrontendFlag = { external: 1, local: 2, ranges: 4, nodePort: 8 } as const;
 
-/** lb_services row: the sets of policy Cluster and of policy Local in one run of slots, each published by one 8-byte store. */
+/** Row of lb_services: the slots of policy Cluster and those of policy Local, in one run. One 64-bit store publishes each set. */
 export interface ServiceMapValue {
   base: number;
   count: number;
   localBase: number;
   localCount: number;
-  /** Seconds of ClientIP affinity; 0: none. */
+  /** Timeout of ClientIP affinity in seconds; 0: no affinity. */
   affinity: number;
 }
 
-/** Key of lb4_ranges, lb6_ranges. Absent and present is all they say: the value is not read. */
+/** Key of lb4_ranges and lb6_ranges. Only the presence of a key counts; the value is not read. */
 export interface RangeMapKey {
-  /** 32 for the set, and the length of the CIDR. */
+  /** Prefix length of the trie: 32 bits of the set number plus the length of the CIDR. */
   prefix: number;
-  /** AddressSetNumber, or the service index whose source ranges these are. */
+  /** AddressSetNumber, or the service index that the source range belongs to. */
   set: number;
   address: string;
 }
 
-/** Sets that belong to no Service port; enum address_set in datapath/lib/types.h. */
+/** Numbers of sets that belong to no Service port; enum address_set in datapath/lib/types.h. */
 export const AddressSetNumber = { node: 0x8000_0000, pod: 0x8000_0001, clusterIP: 0x8000_0002, serviceCIDR: 0x8000_0003 } as const;
 
-/** lb_host[0]. Addresses of all zeros: not known. */
+/** Row 0 of lb_host. An address of all zeros is unknown. */
 export interface HostMapValue {
   address4: string;
   /** HostFlag bits. */
@@ -99,7 +99,7 @@ export interface HostMapValue {
   address6: string;
   /** Cookie of the node's network namespace. */
   netns: bigint;
-  /** Bounds of all cluster addresses as numbers; of IPv6 the upper halves. */
+  /** First and last cluster address as numbers. IPv6: the upper 64 bits. */
   cluster4First: bigint;
   cluster4Last: bigint;
   cluster6First: bigint;
@@ -115,13 +115,13 @@ export const HostFlag = {
   ...{ masqueradeAll: 16, tcPods: 32, tcNode: 64 },
 } as const;
 
-/** lb4_backends, lb6_backends row. All zeros: the id is free and was never used. */
+/** Row of lb4_backends and lb6_backends. A row of all zeros means that the id was never used. */
 export interface BackendMapValue {
   address: string;
   port: number;
-  /** Owning index in lb_services. */
+  /** Index in lb_services of the owner. */
   service: number;
-  /** generation << 8 | BackendState bits; kept when the id is freed (state 0), so that the next life has another generation. */
+  /** generation << 8 | BackendState bits. The generation stays when the id is freed (state 0), so that its next use gets another one. */
   meta: number;
 }
 
@@ -137,11 +137,11 @@ export interface LbMaps {
   readonly host: ArrayMap<HostMapValue>;
 }
 
-/** An LPM trie of address sets. Adding what is there and removing what is not succeeds. */
+/** An LPM trie of address sets. Adding an existing key and removing a missing key succeed. */
 export interface RangeMap {
   readonly name: string;
   readonly capacity: number;
-  /** Full: isNoSpace(). */
+  /** When the map is full, it throws an error of isNoSpace(). */
   add(key: RangeMapKey): void;
   remove(key: RangeMapKey): void;
   entries(): RangeMapKey[];

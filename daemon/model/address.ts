@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// IP addresses as rows hold them: canonical text (IPv4 dotted, IPv6 compressed lower case), compared with ===.
-// Parsing is ipaddr.js's; this file only fixes Kubernetes' reading of leading zeros and the byte form that maps need.
+// IP addresses in rows: canonical text (IPv4 dotted decimal; IPv6 as RFC 5952), compared with ===. ipaddr.js parses; this file adds the
+// way in which Kubernetes reads leading zeros, and the bytes that maps need. Pure. Used everywhere.
 import ipaddr from 'ipaddr.js';
 
 export type Family = 'IPv4' | 'IPv6';
@@ -14,8 +14,8 @@ export interface Address {
 }
 
 /**
- * Reads an address as kube-proxy does: IPv4 leading zeros are decimal (kube-proxy-semantics.md, 14), an IPv4-mapped
- * IPv6 address is IPv4. Undefined when it is not an address.
+ * Parses an address as kube-proxy does: IPv4 octets with leading zeros are decimal (test/README.md, 14), and an IPv4-mapped IPv6 address
+ * is an IPv4 address. Undefined when the text is not an address.
  */
 export function parseAddress(text: string): Address | undefined {
   if (numberOf4(text) !== undefined) return { family: 'IPv4', text };
@@ -31,20 +31,20 @@ export function parseAddress(text: string): Address | undefined {
 }
 
 /**
- * Reads a CIDR as kube-proxy does: decimal leading zeros ("203.0.113.000/025" is 203.0.113.0/25), host bits cleared.
- * Undefined when it is none; an address without a length is none.
+ * Parses a CIDR as kube-proxy does: leading zeros are decimal ("203.0.113.000/025" is 203.0.113.0/25), and host bits are cleared.
+ * Undefined when the text is not a CIDR. An address without a prefix length is not a CIDR.
  */
 export function parseCidr(text: string): Address | undefined {
   const [, host = '', length = ''] = /^([^/]+)\/(\d{1,3})$/.exec(text) ?? [];
   const address = parseAddress(host);
-  // A mapped address has become IPv4 and lost 96 bits of prefix.
+  // The prefix length of an IPv4-mapped address counts 96 bits that the IPv4 address does not have.
   const bits = Number(length) - (address?.family === 'IPv4' && host.includes(':') ? 96 : 0);
   if (address === undefined || length === '' || bits < 0 || bits > bitsOf(address.family)) return undefined;
   const network = addressText(masked(addressBytes(address.text), { bits, fill: 0 }));
   return { family: address.family, text: `${network}/${bits}` };
 }
 
-/** "10.0.0.1" -> "10.0.0.1/32". */
+/** The CIDR of one address: "10.0.0.1" -> "10.0.0.1/32". */
 export const hostCidr = (address: string): string => `${address}/${bitsOf(familyOf(address))}`;
 
 /** First and last address of a canonical CIDR. */
@@ -53,7 +53,7 @@ export function cidrBounds(cidr: string): { readonly first: string; readonly las
   return { first, last: addressText(masked(addressBytes(first), { bits: Number(length), fill: 0xff })) };
 }
 
-/** Whether a canonical CIDR holds a canonical address; never one of the other family. */
+/** Whether a canonical CIDR contains a canonical address. False for addresses of the other IP family. */
 export function cidrContains(cidr: string, address: string): boolean {
   const [first = '', length] = cidr.split('/');
   if (familyOf(first) !== familyOf(address)) return false;
@@ -62,14 +62,14 @@ export function cidrContains(cidr: string, address: string): boolean {
 
 const bitsOf = (family: Family): number => (family === 'IPv4' ? 32 : 128);
 
-/** The bytes with all behind the first `bits` bits cleared, or set when `fill` is 0xff. */
+/** A copy of the bytes in which all bits after the first `bits` are cleared, or set when `fill` is 0xff. */
 const masked = (bytes: Uint8Array, { bits, fill }: { readonly bits: number; readonly fill: 0 | 0xff }): Uint8Array =>
   bytes.map((byte, index) => {
     const host = 0xff >> Math.min(8, Math.max(0, bits - 8 * index));
     return (byte & ~host) | (fill & host);
   });
 
-/** Order by value, not by text: 10.0.0.9 before 10.0.0.10. Both of one family. */
+/** Orders two addresses of the same family by value, not by text: 10.0.0.9 is before 10.0.0.10. */
 export function compareAddresses(a: string, b: string): number {
   if (a === b) return 0;
   const first = numberOf4(a);
@@ -83,11 +83,11 @@ export function compareAddresses(a: string, b: string): number {
 const DOT = 0x2e;
 const ZERO = 0x30;
 
-/** A canonical IPv4 address as a number of 32 bits; undefined for any other text. Digit by digit: there are 100,000 endpoints. */
+/** A canonical IPv4 address as a 32-bit number; undefined for any other text. Written for speed: a cluster may have 100,000 endpoints. */
 export function numberOf4(text: string): number | undefined {
   let number = 0;
   let dots = 0;
-  // -1: its first digit is yet to come.
+  // -1: no digit of this octet has been read.
   let octet = -1;
   for (let i = 0; i < text.length; i += 1) {
     const code = text.charCodeAt(i);
@@ -105,14 +105,14 @@ export function numberOf4(text: string): number | undefined {
   return dots === 3 && octet >= 0 ? number * 256 + octet : undefined;
 }
 
-/** Network-order bytes (4 or 16) of a canonical address. Throws on text that parseAddress did not make. */
+/** Bytes of a canonical address (4 or 16) in network byte order. Throws for text that is not an address. */
 export function addressBytes(text: string): Uint8Array {
   const number = numberOf4(text);
   if (number !== undefined) return Uint8Array.of(number >>> 24, number >>> 16, number >>> 8, number);
   return Uint8Array.from(ipaddr.parse(text).toByteArray());
 }
 
-/** Canonical text of 4 or 16 network-order bytes. An IPv4-mapped 16-byte address stays IPv6 (a map key says its family). */
+/** Canonical text of 4 or 16 bytes in network byte order. An IPv4-mapped address of 16 bytes stays IPv6, because its map is of IPv6. */
 export function addressText(bytes: Uint8Array): string {
   return bytes.length === 4 ? `${bytes[0]}.${bytes[1]}.${bytes[2]}.${bytes[3]}` : new ipaddr.IPv6([...bytes]).toRFC5952String();
 }
@@ -121,7 +121,7 @@ export function familyOf(text: string): Family {
   return text.includes(':') ? 'IPv6' : 'IPv4';
 }
 
-/** "10.0.0.1:80" or "[fd00::1]:80". */
+/** Address and port: "10.0.0.1:80" or "[fd00::1]:80". */
 export function hostPort(address: string, port: number): string {
   return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
 }

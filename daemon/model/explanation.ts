@@ -4,7 +4,7 @@
 import type { FrontendType, Scope } from './frontend.ts';
 import type { Protocol } from './service.ts';
 
-/** Where a packet comes from, seen from this node. */
+/** Where a packet comes from: a pod of this node, the node itself, or any other source. */
 export type Origin = 'pod' | 'node' | 'external';
 
 /** The first packet of a flow, as the user describes it. */
@@ -15,6 +15,7 @@ export interface PacketQuery {
   readonly sourcePort: number;
   readonly destIP: string;
   readonly destPort: number;
+  /** Default: derived from the source address. */
   readonly from?: Origin | undefined;
   /** Name of the device that receives the packet. */
   readonly iface?: string | undefined;
@@ -24,6 +25,7 @@ export interface PacketQuery {
 export interface Step {
   readonly step: 'hook' | 'flow' | 'frontend' | 'source ranges' | 'policy' | 'affinity' | 'backend' | 'masquerade' | 'route' | 'verdict';
   readonly text: string;
+  /** The map entry behind the decision; "" when there is none. */
   readonly entry: string;
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Order of text by its code units: the same on every host, whatever its locale. Pure.
+// Order of text by its code units, which does not depend on the locale of the host. Pure. Used wherever names, keys or lines are sorted.
 
-/** For sort(): names, keys and lines. */
+/** A comparator for sort(). */
 export const compareText = (a: string, b: string): number => (a < b ? -1 : Number(a > b));

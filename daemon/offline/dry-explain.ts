@@ -6,7 +6,7 @@ import { dryRun, type DryRunInput } from './dry-run.ts';
 import { systemClock } from '../base/clock.ts';
 import { Explainer } from '../explain/explainer.ts';
 import { objectsPath } from '../bpf/datapath.ts';
-import { Twins } from '../explain/programs.ts';
+import { ExplainPrograms } from '../explain/programs.ts';
 import { kernelMaps } from '../maps/kernel-maps.ts';
 import { SLOTS_PER_ROW } from '../maps/types.ts';
 import { cidrContains } from '../model/address.ts';
@@ -28,9 +28,9 @@ export interface DryExplained {
 /** Throws ExitError for invalid input and KernelError when the kernel does not load the programs. */
 export function dryExplain(input: DryRunInput, queries: readonly PacketQuery[]): DryExplained {
   const { node, ports, host, ranges, problems } = dryRun(input);
-  const twins = new Twins({ objectsPath, sizes: sizesFor([...ports.values()], ranges.size), assumesRoute: true });
+  const programs = new ExplainPrograms({ objectsPath, sizes: sizesFor([...ports.values()], ranges.size), assumesRoute: true });
   try {
-    const maps = kernelMaps((name) => twins.map(name));
+    const maps = kernelMaps((name) => programs.map(name));
     const operations = new LbOperations({ maps, clock: systemClock });
     operations.restore();
     for (const row of ports.values()) operations.update(row);
@@ -39,7 +39,7 @@ export function dryExplain(input: DryRunInput, queries: readonly PacketQuery[]):
     for (const row of ranges.values()) sets.update(row);
     const owners = operations.owners();
     const explainer = new Explainer({
-      ...{ twins, maps, hasSocketLb: false },
+      ...{ programs, maps, hasSocketLb: false },
       owners: () => owners,
       ports: (key) => ports.get(key),
       originOf: (source) => originOf(source, node, ranges),
@@ -50,7 +50,7 @@ export function dryExplain(input: DryRunInput, queries: readonly PacketQuery[]):
     });
     return { explanations: queries.map((query) => explainer.explain(query)), problems };
   } finally {
-    twins.close();
+    programs.close();
   }
 }
 

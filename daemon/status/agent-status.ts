@@ -5,7 +5,7 @@ import type { Repairs } from '../base/repairs.ts';
 import type { StatusPart } from '../base/status-part.ts';
 import { BackendState, FrontendFlag, type LbMaps, type MapPressure } from '../maps/types.ts';
 import { realized, type RealizedFrontend } from '../maps/read/realized.ts';
-import { flagsOf, flagsText, generationOf } from '../maps/read/snapshot.ts';
+import { flagsOf, flagsText, generationOf } from '../maps/rows.ts';
 import { families, hostPort } from '../model/address.ts';
 import type { Explanation, PacketQuery } from '../model/explanation.ts';
 import { backendsFor, type DesiredPort, frontendKey, scopeOf } from '../model/frontend.ts';

@@ -5,7 +5,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { BpfMap, mapInfo, openMapById } from '../../daemon/kernel/map.ts';
+import { BpfMap, duplicate } from '../../daemon/kernel/map.ts';
 import { BpfObject } from '../../daemon/kernel/object.ts';
 import { testRun } from '../../daemon/kernel/test-run.ts';
 import type { MapSizes } from '../../daemon/bpf/datapath.ts';
@@ -80,7 +80,7 @@ export class Harness {
 
   /** The caller closes it. */
   openMap(name: string): BpfMap {
-    return new BpfMap(openMapById(mapInfo(this.#yardstick.mapFd(name)).id));
+    return new BpfMap(duplicate(this.#yardstick.mapFd(name)));
   }
 
   /** Fills the maps of the floor: this number of VIPs, two backends behind lxc2 and lxc3, and two backends without a route. */

@@ -8,7 +8,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { cpus, loadavg, release } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { libbpfVersion } from '../../daemon/kernel/native.ts';
+import { libbpfVersion } from '../../daemon/kernel/object.ts';
 import { FrontendBench } from './frontend-rows.ts';
 import { HookBench } from './hook-rows.ts';
 import { MemoryBench } from './memory-rows.ts';

@@ -2,7 +2,7 @@
 // Kubernetes' end-to-end tests of session affinity, under their upstream names. Each family and protocol of a frontend has its own
 // affinity.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { Asked } from '../support/lab/traffic.ts';
+import type { LabRequest } from '../support/lab/traffic.ts';
 import { until } from './api.ts';
 import { KubeCluster } from './kube-cluster.ts';
 import { Story } from './story.ts';
@@ -20,13 +20,13 @@ beforeAll(async () => {
 afterAll(() => cluster.close());
 
 /** The servers that answer this number of connections of the client, sorted. */
-async function whoAnswers(from: string, frontend: Asked, count: number): Promise<string> {
+async function whoAnswers(from: string, frontend: LabRequest, count: number): Promise<string> {
   const { answers, failures } = await cluster.ask(from, { ...frontend, count });
   expect(failures, `${from} to ${frontend.address}`).toEqual({});
   return Object.keys(answers).sort().join();
 }
 
-async function keepsItsServer(from: string, frontends: readonly Asked[]): Promise<void> {
+async function keepsItsServer(from: string, frontends: readonly LabRequest[]): Promise<void> {
   for (const frontend of frontends) {
     await until('one server answers', async () => servers.includes(await whoAnswers(from, frontend, 15)));
     expect(servers).toContain(await whoAnswers(from, frontend, 30));
@@ -34,7 +34,7 @@ async function keepsItsServer(from: string, frontends: readonly Asked[]): Promis
 }
 
 /** A kind of Service, and the frontends at which it is tested. */
-async function begin(kind: Kind, specs: readonly object[]): Promise<{ story: Story; frontends: Asked[][] }> {
+async function begin(kind: Kind, specs: readonly object[]): Promise<{ story: Story; frontends: LabRequest[][] }> {
   const story = await Story.begin(cluster);
   const names = specs.map((_, i) => `web-${i}`);
   await story.apply(...specs.map((spec, i) => story.service(`web-${i}`, { ...kind.spec, ...spec, selector: { app: 'web' } })));
@@ -50,7 +50,7 @@ interface Kind {
   readonly what: string;
   readonly spec: object;
   readonly clients: readonly string[];
-  readonly frontends: (story: Story, name: string) => Promise<Asked[]>;
+  readonly frontends: (story: Story, name: string) => Promise<LabRequest[]>;
 }
 
 const kinds: readonly Kind[] = [
@@ -78,7 +78,7 @@ describe.each(kinds)('$what', (kind) => {
     const { frontends } = await begin(kind, [brief, brief, brief, brief]);
     const [kept = [], ...left] = frontends;
     const from = 'pod9';
-    const askAll = async (asked: readonly Asked[]): Promise<string[]> => {
+    const askAll = async (asked: readonly LabRequest[]): Promise<string[]> => {
       const answered: string[] = [];
       for (const frontend of asked) answered.push(await whoAnswers(from, frontend, 3));
       return answered;

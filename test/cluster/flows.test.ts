@@ -2,8 +2,8 @@
 // Kubernetes' end-to-end tests of UDP flows whose server goes away, under their upstream names: one socket continues to send, and
 // the next server must receive its datagrams.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { Held } from '../support/lab/peers.ts';
-import type { Asked } from '../support/lab/traffic.ts';
+import { OpenSocket } from '../support/lab/peers.ts';
+import type { LabRequest } from '../support/lab/traffic.ts';
 import { until } from './api.ts';
 import { KubeCluster } from './kube-cluster.ts';
 import { Story } from './story.ts';
@@ -16,20 +16,20 @@ beforeAll(async () => {
 
 afterAll(() => cluster.close());
 
-const udp = (frontends: readonly Asked[]): Asked[] => frontends.filter(({ protocol }) => protocol === 'udp');
+const udp = (frontends: readonly LabRequest[]): LabRequest[] => frontends.filter(({ protocol }) => protocol === 'udp');
 
 /** One UDP socket. hears() repeats a request until the expected server answers. */
 class Flow {
-  readonly #held: Held;
+  readonly #held: OpenSocket;
   readonly #what: string;
 
-  private constructor(held: Held, what: string) {
+  private constructor(held: OpenSocket, what: string) {
     this.#held = held;
     this.#what = what;
   }
 
-  static async start(from: string, { address, port }: Asked): Promise<Flow> {
-    return new Flow(await Held.start(cluster.lab, from, { kind: 'udp', address, port }), `${from} to ${address}`);
+  static async start(from: string, { address, port }: LabRequest): Promise<Flow> {
+    return new Flow(await OpenSocket.start(cluster.lab, from, { kind: 'udp', address, port }), `${from} to ${address}`);
   }
 
   async hears(server: string): Promise<void> {
@@ -54,7 +54,7 @@ describe('a server Pod cycles', () => {
     readonly spec: object;
     readonly from: string;
     readonly next: string;
-    readonly frontends: (story: Story) => Promise<Asked[]>;
+    readonly frontends: (story: Story) => Promise<LabRequest[]>;
   }
 
   const cases: readonly Case[] = [
@@ -125,7 +125,7 @@ test('an open TCP connection stays with its Pod while the Pod terminates', async
   const vips = await story.clusterIPs('web');
   await story.served('pod9', vips, { servers: ['pod1'] });
   const web = vips.filter(({ protocol }) => protocol === 'tcp');
-  const held = await Promise.all(web.map(({ address, port }) => Held.start(cluster.lab, 'pod9', { kind: 'tcp', address, port })));
+  const held = await Promise.all(web.map(({ address, port }) => OpenSocket.start(cluster.lab, 'pod9', { kind: 'tcp', address, port })));
   for (const each of held) expect(await each.ask()).toBe('pod1');
   await story.run('web', ['pod101']);
   await cluster.kubelet.terminate(story.namespace, 'pod1', { isReady: false });

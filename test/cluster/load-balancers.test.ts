@@ -3,7 +3,7 @@
 // address into the status of the Service, and the router of the lab routes it to the first node.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { clientAddresses } from '../support/lab/lab.ts';
-import type { Asked } from '../support/lab/traffic.ts';
+import type { LabRequest } from '../support/lab/traffic.ts';
 import { until } from './api.ts';
 import { KubeCluster } from './kube-cluster.ts';
 import { sourceOf, Story } from './story.ts';
@@ -25,14 +25,14 @@ const setIngress = async (story: Story, service: string, ips: readonly string[])
 };
 
 /** Gives a Service a load balancer address of each family. Returns its ports at these addresses. */
-async function balance(story: Story, service: string): Promise<Asked[]> {
+async function balance(story: Story, service: string): Promise<LabRequest[]> {
   given += 1;
   const ips = [`203.0.113.${given}`, `fd00:203::${given}`];
   await setIngress(story, service, ips);
   return (await Promise.all(ips.map((ip) => story.portsAt(service, ip)))).flat();
 }
 
-async function begin(spec: object = {}): Promise<{ story: Story; frontends: Asked[] }> {
+async function begin(spec: object = {}): Promise<{ story: Story; frontends: LabRequest[] }> {
   const story = await Story.begin(cluster);
   await story.apply(story.service('web', { type: 'LoadBalancer', ...spec }));
   await story.run('web', ['pod1', 'pod101']);
@@ -66,7 +66,7 @@ for (const protocol of ['TCP', 'UDP'] as const) {
     // The old port is no longer served. What happens to its packets behind the router does not matter.
     await until(
       'the old port is gone',
-      async () => (await cluster.ask('client', { ...frontends[0], count: 2, timeoutMs: 300 } as Asked)).answers['pod1'] === undefined,
+      async () => (await cluster.ask('client', { ...frontends[0], count: 2, timeoutMs: 300 } as LabRequest)).answers['pod1'] === undefined,
     );
     await story.patch('web', { spec: { type: 'ClusterIP', ports: [port(81)] } });
     await story.refused('client', changed);
@@ -91,7 +91,7 @@ test('should only allow access from service loadbalancer source ranges', async (
 describe.each(['Local', 'Cluster'])('%s', (externalTrafficPolicy) => {
   const servers = externalTrafficPolicy === 'Local' ? ['pod1', 'pod2'] : ['pod1', 'pod101', 'pod2'];
 
-  async function who(frontend: Asked): Promise<string[]> {
+  async function who(frontend: LabRequest): Promise<string[]> {
     const { answers, failures } = await cluster.ask('client', { ...frontend, count: 40 });
     expect(failures).toEqual({});
     return Object.keys(answers).sort();

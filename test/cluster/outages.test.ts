@@ -5,7 +5,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { askServices, askStatus } from '../../daemon/cli/client.ts';
-import type { Asked } from '../support/lab/traffic.ts';
+import type { LabRequest } from '../support/lab/traffic.ts';
 import { until } from './api.ts';
 import { KubeCluster } from './kube-cluster.ts';
 import { Story } from './story.ts';
@@ -17,7 +17,7 @@ const TIMEOUT_MS = 15_000;
 
 let cluster: KubeCluster;
 let story: Story;
-let steady: Asked[];
+let steady: LabRequest[];
 
 const relay = async (order: 'go' | 'cut' | 'refuse' | 'hang'): Promise<number> => Number(await cluster.relay?.ask(order));
 const socket = (): { socket: string; timeoutMs: number } => ({ socket: cluster.daemon('node-a').socket, timeoutMs: TIMEOUT_MS });

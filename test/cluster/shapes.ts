@@ -2,7 +2,7 @@
 // The kinds of Services for the comparison of Sluice and kube-proxy, and the addresses at which each is tested. Mostly data;
 // kube-proxy.test.ts uses it.
 import { clientAddresses, labNodes } from '../support/lab/lab.ts';
-import type { Asked } from '../support/lab/traffic.ts';
+import type { LabRequest } from '../support/lab/traffic.ts';
 import type { Story } from './story.ts';
 
 export interface Shape {
@@ -69,7 +69,7 @@ export const shapes: readonly Shape[] = [
 ];
 
 /** A frontend of a Service, with a text that describes its kind. */
-export type Frontend = Asked & { readonly where: string };
+export type Frontend = LabRequest & { readonly where: string };
 
 const addressesOf = (i: number): { ingress: string[]; externalIPs: string[] } => ({
   ingress: [`203.0.113.${i + 1}`, `fd00:203::${i + 1}`],
@@ -96,7 +96,7 @@ export async function makeShapes(story: Story): Promise<void> {
 /** Every frontend of a shape. The first shape also has a frontend with a port that does not belong to the Service. */
 export async function frontendsOf(story: Story, shape: Shape): Promise<Frontend[]> {
   const { ingress, externalIPs } = addressesOf(shapes.indexOf(shape));
-  const at = async (where: string, asked: Promise<Asked[]>): Promise<Frontend[]> => (await asked).map((each) => ({ ...each, where }));
+  const at = async (where: string, asked: Promise<LabRequest[]>): Promise<Frontend[]> => (await asked).map((each) => ({ ...each, where }));
   const own = await at('ClusterIP', story.clusterIPs(shape.name));
   const all = [own];
   if (shape === shapes[0]) all.push(own.map((each) => ({ ...each, where: 'ClusterIP with another port', port: each.port + 1 })));

@@ -4,7 +4,7 @@
 // them at the servers, and every request must be right. All cluster tests use it.
 import { expect } from 'vitest';
 import { clientAddresses, labNodes, type NodeName } from '../support/lab/lab.ts';
-import type { Asked } from '../support/lab/traffic.ts';
+import type { LabRequest } from '../support/lab/traffic.ts';
 import { type KubeObject, type KubeSpec, until } from './api.ts';
 import type { KubeCluster } from './kube-cluster.ts';
 import { type PodOptions, whereIs } from './kubelet.ts';
@@ -93,24 +93,24 @@ export class Story {
   }
 
   /** The ports of the Service at its ClusterIPs. */
-  async clusterIPs(service: string): Promise<Asked[]> {
+  async clusterIPs(service: string): Promise<LabRequest[]> {
     const { spec } = await this.live(service);
     return spec.clusterIPs.flatMap((address) => this.#at(spec, address, 'port'));
   }
 
   /** The ports of the Service at another address. */
-  async portsAt(service: string, address: string): Promise<Asked[]> {
+  async portsAt(service: string, address: string): Promise<LabRequest[]> {
     return this.#at((await this.live(service)).spec, address, 'port');
   }
 
   /** The NodePorts of the Service at the addresses of a node. */
-  async nodePorts(service: string, node: NodeName): Promise<Asked[]> {
+  async nodePorts(service: string, node: NodeName): Promise<LabRequest[]> {
     const { spec } = await this.live(service);
     return families.flatMap((family) => this.#at(spec, labNodes[node].addresses[family], 'nodePort'));
   }
 
   /** Waits until exactly these servers answer at each of the frontends, then counts requests at the servers. */
-  async served(from: string, frontends: readonly Asked[], { servers, source }: Expected): Promise<void> {
+  async served(from: string, frontends: readonly LabRequest[], { servers, source }: Expected): Promise<void> {
     for (const frontend of frontends) {
       const what = `${from} to ${frontend.protocol} ${frontend.address} port ${frontend.port}`;
       await until(`${what} is answered by ${servers.join(' and ')}`, async () => {
@@ -135,16 +135,16 @@ export class Story {
   }
 
   /** Waits until every request is refused at once. */
-  async refused(from: string, frontends: readonly Asked[]): Promise<void> {
+  async refused(from: string, frontends: readonly LabRequest[]): Promise<void> {
     await this.#fails(from, frontends, { want: { ECONNREFUSED: 5 }, timeoutMs: REFUSED_MS });
   }
 
   /** Waits until every request gets no answer at all. */
-  async silent(from: string, frontends: readonly Asked[]): Promise<void> {
+  async silent(from: string, frontends: readonly LabRequest[]): Promise<void> {
     await this.#fails(from, frontends, { want: { timeout: 5 }, timeoutMs: SILENT_MS });
   }
 
-  async #fails(from: string, frontends: readonly Asked[], { want, timeoutMs }: { want: object; timeoutMs: number }): Promise<void> {
+  async #fails(from: string, frontends: readonly LabRequest[], { want, timeoutMs }: { want: object; timeoutMs: number }): Promise<void> {
     for (const frontend of frontends) {
       const what = `${from} to ${frontend.protocol} ${frontend.address} port ${frontend.port}`;
       await until(`${what} fails with ${JSON.stringify(want)}`, async () => {
@@ -155,10 +155,10 @@ export class Story {
     }
   }
 
-  #at(spec: KubeSpec, address: string, number: 'port' | 'nodePort'): Asked[] {
+  #at(spec: KubeSpec, address: string, number: 'port' | 'nodePort'): LabRequest[] {
     return spec.ports
       .filter(({ protocol }) => protocol !== 'SCTP')
-      .map((port) => ({ protocol: port.protocol.toLowerCase() as Asked['protocol'], address, port: port[number] }));
+      .map((port) => ({ protocol: port.protocol.toLowerCase() as LabRequest['protocol'], address, port: port[number] }));
   }
 }
 

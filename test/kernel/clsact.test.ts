@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A kernel without TCX, played by telling Devices so: programs as filters on clsact, replaced, repaired when filter or qdisc
-// goes, taken off by uninstall, and followed by TCX links when the next daemon has them. Witness: `tc`.
+// Attaching on a kernel without TCX, simulated with an option of DeviceOperations: programs are filters on clsact. They are replaced,
+// repaired when the filter or the qdisc is deleted, removed by uninstall, and replaced by TCX links when the next daemon has TCX.
+// Witness: `tc`.
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { pino } from 'pino';
@@ -22,7 +23,7 @@ let bpffs: Bpffs;
 let pins: PinDirectory;
 let datapath: Datapath;
 let devices: Devices;
-const repaired: string[] = [];
+const repairs: string[] = [];
 
 const tc = (...args: readonly string[]): string => execFileSync('tc', args, { encoding: 'utf8' });
 const filters = (direction: 'ingress' | 'egress'): string[] =>
@@ -65,11 +66,11 @@ function look(): string[] {
     ...{ pins, datapath, clock: new FakeClock(), periodMs: 1000 },
     held: () => [...sockets.held(), ...devices.operations.held()],
     beforeHooks: () => undefined,
-    onRepaired: (sentence) => repaired.push(sentence),
-    onFailed: (sentence) => repaired.push(sentence),
+    onRepaired: (message) => repairs.push(message),
+    onFailed: (message) => repairs.push(message),
   });
   guard.look();
-  return repaired.splice(0);
+  return repairs.splice(0);
 }
 
 beforeAll(() => enterNamespace());
@@ -90,13 +91,13 @@ afterEach(() => {
     try {
       tc('qdisc', 'delete', 'dev', name, 'clsact');
     } catch {
-      // The test has taken it off.
+      // The test has deleted it.
     }
   }
   bpffs.close();
 });
 
-test('attached once, also by the next daemon and by a reload, and replaced', () => {
+test('each program is attached once, also after a restart and a reload', () => {
   expect([filters('ingress'), filters('egress')]).toEqual([['tc_pod_in'], ['tc_pod_out']]);
   expect(new Set(devices.operations.attachments().map(({ kind }) => kind))).toEqual(new Set(['clsact']));
   devices.stop();
@@ -109,27 +110,27 @@ test('attached once, also by the next daemon and by a reload, and replaced', () 
 });
 
 test.for([
-  { what: 'the filter', spoil: () => tc('filter', 'delete', 'dev', 'lxc1', 'ingress'), says: ['tc_pod_in on lxc1: filter was missing'] },
+  { what: 'the filter', remove: () => tc('filter', 'delete', 'dev', 'lxc1', 'ingress'), says: ['tc_pod_in on lxc1: filter was missing'] },
   {
     what: 'the qdisc',
-    spoil: () => tc('qdisc', 'delete', 'dev', 'lxc1', 'clsact'),
+    remove: () => tc('qdisc', 'delete', 'dev', 'lxc1', 'clsact'),
     says: ['tc_pod_in on lxc1: filter was missing', 'tc_pod_out on lxc1: filter was missing'],
   },
   {
     what: 'the pin',
-    spoil: () => pins.remove('clsact', `tc_pod_in-${device.lxc1}`),
+    remove: () => pins.remove('clsact', `tc_pod_in-${device.lxc1}`),
     says: ['tc_pod_in on lxc1: pin was missing'],
   },
-])('$what deleted: put back', ({ spoil, says }) => {
+])('$what is deleted, and is repaired', ({ remove, says }) => {
   const before = pins.list('clsact');
-  spoil();
+  remove();
   expect(look().sort()).toEqual(says);
   expect([filters('ingress'), filters('egress')]).toEqual([['tc_pod_in'], ['tc_pod_out']]);
   expect(pins.list('clsact')).toEqual(before);
   expect(look()).toEqual([]);
 });
 
-test('the next daemon has TCX: its links come, the filters go', () => {
+test('the next daemon has TCX: it attaches links and removes the filters', () => {
   devices.stop();
   devices = follow(true);
   expect([filters('ingress'), filters('egress')]).toEqual([[], []]);
@@ -137,7 +138,7 @@ test('the next daemon has TCX: its links come, the filters go', () => {
   expect(pins.list('clsact')).toEqual([]);
 });
 
-test('uninstall takes the filters off', () => {
+test('uninstall removes the filters', () => {
   devices.stop();
   datapath.close();
   for (const { remove } of removals({ pinPath: pins.path, socket: join(bpffs.path, 'none/s.sock') })) remove();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The control plane over pinned maps, in a process that its parent (crash.test.ts) kills at any moment: tables, controller,
-// reconciler and real maps, real time. Every line on stdin names a file with all objects; the first one starts it. Prints
-// "loaded" before that, and "settled" when the maps follow.
+// The control plane over pinned maps, in a process that its parent (crash.test.ts) kills at any moment: tables, controller, reconciler,
+// real maps and real time. It prints "loaded" when its code is loaded. Each line on stdin names a file with all objects; the first line
+// starts the control plane. It prints "settled" when the maps are up to date.
 import { readFileSync } from 'node:fs';
 import { flushCompileCache } from 'node:module';
 import { join } from 'node:path';
@@ -42,7 +42,7 @@ function openMap(name: string): BpfMap {
   return new BpfMap(fd);
 }
 
-/** Makes a table hold exactly these. */
+/** Replaces the content of a table. */
 function replace<Row extends Service | EndpointSlice>(table: Table<string, Row>, rows: readonly Row[]): void {
   const wanted = new Set(rows.map(objectKey));
   for (const [key] of [...table.all()]) if (!wanted.has(key)) table.delete(key);
@@ -71,12 +71,12 @@ createInterface({ input: process.stdin }).on('line', (line) => {
   replace(services, objects.services);
   replace(slices, objects.slices);
   if (isFirst) for (const mark of marks) mark();
-  // A change goes through two tables, a turn each.
-  const look = (turn: number): void => {
+  // A change passes two tables and needs a turn of the event loop for each.
+  const check = (turn: number): void => {
     if (turn > TURNS && reconciler?.isClean === true) print('settled');
-    else setImmediate(look, turn + 1);
+    else setImmediate(check, turn + 1);
   };
-  look(0);
+  check(0);
 });
 // The next child finds the code compiled; this one does not live until Node.js would write it.
 flushCompileCache();

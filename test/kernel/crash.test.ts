@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// kill -9 at 200 moments of a history of 200 changes: whatever was half written, the next start brings the maps to what a
-// clean start would make of the same objects. A child over real, pinned maps is killed; this process only reads them.
+// kill -9 at 200 moments in a history of 200 changes. Whatever was written by then, the next start must bring the maps to the state that
+// a clean start with the same objects produces. A child process with real, pinned maps is killed; this process only reads the maps.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -49,10 +49,10 @@ afterAll(() => {
   rmSync(directory, { recursive: true });
 });
 
-/** crash-child.ts, which has loaded its code and waits. */
+/** A process of crash-child.ts. */
 class Child {
   readonly process: ChildProcess;
-  readonly #said: string[] = [];
+  readonly #lines: string[] = [];
   readonly #ended: Promise<void>;
   #wake: () => void = () => undefined;
   #isKilled = false;
@@ -63,7 +63,7 @@ class Child {
     const args = [join(import.meta.dirname, 'crash-child.ts'), join(bpffs.path, 'sluice')];
     this.process = spawn(process.execPath, args, { stdio: ['pipe', 'pipe', 'inherit'] });
     createInterface({ input: this.process.stdout ?? process.stdin }).on('line', (line) => {
-      this.#said.push(line);
+      this.#lines.push(line);
       this.#wake();
     });
     this.process.stdin?.on('error', () => undefined);
@@ -75,18 +75,18 @@ class Child {
     });
   }
 
-  /** By a file: what does not fit into the pipe would wait until this process is idle, and it is about to spin. */
+  /** Sends objects in a file. Through a pipe, the part that does not fit would wait until this process is idle, but it spins. */
   send(objects: CrashObjects): void {
     const path = join(directory, `${this.process.pid}-${(this.#sent += 1)}.json`);
     writeFileSync(path, JSON.stringify(objects));
     this.process.stdin?.write(`${path}\n`);
   }
 
-  /** Resolves when it has said this word. */
-  async heard(word: string): Promise<void> {
+  /** Resolves when the child has printed this line. */
+  async printed(word: string): Promise<void> {
     for (;;) {
-      if (this.#said.includes(word)) return;
-      if (this.process.exitCode !== null || this.#isKilled) throw new Error(`the child ended before it said "${word}"`);
+      if (this.#lines.includes(word)) return;
+      if (this.process.exitCode !== null || this.#isKilled) throw new Error(`the child ended before it printed "${word}"`);
       await new Promise<void>((resolve) => (this.#wake = resolve));
     }
   }
@@ -98,7 +98,7 @@ class Child {
   }
 }
 
-/** A seeded history: each call gives the objects after one more change. */
+/** A seeded history. Each call of change() returns the objects after one more change. */
 class History {
   readonly #random: () => number;
   readonly #services = new Map<string, Service>();
@@ -137,7 +137,7 @@ class History {
 
   #service(n: number): Service {
     const ports = [portRow({ name: 'web', port: 80 + this.below(3) }), portRow({ name: 'dns', protocol: 'UDP', port: 53 })];
-    // Two names share an address now and then, and contend for it.
+    // Sometimes two Services have the same address, and one of them must lose it.
     const host = 1 + (n % (4 + this.below(3)));
     const created = 1000 * n;
     const clusterIPs = { IPv4: `10.96.0.${host}`, IPv6: `fd00:96::${host}` };
@@ -169,7 +169,7 @@ function cleanDump({ services, slices }: CrashObjects): string[] {
   return dumpMaps(maps);
 }
 
-/** Waits without giving the processor away: timers are too coarse. */
+/** Waits in a busy loop, because timers are too coarse. */
 function spin(ms: number): void {
   for (const until = performance.now() + ms; performance.now() < until;);
 }
@@ -183,17 +183,17 @@ test(`${CHANGES} changes, each followed by kill -9`, { timeout: 1_800_000 }, asy
   let next = new Child();
   for (let change = 0; change < CHANGES; change += 1) {
     const child = next;
-    await child.heard('loaded');
+    await child.printed('loaded');
     next = new Child();
-    // One kill in three hits the start itself.
+    // One kill in three happens during the start.
     if (change % 3 !== 0) {
       child.send(history.objects);
-      await child.heard('settled');
+      await child.printed('settled');
       expect(dump(), `after kill ${change}`).toBe(before);
     }
     const objects = history.change();
     const after = cleanDump(objects).join('\n');
-    await next.heard('loaded');
+    await next.printed('loaded');
     child.send(objects);
     spin((history.below(1_000_000) / 1_000_000) * latestMs);
     await child.kill();
@@ -207,10 +207,10 @@ test(`${CHANGES} changes, each followed by kill -9`, { timeout: 1_800_000 }, asy
     before = after;
   }
   next.send(history.objects);
-  await next.heard('settled');
+  await next.printed('settled');
   expect(dump(), 'after the last kill').toBe(before);
   await next.kill();
-  // The kills hit all parts of the work, or the test proves nothing.
+  // The kills must happen in all phases of a change. Otherwise the test proves nothing.
   expect(at.middle).toBeGreaterThan(3);
   expect(at.end).toBeGreaterThan(3);
 });

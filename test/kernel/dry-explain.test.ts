@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// `sluice explain --objects` as a command: the JSON contract, --flows in order, the daemon's flags, and errors that say what
-// to do. It loads the explaining programs over maps of its own, so it needs the kernel; nothing of them may be left.
+// `sluice explain --objects` as a command: the JSON contract, the order of --flows, the flags of the daemon, and error messages. It loads
+// the read-only programs over temporary maps, so it needs a kernel. No map or program may remain afterwards.
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -57,7 +57,7 @@ afterAll(() => rmSync(directory, { recursive: true }));
 
 async function sluice(...argv: string[]): Promise<{ exitCode: number; out: string; err: string }> {
   let [out, err] = ['', ''];
-  const never = (): Promise<never> => Promise.reject(new Error('not asked'));
+  const never = (): Promise<never> => Promise.reject(new Error('this must not be called'));
   const exitCode = await run(['--socket', '/nonexistent/s.sock', 'explain', ...argv], {
     ...{ env: {}, out: (text: string) => (out += text), err: (text: string) => (err += text) },
     ...{ explain: runExplain, plan: never, preflight: never, uninstall: never },
@@ -70,7 +70,7 @@ const dry = ['--objects', objects, '--node', file('node.json')];
 const held = (): string[] => [...heldBy('self'), ...(readFileSync('/proc/self/maps', 'utf8').match(/bpf-map.*$/gm) ?? [])];
 
 describe('explain --objects', () => {
-  test('--flows: an array in their order; bad objects go to stderr; no map or program is left', async () => {
+  test('--flows: answers are an array in the same order, invalid objects are reported on stderr, no map remains', async () => {
     const before = held();
     const { exitCode, out, err } = await sluice('--flows', file('flows.json'), ...dry, '--cluster-cidr', '10.244.0.0/16', '-o', 'json');
     expect(err).toBe('sluice: a.yaml:13: Service default/bad spec.clusterIP: must be a string, is 1\n');
@@ -92,10 +92,10 @@ describe('explain --objects', () => {
     expect(held()).toEqual(before);
   });
 
-  test('one packet: one object, or its decisions in order for people; flags before and after it', async () => {
+  test('one packet: one JSON object, or its decisions as text; flags may be before or after the packet', async () => {
     const packet = ['tcp', '8.8.8.8', '10.96.0.10:80'];
-    const asked = await sluice('--masquerade-all', ...packet, ...dry, '-o', 'json');
-    expect(JSON.parse(asked.out)).toMatchObject({ verdict: 'DNAT', masquerade: true });
+    const json = await sluice('--masquerade-all', ...packet, ...dry, '-o', 'json');
+    expect(JSON.parse(json.out)).toMatchObject({ verdict: 'DNAT', masquerade: true });
     const { out } = await sluice(...packet, ...dry, '--from', 'external');
     expect(out.split('\n').map((line) => line.trim().split(/ {2,}/)[0])).toEqual([
       'TCP 8.8.8.8 -> 10.96.0.10 port 80',
@@ -119,10 +119,10 @@ describe('explain --objects', () => {
       args: ['tcp', '1.1.1.1', 'fd00::1', ...dry],
       want: 'the destination fd00::1 has no port: use [fd00::1]:PORT',
     },
-    { name: 'two families', args: ['tcp', '1.1.1.1', '[fd00::1]:80', ...dry], want: 'are of two families' },
-    { name: 'no address', args: ['tcp', 'example', '10.96.0.10:80', ...dry], want: 'the source example is no IP address' },
+    { name: 'two families', args: ['tcp', '1.1.1.1', '[fd00::1]:80', ...dry], want: 'are of different IP families' },
+    { name: 'not an address', args: ['tcp', 'example', '10.96.0.10:80', ...dry], want: 'the source example is not an IP address' },
     { name: 'no daemon', args: ['tcp', '1.1.1.1', '10.96.0.10:80'], want: 'the socket /nonexistent/s.sock does not exist' },
-  ])('$name: a sentence', async ({ args, want }) => {
+  ])('$name: one error message', async ({ args, want }) => {
     const { exitCode, out, err } = await sluice(...args);
     expect(err).toContain(want);
     expect({

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The datapath loaded for a kernel test: a namespace and a bpffs of its own, the product's loader, and real maps written by
-// the product's reconciler. Nothing is attached; packets go through BPF_PROG_TEST_RUN.
+// The loaded datapath of a kernel test: a network namespace and a bpffs of its own, the product's loader, and real maps that the
+// product's operations write. Nothing is attached; packets run through BPF_PROG_TEST_RUN. Used by kernel tests and the benchmarks.
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { netnsCookie, newNetns } from '../../daemon/kernel/host.ts';
+import { netnsCookie } from '../../daemon/kernel/host.ts';
 import { testRun, type TestRunResult } from '../../daemon/kernel/test-run.ts';
 import { Datapath, type MapSizes } from '../../daemon/bpf/datapath.ts';
 import { PinDirectory } from '../../daemon/bpf/pins.ts';
@@ -18,6 +18,7 @@ import { AddressSetOperations } from '../../daemon/services/apply/address-set-op
 import { HostOperations } from '../../daemon/services/apply/host-operations.ts';
 import { LbOperations } from '../../daemon/services/apply/lb-operations.ts';
 import { FakeClock } from '../support/fake-clock.ts';
+import { newNetns } from '../support/kernel.ts';
 
 export const objectsPath = join(import.meta.dirname, '../../datapath/gen');
 
@@ -29,13 +30,13 @@ export const smallSizes: MapSizes = {
 
 export const ip = (...args: readonly string[]): string => execFileSync('ip', args, { encoding: 'utf8' });
 
-/** A bpffs of its own; close() unmounts it, and with it goes everything pinned there. */
+/** A private bpffs. close() unmounts it, which removes all its pins. */
 export class Bpffs {
   readonly path: string;
   readonly #directory: string;
 
   constructor() {
-    // By its name the next lab knows whose it was, and sweeps it should we be killed.
+    // The name contains the process id, so that the next lab can remove the directory if this process is killed.
     this.#directory = mkdtempSync(join(tmpdir(), `sl${process.pid}k-`));
     this.path = join(this.#directory, 'bpf');
     mkdirSync(this.path);
@@ -48,10 +49,10 @@ export class Bpffs {
   }
 }
 
-/** Devices of the namespace: pods behind lxc1..lxc3 (10.244.1.N), the uplink eth0 (10.0.0.1). */
+/** ifindex of the devices of the namespace: pods 10.244.1.N behind lxc1..lxc3, and the uplink eth0 (10.0.0.1). */
 export const devices = { lxc1: 0, lxc2: 0, lxc3: 0, eth0: 0 };
 
-/** Once per file: moves this process into a fresh namespace with devices and routes, so that the FIB has answers. */
+/** Moves this process into a new namespace with devices and routes for FIB lookups. Call it once in a file. */
 export function enterNamespace(): void {
   newNetns();
   ip('link', 'set', 'lo', 'up');
@@ -71,7 +72,7 @@ export function enterNamespace(): void {
   }
 }
 
-/** The node of enterNamespace(), which cannot tell local pods from others. */
+/** The node of enterNamespace(), without detection of local pods. */
 export const plainHost: DesiredHost = {
   nodeAddresses: { IPv4: '10.0.0.1', IPv6: 'fd00:10::1' },
   podDetection: { IPv4: 'none', IPv6: 'none' },
@@ -84,7 +85,7 @@ export const plainHost: DesiredHost = {
   clusterRange: {},
 };
 
-/** The loaded product, and what tests do with it. */
+/** The loaded datapath with helpers for tests. */
 export class Loaded {
   readonly datapath: Datapath;
   readonly maps: LbMaps;
@@ -107,7 +108,7 @@ export class Loaded {
     this.applyHost(plainHost);
   }
 
-  /** What holds for every Service, in place of what did. */
+  /** Replaces the host row and the address sets. */
   applyHost(host: DesiredHost, ranges: readonly DesiredRange[] = []): void {
     for (const range of this.#ranges) this.#sets.delete(rangeKey(range));
     for (const range of ranges) this.#sets.update(range);
@@ -115,18 +116,18 @@ export class Loaded {
     this.#ranges = ranges;
   }
 
-  /** Brings the maps to these rows and no others. */
+  /** Makes the maps contain exactly these Service ports. */
   apply(rows: readonly DesiredPort[]): void {
     for (const key of this.#operations.owners().values()) if (!rows.some((row) => row.key === key)) this.#operations.delete(key);
     for (const row of rows) this.#operations.update(row);
   }
 
-  /** Service index -> key of its port. */
+  /** Keys of Service ports by service index. */
   owners(): ReadonlyMap<number, string> {
     return this.#operations.owners();
   }
 
-  /** Forgets every flow, and every client's affinity. */
+  /** Deletes all flows and the affinity of all clients. */
   forgetFlows(): void {
     for (const name of ['ct4', 'ct6', 'lb4_affinity', 'lb6_affinity']) {
       const map = this.datapath.map(name);
@@ -134,7 +135,7 @@ export class Loaded {
     }
   }
 
-  /** Makes every flow look as if nobody had sent for so many units of flow_now() (4.29 s). */
+  /** Makes all flows older by this number of units of flow_now() (4.29 s). */
   ageFlows(units: number): void {
     for (const [name, codec] of [
       ['ct4', flow4Codec],
@@ -154,12 +155,12 @@ export class Loaded {
     return testRun(this.datapath.program(program), packet, at);
   }
 
-  /** Packets by reason. */
+  /** Dropped packets by reason. */
   drops(): Record<string, number> {
     return Object.fromEntries(dropCounts(this.datapath.map('lb_drops')).map(({ reason, packets }) => [reason, packets]));
   }
 
-  /** Their bytes by reason. */
+  /** Dropped bytes by reason. */
   droppedBytes(): Record<string, number> {
     return Object.fromEntries(dropCounts(this.datapath.map('lb_drops')).map(({ reason, bytes }) => [reason, bytes]));
   }

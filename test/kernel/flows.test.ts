@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The life of flows, one packet at a time through the real programs: who may have a source port and when, what follows a
-// backend or a frontend and what stays, and what is taken for a flow's packet though it is none. Both families.
+// The life of flows, one packet at a time through the real programs: when a source port is reused, which flows follow a change of their
+// backend or frontend and which stay, and which packets must not be taken for packets of a flow. Both IP families.
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { beforeEach, describe, expect, test } from 'vitest';
@@ -12,7 +12,7 @@ import { loadForFile } from './load-for-file.ts';
 import { build, fragments, ipPacket, type Packet, read, TC_ACT_OK, TC_ACT_REDIRECT, TC_ACT_SHOT, tcpFlags } from './packet.ts';
 
 const { SYN, RST, ACK } = tcpFlags;
-/** More than any time-out but that of an established connection. */
+/** Longer than every timeout except that of an established connection, in units of flow_now(). */
 const LONG = 40;
 const DAY = 20_000;
 
@@ -54,10 +54,10 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     ...fields,
   });
   const drops = (reason: string): number => loaded.drops()[reason] ?? 0;
-  /** So many source ports from 2000 on. */
+  /** Limits the source ports to `count` ports from 2000 on. */
   const givePorts = (count: number): void => {
-    const held = loaded.maps.host.get(0);
-    loaded.maps.host.set(0, { ...held, snatFirst: [2000, 0], snatCount: [count, 0] });
+    const row = loaded.maps.host.get(0);
+    loaded.maps.host.set(0, { ...row, snatFirst: [2000, 0], snatCount: [count, 0] });
   };
 
   beforeEach(() => {
@@ -71,7 +71,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     { name: 'a connection that the backend never answered', flags: SYN, age: LONG, isFree: true },
     { name: 'a lone RST', flags: RST, age: LONG, isFree: true },
     { name: 'an answered connection, after a day', flags: SYN, age: DAY, isFree: false },
-  ])('the source port of $name', ({ flags, age, isFree }) => {
+  ])('the source port of $name is reused: $isFree', ({ flags, age, isFree }) => {
     loaded.apply([port('web', nodePort(), [backendRow(pod(2))])]);
     givePorts(4);
     for (let sourcePort = 1; sourcePort <= 12; sourcePort += 1) {
@@ -87,7 +87,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     else expect({ opened: opened.length, counted: drops('PORT_EXHAUSTED') - before }).toEqual({ opened: 0, counted: 20 });
   });
 
-  test('of a pool that is half used nearly every new flow finds a port, also after one did not', () => {
+  test('when half of the ports are used, nearly every new flow gets a port, also after one did not', () => {
     loaded.apply([port('web', nodePort(), [backendRow(pod(2))])]);
     givePorts(400);
     let opened = 0;
@@ -95,7 +95,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     expect(opened).toBeGreaterThan(195);
   });
 
-  test('a UDP client whose port went to another never gets the other’s answers, nor gives its own away', () => {
+  test('a UDP client whose source port was given to another client does not get the answers of that client', () => {
     loaded.apply([port('dns', nodePort('UDP'), [backendRow(pod(2))])]);
     givePorts(1);
     const [a, b] = [request({ protocol: 'UDP' }), request({ protocol: 'UDP', source: outside(8) })];
@@ -103,13 +103,13 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     loaded.ageFlows(LONG);
     const sent = translated(b);
     expect(sent.sourcePort).toBe(2000);
-    // Its next packet looks whether it still has the port.
+    // The next packet of the first client checks whether its flow still has the port.
     loaded.ageFlows(1);
     expect(send(a).verdict).toBe(TC_ACT_SHOT);
     expect(translated(answerTo(sent), 'tc_pod_in').destination).toBe(outside(8));
   });
 
-  test('a port whose flow is over is not taken while a socket of the node has it', async () => {
+  test('the port of an expired flow is not reused while a socket of the node has it', async () => {
     loaded.apply([port('dns', nodePort('UDP'), [backendRow(pod(2))])]);
     givePorts(1);
     expect(translated(request({ protocol: 'UDP' })).sourcePort).toBe(2000);
@@ -127,14 +127,14 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     expect(translated(other).sourcePort).toBe(2000);
   });
 
-  test('TCP in the middle of a masqueraded connection that is not known is refused, not sent by another port', () => {
+  test('a TCP packet of an unknown masqueraded connection is refused and not sent from another port', () => {
     loaded.apply([port('web', nodePort(), [backendRow(pod(2))])]);
     const before = drops('NO_FLOW');
     expect(translated(request({ flags: ACK, acknowledge: 77 }))).toMatchObject({ flags: RST, sequence: 77, source: node });
     expect(drops('NO_FLOW')).toBe(before + 1);
   });
 
-  test('what was sent on to a backend is not translated again on the uplink', () => {
+  test('a packet that was translated to a backend is not translated again on the uplink', () => {
     const frontend = frontendRow(vip);
     loaded.apply([
       port('web', frontend, [backendRow(remote, { port: 80 })]),
@@ -146,20 +146,20 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     expect(loaded.run('tc_uplink_out', frame, { ifindex: devices.eth0, ingressIfindex: devices.lxc1 })).toMatchObject({
       ...{ verdict: TC_ACT_OK, packet: frame },
     });
-    // Another flow to that address is the external IP's.
+    // Another flow to that address belongs to the external IP.
     expect(translated(request({ source: pod(1), destination: remote, destinationPort: 80, sourcePort: 1 }), 'tc_pod_in').destination).toBe(
       pod(3),
     );
   });
 
-  test('a backend that nobody knows a way to is not taken for the node itself', () => {
+  test('a backend without a route is not taken for the node itself', () => {
     const before = drops('NO_ROUTE');
     loaded.apply([port('web', nodePort(), [backendRow(four ? '198.51.100.5' : '2001:db8:5::5')])]);
     expect(send(request()).verdict).toBe(TC_ACT_SHOT);
     expect(drops('NO_ROUTE')).toBe(before + 1);
   });
 
-  test('13: SCTP stays with its backend like TCP; a new INIT asks anew', () => {
+  test('13: SCTP stays with its backend like TCP, and a new INIT selects a backend again', () => {
     const frontend = frontendRow(vip, { protocol: 'SCTP' });
     const chunk = (type: number): Packet =>
       request({
@@ -176,7 +176,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     expect(translated(chunk(1), 'tc_pod_in').destination).toBe(pod(3));
   });
 
-  test('13: a UDP flow follows when its frontend becomes another Service’s', () => {
+  test('13: a UDP flow follows its frontend to another Service', () => {
     const frontend = frontendRow(external, { protocol: 'UDP', type: 'ExternalIP' });
     const packet = request({ protocol: 'UDP', source: pod(1), destination: external, destinationPort: 80 });
     const [a, b] = [port('a', frontend, [backendRow(pod(2))]), port('b', frontend, [backendRow(pod(3))])];
@@ -187,16 +187,16 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     expect(translated(packet, 'tc_pod_in').destination).toBe(pod(3));
   });
 
-  test('fragments of a datagram that is not ours are not taken for an earlier one’s of that number', () => {
+  test('fragments of a datagram without a flow are not taken for those of an earlier datagram with the same id', () => {
     loaded.apply([port('dns', nodePort('UDP'), [backendRow(pod(2))])]);
     const payload = new Uint8Array(3000);
-    const ours = fragments(build(request({ protocol: 'UDP', payload })), 1400, 77);
+    const first = fragments(build(request({ protocol: 'UDP', payload })), 1400, 77);
     const others = fragments(build(request({ protocol: 'UDP', payload, destinationPort: 5000 })), 1400, 77);
-    expect(ours.map((frame) => sendFrame(frame, 'tc_uplink_in').verdict)).toEqual([TC_ACT_REDIRECT, TC_ACT_REDIRECT, TC_ACT_REDIRECT]);
+    expect(first.map((frame) => sendFrame(frame, 'tc_uplink_in').verdict)).toEqual([TC_ACT_REDIRECT, TC_ACT_REDIRECT, TC_ACT_REDIRECT]);
     expect(others.map((frame) => sendFrame(frame, 'tc_uplink_in').verdict)).toEqual([TC_ACT_OK, TC_ACT_OK, TC_ACT_OK]);
   });
 
-  test('ICMP errors: about SCTP they are translated; one that quotes a later fragment says nothing of ports', () => {
+  test('ICMP errors about SCTP are translated, and those that quote a later fragment, which has no ports, are not', () => {
     const frontend = frontendRow(vip, { protocol: 'SCTP' });
     loaded.apply([port('sig', frontend, [backendRow(pod(2))])]);
     const init = request({ protocol: 'SCTP', source: pod(1), destination: vip, destinationPort: 80, payload: Uint8Array.of(1, 0, 0, 4) });
@@ -214,7 +214,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
   test.for([
     { name: 'refused', packet: { protocol: 'UDP' }, reason: 'NO_BACKEND' },
     { name: 'out of hops', packet: { protocol: 'UDP', hops: 1, destinationPort: 81 }, reason: 'HOP_LIMIT' },
-  ] as const)('bytes of a drop are those of the packet, not of its answer: $name', ({ packet, reason }) => {
+  ] as const)('dropped bytes count the packet and not the answer to it: $name', ({ packet, reason }) => {
     const udp = (portNumber: number): Frontend => frontendRow(vip, { protocol: 'UDP', port: portNumber });
     loaded.apply([port('dead', udp(80), []), port('dns', udp(81), [backendRow(pod(2))])]);
     const frame = build(request({ source: pod(1), destination: vip, destinationPort: 80, payload: new Uint8Array(900), ...packet }));
@@ -223,7 +223,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     expect(loaded.droppedBytes()[reason]).toBe(before + frame.length);
   });
 
-  test('a refusal acknowledges the packet, not the padding of its frame', () => {
+  test('a reset acknowledges the packet without the padding of its frame', () => {
     loaded.apply([port('dead', frontendRow(vip), [])]);
     const frame = build(request({ source: pod(1), destination: vip, destinationPort: 80, sequence: 1000 }));
     const padded = new Uint8Array(frame.length + 6);

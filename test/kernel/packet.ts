@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Packets for tests: built from what a case says, and read back with every checksum verified. Its checksums are summed from
-// scratch, so that they judge the datapath's incremental ones. Knows nothing of Sluice.
+// Packets for tests: builds them from fields, and reads them back with every checksum verified. It computes whole checksums, which verify
+// the datapath's incremental updates. It must not depend on Sluice, except for address texts. Used by kernel tests and the benchmarks.
 import { addressBytes, addressText } from '../../daemon/model/address.ts';
 
 export interface Packet {
@@ -13,13 +13,13 @@ export interface Packet {
   readonly flags?: number;
   readonly sequence?: number;
   readonly acknowledge?: number;
-  /** TTL or hop limit; 64 unless told. */
+  /** TTL or hop limit. Default: 64. */
   readonly hops?: number;
-  /** ICMP: the last four bytes of its header, such as an MTU. */
+  /** ICMP: the last four bytes of the header, for example the MTU. */
   readonly rest?: number;
-  /** UDP over IPv4: send no checksum. */
+  /** UDP over IPv4: no checksum. */
   readonly hasNoChecksum?: boolean;
-  /** IPv4 options, or IPv6 extension headers: bytes, whole words. */
+  /** IPv4 options or IPv6 extension headers, in whole words. */
   readonly options?: Uint8Array;
   /** ICMP: type and code. */
   readonly type?: number;
@@ -37,7 +37,7 @@ export const TC_ACT_REDIRECT = 7;
 export const tcpFlags = { FIN: 1, SYN: 2, RST: 4, ACK: 16 } as const;
 const numbers = { TCP: 6, UDP: 17, SCTP: 132 } as const;
 
-/** RFC 1071, over any number of parts (each but the last of even length). */
+/** Internet checksum (RFC 1071) of several parts. All parts except the last must have an even length. */
 export function checksum(...parts: readonly Uint8Array[]): number {
   let sum = 0;
   for (const part of parts) {
@@ -98,7 +98,7 @@ export function crc32c(bytes: Uint8Array): number {
   return ~crc >>> 0;
 }
 
-/** Puts the sum of an SCTP packet where it belongs. */
+/** Writes the CRC32c into an SCTP packet. */
 function withCrc(bytes: Uint8Array): Uint8Array {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   view.setUint32(8, 0);
@@ -129,9 +129,10 @@ function l3(packet: Packet, inside: Uint8Array): Uint8Array {
   return concat(header, inside);
 }
 
-/** Just the IP packet: what an ICMP error quotes. */
+/** Builds the IP packet without an Ethernet header, as an ICMP error quotes it. */
 export const ipPacket = (packet: Packet): Uint8Array => l3(packet, l4(packet));
 
+/** Builds a frame. */
 export function build(packet: Packet): Uint8Array {
   const ethernet = new Uint8Array(14);
   ethernet.set([2, 0, 0, 0, 0, packet.mac?.destination ?? 2, 2, 0, 0, 0, 0, packet.mac?.source ?? 1]);
@@ -139,7 +140,7 @@ export function build(packet: Packet): Uint8Array {
   return concat(ethernet, ipPacket(packet));
 }
 
-/** The frame cut into fragments of at most `size` bytes of datagram each (a multiple of eight). */
+/** Cuts a frame into fragments with at most `size` bytes of the datagram each. `size` is a multiple of eight. */
 export function fragments(frame: Uint8Array, size: number, id: number): Uint8Array[] {
   const six = frame[12] === 0x86;
   const headers = six ? 54 : 34;
@@ -169,7 +170,7 @@ export function fragments(frame: Uint8Array, size: number, id: number): Uint8Arr
   return cut;
 }
 
-/** Reads an IP packet. Throws on a wrong checksum; `isQuoted`: L4 may be cut, its checksum is not looked at. */
+/** Reads an IP packet. Throws on a wrong checksum. With `isQuoted`, L4 may be truncated and its checksum is not verified. */
 export function readIp(bytes: Uint8Array, isQuoted = false): Packet {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const six = (bytes[0] ?? 0) >> 4 === 6;
@@ -201,5 +202,5 @@ export function readIp(bytes: Uint8Array, isQuoted = false): Packet {
   return { ...base, ...ports, ...tcp, payload: inside.slice(((inside[12] ?? 0) >> 4) * 4) };
 }
 
-/** Reads a frame; see readIp. */
+/** Reads a frame. See readIp(). */
 export const read = (frame: Uint8Array): Packet => readIp(frame.subarray(14));

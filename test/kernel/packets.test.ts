@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Packet walks, each through the real program in the kernel and the first packet of a flow through the oracle
-// (desired/trace.ts) too. Output is read back with every checksum verified. Both families and both protocols run every case.
+// Packets through the real programs in the kernel; the first packet of a flow also through the oracle (support/oracle.ts). Results are
+// read back with every checksum verified. Every case runs for both IP families and for TCP and UDP.
 import { beforeEach, describe, expect, test } from 'vitest';
 import { trace } from '../support/oracle.ts';
 import { encoded, decoded } from '../../daemon/maps/codec.ts';
@@ -65,13 +65,13 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
     ...fields,
   });
   const send = (packet: Packet, program = 'tc_pod_in', ifindex = devices.lxc1) => loaded.run(program, build(packet), { ifindex });
-  /** Sends and expects a translation; returns what came out. */
+  /** Sends a packet and expects that it is translated. Returns the result. */
   const translated = (packet: Packet, program?: string, ifindex?: number): Packet => {
     const result = send(packet, program, ifindex);
     expect(result.verdict).toBe(TC_ACT_REDIRECT);
     return read(result.packet);
   };
-  const untouched = (packet: Packet, program?: string, ifindex?: number): void => {
+  const unchanged = (packet: Packet, program?: string, ifindex?: number): void => {
     const result = send(packet, program, ifindex);
     expect(result.verdict).toBe(TC_ACT_OK);
     expect(result.packet).toEqual(build(packet));
@@ -88,7 +88,7 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
     loaded.apply([port('web', vip, [backend(pod(2)), backend(pod(3))]), port('dead', deadVip, [])]);
   });
 
-  test('a request is translated, and the kernel chooses what the oracle allows', () => {
+  test('a request is translated to a candidate of the oracle', () => {
     const rows = [port('web', vip, [backend(pod(2)), backend(pod(3))]), port('dead', deadVip, [])];
     for (let sourcePort = 40_000; sourcePort < 40_050; sourcePort += 1) {
       const packet = request({ sourcePort });
@@ -96,12 +96,12 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
       const out = translated(packet);
       expect(expected.candidates).toContain(hostPort(out.destination, out.destinationPort ?? 0));
       expect(out).toEqual({ ...read(build(packet)), destination: out.destination, destinationPort: 8080 });
-      // The same packet again gets the same answer.
+      // The same packet is translated in the same way again.
       expect(translated(packet)).toEqual(out);
     }
   });
 
-  test('the choice is even: each of three within 15 % of a third', () => {
+  test('backends are chosen evenly: each of three gets a third within 15 %', () => {
     loaded.apply([port('web', vip, [backend(pod(1)), backend(pod(2)), backend(pod(3))])]);
     const counts = new Map<string, number>();
     for (let sourcePort = 30_000; sourcePort < 33_000; sourcePort += 1) {
@@ -112,19 +112,19 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
     for (const count of counts.values()) expect(Math.abs(count - 1000)).toBeLessThan(150);
   });
 
-  test('the reply comes back from the VIP; a reply of no flow is untouched', () => {
+  test('the source of a reply becomes the VIP, and a reply without a flow is unchanged', () => {
     const sent = translated(request());
     const back = translated(answerTo(sent));
     expect(back).toMatchObject({ source: vip, sourcePort: 80, destination: pod(1), destinationPort: 40_000 });
-    untouched({ ...answerTo(sent), destinationPort: 41_111 });
+    unchanged({ ...answerTo(sent), destinationPort: 41_111 });
   });
 
-  test('payloads of any length, options, extension headers', () => {
+  test('payloads of several lengths, IPv4 options and IPv6 extension headers', () => {
     for (const length of [0, 1, 2, 7, 100, 1201])
       expect(translated(request({ payload: new Uint8Array(length).fill(7) })).payload).toHaveLength(length);
     const options = four ? Uint8Array.of(1, 1, 1, 0) : Uint8Array.of(isTcp ? 6 : 17, 0, 1, 4, 0, 0, 0, 0);
     expect(translated(request({ options })).destinationPort).toBe(8080);
-    // As many as RFC 8200, 4.1, lets stand there: hop by hop, destination options, routing, fragment (of one), destination options.
+    // All extension headers that RFC 8200, 4.1, allows: hop-by-hop, destination options, routing, fragment (only one), destination options.
     const extension = (next: number, ...rest: readonly number[]): number[] => [next, 0, ...(rest.length > 0 ? rest : [1, 4, 0, 0, 0, 0])];
     const every = [
       extension(60),
@@ -137,27 +137,27 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
     if (four && !isTcp) expect(translated(request({ hasNoChecksum: true })).hasNoChecksum).toBe(true);
   });
 
-  test('what is not ours passes untouched', () => {
-    untouched(request({ destination: otherVip }));
-    untouched(request({ destinationPort: 81 }));
-    untouched({ ...request(), protocol: isTcp ? 'UDP' : 'TCP' });
-    untouched({ protocol: 'ICMP', source: pod(1), destination: vip, type: four ? 8 : 128, payload: new Uint8Array(20) });
+  test('packets without a frontend pass unchanged', () => {
+    unchanged(request({ destination: otherVip }));
+    unchanged(request({ destinationPort: 81 }));
+    unchanged({ ...request(), protocol: isTcp ? 'UDP' : 'TCP' });
+    unchanged({ protocol: 'ICMP', source: pod(1), destination: vip, type: four ? 8 : 128, payload: new Uint8Array(20) });
     const frame = build(request());
-    // The kernel's test run takes no packet that ends within its IP header.
+    // BPF_PROG_TEST_RUN rejects packets that end within the IP header.
     for (const inside of [0, 1, 3, 7]) {
       const cut = frame.subarray(0, (four ? 34 : 54) + inside);
       expect(loaded.run('tc_pod_in', cut, { ifindex: devices.lxc1 })).toMatchObject({ verdict: TC_ACT_OK, packet: cut });
     }
   });
 
-  test('hairpin: the pod sees the VIP as its peer, and its reply comes back to itself', () => {
+  test('hairpin: the pod sees the VIP as its peer, and its reply returns to itself', () => {
     loaded.apply([port('web', vip, [backend(pod(1))])]);
     const sent = translated(request());
     expect(sent).toMatchObject({ source: vip, sourcePort: 40_000, destination: pod(1), destinationPort: 8080 });
     expect(translated(answerTo(sent))).toMatchObject({ source: vip, sourcePort: 80, destination: pod(1), destinationPort: 40_000 });
   });
 
-  test('two VIPs that lead one client port to one backend do not collide', () => {
+  test('flows of one client port to one backend through two VIPs do not collide', () => {
     loaded.apply([port('web', vip, [backend(pod(2))]), port('other', otherVip, [backend(pod(2))])]);
     const first = translated(request());
     const second = translated(request({ destination: otherVip }));
@@ -167,19 +167,19 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
     expect(translated(answerTo(second))).toMatchObject({ source: otherVip, destinationPort: 40_000 });
   });
 
-  test('13: a backend that is removed: TCP keeps it until it closes, UDP moves with the next packet', () => {
+  test('13: a backend is removed: TCP keeps it until the connection closes, UDP moves with the next packet', () => {
     const before = translated(request());
     const others = [pod(2), pod(3)].filter((address) => address !== before.destination).map((address) => backend(address));
     loaded.apply([port('web', vip, others)]);
     const after = translated(request(isTcp ? { flags: ACK } : {}));
     if (isTcp) {
       expect(after.destination).toBe(before.destination);
-      // A new SYN asks anew.
+      // A new SYN selects a backend again.
       expect(translated(request()).destination).toBe(others[0]?.address);
     } else expect(after.destination).toBe(others[0]?.address);
   });
 
-  test('13: a backend that no longer serves: UDP moves if another does, else stays', () => {
+  test('13: a backend stops serving: UDP moves if another backend is usable, and stays otherwise', () => {
     const before = translated(request());
     const draining = backend(before.destination, { isUsable: false, isServing: false });
     loaded.apply([port('web', vip, [draining])]);
@@ -189,7 +189,7 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
     expect(translated(request(isTcp ? { flags: ACK } : {})).destination).toBe(isTcp ? before.destination : other);
   });
 
-  test('a flow whose other row was evicted is whole again after a few seconds', () => {
+  test('a flow whose reverse row was evicted gets it back after a few seconds', () => {
     const sent = translated(request());
     const map = loaded.datapath.map(four ? 'ct4' : 'ct6');
     const tuple = {
@@ -202,7 +202,7 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
     const key = encoded(four ? tuple4Codec : tuple6Codec, tuple);
     expect(map.get(key)).toBeDefined();
     map.delete(key);
-    // The forward row's clock is set back, as if a unit of it had passed.
+    // Makes the forward row one unit of flow_now() older.
     const forward = encoded(four ? tuple4Codec : tuple6Codec, { ...tuple, saddr: pod(1), daddr: vip, sport: 40_000, dport: 80 });
     const row = map.get(forward) ?? new Uint8Array();
     const codec = four ? flow4Codec : flow6Codec;
@@ -212,13 +212,13 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
     expect(translated(answerTo(sent)).source).toBe(vip);
   });
 
-  test('no usable backend: refused from the VIP, back where it came from, and counted', () => {
+  test('without a usable backend the packet is refused by the VIP and counted', () => {
     const before = loaded.drops()['NO_BACKEND'] ?? 0;
     const packet = request({ destination: deadVip, sequence: 7000 });
     const out = translated({ ...packet, mac: { source: 0x11, destination: 0x22 } });
     expect(loaded.drops()['NO_BACKEND']).toBe(before + 1);
     if (isTcp) {
-      // SYN and three bytes.
+      // The sequence number after the SYN and three bytes.
       expect(out).toMatchObject({
         protocol: 'TCP',
         source: deadVip,
@@ -245,7 +245,7 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
     const unreachable = four ? { type: 3, code: 3 } : { type: 1, code: 4 };
     const tooBig = four ? { type: 3, code: 4 } : { type: 2, code: 0 };
 
-    test("of the backend's side are about the packet that the client sent", () => {
+    test("from the backend's side quote the packet that the client sent", () => {
       const sent = translated(request());
       for (const from of [sent.destination, outside]) {
         const out = translated(
@@ -253,7 +253,7 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
           from === outside ? 'tc_uplink_in' : 'tc_pod_in',
           devices.lxc2,
         );
-        // A router's too comes from the VIP: it may have to go back by that same router.
+        // The source becomes the VIP for errors of routers too, because the error may return through the same router.
         expect(out).toMatchObject({ source: vip, destination: pod(1), ...unreachable });
         expect(readIp(out.payload ?? new Uint8Array(), true)).toMatchObject({
           source: pod(1),
@@ -264,7 +264,7 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
       }
     });
 
-    test("of the client's side are about the packet that the backend sent", () => {
+    test("from the client's side quote the packet that the backend sent", () => {
       const sent = translated(request());
       const reply = translated(answerTo(sent));
       const out = translated({ protocol: 'ICMP', source: pod(1), destination: vip, ...tooBig, payload: ipPacket(reply) });
@@ -277,14 +277,14 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
       });
     });
 
-    test('about no flow of ours are untouched', () => {
+    test('about packets without a flow are unchanged', () => {
       translated(request());
-      const stranger = ipPacket({ protocol, source: pod(1), destination: pod(2), sourcePort: 5, destinationPort: 6 });
-      untouched({ protocol: 'ICMP', source: pod(2), destination: pod(1), ...unreachable, payload: stranger });
+      const quoted = ipPacket({ protocol, source: pod(1), destination: pod(2), sourcePort: 5, destinationPort: 6 });
+      unchanged({ protocol: 'ICMP', source: pod(2), destination: pod(1), ...unreachable, payload: quoted });
     });
   });
 
-  test('a socket of the node: out by the uplink, and the reply goes into the node by its MAC', () => {
+  test('a socket of the node: the request leaves through the uplink, and the reply has the MAC address of the node', () => {
     const sent = translated(request({ source: node, mac: { source: 0x77, destination: 0x99 } }), 'tc_uplink_out', devices.eth0);
     const result = send(answerTo(sent), 'tc_pod_in', devices.lxc2);
     expect(result.verdict).toBe(TC_ACT_REDIRECT);
@@ -292,30 +292,30 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
     expect(read(result.packet)).toMatchObject({ source: vip, destination: node });
   });
 
-  test("a backend on the node's own address: up the stack, and its replies are translated on the way to the pod", () => {
+  test("a backend on the node's own address: packets go to the stack, and replies are translated on the way to the pod", () => {
     loaded.apply([port('web', vip, [backend(node)])]);
-    const up = send(request());
-    expect(up.verdict).toBe(TC_ACT_OK);
-    expect(read(up.packet)).toMatchObject({ source: pod(1), destination: node, destinationPort: 8080 });
-    const back = send(answerTo(read(up.packet)), 'tc_pod_out', devices.lxc1);
+    const result = send(request());
+    expect(result.verdict).toBe(TC_ACT_OK);
+    expect(read(result.packet)).toMatchObject({ source: pod(1), destination: node, destinationPort: 8080 });
+    const back = send(answerTo(read(result.packet)), 'tc_pod_out', devices.lxc1);
     expect(back.verdict).toBe(TC_ACT_OK);
     expect(read(back.packet)).toMatchObject({ source: vip, sourcePort: 80, destination: pod(1) });
   });
 
-  test('the node to its own address, and a backend without a route: dropped and counted', () => {
+  test('a packet of the node to a backend on its own address is dropped and counted', () => {
     const before = loaded.drops();
     loaded.apply([port('web', vip, [backend(node)])]);
     expect(send(request({ source: node }), 'tc_uplink_out', devices.eth0).verdict).toBe(TC_ACT_SHOT);
     expect(loaded.drops()['NODE_TO_SELF']).toBe((before['NODE_TO_SELF'] ?? 0) + 1);
   });
 
-  test('a reply on the way out of a device is left alone unless the node is the backend', () => {
+  test('a reply that leaves through a device is unchanged unless the node is the backend', () => {
     const sent = translated(request());
-    untouched(answerTo(sent), 'tc_pod_out', devices.lxc1);
+    unchanged(answerTo(sent), 'tc_pod_out', devices.lxc1);
   });
 
   if (isTcp) {
-    test('SYN on an open flow stays; after FIN or RST it asks anew', () => {
+    test('a SYN of an open flow keeps its backend, and a SYN after FIN or RST selects a backend again', () => {
       const before = translated(request());
       translated(answerTo(before));
       expect(translated(request()).destination).toBe(before.destination);
@@ -326,14 +326,14 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
       expect(translated(request()).destination).toBe(other);
     });
 
-    test('a later direct connection with the tuple of a flow that is over is not ours', () => {
+    test('a later direct connection with the tuple of a closed flow is unchanged', () => {
       const sent = translated(request());
       translated(answerTo(sent));
       translated(request({ flags: FIN | ACK }));
-      expect(translated(answerTo(sent, ACK)).source).toBe(vip); // half-closed: still ours
+      expect(translated(answerTo(sent, ACK)).source).toBe(vip); // half-closed: still translated
       translated(answerTo(sent, FIN | ACK));
-      untouched(answerTo(sent, SYN | ACK));
-      untouched(answerTo(sent, ACK));
+      unchanged(answerTo(sent, SYN | ACK));
+      unchanged(answerTo(sent, ACK));
     });
   }
 });

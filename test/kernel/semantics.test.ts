@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The oracle and the kernel agree: every case of kube-proxy-semantics.md and 10,000 random packets, each through the oracle,
-// through the twin that `sluice explain` runs, and through the program itself. Explaining must change no map.
+// The oracle and the kernel must agree: every case of the statements in test/README.md and 10,000 random packets run through the oracle,
+// through the read-only program of `sluice explain`, and through the program itself. Explaining a packet must change no map.
 import { afterAll, expect, test } from 'vitest';
 import { trace, type Trace, type TracePacket } from '../support/oracle.ts';
 import { Explainer } from '../../daemon/explain/explainer.ts';
 import { frameOf } from '../../daemon/explain/frame.ts';
-import { Twins } from '../../daemon/explain/programs.ts';
+import { ExplainPrograms } from '../../daemon/explain/programs.ts';
 import { cidrContains, hostPort } from '../../daemon/model/address.ts';
 import type { Explanation, Origin } from '../../daemon/model/explanation.ts';
 import type { DesiredRange } from '../../daemon/model/frontend.ts';
@@ -21,30 +21,30 @@ const PACKETS_PER_CASE = 50;
 const seed = Number(process.env['SEMANTICS_SEED'] ?? Date.now() % 1_000_000);
 
 let loaded: Loaded;
-let twins: Twins;
+let programs: ExplainPrograms;
 
 loadForFile(
   (it) => {
     loaded = it;
-    // Every backend has a route; nobody is there.
+    // Every backend has a route to a gateway that does not exist.
     ip('route', 'add', 'default', 'via', '10.0.0.254', 'dev', 'eth0');
     ip('-6', 'route', 'add', 'default', 'via', 'fd00:10::254', 'dev', 'eth0');
-    twins = new Twins({ objectsPath, reuse: loaded.datapath.mapFds() });
+    programs = new ExplainPrograms({ objectsPath, reuse: loaded.datapath.mapFds() });
   },
   { ...smallSizes, lb_services: { entries: 512, flag: 'test' }, lb_slots: { entries: 512, flag: 'test' } },
 );
-afterAll(() => twins.close());
+afterAll(() => programs.close());
 
 const hooks = { pod: 'tc_pod_in', node: 'tc_uplink_out', external: 'tc_uplink_in' } as const;
 
-/** The kernel's side of a world: maps filled, questions answered, packets run. */
+/** One case in the kernel: fills the maps, explains packets and runs packets. */
 class Kernel {
   readonly #desired: Desired;
   readonly #explainer: Explainer;
 
   constructor(desired: Desired) {
     this.#desired = desired;
-    // What the world before has freed may be used again.
+    // Ids that the previous case freed may be used again.
     loaded.clock.advance(2000);
     loaded.apply([]);
     loaded.clock.advance(2000);
@@ -53,7 +53,7 @@ class Kernel {
     loaded.applyHost({ ...desired.host, nodeAddresses, snatPorts, hasTc }, [...desired.ranges.values()]);
     const owners = new Map(loaded.owners());
     this.#explainer = new Explainer({
-      ...{ twins, maps: loaded.maps, hasSocketLb: false, owners: () => owners },
+      ...{ programs, maps: loaded.maps, hasSocketLb: false, owners: () => owners },
       ports: (key) => desired.ports.get(key),
       originOf: (source) => this.originOf(source),
       deviceOf: () => devices.eth0,
@@ -73,7 +73,7 @@ class Kernel {
     return this.#explainer.explain({ ...packet, from: packet.from, iface: packet.iface });
   }
 
-  /** What the program itself does: verdict and, when translated, backend and source. */
+  /** The result of the program itself: the verdict and, for a translated packet, backend and source. */
   run(packet: TracePacket): { verdict: Trace['verdict']; backend?: string; source?: string } {
     const origin = packet.from ?? this.originOf(packet.sourceIP);
     const isPod =
@@ -95,7 +95,7 @@ class Kernel {
   }
 }
 
-/** Oracle, twin and program, one after the other. */
+/** Runs a packet through the oracle, the read-only program and the program, and compares the results. */
 function expectAgreement(kernel: Kernel, desired: Desired, packet: TracePacket): Trace {
   const where = JSON.stringify(packet);
   const wanted = trace(desired, packet);
@@ -115,7 +115,7 @@ function expectAgreement(kernel: Kernel, desired: Desired, packet: TracePacket):
   return wanted;
 }
 
-/** Every map that outlives a packet, byte for byte. */
+/** All bytes of all maps, except for the scratch memory. */
 function dump(): string {
   const { datapath } = loaded;
   const names = datapath.mapNames().filter((name) => name !== 'lb_scratch');
@@ -152,11 +152,11 @@ test(`${PACKETS} random packets against random Services (SEMANTICS_SEED=${seed})
       verdicts.set(verdict, (verdicts.get(verdict) ?? 0) + 1);
     }
   }
-  // The random worlds are worth something: every verdict comes up often.
+  // The random cases must produce every verdict often enough.
   for (const verdict of ['DNAT', 'REJECT', 'DROP', 'NONE']) expect(verdicts.get(verdict) ?? 0).toBeGreaterThan(PACKETS / 100);
 });
 
-test('explaining leaves every map as it was, to the byte', () => {
+test('explaining packets changes no byte of any map', () => {
   const { cluster, packets } = randomCase(seed, 200);
   const kernel = new Kernel(desiredOf(cluster));
   for (const packet of packets.slice(0, 100)) kernel.run(packet);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a Service promises beyond a ClusterIP, one packet at a time through the real programs: masquerade and its ports,
-// policies, affinity, source ranges, fragments, hop limits, MTU, SCTP, VLAN. Both families; outputs have every checksum verified.
+// Service features in addition to ClusterIPs, one packet at a time through the real programs: masquerading and its ports, traffic
+// policies, affinity, source ranges, fragments, hop limits, MTU, SCTP and VLANs. Both IP families; every checksum is verified.
 import { beforeEach, describe, expect, test } from 'vitest';
 import type { Family } from '../../daemon/model/address.ts';
 import type { Backend, DesiredPort, Frontend } from '../../daemon/model/frontend.ts';
@@ -64,7 +64,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     loaded.applyHost(plainHost, [{ set: 'node', cidr: `${node}/${length}` }]);
   });
 
-  test('NodePort from outside, policy Cluster: masqueraded with a port of ours, and the reply comes back from the NodePort', () => {
+  test('NodePort from outside, policy Cluster: masqueraded with an allocated port, and the NodePort is the source of the reply', () => {
     loaded.apply([port([nodePort()], [backendRow(pod(2))])]);
     const seen = new Set<number>();
     for (let sourcePort = 40_000; sourcePort < 40_100; sourcePort += 1) {
@@ -75,13 +75,13 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
       seen.add(allocated);
       const back = translated(answerTo(sent));
       expect(back).toMatchObject({ source: node, sourcePort: 30_080, destination: outside, destinationPort: sourcePort });
-      // The same flow keeps its port.
+      // The flow keeps its port.
       expect(translated(fromOutside({ sourcePort, flags: ACK }), 'tc_uplink_in').sourcePort).toBe(allocated);
     }
     expect(seen.size).toBe(100);
   });
 
-  test('NodePort to a backend on another node: out with the node address, back through the node', () => {
+  test('NodePort to a backend on another node: the request has the node address, and the reply returns through the node', () => {
     loaded.apply([port([nodePort()], [backendRow(remote)])]);
     const sent = translated(fromOutside(), 'tc_uplink_in');
     expect(sent).toMatchObject({ source: node, destination: remote });
@@ -89,7 +89,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     expect(back).toMatchObject({ source: node, sourcePort: 30_080, destination: outside, destinationPort: 40_000 });
   });
 
-  test('policy Local: outside gets local backends and keeps its source; pods and the node are not bound', () => {
+  test('policy Local: clients outside get local backends and keep their source; local pods and the node get all backends', () => {
     const backends = [backendRow(pod(2), { isLocal: true, isLocallyUsable: true }), backendRow(remote)];
     loaded.apply([port([nodePort({ policy: 'Local' }), loadBalancer({ policy: 'Local' })], backends)]);
     loaded.applyHost({ ...plainHost, podDetection: { IPv4: 'cidr', IPv6: 'cidr' } }, [
@@ -113,14 +113,14 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     expect([...found.node].sort()).toEqual([pod(2), remote].sort());
   });
 
-  test('policy Local without a local backend: dropped for outside; without any backend: refused', () => {
+  test('policy Local: packets from outside are dropped without a local backend, and refused without any backend', () => {
     loaded.apply([port([nodePort({ policy: 'Local' })], [backendRow(remote)])]);
     dropped('NO_LOCAL_BACKEND', fromOutside(), 'tc_uplink_in');
     loaded.apply([port([nodePort({ policy: 'Local' })], [])]);
     expect(translated(fromOutside(), 'tc_uplink_in')).toMatchObject({ source: node, destination: outside, flags: RST | ACK });
   });
 
-  test('a ClusterIP asked by who is no local pod is masqueraded if pods can be told; masquerade-all spares nobody', () => {
+  test('ClusterIP traffic is masqueraded unless it is from a local pod, if pods are recognised; masquerade-all applies to all', () => {
     loaded.apply([port([clusterIP()], [backendRow(pod(2))])]);
     const sets = [
       { set: 'node', cidr: `${node}/${length}` },
@@ -140,7 +140,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     expect(translated(request()).source).toBe(node);
   });
 
-  test('a NodePort that leads back to its client is masqueraded as the node', () => {
+  test('NodePort traffic of a pod to itself is masqueraded with the node address', () => {
     loaded.apply([port([nodePort({ policy: 'Local' })], [backendRow(pod(1), { isLocal: true, isLocallyUsable: true })])]);
     loaded.applyHost({ ...plainHost, podDetection: { IPv4: 'cidr', IPv6: 'cidr' } }, [
       { set: 'node', cidr: `${node}/${length}` },
@@ -151,7 +151,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     expect(translated(answerTo(sent))).toMatchObject({ source: node, sourcePort: 30_080, destination: pod(1), destinationPort: 40_000 });
   });
 
-  test('4.6, 3.2: source ranges: who is outside is dropped, before there is a backend to ask for', () => {
+  test('4.6, 3.2: source ranges: other sources are dropped, even without a backend', () => {
     const ranges = { sourceRanges: [four ? '10.0.0.0/29' : 'fd00:10::/125'] };
     const frontends = [loadBalancer({ hasSourceRanges: true }), clusterIP()];
     loaded.apply([port(frontends, [backendRow(pod(2))], ranges)]);
@@ -160,7 +160,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     expect(translated(request()).destination).toBe(pod(2));
     loaded.apply([port(frontends, [], ranges)]);
     dropped('SOURCE_RANGE', request({ destination: external }));
-    // An open flow is not asked again.
+    // An open flow is not checked again.
     loaded.apply([port(frontends, [backendRow(pod(2))], ranges)]);
     translated(fromOutside({ destination: external, destinationPort: 80 }), 'tc_uplink_in');
     loaded.apply([port(frontends, [backendRow(pod(2))], { sourceRanges: [`${remote}/${length}`] })]);
@@ -168,7 +168,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     dropped('SOURCE_RANGE', fromOutside({ destination: external, destinationPort: 80, sourcePort: 1 }), 'tc_uplink_in');
   });
 
-  test('cluster addresses that are no frontend: wrong port refused, unallocated dropped, all else untouched', () => {
+  test('cluster addresses without a frontend: a wrong port is refused, an unallocated address is dropped, all else is unchanged', () => {
     loaded.apply([port([clusterIP()], [backendRow(pod(2))])]);
     const [first, last, cidr] = four ? ['10.96.0.0', '10.96.255.255', '10.96.0.0/16'] : ['fd00:96::', 'fd00:96::ffff', 'fd00:96::/112'];
     loaded.applyHost({ ...plainHost, clusterRange: { [family]: { first, last } } }, [
@@ -180,7 +180,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     expect(send(request({ destination: external })).verdict).toBe(TC_ACT_OK);
   });
 
-  test('10: affinity: the same backend for every frontend of the port while it lasts and the backend is in the set', () => {
+  test('10: affinity: all frontends of a port use the same backend until the timeout, if the backend is in the set', () => {
     const backends = [2, 3, 1].map((n) => backendRow(pod(n), { isLocal: true, isLocallyUsable: true }));
     const frontends = [clusterIP(), loadBalancer({ policy: 'Local' })];
     loaded.apply([port(frontends, backends, { affinitySeconds: 10_800 })]);
@@ -189,11 +189,11 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
       expect(translated(request({ source: outside, sourcePort }), 'tc_uplink_in').destination).toBe(first);
       expect(translated(request({ source: outside, destination: external, sourcePort }), 'tc_uplink_in').destination).toBe(first);
     }
-    // Not in the Local set any more: chosen anew there.
+    // The backend is not in the Local set any more, so another one is selected there.
     const moved = backends.map((each) => ({ ...each, isLocallyUsable: each.address !== first }));
     loaded.apply([port(frontends, moved, { affinitySeconds: 10_800 })]);
     expect(translated(request({ source: outside, destination: external, sourcePort: 1 }), 'tc_uplink_in').destination).not.toBe(first);
-    // Switched off: spread again.
+    // Affinity is off, so requests are spread again.
     loaded.apply([port(frontends, backends)]);
     const spread = new Set<string>();
     for (let sourcePort = 42_000; sourcePort < 42_040; sourcePort += 1)
@@ -201,7 +201,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     expect(spread.size).toBe(3);
   });
 
-  test('fragments follow the first one, in both directions; without it they are not ours', () => {
+  test('fragments follow the first fragment, and pass unchanged without it', () => {
     loaded.apply([port([clusterIP({ protocol: 'UDP' })], [backendRow(pod(2))], { protocol: 'UDP', key: `default/web:web/UDP/${family}` })]);
     const whole = request({ protocol: 'UDP', payload: Uint8Array.from({ length: 3000 }, (_, i) => i) });
     const all = fragments(build(whole), 1400, 77);
@@ -211,15 +211,15 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
       expect(result.verdict).toBe(TC_ACT_REDIRECT);
       expect(readIp(result.packet.subarray(14), true)).toMatchObject({ source: pod(1), destination: pod(2) });
     }
-    // A router finds the first one too big: the sender hears of what it sent. Nobody else may cut IPv6 smaller.
+    // A router reports that the first fragment is too big. The error must reach the sender, because only the sender may fragment IPv6.
     const tooBig = four ? { type: 3, code: 4 } : { type: 2, code: 0 };
     const quote = sent[0]?.packet.slice(14, 200) ?? new Uint8Array();
-    const told = translated({ protocol: 'ICMP', source: outside, destination: pod(1), ...tooBig, payload: quote }, 'tc_uplink_in');
-    expect(told).toMatchObject({ source: vip, destination: pod(1), ...tooBig });
-    expect(readIp(told.payload ?? new Uint8Array(), true)).toMatchObject({ source: pod(1), destination: vip, destinationPort: 80 });
+    const error = translated({ protocol: 'ICMP', source: outside, destination: pod(1), ...tooBig, payload: quote }, 'tc_uplink_in');
+    expect(error).toMatchObject({ source: vip, destination: pod(1), ...tooBig });
+    expect(readIp(error.payload ?? new Uint8Array(), true)).toMatchObject({ source: pod(1), destination: vip, destinationPort: 80 });
   });
 
-  test('the hop limit: counted down when the node is a hop, answered with time exceeded when it runs out', () => {
+  test('the hop limit is decremented, and answered with "time exceeded" when it reaches zero', () => {
     loaded.apply([port([clusterIP()], [backendRow(pod(2))])]);
     const at = four ? 22 : 21;
     const withHops = (hops: number): Uint8Array => {
@@ -235,7 +235,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     expect(loaded.drops()['HOP_LIMIT']).toBeGreaterThan(0);
   });
 
-  test('a packet too big for the way on is answered with the MTU', () => {
+  test('a packet larger than the MTU of the route is answered with "too big" and the MTU', () => {
     loaded.apply([port([clusterIP()], [backendRow(pod(2))])]);
     ip('link', 'set', 'lxc2', 'mtu', '1300');
     try {
@@ -250,7 +250,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     }
   });
 
-  test('SCTP: the port changes and the CRC32c with it', () => {
+  test('SCTP: the port and the CRC32c change', () => {
     const sctp: Protocol = 'SCTP';
     const row = port([clusterIP({ protocol: sctp })], [backendRow(pod(2))], { protocol: sctp, key: `default/web:web/SCTP/${family}` });
     loaded.apply([row]);
@@ -263,7 +263,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     expect(crc32c(new TextEncoder().encode('123456789'))).toBe(0xe306_9283);
   });
 
-  test('a frame of a VLAN is its VLAN device’s', () => {
+  test('a frame with a VLAN tag is left to the VLAN device', () => {
     loaded.apply([port([clusterIP()], [backendRow(pod(2))])]);
     const frame = build(request());
     const tagged = new Uint8Array(frame.length + 4);
@@ -273,7 +273,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     expect(loaded.run('tc_pod_in', tagged, { ifindex: devices.lxc1 })).toMatchObject({ verdict: TC_ACT_OK, packet: tagged });
   });
 
-  test('a masqueraded port is not handed to another client before its flow is over', () => {
+  test('the port of a masqueraded flow is not given to another client while the flow is open', () => {
     loaded.apply([port([nodePort()], [backendRow(pod(2))])]);
     const first = translated(fromOutside(), 'tc_uplink_in');
     translated(fromOutside({ flags: FIN | ACK }), 'tc_uplink_in');

@@ -5,8 +5,8 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { inNetns } from '../../daemon/kernel/host.ts';
 import { tcxPrograms } from '../../daemon/kernel/link.ts';
+import { inNetns } from '../support/kernel.ts';
 import { Daemon, service, slices, vips } from '../support/lab/daemon.ts';
 import { Lab, nodeAddresses } from '../support/lab/lab.ts';
 import { Client, Server } from '../support/lab/peers.ts';

@@ -4,10 +4,10 @@
 import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { inNetns } from '../../daemon/kernel/host.ts';
 import { attachTcx } from '../../daemon/kernel/link.ts';
 import { closeFd } from '../../daemon/kernel/map.ts';
 import { BpfObject } from '../../daemon/kernel/object.ts';
+import { inNetns } from '../support/kernel.ts';
 import { Daemon, service, slices, vips } from '../support/lab/daemon.ts';
 import { Lab } from '../support/lab/lab.ts';
 import { Client, Server } from '../support/lab/peers.ts';

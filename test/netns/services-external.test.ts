@@ -3,10 +3,10 @@
 // backends serve and which source address they see (test/README.md, 9), and which requests are rejected or dropped
 // (test/README.md, 4, 5, 6). Requests are counted at the backends.
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { type Asked, Cluster } from '../support/lab/cluster.ts';
+import { type LabRequest, Cluster } from '../support/lab/cluster.ts';
 import { service, type ServiceExtras, slices } from '../support/lab/daemon.ts';
 import { clientAddresses, labNodes, podAddresses } from '../support/lab/lab.ts';
-import { Held } from '../support/lab/peers.ts';
+import { OpenSocket } from '../support/lab/peers.ts';
 import { repeatedSyns } from '../support/lab/retransmissions.ts';
 
 const families = ['IPv4', 'IPv6'] as const;
@@ -56,12 +56,12 @@ afterAll(() => cluster.close());
 beforeEach(() => cluster.seen());
 
 /** The packets must be dropped: no answer, no ICMP error, and no server sees them. */
-const expectSilence = async (netns: string, task: Asked): Promise<void> => {
+const expectSilence = async (netns: string, task: LabRequest): Promise<void> => {
   expect((await cluster.ask(netns, { ...task, count: 3, timeoutMs: 300 })).failures, `${netns} to ${task.address}`).toEqual({ timeout: 3 });
   expect(await cluster.seen()).toEqual({});
 };
 /** All requests must be answered, by exactly these servers, and each server must see this source address. */
-const expectServed = async (netns: string, task: Asked, want: { servers: readonly string[]; source: string }): Promise<void> => {
+const expectServed = async (netns: string, task: LabRequest, want: { servers: readonly string[]; source: string }): Promise<void> => {
   const result = await cluster.ask(netns, task);
   expect(result.failures, `${netns} to ${task.address}`).toEqual({});
   expect(result.peers).toEqual({ [`${task.address}:${task.port}`]: 40 });
@@ -148,7 +148,11 @@ describe('load balancer address and external IP', () => {
       const ranged = (...ranges: string[]): Promise<void> =>
         cluster.apply('ranged.yaml', ...balanced(30, { loadBalancerSourceRanges: ranges }));
       const port = protocol === 'tcp' ? 80 : 53;
-      const [vip, later, other] = [30, 31, 32].map((n) => ({ protocol, port, address: external(n)[family] })) as [Asked, Asked, Asked];
+      const [vip, later, other] = [30, 31, 32].map((n) => ({ protocol, port, address: external(n)[family] })) as [
+        LabRequest,
+        LabRequest,
+        LabRequest,
+      ];
       const servers = ['pod1', 'pod101'];
 
       await ranged(' 172.20.0.0/24', 'fd00:20::/64');
@@ -156,7 +160,7 @@ describe('load balancer address and external IP', () => {
       for (const netns of ['pod9', 'node', 'pod109']) await expectSilence(netns, vip);
       // The source ranges apply to load balancer addresses only.
       await expectServed('pod9', other, { servers, source: nodeA[family] });
-      const held = await Held.start(cluster.lab, 'client', { kind: protocol, address: vip.address, port });
+      const held = await OpenSocket.start(cluster.lab, 'client', { kind: protocol, address: vip.address, port });
       const first = await held.ask();
       expect(servers).toContain(first);
 

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Cluster } from '../support/lab/cluster.ts';
 import { service, slices } from '../support/lab/daemon.ts';
 import { labNodes } from '../support/lab/lab.ts';
-import { Held } from '../support/lab/peers.ts';
+import { OpenSocket } from '../support/lab/peers.ts';
 
 const families = ['IPv4', 'IPv6'] as const;
 const nodeA = labNodes['node-a'].addresses;
@@ -24,7 +24,7 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
   afterAll(() => cluster.close());
 
   /** A socket of each kind from each client. */
-  const holdEach = (n: number, kinds: readonly ('tcp' | 'udp' | 'connected')[]): Promise<{ who: string; held: Held }[]> => {
+  const holdEach = (n: number, kinds: readonly ('tcp' | 'udp' | 'connected')[]): Promise<{ who: string; held: OpenSocket }[]> => {
     const wanted = kinds.flatMap((kind) =>
       families.flatMap((family) => {
         const [own, outside] = kind === 'tcp' ? [80, 30_000 + n] : [53, 31_000 + n];
@@ -40,15 +40,15 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
     return Promise.all(
       wanted.map(async ({ netns, ...to }) => ({
         who: `${netns} ${to.kind} ${to.address}`,
-        held: await Held.start(cluster.lab, netns, to),
+        held: await OpenSocket.start(cluster.lab, netns, to),
       })),
     );
   };
-  const askEach = async (each: readonly { who: string; held: Held }[]): Promise<Record<string, string>> =>
+  const askEach = async (each: readonly { who: string; held: OpenSocket }[]): Promise<Record<string, string>> =>
     Object.fromEntries(await Promise.all(each.map(async ({ who, held }): Promise<[string, string]> => [who, await held.ask()])));
   const allAre = (each: readonly { who: string }[], server: string): Record<string, string> =>
     Object.fromEntries(each.map(({ who }) => [who, server]));
-  const endEach = (each: readonly { held: Held }[]): Promise<unknown> => Promise.all(each.map(({ held }) => held.process.kill()));
+  const endEach = (each: readonly { held: OpenSocket }[]): Promise<unknown> => Promise.all(each.map(({ held }) => held.process.kill()));
 
   test('a connected or unconnected UDP socket moves to a current backend with its next packet', async () => {
     await cluster.apply('udp.yaml', nodePort(1), ...slices('port-1', [1]));

@@ -3,7 +3,7 @@
 // session affinity (test/README.md, 5, 6, 9 and 10). There are two nodes and a client outside the cluster. Requests are counted at
 // the backends.
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { type Asked, Cluster } from '../support/lab/cluster.ts';
+import { type LabRequest, Cluster } from '../support/lab/cluster.ts';
 import { service, slices } from '../support/lab/daemon.ts';
 import { labNodes, podAddresses } from '../support/lab/lab.ts';
 
@@ -51,7 +51,7 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
   afterAll(() => cluster.close());
   beforeEach(() => cluster.seen());
 
-  const expectServed = async (netns: string, task: Asked, want: { servers: readonly string[]; source: string }): Promise<void> => {
+  const expectServed = async (netns: string, task: LabRequest, want: { servers: readonly string[]; source: string }): Promise<void> => {
     const { failures, peers } = await cluster.ask(netns, task);
     expect({ failures, peers }, `${netns} to ${task.address}`).toEqual({ failures: {}, peers: { [`${task.address}:${task.port}`]: 40 } });
     const seen = await cluster.seen();

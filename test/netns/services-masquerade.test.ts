@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Cluster } from '../support/lab/cluster.ts';
 import { service, slices } from '../support/lab/daemon.ts';
 import { labNodes, podAddresses } from '../support/lab/lab.ts';
-import { Held, Server } from '../support/lab/peers.ts';
+import { OpenSocket, Server } from '../support/lab/peers.ts';
 import { Witness } from '../support/lab/witness.ts';
 
 const families = ['IPv4', 'IPv6'] as const;
@@ -80,7 +80,7 @@ describe('ten source ports, five of which the host uses', () => {
   afterAll(() => cluster.close());
 
   test.for(everyWay)('flows get the free ports, then new flows are dropped: $family $protocol', async ({ family, protocol }) => {
-    const held = await Held.start(cluster.lab, 'client', { kind: protocol, address: nodeA[family], port: portOf(protocol, 1) });
+    const held = await OpenSocket.start(cluster.lab, 'client', { kind: protocol, address: nodeA[family], port: portOf(protocol, 1) });
     expect(await held.ask()).toBe('pod1');
     const witness = new Witness(cluster.lab, 'pod1', {
       ofHost: `${protocol} sport 20000-20004`,

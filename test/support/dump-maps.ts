@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// The canonical dump: what the maps say, with ids, indices and slot positions replaced by what they name and generations
-// left out, so that two maps which forward alike print alike. From the maps alone. Used by tests, stories and the CLI.
+// The canonical dump of the maps: ids, indices and slot positions are replaced by what they refer to, and generations are left out. Maps
+// that forward alike have the same dump, whatever their history. It must read the maps only, never state of the daemon. Used by unit
+// tests, stories and kernel tests.
 import { type Family, families, hostPort } from '../../daemon/model/address.ts';
-import { AddressSetNumber, type LbMaps, type Range } from '../../daemon/maps/types.ts';
-import { cidrText, flagsText, readRun, readSnapshot, type Snapshot, stateText } from '../../daemon/maps/read/snapshot.ts';
+import { AddressSetNumber, BackendState, type LbMaps, type Range } from '../../daemon/maps/types.ts';
+import { readRun, readSnapshot, type Snapshot } from '../../daemon/maps/read/snapshot.ts';
+import { cidrText, flagsText } from '../../daemon/maps/rows.ts';
 
 /**
- * Sorted lines: FE (frontends), SVC (sets of backends, by name of their smallest frontend), BE (backends in use), RNG (source
- * ranges of a Service port), SET (address sets of the node).
+ * Sorted lines: FE (frontends), SVC (backends of a service index, which is named by its first frontend), BE (backends in use), RNG
+ * (source ranges of a Service port), SET (address sets of the node).
  */
 export function dumpMaps(maps: LbMaps): string[] {
   const snapshot = readSnapshot(maps);
@@ -18,8 +20,8 @@ export function dumpMaps(maps: LbMaps): string[] {
     lines.push(`FE ${text} ${flagsText(flags)} -> ${isSound ? `#${nameOf(value.service)}` : '(unsound)'}`);
   }
   for (const index of new Set([...names.keys(), ...snapshot.services.keys()])) {
-    const among = names.has(index) ? [names.get(index)?.family ?? 'IPv4'] : families;
-    lines.push(`SVC ${nameOf(index)} ${setsText(maps, snapshot, { index, among })}`);
+    const inFamilies = names.has(index) ? [names.get(index)?.family ?? 'IPv4'] : families;
+    lines.push(`SVC ${nameOf(index)} ${setsText(maps, snapshot, { index, inFamilies })}`);
   }
   for (const family of families) {
     for (const { address, port, service, meta } of snapshot.backends[family].values()) {
@@ -34,7 +36,14 @@ export function dumpMaps(maps: LbMaps): string[] {
   return lines.sort();
 }
 
-/** Index -> its smallest frontend. */
+/** "usable,locally-usable,local,serving"; "-" when no bit is set. */
+function stateText(meta: number): string {
+  const { usable, locallyUsable, local, serving } = BackendState;
+  const names = Object.entries({ usable, 'locally-usable': locallyUsable, local, serving }).filter(([, bit]) => (meta & bit) !== 0);
+  return names.length === 0 ? '-' : names.map(([name]) => name).join(',');
+}
+
+/** The first frontend of each service index, in order of text. */
 function serviceNames(snapshot: Snapshot): Map<number, { text: string; family: Family }> {
   const names = new Map<number, { text: string; family: Family }>();
   for (const { isSound, value, text, family } of snapshot.frontends) {
@@ -43,8 +52,8 @@ function serviceNames(snapshot: Snapshot): Map<number, { text: string; family: F
   return names;
 }
 
-/** "[10.0.0.1:80 10.0.0.2:80]", and what else the row has: " local [...]", " affinity 10800". */
-function setsText(maps: LbMaps, snapshot: Snapshot, of: { index: number; among: readonly Family[] }): string {
+/** "[10.0.0.1:80 10.0.0.2:80]", followed by " local [...]" and " affinity 10800" where the row has them. */
+function setsText(maps: LbMaps, snapshot: Snapshot, of: { index: number; inFamilies: readonly Family[] }): string {
   const row = snapshot.services.get(of.index);
   if (row === undefined) return '[]';
   const text = (run: Range): string => `[${runTexts(maps, snapshot, { ...of, run }).join(' ')}]`;
@@ -52,11 +61,11 @@ function setsText(maps: LbMaps, snapshot: Snapshot, of: { index: number; among: 
   return `${text(row)}${local}${row.affinity === 0 ? '' : ` affinity ${row.affinity}`}`;
 }
 
-function runTexts(maps: LbMaps, snapshot: Snapshot, of: { index: number; among: readonly Family[]; run: Range }): string[] {
+function runTexts(maps: LbMaps, snapshot: Snapshot, of: { index: number; inFamilies: readonly Family[]; run: Range }): string[] {
   const ids = readRun(maps, of.run);
   if (ids === undefined) return ['(outside)'];
   return ids.map((id) => {
-    const rows = of.among.map((family) => snapshot.backends[family].get(id));
+    const rows = of.inFamilies.map((family) => snapshot.backends[family].get(id));
     const row = rows.find((backend) => backend?.service === of.index);
     return row === undefined ? '(dangling)' : hostPort(row.address, row.port);
   });

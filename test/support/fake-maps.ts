@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// LbMaps in memory, for tests and for trying things without a kernel: behaves like the kernel's maps (a full hash is
-// E2BIG, arrays are zero-filled, values are copied) and remembers every write. It must never be kinder than the kernel.
+// LbMaps in memory. It behaves like the kernel's maps (a full hash map is E2BIG, arrays are filled with zeros, values are copied) and
+// records every write. It must never accept what the kernel rejects. Used by unit tests and stories.
 import { isDeepStrictEqual } from 'node:util';
 import { KernelError } from '../../daemon/base/errors.ts';
 import type { Family } from '../../daemon/model/address.ts';
@@ -19,28 +19,28 @@ import type {
 } from '../../daemon/maps/types.ts';
 
 export interface FakeCapacities {
-  /** Entries of each family's frontend hash. */
+  /** Entries of the frontend map of each IP family. */
   readonly frontends: number;
-  /** Rows; index 0 included. */
+  /** Rows, including index 0. */
   readonly services: number;
   readonly slots: number;
-  /** Rows of each family; id 0 included. */
+  /** Rows of each IP family, including id 0. */
   readonly backends: number;
-  /** Entries of each family's trie. */
+  /** Entries of the trie of each IP family. */
   readonly ranges: number;
 }
 
-/** One write, as asked for: also one that changed nothing. */
+/** One write as it was requested, even if it changed nothing. */
 export interface FakeWrite {
   readonly map: string;
   readonly op: 'set' | 'delete' | 'write';
-  /** Key text, index, or base of the run. */
+  /** Text of the key, index, or base of the run. */
   readonly at: string;
 }
 
-/** LbMaps with a memory of its writes. */
+/** LbMaps that record their writes. */
 export interface FakeLbMaps extends LbMaps {
-  /** Every write so far, oldest first. A test may empty it. */
+  /** All writes, oldest first. A test may empty the list. */
   readonly writes: FakeWrite[];
 }
 
@@ -159,7 +159,7 @@ class FakeArray<V extends object> implements ArrayMap<V> {
 
   #check(index: number): void {
     if (!Number.isInteger(index) || index < 0 || index >= this.capacity) {
-      throw new RangeError(`${this.name} has no index ${index}: capacity ${this.capacity}`);
+      throw new RangeError(`${this.name} has no index ${index}: its capacity is ${this.capacity}`);
     }
   }
 }
@@ -185,14 +185,14 @@ class FakeSlots implements SlotMap {
   write(base: number, backendIds: readonly number[]): void {
     this.#check(base, backendIds.length);
     const bad = backendIds.find((id) => !Number.isInteger(id) || id < 0 || id >= word);
-    if (bad !== undefined) throw new RangeError(`${this.name} holds 32-bit ids, not ${bad}`);
+    if (bad !== undefined) throw new RangeError(`${this.name} holds 32-bit ids, and ${bad} is none`);
     this.#writes.push({ map: this.name, op: 'write', at: String(base) });
     this.#ids.set(backendIds, base);
   }
 
   #check(base: number, count: number): void {
     if (!Number.isInteger(base) || !Number.isInteger(count) || base < 0 || count < 0 || base + count > this.capacity) {
-      throw new RangeError(`${this.name} has no run of ${count} at ${base}: capacity ${this.capacity}`);
+      throw new RangeError(`${this.name} has no run of ${count} slots at ${base}: its capacity is ${this.capacity}`);
     }
   }
 }

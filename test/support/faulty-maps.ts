@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// LbMaps that fail: wraps any other and throws KernelError from a given share of the operations, before doing anything.
-// Every story and property runs on it too, so that "retry reaches the right state" is not a hope. Seeded: a failing run
-// can be repeated.
+// LbMaps that fail: wraps other LbMaps and throws KernelError in a given share of the operations, before the operation has any effect.
+// Every story and property also runs on faulty maps, which proves that retries reach the right state. The faults are seeded, so that a
+// failing run can be repeated.
 import { KernelError } from '../../daemon/base/errors.ts';
 import type { ArrayMap, HashMap, LbMaps, RangeMap, SlotMap } from '../../daemon/maps/types.ts';
 import { seededRandom } from './fake-clock.ts';
 
 export interface FaultOptions {
-  /** Share of operations that fail, 0 .. 1. */
+  /** Share of operations that fail, from 0 to 1. */
   readonly rate: number;
   readonly seed?: number;
   /** Reads fail too. */
@@ -15,9 +15,9 @@ export interface FaultOptions {
 }
 
 export interface FaultyLbMaps extends LbMaps {
-  /** May be changed at any time: 0 makes it as good as the maps inside. */
+  /** May be changed at any time. With 0 no operation fails. */
   rate: number;
-  /** How many operations have failed. */
+  /** Number of operations that failed. */
   readonly failures: number;
 }
 
@@ -28,7 +28,7 @@ const kinds = [
   { errno: 12, code: 'ENOMEM' },
 ];
 
-/** The faulty face of `maps`. Delete of an absent key may fail like any other write. */
+/** Wraps `maps`. Deleting a missing key may fail like any other write. */
 export function faultyLbMaps(maps: LbMaps, options: FaultOptions): FaultyLbMaps {
   const random = seededRandom(options.seed ?? 1);
   let failures = 0;

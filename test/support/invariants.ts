@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// What must hold in the maps after every single step, whatever failed (design.md, 3.1 and 3.3). Checked on the good maps
-// inside the faulty ones.
+// Invariants of the maps that must hold after every step, even if operations failed: a frontend refers to an owned service index and has
+// its own check, runs do not overlap, and every slot of a run names a present backend of its service. Programs rely on them at any time.
+// Used by unit tests, on the maps inside of the faulty maps.
 import { families } from '../../daemon/model/address.ts';
 import { frontendCheck } from '../../daemon/maps/frontend-check.ts';
 import { BackendState, type LbMaps } from '../../daemon/maps/types.ts';
-import { rangeOf } from '../../daemon/maps/read/snapshot.ts';
+import { slotRangeOf } from '../../daemon/maps/rows.ts';
 
-/** Sentences, empty when all is well. `owners`: LbOperations.owners(). */
+/** A sentence for each broken invariant. `owners` is LbOperations.owners(). */
 export function brokenInvariants(maps: LbMaps, owners: ReadonlyMap<number, string>): string[] {
   return [...frontendProblems(maps, owners), ...runProblems(maps, owners)];
 }
@@ -15,7 +16,7 @@ function frontendProblems(maps: LbMaps, owners: ReadonlyMap<number, string>): st
   const problems: string[] = [];
   for (const family of families) {
     for (const [key, value] of maps.frontends[family].entries()) {
-      if (!owners.has(value.service)) problems.push(`${key.address}:${key.port} leads to index ${value.service}, which has no owner`);
+      if (!owners.has(value.service)) problems.push(`${key.address}:${key.port} refers to index ${value.service}, which has no owner`);
       if (value.meta >>> 8 !== frontendCheck(key)) problems.push(`${key.address}:${key.port} has a wrong check`);
     }
   }
@@ -26,16 +27,16 @@ function runProblems(maps: LbMaps, owners: ReadonlyMap<number, string>): string[
   const problems: string[] = [];
   const ownerOfSlot = new Map<number, number>();
   for (let index = 0; index < maps.services.capacity; index += 1) {
-    const { base, count } = rangeOf(maps.services.get(index));
-    if (count > 0 && !owners.has(index)) problems.push(`index ${index} has a run and no owner`);
-    const among = families.filter((family) => (owners.get(index) ?? '') === '' || owners.get(index)?.endsWith(family));
+    const { base, count } = slotRangeOf(maps.services.get(index));
+    if (count > 0 && !owners.has(index)) problems.push(`index ${index} has a run, but no owner`);
+    const inFamilies = families.filter((family) => (owners.get(index) ?? '') === '' || owners.get(index)?.endsWith(family));
     maps.slots.read(base, count).forEach((id, i) => {
       const other = ownerOfSlot.get(base + i);
       if (other !== undefined) problems.push(`slot ${base + i} is in the runs of ${other} and ${index}`);
       ownerOfSlot.set(base + i, index);
-      const rows = among.map((family) => maps.backends[family].get(id));
+      const rows = inFamilies.map((family) => maps.backends[family].get(id));
       const isThere = rows.some((row) => row.service === index && (row.meta & BackendState.present) !== 0);
-      if (!isThere) problems.push(`index ${index} names backend ${id}, which is not present under it`);
+      if (!isThere) problems.push(`index ${index} names backend ${id}, which is not a present backend of this index`);
     });
   }
   return problems;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// The contract of LbMaps, as one suite that every implementation passes: fake and faulty in test/unit, the kernel's own in
-// test/kernel. If reconcile/ relies on it, it is here.
+// The contract of LbMaps as a suite that every implementation must pass: the fake and the faulty maps in test/unit/, the kernel's maps in
+// test/kernel/. Everything that services/apply/ relies on must be in it.
 import { describe, expect, test } from 'vitest';
 import { isNoSpace } from '../../daemon/base/errors.ts';
 import { type Family, families } from '../../daemon/model/address.ts';
 import type { BackendMapValue, FrontendMapKey, LbMaps } from '../../daemon/maps/types.ts';
 import { serviceValue } from './builders.ts';
 
-/** Sizes the suite asks `make` for: small enough to fill. Slots come in rows of 16. */
+/** Capacities of the maps that the suite needs, small enough to fill. The kernel has slots in rows of 16. */
 export const contractSizes = { frontends: 8, services: 8, slots: 64, backends: 8 } as const;
 
 const u32 = 0xffff_ffff;
@@ -21,7 +21,7 @@ const zeroAddress: Record<Family, string> = { IPv4: '0.0.0.0', IPv6: '::' };
 
 const keyOf = (family: Family, port: number): FrontendMapKey => ({ address: addresses[family][0], port, protocol: 6 });
 
-/** Registers the suite. `make` gives empty maps of contractSizes each time. */
+/** Registers the suite. Each call of `make` must return empty maps with the capacities of contractSizes. */
 export function testLbMaps(name: string, make: () => LbMaps): void {
   describe(`LbMaps contract: ${name}`, () => {
     describe.for(families)('%s frontends', (family) => testFrontends(family, make));
@@ -34,11 +34,11 @@ export function testLbMaps(name: string, make: () => LbMaps): void {
 function testFrontends(family: Family, make: () => LbMaps): void {
   const sorted = (maps: LbMaps) => maps.frontends[family].entries().sort(([a], [b]) => a.port - b.port || a.protocol - b.protocol);
 
-  test('an absent key has no value', () => {
+  test('a missing key has no value', () => {
     expect(make().frontends[family].get(keyOf(family, 80))).toBeUndefined();
   });
 
-  test('what is set is read back, and a second set replaces it', () => {
+  test('get() returns what set() stored, and a second set() replaces it', () => {
     const map = make().frontends[family];
     map.set(keyOf(family, 80), { service: 1, meta: 2 });
     expect(map.get(keyOf(family, 80))).toEqual({ service: 1, meta: 2 });
@@ -47,7 +47,7 @@ function testFrontends(family: Family, make: () => LbMaps): void {
     expect(map.entries()).toEqual([[keyOf(family, 80), { service: u32, meta: u32 }]]);
   });
 
-  test('address, port and protocol all tell keys apart', () => {
+  test('keys differ by address, by port and by protocol', () => {
     const maps = make();
     const [low, high] = addresses[family];
     const keys = [
@@ -60,7 +60,7 @@ function testFrontends(family: Family, make: () => LbMaps): void {
     expect(sorted(maps)).toEqual(keys.map((key, i) => [key, { service: i + 1, meta: i }]));
   });
 
-  test('a value given or received is a copy', () => {
+  test('keys and values are copied when they are stored and when they are read', () => {
     const map = make().frontends[family];
     const [key, value] = [keyOf(family, 80), { service: 1, meta: 2 }];
     map.set(key, value);
@@ -71,7 +71,7 @@ function testFrontends(family: Family, make: () => LbMaps): void {
     expect(map.entries()).toEqual([[keyOf(family, 80), { service: 1, meta: 2 }]]);
   });
 
-  test('deleting takes only that key, and deleting an absent one succeeds', () => {
+  test('delete() removes only its key, and succeeds for a missing key', () => {
     const maps = make();
     maps.frontends[family].set(keyOf(family, 80), { service: 1, meta: 1 });
     maps.frontends[family].set(keyOf(family, 81), { service: 2, meta: 2 });
@@ -80,7 +80,7 @@ function testFrontends(family: Family, make: () => LbMaps): void {
     expect(sorted(maps)).toEqual([[keyOf(family, 81), { service: 2, meta: 2 }]]);
   });
 
-  test('a full map refuses a new key, still replaces, and has room after a delete', () => {
+  test('a full map rejects a new key, replaces existing keys, and accepts a new key after a delete', () => {
     const maps = make();
     const map = maps.frontends[family];
     expect(map.capacity).toBe(contractSizes.frontends);
@@ -100,17 +100,17 @@ function testFrontends(family: Family, make: () => LbMaps): void {
 function testBackends(family: Family, make: () => LbMaps): void {
   const zero: BackendMapValue = { address: zeroAddress[family], port: 0, service: 0, meta: 0 };
 
-  test('every row is zero until set', () => {
+  test('every row is zero until it is set', () => {
     const map = make().backends[family];
     expect(map.capacity).toBe(contractSizes.backends);
     for (let id = 0; id < map.capacity; id += 1) expect(map.get(id)).toEqual(zero);
   });
 
   test.for([
-    { name: 'an ordinary row', row: { address: addresses[family][0], port: 8080, service: 3, meta: 0x10f } },
+    { name: 'a typical row', row: { address: addresses[family][0], port: 8080, service: 3, meta: 0x10f } },
     { name: 'the largest values', row: { address: addresses[family][1], port: 65_535, service: u32, meta: u32 } },
-    { name: 'a row that is zero but for its generation', row: { ...zero, meta: 0x100 } },
-  ])('$name is read back, in the first and the last index, and alone', ({ row }) => {
+    { name: 'a row that is zero except for its generation', row: { ...zero, meta: 0x100 } },
+  ])('$name is read back from the first and the last index, and changes no other row', ({ row }) => {
     const map = make().backends[family];
     map.set(0, row);
     map.set(map.capacity - 1, row);
@@ -119,7 +119,7 @@ function testBackends(family: Family, make: () => LbMaps): void {
     expect(map.get(1)).toEqual(zero);
   });
 
-  test('holds() tells a row from any other', () => {
+  test('holds() is true only for the row that is stored', () => {
     const map = make().backends[family];
     const row = { address: addresses[family][1], port: 80, service: 7, meta: 0x108 };
     const others = [zero, { ...row, address: addresses[family][0] }, { ...row, port: 81 }, { ...row, service: 8 }, { ...row, meta: 0x109 }];
@@ -128,7 +128,7 @@ function testBackends(family: Family, make: () => LbMaps): void {
     expect([map.holds(3, row), others.some((other) => map.holds(3, other)), map.holds(2, row)]).toEqual([true, false, false]);
   });
 
-  test('a row is replaced whole, also by zeros', () => {
+  test('a row is replaced as a whole, also by zeros', () => {
     const map = make().backends[family];
     map.set(2, { address: addresses[family][1], port: 65_535, service: u32, meta: u32 });
     map.set(2, { address: addresses[family][0], port: 80, service: 1, meta: 0x108 });
@@ -137,7 +137,7 @@ function testBackends(family: Family, make: () => LbMaps): void {
     expect(map.get(2)).toEqual(zero);
   });
 
-  test('rows() lists what is not all zeros, in order', () => {
+  test('rows() lists the rows that are not all zeros, in order', () => {
     const map = make().backends[family];
     expect(map.rows()).toEqual([]);
     const row = { address: addresses[family][1], port: 80, service: 1, meta: 0x100 };
@@ -151,7 +151,7 @@ function testBackends(family: Family, make: () => LbMaps): void {
     ]);
   });
 
-  test('an index outside is a RangeError', () => {
+  test('an index outside of the map is a RangeError', () => {
     const map = make().backends[family];
     for (const index of [-1, map.capacity, 0.5]) {
       expect(() => map.get(index)).toThrow(RangeError);
@@ -162,7 +162,7 @@ function testBackends(family: Family, make: () => LbMaps): void {
 }
 
 function testServices(make: () => LbMaps): void {
-  test('rows are zero until set, and are read back', () => {
+  test('rows are zero until they are set, and are read back', () => {
     const map = make().services;
     expect(map.capacity).toBe(contractSizes.services);
     for (let index = 0; index < map.capacity; index += 1) expect(map.get(index)).toEqual(serviceValue({ base: 0, count: 0 }));
@@ -178,7 +178,7 @@ function testServices(make: () => LbMaps): void {
     expect(map.get(1)).toEqual(serviceValue({ base: 0, count: 0 }));
   });
 
-  test('an index outside is a RangeError', () => {
+  test('an index outside of the map is a RangeError', () => {
     const map = make().services;
     for (const index of [-1, map.capacity]) {
       expect(() => map.get(index)).toThrow(RangeError);
@@ -190,7 +190,7 @@ function testServices(make: () => LbMaps): void {
 function testSlots(make: () => LbMaps): void {
   const run = (count: number, first = 1): number[] => Array.from({ length: count }, (_, i) => first + i);
 
-  test('slots are zero until written', () => {
+  test('slots are zero until they are written', () => {
     const map = make().slots;
     expect(map.capacity).toBe(contractSizes.slots);
     expect(map.read(0, map.capacity)).toEqual(Array(map.capacity).fill(0));
@@ -198,13 +198,13 @@ function testSlots(make: () => LbMaps): void {
 
   test.for([
     { name: 'one slot', base: 5, count: 1 },
-    { name: 'a whole row of 16', base: 16, count: 16 },
-    { name: 'across the end of a row', base: 14, count: 4 },
-    { name: 'across several rows', base: 9, count: 42 },
+    { name: 'a complete row of 16', base: 16, count: 16 },
+    { name: 'slots of two rows', base: 14, count: 4 },
+    { name: 'slots of several rows', base: 9, count: 42 },
     { name: 'the last slots', base: 61, count: 3 },
-    { name: 'all of them', base: 0, count: 64 },
-    { name: 'none, at the very end', base: 64, count: 0 },
-  ])('$name: written, read back, neighbours untouched', ({ base, count }) => {
+    { name: 'all slots', base: 0, count: 64 },
+    { name: 'no slot, at the end', base: 64, count: 0 },
+  ])('$name: written and read back, and no other slot changes', ({ base, count }) => {
     const map = make().slots;
     map.write(0, Array(map.capacity).fill(u32));
     map.write(base, run(count));
@@ -213,7 +213,7 @@ function testSlots(make: () => LbMaps): void {
     expect(all.filter((id, slot) => (slot < base || slot >= base + count) && id !== u32)).toEqual([]);
   });
 
-  test('a run outside is a RangeError', () => {
+  test('a run outside of the map is a RangeError', () => {
     const map = make().slots;
     for (const base of [-1, map.capacity - 1]) {
       expect(() => map.write(base, [1, 2])).toThrow(RangeError);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The packet oracle: what should happen to the first packet of a flow, said from the desired rows alone, in the order of
-// kube-proxy-semantics.md. Packet tables run through it and through the kernel, and both must agree. It must stay simpler
-// than the datapath that it judges: linear walks, no index, no state.
+// The packet oracle: derives what must happen to the first packet of a flow from the desired rows alone, in the order of the statements
+// in test/README.md. Packet cases run through the oracle and through the kernel, and both must agree. It must stay simpler than the
+// datapath that it judges: linear searches, no index, no state.
 import { type Address, cidrContains, hostPort, parseAddress } from '../../daemon/model/address.ts';
 import type { Origin } from '../../daemon/model/explanation.ts';
 import {
@@ -20,44 +20,44 @@ export interface TracePacket {
   readonly sourcePort: number;
   readonly destIP: string;
   readonly destPort: number;
-  /** Asked only where pods are told by their interface; addresses decide everything else. */
+  /** Used only where local pods are recognised by their interface. Addresses decide everything else. */
   readonly from?: Origin;
-  /** The interface it came from, when known. */
+  /** The interface through which the packet arrived, when known. */
   readonly iface?: string;
 }
 
-/** Rows as they come or as a map of them. */
+/** A list of rows, or a map with rows as values. */
 type Rows<Row> = Iterable<Row> | ReadonlyMap<string, Row>;
 
 export interface TraceWorld {
   readonly ports: Rows<DesiredPort>;
-  /** Without any, no source is the node's or a local pod's. */
+  /** Without a host row, no source is the node or a local pod. */
   readonly host?: DesiredHost;
   /** The address sets. */
   readonly ranges?: Rows<DesiredRange>;
-  /** Prefixes of the names of interfaces that lead to pods. */
+  /** Name prefixes of pod interfaces. */
   readonly podInterfaces?: readonly string[];
 }
 
 export interface Trace {
-  /** NONE: not ours, the packet passes untouched. */
+  /** NONE: the destination is not a frontend, and the packet passes unchanged. */
   readonly verdict: 'DNAT' | 'REJECT' | 'DROP' | 'NONE';
   readonly frontend?: Frontend;
-  /** Key of the desired port; there whenever a frontend is. */
+  /** Key of the desired port; defined whenever `frontend` is. */
   readonly port?: string;
-  /** Which of the two sets of backends was asked. */
+  /** The set of backends that was used. */
   readonly set?: TrafficPolicy;
-  /** Every backend it may go to, as "address:port" by address value and port; empty unless DNAT. */
+  /** Every backend that may receive the packet, as "address:port" in order of address and port; empty unless the verdict is DNAT. */
   readonly candidates: readonly string[];
-  /** Its source becomes the node's address whichever backend it gets. */
+  /** The node's address becomes the source address, whatever the backend. */
   readonly masquerade: boolean;
-  /** The candidates that are the source itself: there the source is rewritten in any case. */
+  /** The candidates that have the address of the source. For these the source is always rewritten. */
   readonly hairpin: readonly string[];
   /** One sentence. */
   readonly reason: string;
 }
 
-/** What the sets of addresses say about the packet. */
+/** The source of a packet and the address sets that contain it. */
 interface Source {
   readonly ip: string;
   readonly isPod: boolean;
@@ -70,24 +70,25 @@ const verdictOnly = (verdict: 'REJECT' | 'DROP' | 'NONE', reason: string): Trace
   ...{ verdict, candidates: [], masquerade: false, hairpin: [], reason },
 });
 
-/** Follows one packet through the desired rows. */
+/** Derives what happens to a packet. */
 export function trace(world: TraceWorld, packet: TracePacket): Trace {
   const destination = parseAddress(packet.destIP);
   const source = parseAddress(packet.sourceIP);
-  if (destination === undefined || source?.family !== destination.family) return verdictOnly('NONE', 'no address of ours');
+  if (destination === undefined || source?.family !== destination.family)
+    return verdictOnly('NONE', 'the source and the destination are not addresses of one IP family');
   const ports = listOf(world.ports);
   const ranges = listOf(world.ranges ?? []);
-  // Exact frontends are tried before NodePorts (3.1).
+  // Frontends of all other types win over NodePorts (test/README.md, 3.1).
   for (const isNodePort of [false, true]) {
     for (const port of ports) {
       const frontend = port.frontends.find((each) => (each.type === 'NodePort') === isNodePort && isHit(each, destination, packet));
-      if (frontend !== undefined) return through(port, frontend, sourceOf(world, ranges, { packet, source }));
+      if (frontend !== undefined) return atFrontend(port, frontend, sourceOf(world, ranges, { packet, source }));
     }
   }
   const isIn = (set: AddressSet): boolean => isMember(ranges, set, destination.text);
   if (isIn('clusterIP'))
     return verdictOnly('REJECT', `${destination.text} is a ClusterIP without port ${packet.destPort}/${packet.protocol}`);
-  if (isIn('serviceCIDR')) return verdictOnly('DROP', `${destination.text} lies in a Service CIDR and belongs to no Service`);
+  if (isIn('serviceCIDR')) return verdictOnly('DROP', `${destination.text} is in a Service CIDR, but no Service has it`);
   return verdictOnly('NONE', `no Service has ${hostPort(destination.text, packet.destPort)}/${packet.protocol}`);
 }
 
@@ -117,8 +118,8 @@ function sourceOf(
   };
 }
 
-/** A packet that hit a frontend: source ranges, then the set of backends, then masquerading. */
-function through(port: DesiredPort, frontend: Frontend, source: Source): Trace {
+/** The result for a packet to a frontend: source ranges, then the set of backends, then masquerading. */
+function atFrontend(port: DesiredPort, frontend: Frontend, source: Source): Trace {
   const at = { port: port.key, frontend };
   const name = `${frontend.type} ${frontendKey(frontend)}`;
   if (frontend.hasSourceRanges && !port.sourceRanges.some((range) => cidrContains(range, source.ip)))
@@ -126,7 +127,7 @@ function through(port: DesiredPort, frontend: Frontend, source: Source): Trace {
   const set = setOf(frontend, source);
   const backends = port.backends.filter((backend) => (set === 'Local' ? backend.isLocallyUsable : backend.isUsable));
   if (!port.backends.some((backend) => backend.isUsable || backend.isLocallyUsable))
-    return { ...verdictOnly('REJECT', `${name} has no usable backend anywhere`), ...at, set };
+    return { ...verdictOnly('REJECT', `${name} has no usable backend`), ...at, set };
   if (backends.length === 0) return { ...verdictOnly('DROP', `${name} has policy Local and no usable backend on this node`), ...at, set };
   const text = ({ address, port: number }: { address: string; port: number }): string => hostPort(address, number);
   const masquerade = isMasqueraded(frontend, source);
@@ -134,17 +135,17 @@ function through(port: DesiredPort, frontend: Frontend, source: Source): Trace {
     ...{ verdict: 'DNAT', ...at, set, masquerade },
     candidates: backends.map(text),
     hairpin: backends.filter((backend) => backend.address === source.ip).map(text),
-    reason: `${name} of policy ${frontend.policy} gives this source its ${set} set${masquerade ? ', masqueraded' : ''}`,
+    reason: `${name} with policy ${frontend.policy} uses its ${set} backends for this source${masquerade ? ' and masquerades it' : ''}`,
   };
 }
 
-/** The policy in force, but for insiders that use an external frontend of policy Local (6.4). */
+/** The traffic policy of the frontend. Local pods and the node always get the Cluster set of an external frontend (test/README.md, 6.4). */
 function setOf(frontend: Frontend, source: Source): TrafficPolicy {
   const isShortCircuit = frontend.type !== 'ClusterIP' && (source.isPod || source.isNode);
   return isShortCircuit ? 'Cluster' : frontend.policy;
 }
 
-/** The table of section 9, without hairpin: that depends on the backend. */
+/** The table of test/README.md, 9, without hairpin, which depends on the backend. */
 function isMasqueraded(frontend: Frontend, { isPod, isNode, hasDetector, masqueradeAll }: Source): boolean {
   if (frontend.type === 'ClusterIP') return masqueradeAll || (hasDetector && !isPod);
   return frontend.policy === 'Cluster' || (isNode && !isPod);

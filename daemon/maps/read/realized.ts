@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the kernel would do, per frontend: the read-back that status sets against the desired rows. From the maps alone,
-// so it cannot repeat an error of our own memory. Used by agent-view.ts for the API, and by tests.
+// The realized state of each frontend, read from the maps alone, for comparison with the desired rows. It must not use state of the
+// daemon, because it has to reveal errors in that state. Used by the status and by tests.
 import type { Family } from '../../model/address.ts';
+import { generationOf } from '../rows.ts';
 import { BackendState, type LbMaps, type Range } from '../types.ts';
-import { generationOf, readRun, readSnapshot } from './snapshot.ts';
+import { readRun, readSnapshot } from './snapshot.ts';
 
 export interface RealizedBackend {
   readonly id: number;
@@ -20,20 +21,21 @@ export interface RealizedFrontend {
   /** frontendKey(): "10.96.0.10:80/TCP". */
   readonly key: string;
   readonly family: Family;
-  /** Index into lb_services; 0 when the entry is unsound (wrong check, no such index) and leads nowhere. */
+  /** Index into lb_services; 0 when the entry is not sound (wrong check or no such index) and programs do not use it. */
   readonly service: number;
   /** FrontendFlag bits. */
   readonly flags: number;
-  /** The set of policy Cluster, in order, one per slot. Slots that name no living backend of this index are left out and counted. */
+  /** Backends of policy Cluster in slot order, one for each slot. Slots without a backend of this service are omitted; see dangling. */
   readonly backends: readonly RealizedBackend[];
-  /** The set of policy Local. */
+  /** Backends of policy Local, likewise. */
   readonly localBackends: readonly RealizedBackend[];
+  /** Number of slots in both sets that name no backend of this service. */
   readonly dangling: number;
 }
 
 const none: Range = { base: 0, count: 0 };
 
-/** Every frontend that the maps hold, sorted by key. Throws what the maps throw. */
+/** All frontends in the maps, sorted by key. Throws what the maps throw. */
 export function realized(maps: LbMaps): RealizedFrontend[] {
   const snapshot = readSnapshot(maps);
   return snapshot.frontends.map(({ text: key, family, value, flags, isSound }) => {

@@ -5,7 +5,7 @@
 import { AddressSetNumber, type LbMaps, type MapPressure, type RangeMapKey } from '../../maps/types.ts';
 import { type Family, families, familyOf } from '../../model/address.ts';
 import { type DesiredRange, rangeKey } from '../../model/frontend.ts';
-import { cidrText, rangeMapKey } from '../../maps/read/snapshot.ts';
+import { cidrText, rangeMapKey } from '../../maps/rows.ts';
 import type { Operations } from '../../table/reconciler.ts';
 import type { TableView } from '../../table/table.ts';
 

@@ -7,7 +7,7 @@ import type { Backend, DesiredPort } from '../../model/frontend.ts';
 import { objectKey } from '../../model/service.ts';
 import { BackendState, type LbMaps, type ServiceMapValue } from '../../maps/types.ts';
 import { type LbState, type LiveBackend, type LivePort, noSpace, rowOf } from './lb-state.ts';
-import { generationOf } from '../../maps/read/snapshot.ts';
+import { generationOf } from '../../maps/rows.ts';
 
 /** The backends of a row by "address:port". */
 export type WantedBackends = ReadonlyMap<string, Backend>;

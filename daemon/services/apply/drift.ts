@@ -6,7 +6,8 @@ import { families } from '../../model/address.ts';
 import { frontendMeta } from '../../maps/frontend-check.ts';
 import type { LbMaps } from '../../maps/types.ts';
 import { type LbState, type LivePort, rowOf } from './lb-state.ts';
-import { cidrText, heldFrontend, heldText } from '../../maps/read/snapshot.ts';
+import { frontendEntry } from '../../maps/read/snapshot.ts';
+import { cidrText, mapKeyText } from '../../maps/rows.ts';
 
 /** Yields one message per repair after each step. After an error from a map call, start a new walk. */
 export function* repairDrift(state: LbState, maps: LbMaps): Generator<string[], void> {
@@ -17,13 +18,13 @@ export function* repairDrift(state: LbState, maps: LbMaps): Generator<string[], 
   }
   for (const family of families) {
     for (const key of maps.frontends[family].keys()) {
-      const text = heldText(key);
+      const text = mapKeyText(key);
       if (state.owners.has(text) || state.leftovers.frontends.has(text)) continue;
       // The entry may have been deleted since the keys were read.
       const value = maps.frontends[family].get(key);
       if (value === undefined) continue;
       // Its service index is not trusted: an unsound leftover is pruned without the index.
-      state.leftovers.frontends.set(text, { ...heldFrontend(maps, family, [key, value]), isSound: false });
+      state.leftovers.frontends.set(text, { ...frontendEntry(maps, family, [key, value]), isSound: false });
       state.pools.frontendCounts[family] += 1;
       yield [`${maps.frontends[family].name}: entry ${text} belonged to no Service port`];
     }

@@ -17,7 +17,7 @@ import { blankLeftover, type LbState, type LiveFrontend, type LivePort, noRun, n
 import { pruneLeftovers, referencedIndices } from './prune.ts';
 import type { Operations } from '../../table/reconciler.ts';
 import { adopt, restoreState } from './restore.ts';
-import { flagsOf, isInUse, isSameService, mapKeyOf, rangeMapKey } from '../../maps/read/snapshot.ts';
+import { flagsOf, isInUse, isSameService, mapKeyOf, rangeMapKey } from '../../maps/rows.ts';
 
 export interface LbOperationsOptions {
   readonly maps: LbMaps;

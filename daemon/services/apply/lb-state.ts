@@ -8,7 +8,7 @@ import type { Family } from '../../model/address.ts';
 import type { BackendMapValue, FrontendMapKey, Range, RangeMapKey, ServiceMapValue } from '../../maps/types.ts';
 import type { IdPool, RunPool } from './pools.ts';
 import { Quarantine } from './quarantine.ts';
-import type { HeldFrontend } from '../../maps/read/snapshot.ts';
+import type { FrontendEntry } from '../../maps/read/snapshot.ts';
 
 /** A published run. */
 export interface Run extends Range {
@@ -78,7 +78,7 @@ export interface StrayRange {
 /** What restore found and no Service port has adopted. Only prune withdraws it. */
 export interface Leftovers {
   /** By frontendKey(). */
-  readonly frontends: Map<string, HeldFrontend>;
+  readonly frontends: Map<string, FrontendEntry>;
   readonly services: Map<number, LeftoverService>;
   /** Backend rows without a service index. */
   strays: StrayBackend[];

@@ -5,7 +5,8 @@
 import { families } from '../../model/address.ts';
 import type { LbMaps } from '../../maps/types.ts';
 import { type LbState, type Leftovers, noService, type StrayBackend } from './lb-state.ts';
-import { generationOf, type HeldFrontend, isInUse, rangeOf } from '../../maps/read/snapshot.ts';
+import type { FrontendEntry } from '../../maps/read/snapshot.ts';
+import { generationOf, isInUse, slotRangeOf } from '../../maps/rows.ts';
 
 /**
  * Returns true if no leftover remains. Every leftover is tried; failures are collected into one AggregateError, and the next
@@ -47,7 +48,7 @@ export function referencedIndices(leftovers: Leftovers): Set<number> {
   return new Set([...leftovers.frontends.values()].filter((entry) => entry.isSound).map((entry) => entry.value.service));
 }
 
-function pruneFrontend(state: LbState, maps: LbMaps, frontend: HeldFrontend): void {
+function pruneFrontend(state: LbState, maps: LbMaps, frontend: FrontendEntry): void {
   const map = maps.frontends[frontend.family];
   const now = map.get(frontend.key);
   // Another program changed the entry after restore. Keep it as it is now and check it again in the next call.
@@ -66,7 +67,7 @@ function pruneService(state: LbState, maps: LbMaps, index: number): void {
   const { row, isRunSound, backends, ranges } = service;
   if (isInUse(row)) {
     maps.services.set(index, noService);
-    if (isRunSound) state.freeSlots(rangeOf(row));
+    if (isRunSound) state.freeSlots(slotRangeOf(row));
     state.leftovers.services.set(index, { row: noService, isRunSound: true, backends, ranges });
   }
   for (const family of families) {

@@ -8,13 +8,14 @@ import { type DesiredPort, frontendKey } from '../../model/frontend.ts';
 import type { BackendMapValue, LbMaps, Range } from '../../maps/types.ts';
 import { blankLeftover, LbState, type LeftoverService, type Leftovers, type LivePort, noService } from './lb-state.ts';
 import { IdPool, RunPool } from './pools.ts';
-import { cidrText, generationOf, mapKeyOf, rangeOf, readSnapshot, type Snapshot, stateOf } from '../../maps/read/snapshot.ts';
+import { readSnapshot, type Snapshot } from '../../maps/read/snapshot.ts';
+import { cidrText, generationOf, mapKeyOf, slotRangeOf, stateOf } from '../../maps/rows.ts';
 
 /** A new state in which everything found is a leftover. Errors of the map calls are passed on. */
 export function restoreState(maps: LbMaps, time: { clock: Clock; graceMs: number }): LbState {
   const snapshot = readSnapshot(maps);
   const slots = maps.slots.capacity;
-  const runOf = new Map([...snapshot.services].map(([index, row]): [number, Range] => [index, rangeOf(row)]));
+  const runOf = new Map([...snapshot.services].map(([index, row]): [number, Range] => [index, slotRangeOf(row)]));
   const unsound = unsoundRuns(runOf, slots);
   const leftovers = findLeftovers(maps, snapshot, unsound);
   const runs = [...runOf.values()];
@@ -101,7 +102,7 @@ export function adopt(state: LbState, maps: LbMaps, row: DesiredPort): LivePort 
   const index = found.map((entry) => entry?.value.service ?? 0).find((candidate) => services.has(candidate));
   const service = index === undefined ? undefined : services.get(index);
   if (index === undefined || service === undefined) return undefined;
-  const run = rangeOf(service.row);
+  const run = slotRangeOf(service.row);
   const ids = service.isRunSound ? maps.slots.read(run.base, run.count) : undefined;
   const port: LivePort = {
     ...{ key: row.key, index, family: row.family, row: service.row, run: { ...run, ids } },

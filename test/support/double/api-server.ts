@@ -6,7 +6,7 @@ import { type Collection, collections, eventOf, type Kind, ObjectStore, type Raw
 import { Outflow } from './outflow.ts';
 import { continueTooOld, forbidden, notFound, noWatchList, type ExitError, statusOf, tooOld, unauthorized } from './statuses.ts';
 
-export interface Asked {
+export interface LabRequest {
   readonly verb: 'list' | 'watch';
   readonly collection: Collection;
   readonly query: URLSearchParams;
@@ -48,7 +48,7 @@ const BOOKMARK_MS = 60_000;
 export class ApiServer {
   readonly store: ObjectStore;
   /** Every request so far. */
-  readonly asked: Asked[] = [];
+  readonly asked: LabRequest[] = [];
   /** Pieces that bodies are sent in. */
   pieceBytes = 16_384;
   /** Most that a page holds, however many are asked for. */
@@ -61,8 +61,8 @@ export class ApiServer {
   /** What RBAC lacks: "watch services". */
   readonly forbidden = new Set<string>();
   isTokenGood = true;
-  /** Asked for each request before it is answered. */
-  fault: (asked: Asked) => Fault | undefined = () => undefined;
+  /** LabRequest for each request before it is answered. */
+  fault: (asked: LabRequest) => Fault | undefined = () => undefined;
   readonly #clock: Pick<Clock, 'setTimer'>;
   readonly #watchers = new Set<Watcher>();
   /** Rest of a list whose first pages are read. */
@@ -118,7 +118,7 @@ export class ApiServer {
   }
 
   /** The next request, or the next that the filter takes, meets the fault. */
-  failNext(fault: Fault, filter: (asked: Asked) => boolean = () => true): void {
+  failNext(fault: Fault, filter: (asked: LabRequest) => boolean = () => true): void {
     const before = this.fault;
     let isDone = false;
     this.fault = (asked) => {
@@ -189,7 +189,7 @@ export class ApiServer {
     return promise;
   }
 
-  #answer(asked: Asked, body = new Outflow()): Reply {
+  #answer(asked: LabRequest, body = new Outflow()): Reply {
     const { verb, collection, query } = asked;
     if (!this.isTokenGood) return this.#refusal(unauthorized);
     if (this.forbidden.has(`${verb} ${collection.resource}`)) return this.#refusal(forbidden(verb, collection));
@@ -291,7 +291,7 @@ export class ApiServer {
 
 const lineOf = (event: { type: string; object: object }): string => `${JSON.stringify(event)}\n`;
 
-function askedOf(path: string): Asked {
+function askedOf(path: string): LabRequest {
   const url = new URL(path, 'http://api');
   const collection = collections.find((each) => each.path === url.pathname);
   if (collection === undefined) throw new Error(`the double has no ${url.pathname}`);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Many megabytes through one connection, hashed at both ends: large segments (GSO, TSO) and their checksums on the way.
-// `send ADDRESS PORT MEGABYTES` prints the hash of what it sent, `receive PORT` of what came, one line a connection.
+// Sends many megabytes through one connection and hashes them at both ends, to test large segments (GSO, TSO) and their checksums.
+// `send ADDRESS PORT MEGABYTES` prints the hash of what it sent. `receive PORT` prints the hash of what it received, one line for each
+// connection. Started by netns tests in a namespace of the lab.
 import { createHash, randomBytes } from 'node:crypto';
 import { createConnection, createServer } from 'node:net';
 import { pipeline } from 'node:stream/promises';

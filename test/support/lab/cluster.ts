@@ -1,32 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
-// Two nodes with a daemon each, servers in pods of both, a router between them and a client behind it. Both daemons watch one
-// directory; apply() returns when both have put what it wrote into their kernels.
+// A cluster of two nodes with a daemon each, servers in pods of both nodes, a router between the nodes, and a client behind the router.
+// Both daemons watch one directory. apply() returns when the kernels of both nodes have what it wrote. Used by netns tests.
 import { askServices, askStatus } from '../../../daemon/cli/client.ts';
 import { Daemon, nodes, service } from './daemon.ts';
 import { Lab } from './lab.ts';
 import { Traffic } from './traffic.ts';
 
-export type { Asked } from './traffic.ts';
+export type { LabRequest } from './traffic.ts';
 
 interface ClusterOptions {
-  /** Numbers of pods; those from 100 on are on the second node. */
+  /** Numbers of the pods. Pods with numbers from 100 on are on the second node. */
   readonly pods: readonly number[];
-  /** Of them, those that serve. */
+  /** Numbers of the pods that run a server. */
   readonly servers: readonly number[];
   readonly hasSocketLb: boolean;
-  /** More flags of the daemons. */
+  /** Additional flags of both daemons. */
   readonly extra?: readonly string[];
-  /** Objects that are there from the start. */
+  /** Objects that exist from the start. */
   readonly objects?: readonly object[];
 }
 
 export const podRange = '10.244.0.0/16,fd00:244::/32';
-const PATIENCE_MS = 60_000;
+const TIMEOUT_MS = 60_000;
 
 export class Cluster extends Traffic {
   readonly options: ClusterOptions;
   readonly daemons: readonly Daemon[];
-  /** Of each file, how often it was written. */
+  /** How often each file was written. */
   readonly #revisions = new Map<string, number>();
 
   private constructor(options: ClusterOptions) {
@@ -58,15 +58,15 @@ export class Cluster extends Traffic {
   /** The daemon of the first node. */
   get daemon(): Daemon {
     const [first] = this.daemons;
-    if (first === undefined) throw new Error('a cluster has daemons');
+    if (first === undefined) throw new Error('the cluster has no daemon');
     return first;
   }
 
-  /** Replaces a file in the source directory, and waits until both kernels hold what it says. */
+  /** Replaces a file in the source directory, and waits until the kernels of both nodes have its content. */
   async apply(file: string, ...objects: readonly object[]): Promise<void> {
     const revision = (this.#revisions.get(file) ?? 0) + 1;
     this.#revisions.set(file, revision);
-    // A Service whose port is the revision: it comes with the file's others.
+    // A marker Service whose port is the revision. It arrives together with the other objects of the file.
     const marker = `marker-${file.replace('.yaml', '')}`;
     const at = [...this.#revisions.keys()].indexOf(file) + 1;
     const ports = [{ name: 'revision', port: revision, protocol: 'TCP' }];
@@ -75,15 +75,15 @@ export class Cluster extends Traffic {
     await Promise.all(this.daemons.map((daemon) => this.#settled(daemon, { marker, revision })));
   }
 
-  /** Why that node has dropped packets since it was made. */
+  /** Reasons for which a node has dropped packets since its maps were created. */
   async drops(daemon: Daemon): Promise<string[]> {
-    const { drops } = await askStatus({ socket: daemon.socket, timeoutMs: PATIENCE_MS });
+    const { drops } = await askStatus({ socket: daemon.socket, timeoutMs: TIMEOUT_MS });
     return drops.map(({ reason }) => reason);
   }
 
   async #settled(daemon: Daemon, { marker, revision }: { marker: string; revision: number }): Promise<void> {
-    for (const until = Date.now() + PATIENCE_MS; ;) {
-      const { services } = await askServices({ socket: daemon.socket, timeoutMs: PATIENCE_MS });
+    for (const until = Date.now() + TIMEOUT_MS; ;) {
+      const { services } = await askServices({ socket: daemon.socket, timeoutMs: TIMEOUT_MS });
       const marked = services.filter(({ name }) => name === marker);
       const isThere = marked.length > 0 && marked.every(({ frontends }) => frontends.every(({ port }) => port === revision));
       const isDone = services.every(

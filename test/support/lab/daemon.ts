@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// sluiced in a lab's node namespace, started as a user would start it by hand, and the YAML directory that it watches: one
-// for all the nodes of a lab, as there would be one API server.
+// sluiced in the namespace of a lab's node, started as a user starts it, and the YAML directory that it watches. All daemons of a lab
+// watch one directory, as they would watch one API server. Also builds the YAML objects of netns tests.
 import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { stringify } from 'yaml';
@@ -11,7 +11,7 @@ import { sh } from './shell.ts';
 
 const root = join(import.meta.dirname, '../../..');
 
-/** What the daemon does without the small sizes; a flag given twice counts as the last one. */
+/** The default sizes as flags. They override the small sizes, because the last occurrence of a flag counts. */
 const defaultSizes = [
   ...['--max-services', '65536', '--max-frontends', '65536', '--max-backends', '262144'],
   ...['--max-slots', '1048576', '--max-flows', '262144'],
@@ -21,11 +21,11 @@ export interface DaemonOptions {
   readonly hasSocketLb: boolean;
   readonly extra?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
-  /** Another main.ts than the checkout's. */
+  /** main.ts to run in place of daemon/main.ts of this checkout. */
   readonly main?: string;
-  /** By sluiced.sh, with the memory and flags of Node.js that users give it. */
+  /** Start it with sluiced.sh, which sets the memory limits and flags of Node.js. */
   readonly isTuned?: boolean;
-  /** False: maps of the default sizes. */
+  /** False: maps have the default sizes. */
   readonly isSmall?: boolean;
 }
 
@@ -34,21 +34,21 @@ export class Daemon {
   readonly source: string;
   readonly socket: string;
   readonly node: NodeName;
-  /** Flags that say where its objects come from. */
-  readonly #from: readonly string[];
+  /** Flags that select the source of objects. */
+  readonly #sourceFlags: readonly string[];
   process: LabProcess | undefined;
 
-  /** Unless told otherwise, it watches the directory that write() writes to. */
-  constructor(lab: Lab, node: NodeName = 'node-a', from?: readonly string[]) {
+  /** By default, the source is the directory that write() writes to. */
+  constructor(lab: Lab, node: NodeName = 'node-a', sourceFlags?: readonly string[]) {
     this.lab = lab;
     this.node = node;
     this.source = join(lab.directory, 'yaml');
-    this.#from = from ?? ['--source', this.source];
+    this.#sourceFlags = sourceFlags ?? ['--source', this.source];
     this.socket = join(lab.directory, node === 'node-a' ? 'run' : 'run-b', 'sluice.sock');
     mkdirSync(this.source, { recursive: true });
   }
 
-  /** Starts it and resolves when it is ready. */
+  /** Starts the daemon. Resolves when the daemon is ready. */
   async start(options: DaemonOptions): Promise<void> {
     const { hasSocketLb, extra = [], env = {}, main = join(root, 'daemon/main.ts'), isTuned = false, isSmall = true } = options;
     const flags = [...this.flags(hasSocketLb), ...(isSmall ? [] : defaultSizes), ...extra];
@@ -60,16 +60,16 @@ export class Daemon {
 
   flags(hasSocketLb: boolean): string[] {
     return [
-      ...[...this.#from, '--node', this.node, '--pod-interfaces', 'lxc', '--uplinks', 'eth0'],
+      ...[...this.#sourceFlags, '--node', this.node, '--pod-interfaces', 'lxc', '--uplinks', 'eth0'],
       ...['--pin-path', join(this.lab.bpffs, this.node === 'node-a' ? 'sluice' : 'sluice-b')],
       ...['--cgroup', this.lab.cgroupOf(this.node), '--socket', this.socket],
       ...['--socket-lb', hasSocketLb ? 'on' : 'off', '--http', 'off', '--log-level', 'debug'],
-      // Small, so that a dump of every map is quick.
+      // Small maps, so that reading all of them is fast.
       ...['--max-services', '1024', '--max-frontends', '1024', '--max-backends', '4096', '--max-slots', '65536', '--max-flows', '65536'],
     ];
   }
 
-  /** `sluice` against this daemon. Throws what it printed on stderr when it fails. */
+  /** Runs `sluice` against this daemon and returns its output. Throws with its stderr when it fails. */
   cli(...args: readonly string[]): string {
     return this.cliAt(this.socket, ...args);
   }
@@ -83,24 +83,24 @@ export class Daemon {
     return [process.execPath, join(root, 'daemon/cli/main.ts'), '--socket', this.socket, ...args];
   }
 
-  /** Replaces a file of the source directory in one step. Its documents are plain objects. */
+  /** Replaces a file of the source directory atomically. Documents are plain objects. */
   write(name: string, ...documents: readonly object[]): void {
     const partial = join(this.source, `.${name}.partial`);
     writeFileSync(partial, documents.map((document) => stringify(document)).join('---\n'));
     renameSync(partial, join(this.source, name));
   }
 
-  /** Resolves when `sluice service list` shows no difference and `isReached` accepts it. */
+  /** Resolves when `sluice service list` shows no difference and `isReached` accepts the list. */
   async settled(isReached: (services: readonly ListedService[]) => boolean): Promise<void> {
     for (const until = Date.now() + 60_000; ;) {
       const { services = [] } = JSON.parse(this.cli('service', 'list', '-o', 'json')) as { services?: ListedService[] };
-      if (services.every((service) => service.inSync) && isReached(services)) return;
+      if (services.every(({ inSync }) => inSync) && isReached(services)) return;
       if (Date.now() > until) throw new Error(`the services did not settle: ${JSON.stringify(services)}`);
     }
   }
 }
 
-/** The part of `sluice service list -o json` that tests read. */
+/** The fields of `sluice service list -o json` that tests read. */
 export interface ListedService {
   readonly key: string;
   readonly inSync: boolean;
@@ -109,7 +109,7 @@ export interface ListedService {
 
 export const vips = { IPv4: '10.96.0.10', IPv6: 'fd00:96::10' } as const;
 
-/** What a Service of a test may have beside its ClusterIPs; `spec` and `status` as the API has them. */
+/** What a Service has in addition to its ClusterIPs. `spec` and `status` are as in the Kubernetes API. */
 export interface ServiceExtras {
   readonly spec?: object;
   readonly status?: object;
@@ -134,10 +134,10 @@ export function service(name: string, addresses: { IPv4: string; IPv6: string } 
   };
 }
 
-/** A pod by its number, one with conditions of its own, or an address that is on the second node. */
+/** A pod by number, a pod with its own conditions, or an address on the second node. */
 export type Backend = number | { readonly pod: number; readonly conditions: object } | { readonly IPv4: string; readonly IPv6: string };
 
-/** Its EndpointSlices: one per family. */
+/** The EndpointSlices of a Service: one for each IP family. */
 export function slices(name: string, backends: readonly Backend[], ports: { readonly web: number } = { web: 8080 }): object[] {
   return (['IPv4', 'IPv6'] as const).map((family) => ({
     ...{ apiVersion: 'discovery.k8s.io/v1', kind: 'EndpointSlice', addressType: family },

@@ -1,34 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
-// One socket that is kept: `tcp`, `udp` (sendto) or `connected` (a connected UDP socket), ADDRESS PORT LOCAL-PORT. Every line on stdin
-// is a question; prints who answered, or "timeout", or the code of an error. It knows nothing of Sluice.
+// Keeps one socket open: `tcp`, `udp` (sendto) or `connected` (a connected UDP socket), followed by ADDRESS PORT LOCAL-PORT. It sends a
+// question for each line on stdin and prints the name of the server that answered, or "timeout", or an error code. It must not depend
+// on Sluice.
 import { createSocket } from 'node:dgram';
 import { createConnection, isIPv6 } from 'node:net';
 import { createInterface } from 'node:readline';
 
-const PATIENCE_MS = 5000;
+const TIMEOUT_MS = 5000;
 const [kind = '', address = '', ...ports] = process.argv.slice(2);
 const [port = 0, localPort = 0] = ports.map(Number);
 
 let asked = 0;
-let heard: ((who: string) => void) | undefined;
-const hear = (who: string): void => heard?.(who);
-const hearAnswer = (text: string): void => {
+let onResult: ((result: string) => void) | undefined;
+const finish = (result: string): void => onResult?.(result);
+const onAnswer = (text: string): void => {
   const [server = '', number] = text.trim().split(' ');
-  if (Number(number) === asked) hear(server);
+  if (Number(number) === asked) finish(server);
 };
-const hearError = (error: NodeJS.ErrnoException): void => hear(error.code ?? error.message);
+const onError = (error: NodeJS.ErrnoException): void => finish(error.code ?? error.message);
 
 let send: (text: string) => void;
 if (kind === 'tcp') {
   const socket = createConnection({ host: address, port, localPort, noDelay: true });
-  socket.on('error', hearError);
-  socket.on('close', () => hear('closed'));
-  createInterface({ input: socket }).on('line', hearAnswer);
+  socket.on('error', onError);
+  socket.on('close', () => finish('closed'));
+  createInterface({ input: socket }).on('line', onAnswer);
   send = (text) => socket.write(`${text}\n`);
 } else {
   const socket = createSocket(isIPv6(address) ? 'udp6' : 'udp4');
-  socket.on('message', (message) => hearAnswer(message.toString()));
-  socket.on('error', hearError);
+  socket.on('message', (message) => onAnswer(message.toString()));
+  socket.on('error', onError);
   const isConnected = kind === 'connected';
   await new Promise<void>((resolve) => socket.bind(localPort, resolve));
   if (isConnected) await new Promise<void>((resolve) => socket.connect(port, address, resolve));
@@ -37,11 +38,11 @@ if (kind === 'tcp') {
 
 createInterface({ input: process.stdin }).on('line', () => {
   asked += 1;
-  const timer = setTimeout(() => hear('timeout'), PATIENCE_MS);
-  heard = (who) => {
-    heard = undefined;
+  const timer = setTimeout(() => finish('timeout'), TIMEOUT_MS);
+  onResult = (result) => {
+    onResult = undefined;
     clearTimeout(timer);
-    process.stdout.write(`${who}\n`);
+    process.stdout.write(`${result}\n`);
   };
   send(String(asked));
 });

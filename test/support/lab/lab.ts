@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// A node made of network namespaces: client pod, node, backend pods, and an outside host behind the uplink, which is a
-// router too: a second node, a client and an API server may be behind it. Everything is the lab's own (namespaces, bpffs, cgroups,
-// directory) and is removed by close(), also when the process ends by a signal or an exception. Nothing is done to the root
-// namespace. Used by the netns and cluster tests and the demo.
+// A node made of network namespaces: pods, the node, and an outside host behind its uplink. The outside host is also a router, behind
+// which a second node, a client and an API server can be added. The lab has its own namespaces, bpffs, cgroups and directory. close()
+// removes them, also when the process ends with a signal or an exception. It must never change the root namespace. Used by the netns
+// and cluster tests, the benchmarks and the demo.
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -16,15 +16,15 @@ interface Addresses {
 
 export const nodeAddresses = { IPv4: '10.0.0.1', IPv6: 'fd00:10::1' };
 export const outsideAddresses = { IPv4: '10.0.0.254', IPv6: 'fd00:10::254' };
-/** The API server behind the router: addApiServer(). */
+/** Addresses of the API server behind the router: addApiServer(). */
 export const apiAddresses = { IPv4: '10.0.9.1', IPv6: 'fd00:10:9::1' };
-/** The client behind the router: addClient(). */
+/** Addresses of the client behind the router: addClient(). */
 export const clientAddresses = { IPv4: '172.20.0.9', IPv6: 'fd00:20::9' };
-/** ClusterIPs, and what other addresses Services have. The router has a route to both by the first node. */
+/** Ranges of ClusterIPs, and of external addresses of Services. The router has routes to both through the first node. */
 const serviceRanges = { IPv4: '10.96.0.0/16', IPv6: 'fd00:96::/64' };
 const externalRanges = { IPv4: '203.0.113.0/24', IPv6: 'fd00:203::/64' };
 
-/** One node: its namespace, its addresses and the router's on its uplink, and its pods. */
+/** A node: its namespace, the addresses of the node and of the router on its uplink, and the ranges of its pods. */
 interface LabNode {
   readonly netns: string;
   readonly addresses: Addresses;
@@ -46,24 +46,24 @@ export const labNodes = {
 
 export type NodeName = keyof typeof labNodes;
 
-/** Pods from 100 on are on the second node. */
+/** The node of a pod. Pods with numbers from 100 on are on the second node. */
 export const nodeOfPod = (number: number): NodeName => (number < 100 ? 'node-a' : 'node-b');
-/** Addresses of a pod: number N is 10.244.1.N and fd00:244:1::N, on the second node 10.244.2.N and fd00:244:2::N. */
+/** Addresses of a pod. Pod N has 10.244.1.N and fd00:244:1::N, or 10.244.2.N and fd00:244:2::N on the second node. */
 export const podAddresses = (number: number): Addresses => {
   const subnet = nodeOfPod(number) === 'node-a' ? 1 : 2;
   return { IPv4: `10.244.${subnet}.${number}`, IPv6: `fd00:244:${subnet}::${number}` };
 };
-/** The pod of another node, behind the outside host: addRemotePod(). */
+/** Addresses of the pod of another node, behind the outside host: addRemotePod(). */
 export const remoteAddresses = { IPv4: '10.244.2.1', IPv6: 'fd00:244:2::1' };
 
-/** Longest that a killed process may take to leave its cgroup. */
+/** Maximum time in which a killed process leaves its cgroup. */
 const EXIT_MS = 10_000;
 
 const GATEWAY4 = '169.254.1.1';
 const GATEWAY6 = 'fe80::1';
 
 export class Lab {
-  /** "sl1234a": names everything that this lab makes. */
+  /** "sl1234a": prefix of the names of everything that this lab creates. */
   readonly id: string;
   readonly directory: string;
   readonly bpffs: string;
@@ -84,7 +84,7 @@ export class Lab {
     this.cgroup = join(mount[1], this.id);
     this.directory = mkdtempSync(join(tmpdir(), `${this.id}-`));
     this.bpffs = join(this.directory, 'bpf');
-    // Whatever fails from here on, what was made goes with the process.
+    // If a later step fails, everything is removed when the process exits.
     process.once('exit', this.#cleanUp);
     mkdirSync(this.bpffs);
     sh('mount', '-t', 'bpf', 'bpf', this.bpffs);
@@ -92,7 +92,7 @@ export class Lab {
     this.#buildNode();
   }
 
-  /** The cgroup that a node's socket hooks are on. */
+  /** The cgroup that the socket hooks of a node are attached to. */
   cgroupOf(node: NodeName): string {
     return node === 'node-a' ? this.cgroup : `${this.cgroup}-b`;
   }
@@ -102,12 +102,12 @@ export class Lab {
     return `${this.id}-${name}`;
   }
 
-  /** `ip` in a namespace. */
+  /** Runs `ip` in a namespace. */
   ip(name: string, ...args: readonly string[]): string {
     return sh('ip', '-n', this.netns(name), ...args);
   }
 
-  /** A command in a namespace, with the file systems of the caller. */
+  /** Runs a command in a network namespace, with the file systems of the caller. */
   run(name: string, ...args: readonly string[]): string {
     return sh('nsenter', `--net=/run/netns/${this.netns(name)}`, ...args);
   }
@@ -118,7 +118,7 @@ export class Lab {
     return this.run(name, 'cat', path).trim();
   }
 
-  /** A pod on its node: namespace pod<number>, its veth in the node is lxc<number>. */
+  /** Adds a pod to its node: namespace pod<number>, whose veth peer in the node is lxc<number>. */
   addPod(number: number): void {
     const name = `pod${number}`;
     const host = `lxc${number}`;
@@ -145,7 +145,7 @@ export class Lab {
     attempt('ip', 'netns', 'delete', this.netns(`pod${number}`));
   }
 
-  /** Starts a process in a namespace; it ends with the lab at the latest. */
+  /** Starts a process in a namespace. close() kills it. */
   start(name: string, command: readonly string[], options: StartOptions = {}): LabProcess {
     const cgroup = options.inCgroup === true ? this.#cgroupAt(name) : undefined;
     const started = new LabProcess({ netns: `/run/netns/${this.netns(name)}`, cgroup, command, env: options.env ?? {} });
@@ -153,13 +153,13 @@ export class Lab {
     return started;
   }
 
-  /** Ends every process and removes everything. */
+  /** Kills all processes and removes everything. */
   async close(): Promise<void> {
     await Promise.all([...this.#processes].map((each) => each.kill()));
     this.closeNow();
   }
 
-  /** The same, for the end of the process: blocks until the killed processes have ended, for EXIT_MS at most. Idempotent. */
+  /** Like close(), but synchronous, for the exit of the process. It blocks for EXIT_MS at most, and may be called repeatedly. */
   closeNow(): void {
     process.removeListener('exit', this.#cleanUp);
     for (const each of this.#processes) each.killNow();
@@ -170,7 +170,7 @@ export class Lab {
     for (const node of ['node-a', 'node-b'] as const) Lab.#removeCgroup(this.cgroupOf(node));
   }
 
-  /** Where what runs in a namespace has its sockets translated; nowhere outside the nodes. */
+  /** The cgroup whose socket hooks serve the processes of a namespace; undefined outside of the nodes. */
   #cgroupAt(name: string): string | undefined {
     const pod = /^pod(\d+)$/.exec(name)?.[1];
     if (pod !== undefined) return this.cgroupOf(nodeOfPod(Number(pod)));
@@ -181,7 +181,7 @@ export class Lab {
   #namespace(name: string): void {
     this.#namespaces.push(this.netns(name));
     sh('ip', 'netns', 'add', this.netns(name));
-    // Addresses serve at once: nobody else can have them, and a neighbour is solicited from the link-local one.
+    // No duplicate address detection: addresses are usable at once, and neighbour solicitations need the link-local address.
     for (const scope of ['all', 'default']) this.sysctl(name, `net.ipv6.conf.${scope}.accept_dad`, '0');
     this.ip(name, 'link', 'set', 'lo', 'up');
   }
@@ -201,29 +201,29 @@ export class Lab {
     for (const cidr of [serviceRanges.IPv6, externalRanges.IPv6]) this.ip('outside', '-6', 'route', 'add', cidr, 'via', IPv6);
   }
 
-  /** The second node, behind the router: node-b. */
+  /** Adds the second node behind the router: namespace "node-b". */
   addNode(): void {
     mkdirSync(this.cgroupOf('node-b'));
     this.#uplink('node-b', 'node-b');
   }
 
-  /** A client behind the router: namespace "client". */
+  /** Adds a client behind the router: namespace "client". */
   addClient(): void {
     this.#namespace('client');
     const router = { IPv4: '172.20.0.254', IPv6: 'fd00:20::254' };
     this.#link('client', { device: 'client', addresses: clientAddresses, router });
   }
 
-  /** Room for an API server behind the router: namespace "api". */
+  /** Adds a namespace for an API server behind the router: "api". */
   addApiServer(): void {
     this.#namespace('api');
     const router = { IPv4: '10.0.9.254', IPv6: 'fd00:10:9::254' };
     this.#link('api', { device: 'api', addresses: apiAddresses, router });
   }
 
-  /** From now on the router forwards nothing larger to that place, or to any: its devices stay as they are. */
+  /** Sets the MTU of the router's routes to one place, or to all places. The devices keep their MTU. */
   narrow(mtu: number, place?: 'client' | NodeName): void {
-    const ways: { to: Addresses; at: 'client' | NodeName; via?: Addresses }[] = [
+    const routes: { to: Addresses; at: 'client' | NodeName; via?: Addresses }[] = [
       { to: clientAddresses, at: 'client' },
       { to: nodeAddresses, at: 'node-a' },
       { to: labNodes['node-a'].podCidrs, at: 'node-a', via: nodeAddresses },
@@ -231,7 +231,7 @@ export class Lab {
       { to: labNodes['node-b'].addresses, at: 'node-b' },
       { to: labNodes['node-b'].podCidrs, at: 'node-b', via: labNodes['node-b'].addresses },
     ];
-    for (const { to, at, via } of ways.filter((way) => place === undefined || way.at === place)) {
+    for (const { to, at, via } of routes.filter((route) => place === undefined || route.at === place)) {
       const device = at === 'node-a' ? 'eth0' : at;
       for (const family of ['IPv4', 'IPv6'] as const) {
         const by = via === undefined ? [] : ['via', via[family]];
@@ -241,20 +241,20 @@ export class Lab {
     }
   }
 
-  /** A node's namespace and its way to the router and back. */
+  /** Creates the namespace of a node, its link to the router, and the router's routes to its pods. */
   #uplink(name: NodeName, device: string): void {
     const { netns, addresses, router, podCidrs } = labNodes[name];
     this.#namespace(netns);
     this.sysctl(netns, 'net.ipv4.ip_forward', '1');
     this.sysctl(netns, 'net.ipv6.conf.all.forwarding', '1');
     this.#link(netns, { device, addresses, router });
-    // Strict: a reply that went up the stack at the wrong device would be lost.
+    // Strict reverse path filtering: the kernel drops a reply that is delivered to the stack on the wrong device.
     for (const scope of ['all', 'default', 'eth0']) this.sysctl(netns, `net.ipv4.conf.${scope}.rp_filter`, '1');
     this.ip('outside', 'route', 'add', podCidrs.IPv4, 'via', addresses.IPv4);
     this.ip('outside', '-6', 'route', 'add', podCidrs.IPv6, 'via', addresses.IPv6);
   }
 
-  /** eth0 of a namespace and `device` of the router, with addresses, and the default route by it. */
+  /** Connects eth0 of a namespace with `device` of the router, sets the addresses, and adds the default route. */
   #link(netns: string, { device, addresses, router }: { device: string; addresses: Addresses; router: Addresses }): void {
     this.ip(netns, 'link', 'add', 'eth0', 'type', 'veth', 'peer', 'name', device, 'netns', this.netns('outside'));
     for (const [name, dev, { IPv4, IPv6 }] of [
@@ -269,7 +269,7 @@ export class Lab {
     this.ip(netns, '-6', 'route', 'add', 'default', 'via', router.IPv6);
   }
 
-  /** A pod of another node: namespace "remote", behind the outside host. */
+  /** Adds a pod of another node behind the outside host: namespace "remote". */
   addRemotePod(): void {
     this.#namespace('remote');
     this.ip('outside', 'link', 'add', 'remote', 'type', 'veth', 'peer', 'name', 'eth0', 'netns', this.netns('remote'));
@@ -294,12 +294,12 @@ export class Lab {
       this.ip('outside', family, 'route', 'add', `${address}/${length}`, 'dev', 'remote');
       this.ip('outside', 'neigh', 'add', address, 'lladdr', this.#mac('remote', 'eth0'), 'dev', 'remote', 'nud', 'permanent');
     }
-    // Everything it sends goes to the outside host, whatever the address.
+    // All packets of the pod go to the outside host.
     this.ip('remote', 'route', 'replace', 'default', 'via', outsideAddresses.IPv4, 'dev', 'eth0', 'onlink');
     this.ip('remote', '-6', 'route', 'replace', 'default', 'via', outsideAddresses.IPv6, 'dev', 'eth0', 'onlink');
   }
 
-  /** Removes what labs of processes that were killed have left. */
+  /** Removes what remains of labs whose process was killed. */
   static #sweep(): void {
     const isDead = (name: string): boolean => {
       const pid = /^sl(\d+)[a-z]/.exec(name)?.[1];
@@ -319,14 +319,14 @@ export class Lab {
     if (root !== undefined) for (const name of readdirSync(root).filter(isDead)) Lab.#removeCgroup(join(root, name));
   }
 
-  /** A cgroup goes when its last process has: those of a lab that died are moved out, those that were just killed take a moment. */
+  /** Removes a cgroup. Processes of a dead lab are moved to the parent. Processes that were just killed need a moment to leave. */
   static #removeCgroup(path: string): void {
     if (!existsSync(path)) return;
     for (const pid of readFileSync(join(path, 'cgroup.procs'), 'utf8').split('\n').filter(Boolean)) {
       try {
         writeFileSync(join(path, '../cgroup.procs'), pid);
       } catch {
-        // It is gone.
+        // The process has exited.
       }
     }
     for (const until = Date.now() + EXIT_MS; Date.now() < until; Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5)) {
@@ -334,7 +334,7 @@ export class Lab {
         rmdirSync(path);
         return;
       } catch (error) {
-        // Of any other code the next lab's sweep hears too.
+        // The next lab tries again.
         if ((error as NodeJS.ErrnoException).code !== 'EBUSY') return;
       }
     }

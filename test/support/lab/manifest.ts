@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// deploy/sluice.yaml as the tests read it: its objects, and of the DaemonSet the parts that say how a container runs.
+// Reads deploy/sluice.yaml for tests: its objects, and the fields of the DaemonSet that define how the container runs.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseAllDocuments } from 'yaml';
@@ -74,7 +74,7 @@ export function manifest<T extends Manifest>(kind: string): T {
   return found as T;
 }
 
-/** The pod, and the container that the daemon runs in. */
+/** The pod template of the DaemonSet, and the container of the daemon. */
 export function daemonPod(): { readonly pod: PodSpec; readonly container: Container } {
   const pod = manifest<DaemonSet>('DaemonSet').spec.template.spec;
   const [container] = pod.containers;

@@ -1,26 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-// One UDP flow of numbered datagrams, as fast as the echoes allow: no more than a window of them is under way, so that no
-// socket buffer can overflow and whatever is missing was lost on the way. Ends on a line on stdin, once it has sent enough.
+// Sends numbered datagrams in one UDP flow, as fast as the echoes arrive. The number of unanswered datagrams is limited, so that no
+// socket buffer overflows and a missing datagram was lost on the way. A line on stdin ends it, after the requested number of datagrams.
 import { createSocket } from 'node:dgram';
 import { createInterface } from 'node:readline';
 
 export interface NumbersResult {
   readonly sent: number;
-  /** Numbers that never came back. */
+  /** Number of datagrams without an echo. */
   readonly lost: number;
-  /** Echoes by the server that sent them. */
+  /** Number of echoes by server. */
   readonly servers: Record<string, number>;
 }
 
 const WINDOW = 64;
-const PATIENCE_MS = 10_000;
+const SILENCE_MS = 10_000;
 
 const [address = '', port = '', least = ''] = process.argv.slice(2);
 const unanswered = new Set<number>();
 const servers: Record<string, number> = {};
 let sent = 0;
-let isAsked = false;
-let patience: NodeJS.Timeout | undefined;
+let isStopping = false;
+let silence: NodeJS.Timeout | undefined;
 
 const socket = createSocket('udp4');
 const finish = (): void => {
@@ -29,7 +29,7 @@ const finish = (): void => {
 };
 
 function pump(): void {
-  const isOver = isAsked && sent >= Number(least);
+  const isOver = isStopping && sent >= Number(least);
   if (isOver && unanswered.size === 0) finish();
   while (!isOver && unanswered.size < WINDOW) {
     unanswered.add((sent += 1));
@@ -37,25 +37,25 @@ function pump(): void {
   }
 }
 
-/** What is lost closes the window, so silence is the end. */
-function beQuietFor(): void {
-  clearTimeout(patience);
-  patience = setTimeout(finish, PATIENCE_MS);
+/** Lost datagrams keep the window full, so the flow ends when no echo arrives for SILENCE_MS. */
+function restartSilence(): void {
+  clearTimeout(silence);
+  silence = setTimeout(finish, SILENCE_MS);
 }
 
 socket.on('message', (message) => {
   const [server = '', number = ''] = message.toString().split(' ');
   if (!unanswered.delete(Number(number))) return;
   servers[server] = (servers[server] ?? 0) + 1;
-  beQuietFor();
+  restartSilence();
   pump();
 });
 socket.bind(0, () => {
   createInterface({ input: process.stdin }).on('line', () => {
-    isAsked = true;
+    isStopping = true;
     pump();
   });
   process.stdout.write('{"ready":true}\n');
-  beQuietFor();
+  restartSilence();
   pump();
 });

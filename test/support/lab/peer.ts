@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-// A peer that runs inside a namespace of the lab: a server that says its name and counts, or a client that asks many times.
-// Talks to its parent in lines of JSON on stdin and stdout. It knows nothing of Sluice: the witness must not be our own.
+// A process in a namespace of the lab: a server that answers with its name and counts its clients, or a client that sends many requests.
+// It talks to its parent in lines of JSON on stdin and stdout. It must not depend on Sluice, because it is the independent witness.
 import { randomBytes } from 'node:crypto';
 import { createSocket } from 'node:dgram';
 import { createConnection, createServer, isIPv6 } from 'node:net';
 import { createInterface } from 'node:readline';
 
-/** What a client's run came to. */
+/** The result of a client's task. */
 export interface ClientResult {
-  /** Answers by server name. */
+  /** Number of answers by server name. */
   readonly answers: Record<string, number>;
-  /** Failures by code or reason. */
+  /** Number of failures by code or reason. */
   readonly failures: Record<string, number>;
-  /** Who the clients seemed to talk to, by getpeername() (TCP) or the datagram's source (UDP). */
+  /** Number of answers by peer address, as getpeername() (TCP) or the source of the datagram (UDP) shows it. */
   readonly peers: Record<string, number>;
   readonly firstAnswerMs: number;
-  /** When asked for: monotonic ms before connect() and after the answer, and who answered or why nobody; one clock everywhere. */
+  /** With isStamped, for each request: CLOCK_MONOTONIC in ms before connect() and after the answer, and the server or the failure. */
   readonly stamps: [number, number, string][];
 }
 
@@ -29,15 +29,15 @@ export interface ClientTask {
   readonly isConnected?: boolean;
   readonly timeoutMs?: number;
   readonly isStamped?: boolean;
-  /** Stop asking after this time, whatever the count. */
+  /** Stop after this time, even before `count` requests. */
   readonly forMs?: number;
-  /** Bind to this port before connecting or sending, and each time to the next one. */
+  /** Local port of the first request. Each further request uses the next port. */
   readonly localPort?: number;
-  /** Bytes to ask with; the answer must hold the same ones. Five unless told. */
+  /** Size of a request in bytes. The answer must contain the same bytes. Default: five. */
   readonly size?: number;
 }
 
-/** What a server has counted: connections or datagrams, and by client address. */
+/** Counters of a server: connections and datagrams, and both by client address. */
 export interface ServerCounts {
   readonly tcp: number;
   readonly udp: number;
@@ -56,7 +56,7 @@ async function serve(name: string, ports: { tcp: number; udp: number }): Promise
     counts.tcp += 1;
     bump(counts.clients, plain(socket.remoteAddress));
     socket.on('error', () => undefined);
-    // Every line is answered by the name: a stream's every line must come back.
+    // Every line is answered with the name of the server and the line.
     createInterface({ input: socket }).on('line', (line) => socket.write(`${name} ${line}\n`));
   });
   await new Promise<void>((resolve) => tcp.listen({ port: ports.tcp, host: '::', backlog: 4096 }, resolve));
@@ -73,7 +73,7 @@ async function serve(name: string, ports: { tcp: number; udp: number }): Promise
   print({ ready: name });
 }
 
-/** What is asked with: random, so that an answer with bytes of another one is none. */
+/** Text of a request. It is random, so that the answer to another request is recognised. */
 const question = (size: number | undefined): string => (size === undefined ? 'hello' : randomBytes(size).toString('base64').slice(0, size));
 const isAnswer = (text: string, asked: string): boolean => text.slice(text.indexOf(' ') + 1).trimEnd() === asked;
 
@@ -92,7 +92,7 @@ function askTcp({ address, port, localPort, size, timeoutMs = 5000 }: ClientTask
     socket.on('data', (data) => {
       text += data.toString();
       if (!text.endsWith('\n')) return;
-      if (!isAnswer(text, asked)) reject(new Error('another answer'));
+      if (!isAnswer(text, asked)) reject(new Error('wrong answer'));
       resolve({ text, peer: `${plain(socket.remoteAddress)}:${socket.remotePort}` });
       socket.destroy();
     });
@@ -112,7 +112,7 @@ function askUdp({ address, port, localPort = 0, size, isConnected = false, timeo
     const timer = setTimeout(() => finish(() => reject(new Error('timeout'))), timeoutMs);
     socket.once('message', (message, from) => {
       const text = message.toString();
-      if (!isAnswer(text, asked)) return finish(() => reject(new Error('another answer')));
+      if (!isAnswer(text, asked)) return finish(() => reject(new Error('wrong answer')));
       return finish(() => resolve({ text, peer: `${from.address}:${from.port}` }));
     });
     socket.once('error', (error) => finish(() => reject(error)));

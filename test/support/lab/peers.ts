@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Servers and clients of a lab, as its parent sees them: each is a process of peer.ts in one namespace.
+// Handles of processes in the namespaces of a lab: servers and clients (peer.ts), and other generators of traffic. Used by netns and
+// cluster tests, the benchmarks and the demo.
 import { join } from 'node:path';
 import type { Lab } from './lab.ts';
 import type { ClientResult, ClientTask, ServerCounts } from './peer.ts';
@@ -11,13 +12,13 @@ const script = join(import.meta.dirname, 'peer.ts');
 
 export class Server {
   readonly process: LabProcess;
-  #taken: Readonly<Record<string, number>> = {};
+  #reported: Readonly<Record<string, number>> = {};
 
   private constructor(process: LabProcess) {
     this.process = process;
   }
 
-  /** Listens on all addresses of the namespace; TCP on 8080, UDP on 5353, unless told otherwise. */
+  /** Listens on all addresses of the namespace. Default ports: TCP 8080, UDP 5353. */
   static async start(lab: Lab, options: { netns: string; name: string; tcp?: number; udp?: number }): Promise<Server> {
     const { netns, name, tcp = 8080, udp = 5353 } = options;
     const started = lab.start(netns, [process.execPath, script, 'serve', name, String(tcp), String(udp)]);
@@ -29,11 +30,11 @@ export class Server {
     return JSON.parse(await this.process.ask('counts')) as ServerCounts;
   }
 
-  /** By client address, connections and datagrams since the last call of this. */
+  /** Connections and datagrams since the last call, by client address. */
   async fresh(): Promise<Record<string, number>> {
     const { clients } = await this.counts();
-    const fresh = Object.entries(clients).map(([client, count]): [string, number] => [client, count - (this.#taken[client] ?? 0)]);
-    this.#taken = clients;
+    const fresh = Object.entries(clients).map(([client, count]): [string, number] => [client, count - (this.#reported[client] ?? 0)]);
+    this.#reported = clients;
     return Object.fromEntries(fresh.filter(([, count]) => count > 0));
   }
 }
@@ -45,7 +46,7 @@ export class Client {
     this.process = process;
   }
 
-  /** In the lab's cgroup, so that socket hooks see it; but for the outside host, which is another machine. */
+  /** Runs in the cgroup of its node, so that socket hooks apply. The outside host is another machine and has no such cgroup. */
   static async start(lab: Lab, netns: string): Promise<Client> {
     const started = lab.start(netns, [process.execPath, script, 'ask'], { inCgroup: netns !== 'outside' });
     await started.line((line) => line.includes('"ready"'));
@@ -57,8 +58,8 @@ export class Client {
   }
 }
 
-/** One socket that is kept: hold.ts. */
-export class Held {
+/** A socket that stays open: hold.ts. */
+export class OpenSocket {
   readonly process: LabProcess;
   /** Local ports from 32768 to 33767: below those that Traffic binds for its clients. Each socket has another one. */
   static #count = 0;
@@ -67,21 +68,25 @@ export class Held {
     this.process = process;
   }
 
-  static async start(lab: Lab, netns: string, to: { kind: 'tcp' | 'udp' | 'connected'; address: string; port: number }): Promise<Held> {
-    const localPort = 32_768 + (Held.#count++ % 1000);
+  static async start(
+    lab: Lab,
+    netns: string,
+    to: { kind: 'tcp' | 'udp' | 'connected'; address: string; port: number },
+  ): Promise<OpenSocket> {
+    const localPort = 32_768 + (OpenSocket.#count++ % 1000);
     const command = [process.execPath, join(import.meta.dirname, 'hold.ts'), to.kind, to.address, String(to.port), String(localPort)];
     const started = lab.start(netns, command, { inCgroup: true });
     await started.line((line) => line === 'ready');
-    return new Held(started);
+    return new OpenSocket(started);
   }
 
-  /** Who answers now, "timeout", or the code of an error. */
+  /** Sends a request. Resolves with the name of the server, "timeout" or an error code. */
   async ask(): Promise<string> {
     return this.process.ask('');
   }
 }
 
-/** A TCP and a UDP flow that go on until they are stopped: stream.ts. */
+/** A TCP and a UDP flow that run until they are stopped: stream.ts. */
 export class Streams {
   readonly process: LabProcess;
 
@@ -101,7 +106,7 @@ export class Streams {
   }
 }
 
-/** Numbered UDP datagrams until stopped, and at least as many as asked for: numbers.ts. */
+/** Numbered UDP datagrams until stop(), and at least `least` of them: numbers.ts. */
 export class Numbers {
   readonly process: LabProcess;
 
@@ -121,7 +126,7 @@ export class Numbers {
   }
 }
 
-/** The longest time in which a device received nothing: stall.ts. */
+/** Measures the longest time in which a device received nothing: stall.ts. */
 export class Stall {
   readonly process: LabProcess;
 
@@ -129,14 +134,14 @@ export class Stall {
     this.process = process;
   }
 
-  /** On eth0; `before` is put in front of its command. */
+  /** Watches eth0. `before` is a prefix of the command. */
   static async start(lab: Lab, netns: string, before: readonly string[]): Promise<Stall> {
     const started = lab.start(netns, [...before, process.execPath, join(import.meta.dirname, 'stall.ts'), 'eth0']);
     await started.line((line) => line.includes('"ready"'));
     return new Stall(started);
   }
 
-  /** Milliseconds since the last call. */
+  /** The longest time since the last call, in ms. */
   async longest(): Promise<number> {
     return (JSON.parse(await this.process.ask('longest')) as { longestStallMs: number }).longestStallMs;
   }

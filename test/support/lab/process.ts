@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// A child process of the lab, in a namespace and perhaps in the lab's cgroup. Its lines can be waited for; it is killed by
-// its own id only.
+// A child process of the lab in a network namespace and, if requested, in the cgroup of its node. Tests can wait for lines of its output.
+// It must only be killed by its process id. Used by lab.ts.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 
 export interface StartOptions {
-  /** Let its sockets be translated: put it into the lab's cgroup. */
+  /** Run it in the cgroup of its node, so that socket hooks translate its sockets. */
   readonly inCgroup?: boolean;
   readonly env?: Readonly<Record<string, string>>;
 }
@@ -22,15 +22,15 @@ const SHOWN_LINES = 20;
 
 export class LabProcess {
   readonly #child: ChildProcess;
-  /** Everything it printed, both streams. */
+  /** All lines of stdout and stderr. */
   readonly lines: string[] = [];
-  /** Exit code, or minus one for a signal. */
+  /** Exit code; -1 when a signal ended the process. */
   readonly ended: Promise<number>;
   readonly #waiters = new Set<() => void>();
   #isEnded = false;
 
   constructor({ netns, cgroup, command, env }: Spawn) {
-    // exec keeps one process id from the shell to the command. It goes with us, also when we are killed.
+    // exec keeps the process id from the shell to the command. The kernel kills the process when this process ends.
     const join = cgroup === undefined ? '' : `echo $$ > '${cgroup}/cgroup.procs' && `;
     this.#child = spawn('sh', ['-c', `${join}exec setpriv --pdeathsig KILL nsenter --net='${netns}' "$@"`, 'sh', ...command], {
       stdio: ['pipe', 'pipe', 'pipe'],
@@ -52,7 +52,7 @@ export class LabProcess {
     return this.#child.pid ?? 0;
   }
 
-  /** The first line from index `from` on that `is` accepts. Rejects with everything printed when the process ends first. */
+  /** Waits for a line that `is` accepts, from index `from` on. Rejects with the last lines when the process ends or on a timeout. */
   async line(is: (line: string) => boolean, from = 0): Promise<string> {
     const timeout = Date.now() + LINE_TIMEOUT_MS;
     for (;;) {
@@ -60,7 +60,7 @@ export class LabProcess {
       if (found !== undefined) return found;
       if (this.#isEnded || Date.now() > timeout) {
         throw new Error(
-          `${this.#isEnded ? 'the process ended' : 'the line did not come'}; it printed last:\n${this.lines.slice(-SHOWN_LINES).join('\n')}`,
+          `${this.#isEnded ? 'the process ended' : 'the line did not appear in time'}; its last lines are:\n${this.lines.slice(-SHOWN_LINES).join('\n')}`,
         );
       }
       await new Promise<void>((resolve) => {
@@ -70,7 +70,7 @@ export class LabProcess {
     }
   }
 
-  /** Sends one line and resolves with the next one it prints. */
+  /** Sends a line. Resolves with the next line of output. */
   async ask(question: string): Promise<string> {
     const from = this.lines.length;
     this.#child.stdin?.write(`${question}\n`);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A TCP relay that can be made to misbehave, in a process of its own: LISTEN-ADDRESS LISTEN-PORT TO-PORT (on localhost). Every
-// line on stdin is an order, answered with the number of connections that it met: "go" relays, "cut" ends every connection,
-// "refuse" also takes no new ones, "hang" takes them and everything that they send, and lets nothing through.
+// A TCP relay with faults, in its own process: LISTEN-ADDRESS LISTEN-PORT TO-PORT, where TO-PORT is on localhost. A line on stdin is a
+// command, which is answered with the number of open connections before it. "go" relays. "cut" closes all connections. "refuse" also
+// accepts no new connections. "hang" accepts connections and data, but relays nothing. Used by tests with an API server.
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 
@@ -15,7 +15,7 @@ function relay(from: Socket): void {
   const pair = [from, to] as const;
   pairs.add(pair);
   for (const [one, other] of [pair, [to, from] as const]) {
-    // Read in any case: a buffer that fills up would tell the sender.
+    // Always read, because the sender would notice a full buffer.
     one.on('data', (bytes) => !isHanging && other.write(bytes));
     one.on('error', () => undefined);
     one.on('close', () => {
@@ -34,20 +34,20 @@ async function listen(): Promise<void> {
   if (!server.listening) await new Promise<void>((resolve) => server?.listen(Number(listenPort), address, resolve));
 }
 
-async function obey(order: string): Promise<void> {
-  isHanging = order === 'hang';
-  if (order === 'refuse') {
+async function run(command: string): Promise<void> {
+  isHanging = command === 'hang';
+  if (command === 'refuse') {
     server?.close();
     server = undefined;
   } else {
     await listen();
   }
-  // What hung has lost bytes on its way: it cannot go on.
-  if (order !== 'hang') cut();
+  // Connections that hung have lost data and cannot continue.
+  if (command !== 'hang') cut();
 }
 
-for await (const order of createInterface({ input: process.stdin })) {
-  const met = pairs.size;
-  await obey(order);
-  process.stdout.write(`${met}\n`);
+for await (const command of createInterface({ input: process.stdin })) {
+  const connections = pairs.size;
+  await run(command);
+  process.stdout.write(`${connections}\n`);
 }

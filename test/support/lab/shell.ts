@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Running commands for the lab: synchronous, argument lists only, an error says what the command printed.
+// Runs commands for the lab, synchronously and from argument lists only. An error contains the stderr of the command.
 import { execFileSync } from 'node:child_process';
 
-/** Standard output of a command. */
+/** Runs a command and returns its standard output. */
 export function sh(command: string, ...args: readonly string[]): string {
   try {
     return execFileSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'], maxBuffer: 1 << 26 });
@@ -12,11 +12,11 @@ export function sh(command: string, ...args: readonly string[]): string {
   }
 }
 
-/** The same for clean-up: what is gone already is no error. */
+/** Runs a command for clean-up and ignores its failure, because the object may not exist any more. */
 export function attempt(command: string, ...args: readonly string[]): void {
   try {
     sh(command, ...args);
   } catch {
-    // Cleaning up goes on.
+    // The clean-up continues.
   }
 }

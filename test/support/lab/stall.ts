@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Watches a device's received bytes every few milliseconds, from inside its namespace: the longest time in which none came.
-// A moment in which the watcher itself was not scheduled counts for nothing. Says so on every line on stdin, and begins anew.
+// Measures the longest time in which a device received no bytes, by reading its counter every few milliseconds inside its namespace.
+// Intervals in which this process was not scheduled do not count. A line on stdin prints the result and starts a new measurement.
 import { readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 

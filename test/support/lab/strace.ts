@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a process did to pinned maps, from the log of `strace -f -o FILE -e trace=...`: descriptors are followed from
-// BPF_OBJ_GET through every duplication. Knows nothing of Sluice but that pins lie in a directory named maps/.
+// Finds what a process did to pinned maps in the log of `strace -f -o FILE -e trace=...`: it follows descriptors from BPF_OBJ_GET through
+// every duplication. It must not depend on Sluice, except that pins are in a directory named maps/. Used by netns tests.
 
-/** What must be traced for followMaps() to see everything. */
+/** The system calls that must be traced for followMaps(). */
 export const tracedCalls = 'bpf,mmap,dup,dup2,dup3,fcntl,close';
 
 export interface MapTrace {
@@ -12,7 +12,7 @@ export interface MapTrace {
   readonly writes: readonly string[];
 }
 
-/** Follows descriptors through the log's lines. */
+/** Follows descriptors through the lines of the log. */
 export function followMaps(log: string): MapTrace {
   const names = new Map<number, string>();
   const opened = new Set<string>();
@@ -41,7 +41,7 @@ export function followMaps(log: string): MapTrace {
   return { opened, writes };
 }
 
-/** Calls without their process ids; one that another thread interrupted is put together again. */
+/** Calls without process ids. A call whose line was split by another thread is joined. */
 function wholeLines(log: string): string[] {
   const begun = new Map<string, string>();
   const lines: string[] = [];

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One long TCP connection and one UDP socket that each send a number every few milliseconds and check every echo. Runs
-// inside a namespace; says what it counted when it is told to stop. It knows nothing of Sluice.
+// One long TCP connection and one UDP socket, which send a number every few milliseconds and check every echo. It runs inside a namespace
+// and prints its counters when it receives a line on stdin. It must not depend on Sluice.
 import { createSocket } from 'node:dgram';
 import { createConnection, isIPv6 } from 'node:net';
 import { createInterface } from 'node:readline';
@@ -8,7 +8,7 @@ import { createInterface } from 'node:readline';
 export interface StreamCounts {
   readonly sent: number;
   readonly answered: number;
-  /** Names that answered: one, as long as the flow keeps its backend. */
+  /** Names of the servers that answered: one as long as the flow keeps its backend. */
   readonly servers: string[];
   /** Longest time between two answers. */
   readonly longestGapMs: number;
@@ -39,7 +39,7 @@ class Stream {
     return String(this.sent);
   }
 
-  /** An echo: "<server> <number>". */
+  /** Records an echo: "<server> <number>". */
   answer(text: string): void {
     const [server = '', number = ''] = text.trim().split(' ');
     if (!this.#unanswered.delete(Number(number))) return;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Looks at packets in a namespace outside the nodes, by nftables counters, and can let what is sent expire on the way.
-// The witness is the kernel's: it knows nothing of Sluice.
+// Counts packets with nftables in a namespace outside of the nodes, and can set a small TTL in packets that it sends. The counters are
+// the kernel's, so it must not depend on Sluice. Used by netns tests.
 import type { Lab } from './lab.ts';
 
 export class Witness {
   readonly #lab: Lab;
   readonly #netns: string;
 
-  /** `rules`: what each counter counts, as nft matches of packets that come in. */
+  /** `rules`: for each counter, the nft match of the incoming packets that it counts. */
   constructor(lab: Lab, netns: string, rules: Readonly<Record<string, string>>) {
     this.#lab = lab;
     this.#netns = netns;
@@ -22,7 +22,7 @@ export class Witness {
     );
   }
 
-  /** What this namespace sends to that port leaves with this TTL, or hop limit; undefined: as usual. */
+  /** Sets the TTL, or hop limit, of packets that this namespace sends to a port. Undefined restores the default. */
   expire(ttl: number | undefined, port = 0): void {
     this.#nft('flush chain inet witness outgoing');
     if (ttl === undefined) return;
@@ -32,7 +32,7 @@ export class Witness {
     }
   }
 
-  /** Packets by counter, since the last call; those that counted none are left out. */
+  /** Packets by counter since the last call. Counters of 0 are omitted. */
   take(): Record<string, number> {
     const { nftables } = JSON.parse(this.#lab.run(this.#netns, 'nft', '-j', 'reset', 'counters', 'table', 'inet', 'witness')) as {
       nftables: { counter?: { name: string; packets: number } }[];

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The two implementations of LbMaps that need no kernel pass the contract; and the faulty one fails as it should.
+// The fake and the faulty maps pass the contract of LbMaps, the faulty maps fail as requested, and frontendCheck() equals its definition.
 import { describe, expect, test } from 'vitest';
 import { KernelError } from '../../../daemon/base/errors.ts';
 import { fakeLbMaps } from '../../support/fake-maps.ts';
@@ -13,9 +13,9 @@ testLbMaps('faulty(0)', () => faultyLbMaps(fakeLbMaps(contractSizes), { rate: 0,
 
 describe('faulty maps', () => {
   test.for([
-    { name: 'writes only', reads: false },
-    { name: 'reads too', reads: true },
-  ])('$name: the given share fails, and a failed operation has done nothing', ({ reads }) => {
+    { name: 'writes fail', reads: false },
+    { name: 'reads and writes fail', reads: true },
+  ])('$name: the given share of operations fails, and a failed operation has no effect', ({ reads }) => {
     const inner = fakeLbMaps();
     const faulty = faultyLbMaps(inner, { rate: 0.5, seed: 7, reads });
     let failed = 0;
@@ -39,7 +39,7 @@ describe('faulty maps', () => {
 });
 
 describe('frontendCheck', () => {
-  // Worked out by hand from the formula with 64-bit words, not by the function under test.
+  // Computed from the formula with 64-bit words, which are written out by hand.
   test.for([
     { key: { address: '10.96.0.10', port: 80, protocol: 6 }, words: [0x0006_5000_0a00_600an] },
     { key: { address: '255.255.255.255', port: 65_535, protocol: 255 }, words: [0x00ff_ffff_ffff_ffffn] },

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Addresses are compared with === everywhere, so one address must have one text, and the bytes in maps must mean that text.
+// Addresses are compared with ===, so an address must have exactly one text, and bytes in maps must stand for the same text.
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import {
@@ -77,7 +77,7 @@ describe('parseAddress', () => {
     expect(parseAddress(text)).toBeUndefined();
   });
 
-  test('what it made, it reads as the same', () => {
+  test('parsing its own result returns the same address', () => {
     fc.assert(
       fc.property(fc.oneof(fc.ipV4(), fc.ipV6()), (text) => {
         const address = parseAddress(text);
@@ -117,7 +117,7 @@ describe('CIDRs', () => {
     '/8',
     '::ffff:10.0.0.0/8',
     ' 10.0.0.0/8',
-  ])('%o is none', (text) => expect(parseCidr(text)).toBeUndefined());
+  ])('%o is not a CIDR', (text) => expect(parseCidr(text)).toBeUndefined());
 
   test.for([
     { cidr: '10.0.0.0/8', address: '10.255.255.255', want: true },
@@ -127,18 +127,18 @@ describe('CIDRs', () => {
     { cidr: 'fd00::/64', address: 'fd00::1:2:3:4', want: true },
     { cidr: 'fd00::/64', address: 'fd00:0:0:1::', want: false },
     { cidr: '10.0.0.1/32', address: '10.0.0.1', want: true },
-  ])('$cidr holds $address: $want', ({ cidr, address, want }) => {
+  ])('$cidr contains $address: $want', ({ cidr, address, want }) => {
     expect(cidrContains(cidr, address)).toBe(want);
   });
 
-  test('bounds, and the CIDR of one address', () => {
+  test('bounds of a CIDR, and the CIDR of one address', () => {
     expect(cidrBounds('10.96.0.0/12')).toEqual({ first: '10.96.0.0', last: '10.111.255.255' });
     expect(cidrBounds('fd00::/120')).toEqual({ first: 'fd00::', last: 'fd00::ff' });
     expect(cidrBounds(hostCidr('fd00::1'))).toEqual({ first: 'fd00::1', last: 'fd00::1' });
   });
 });
 
-test('order is by value', () => {
+test('addresses are ordered by value', () => {
   expect(['10.0.0.10', '10.0.0.9', '9.0.0.0'].toSorted(compareAddresses)).toEqual(['9.0.0.0', '10.0.0.9', '10.0.0.10']);
   expect(['fd00::1:0', 'fd00::10', 'fd00::9'].toSorted(compareAddresses)).toEqual(['fd00::9', 'fd00::10', 'fd00::1:0']);
 });
@@ -147,11 +147,11 @@ describe('bytes', () => {
   test.for([
     { text: '10.1.2.255', bytes: [10, 1, 2, 255] },
     { text: 'fd00::1', bytes: [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1] },
-  ])('$text in network order', ({ text, bytes }) => {
+  ])('$text in network byte order', ({ text, bytes }) => {
     expect([...addressBytes(text)]).toEqual(bytes);
   });
 
-  test('any 4 or 16 bytes come back', () => {
+  test('4 or 16 bytes have the same bytes after conversion to text', () => {
     const sized = (size: number): fc.Arbitrary<Uint8Array> => fc.uint8Array({ minLength: size, maxLength: size });
     fc.assert(
       fc.property(fc.oneof(sized(4), sized(16)), (bytes) => {
@@ -160,7 +160,7 @@ describe('bytes', () => {
     );
   });
 
-  test('text that parseAddress did not make is refused', () => {
+  test('text that is not an address is rejected', () => {
     expect(() => addressBytes('pod-1')).toThrow(/neither IPv6 nor IPv4/);
   });
 });

@@ -10,7 +10,7 @@ import { type DesiredPort, frontendKey } from '../../../daemon/model/frontend.ts
 import type { EndpointSlice, NamedPort, Service, SliceEndpoint } from '../../../daemon/model/service.ts';
 import { dumpMaps } from '../../support/dump-maps.ts';
 import { realized } from '../../../daemon/maps/read/realized.ts';
-import { flagsOf } from '../../../daemon/maps/read/snapshot.ts';
+import { flagsOf } from '../../../daemon/maps/rows.ts';
 import { type FakeLbMaps, fakeLbMaps } from '../../support/fake-maps.ts';
 import { type FaultyLbMaps, faultyLbMaps } from '../../support/faulty-maps.ts';
 import { brokenInvariants } from '../../support/invariants.ts';

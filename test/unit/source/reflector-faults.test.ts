@@ -50,7 +50,7 @@ describe('an outage', () => {
       change(world);
       await world.advance(300_000);
       expect([world.revision, world.services, world.source.isComplete]).toEqual([before, ['default/old', 'default/web'], true]);
-      // Asked often enough to notice its return, and not oftener.
+      // LabRequest often enough to notice its return, and not oftener.
       const asked = world.asked('Service').length;
       expect(asked).toBeGreaterThan(fault !== 'hang' ? 100 : isSilent ? 0 : 40);
       expect(asked).toBeLessThan(1300);
