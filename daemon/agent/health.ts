@@ -18,7 +18,9 @@ import type { Unit } from '../base/lifecycle.ts';
 import { families } from '../model/address.ts';
 import type { DesiredPort } from '../model/frontend.ts';
 import type { LocalAddress } from '../model/host.ts';
-import type { EndpointSlice, Node, Service } from '../model/service.ts';
+import type { EndpointSlice } from '../model/endpoint-slice.ts';
+import type { Node } from '../model/node.ts';
+import type { Service } from '../model/service.ts';
 import type { Scheduler, TableView } from '../table/table.ts';
 
 export interface HealthOptions {

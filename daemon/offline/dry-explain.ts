@@ -11,7 +11,7 @@ import { SLOTS_PER_ROW } from '../maps/types.ts';
 import { cidrContains } from '../model/address.ts';
 import type { Answer, Origin, Question } from '../model/explanation.ts';
 import { type DesiredHost, type DesiredPort, hostKey, type HostRow } from '../model/frontend.ts';
-import type { Node } from '../model/service.ts';
+import type { Node } from '../model/node.ts';
 import { HostOperations } from '../services/apply/host-operations.ts';
 import { LbOperations } from '../services/apply/lb-operations.ts';
 

@@ -8,7 +8,10 @@ import { ExitCode, InvalidObjectError, messageOf, Refusal } from '../base/errors
 import type { DesiredPort, HostRow } from '../model/frontend.ts';
 import type { HostSettings, LocalAddress } from '../model/host.ts';
 import { compareText } from '../model/order.ts';
-import type { EndpointSlice, Node, Service, ServiceCIDR } from '../model/service.ts';
+import type { EndpointSlice } from '../model/endpoint-slice.ts';
+import type { Node } from '../model/node.ts';
+import type { Service } from '../model/service.ts';
+import type { ServiceCIDR } from '../model/service-cidr.ts';
 import { Table } from '../table/table.ts';
 import { readObjects } from '../source/files/read-objects.ts';
 import { nodeOf, type NodeFile, parseNodeFile } from './node-file.ts';

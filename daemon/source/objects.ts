@@ -2,7 +2,10 @@
 // One API object, already parsed from YAML or JSON -> a model row and the parts of it that could not be used. Every source
 // converts here, so that files and the API server give the same rows. Writes no table and logs nothing.
 import type { InvalidObjectError } from '../base/errors.ts';
-import type { EndpointSlice, Node, Service, ServiceCIDR } from '../model/service.ts';
+import type { EndpointSlice } from '../model/endpoint-slice.ts';
+import type { Node } from '../model/node.ts';
+import type { Service } from '../model/service.ts';
+import type { ServiceCIDR } from '../model/service-cidr.ts';
 import { convertNode } from './convert/node.ts';
 import { convertService } from './convert/service.ts';
 import { convertServiceCIDR } from './convert/service-cidr.ts';

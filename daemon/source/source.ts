@@ -2,7 +2,10 @@
 // What every source is to the rest of the daemon, and how one writes rows: only differences. A source starts once, and
 // withdraws nothing that it merely does not know.
 import { isDeepStrictEqual } from 'node:util';
-import type { EndpointSlice, Node, Service, ServiceCIDR } from '../model/service.ts';
+import type { EndpointSlice } from '../model/endpoint-slice.ts';
+import type { Node } from '../model/node.ts';
+import type { Service } from '../model/service.ts';
+import type { ServiceCIDR } from '../model/service-cidr.ts';
 import type { Table } from '../table/table.ts';
 import type { Definition } from './objects.ts';
 import type { SourceProblem } from './problems.ts';

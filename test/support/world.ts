@@ -6,7 +6,11 @@ import { HostController } from '../../daemon/services/controller/host-controller
 import { ServiceController } from '../../daemon/services/controller/service-controller.ts';
 import type { DesiredPort, HostRow } from '../../daemon/model/frontend.ts';
 import type { HostSettings, LocalAddress } from '../../daemon/model/host.ts';
-import { type EndpointSlice, type Node, objectKey, type Service, type ServiceCIDR } from '../../daemon/model/service.ts';
+import type { EndpointSlice } from '../../daemon/model/endpoint-slice.ts';
+import type { Node } from '../../daemon/model/node.ts';
+import { objectKey } from '../../daemon/model/object-key.ts';
+import type { Service } from '../../daemon/model/service.ts';
+import type { ServiceCIDR } from '../../daemon/model/service-cidr.ts';
 import { Table } from '../../daemon/table/table.ts';
 import { LbOperations } from '../../daemon/services/apply/lb-operations.ts';
 import { Reconciler } from '../../daemon/table/reconciler.ts';

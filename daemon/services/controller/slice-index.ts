@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // EndpointSlices by the Service that they name, whether or not it exists: for all who follow the table of slices and think in
 // Services. Each follower has one of its own, since each takes the changes at its own time.
-import { type EndpointSlice, objectKey } from '../../model/service.ts';
+import type { EndpointSlice } from '../../model/endpoint-slice.ts';
+import { objectKey } from '../../model/object-key.ts';
 import type { Change } from '../../table/table.ts';
 
 export class SliceIndex {

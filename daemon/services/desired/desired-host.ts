@@ -4,7 +4,7 @@
 // whole, the controller writes the difference.
 import { cidrBounds, type Family, familyOf, hostCidr } from '../../model/address.ts';
 import { type DesiredHost, type DesiredRange, hostKey, type HostRow, type PodDetection, rangeKey } from '../../model/frontend.ts';
-import type { ServiceCIDR } from '../../model/service.ts';
+import type { ServiceCIDR } from '../../model/service-cidr.ts';
 import { type AddressRanges, widened } from './cluster-ips.ts';
 import { type NodeContext, nodeContext, type NodeInput } from './node-context.ts';
 

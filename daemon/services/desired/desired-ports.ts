@@ -3,7 +3,8 @@
 // controller/ for one Service at a time. It must not decide who owns a contested VIP: it sees one Service only.
 import { type Family, families } from '../../model/address.ts';
 import type { DesiredPort } from '../../model/frontend.ts';
-import type { EndpointSlice, Service, ServicePort } from '../../model/service.ts';
+import type { EndpointSlice } from '../../model/endpoint-slice.ts';
+import type { Service, ServicePort } from '../../model/service.ts';
 import { backendsOf, endpointsOf } from './endpoints.ts';
 import { frontendsOf, sourceRangesOf } from './frontends.ts';
 import type { NodeContext } from './node-context.ts';

@@ -3,7 +3,8 @@
 // (kube-proxy-semantics.md, 7 and 8). Pure, and the same whatever the order of slices and endpoints.
 import type { Family } from '../../model/address.ts';
 import type { Backend } from '../../model/frontend.ts';
-import type { EndpointSlice, NamedPort, SliceEndpoint } from '../../model/service.ts';
+import type { EndpointSlice, SliceEndpoint } from '../../model/endpoint-slice.ts';
+import type { NamedPort } from '../../model/service.ts';
 import type { NodeContext } from './node-context.ts';
 import { compareBackends } from './order.ts';
 

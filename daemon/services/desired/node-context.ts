@@ -3,7 +3,7 @@
 // context means equal rows, so the controllers recompute when it differs and only then.
 import { cidrContains, compareAddresses, families, type Family, familyOf } from '../../model/address.ts';
 import type { HostSettings, LocalAddress } from '../../model/host.ts';
-import type { Node } from '../../model/service.ts';
+import type { Node } from '../../model/node.ts';
 
 /** One address of each family, at most. */
 export type ByFamily<T> = Readonly<Partial<Record<Family, T>>>;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The pure part of the health-check node ports (kube-proxy-semantics.md, 11): which Services have one, and how many ready
 // endpoints a Service has on this node. Called by service-health.ts, which holds the sockets.
-import type { EndpointSlice, Service, SliceEndpoint } from '../../model/service.ts';
+import type { EndpointSlice, SliceEndpoint } from '../../model/endpoint-slice.ts';
+import type { Service } from '../../model/service.ts';
 
 /** Such a Service shall say its health on a port of its own; the port may still be missing (0). */
 export function hasHealthCheck(service: Service): boolean {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whether load balancers should go on using this node (kube-proxy-semantics.md, 12): not when its Node is about to go, or
 // has been there and is gone. A node without a Node object, as with files, stays eligible. Read by proxy-health.ts.
-import type { Node } from '../../model/service.ts';
+import type { Node } from '../../model/node.ts';
 import type { TableView } from '../../table/table.ts';
 
 export class NodeEligibility {

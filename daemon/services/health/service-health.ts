@@ -3,7 +3,9 @@
 // externalTrafficPolicy Local, by which a load balancer learns whether this node has endpoints for it. Follows the tables;
 // opens nothing before their first list. local-endpoints.ts counts, listeners.ts listens.
 import type { Clock } from '../../base/clock.ts';
-import { type EndpointSlice, objectKey, type Service } from '../../model/service.ts';
+import type { EndpointSlice } from '../../model/endpoint-slice.ts';
+import { objectKey } from '../../model/object-key.ts';
+import type { Service } from '../../model/service.ts';
 import { SliceIndex } from '../controller/slice-index.ts';
 import type { Observer, TableView } from '../../table/table.ts';
 import { type Answer, healthHeaders } from './listener.ts';

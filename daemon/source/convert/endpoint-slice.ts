@@ -4,7 +4,8 @@
 import { z } from 'zod';
 import { InvalidObjectError } from '../../base/errors.ts';
 import { parseAddress, type Family } from '../../model/address.ts';
-import type { EndpointSlice, NamedPort, SliceEndpoint } from '../../model/service.ts';
+import type { EndpointSlice, SliceEndpoint } from '../../model/endpoint-slice.ts';
+import type { NamedPort } from '../../model/service.ts';
 import { hasForeignLabel } from './service.ts';
 import { fieldText, flag, invalid, must, namedPortSchema, read, show, text, type Metadata, type Subject } from './fields.ts';
 

@@ -4,7 +4,7 @@
 import { z } from 'zod';
 import type { InvalidObjectError } from '../../base/errors.ts';
 import { parseAddress } from '../../model/address.ts';
-import type { Node } from '../../model/service.ts';
+import type { Node } from '../../model/node.ts';
 import { invalid, must, read, readEach, show, text, type Metadata, type Subject } from './fields.ts';
 
 const statusSchema = z

@@ -2,7 +2,7 @@
 // ServiceCIDR object (networking.k8s.io/v1) -> row: the ranges that ClusterIPs are taken from, as far as they parse.
 import { z } from 'zod';
 import type { InvalidObjectError } from '../../base/errors.ts';
-import type { ServiceCIDR } from '../../model/service.ts';
+import type { ServiceCIDR } from '../../model/service-cidr.ts';
 import { must, read, readEach, type Metadata, type Subject } from './fields.ts';
 
 const specSchema = z.object({ cidrs: z.array(z.unknown(), must('a list')).nullish() }, must('an object'));

@@ -6,7 +6,10 @@ import { desiredRows, intentTables } from '../../../daemon/offline/dry-run.ts';
 import type { Origin } from '../../../daemon/model/explanation.ts';
 import type { DesiredPort, HostRow } from '../../../daemon/model/frontend.ts';
 import type { HostSettings } from '../../../daemon/model/host.ts';
-import { type EndpointSlice, type Node, objectKey, type Protocol, type Service } from '../../../daemon/model/service.ts';
+import type { EndpointSlice } from '../../../daemon/model/endpoint-slice.ts';
+import type { Node } from '../../../daemon/model/node.ts';
+import { objectKey } from '../../../daemon/model/object-key.ts';
+import type { Protocol, Service } from '../../../daemon/model/service.ts';
 import { convertObject } from '../../../daemon/source/objects.ts';
 import { hostSettings, nodeRow } from '../builders.ts';
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Cases of kube-proxy-semantics.md, 7, 8 and 14: usable endpoints, EndpointSlices, families and invalid data.
-import type { EndpointSlice, SliceEndpoint } from '../../../daemon/model/service.ts';
+import type { EndpointSlice, SliceEndpoint } from '../../../daemon/model/endpoint-slice.ts';
 import { endpointRow, portRow, serviceRow, slicePortRow, sliceRow } from '../builders.ts';
 import { type Cluster, dnat, drop, masqueraded, none, reject, type SemanticsCase, sends, thisNode } from './case.ts';
 

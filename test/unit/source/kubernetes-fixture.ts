@@ -4,7 +4,10 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { expect, onTestFinished } from 'vitest';
 import { InvalidObjectError } from '../../../daemon/base/errors.ts';
-import type { EndpointSlice, Node, Service, ServiceCIDR } from '../../../daemon/model/service.ts';
+import type { EndpointSlice } from '../../../daemon/model/endpoint-slice.ts';
+import type { Node } from '../../../daemon/model/node.ts';
+import type { Service } from '../../../daemon/model/service.ts';
+import type { ServiceCIDR } from '../../../daemon/model/service-cidr.ts';
 import { Table } from '../../../daemon/table/table.ts';
 import { KubernetesSource } from '../../../daemon/source/kubernetes/kubernetes-source.ts';
 import { resourcesOf } from '../../../daemon/source/kubernetes/resources.ts';
