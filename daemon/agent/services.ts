@@ -10,11 +10,7 @@ import { findSource } from './source.ts';
 import { subsystem } from '../base/log.ts';
 import type { LbMaps } from '../maps/types.ts';
 import type { DesiredPort, HostRow } from '../model/frontend.ts';
-import type { LocalAddress } from '../model/host.ts';
-import type { EndpointSlice } from '../model/endpoint-slice.ts';
-import type { Node } from '../model/node.ts';
-import type { Service } from '../model/service.ts';
-import type { ServiceCIDR } from '../model/service-cidr.ts';
+import { sourceTables } from '../source/tables.ts';
 import { Table } from '../table/table.ts';
 import { HostOperations, type HostFacts } from '../services/apply/host-operations.ts';
 import { LbOperations, type MapPressure } from '../services/apply/lb-operations.ts';
@@ -42,11 +38,7 @@ interface Loop {
 
 /** Builds the tables and what stands between them. `maps` is asked when the loop starts; `onMended` hears what it put back. */
 export function controlPlane(config: Config, log: Logger, outlets: Outlets) {
-  const services = new Table<string, Service>('services', setImmediate);
-  const slices = new Table<string, EndpointSlice>('endpoint-slices', setImmediate);
-  const nodes = new Table<string, Node>('nodes', setImmediate);
-  const serviceCIDRs = new Table<string, ServiceCIDR>('service-cidrs', setImmediate);
-  const localAddresses = new Table<string, LocalAddress>('local-addresses', setImmediate);
+  const tables = sourceTables(setImmediate);
   const desired = new Table<string, DesiredPort>('desired-ports', setImmediate);
   const host = new Table<string, HostRow>('host', setImmediate);
   const sourceLog = subsystem(log, 'source');
@@ -56,12 +48,10 @@ export function controlPlane(config: Config, log: Logger, outlets: Outlets) {
     loop?.reconciler.requestPrune();
     loop?.hostReconciler.requestPrune();
   };
-  const source = findSource({
-    ...{ config, tables: { services, slices, nodes, serviceCIDRs }, env: process.env, log: sourceLog, onComplete: prune },
-  });
-  const own = { nodes, localAddresses, nodeName: config.node, settings: config };
-  const controller = new ServiceController({ services, slices, desired, ...own });
-  const hostController = new HostController({ services, serviceCIDRs, host, ...own });
+  const source = findSource({ config, tables, env: process.env, log: sourceLog, onComplete: prune });
+  const own = { nodeName: config.node, settings: config };
+  const controller = new ServiceController({ ...tables, desired, ...own });
+  const hostController = new HostController({ ...tables, host, ...own });
   const reconcileLog = subsystem(log, 'reconcile');
   const startLoop = (): Loop => {
     const operations = new LbOperations({ maps: outlets.maps(), clock: systemClock });
@@ -91,11 +81,7 @@ export function controlPlane(config: Config, log: Logger, outlets: Outlets) {
     return loop;
   };
   return {
-    services,
-    slices,
-    nodes,
-    serviceCIDRs,
-    localAddresses,
+    ...tables,
     desired,
     host,
     source,

@@ -9,12 +9,13 @@ import { Connection } from '../source/kubernetes/connection.ts';
 import { accessOf } from '../source/kubernetes/find-access.ts';
 import { KubernetesSource } from '../source/kubernetes/kubernetes-source.ts';
 import type { ProblemLog } from '../source/problems.ts';
-import type { Source, SourceTables } from '../source/source.ts';
+import type { Source } from '../source/source.ts';
+import type { ObjectTables } from '../source/tables.ts';
 import { versions } from '../host/version.ts';
 
 interface SourceParts {
   readonly config: Config;
-  readonly tables: SourceTables;
+  readonly tables: ObjectTables;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly log: Logger;
   /** Source.isComplete may have become true. */

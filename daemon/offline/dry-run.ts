@@ -6,14 +6,12 @@ import { HostController } from '../services/controller/host-controller.ts';
 import { ServiceController } from '../services/controller/service-controller.ts';
 import { ExitCode, InvalidObjectError, messageOf, Refusal } from '../base/errors.ts';
 import type { DesiredPort, HostRow } from '../model/frontend.ts';
-import type { HostSettings, LocalAddress } from '../model/host.ts';
+import type { HostSettings } from '../model/host.ts';
 import { compareText } from '../model/order.ts';
-import type { EndpointSlice } from '../model/endpoint-slice.ts';
 import type { Node } from '../model/node.ts';
-import type { Service } from '../model/service.ts';
-import type { ServiceCIDR } from '../model/service-cidr.ts';
 import { Table } from '../table/table.ts';
 import { readObjects } from '../source/files/read-objects.ts';
+import { type SourceTables, sourceTables } from '../source/tables.ts';
 import { nodeOf, type NodeFile, parseNodeFile } from './node-file.ts';
 
 export interface DryRunInput {
@@ -34,17 +32,9 @@ export interface DryRun {
   readonly problems: readonly string[];
 }
 
-export interface IntentTables {
-  readonly services: Table<string, Service>;
-  readonly slices: Table<string, EndpointSlice>;
-  readonly nodes: Table<string, Node>;
-  readonly serviceCIDRs: Table<string, ServiceCIDR>;
-  readonly localAddresses: Table<string, LocalAddress>;
-}
-
 /** Throws Refusal when the directory or the node file cannot be used; bad objects are only problems. */
 export function dryRun({ objects, node: given, settings }: DryRunInput): DryRun {
-  const tables = intentTables();
+  const tables = sourceTables(toNobody);
   const file = 'file' in given ? readNodeFile(given.file) : { name: given.name, ips: undefined, labels: undefined, podCIDRs: undefined };
   const problems = readAll(objects, tables);
   const node = nodeOf(file, tables.nodes.get(file.name));
@@ -53,20 +43,9 @@ export function dryRun({ objects, node: given, settings }: DryRunInput): DryRun 
   return { node, ...desiredRows(tables, { nodeName: node.name, settings }), problems };
 }
 
-/** Empty, and nobody is told of changes. */
-export function intentTables(): IntentTables {
-  return {
-    services: new Table('services', toNobody),
-    slices: new Table('endpoint-slices', toNobody),
-    nodes: new Table('nodes', toNobody),
-    serviceCIDRs: new Table('service-cidrs', toNobody),
-    localAddresses: new Table('local-addresses', toNobody),
-  };
-}
-
 /** What the daemon's controllers on that node make of these tables, taken as listed to the end. Ports are sorted by key. */
 export function desiredRows(
-  tables: IntentTables,
+  tables: SourceTables,
   own: { readonly nodeName: string; readonly settings: HostSettings },
 ): Pick<DryRun, 'ports' | 'host'> {
   const desired = new Table<string, DesiredPort>('desired-ports', toNobody);

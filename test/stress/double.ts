@@ -2,7 +2,8 @@
 // The double of the API server as a process of the soak. A line of JSON on stdin is a deed, answered by a line when it is done.
 // Argument: where to write a kubeconfig. Its first line: "ready".
 import { createInterface } from 'node:readline';
-import type { Kind, RawObject } from '../support/double/objects.ts';
+import type { Kind } from '../../daemon/source/kinds.ts';
+import type { RawObject } from '../support/double/objects.ts';
 import { serveDouble } from '../support/double/serve.ts';
 
 export interface Deed {

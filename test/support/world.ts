@@ -11,6 +11,8 @@ import type { Node } from '../../daemon/model/node.ts';
 import { objectKey } from '../../daemon/model/object-key.ts';
 import type { Service } from '../../daemon/model/service.ts';
 import type { ServiceCIDR } from '../../daemon/model/service-cidr.ts';
+import { type Kind, kindNames, type RowOf } from '../../daemon/source/kinds.ts';
+import { type SourceTables, sourceTables, tableOf } from '../../daemon/source/tables.ts';
 import { Table } from '../../daemon/table/table.ts';
 import { LbOperations } from '../../daemon/services/apply/lb-operations.ts';
 import { Reconciler } from '../../daemon/table/reconciler.ts';
@@ -29,13 +31,8 @@ export interface WorldOptions {
   readonly settings?: Partial<HostSettings>;
 }
 
-/** What the API server would hold. */
-export interface Objects {
-  readonly services: ReadonlyMap<string, Service>;
-  readonly slices: ReadonlyMap<string, EndpointSlice>;
-  readonly nodes: ReadonlyMap<string, Node>;
-  readonly serviceCIDRs: ReadonlyMap<string, ServiceCIDR>;
-}
+/** Rows of each kind by key. */
+export type Objects = { readonly [K in Kind]: ReadonlyMap<string, RowOf<K>> };
 
 export class World {
   readonly maps: LbMaps;
@@ -52,24 +49,28 @@ export class World {
     this.#life = this.#boot();
   }
 
+  get tables(): SourceTables {
+    return this.#life.tables;
+  }
+
   get services(): Table<string, Service> {
-    return this.#life.services;
+    return this.tables.services;
   }
 
   get slices(): Table<string, EndpointSlice> {
-    return this.#life.slices;
+    return this.tables.slices;
   }
 
   get nodes(): Table<string, Node> {
-    return this.#life.nodes;
+    return this.tables.nodes;
   }
 
   get serviceCIDRs(): Table<string, ServiceCIDR> {
-    return this.#life.serviceCIDRs;
+    return this.tables.serviceCIDRs;
   }
 
   get localAddresses(): Table<string, LocalAddress> {
-    return this.#life.localAddresses;
+    return this.tables.localAddresses;
   }
 
   get host(): Table<string, HostRow> {
@@ -103,14 +104,17 @@ export class World {
   }
 
   putAll(objects: Objects): this {
-    const { services, slices, nodes, serviceCIDRs } = objects;
-    return this.put(...nodes.values(), ...serviceCIDRs.values(), ...slices.values(), ...services.values());
+    for (const kind of kindNames) this.#putRows(kind, objects[kind]);
+    return this;
   }
 
   objects(): Objects {
-    const { services, slices, nodes, serviceCIDRs } = this.#life;
-    const [all, cidrs] = [new Map(services.all()), new Map(serviceCIDRs.all())];
-    return { services: all, slices: new Map(slices.all()), nodes: new Map(nodes.all()), serviceCIDRs: cidrs };
+    const entries = kindNames.map((kind) => [kind, new Map<string, unknown>(tableOf(this.tables, kind).all())]);
+    return Object.fromEntries(entries) as Objects;
+  }
+
+  #putRows<K extends Kind>(kind: K, rows: Objects[K]): void {
+    for (const [key, row] of rows) tableOf(this.tables, kind).upsert(key, row);
   }
 
   /** The source has finished its first list. */
@@ -167,17 +171,13 @@ export class World {
 
   #boot(): Life {
     const scheduler = new ManualScheduler();
-    const services = new Table<string, Service>('services', scheduler.schedule);
-    const slices = new Table<string, EndpointSlice>('slices', scheduler.schedule);
-    const nodes = new Table<string, Node>('nodes', scheduler.schedule);
+    const tables = sourceTables(scheduler.schedule);
     const desired = new Table<string, DesiredPort>('desired', scheduler.schedule);
-    const serviceCIDRs = new Table<string, ServiceCIDR>('service-cidrs', scheduler.schedule);
-    const localAddresses = new Table<string, LocalAddress>('local-addresses', scheduler.schedule);
     const host = new Table<string, HostRow>('host', scheduler.schedule);
-    const marks = [services, slices, nodes, serviceCIDRs, localAddresses].map((table) => table.registerSource('test'));
-    const own = { nodes, localAddresses, nodeName: thisNode, settings: hostSettings(this.#options.settings) };
-    const controller = new ServiceController({ services, slices, desired, ...own });
-    const hostController = new HostController({ services, serviceCIDRs, host, ...own });
+    const marks = Object.values(tables).map((table) => table.registerSource('test'));
+    const own = { nodeName: thisNode, settings: hostSettings(this.#options.settings) };
+    const controller = new ServiceController({ ...tables, desired, ...own });
+    const hostController = new HostController({ ...tables, host, ...own });
     const operations = new LbOperations({ maps: this.maps, clock: this.clock });
     const reconciler = new Reconciler<string, DesiredPort>({
       ...{ table: desired, operations, clock: this.clock, schedule: scheduler.schedule },
@@ -204,18 +204,13 @@ export class World {
       controller.stop();
       reconciler.stop();
     };
-    const tables = { services, slices, nodes, serviceCIDRs, localAddresses, host, desired };
-    return { scheduler, ...tables, controller, operations, reconciler, markListed, stop };
+    return { scheduler, tables, host, desired, controller, operations, reconciler, markListed, stop };
   }
 }
 
 interface Life {
   readonly scheduler: ManualScheduler;
-  readonly services: Table<string, Service>;
-  readonly slices: Table<string, EndpointSlice>;
-  readonly nodes: Table<string, Node>;
-  readonly serviceCIDRs: Table<string, ServiceCIDR>;
-  readonly localAddresses: Table<string, LocalAddress>;
+  readonly tables: SourceTables;
   readonly host: Table<string, HostRow>;
   readonly desired: Table<string, DesiredPort>;
   readonly controller: ServiceController;

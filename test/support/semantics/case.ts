@@ -2,7 +2,7 @@
 // What a case of kube-proxy-semantics.md is made of: objects, a node, packets, and what must become of each packet. Cases
 // are data and run twice: through the oracle (test/unit/semantics.test.ts) and through the kernel's programs.
 import type { Trace, TracePacket } from '../oracle.ts';
-import { desiredRows, intentTables } from '../../../daemon/offline/dry-run.ts';
+import { desiredRows } from '../../../daemon/offline/dry-run.ts';
 import type { Origin } from '../../../daemon/model/explanation.ts';
 import type { DesiredPort, HostRow } from '../../../daemon/model/frontend.ts';
 import type { HostSettings } from '../../../daemon/model/host.ts';
@@ -11,6 +11,7 @@ import type { Node } from '../../../daemon/model/node.ts';
 import { objectKey } from '../../../daemon/model/object-key.ts';
 import type { Protocol, Service } from '../../../daemon/model/service.ts';
 import { convertObject } from '../../../daemon/source/objects.ts';
+import { sourceTables } from '../../../daemon/source/tables.ts';
 import { hostSettings, nodeRow } from '../builders.ts';
 
 /** Everything that decides what a node does with a packet. */
@@ -55,7 +56,7 @@ export interface Desired {
 
 /** The rows that the daemon's controllers make of it, with the contested frontends given to their owners. */
 export function desiredOf(cluster: Cluster): Desired {
-  const tables = intentTables();
+  const tables = sourceTables(() => undefined);
   const { services, slices, nodes, serviceCIDRs, localAddresses } = tables;
   const node = cluster.node ?? thisNode;
   nodes.upsert(node.name, node);

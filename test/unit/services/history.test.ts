@@ -110,7 +110,7 @@ function take(run: Run, action: Step): void {
 
 /** After a crash the objects come again; while the list is not complete the maps must not be touched. */
 function restart({ world, faulty, inner }: Run, isListedFirst: boolean): void {
-  const { services, slices } = world.objects();
+  const { Service: services, EndpointSlice: slices } = world.objects();
   const before = dumpMaps(inner);
   const { rate } = faulty;
   // Until restore is through nobody is known to own anything; its own retries are the loop's test.
