@@ -7,8 +7,7 @@ import { subsystem } from '../base/log.ts';
 import type { Config } from '../config/schema.ts';
 import type { LbMaps, MapPressure } from '../maps/types.ts';
 import type { DesiredHost, DesiredPort, DesiredRange } from '../model/frontend.ts';
-import type { LocalAddress } from '../model/host.ts';
-import type { EndpointSlice, Node, Service, ServiceCIDR } from '../model/service.ts';
+import { sourceTables } from '../source/tables.ts';
 import { AddressSetOperations } from '../services/apply/address-set-operations.ts';
 import { type HostFacts, HostOperations } from '../services/apply/host-operations.ts';
 import { LbOperations } from '../services/apply/lb-operations.ts';
@@ -30,13 +29,7 @@ export interface ServicesOptions {
 
 /** Builds everything and starts nothing. */
 export function buildServices({ config, log, access, maps, facts, onRepaired }: ServicesOptions) {
-  const tables = {
-    services: new Table<string, Service>('services', setImmediate),
-    slices: new Table<string, EndpointSlice>('endpoint-slices', setImmediate),
-    nodes: new Table<string, Node>('nodes', setImmediate),
-    serviceCIDRs: new Table<string, ServiceCIDR>('service-cidrs', setImmediate),
-    localAddresses: new Table<string, LocalAddress>('local-addresses', setImmediate),
-  };
+  const tables = sourceTables(setImmediate);
   const desired = new Table<string, DesiredPort>('desired-ports', setImmediate);
   const ranges = new Table<string, DesiredRange>('address-sets', setImmediate);
   const host = new Table<string, DesiredHost>('host', setImmediate);

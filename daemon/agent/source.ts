@@ -10,7 +10,8 @@ import { Connection } from '../source/kubernetes/connection.ts';
 import { accessOf, type FoundAccess } from '../source/kubernetes/find-access.ts';
 import { KubernetesSource } from '../source/kubernetes/kubernetes-source.ts';
 import type { ProblemLog } from '../source/problems.ts';
-import type { Source, SourceTables } from '../source/source.ts';
+import type { Source } from '../source/source.ts';
+import type { ObjectTables } from '../source/tables.ts';
 
 /** A directory, or the way to the API server. */
 export type SourceAccess = { readonly directory: string } | FoundAccess;
@@ -29,7 +30,7 @@ export function findSourceAccess(config: Config): SourceAccess {
 interface SourceParts {
   readonly config: Config;
   readonly access: SourceAccess;
-  readonly tables: SourceTables;
+  readonly tables: ObjectTables;
   readonly log: Logger;
   /** Called when Source.isComplete may have become true. */
   readonly onComplete: () => void;

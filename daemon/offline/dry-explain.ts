@@ -12,7 +12,7 @@ import { SLOTS_PER_ROW } from '../maps/types.ts';
 import { cidrContains } from '../model/address.ts';
 import type { Explanation, Origin, PacketQuery } from '../model/explanation.ts';
 import type { DesiredHost, DesiredPort, DesiredRange } from '../model/frontend.ts';
-import type { Node } from '../model/service.ts';
+import type { Node } from '../model/node.ts';
 import { AddressSetOperations } from '../services/apply/address-set-operations.ts';
 import { HostOperations } from '../services/apply/host-operations.ts';
 import { LbOperations } from '../services/apply/lb-operations.ts';

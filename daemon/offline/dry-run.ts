@@ -6,11 +6,12 @@ import { HostController } from '../services/controller/host-controller.ts';
 import { ServiceController } from '../services/controller/service-controller.ts';
 import { ExitCode, InvalidObjectError, messageOf, ExitError } from '../base/errors.ts';
 import { type DesiredHost, type DesiredPort, type DesiredRange, hostKey } from '../model/frontend.ts';
-import type { HostSettings, LocalAddress } from '../model/host.ts';
+import type { HostSettings } from '../model/host.ts';
 import { compareText } from '../model/order.ts';
-import type { EndpointSlice, Node, Service, ServiceCIDR } from '../model/service.ts';
+import type { Node } from '../model/node.ts';
 import { Table } from '../table/table.ts';
 import { readObjects } from '../source/files/read-objects.ts';
+import { type SourceTables, sourceTables } from '../source/tables.ts';
 import { nodeOf, type NodeFile, parseNodeFile } from './node-file.ts';
 
 export interface DryRunInput {
@@ -33,17 +34,9 @@ export interface DryRun {
   readonly problems: readonly string[];
 }
 
-export interface IntentTables {
-  readonly services: Table<string, Service>;
-  readonly slices: Table<string, EndpointSlice>;
-  readonly nodes: Table<string, Node>;
-  readonly serviceCIDRs: Table<string, ServiceCIDR>;
-  readonly localAddresses: Table<string, LocalAddress>;
-}
-
 /** Throws ExitError when the directory or the node file cannot be read or is invalid. An invalid object is only a problem. */
 export function dryRun({ objects, node: given, settings }: DryRunInput): DryRun {
-  const tables = intentTables();
+  const tables = sourceTables(noListener);
   const file = 'file' in given ? readNodeFile(given.file) : { name: given.name, ips: undefined, labels: undefined, podCIDRs: undefined };
   const problems = readAll(objects, tables);
   const node = nodeOf(file, tables.nodes.get(file.name));
@@ -52,20 +45,9 @@ export function dryRun({ objects, node: given, settings }: DryRunInput): DryRun 
   return { node, ...desiredRows(tables, { nodeName: node.name, settings }), problems };
 }
 
-/** Empty tables without listeners. */
-export function intentTables(): IntentTables {
-  return {
-    services: new Table('services', noListener),
-    slices: new Table('endpoint-slices', noListener),
-    nodes: new Table('nodes', noListener),
-    serviceCIDRs: new Table('service-cidrs', noListener),
-    localAddresses: new Table('local-addresses', noListener),
-  };
-}
-
 /** The rows that the controllers of a daemon on this node compute from complete tables. The ports are sorted by key. */
 export function desiredRows(
-  tables: IntentTables,
+  tables: SourceTables,
   own: { readonly nodeName: string; readonly settings: HostSettings },
 ): Pick<DryRun, 'ports' | 'host' | 'ranges'> {
   const desired = new Table<string, DesiredPort>('desired-ports', noListener);

@@ -5,7 +5,7 @@ import { parse } from 'yaml';
 import { z } from 'zod';
 import { InvalidObjectError, messageOf } from '../base/errors.ts';
 import { families, parseAddress } from '../model/address.ts';
-import type { Node } from '../model/service.ts';
+import type { Node } from '../model/node.ts';
 import { invalid, must, read, readEach, show, text, type Subject } from '../source/convert/fields.ts';
 
 const schema = z.object(

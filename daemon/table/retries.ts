@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // When to try a failed row again: exponential back-off with jitter, 1 s to 60 s. Only the Reconciler uses it; time and
 // chance are arguments.
+import { backOffMs } from '../base/back-off.ts';
 
-const shortest = 1000;
-const longest = 60_000;
+const limits = { firstMs: 2000, mostMs: 60_000, jitter: 0.5 };
 
 /** Delay before the next try after `failures` (>= 1) in a row: between 1 and 2 s at first, between 30 and 60 s at last. */
-export function backOff(failures: number, random: () => number): number {
-  const lower = Math.min(longest / 2, shortest * 2 ** (failures - 1));
-  return lower + random() * lower;
-}
+export const backOff = (failures: number, random: () => number): number => backOffMs(failures, limits, random);
 
 export class Retries<K> {
   readonly #due = new Map<K, number>();

@@ -2,10 +2,11 @@
 // A cluster for stories: the double of an API server, and the Kubernetes source that brings what it holds into a World's
 // tables, on the World's clock. The server outlives restarts of the daemon.
 import { KubernetesSource } from '../../daemon/source/kubernetes/kubernetes-source.ts';
+import { type Kind, kinds } from '../../daemon/source/kinds.ts';
 import { convertObject } from '../../daemon/source/objects.ts';
 import { ApiServer, type Fault } from '../support/double/api-server.ts';
 import { MemoryClient } from '../support/double/memory-client.ts';
-import type { Kind, RawObject } from '../support/double/objects.ts';
+import type { RawObject } from '../support/double/objects.ts';
 import { internal, tooMany } from '../support/double/statuses.ts';
 import { seededRandom } from '../support/fake-clock.ts';
 import { thisNode, type World } from '../support/world.ts';
@@ -24,11 +25,11 @@ export class ClusterDouble {
 
   /** Follows the server into the tables that the World has now. */
   async start(): Promise<void> {
-    const { services, slices, nodes, serviceCIDRs, clock } = this.#world;
+    const { tables, clock } = this.#world;
     this.#world.complete(false);
     this.#source = new KubernetesSource({
       ...{ client: new MemoryClient(this.server, clock), node: thisNode, clock, random: seededRandom(1) },
-      ...{ tables: { services, slices, nodes, serviceCIDRs }, log: { appeared: () => undefined, resolved: () => undefined } },
+      ...{ tables, log: { appeared: () => undefined, resolved: () => undefined } },
       onComplete: () => this.#world.complete(true),
       ...{ address: 'double', credentials: 'none' },
     });
@@ -47,8 +48,7 @@ export class ClusterDouble {
 
   /** With what a real server would have filled in. */
   put(raw: RawObject): void {
-    const isNamespaced = raw.kind === 'Service' || raw.kind === 'EndpointSlice';
-    const metadata = isNamespaced ? { namespace: 'default', ...raw.metadata } : raw.metadata;
+    const metadata = kinds[raw.kind].isNamespaced ? { namespace: 'default', ...raw.metadata } : raw.metadata;
     this.server.put({ ...raw, metadata });
   }
 

@@ -7,7 +7,9 @@ import { parseAllDocuments } from 'yaml';
 import { frontendKey } from '../../daemon/model/frontend.ts';
 import { hostPort } from '../../daemon/model/address.ts';
 import { dumpMaps } from '../support/dump-maps.ts';
-import { convertObject, type Definition } from '../../daemon/source/objects.ts';
+import type { Definition } from '../../daemon/source/kinds.ts';
+import { convertObject } from '../../daemon/source/objects.ts';
+import { tableOf, writeRow } from '../../daemon/source/tables.ts';
 import { type FakeCapacities, type FakeLbMaps, fakeLbMaps } from '../support/fake-maps.ts';
 import { keyOf, type RawObject } from '../support/double/objects.ts';
 import { faultyLbMaps } from '../support/faulty-maps.ts';
@@ -189,20 +191,15 @@ class Story {
   }
 
   #apply(object: Definition, { raw, verb }: { readonly raw: RawObject; readonly verb: 'add' | 'update' | 'delete' }): void {
-    const tables = {
-      Service: this.#world.services,
-      EndpointSlice: this.#world.slices,
-      Node: this.#world.nodes,
-      ServiceCIDR: this.#world.serviceCIDRs,
-    };
-    const { kind, key, row } = object;
-    const isThere = this.#cluster?.has(kind, key) ?? tables[kind].get(key) !== undefined;
+    const { tables } = this.#world;
+    const { kind, key } = object;
+    const isThere = this.#cluster?.has(kind, key) ?? tableOf(tables, kind).get(key) !== undefined;
     if (isThere === (verb === 'add')) throw new Error(`${kind} ${key} is ${isThere ? 'there already' : 'not there'}`);
     if (this.#cluster !== undefined) {
       if (verb === 'delete') this.#cluster.server.store.delete(kind, key);
       else this.#cluster.put(raw);
-    } else if (verb === 'delete' || row === undefined) tables[kind].delete(key);
-    else this.#world.put(row);
+    } else if (verb === 'delete') tableOf(tables, kind).delete(key);
+    else writeRow(tables, object);
   }
 
   /** The one document of that file, as it is. */

@@ -2,7 +2,8 @@
 // Runs the API server double as a process of the soak. Each line of JSON on stdin is a command; the process prints "done" when it
 // has carried it out. Argument: path of the kubeconfig to write. The process prints "ready" first. places.ts starts it.
 import { createInterface } from 'node:readline';
-import type { Kind, RawObject } from '../support/double/objects.ts';
+import type { Kind } from '../../daemon/source/kinds.ts';
+import type { RawObject } from '../support/double/objects.ts';
 import { serveDouble } from '../support/double/serve.ts';
 
 export interface Command {

@@ -5,7 +5,9 @@ import { hostPort, familyOf } from '../../daemon/model/address.ts';
 import type { ServiceMapValue } from '../../daemon/maps/types.ts';
 import type { Backend, DesiredPort, Frontend } from '../../daemon/model/frontend.ts';
 import type { HostSettings } from '../../daemon/model/host.ts';
-import type { EndpointSlice, NamedPort, Node, Service, ServicePort, SliceEndpoint } from '../../daemon/model/service.ts';
+import type { EndpointSlice, SliceEndpoint } from '../../daemon/model/endpoint-slice.ts';
+import type { Node } from '../../daemon/model/node.ts';
+import type { NamedPort, Service, ServicePort } from '../../daemon/model/service.ts';
 
 /** Service default/web: 10.96.0.10, port "" 80/TCP. */
 export function serviceRow(fields: Partial<Service> = {}): Service {

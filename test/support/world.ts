@@ -6,7 +6,13 @@ import { HostController } from '../../daemon/services/controller/host-controller
 import { ServiceController } from '../../daemon/services/controller/service-controller.ts';
 import type { DesiredHost, DesiredPort, DesiredRange } from '../../daemon/model/frontend.ts';
 import type { HostSettings, LocalAddress } from '../../daemon/model/host.ts';
-import { type EndpointSlice, type Node, objectKey, type Service, type ServiceCIDR } from '../../daemon/model/service.ts';
+import type { EndpointSlice } from '../../daemon/model/endpoint-slice.ts';
+import type { Node } from '../../daemon/model/node.ts';
+import { objectKey } from '../../daemon/model/object-key.ts';
+import type { Service } from '../../daemon/model/service.ts';
+import type { ServiceCIDR } from '../../daemon/model/service-cidr.ts';
+import { type Kind, kindNames, type RowOf } from '../../daemon/source/kinds.ts';
+import { type SourceTables, sourceTables, tableOf } from '../../daemon/source/tables.ts';
 import { Table } from '../../daemon/table/table.ts';
 import { AddressSetOperations } from '../../daemon/services/apply/address-set-operations.ts';
 import { HostOperations } from '../../daemon/services/apply/host-operations.ts';
@@ -28,13 +34,8 @@ export interface WorldOptions {
   readonly settings?: Partial<HostSettings>;
 }
 
-/** The objects of the API server. */
-export interface Objects {
-  readonly services: ReadonlyMap<string, Service>;
-  readonly slices: ReadonlyMap<string, EndpointSlice>;
-  readonly nodes: ReadonlyMap<string, Node>;
-  readonly serviceCIDRs: ReadonlyMap<string, ServiceCIDR>;
-}
+/** Rows of each kind by key. */
+export type Objects = { readonly [K in Kind]: ReadonlyMap<string, RowOf<K>> };
 
 export class World {
   readonly maps: LbMaps;
@@ -51,24 +52,28 @@ export class World {
     this.#running = this.#start();
   }
 
+  get tables(): SourceTables {
+    return this.#running.tables;
+  }
+
   get services(): Table<string, Service> {
-    return this.#running.services;
+    return this.tables.services;
   }
 
   get slices(): Table<string, EndpointSlice> {
-    return this.#running.slices;
+    return this.tables.slices;
   }
 
   get nodes(): Table<string, Node> {
-    return this.#running.nodes;
+    return this.tables.nodes;
   }
 
   get serviceCIDRs(): Table<string, ServiceCIDR> {
-    return this.#running.serviceCIDRs;
+    return this.tables.serviceCIDRs;
   }
 
   get localAddresses(): Table<string, LocalAddress> {
-    return this.#running.localAddresses;
+    return this.tables.localAddresses;
   }
 
   get host(): Table<string, DesiredHost> {
@@ -106,14 +111,17 @@ export class World {
   }
 
   putAll(objects: Objects): this {
-    const { services, slices, nodes, serviceCIDRs } = objects;
-    return this.put(...nodes.values(), ...serviceCIDRs.values(), ...slices.values(), ...services.values());
+    for (const kind of kindNames) this.#putRows(kind, objects[kind]);
+    return this;
   }
 
   objects(): Objects {
-    const { services, slices, nodes, serviceCIDRs } = this.#running;
-    const [all, cidrs] = [new Map(services.all()), new Map(serviceCIDRs.all())];
-    return { services: all, slices: new Map(slices.all()), nodes: new Map(nodes.all()), serviceCIDRs: cidrs };
+    const entries = kindNames.map((kind) => [kind, new Map<string, unknown>(tableOf(this.tables, kind).all())]);
+    return Object.fromEntries(entries) as Objects;
+  }
+
+  #putRows<K extends Kind>(kind: K, rows: Objects[K]): void {
+    for (const [key, row] of rows) tableOf(this.tables, kind).upsert(key, row);
   }
 
   /** Marks the first list of every source as complete. */
@@ -173,18 +181,14 @@ export class World {
 
   #start(): ControlPlane {
     const scheduler = new ManualScheduler();
-    const services = new Table<string, Service>('services', scheduler.schedule);
-    const slices = new Table<string, EndpointSlice>('slices', scheduler.schedule);
-    const nodes = new Table<string, Node>('nodes', scheduler.schedule);
+    const tables = sourceTables(scheduler.schedule);
     const desired = new Table<string, DesiredPort>('desired', scheduler.schedule);
-    const serviceCIDRs = new Table<string, ServiceCIDR>('service-cidrs', scheduler.schedule);
-    const localAddresses = new Table<string, LocalAddress>('local-addresses', scheduler.schedule);
     const host = new Table<string, DesiredHost>('host', scheduler.schedule);
     const ranges = new Table<string, DesiredRange>('address-sets', scheduler.schedule);
-    const marks = [services, slices, nodes, serviceCIDRs, localAddresses].map((table) => table.registerSource('test'));
-    const own = { nodes, localAddresses, nodeName: thisNode, settings: hostSettings(this.#options.settings) };
-    const controller = new ServiceController({ services, slices, desired, ...own });
-    const hostController = new HostController({ services, serviceCIDRs, host, ranges, ...own });
+    const marks = Object.values(tables).map((table) => table.registerSource('test'));
+    const own = { nodeName: thisNode, settings: hostSettings(this.#options.settings) };
+    const controller = new ServiceController({ ...tables, desired, ...own });
+    const hostController = new HostController({ ...tables, host, ranges, ...own });
     const operations = new LbOperations({ maps: this.maps, clock: this.clock });
     const common = {
       ...{ clock: this.clock, schedule: scheduler.schedule },
@@ -218,8 +222,7 @@ export class World {
       controller.stop();
       for (const each of reconcilers) each.stop();
     };
-    const tables = { services, slices, nodes, serviceCIDRs, localAddresses, host, ranges, desired };
-    return { scheduler, ...tables, controller, operations, reconciler, reconcilers, markListed, stop };
+    return { scheduler, tables, host, ranges, desired, controller, operations, reconciler, reconcilers, markListed, stop };
   }
 }
 
@@ -228,11 +231,7 @@ type Loop = Pick<Reconciler<string, unknown>, 'start' | 'stop' | 'isClean' | 'fa
 /** One run of the control plane, between two restarts. */
 interface ControlPlane {
   readonly scheduler: ManualScheduler;
-  readonly services: Table<string, Service>;
-  readonly slices: Table<string, EndpointSlice>;
-  readonly nodes: Table<string, Node>;
-  readonly serviceCIDRs: Table<string, ServiceCIDR>;
-  readonly localAddresses: Table<string, LocalAddress>;
+  readonly tables: SourceTables;
   readonly host: Table<string, DesiredHost>;
   readonly ranges: Table<string, DesiredRange>;
   readonly desired: Table<string, DesiredPort>;

@@ -4,7 +4,7 @@
 // names. Used by lb-operations.ts.
 import { hostPort } from '../../model/address.ts';
 import type { Backend, DesiredPort } from '../../model/frontend.ts';
-import { objectKey } from '../../model/service.ts';
+import { objectKey } from '../../model/object-key.ts';
 import { BackendState, type LbMaps, type ServiceMapValue } from '../../maps/types.ts';
 import { type LbState, type LiveBackend, type LivePort, noSpace, rowOf } from './lb-state.ts';
 import { generationOf } from '../../maps/rows.ts';

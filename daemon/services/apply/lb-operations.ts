@@ -7,7 +7,7 @@ import type { Clock } from '../../base/clock.ts';
 import { KernelError } from '../../base/errors.ts';
 import { families } from '../../model/address.ts';
 import { type DesiredPort, type Frontend, frontendKey } from '../../model/frontend.ts';
-import { objectKey } from '../../model/service.ts';
+import { objectKey } from '../../model/object-key.ts';
 import type { TableView } from '../../table/table.ts';
 import { frontendMeta } from '../../maps/frontend-check.ts';
 import { FrontendFlag, type LbMaps, type MapPressure, type RangeMapKey, type ServiceMapValue } from '../../maps/types.ts';

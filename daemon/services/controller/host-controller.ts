@@ -7,7 +7,9 @@ import { desiredHost, isSameHost } from '../desired/desired-host.ts';
 import { hostCidr } from '../../model/address.ts';
 import { type DesiredHost, type DesiredRange, hostKey, rangeKey } from '../../model/frontend.ts';
 import type { HostSettings, LocalAddress } from '../../model/host.ts';
-import type { Node, Service, ServiceCIDR } from '../../model/service.ts';
+import type { Node } from '../../model/node.ts';
+import type { Service } from '../../model/service.ts';
+import type { ServiceCIDR } from '../../model/service-cidr.ts';
 import type { Observer, Table, TableView } from '../../table/table.ts';
 
 export interface HostControllerOptions {

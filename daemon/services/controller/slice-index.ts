@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // EndpointSlices by the Service that they name, whether or not the Service exists. Used by every follower of the table of
 // slices that works per Service. Each follower has an index of its own, because each one applies changes at a different time.
-import { type EndpointSlice, objectKey } from '../../model/service.ts';
+import type { EndpointSlice } from '../../model/endpoint-slice.ts';
+import { objectKey } from '../../model/object-key.ts';
 import type { Change } from '../../table/table.ts';
 
 export class SliceIndex {

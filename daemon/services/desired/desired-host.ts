@@ -4,7 +4,7 @@
 // Service at a time. Pure. The result is always complete; host-controller.ts writes only the differences.
 import { cidrBounds, type Family, familyOf, hostCidr } from '../../model/address.ts';
 import { type DesiredHost, type DesiredRange, type PodDetection, rangeKey } from '../../model/frontend.ts';
-import type { ServiceCIDR } from '../../model/service.ts';
+import type { ServiceCIDR } from '../../model/service-cidr.ts';
 import { type AddressRanges, widened } from './cluster-ips.ts';
 import { type NodeContext, nodeContext, type NodeInput } from './node-context.ts';
 

@@ -4,7 +4,8 @@
 // owns a contested VIP, because it knows only one Service.
 import { type Family, families } from '../../model/address.ts';
 import type { DesiredPort } from '../../model/frontend.ts';
-import type { EndpointSlice, Service, ServicePort } from '../../model/service.ts';
+import type { EndpointSlice } from '../../model/endpoint-slice.ts';
+import type { Service, ServicePort } from '../../model/service.ts';
 import { backendsOf, endpointsOf } from './endpoints.ts';
 import { frontendsOf, sourceRangesOf } from './frontends.ts';
 import type { NodeContext } from './node-context.ts';

@@ -4,7 +4,8 @@
 // Called by desired-ports.ts.
 import type { Family } from '../../model/address.ts';
 import type { Backend } from '../../model/frontend.ts';
-import type { EndpointSlice, NamedPort, SliceEndpoint } from '../../model/service.ts';
+import type { EndpointSlice, SliceEndpoint } from '../../model/endpoint-slice.ts';
+import type { NamedPort } from '../../model/service.ts';
 import type { NodeContext } from './node-context.ts';
 import { compareBackends } from './order.ts';
 

@@ -3,7 +3,7 @@
 // Equal contexts give equal rows, so the controllers recompute all Services only when the context changes.
 import { cidrContains, compareAddresses, families, type Family, familyOf } from '../../model/address.ts';
 import type { HostSettings, LocalAddress } from '../../model/host.ts';
-import type { Node } from '../../model/service.ts';
+import type { Node } from '../../model/node.ts';
 
 /** At most one value per family. */
 export type ByFamily<T> = Readonly<Partial<Record<Family, T>>>;

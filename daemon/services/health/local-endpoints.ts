@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The rules of the health-check node ports (test/README.md, 11): which Services have one, and how many ready endpoints a
 // Service has on this node. Pure. Called by service-health.ts, which opens the ports.
-import type { EndpointSlice, Service, SliceEndpoint } from '../../model/service.ts';
+import type { EndpointSlice, SliceEndpoint } from '../../model/endpoint-slice.ts';
+import type { Service } from '../../model/service.ts';
 
 /** True if the Service must have a health-check node port. Its number may still be missing (0). */
 export function hasHealthCheck(service: Service): boolean {

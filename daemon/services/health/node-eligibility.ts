@@ -2,7 +2,7 @@
 // Whether load balancers should keep sending traffic to this node (test/README.md, 12). The node is not eligible if its Node
 // object is about to be deleted, or existed and was deleted. A node that never had a Node object, as with the files source,
 // stays eligible. Read by proxy-health.ts.
-import type { Node } from '../../model/service.ts';
+import type { Node } from '../../model/node.ts';
 import type { TableView } from '../../table/table.ts';
 
 export class NodeEligibility {

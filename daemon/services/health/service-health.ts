@@ -3,7 +3,9 @@
 // Local. A load balancer probes it to find out whether this node has endpoints of the Service. It follows the tables and must
 // not open a port before their first list is complete. local-endpoints.ts counts endpoints, listeners.ts opens the ports.
 import type { Clock } from '../../base/clock.ts';
-import { type EndpointSlice, objectKey, type Service } from '../../model/service.ts';
+import type { EndpointSlice } from '../../model/endpoint-slice.ts';
+import { objectKey } from '../../model/object-key.ts';
+import type { Service } from '../../model/service.ts';
 import { SliceIndex } from '../controller/slice-index.ts';
 import type { Observer, TableView } from '../../table/table.ts';
 import { healthHeaders, type HealthResponse } from './listener.ts';

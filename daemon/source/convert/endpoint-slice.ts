@@ -4,9 +4,22 @@
 import { z } from 'zod';
 import { InvalidObjectError } from '../../base/errors.ts';
 import { parseAddress, type Family } from '../../model/address.ts';
-import type { EndpointSlice, NamedPort, SliceEndpoint } from '../../model/service.ts';
+import type { EndpointSlice, SliceEndpoint } from '../../model/endpoint-slice.ts';
+import type { NamedPort } from '../../model/service.ts';
 import { hasForeignLabel } from './service.ts';
-import { fieldText, flag, invalid, must, namedPortSchema, read, show, text, type Metadata, type Subject } from './fields.ts';
+import {
+  fieldText,
+  flag,
+  invalid,
+  must,
+  namedPortSchema,
+  read,
+  show,
+  text,
+  type Metadata,
+  type Subject,
+  type Conversion,
+} from './fields.ts';
 
 const serviceNameLabel = 'kubernetes.io/service-name';
 
@@ -39,11 +52,7 @@ interface Gathering {
 }
 
 /** Undefined row: nothing to gather from it (foreign label, FQDN, of no Service, without ports). Throws InvalidObjectError. */
-export function convertSlice(
-  raw: object,
-  metadata: Metadata,
-  at: Subject,
-): { row: EndpointSlice | undefined; problems: InvalidObjectError[] } {
+export function convertSlice(raw: object, metadata: Metadata, at: Subject): Conversion<EndpointSlice> {
   const problems: InvalidObjectError[] = [];
   const service = metadata.labels[serviceNameLabel] ?? '';
   if (hasForeignLabel(metadata) || service === '') return { row: undefined, problems };

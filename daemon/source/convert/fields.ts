@@ -122,6 +122,14 @@ export const metadataSchema = z.object(
 
 export type Metadata = z.infer<typeof metadataSchema>;
 
+/** What a converter returns. */
+export interface Conversion<Row> {
+  /** Undefined when the object is valid and this agent does not serve it. */
+  readonly row: Row | undefined;
+  /** Parts of the object that were left out of the row, or the reason why there is no row. */
+  readonly problems: readonly InvalidObjectError[];
+}
+
 /** Where a list of addresses stands, and what its elements must be. */
 interface ListPlace {
   readonly at: Subject;

@@ -4,8 +4,8 @@
 import { z } from 'zod';
 import type { InvalidObjectError } from '../../base/errors.ts';
 import { parseAddress } from '../../model/address.ts';
-import type { Node } from '../../model/service.ts';
-import { invalid, must, read, readEach, show, text, type Metadata, type Subject } from './fields.ts';
+import type { Node } from '../../model/node.ts';
+import { invalid, must, read, readEach, show, text, type Metadata, type Subject, type Conversion } from './fields.ts';
 
 const statusSchema = z
   .object({ addresses: z.array(z.object({ type: text, address: text }, must('an object')), must('a list')).nullish() }, must('an object'))
@@ -29,7 +29,7 @@ export function convertNode(
   raw: { readonly spec?: unknown; readonly status?: unknown },
   metadata: Metadata,
   at: Subject,
-): { row: Node; problems: InvalidObjectError[] } {
+): Conversion<Node> {
   const status = read(statusSchema, raw.status, { ...at, path: ['status'] });
   const spec = read(specSchema, raw.spec, { ...at, path: ['spec'] });
   const labels = read(labelsSchema, metadata.labels, { ...at, path: ['metadata', 'labels'] });

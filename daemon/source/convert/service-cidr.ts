@@ -2,17 +2,13 @@
 // ServiceCIDR object (networking.k8s.io/v1) -> row: the ranges that ClusterIPs are taken from, as far as they parse.
 import { z } from 'zod';
 import type { InvalidObjectError } from '../../base/errors.ts';
-import type { ServiceCIDR } from '../../model/service.ts';
-import { must, read, readEach, type Metadata, type Subject } from './fields.ts';
+import type { ServiceCIDR } from '../../model/service-cidr.ts';
+import { must, read, readEach, type Metadata, type Subject, type Conversion } from './fields.ts';
 
 const specSchema = z.object({ cidrs: z.array(z.unknown(), must('a list')).nullish() }, must('an object'));
 
 /** Throws InvalidObjectError. */
-export function convertServiceCIDR(
-  raw: { readonly spec?: unknown },
-  metadata: Metadata,
-  at: Subject,
-): { row: ServiceCIDR; problems: InvalidObjectError[] } {
+export function convertServiceCIDR(raw: { readonly spec?: unknown }, metadata: Metadata, at: Subject): Conversion<ServiceCIDR> {
   const spec = read(specSchema, raw.spec, { ...at, path: ['spec'] });
   const problems: InvalidObjectError[] = [];
   const cidrs = readEach(spec.cidrs ?? [], { at, fieldOf: (index) => `spec.cidrs[${index}]`, kind: 'a CIDR', problems });

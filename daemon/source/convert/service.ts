@@ -4,7 +4,19 @@
 import { z } from 'zod';
 import { parseAddress, type Family } from '../../model/address.ts';
 import type { Service, ServicePort } from '../../model/service.ts';
-import { invalid, must, optionalPort, portFields, read, readEach, show, text, type Metadata, type Subject } from './fields.ts';
+import {
+  invalid,
+  must,
+  optionalPort,
+  portFields,
+  read,
+  readEach,
+  show,
+  text,
+  type Metadata,
+  type Subject,
+  type Conversion,
+} from './fields.ts';
 import type { InvalidObjectError } from '../../base/errors.ts';
 
 const portSchema: z.ZodType<ServicePort> = z
@@ -79,7 +91,7 @@ export function convertService(
   raw: { readonly spec?: unknown; readonly status?: unknown },
   metadata: Metadata,
   at: Subject,
-): { row: Service | undefined; problems: InvalidObjectError[] } {
+): Conversion<Service> {
   if (hasForeignLabel(metadata)) return { row: undefined, problems: [] };
   const spec = read(specSchema, raw.spec, { ...at, path: ['spec'] });
   if (spec.type === 'ExternalName' || spec.clusterIP === 'None') return { row: undefined, problems: [] };

@@ -5,10 +5,10 @@
 import { lstatSync, readlinkSync, watch, type FSWatcher } from 'node:fs';
 import { basename, dirname, isAbsolute, join, resolve } from 'node:path';
 import type { Clock } from '../../base/clock.ts';
+import { doubledMs } from '../../base/back-off.ts';
 import { messageOf } from '../../base/errors.ts';
 
-const firstRetryMs = 100;
-const lastRetryMs = 5_000;
+const retryDelays = { firstMs: 100, mostMs: 5000 };
 const mostLinks = 40;
 
 export interface DirectoryWatchOptions {
@@ -28,7 +28,8 @@ export class DirectoryWatch {
   readonly #options: DirectoryWatchOptions;
   #watchers: FSWatcher[] = [];
   #cancelRetry: (() => void) | undefined;
-  #retryMs = firstRetryMs;
+  /** Failures in a row. */
+  #failures = 0;
   #isRunning = false;
   #problem: string | undefined;
 
@@ -63,7 +64,7 @@ export class DirectoryWatch {
       // What changed while the watches were being set would never be told.
       if (JSON.stringify(wayTo(directory)) !== JSON.stringify(before)) throw new Error('it was replaced meanwhile');
       this.#problem = undefined;
-      this.#retryMs = firstRetryMs;
+      this.#failures = 0;
     } catch (error) {
       this.#fail(error);
     }
@@ -73,8 +74,8 @@ export class DirectoryWatch {
   #fail(error: unknown): void {
     this.#problem = messageOf(error);
     this.#cancelRetry?.();
-    this.#cancelRetry = this.#options.clock.setTimer(this.#retryMs, () => this.#open());
-    this.#retryMs = Math.min(2 * this.#retryMs, lastRetryMs);
+    this.#failures += 1;
+    this.#cancelRetry = this.#options.clock.setTimer(doubledMs(this.#failures, retryDelays), () => this.#open());
   }
 
   #close(): void {

@@ -3,7 +3,8 @@
 // the parsed documents of the last text parses again only what changed. Pure: text in, definitions and findings out.
 import { InvalidObjectError } from '../../base/errors.ts';
 import { fieldPath, type Subject } from '../convert/fields.ts';
-import { convertObject, identify, isKnownKind, type Definition } from '../objects.ts';
+import { type Definition, isKnownKind, type Kind, kindNames } from '../kinds.ts';
+import { convertObject, identify } from '../objects.ts';
 import { looksLikeJson, readJson, readYaml, type Broken, type Path, type Value } from './values.ts';
 
 /** A message and where it belongs; `line` counts from 0 at the start of the document's text. */
@@ -16,7 +17,7 @@ export interface Finding extends Subject {
 /** What one document's text says. Lines count from 0 at its start; `rejected` are known kinds and names whose new version is wrong. */
 export interface ParsedDocument {
   readonly definitions: readonly { readonly definition: Definition; readonly line: () => number }[];
-  readonly rejected: readonly { readonly kind: Definition['kind']; readonly key: string }[];
+  readonly rejected: readonly { readonly kind: Kind; readonly key: string }[];
   readonly findings: readonly Finding[];
   /** Something could not be read, and which objects it held is not known. */
   readonly isLossy: boolean;
@@ -55,12 +56,9 @@ export function parseDocument(text: string, isJson: boolean): ParsedDocument {
 }
 
 /** Kinds of lists, and the kind of their items when these need not repeat it. */
-const lists = new Map([
+const lists: ReadonlyMap<string, Kind | undefined> = new Map([
   ['List', undefined],
-  ['ServiceList', 'Service'],
-  ['EndpointSliceList', 'EndpointSlice'],
-  ['NodeList', 'Node'],
-  ['ServiceCIDRList', 'ServiceCIDR'],
+  ...kindNames.map((kind) => [`${kind}List`, kind] as const),
 ]);
 
 /** Lists in lists are allowed, as kubectl has it; not as deep as the stack. */

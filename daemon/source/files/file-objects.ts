@@ -4,16 +4,16 @@
 // The only writer of the tables in this room; it writes differences.
 import type { Claim } from './file-state.ts';
 import { problemAt, type SourceProblem } from '../problems.ts';
-import { type SourceTables, writeRow } from '../source.ts';
+import { type ObjectTables, writeRow } from '../tables.ts';
 
 export class Claims {
-  readonly #tables: SourceTables;
+  readonly #tables: ObjectTables;
   /** Sorted by file; within a file in document order. */
   readonly #byObject = new Map<string, readonly Claim[]>();
   readonly #touched = new Map<string, Claim>();
   readonly #duplicated = new Set<string>();
 
-  constructor(tables: SourceTables) {
+  constructor(tables: ObjectTables) {
     this.#tables = tables;
   }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One file's reading -> what the file says now: the objects it defines, those it merely holds on to, and its problems.
 // The rule of the room lives here: text that is broken, cut or unreadable withdraws nothing (design.md, 3.5). Pure.
-import type { Definition } from '../objects.ts';
+import type { Definition, Kind } from '../kinds.ts';
 import { parseDocument, splitDocuments, type DocumentText, type ParsedDocument } from './documents.ts';
 import { problemAt, problemOf, type SourceProblem } from '../problems.ts';
 import type { Reading } from './read-directory.ts';
@@ -11,7 +11,7 @@ export interface Claim {
   /** Kind and table key: one object. */
   readonly id: string;
   readonly file: string;
-  readonly kind: Definition['kind'];
+  readonly kind: Kind;
   readonly key: string;
   /** Undefined: the file had the object and may still have it; the row stays as it is. */
   readonly definition: Definition | undefined;

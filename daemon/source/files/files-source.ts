@@ -10,12 +10,14 @@ import { Claims } from './file-objects.ts';
 import { DirectoryWatch } from './directory-watch.ts';
 import { interpret, type FileState } from './file-state.ts';
 import { ProblemReporter, compareProblems, problemOf, type ProblemLog, type SourceProblem } from '../problems.ts';
-import type { Source, SourceTables } from '../source.ts';
+import { kindNames } from '../kinds.ts';
+import type { Source } from '../source.ts';
+import { type ObjectTables, tableOf } from '../tables.ts';
 import { isLink, isSourceName, listDirectory, readSourceFile, type Reading } from './read-directory.ts';
 
 export interface FilesSourceOptions {
   readonly directory: string;
-  readonly tables: SourceTables;
+  readonly tables: ObjectTables;
   readonly clock: Pick<Clock, 'setTimer'>;
   readonly log: ProblemLog;
   /** How long a withdrawal must stand. */
@@ -61,8 +63,7 @@ export class FilesSource implements Source {
    * could list the directory. Aborting the signal stops.
    */
   async start(signal?: AbortSignal): Promise<void> {
-    const { services, slices, nodes, serviceCIDRs } = this.#options.tables;
-    const finished = [services, slices, nodes, serviceCIDRs].map((table) => table.registerSource(this.name));
+    const finished = kindNames.map((kind) => tableOf(this.#options.tables, kind).registerSource(this.name));
     this.#finishFirstList = () => finished.forEach((finish) => finish());
     if (signal?.aborted === true) return;
     this.#isStopped = false;

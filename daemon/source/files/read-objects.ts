@@ -4,12 +4,12 @@
 import { Claims } from './file-objects.ts';
 import { parseDocument, splitDocuments } from './documents.ts';
 import { gather } from './file-state.ts';
-import type { SourceTables } from '../source.ts';
+import type { ObjectTables } from '../tables.ts';
 import { compareProblems, problemOf, type SourceProblem } from '../problems.ts';
 import { listDirectory, readSourceFile } from './read-directory.ts';
 
 /** Fills the tables. Throws what readdir throws; everything else is a problem of its file. */
-export function readObjects(directory: string, tables: SourceTables): readonly SourceProblem[] {
+export function readObjects(directory: string, tables: ObjectTables): readonly SourceProblem[] {
   const claims = new Claims(tables);
   const problems: SourceProblem[] = [];
   for (const name of listDirectory(directory).names) {

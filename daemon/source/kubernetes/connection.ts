@@ -5,6 +5,7 @@
 import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants, type IncomingHttpHeaders } from 'node:http2';
 import { connect as connectTcp, isIP, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
+import { doubledMs } from '../../base/back-off.ts';
 import type { Clock } from '../../base/clock.ts';
 import { messageOf } from '../../base/errors.ts';
 import type { ClusterAccess, TlsMaterial } from './access.ts';
@@ -15,8 +16,7 @@ const LOOKUP_MS = 12_000;
 /** For TCP: a server that is there answers, and one that was away is to be noticed soon. */
 const CONNECT_MS = 2000;
 /** For TLS and HTTP/2: twice as long after each time that it was not enough, for a server to which all nodes come at once. */
-const HANDSHAKE_MS = 2000;
-const MOST_HANDSHAKE_MS = 8000;
+const HANDSHAKE_LIMITS = { firstMs: 2000, mostMs: 8000 };
 /** A healthy server sends headers at once, also for a watch. */
 const ANSWER_MS = 10_000;
 const PING_EVERY_MS = 3000;
@@ -48,7 +48,8 @@ export class Connection implements ApiClient {
   readonly #options: ConnectionOptions;
   /** Aborted by close(). */
   readonly #life = new AbortController();
-  #handshakeMs = HANDSHAKE_MS;
+  /** Handshakes in a row that took too long. */
+  #handshakeTimeouts = 0;
   #opening: Promise<Open> | undefined;
   /** Index of the server that is asked next. */
   #at = 0;
@@ -167,7 +168,7 @@ export class Connection implements ApiClient {
     session.once('goaway', onEnded);
     session.once('remoteSettings', () => {
       session.setLocalWindowSize(WINDOW);
-      this.#handshakeMs = HANDSHAKE_MS;
+      this.#handshakeTimeouts = 0;
       resolve();
     });
     return promise.then(() => ({ session, socket })).finally(cancel);
@@ -176,10 +177,11 @@ export class Connection implements ApiClient {
   /** Each step of connecting has its own time: the name, TCP, and the rest. Returns the call that ends the last limit. */
   #limitSteps(socket: Socket, giveUp: (why: string) => void): () => void {
     let cancel = (): void => undefined;
+    const timeouts = this.#handshakeTimeouts;
     const limit = (ms: number, what: string): void => {
       cancel();
       cancel = this.#after(ms, () => {
-        if (what === handshake) this.#handshakeMs = Math.min(2 * ms, MOST_HANDSHAKE_MS);
+        if (what === handshake) this.#handshakeTimeouts = timeouts + 1;
         giveUp(`no ${what} within ${ms / 1000} s`);
       });
     };
@@ -187,7 +189,7 @@ export class Connection implements ApiClient {
     limit(LOOKUP_MS, 'address for its name');
     // Said of an address as well, at once.
     socket.once('connectionAttempt', () => limit(CONNECT_MS, 'connection'));
-    socket.once('connect', () => limit(this.#handshakeMs, handshake));
+    socket.once('connect', () => limit(doubledMs(timeouts + 1, HANDSHAKE_LIMITS), handshake));
     return () => cancel();
   }
 

@@ -4,7 +4,7 @@
 import { InvalidObjectError } from '../../base/errors.ts';
 import { convertObject, identify } from '../objects.ts';
 import type { SourceProblem } from '../problems.ts';
-import { type SourceTables, writeRow } from '../source.ts';
+import { type ObjectTables, tableOf, writeRow } from '../tables.ts';
 import type { Resource } from './resources.ts';
 
 interface Trouble {
@@ -15,10 +15,10 @@ interface Trouble {
 
 export class Intake {
   readonly #resource: Resource;
-  readonly #tables: SourceTables;
+  readonly #tables: ObjectTables;
   readonly #troubles = new Map<string, Trouble>();
 
-  constructor(resource: Resource, tables: SourceTables) {
+  constructor(resource: Resource, tables: ObjectTables) {
     this.#resource = resource;
     this.#tables = tables;
   }
@@ -66,8 +66,7 @@ export class Intake {
   }
 
   #table() {
-    const { services, slices, nodes, serviceCIDRs } = this.#tables;
-    return { Service: services, EndpointSlice: slices, Node: nodes, ServiceCIDR: serviceCIDRs }[this.#resource.kind];
+    return tableOf(this.#tables, this.#resource.kind);
   }
 
   /** Items of a list do not say what they are. */

@@ -4,7 +4,9 @@
 // list has been finished once.
 import type { Clock } from '../../base/clock.ts';
 import { compareProblems, type ProblemLog, ProblemReporter, type SourceProblem } from '../problems.ts';
-import type { Source, SourceTables } from '../source.ts';
+import { type Kind, kindNames } from '../kinds.ts';
+import type { Source } from '../source.ts';
+import { type ObjectTables, tableOf } from '../tables.ts';
 import type { ApiClient } from './api-client.ts';
 import { Intake } from './intake.ts';
 import { Reflector } from './reflector.ts';
@@ -14,13 +16,13 @@ export interface KubernetesSourceOptions {
   readonly client: ApiClient & { close(): void };
   /** Name of the Node that this agent serves. */
   readonly node: string;
-  readonly tables: SourceTables;
+  readonly tables: ObjectTables;
   readonly clock: Clock;
   readonly log: ProblemLog;
   /** isComplete has become true. */
   readonly onComplete: () => void;
   /** The last of all objects of that kind is in its table, for the first time. */
-  readonly onListed?: (kind: string) => void;
+  readonly onListed?: (kind: Kind) => void;
   /** Of the API server, for people. */
   readonly address: string;
   /** How messages name the credentials. */
@@ -34,7 +36,7 @@ export class KubernetesSource implements Source {
   readonly #options: KubernetesSourceOptions;
   readonly #parts: readonly { readonly intake: Intake; readonly reflector: Reflector }[];
   readonly #reporter: ProblemReporter;
-  readonly #finish = new Map<string, () => void>();
+  readonly #finish = new Map<Kind, () => void>();
   readonly #stopping = new AbortController();
   #running: Promise<unknown> = Promise.resolve();
   #isReporting = false;
@@ -59,9 +61,7 @@ export class KubernetesSource implements Source {
 
   /** Registers with the tables; returns at once: the server may be long in coming. */
   start(): Promise<void> {
-    const { services, slices, nodes, serviceCIDRs } = this.#options.tables;
-    for (const [kind, table] of Object.entries({ Service: services, EndpointSlice: slices, Node: nodes, ServiceCIDR: serviceCIDRs }))
-      this.#finish.set(kind, table.registerSource(this.name));
+    for (const kind of kindNames) this.#finish.set(kind, tableOf(this.#options.tables, kind).registerSource(this.name));
     this.#running = Promise.all(this.#parts.map(({ reflector }) => reflector.run(this.#stopping.signal)));
     return Promise.resolve();
   }

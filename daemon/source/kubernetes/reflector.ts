@@ -6,21 +6,23 @@ import type { Clock } from '../../base/clock.ts';
 import { messageOf } from '../../base/errors.ts';
 import { type ApiClient, CredentialError, Unreachable } from './api-client.ts';
 import { ApiStatus } from './api-status.ts';
-import { Backoff } from '../../base/back-off.ts';
+import { BackOff } from '../../base/back-off.ts';
 import type { Intake } from './intake.ts';
 import { type Asking, Garbled, list, watch, type WatchEvent } from './list-watch.ts';
 import type { Resource } from './resources.ts';
 
+/** All delays are between one half and all of the doubled value. */
+const jitter = 0.5;
 /** A server that does not answer is asked at least once a second: it is the first thing that we want to know. */
-const unreachable = { firstMs: 100, mostMs: 1000 };
+const unreachable = { firstMs: 100, mostMs: 1000, jitter };
 /** It answers, but not well: so it does while it starts, or under too much load. */
-const unwell = { firstMs: 200, mostMs: 1500 };
+const unwell = { firstMs: 200, mostMs: 1500, jitter };
 /** It will refuse until someone changes something. */
-const refused = { firstMs: 200, mostMs: 5000 };
+const refused = { firstMs: 200, mostMs: 5000, jitter };
 /** The server ended the watch in good order: at once, unless it does so again and again. */
-const ended = { firstMs: 50, mostMs: 1000 };
+const ended = { firstMs: 50, mostMs: 1000, jitter };
 /** A resource that the server does not have, until someone upgrades it. */
-const absent = { firstMs: 300_000, mostMs: 300_000 };
+const absent = { firstMs: 300_000, mostMs: 300_000, jitter };
 const LONGEST_RETRY_AFTER_SECONDS = 60;
 /** Refusals that another way of asking would meet too. (403 may be of the verb: who must not watch may list.) */
 const plainCodes: ReadonlySet<number> = new Set([401, 404, 410, 429]);
@@ -53,7 +55,7 @@ interface Obstacle {
 
 export class Reflector {
   readonly #options: ReflectorOptions;
-  readonly #backoff: Backoff;
+  readonly #backOff: BackOff;
   /** Aborted: whatever is under way ends, and everything is listed again. */
   #round = new AbortController();
   /** Where the watch goes on; undefined: everything must be listed. */
@@ -71,7 +73,7 @@ export class Reflector {
 
   constructor(options: ReflectorOptions) {
     this.#options = options;
-    this.#backoff = new Backoff(options.random);
+    this.#backOff = new BackOff(options.random);
   }
 
   /** The first list was finished. */
@@ -95,7 +97,7 @@ export class Reflector {
       this.#round = new AbortController();
       const either = AbortSignal.any([signal, this.#round.signal]);
       const wait = await this.#follow(either).then(
-        () => this.#after(() => this.#backoff.next('ended', ended)),
+        () => this.#after(() => this.#backOff.next('ended', ended)),
         (error: unknown) => (either.aborted ? 0 : this.#after(() => this.#failed(error))),
       );
       await this.#sleep(wait, either);
@@ -123,7 +125,7 @@ export class Reflector {
   /** What comes after a watch depends on how long it has lived. */
   #after(wait: () => number): number {
     const { clock } = this.#options;
-    if (this.#calmSince !== undefined && clock.now() - this.#calmSince >= CALM_MS) this.#backoff.reset();
+    if (this.#calmSince !== undefined && clock.now() - this.#calmSince >= CALM_MS) this.#backOff.reset();
     this.#calmSince = undefined;
     return wait();
   }
@@ -211,13 +213,13 @@ export class Reflector {
         // The server has forgotten what became of things since: no failure, unless it goes on.
         this.#position = undefined;
         this.#setProblem(undefined);
-        return this.#backoff.next('expired', refused);
+        return this.#backOff.next('expired', refused);
       }
       if (error.code === 404 && resource.isOptional) {
         if (!this.#isListed) this.#listed(new Set(), '');
         this.#position = undefined;
         this.#setProblem(undefined);
-        return this.#backoff.next('absent', absent);
+        return this.#backOff.next('absent', absent);
       }
       if (this.#verb === 'watch') {
         const isOld = this.#options.clock.now() - this.#listedAt >= POLL_MS;
@@ -228,14 +230,14 @@ export class Reflector {
       const { retryAfter } = error;
       const asked = Math.min(retryAfter ?? 0, LONGEST_RETRY_AFTER_SECONDS) * 1000 * (1 + this.#options.random() / 4);
       const delays = error.code === 429 || error.code >= 500 ? unwell : refused;
-      return Math.max(asked, this.#backoff.next(`status ${error.code}`, delays));
+      return Math.max(asked, this.#backOff.next(`status ${error.code}`, delays));
     }
     const isGarbled = error instanceof Garbled;
     if (!(isGarbled || error instanceof Unreachable || error instanceof CredentialError)) throw error;
     if (isGarbled) this.#position = undefined;
     const what = isGarbled ? resource.name : 'the API server';
     this.#setProblem({ about: `follow ${what}`, message: `${what} cannot be followed: ${messageOf(error)}` });
-    return this.#backoff.next(error.name, isGarbled ? unwell : unreachable);
+    return this.#backOff.next(error.name, isGarbled ? unwell : unreachable);
   }
 
   #sentenceOf({ code, message }: ApiStatus): string {

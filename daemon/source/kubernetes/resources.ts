@@ -1,40 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is listed and watched, and how it is asked for. The label selector is kube-proxy's: objects of other proxies and
-// headless Services never come (kube-proxy-semantics.md, 1). Pure.
-import type { Definition } from '../objects.ts';
+// The kind registry as the API server sees it: a resource per kind, with its path, its RBAC name and the query parameters that
+// select objects. Pure.
+import { apiGroupOf, type Kind, kindNames, kinds } from '../kinds.ts';
 
 export interface Resource {
-  readonly kind: Definition['kind'];
-  /** As RBAC and messages name it: "endpointslices.discovery.k8s.io". */
+  readonly kind: Kind;
+  /** Name in RBAC rules and messages: "endpointslices.discovery.k8s.io". */
   readonly name: string;
   readonly apiVersion: string;
-  /** Of the collection: "/api/v1/services". */
+  /** Path of the collection: "/api/v1/services". */
   readonly path: string;
-  /** Parts of the query that select: labelSelector, fieldSelector. */
+  /** Query parameters that select objects: labelSelector, fieldSelector. */
   readonly selectors: Readonly<Record<string, string>>;
-  /** The server may be too old to have it: then there are none. */
   readonly isOptional: boolean;
 }
 
-const ours = '!service.kubernetes.io/headless,!service.kubernetes.io/service-proxy-name';
+/** The path of a collection. The core group has a root of its own. */
+export const pathOf = (apiVersion: string, plural: string): string =>
+  `${apiGroupOf(apiVersion) === '' ? '/api' : '/apis'}/${apiVersion}/${plural}`;
 
-/** Everything that the agent of that node asks for; the right to list and watch these is all that it needs. */
-export const resourcesOf = (node: string): readonly Resource[] => [
-  {
-    ...{ kind: 'Service', name: 'services', apiVersion: 'v1', path: '/api/v1/services' },
-    ...{ selectors: { labelSelector: ours }, isOptional: false },
-  },
-  {
-    ...{ kind: 'EndpointSlice', name: 'endpointslices.discovery.k8s.io', apiVersion: 'discovery.k8s.io/v1' },
-    ...{ path: '/apis/discovery.k8s.io/v1/endpointslices', selectors: { labelSelector: ours }, isOptional: false },
-  },
-  {
-    ...{ kind: 'Node', name: 'nodes', apiVersion: 'v1', path: '/api/v1/nodes' },
-    ...{ selectors: { fieldSelector: `metadata.name=${node}` }, isOptional: false },
-  },
-  {
-    // Generally available since Kubernetes 1.33 (KEP-1880).
-    ...{ kind: 'ServiceCIDR', name: 'servicecidrs.networking.k8s.io', apiVersion: 'networking.k8s.io/v1' },
-    ...{ path: '/apis/networking.k8s.io/v1/servicecidrs', selectors: {}, isOptional: true },
-  },
-];
+/** The resources that the agent of this Node lists and watches. */
+export const resourcesOf = (nodeName: string): readonly Resource[] =>
+  kindNames.map((kind) => {
+    const { apiVersion, plural, selectors, isOptional } = kinds[kind];
+    const name = [plural, apiGroupOf(apiVersion)].filter((part) => part !== '').join('.');
+    return { kind, name, apiVersion, path: pathOf(apiVersion, plural), selectors: selectors(nodeName), isOptional };
+  });

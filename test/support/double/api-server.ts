@@ -2,7 +2,8 @@
 // A small list and watch server for what a real one cannot be made to do on demand. It answers as the real one does unless
 // it is told to fail; memory-client.ts and http2-server.ts bring requests to it.
 import type { Clock } from '../../../daemon/base/clock.ts';
-import { type Collection, collections, eventOf, type Kind, ObjectStore, type RawObject, type Selector, selectorOf } from './objects.ts';
+import type { Kind } from '../../../daemon/source/kinds.ts';
+import { type Collection, collections, eventOf, ObjectStore, type RawObject, type Selector, selectorOf } from './objects.ts';
 import { Outflow } from './outflow.ts';
 import { continueTooOld, forbidden, notFound, noWatchList, type ExitError, statusOf, tooOld, unauthorized } from './statuses.ts';
 

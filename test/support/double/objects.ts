@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the double of the API server holds: objects of the four resources with etcd's one counter over all of them, what
 // happened to them, and how a selector sees it. No paths' meaning, no faults: api-server.ts has those.
+import { apiGroupOf, type Kind, kindNames, kinds } from '../../../daemon/source/kinds.ts';
+import { pathOf } from '../../../daemon/source/kubernetes/resources.ts';
 
 export interface RawObject {
   readonly apiVersion: string;
@@ -16,29 +18,21 @@ export interface RawObject {
   readonly [field: string]: unknown;
 }
 
-export type Kind = 'Service' | 'EndpointSlice' | 'Node' | 'ServiceCIDR';
-
+/** A resource as the API server names it. */
 export interface Collection {
   readonly kind: Kind;
   readonly path: string;
+  /** API group: "" for the core group. */
   readonly group: string;
-  /** As RBAC names it. */
+  /** Plural name in RBAC rules. */
   readonly resource: string;
   readonly apiVersion: string;
 }
 
-export const collections: readonly Collection[] = [
-  { kind: 'Service', path: '/api/v1/services', group: '', resource: 'services', apiVersion: 'v1' },
-  {
-    ...{ kind: 'EndpointSlice', path: '/apis/discovery.k8s.io/v1/endpointslices', group: 'discovery.k8s.io' },
-    ...{ resource: 'endpointslices', apiVersion: 'discovery.k8s.io/v1' },
-  },
-  { kind: 'Node', path: '/api/v1/nodes', group: '', resource: 'nodes', apiVersion: 'v1' },
-  {
-    ...{ kind: 'ServiceCIDR', path: '/apis/networking.k8s.io/v1/servicecidrs', group: 'networking.k8s.io' },
-    ...{ resource: 'servicecidrs', apiVersion: 'networking.k8s.io/v1' },
-  },
-];
+export const collections: readonly Collection[] = kindNames.map((kind) => {
+  const { apiVersion, plural } = kinds[kind];
+  return { kind, path: pathOf(apiVersion, plural), group: apiGroupOf(apiVersion), resource: plural, apiVersion };
+});
 
 /** One change, as etcd tells it: the object before and after. */
 export interface Happening {

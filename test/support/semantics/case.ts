@@ -3,12 +3,16 @@
 // are data and must not depend on how they run: the same case runs through the oracle (test/unit/services/semantics.test.ts)
 // and through the kernel's programs (test/kernel/semantics.test.ts).
 import type { Trace, TracePacket } from '../oracle.ts';
-import { desiredRows, intentTables } from '../../../daemon/offline/dry-run.ts';
+import { desiredRows } from '../../../daemon/offline/dry-run.ts';
 import type { Origin } from '../../../daemon/model/explanation.ts';
 import type { DesiredHost, DesiredPort, DesiredRange } from '../../../daemon/model/frontend.ts';
 import type { HostSettings } from '../../../daemon/model/host.ts';
-import { type EndpointSlice, type Node, objectKey, type Protocol, type Service } from '../../../daemon/model/service.ts';
+import type { EndpointSlice } from '../../../daemon/model/endpoint-slice.ts';
+import type { Node } from '../../../daemon/model/node.ts';
+import { objectKey } from '../../../daemon/model/object-key.ts';
+import type { Protocol, Service } from '../../../daemon/model/service.ts';
 import { convertObject } from '../../../daemon/source/objects.ts';
+import { sourceTables } from '../../../daemon/source/tables.ts';
 import { hostSettings, nodeRow } from '../builders.ts';
 
 /** Everything that determines what a node does with a packet. */
@@ -54,7 +58,7 @@ export interface Desired {
 
 /** The rows that the daemon's controllers compute, with every contested frontend assigned to its owner. */
 export function desiredOf(cluster: Cluster): Desired {
-  const tables = intentTables();
+  const tables = sourceTables(() => undefined);
   const { services, slices, nodes, serviceCIDRs, localAddresses } = tables;
   const node = cluster.node ?? thisNode;
   nodes.upsert(node.name, node);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Packet cases of test/README.md, 7, 8 and 14: usable endpoints, EndpointSlices, IP families and invalid data. Data only;
 // cases.ts collects them.
-import type { EndpointSlice, SliceEndpoint } from '../../../daemon/model/service.ts';
+import type { EndpointSlice, SliceEndpoint } from '../../../daemon/model/endpoint-slice.ts';
 import { endpointRow, portRow, serviceRow, slicePortRow, sliceRow } from '../builders.ts';
 import { type Cluster, dnat, drop, masqueraded, none, reject, type SemanticsCase, sends, thisNode } from './case.ts';
 

@@ -6,8 +6,10 @@ import type { TracePacket } from '../oracle.ts';
 import { cidrContains, type Family, families, familyOf } from '../../../daemon/model/address.ts';
 import type { Origin } from '../../../daemon/model/explanation.ts';
 import type { HostSettings } from '../../../daemon/model/host.ts';
-import type { EndpointSlice, Node, Protocol, Service, ServicePort, SliceEndpoint, TrafficPolicy } from '../../../daemon/model/service.ts';
-import { endpointRow, serviceRow, sliceRow, hostSettings } from '../builders.ts';
+import type { EndpointSlice, SliceEndpoint } from '../../../daemon/model/endpoint-slice.ts';
+import type { Node } from '../../../daemon/model/node.ts';
+import type { Protocol, Service, ServicePort, TrafficPolicy } from '../../../daemon/model/service.ts';
+import { endpointRow, hostSettings, serviceRow, sliceRow } from '../builders.ts';
 import { seededRandom } from '../fake-clock.ts';
 import { type Cluster, clusterCidr, thisNode } from './case.ts';
 

@@ -9,7 +9,7 @@ import { buildMetrics } from '../../../daemon/api/metrics.ts';
 import { parseConfig } from '../../../daemon/config/resolve.ts';
 import { allSettings, type Config } from '../../../daemon/config/schema.ts';
 import { missingCapabilities } from '../../../daemon/kernel/host.ts';
-import { resourcesOf } from '../../../daemon/source/kubernetes/resources.ts';
+import { apiGroupOf, kinds } from '../../../daemon/source/kinds.ts';
 import { type ClusterRole, type ConfigMap, daemonPod, deploy, manifest, manifests } from '../../support/lab/manifest.ts';
 import { FakeView, troubledStatus } from '../api/fixture.ts';
 
@@ -78,16 +78,14 @@ describe('settings', () => {
 });
 
 describe('permissions', () => {
-  test('in the cluster: to list and watch what the source asks for, and nothing else', () => {
+  test('the ClusterRole grants list and watch on every kind in daemon/source/kinds.ts, and nothing else', () => {
     const granted = manifest<ClusterRole>('ClusterRole').rules.flatMap(({ apiGroups, resources, verbs }) =>
       apiGroups.flatMap((group) => resources.flatMap((resource) => verbs.map((verb) => `${verb} ${resource} in "${group}"`))),
     );
-    const asked = resourcesOf('node-a').flatMap(({ name, apiVersion }) => {
-      const [resource] = name.split('.');
-      const group = apiVersion.includes('/') ? apiVersion.split('/')[0] : '';
-      return ['list', 'watch'].map((verb) => `${verb} ${resource} in "${group}"`);
-    });
-    expect(granted.toSorted()).toEqual(asked.toSorted());
+    const needed = Object.values(kinds).flatMap(({ plural, apiVersion }) =>
+      ['list', 'watch'].map((verb) => `${verb} ${plural} in "${apiGroupOf(apiVersion)}"`),
+    );
+    expect(granted.toSorted()).toEqual(needed.toSorted());
   });
 
   test('on the node: the capabilities that the daemon requires, and no others', () => {

@@ -7,7 +7,7 @@ import { nodeContext } from '../../../daemon/services/desired/node-context.ts';
 import { isSamePort } from '../../../daemon/services/desired/order.ts';
 import { trace } from '../../support/oracle.ts';
 import type { Backend } from '../../../daemon/model/frontend.ts';
-import type { EndpointSlice, SliceEndpoint } from '../../../daemon/model/service.ts';
+import type { EndpointSlice, SliceEndpoint } from '../../../daemon/model/endpoint-slice.ts';
 import {
   backendRow,
   backendTexts,

@@ -6,7 +6,8 @@ import { describe, expect, test } from 'vitest';
 import { dumpMaps } from '../../support/dump-maps.ts';
 import { frontendCheck } from '../../../daemon/maps/frontend-check.ts';
 import { type FakeLbMaps, fakeLbMaps } from '../../support/fake-maps.ts';
-import type { EndpointSlice, Service } from '../../../daemon/model/service.ts';
+import type { EndpointSlice } from '../../../daemon/model/endpoint-slice.ts';
+import type { Service } from '../../../daemon/model/service.ts';
 import { portRow, serviceRow, serviceValue } from '../../support/builders.ts';
 import { REPAIR_EVERY_MS, World } from '../../support/world.ts';
 

@@ -7,7 +7,8 @@ import { describe, expect, test } from 'vitest';
 import { trace } from '../../support/oracle.ts';
 import { type Family, hostPort } from '../../../daemon/model/address.ts';
 import { type DesiredPort, frontendKey } from '../../../daemon/model/frontend.ts';
-import type { EndpointSlice, NamedPort, Service, SliceEndpoint } from '../../../daemon/model/service.ts';
+import type { EndpointSlice, SliceEndpoint } from '../../../daemon/model/endpoint-slice.ts';
+import type { NamedPort, Service } from '../../../daemon/model/service.ts';
 import { dumpMaps } from '../../support/dump-maps.ts';
 import { realized } from '../../../daemon/maps/read/realized.ts';
 import { flagsOf } from '../../../daemon/maps/rows.ts';
@@ -109,7 +110,7 @@ function take(run: Run, action: Step): void {
 
 /** After a crash the objects are listed again. Until the list is complete the maps must not be changed. */
 function restart({ world, faulty, inner }: Run, isListedFirst: boolean): void {
-  const { services, slices } = world.objects();
+  const { Service: services, EndpointSlice: slices } = world.objects();
   const before = dumpMaps(inner);
   const { rate } = faulty;
   // No faults until restore has succeeded: before that, no owner is known. Retries of restore are tested in test/unit/table.

@@ -7,7 +7,7 @@ import type { ListenerEvent } from '../../../daemon/services/health/listeners.ts
 import { NodeEligibility } from '../../../daemon/services/health/node-eligibility.ts';
 import { type ProbePath, ProxyHealthServer } from '../../../daemon/services/health/proxy-health.ts';
 import { SyncHealth } from '../../../daemon/services/health/sync-health.ts';
-import type { Node } from '../../../daemon/model/service.ts';
+import type { Node } from '../../../daemon/model/node.ts';
 import { Table } from '../../../daemon/table/table.ts';
 import { nodeRow } from '../../support/builders.ts';
 import { FakeClock, ManualScheduler } from '../../support/fake-clock.ts';

@@ -4,7 +4,8 @@
 import { describe, expect, test } from 'vitest';
 import { fakeLbMaps } from '../../support/fake-maps.ts';
 import { frontendKey } from '../../../daemon/model/frontend.ts';
-import { objectKey, type Service } from '../../../daemon/model/service.ts';
+import { objectKey } from '../../../daemon/model/object-key.ts';
+import type { Service } from '../../../daemon/model/service.ts';
 import { backendTexts, endpointRow, portRow, serviceRow, slicePortRow, sliceRow } from '../../support/builders.ts';
 import { World } from '../../support/world.ts';
 import { serviceYaml, sliceYaml, startWorld } from '../source/fixture.ts';

@@ -5,8 +5,8 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { onTestFinished } from 'vitest';
-import type { EndpointSlice, Node, Service, ServiceCIDR } from '../../../daemon/model/service.ts';
-import { Table } from '../../../daemon/table/table.ts';
+import { sourceTables } from '../../../daemon/source/tables.ts';
+import type { TableView } from '../../../daemon/table/table.ts';
 import { FilesSource } from '../../../daemon/source/files/files-source.ts';
 import { FakeClock } from '../../support/fake-clock.ts';
 
@@ -31,12 +31,7 @@ export function writeFiles(directory: string, files: Files): void {
 export class World {
   readonly directory: string;
   readonly clock = new FakeClock();
-  readonly tables = {
-    services: new Table<string, Service>('services', queueMicrotask),
-    slices: new Table<string, EndpointSlice>('slices', queueMicrotask),
-    nodes: new Table<string, Node>('nodes', queueMicrotask),
-    serviceCIDRs: new Table<string, ServiceCIDR>('service-cidrs', queueMicrotask),
-  };
+  readonly tables = sourceTables(queueMicrotask);
   /** "+ message" when a problem appeared, "- message" when it was resolved. */
   readonly log: string[] = [];
   readonly source: FilesSource;
@@ -104,7 +99,7 @@ export class World {
   }
 }
 
-const keysOf = (table: Table<string, unknown>): string[] => [...table.all()].map(([key]) => key).toSorted();
+const keysOf = (table: TableView<string, unknown>): string[] => [...table.all()].map(([key]) => key).toSorted();
 
 /** A started source over a new directory with these files. */
 export async function startWorld(files: Files): Promise<World> {

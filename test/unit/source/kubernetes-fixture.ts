@@ -4,53 +4,51 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { expect, onTestFinished } from 'vitest';
 import { InvalidObjectError } from '../../../daemon/base/errors.ts';
-import type { EndpointSlice, Node, Service, ServiceCIDR } from '../../../daemon/model/service.ts';
-import { Table } from '../../../daemon/table/table.ts';
+import { type Kind, kindNames } from '../../../daemon/source/kinds.ts';
+import { sourceTables, tableOf } from '../../../daemon/source/tables.ts';
 import { KubernetesSource } from '../../../daemon/source/kubernetes/kubernetes-source.ts';
 import { resourcesOf } from '../../../daemon/source/kubernetes/resources.ts';
 import { convertObject } from '../../../daemon/source/objects.ts';
 import { ApiServer } from '../../support/double/api-server.ts';
 import { MemoryClient } from '../../support/double/memory-client.ts';
-import { keyOf, type Kind, type RawObject, selectorOf } from '../../support/double/objects.ts';
+import { keyOf, type RawObject, selectorOf } from '../../support/double/objects.ts';
 import { FakeClock, seededRandom } from '../../support/fake-clock.ts';
 
 export const thisNode = 'node-1';
-
-/** Remembers what was ever withdrawn. */
-class WatchedTable<Row> extends Table<string, Row> {
-  readonly withdrawn: string[] = [];
-  onWithdrawn: (key: string) => void = () => undefined;
-
-  override delete(key: string): void {
-    if (this.get(key) !== undefined) {
-      this.withdrawn.push(key);
-      this.onWithdrawn(key);
-    }
-    super.delete(key);
-  }
-}
 
 export class KubernetesWorld {
   readonly clock = new FakeClock();
   readonly server = new ApiServer(this.clock);
   readonly client = new MemoryClient(this.server, this.clock);
-  readonly tables = {
-    services: new WatchedTable<Service>('services', setImmediate),
-    slices: new WatchedTable<EndpointSlice>('slices', setImmediate),
-    nodes: new WatchedTable<Node>('nodes', setImmediate),
-    serviceCIDRs: new WatchedTable<ServiceCIDR>('service-cidrs', setImmediate),
-  };
+  readonly tables = sourceTables(setImmediate);
+  /** Keys of all rows that were ever deleted, of all kinds. */
+  readonly withdrawn: string[] = [];
+  /** Called for each row that is deleted. */
+  onWithdrawn: (kind: Kind, key: string) => void = () => undefined;
   /** "+ message" when a problem appeared, "- message" when it was resolved, "complete". */
   readonly log: string[] = [];
   readonly source: KubernetesSource;
 
   constructor(seed = 1) {
+    for (const kind of kindNames) this.#watchDeletions(kind);
     this.source = new KubernetesSource({
       ...{ client: this.client, node: thisNode, tables: this.tables, clock: this.clock, random: seededRandom(seed) },
       log: { appeared: ({ message }) => this.log.push(`+ ${message}`), resolved: ({ message }) => this.log.push(`- ${message}`) },
       onComplete: () => this.log.push('complete'),
       ...{ address: 'http://double', credentials: 'the token in /token' },
     });
+  }
+
+  #watchDeletions(kind: Kind): void {
+    const table = tableOf(this.tables, kind);
+    const original = table.delete.bind(table);
+    table.delete = (key) => {
+      if (table.get(key) !== undefined) {
+        this.withdrawn.push(key);
+        this.onWithdrawn(kind, key);
+      }
+      original(key);
+    };
   }
 
   async start(): Promise<this> {
@@ -95,10 +93,6 @@ export class KubernetesWorld {
     return [...this.tables.services.all()].map(([key]) => key).toSorted();
   }
 
-  get withdrawn(): string[] {
-    return Object.values(this.tables).flatMap((table) => table.withdrawn);
-  }
-
   get messages(): string[] {
     return this.source.problems().map(({ message }) => message);
   }
@@ -110,17 +104,12 @@ export class KubernetesWorld {
 
   /** The tables hold what the double's objects give. Keys that were excused may hold anything. */
   expectEqual(excused: (id: string) => boolean = () => false): void {
-    const { services, slices, nodes, serviceCIDRs } = this.tables;
-    const tables: Record<Kind, Table<string, unknown>> = {
-      Service: services,
-      EndpointSlice: slices,
-      Node: nodes,
-      ServiceCIDR: serviceCIDRs,
-    };
-    for (const [kind, table] of Object.entries(tables) as [Kind, Table<string, unknown>][]) {
+    for (const kind of kindNames) {
       const isMeant = ([key]: [string, unknown]): boolean => !excused(`${kind} ${key}`);
       const want = selected(kind, this.server).flatMap((object) => rowOf(object));
-      expect(Object.fromEntries([...table.all()].filter(isMeant)), kind).toEqual(Object.fromEntries(want.filter(isMeant)));
+      expect(Object.fromEntries([...tableOf(this.tables, kind).all()].filter(isMeant)), kind).toEqual(
+        Object.fromEntries(want.filter(isMeant)),
+      );
     }
   }
 }

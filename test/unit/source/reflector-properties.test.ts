@@ -3,7 +3,8 @@
 // tables are its objects; and at no moment is anything withdrawn that it has not withdrawn.
 import { expect, onTestFinished, test } from 'vitest';
 import type { Fault } from '../../support/double/api-server.ts';
-import { keyOf, type Kind, type RawObject, selectorOf } from '../../support/double/objects.ts';
+import { type Kind, kinds } from '../../../daemon/source/kinds.ts';
+import { keyOf, type RawObject, selectorOf } from '../../support/double/objects.ts';
 import { internal, tooMany, unavailable } from '../../support/double/statuses.ts';
 import { seededRandom } from '../../support/fake-clock.ts';
 import { KubernetesWorld, node, rowOf, selectorsOf, service, serviceCIDR, slice } from './kubernetes-fixture.ts';
@@ -27,19 +28,13 @@ class Life {
   constructor(seed: number) {
     this.world = new KubernetesWorld(seed);
     this.random = seededRandom(seed);
-    const { server, tables } = this.world;
+    const { server } = this.world;
     server.hasStreamingLists = this.random() < 0.5;
     server.tooOldComes = this.#pick(['as status', 'as event']);
     server.pageItems = this.#pick([2, 500]);
     server.pieceBytes = this.#pick([3, 50, 16_384]);
     for (let i = 0; i < 5; i += 1) server.put(service(`stable-${i}`, this.#address()));
-    for (const [kind, table] of Object.entries({
-      Service: tables.services,
-      EndpointSlice: tables.slices,
-      Node: tables.nodes,
-      ServiceCIDR: tables.serviceCIDRs,
-    }))
-      table.onWithdrawn = (key) => this.#withdrawn(`${kind} ${key}`);
+    this.world.onWithdrawn = (kind, key) => this.#withdrawn(`${kind} ${key}`);
   }
 
   /** One random thing happens. */
@@ -183,7 +178,7 @@ class Life {
   }
 
   #delete([kind, letter, count]: readonly [Kind, string, number]): void {
-    const key = `${kind === 'Service' || kind === 'EndpointSlice' ? 'default/' : ''}${letter}${this.#below(count)}`;
+    const key = `${kinds[kind].isNamespaced ? 'default/' : ''}${letter}${this.#below(count)}`;
     this.#removed(kind, key);
     this.world.server.store.delete(kind, key);
   }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Following a healthy API server: what is asked of it, in which words, and what becomes of its answers in the tables.
 import { describe, expect, test } from 'vitest';
+import { kindNames } from '../../../daemon/source/kinds.ts';
+import { tableOf } from '../../../daemon/source/tables.ts';
 import { internal } from '../../support/double/statuses.ts';
 import { node, oneOfEach, service, serviceCIDR, slice, startKubernetes } from './kubernetes-fixture.ts';
 
@@ -19,7 +21,7 @@ describe('the first list', () => {
       'watch servicecidrs initially',
     ]);
     expect([world.source.isComplete, world.log]).toEqual([true, ['complete']]);
-    expect(Object.values(world.tables).every(({ initialized }) => initialized)).toBe(true);
+    expect(kindNames.every((kind) => tableOf(world.tables, kind).initialized)).toBe(true);
   });
 
   test('is asked for in these words', async () => {

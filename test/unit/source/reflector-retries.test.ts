@@ -1,38 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // How long the Kubernetes source waits before it tries again, and what a server's Retry-After does to that.
 import { describe, expect, test } from 'vitest';
-import { Backoff } from '../../../daemon/base/back-off.ts';
 import { tooMany, unavailable } from '../../support/double/statuses.ts';
-import { seededRandom } from '../../support/fake-clock.ts';
 import { type KubernetesWorld, oneOfEach, startKubernetes } from './kubernetes-fixture.ts';
-
-const delays = { firstMs: 100, mostMs: 1000 };
-
-describe('delays', () => {
-  test.for([
-    { name: 'the longest', random: 1, want: [100, 200, 400, 800, 1000, 1000] },
-    { name: 'the shortest', random: 0, want: [50, 100, 200, 400, 500, 500] },
-  ])('double up to a limit: $name', ({ random, want }) => {
-    const backoff = new Backoff(() => random);
-    expect(want.map(() => backoff.next('a', delays))).toEqual(want);
-  });
-
-  test('of one kind do not lengthen those of another; after a reset all begin anew', () => {
-    const backoff = new Backoff(() => 1);
-    for (let i = 0; i < 10_000; i += 1) backoff.next('a', delays);
-    expect([backoff.next('a', delays), backoff.next('b', delays), backoff.next('b', delays)]).toEqual([1000, 100, 200]);
-    backoff.reset();
-    expect([backoff.next('a', delays), backoff.next('b', delays)]).toEqual([100, 100]);
-  });
-
-  test('are spread evenly over their upper half', () => {
-    const backoff = new Backoff(seededRandom(1));
-    const all = Array.from({ length: 4000 }, () => backoff.next('a', { firstMs: 1000, mostMs: 1000 }));
-    const buckets = [0, 0, 0, 0, 0];
-    for (const delay of all) buckets[Math.floor((delay - 500) / 100)] = (buckets[Math.floor((delay - 500) / 100)] ?? 0) + 1;
-    expect(Math.min(...buckets)).toBeGreaterThan(700);
-  });
-});
 
 describe('the reflector', () => {
   /** When services were asked for, in ms since the call. */

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// EndpointSlice row: the fields of a discovery.k8s.io/v1 EndpointSlice that this agent uses. Written by source/ only.
+import type { Family } from './address.ts';
+import type { NamedPort } from './service.ts';
+
+export interface SliceEndpoint {
+  /** Canonical form of addresses[0]; the API server allows further addresses, which have no meaning (test/README.md, 8.4). */
+  readonly address: string;
+  readonly ready: boolean;
+  readonly serving: boolean;
+  readonly terminating: boolean;
+  readonly nodeName?: string;
+  /** Names in hints.forZones and hints.forNodes; undefined when the hint is absent or empty. */
+  readonly zoneHints?: readonly string[];
+  readonly nodeHints?: readonly string[];
+}
+
+export interface EndpointSlice {
+  readonly namespace: string;
+  readonly name: string;
+  /** Value of the label kubernetes.io/service-name. */
+  readonly service: string;
+  readonly family: Family;
+  readonly ports: readonly NamedPort[];
+  readonly endpoints: readonly SliceEndpoint[];
+  /** Annotation endpoints.kubernetes.io/last-change-trigger-time, in ms since the epoch. */
+  readonly lastChangeTrigger?: number;
+}

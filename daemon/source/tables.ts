@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+// The tables that sources fill: one per row of the kind registry, and the local addresses of the node. Built here for the
+// daemon, for dry runs and for tests. Sources write rows through writeRow(), which writes differences only.
+import { isDeepStrictEqual } from 'node:util';
+import type { LocalAddress } from '../model/host.ts';
+import { type Scheduler, Table } from '../table/table.ts';
+import { type Definition, type Kind, kindNames, kinds, type RowOf, type TableNameOf } from './kinds.ts';
+
+/** Tables of API objects. Keys are "namespace/name", or the name alone for kinds without a namespace. */
+export type ObjectTables = { readonly [K in Kind as TableNameOf<K>]: Table<string, RowOf<K>> };
+
+export interface SourceTables extends ObjectTables {
+  /** Keyed by address. Written by netlink/. */
+  readonly localAddresses: Table<string, LocalAddress>;
+}
+
+/** Empty tables. */
+export function sourceTables(schedule: Scheduler): SourceTables {
+  const entries = kindNames.map((kind) => [kinds[kind].table, new Table<string, never>(kinds[kind].table, schedule)] as const);
+  const objects = Object.fromEntries(entries) as Readonly<Record<TableNameOf<Kind>, Table<string, never>>>;
+  return { ...objects, localAddresses: new Table('localAddresses', schedule) };
+}
+
+/** The table that holds the rows of this kind. */
+export function tableOf<K extends Kind>(tables: ObjectTables, kind: K): Table<string, RowOf<K>> {
+  const byName: Readonly<Record<string, unknown>> = tables;
+  return byName[kinds[kind].table] as Table<string, RowOf<K>>;
+}
+
+/** Makes the row of the object equal to the definition. */
+export function writeRow<K extends Kind>(tables: ObjectTables, { kind, key, row }: Definition<K>): void {
+  const table = tableOf(tables, kind);
+  if (row === undefined) return table.delete(key);
+  const present = table.get(key);
+  if (present !== row && !isDeepStrictEqual(present, row)) table.upsert(key, row);
+}

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is derived from the registry of object kinds: paths, RBAC names, tables, and how rows are written.
+import { describe, expect, test } from 'vitest';
+import { isKnownKind, kindNames, kinds } from '../../../daemon/source/kinds.ts';
+import { pathOf, resourcesOf } from '../../../daemon/source/kubernetes/resources.ts';
+import { sourceTables, tableOf, writeRow } from '../../../daemon/source/tables.ts';
+import { serviceRow } from '../../support/builders.ts';
+
+describe('resources', () => {
+  test.for([
+    { apiVersion: 'v1', plural: 'services', want: '/api/v1/services' },
+    { apiVersion: 'discovery.k8s.io/v1', plural: 'endpointslices', want: '/apis/discovery.k8s.io/v1/endpointslices' },
+  ])('$plural of $apiVersion have the path $want', ({ apiVersion, plural, want }) => {
+    expect(pathOf(apiVersion, plural)).toBe(want);
+  });
+
+  test('there is one per kind; its name contains the API group', () => {
+    const resources = resourcesOf('node-a');
+    expect(resources.map(({ kind }) => kind)).toEqual(kindNames);
+    expect(resources.find(({ kind }) => kind === 'Service')).toMatchObject({ name: 'services' });
+    expect(resources.find(({ kind }) => kind === 'EndpointSlice')).toMatchObject({ name: 'endpointslices.discovery.k8s.io' });
+    expect(resources.find(({ kind }) => kind === 'Node')).toMatchObject({ selectors: { fieldSelector: 'metadata.name=node-a' } });
+  });
+});
+
+test('inherited properties of objects are not known kinds', () => {
+  expect(['Service', 'Pod', 'constructor', 'toString'].map(isKnownKind)).toEqual([true, false, false, false]);
+});
+
+describe('tables', () => {
+  test('there is one per kind, under the property that the registry names, and one for local addresses', () => {
+    const tables = sourceTables(() => undefined);
+    expect(Object.keys(tables)).toEqual([...kindNames.map((kind) => kinds[kind].table), 'localAddresses']);
+    expect(tableOf(tables, 'EndpointSlice')).toBe(tables.slices);
+    expect(new Set(Object.values(tables)).size).toBe(kindNames.length + 1);
+  });
+
+  test('writing an equal row changes nothing; writing no row deletes it', () => {
+    const tables = sourceTables(() => undefined);
+    const key = 'default/web';
+    writeRow(tables, { kind: 'Service', key, row: serviceRow() });
+    const { revision } = tables.services;
+    writeRow(tables, { kind: 'Service', key, row: serviceRow() });
+    expect([tables.services.get(key), tables.services.revision]).toEqual([serviceRow(), revision]);
+    writeRow(tables, { kind: 'Service', key, row: serviceRow({ created: 7 }) });
+    expect(tables.services.get(key)?.created).toBe(7);
+    writeRow(tables, { kind: 'Service', key, row: undefined });
+    expect(tables.services.size).toBe(0);
+  });
+});
