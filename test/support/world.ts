@@ -96,6 +96,11 @@ export class World {
     return this.#running.operations;
   }
 
+  /** All loops, the loop of Service ports among them. */
+  get reconcilers(): readonly Loop[] {
+    return this.#running.reconcilers;
+  }
+
   get reconciler(): Reconciler<string, DesiredPort> {
     return this.#running.reconciler;
   }
