@@ -81,6 +81,8 @@ const tools: Record<string, Tool> = {
   directions: () => script('check-directions.ts'),
   format: () => run(oxfmt, '--check', ...tsSources),
   'dead code': () => run('knip', '--config', 'test/lint/knip.jsonc', '--no-progress'),
+  // Code of daemon/, datapath/, deploy/ and proto/ that only tests use.
+  'test code': () => run('knip', '--config', 'test/lint/knip.jsonc', '--production', '--no-progress'),
   'C format': () => run(clangFormat, '--dry-run', '-Werror', ...cSources()),
   'C sizes': cSizes,
   'C headers': cHeaders,
