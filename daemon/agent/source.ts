@@ -6,7 +6,7 @@ import { systemClock } from '../base/clock.ts';
 import type { Config } from '../config/schema.ts';
 import { FilesSource } from '../source/files/files-source.ts';
 import { Connection } from '../source/kubernetes/connection.ts';
-import { accessOf } from '../source/kubernetes/find-access.ts';
+import { findAccess } from '../source/kubernetes/find-access.ts';
 import { KubernetesSource } from '../source/kubernetes/kubernetes-source.ts';
 import type { ProblemLog } from '../source/problems.ts';
 import type { Source } from '../source/source.ts';
@@ -33,11 +33,16 @@ export function findSource({ config, tables, env, log, onComplete }: SourceParts
   };
   const common = { tables, clock: systemClock, log: problemLog };
   if (config.source !== undefined) return new FilesSource({ ...common, directory: config.source });
-  const { access, dependsOnClusterIP } = accessOf({ kubeconfig: config.kubeconfig, apiServers: config.apiServer, env, clock: systemClock });
+  const { access, dependsOnClusterIP } = findAccess({
+    kubeconfig: config.kubeconfig,
+    apiServers: config.apiServer,
+    env,
+    clock: systemClock,
+  });
   const address = access.servers.map((server) => server.origin).join(', ');
   if (dependsOnClusterIP)
     log.warn(`the API server is asked at ${address}, a ClusterIP, which nobody serves before this agent does: give --api-server`);
   const client = new Connection({ access, clock: systemClock, userAgent: `sluiced/${versions().version}` });
   const onListed = (kind: string): void => log.debug({ kind }, 'listed');
-  return new KubernetesSource({ ...common, client, node: config.node, address, credentials: access.shown, onComplete, onListed });
+  return new KubernetesSource({ ...common, client, node: config.node, address, credentials: access.description, onComplete, onListed });
 }

@@ -121,7 +121,9 @@ describe('no Service is withdrawn', () => {
   test.for(['refuse', 'hang'] as const)(`the server does not answer for ${OUTAGE_MS / 1000} s: %s`, async (how) => {
     await relay(how);
     const over = pause(how === 'refuse' ? OUTAGE_MS : OUTAGE_MS / 4);
-    await problem(how === 'refuse' ? /cannot be reached|cut the connection/ : /has not answered a ping|no connection within/);
+    await problem(
+      how === 'refuse' ? /cannot be reached|was interrupted|closed the connection/ : /no answer to a ping|no TCP connection within/,
+    );
     for (let round = 0; round < 7; round += 1) await change(round);
     await over;
     await relay('go');
@@ -181,7 +183,7 @@ describe('no Service is withdrawn', () => {
     // A list in pieces is not asked for where a watch sends everything.
     if (verb === 'watch')
       expect(await problem(/endpointslices/)).toContain(
-        'give the ClusterRole the verb "watch" on the resource "endpointslices.discovery.k8s.io"',
+        'the ClusterRole must grant the verb "watch" on the resource "endpointslices.discovery.k8s.io"',
       );
     await cluster.api.patch(role, { rules });
     await noProblem();

@@ -10,7 +10,7 @@ export interface Deed {
   readonly put?: readonly RawObject[];
   /** By kind and "namespace/name". */
   readonly delete?: readonly (readonly [Kind, string])[];
-  /** What happens to the watches: cut; cut, with all that was forgotten, so that everything is listed again; or garbage. */
+  /** What happens to the watches: cut; cut, with all that was invalidated, so that everything is listed again; or garbage. */
   readonly trouble?: 'cut' | 'expire' | 'garbage';
 }
 
@@ -22,7 +22,7 @@ const troubles: Readonly<Record<NonNullable<Deed['trouble']>, () => void>> = {
     api.store.compact();
     api.cut();
   },
-  garbage: () => api.say('{"type": "ADDED", "object": {]\n'),
+  garbage: () => api.sendToWatches('{"type": "ADDED", "object": {]\n'),
 };
 
 process.stdout.write('ready\n');

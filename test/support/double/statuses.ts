@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// How the API server refuses, in its own words.
+// Refusals with the codes, reasons and messages of a real API server.
 import type { Collection } from './objects.ts';
 
 export interface Refusal {
   readonly code: number;
   readonly reason: string;
   readonly message: string;
-  /** Seconds. */
+  /** In seconds. */
   readonly retryAfter?: number;
 }
 
+/** The Status object. */
 export const statusOf = ({ code, reason, message, retryAfter }: Refusal): object => ({
   ...{ kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Failure', message, reason, code },
   ...(retryAfter === undefined ? {} : { details: { retryAfterSeconds: retryAfter } }),
@@ -38,11 +39,11 @@ export const internal: Refusal = { code: 500, reason: 'InternalError', message: 
 
 export const notFound: Refusal = { code: 404, reason: 'NotFound', message: 'the server could not find the requested resource' };
 
-export const tooOld = (asked: string, oldest: number): Refusal => ({
-  ...{ code: 410, reason: 'Expired', message: `too old resource version: ${asked} (${oldest})` },
+export const expired = (requested: string, oldest: number): Refusal => ({
+  ...{ code: 410, reason: 'Expired', message: `too old resource version: ${requested} (${oldest})` },
 });
 
-export const continueTooOld: Refusal = {
+export const expiredContinue: Refusal = {
   ...{ code: 410, reason: 'Expired' },
   message: 'The provided continue parameter is too old to display a consistent list result.',
 };
