@@ -7,7 +7,7 @@ import type { Config } from '../config/schema.ts';
 import { versions } from '../host/version.ts';
 import { FilesSource } from '../source/files/files-source.ts';
 import { Connection } from '../source/kubernetes/connection.ts';
-import { accessOf, type FoundAccess } from '../source/kubernetes/find-access.ts';
+import { findAccess, type FoundAccess } from '../source/kubernetes/find-access.ts';
 import { KubernetesSource } from '../source/kubernetes/kubernetes-source.ts';
 import type { ProblemLog } from '../source/problems.ts';
 import type { Source } from '../source/source.ts';
@@ -24,7 +24,7 @@ export const accessText = (access: SourceAccess): string =>
 export function findSourceAccess(config: Config): SourceAccess {
   if (config.source !== undefined) return { directory: config.source };
   const { kubeconfig, apiServer: apiServers } = config;
-  return accessOf({ kubeconfig, apiServers, env: process.env, clock: systemClock });
+  return findAccess({ kubeconfig, apiServers, env: process.env, clock: systemClock });
 }
 
 interface SourceParts {
@@ -53,5 +53,5 @@ export function findSource({ config, access: found, tables, log, onComplete }: S
     log.warn(`the API server is at ${address}, a ClusterIP, which is unreachable until this agent programs it: give --api-server`);
   const client = new Connection({ access, clock: systemClock, userAgent: `sluiced/${versions().version}` });
   const onListed = (kind: string): void => log.debug({ kind }, 'listed');
-  return new KubernetesSource({ ...common, client, node: config.node, address, credentials: access.shown, onComplete, onListed });
+  return new KubernetesSource({ ...common, client, node: config.node, address, credentials: access.description, onComplete, onListed });
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Exponential back-off: the delay before the next try doubles from a first value to a limit, with optional jitter, which spreads
-// the retries of many nodes. Pure except for the random numbers that the caller provides. Every delay or time limit of the
-// daemon that grows after failures is computed here.
+// Exponential back-off: the delay before the next try doubles from a first value to a limit, with optional jitter, which
+// spreads the retries of many nodes. Pure except for the random numbers that the caller provides. Every delay or time limit
+// of the daemon that grows after failures is computed here.
 
 export interface DelayLimits {
   /** The delay after the first failure. */

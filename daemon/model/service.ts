@@ -24,7 +24,9 @@ export interface ServicePort extends NamedPort {
   readonly nodePort: number;
 }
 
-/** A Service with at least one ClusterIP. Headless Services, ExternalName Services and Services of another proxy have no row. */
+/**
+ * A Service with at least one ClusterIP. Headless Services, ExternalName Services and Services of another proxy have no row.
+ */
 export interface Service {
   readonly namespace: string;
   readonly name: string;
@@ -42,7 +44,10 @@ export interface Service {
   readonly sourceRanges: readonly string[];
   /** Applies to the ClusterIPs. */
   readonly internalPolicy: TrafficPolicy;
-  /** Applies to all other frontends. The value of the object; services/desired decides when it takes effect (test/README.md, 6.3). */
+  /**
+   * Applies to all other frontends. The value of the object; services/desired decides when it takes effect (test/README.md,
+   * 6.3).
+   */
   readonly externalPolicy: TrafficPolicy;
   /** Timeout of ClientIP affinity in seconds, 1..86400; 0 when there is no affinity. */
   readonly affinitySeconds: number;

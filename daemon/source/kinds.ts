@@ -65,7 +65,10 @@ export const isKnownKind = (kind: string): kind is Kind => Object.hasOwn(registr
 /** "discovery.k8s.io" of "discovery.k8s.io/v1"; "" for the core group. */
 export const apiGroupOf = (apiVersion: string): string => (apiVersion.includes('/') ? apiVersion.replace(/\/.*$/, '') : '');
 
-/** A named object and its row. Without a row the object is valid, and this agent does not serve it. `key` is the key of the table. */
+/**
+ * A named object and its row. Without a row the object is valid, and this agent does not serve it. `key` is the key of the
+ * table.
+ */
 export type Definition<K extends Kind = Kind> = {
   readonly [P in K]: { readonly kind: P; readonly key: string; readonly row: RowOf<P> | undefined };
 }[K];

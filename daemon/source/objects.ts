@@ -41,7 +41,7 @@ export function convertObject(raw: unknown): Converted {
   if (version !== undefined && version !== apiVersion) {
     return {
       kind: 'unknown',
-      problems: [invalid(at, 'apiVersion', `unknown kind: ${at.kind} of ${apiVersion} is known, not of ${show(version)}`)],
+      problems: [invalid(at, 'apiVersion', `must be ${apiVersion}, is ${show(version)}`)],
     };
   }
   return convertKnown(at.kind, raw, at);

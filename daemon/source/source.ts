@@ -4,16 +4,16 @@
 import type { SourceProblem } from './problems.ts';
 
 export interface Source {
-  /** "files /etc/sluice": how status and metrics name it. */
+  /** Name in status and metrics: "files /etc/sluice". */
   readonly name: string;
-  /** Registers with the tables, and goes on by itself until stop(). */
+  /** Registers with the tables and keeps them up to date until stop(). */
   start(): Promise<void>;
-  /** No row is written after it returned; the rows stay. */
+  /** No row is written after this call returns. The rows stay. */
   stop(): Promise<void>;
   /** Reads everything again. */
   rescan(): Promise<void>;
-  /** What is wrong now, sorted. */
+  /** The present problems, sorted. */
   problems(): readonly SourceProblem[];
-  /** Everything was read, understood and believed: only then may what is not in the tables be pruned. */
+  /** Everything was read and understood. Only then may map entries without a row be pruned. */
   readonly isComplete: boolean;
 }

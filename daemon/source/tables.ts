@@ -9,10 +9,10 @@ import { type Definition, type Kind, kindNames, kinds, type RowOf, type TableNam
 /** Tables of API objects. Keys are "namespace/name", or the name alone for kinds without a namespace. */
 export type ObjectTables = { readonly [K in Kind as TableNameOf<K>]: Table<string, RowOf<K>> };
 
-export interface SourceTables extends ObjectTables {
+export type SourceTables = ObjectTables & {
   /** Keyed by address. Written by netlink/. */
   readonly localAddresses: Table<string, LocalAddress>;
-}
+};
 
 /** Empty tables. */
 export function sourceTables(schedule: Scheduler): SourceTables {

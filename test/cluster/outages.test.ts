@@ -122,7 +122,9 @@ describe('every Service stays reachable', () => {
   test.for(['refuse', 'hang'] as const)(`the server does not answer for ${OUTAGE_MS / 1000} s: %s`, async (how) => {
     await relay(how);
     const over = pause(how === 'refuse' ? OUTAGE_MS : OUTAGE_MS / 4);
-    await problem(how === 'refuse' ? /cannot be reached|cut the connection/ : /has not answered a ping|no connection within/);
+    await problem(
+      how === 'refuse' ? /cannot be reached|was interrupted|closed the connection/ : /no answer to a ping|no TCP connection within/,
+    );
     for (let round = 0; round < 7; round += 1) await change(round);
     await over;
     await relay('go');
@@ -182,7 +184,7 @@ describe('every Service stays reachable', () => {
     // With a streaming list only the verb watch is needed.
     if (verb === 'watch')
       expect(await problem(/endpointslices/)).toContain(
-        'give the ClusterRole the verb "watch" on the resource "endpointslices.discovery.k8s.io"',
+        'the ClusterRole must grant the verb "watch" on the resource "endpointslices.discovery.k8s.io"',
       );
     await cluster.api.patch(role, { rules });
     await noProblem();

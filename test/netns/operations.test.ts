@@ -141,7 +141,7 @@ describe('flags', () => {
     {
       flags: [],
       code: 2,
-      says: /^sluiced: there is nothing to read Services from: give --source DIR, --kubeconfig FILE, or run in a pod$/m,
+      says: /^sluiced: no source of Services is configured: set --source DIR or --kubeconfig FILE, or run in a pod$/m,
     },
   ])('$flags is rejected with one error message', async ({ flags, code, says }) => {
     const refused = await sluiced(...flags);

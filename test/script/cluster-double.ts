@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A cluster for stories: the double of an API server, and the Kubernetes source that brings what it holds into a World's
-// tables, on the World's clock. The server outlives restarts of the daemon.
+// A cluster for stories: the API server double, and the Kubernetes source that writes its objects to the tables of a World,
+// on the clock of the World. The server keeps running when the daemon restarts.
 import { KubernetesSource } from '../../daemon/source/kubernetes/kubernetes-source.ts';
 import { type Kind, kinds } from '../../daemon/source/kinds.ts';
 import { convertObject } from '../../daemon/source/objects.ts';
@@ -23,7 +23,7 @@ export class ClusterDouble {
     this.server = new ApiServer(world.clock);
   }
 
-  /** Follows the server into the tables that the World has now. */
+  /** Starts a source for the present tables of the World. */
   async start(): Promise<void> {
     const { tables, clock } = this.#world;
     this.#world.complete(false);
@@ -40,13 +40,13 @@ export class ClusterDouble {
     await this.#source?.stop();
   }
 
-  /** As tables would say it: what is not served is not there. */
+  /** Whether the object exists and has a row. */
   has(kind: Kind, key: string): boolean {
     const converted = convertObject(this.server.store.get(kind, key) ?? { kind: 'none' });
     return converted.kind !== 'unknown' && converted.row !== undefined;
   }
 
-  /** With what a real server would have filled in. */
+  /** Adds the namespace as a real server does. */
   put(raw: RawObject): void {
     const metadata = kinds[raw.kind].isNamespaced ? { namespace: 'default', ...raw.metadata } : raw.metadata;
     this.server.put({ ...raw, metadata });
@@ -54,7 +54,7 @@ export class ClusterDouble {
 
   fail(how: string): void {
     const fault = faults[how];
-    if (fault === undefined) throw new Error(`no fault ${how}: there are ${Object.keys(faults).join(', ')}`);
+    if (fault === undefined) throw new Error(`unknown fault ${how}, known are ${Object.keys(faults).join(', ')}`);
     this.server.fail(fault);
   }
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs one story: Kubernetes YAML in, map dump out, over fake or faulty maps. Objects go straight into the tables, or into an
-// API server that the Kubernetes source follows. Each line is a command; "!" before it says that it must fail; "#" begins a
-// comment. With faults injected, every command that looks waits until retries are through.
+// Runs one story: Kubernetes YAML is the input, a dump of fake or faulty maps the output. Objects are written to the tables
+// directly, or to the API server double, which the Kubernetes source follows. Each line is a command. "!" before a command
+// means that it must fail; "#" begins a comment. With injected faults, a command that compares waits until the retries are
+// done.
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { parseAllDocuments } from 'yaml';
 import { frontendKey } from '../../daemon/model/frontend.ts';
@@ -21,25 +22,25 @@ export interface StoryOptions {
   /** Share of map writes that fail. */
   readonly faults: number;
   readonly seed: number;
-  /** How objects come to the tables. */
+  /** How objects reach the tables. */
   readonly through?: 'tables' | 'API server';
 }
 
-/** The story itself is wrong (no such command or file): "!" does not excuse it. */
+/** The story itself is invalid (unknown command or file). "!" does not accept this error. */
 class StoryError extends Error {}
 
 type Command = (story: Story, args: readonly string[]) => void | Promise<void>;
 
 const commands: Readonly<Record<string, Command>> = {
-  // Sizes of the maps: "daemon/maps slots=6 frontends=2". Only as the first command.
+  // Sets the sizes of the maps: "daemon/maps slots=6 frontends=2". Must be the first command.
   'daemon/maps': (story, sizes) =>
-    story.open(Object.fromEntries(sizes.map((size) => size.split('=')).map(([name, n]) => [name, Number(n)]))),
-  // kill -9 and a new start on the same maps; the API objects are listed again.
+    story.open(Object.fromEntries(sizes.map((size) => size.split('=')).map(([name = '', n]) => [name, Number(n)] as const))),
+  // Kills the daemon (kill -9) and starts it with the same maps. The API objects are listed again.
   'daemon/restart': (story) => story.restart(),
-  // Of the API server: how it fails from now on (refuse, hang, 429, 500), until it serves again.
+  // All further requests to the API server fail (refuse, hang, 429, 500) until api/serve.
   'api/fail': (story, [how]) => story.cluster.fail(how ?? ''),
   'api/serve': (story) => story.cluster.server.serve(),
-  // Every watch, badly or in good order; then time passes.
+  // Interrupts or ends all watches; then time passes.
   'api/cut': (story, [time]) => {
     story.cluster.server.cut();
     return story.advance(time ?? '0s');
@@ -48,13 +49,13 @@ const commands: Readonly<Record<string, Command>> = {
     story.cluster.server.end();
     return story.advance(time ?? '0s');
   },
-  // What we cannot use: the server takes it.
+  // Writes an object that the agent cannot use.
   'api/put': (story, [file]) => story.cluster.put(story.raw(file ?? '')),
   'api/delete': (story, [file]) => {
     const object = story.raw(file ?? '');
     story.cluster.server.store.delete(object.kind, keyOf(object));
   },
-  // What has happened so far is forgotten: watches that go on from there are told 410.
+  // Compacts the history: a watch that continues from an older resourceVersion gets 410.
   'api/compact': (story) => story.cluster.server.store.compact(),
   'k8s/add': (story, files) => story.each(files, 'add'),
   'k8s/update': (story, files) => story.each(files, 'update'),
@@ -67,16 +68,15 @@ const commands: Readonly<Record<string, Command>> = {
   'maps/dump': async (story) => console.log((await story.dump()).join('\n')),
   'maps/cmp': async (story, [file]) => story.compare(await story.dump(), file),
   'maps/empty': async (story) => story.compareLines(await story.dump(), [], 'maps'),
-  // At every moment from now on these lines are in the maps, whatever else is.
+  // From now on, these lines must be in the maps at all times.
   'maps/keep': (story, [file]) => story.keep(file),
-  // No map write was asked for since the last restart.
-  // Since the restart the daemon has written nothing, except to the maps that are named.
+  // No map was written since the last restart, except the maps that are named.
   'maps/quiet': async (story, except) => story.compareLines(await story.writesSinceRestart(except), [], 'writes since restart'),
   'clock/advance': (story, [time]) => story.advance(time ?? ''),
   'reconcile/prune': (story) => story.prune(),
 };
 
-/** Rejects at the first line that does not go as told, naming it. */
+/** Rejects with the first line that fails. */
 export async function runStory(name: string, text: string, options: StoryOptions): Promise<void> {
   const archive = parseTxtar(text);
   const story = new Story(archive, options);
@@ -109,12 +109,12 @@ async function runLine(story: Story, words: readonly string[], { where, mustFail
   const failure = await failureOf(story, command, args);
   if (failure !== undefined && (!mustFail || failure instanceof StoryError))
     throw new Error(`${where}\n${failure.message}`, { cause: failure });
-  if (failure === undefined && mustFail) throw new Error(`${where}\nmust fail, and succeeded`);
+  if (failure === undefined && mustFail) throw new Error(`${where}\nmust fail, but succeeded`);
 }
 
 async function failureOf(story: Story, command: string, args: readonly string[]): Promise<Error | undefined> {
   const run = commands[command];
-  if (run === undefined) return new StoryError(`no command ${command}: there are ${Object.keys(commands).join(', ')}`);
+  if (run === undefined) return new StoryError(`unknown command ${command}, known are ${Object.keys(commands).join(', ')}`);
   try {
     await run(story, args);
     await story.turn();
@@ -141,7 +141,7 @@ class Story {
   }
 
   get cluster(): ClusterDouble {
-    if (this.#cluster === undefined) throw new StoryError('there is no API server: objects go straight into the tables');
+    if (this.#cluster === undefined) throw new StoryError('there is no API server: objects are written to the tables directly');
     return this.#cluster;
   }
 
@@ -185,7 +185,7 @@ class Story {
         const raw = document.toJS() as RawObject;
         const object = convertObject(raw);
         if (object.problems[0] !== undefined) throw object.problems[0];
-        if (object.kind === 'unknown') throw new StoryError('a story has no object of unknown kind');
+        if (object.kind === 'unknown') throw new StoryError('a story must not contain an object of unknown kind');
         this.#apply(object, { raw, verb });
       }
     }
@@ -194,8 +194,8 @@ class Story {
   #apply(object: Definition, { raw, verb }: { readonly raw: RawObject; readonly verb: 'add' | 'update' | 'delete' }): void {
     const { tables } = this.#world;
     const { kind, key } = object;
-    const isThere = this.#cluster?.has(kind, key) ?? tableOf(tables, kind).get(key) !== undefined;
-    if (isThere === (verb === 'add')) throw new Error(`${kind} ${key} is ${isThere ? 'there already' : 'not there'}`);
+    const exists = this.#cluster?.has(kind, key) ?? tableOf(tables, kind).get(key) !== undefined;
+    if (exists === (verb === 'add')) throw new Error(`${kind} ${key} ${exists ? 'already exists' : 'does not exist'}`);
     if (this.#cluster !== undefined) {
       if (verb === 'delete') this.#cluster.server.store.delete(kind, key);
       else this.#cluster.put(raw);
@@ -203,7 +203,7 @@ class Story {
     else writeRow(tables, object);
   }
 
-  /** The one document of that file, as it is. */
+  /** The only document of this file, unconverted. */
   raw(file: string): RawObject {
     return parseAllDocuments(this.#file(file))[0]?.toJS() as RawObject;
   }
@@ -212,10 +212,10 @@ class Story {
     this.#kept = { lines: this.#lines(file ?? ''), file: file ?? '' };
   }
 
-  /** Lets everything happen that needs no time. */
+  /** Waits until all work that is due is done, then checks the lines of maps/keep. */
   async turn(): Promise<void> {
     this.#world.flush();
-    // Twice: the source reports in a turn of its own.
+    // Two turns, because the source reports one turn later.
     for (let left = this.#cluster === undefined ? 0 : 2; left > 0; left -= 1) {
       await nextTurn();
       this.#world.flush();
@@ -224,7 +224,8 @@ class Story {
     const { lines, file } = this.#kept;
     const present = new Set(dumpMaps(this.#fake));
     const missing = lines.filter((line) => !present.has(line));
-    if (missing.length > 0) throw new Error(`at ${this.#world.clock.now()} ms the maps lack of ${file}\n  ${missing.join('\n  ')}`);
+    if (missing.length > 0)
+      throw new Error(`at ${this.#world.clock.now()} ms, lines of ${file} are missing in the maps:\n  ${missing.join('\n  ')}`);
   }
 
   async table(name: string | undefined): Promise<string[]> {
@@ -238,7 +239,7 @@ class Story {
         .conflicts()
         .map(({ frontend, owner, contenders }) => `${frontend}: ${owner} before ${contenders.join(' ')}`);
     }
-    throw new StoryError(`no table ${name}: there are services, slices, desired, errors, conflicts`);
+    throw new StoryError(`unknown table ${name}, known are services, slices, desired, errors, conflicts`);
   }
 
   async dump(): Promise<string[]> {
@@ -249,7 +250,7 @@ class Story {
   async advance(time: string): Promise<void> {
     const [, number, unit] = /^(\d+)(ms|s)$/.exec(time) ?? [];
     if (number === undefined) throw new StoryError(`not a time: ${time}`);
-    // What failed by injection is through before the time that the story tells begins.
+    // Retries of injected faults must be done before the time of the story passes.
     await this.#settle();
     await this.#advance(Number(number) * (unit === 's' ? 1000 : 1));
   }
@@ -265,8 +266,8 @@ class Story {
 
   compareLines(lines: readonly string[], want: readonly string[], what: string): void {
     if (lines.join('\n') === want.join('\n')) return;
-    const show = (title: string, text: readonly string[]): string => [`  ${title}:`, ...text.map((line) => `    ${line}`)].join('\n');
-    throw new Error(`${what} differs\n${show('want', want)}\n${show('is', lines)}`);
+    const section = (title: string, text: readonly string[]): string => [`  ${title}:`, ...text.map((line) => `    ${line}`)].join('\n');
+    throw new Error(`${what} differs\n${section('want', want)}\n${section('is', lines)}`);
   }
 
   #desiredLines(): string[] {
@@ -289,20 +290,20 @@ class Story {
     return lines.map((line) => line.trimEnd()).filter((line) => line !== '');
   }
 
-  /** Without faults nothing may need a retry. With faults: until what is left failed for a reason of its own. */
+  /** Without injected faults nothing needs a retry. With them: waits until every remaining failure has another cause. */
   async #settle(): Promise<void> {
     await this.turn();
     if (this.#options.faults === 0) return;
     for (let round = 0; round < 200; round += 1) {
       const loops = this.#world.reconcilers;
       const errors = loops.flatMap((loop) => [...loop.failed()]).map(([, { error }]) => error?.message ?? '');
-      // Before the first list there is nothing to reconcile; until all is known, what others left stays.
+      // Before the first list nothing is reconciled. While the source is incomplete, unknown map entries are not pruned.
       const isClean = loops.every((loop) => loop.isClean) || !this.#world.isComplete;
-      const isThrough = errors.length === 0 ? isClean : !errors.some((message) => message.includes('injected'));
-      if (isThrough) return;
+      const isDone = errors.length === 0 ? isClean : !errors.some((message) => message.includes('injected'));
+      if (isDone) return;
       await this.#advance(60_000);
     }
-    throw new Error('the faults do not end');
+    throw new Error('the injected faults do not end');
   }
 
   async #advance(ms: number): Promise<void> {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The archive format of stories: a comment (here: commands), then files, each under a line "-- name --". Parsing only.
+// The archive format of stories, txtar: a comment, which contains the commands, then files, each after a line "-- name --".
+// Parsing only.
 
 export interface Archive {
   /** Lines before the first file. */
@@ -7,7 +8,7 @@ export interface Archive {
   readonly files: ReadonlyMap<string, string>;
 }
 
-/** Any text is an archive. Of two files of one name the last counts. */
+/** Any text is a valid archive. The last of several files with one name is used. */
 export function parseTxtar(text: string): Archive {
   const comment: string[] = [];
   const files = new Map<string, string[]>();

@@ -22,7 +22,7 @@ const troubles: Readonly<Record<NonNullable<Command['trouble']>, () => void>> = 
     api.store.compact();
     api.cut();
   },
-  garbage: () => api.say('{"type": "ADDED", "object": {]\n'),
+  garbage: () => api.sendToWatches('{"type": "ADDED", "object": {]\n'),
 };
 
 process.stdout.write('ready\n');

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// EndpointSlice object -> EndpointSlice row (kube-proxy-semantics.md, 7 and 8). A port or an endpoint that is wrong is left
-// out and reported; the rest of the slice is used, since every endpoint lost is capacity lost.
+// EndpointSlice object -> EndpointSlice row (test/README.md, 7 and 8). An invalid port or endpoint is reported and ignored; the
+// rest of the slice is used, because each endpoint that is lost is lost capacity. Pure.
 import { z } from 'zod';
 import { InvalidObjectError } from '../../base/errors.ts';
 import { parseAddress, type Family } from '../../model/address.ts';
@@ -16,9 +16,9 @@ import {
   read,
   show,
   text,
+  type Conversion,
   type Metadata,
   type Subject,
-  type Conversion,
 } from './fields.ts';
 
 const serviceNameLabel = 'kubernetes.io/service-name';
@@ -30,7 +30,7 @@ const sliceSchema = z.object({
   endpoints: elements,
 });
 
-/** Names of hinted zones or nodes; an empty list is no hint. */
+/** Names of the zones or nodes of a hint. An empty list is the same as no hint. */
 const hintNames = z
   .array(z.object({ name: text }, must('an object')), must('a list'))
   .nullish()
@@ -46,12 +46,16 @@ const endpointSchema = z.object(
   must('an object'),
 );
 
-interface Gathering {
+/** The object that is converted, and the problems found so far. */
+interface Context {
   readonly at: Subject;
   readonly problems: InvalidObjectError[];
 }
 
-/** Undefined row: nothing to gather from it (foreign label, FQDN, of no Service, without ports). Throws InvalidObjectError. */
+/**
+ * There is no row for a slice with a foreign label, of address type FQDN, without a Service or without ports. Throws
+ * InvalidObjectError.
+ */
 export function convertSlice(raw: object, metadata: Metadata, at: Subject): Conversion<EndpointSlice> {
   const problems: InvalidObjectError[] = [];
   const service = metadata.labels[serviceNameLabel] ?? '';
@@ -60,8 +64,8 @@ export function convertSlice(raw: object, metadata: Metadata, at: Subject): Conv
   const slice = read(sliceSchema, raw, { ...at, path: [] });
   if (slice.addressType === 'FQDN') return { row: undefined, problems };
   if ((slice.ports ?? []).length === 0) {
-    // The controller writes one without either for a Service that has no endpoints.
-    if ((slice.endpoints ?? []).length > 0) problems.push(invalid(at, 'ports', 'is empty: the slice contributes nothing'));
+    // For a Service without endpoints, the controller writes a slice with neither ports nor endpoints.
+    if ((slice.endpoints ?? []).length > 0) problems.push(invalid(at, 'ports', 'is empty: the slice is ignored'));
     return { row: undefined, problems };
   }
   const row: EndpointSlice = {
@@ -69,24 +73,24 @@ export function convertSlice(raw: object, metadata: Metadata, at: Subject): Conv
     name: metadata.name,
     service,
     family: slice.addressType,
-    ports: gatherPorts(slice.ports ?? [], { at, problems }),
-    endpoints: gatherEndpoints(slice.endpoints ?? [], slice.addressType, { at, problems }),
-    ...triggerOf(metadata),
+    ports: readPorts(slice.ports ?? [], { at, problems }),
+    endpoints: readEndpoints(slice.endpoints ?? [], slice.addressType, { at, problems }),
+    ...changeTriggerOf(metadata),
   };
   return { row, problems };
 }
 
-const triggerAnnotation = 'endpoints.kubernetes.io/last-change-trigger-time';
+const changeTriggerAnnotation = 'endpoints.kubernetes.io/last-change-trigger-time';
 
-/** Only metrics read it, so that one which is no time is as good as none. */
-function triggerOf({ annotations }: Metadata): { lastChangeTrigger?: number } {
-  const given = annotations[triggerAnnotation];
+/** Only metrics use this time, so an invalid value is treated as absent. */
+function changeTriggerOf({ annotations }: Metadata): { lastChangeTrigger?: number } {
+  const given = annotations[changeTriggerAnnotation];
   const time = typeof given === 'string' ? Date.parse(given) : NaN;
   return Number.isNaN(time) ? {} : { lastChangeTrigger: time };
 }
 
-/** Runs the reader; an InvalidObjectError becomes a problem and no value. */
-function gather<T>(problems: InvalidObjectError[], reader: () => T): T[] {
+/** The result of the reader as a list of one. If it throws InvalidObjectError: an empty list, and a problem. */
+function readOrReport<T>(problems: InvalidObjectError[], reader: () => T): T[] {
   try {
     return [reader()];
   } catch (error) {
@@ -96,10 +100,10 @@ function gather<T>(problems: InvalidObjectError[], reader: () => T): T[] {
   }
 }
 
-function gatherPorts(raws: readonly unknown[], { at, problems }: Gathering): NamedPort[] {
+function readPorts(raws: readonly unknown[], { at, problems }: Context): NamedPort[] {
   const indexes = new Map<string, number>();
   return raws.flatMap((raw, index) =>
-    gather(problems, () => {
+    readOrReport(problems, () => {
       const port = read(namedPortSchema, raw, { ...at, path: ['ports', index] });
       const same = indexes.get(`${port.name}/${port.protocol}`);
       if (same !== undefined)
@@ -110,13 +114,17 @@ function gatherPorts(raws: readonly unknown[], { at, problems }: Gathering): Nam
   );
 }
 
-function gatherEndpoints(raws: readonly unknown[], family: Family, { at, problems }: Gathering): SliceEndpoint[] {
+function readEndpoints(raws: readonly unknown[], family: Family, { at, problems }: Context): SliceEndpoint[] {
   return raws.flatMap(
-    (raw, index) => plainEndpoint(raw, family) ?? gather(problems, () => readEndpoint(raw, family, { ...at, path: ['endpoints', index] })),
+    (raw, index) =>
+      plainEndpoint(raw, family) ?? readOrReport(problems, () => readEndpoint(raw, family, { ...at, path: ['endpoints', index] })),
   );
 }
 
-/** An endpoint as the controllers write nearly all of them, without the schema's cost. Undefined: it may still be a good one. */
+/**
+ * Reads an endpoint in the form that controllers write in nearly all cases, without the cost of the schema. Undefined for every
+ * other form, whether it is valid or not.
+ */
 export function plainEndpoint(raw: unknown, family: Family): SliceEndpoint | undefined {
   const { addresses, conditions, nodeName, hints } = (raw ?? {}) as Readonly<Record<string, unknown>>;
   const { ready, serving, terminating } = (conditions ?? {}) as Readonly<Record<string, unknown>>;
@@ -127,12 +135,12 @@ export function plainEndpoint(raw: unknown, family: Family): SliceEndpoint | und
   return address?.family === family ? rowOf(address.text, { ready, serving, terminating }, nodeName) : undefined;
 }
 
-/** Any endpoint. Throws InvalidObjectError. */
+/** Reads an endpoint of any form. Throws InvalidObjectError. */
 export function readEndpoint(raw: unknown, family: Family, at: Subject & { readonly path: readonly (string | number)[] }): SliceEndpoint {
   const { addresses, conditions, nodeName, hints } = read(endpointSchema, raw, at);
   const field = fieldText(at.path);
   const given = addresses?.[0];
-  if (given === undefined) throw invalid(at, `${field}.addresses`, 'is empty: the endpoint is left out');
+  if (given === undefined) throw invalid(at, `${field}.addresses`, 'is empty: the endpoint is ignored');
   const address = parseAddress(given);
   if (address?.family !== family) throw invalid(at, `${field}.addresses[0]`, `must be an ${family} address, is ${show(given)}`);
   const row = rowOf(address.text, conditions ?? { ready: true, serving: true, terminating: false }, nodeName);
@@ -146,7 +154,7 @@ export function readEndpoint(raw: unknown, family: Family, at: Subject & { reado
 
 type Conditions = Pick<SliceEndpoint, 'ready' | 'serving' | 'terminating'>;
 
-/** One literal for nearly all: V8 gives what is spread into an object a second one beside it. */
+/** One object literal without a spread: V8 allocates a second object when another object is spread into a literal. */
 function rowOf(address: string, { ready, serving, terminating }: Conditions, nodeName: string | null | undefined): SliceEndpoint {
   return nodeName ? { address, ready, serving, terminating, nodeName } : { address, ready, serving, terminating };
 }

@@ -1,37 +1,43 @@
 // SPDX-License-Identifier: Apache-2.0
-// The vocabulary of API objects for zod: scalars with messages people can act on, and field paths as Kubernetes writes
-// them. Used by the converters beside it and by files/ to find the line of a field. Knows no object and no table.
+// Parts of zod schemas for API objects: scalars whose messages say what to correct, and field paths in the notation of
+// Kubernetes. Used by the converters, by files/ to find the line of a field, and by kubeconfig-file.ts. Knows no kind of object
+// and no table.
 import { z } from 'zod';
 import { InvalidObjectError } from '../../base/errors.ts';
 import { parseAddress, parseCidr } from '../../model/address.ts';
 import type { NamedPort, Protocol } from '../../model/service.ts';
 
-/** The object a message is about. */
+/** The object that a message refers to. */
 export interface Subject {
   readonly kind: string;
-  /** "namespace/name", or a bare name. */
+  /** "namespace/name", or the name of an object without a namespace. */
   readonly object: string;
 }
 
 type Segment = string | number;
 
-/** A value as a message shows it; long ones are cut. */
+/** A value as it appears in a message. Long values are shortened. */
 export function show(value: unknown): string {
   if (value === undefined) return 'missing';
-  const text = jsonOf(value);
-  return text.length <= 80 ? text : `${text.slice(0, 77)}...`;
+  const json = jsonOf(value);
+  return json.length <= 80 ? json : `${json.slice(0, 77)}...`;
 }
 
 function jsonOf(value: unknown): string {
   try {
-    return JSON.stringify(value) ?? typeof value;
+    // Undefined for a function, which has no JSON form.
+    const json = JSON.stringify(value) as string | undefined;
+    return json ?? typeof value;
   } catch {
-    // Deeper than the stack, or a YAML alias to itself.
+    // The value is nested deeper than the stack allows, or a YAML alias refers to itself.
     return typeof value;
   }
 }
 
-/** "spec.ports[0].port"; a key that is no plain word is bracketed: "metadata.labels[a.b/c]". */
+/**
+ * "spec.ports[0].port". A key with other characters than letters, digits, "_" and "-" is in brackets:
+ * "metadata.labels[a.b/c]".
+ */
 export function fieldText(path: readonly PropertyKey[]): string {
   return path
     .map((segment) => (typeof segment === 'string' && /^[\w-]+$/.test(segment) ? `.${segment}` : `[${String(segment)}]`))
@@ -39,7 +45,7 @@ export function fieldText(path: readonly PropertyKey[]): string {
     .replace(/^\./, '');
 }
 
-/** The way back from fieldText. */
+/** The inverse of fieldText. */
 export function fieldPath(field: string): Segment[] {
   return [...field.matchAll(/\[([^\]]*)\]|[^.[\]]+/g)].map(([word, inner]) => {
     if (inner === undefined) return word;
@@ -47,12 +53,15 @@ export function fieldPath(field: string): Segment[] {
   });
 }
 
-/** The error of one field of the subject. */
+/** An error about one field of the object. */
 export function invalid(subject: Subject, field: string, reason: string): InvalidObjectError {
   return new InvalidObjectError({ kind: subject.kind, object: subject.object, field }, reason);
 }
 
-/** Reads `raw` by the schema or throws the error of the first field that is wrong. `at` is the path of `raw` in its object. */
+/**
+ * Parses `raw` with the schema. Throws InvalidObjectError for the first invalid field. `at.path` is the path of `raw` in its
+ * object.
+ */
 export function read<T>(schema: z.ZodType<T>, raw: unknown, at: Subject & { readonly path: readonly Segment[] }): T {
   const result = schema.safeParse(raw);
   if (result.success) return result.data;
@@ -60,12 +69,12 @@ export function read<T>(schema: z.ZodType<T>, raw: unknown, at: Subject & { read
   throw invalid(at, fieldText([...at.path, ...(issue?.path ?? [])]), issue?.message ?? 'is invalid');
 }
 
-/** Schema option: the message for whatever is not `what`. */
+/** Schema option: the message for a value that is not `what`. */
 export const must = (what: string) => ({ error: (issue: { input?: unknown }) => `must be ${what}, is ${show(issue.input)}` });
 
 export const text = z.string(must('a string'));
 
-/** The API server's booleans: absent and null are the default. */
+/** A boolean of the API: absent and null mean the default. */
 export const flag = (whenAbsent: boolean) =>
   z
     .boolean(must('true or false'))
@@ -79,19 +88,19 @@ const protocol = z
   .nullish()
   .transform((value): Protocol => value ?? 'TCP');
 
-/** What an element of spec.ports of a Service and of ports of an EndpointSlice share. */
+/** Fields that elements of Service spec.ports and of EndpointSlice ports have in common. */
 export const portFields = { protocol, port: z.custom<number>(isPort, must('1..65535')) };
 
-/** A port that may be missing: absent, null and 0 mean none. */
+/** An optional port: absent, null and 0 mean no port. */
 export const optionalPort = z
   .custom<number>((value) => value === 0 || isPort(value), must('0..65535'))
   .nullish()
   .transform((value) => value ?? 0);
 
-/** An element of ports of an EndpointSlice. A name that is left out is the API server's default, "" (a null one is none). */
+/** An element of EndpointSlice ports. The default of an absent name is "", as in the API server; null is invalid. */
 export const namedPortSchema: z.ZodType<NamedPort> = z.object({ name: text.default(''), ...portFields }, must('an object'));
 
-// RFC 1123 subdomains and labels, which is what the API server demands: nothing that could be mistaken for a key's "/".
+// RFC 1123 subdomains and labels, as the API server requires. They cannot contain "/", which separates the parts of a key.
 const nameSchema = z
   .string(must('a name'))
   .max(253, must('at most 253 characters'))
@@ -101,7 +110,7 @@ const namespaceSchema = z
   .max(63, must('at most 63 characters'))
   .regex(/^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$/, must('a name of lower case letters, digits and "-"'));
 
-/** metadata of any object, reduced to what we use. A missing or empty namespace is "default". */
+/** The fields of metadata that the converters use. A missing or empty namespace is "default". */
 export const metadataSchema = z.object(
   {
     name: nameSchema,
@@ -130,7 +139,7 @@ export interface Conversion<Row> {
   readonly problems: readonly InvalidObjectError[];
 }
 
-/** Where a list of addresses stands, and what its elements must be. */
+/** Where a list of addresses is in its object, and what its elements must be. */
 interface ListPlace {
   readonly at: Subject;
   readonly fieldOf: (index: number) => string;
@@ -138,12 +147,12 @@ interface ListPlace {
   readonly problems: InvalidObjectError[];
 }
 
-/** Canonical texts of a list, each once; an element that is none is reported and left out, the rest counts (semantics, 14). */
+/** Canonical texts of a list without duplicates. An invalid element is reported and ignored (test/README.md, 14.4). */
 export function readEach(given: readonly unknown[], { at, fieldOf, kind, problems }: ListPlace): string[] {
   const found = new Set<string>();
   given.forEach((each, index) => {
     const parsed = typeof each !== 'string' ? undefined : kind === 'a CIDR' ? parseCidr(each.trim()) : parseAddress(each);
-    if (parsed === undefined) problems.push(invalid(at, fieldOf(index), `must be ${kind}, is ${show(each)}: it is left out`));
+    if (parsed === undefined) problems.push(invalid(at, fieldOf(index), `must be ${kind}, is ${show(each)}: the entry is ignored`));
     else found.add(parsed.text);
   });
   return [...found];

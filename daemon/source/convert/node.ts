@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Node object -> Node row: the addresses that are IPs, labels (zone), pod CIDRs, and whether the Node is about to go
-// (kube-proxy-semantics.md, 12). An address or CIDR that is none is left out and reported.
+// Node object -> Node row: IP addresses, labels (for the zone), pod CIDRs, and whether the Node is about to be removed
+// (test/README.md, 12). An invalid address or CIDR is reported and ignored. Pure.
 import { z } from 'zod';
 import type { InvalidObjectError } from '../../base/errors.ts';
 import { parseAddress } from '../../model/address.ts';

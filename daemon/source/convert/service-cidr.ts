@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// ServiceCIDR object (networking.k8s.io/v1) -> row: the ranges that ClusterIPs are taken from, as far as they parse.
+// ServiceCIDR object (networking.k8s.io/v1) -> ServiceCIDR row: address ranges that ClusterIPs are allocated from. An invalid
+// CIDR is reported and ignored. Pure.
 import { z } from 'zod';
 import type { InvalidObjectError } from '../../base/errors.ts';
 import type { ServiceCIDR } from '../../model/service-cidr.ts';

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Service object -> Service row. Reads what kube-proxy reads (kube-proxy-semantics.md, 1, 2 and 14), no more.
-// A Service that is wrong in any field is rejected whole: half a Service would answer under the wrong address or port.
+// Service object -> Service row. Reads the fields that kube-proxy reads (test/README.md, 1, 2 and 14) and no others. A
+// Service with an invalid field is rejected as a whole: part of a Service could answer on a wrong address or port. The
+// exceptions are the lists of 14.4, of which only invalid entries are ignored. Pure.
 import { z } from 'zod';
 import { parseAddress, type Family } from '../../model/address.ts';
 import type { Service, ServicePort } from '../../model/service.ts';
@@ -23,7 +24,7 @@ const portSchema: z.ZodType<ServicePort> = z
   .object({ name: text.nullish(), ...portFields, nodePort: optionalPort }, must('an object'))
   .transform(({ name, ...port }) => ({ name: name ?? '', ...port }));
 
-/** Absent and null are Cluster, as the API server would have written. */
+/** Absent and null mean Cluster, the default of the API server. */
 const policy = z
   .enum(['Cluster', 'Local'], must('Cluster or Local'))
   .nullish()
@@ -41,7 +42,7 @@ const affinityConfig = z
   )
   .nullish();
 
-/** The API server always writes the timeout; a file may not. */
+/** The API server always sets the timeout; a file may omit it. */
 const defaultAffinitySeconds = 10_800;
 
 const specSchema = z.object(
@@ -82,11 +83,14 @@ const statusSchema = z
 
 type Spec = z.infer<typeof specSchema>;
 
-/** Labels that take an object away from the service proxy, whatever their value. */
+/** Labels that exclude an object from this service proxy, whatever their value. */
 export const hasForeignLabel = (metadata: Metadata): boolean =>
   'service.kubernetes.io/headless' in metadata.labels || 'service.kubernetes.io/service-proxy-name' in metadata.labels;
 
-/** Undefined row: not ours to serve (foreign label, ExternalName, headless, no ClusterIP yet). Throws InvalidObjectError. */
+/**
+ * There is no row for a Service with a foreign label, of type ExternalName, headless or without a ClusterIP. Throws
+ * InvalidObjectError.
+ */
 export function convertService(
   raw: { readonly spec?: unknown; readonly status?: unknown },
   metadata: Metadata,
@@ -95,7 +99,7 @@ export function convertService(
   if (hasForeignLabel(metadata)) return { row: undefined, problems: [] };
   const spec = read(specSchema, raw.spec, { ...at, path: ['spec'] });
   if (spec.type === 'ExternalName' || spec.clusterIP === 'None') return { row: undefined, problems: [] };
-  // Nobody allocates an address in a directory of YAML, so silence would leave its author guessing.
+  // In a directory of YAML files no controller allocates the address, so the missing address is reported.
   if ((spec.clusterIP ?? '') === '')
     return { row: undefined, problems: [invalid(at, 'spec.clusterIP', 'is missing: the Service is not served')] };
   const problems: InvalidObjectError[] = [];
@@ -120,11 +124,14 @@ export function convertService(
   return { row, problems };
 }
 
-/** Ingress IPs that arrive here unchanged: ipMode VIP or none. Those of mode Proxy, and hostnames, are the load balancer's own. */
+/**
+ * Ingress IPs of ipMode VIP, which is the default: packets to them reach the node unchanged. For ipMode Proxy, and for
+ * hostnames, the load balancer forwards to another address.
+ */
 function loadBalancerIPsOf(raw: unknown, at: Subject, problems: InvalidObjectError[]): string[] {
   const status = read(statusSchema, raw, { ...at, path: ['status'] });
-  const ours = (status?.loadBalancer?.ingress ?? []).map(({ ip, ipMode }, index) => ({ ip, index, isVip: (ipMode ?? 'VIP') === 'VIP' }));
-  const given = ours.filter(({ ip, isVip }) => isVip && (ip ?? '') !== '');
+  const entries = (status?.loadBalancer?.ingress ?? []).map(({ ip, ipMode }, index) => ({ ip, index, isVip: (ipMode ?? 'VIP') === 'VIP' }));
+  const given = entries.filter(({ ip, isVip }) => isVip && (ip ?? '') !== '');
   const fieldOf = (i: number): string => `status.loadBalancer.ingress[${given[i]?.index ?? i}].ip`;
   return readEach(
     given.map(({ ip }) => ip),
@@ -140,7 +147,7 @@ function creationTime(metadata: Metadata, at: Subject, problems: InvalidObjectEr
   return 0;
 }
 
-/** The entry of clusterIPs at the index where ipFamilies has the family; without ipFamilies clusterIP alone (semantics, 14). */
+/** clusterIPs[i] is the address of family ipFamilies[i]. Without ipFamilies, clusterIP alone is used (test/README.md, 14). */
 function clusterIPsOf(spec: Spec, at: Subject): Partial<Record<Family, string>> {
   const fromList = (spec.clusterIPs?.length ?? 0) > 0;
   const texts = fromList ? (spec.clusterIPs ?? []) : [spec.clusterIP ?? ''];
@@ -151,11 +158,12 @@ function clusterIPsOf(spec: Spec, at: Subject): Partial<Record<Family, string>> 
     if (address === undefined) throw invalid(at, field, `must be an IP address, is ${show(given)}`);
     const family = spec.ipFamilies?.length ? spec.ipFamilies[index] : index === 0 ? address.family : undefined;
     if (family === undefined) return;
-    if (address.family !== family) throw invalid(at, field, `must be of family ${family} as spec.ipFamilies says, is ${show(given)}`);
-    if (found[family] !== undefined) throw invalid(at, field, `is a second ${family} address beside ${found[family]}`);
+    if (address.family !== family)
+      throw invalid(at, field, `must be of the family ${family} that spec.ipFamilies names, is ${show(given)}`);
+    if (found[family] !== undefined) throw invalid(at, field, `is a second ${family} address, the first is ${found[family]}`);
     found[family] = address.text;
   });
-  // One of the two edited and the other forgotten: taking either would be a guess.
+  // If they differ, one of them was edited and the other was not; neither can be preferred.
   const first = parseAddress(spec.clusterIP ?? '');
   if (first === undefined) throw invalid(at, 'spec.clusterIP', `must be an IP address, is ${show(spec.clusterIP)}`);
   if (parseAddress(texts[0] ?? '')?.text !== first.text)
@@ -163,7 +171,7 @@ function clusterIPsOf(spec: Spec, at: Subject): Partial<Record<Family, string>> 
   return found;
 }
 
-/** Names identify ports, and a port number is one frontend per protocol: neither may be there twice. */
+/** A name identifies a port, and a port number with a protocol identifies a frontend: both must be unique. */
 function distinctPorts(ports: readonly ServicePort[], at: Subject): readonly ServicePort[] {
   const names = new Map<string, number>();
   const numbers = new Map<string, number>();

@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tells when something in a directory may have changed, by inotify. Watches the directory and every name on the way to it,
-// so that a link that is turned elsewhere, or a directory that is removed and made again, is noticed and followed.
-// Never reads a file. When the directory cannot be watched it tries again with back-off, and at once when the way changes.
+// Reports when the content of a directory may have changed, by inotify. Watches the directory and each name on the path to
+// it, so that a link with a new target, or a directory that is removed and created again, is noticed. Never reads a file.
+// When the directory cannot be watched, retries with back-off, and at once when a name on the path changes.
 import { lstatSync, readlinkSync, watch, type FSWatcher } from 'node:fs';
 import { basename, dirname, isAbsolute, join, resolve } from 'node:path';
-import type { Clock } from '../../base/clock.ts';
 import { doubledMs } from '../../base/back-off.ts';
+import type { Clock } from '../../base/clock.ts';
 import { messageOf } from '../../base/errors.ts';
 
 const retryDelays = { firstMs: 100, mostMs: 5000 };
-const mostLinks = 40;
+const maxLinks = 40;
 
 export interface DirectoryWatchOptions {
   readonly directory: string;
   readonly clock: Pick<Clock, 'setTimer'>;
-  /** The name that changed; undefined: anything may have. */
+  /** The name that changed; undefined when any name may have changed. */
   readonly onEvent: (name: string | undefined) => void;
 }
 
-/** One name that decides where the path leads. */
+/** A name in a directory that is looked up on the path. */
 interface Step {
   readonly directory: string;
   readonly name: string;
@@ -37,7 +37,7 @@ export class DirectoryWatch {
     this.#options = options;
   }
 
-  /** Why the directory is not watched now. */
+  /** Why the directory is not watched at present. */
   get problem(): string | undefined {
     return this.#problem;
   }
@@ -58,11 +58,11 @@ export class DirectoryWatch {
     this.#close();
     const { directory, onEvent } = this.#options;
     try {
-      const before = wayTo(directory);
+      const before = stepsTo(directory);
       for (const step of before) this.#watchStep(step);
-      this.#add(directory, (type, name) => this.#take(type, name));
-      // What changed while the watches were being set would never be told.
-      if (JSON.stringify(wayTo(directory)) !== JSON.stringify(before)) throw new Error('it was replaced meanwhile');
+      this.#add(directory, (type, name) => this.#onDirectoryEvent(type, name));
+      // inotify reports no change that happened before a watch was added.
+      if (JSON.stringify(stepsTo(directory)) !== JSON.stringify(before)) throw new Error('the path changed while watches were added');
       this.#problem = undefined;
       this.#failures = 0;
     } catch (error) {
@@ -101,20 +101,20 @@ export class DirectoryWatch {
         if (type === 'rename' && (changed === name || changed === null)) this.#open();
       });
     } catch {
-      // A parent that may not be read is only a change that we hear of later.
+      // If a parent cannot be watched, a change of the path is noticed later.
     }
   }
 
-  #take(type: string, name: string | null): void {
-    // Node names the directory itself when that was moved or removed; the watch is dead then.
+  #onDirectoryEvent(type: string, name: string | null): void {
+    // Node reports the name of the directory itself when it was moved or removed. The watch then reports nothing more.
     if (type === 'rename' && name === basename(this.#options.directory)) this.#open();
     else this.#options.onEvent(name ?? undefined);
   }
 }
 
-/** Every name that is looked up on the way to the path, links followed, with what it leads to; ends at the first that is missing. */
-function wayTo(path: string): (Step & { readonly identity: string })[] {
-  const way: (Step & { readonly identity: string })[] = [];
+/** Every name that is looked up on the path, links followed, with the identity of its inode. Ends at the first missing name. */
+function stepsTo(path: string): (Step & { readonly identity: string })[] {
+  const steps: (Step & { readonly identity: string })[] = [];
   const names = namesOf(resolve(path));
   let at = '/';
   let links = 0;
@@ -123,20 +123,20 @@ function wayTo(path: string): (Step & { readonly identity: string })[] {
     if (name === '..' || name === '.') continue;
     const place = join(at, name);
     const stat = lstatSync(place, { throwIfNoEntry: false, bigint: true });
-    // The time of birth tells a new directory that got the old one's number.
-    way.push({ directory: at, name, identity: stat === undefined ? '' : `${stat.dev}:${stat.ino}:${stat.birthtimeNs}` });
+    // The birth time distinguishes a new directory that was given the inode number of the old one.
+    steps.push({ directory: at, name, identity: stat === undefined ? '' : `${stat.dev}:${stat.ino}:${stat.birthtimeNs}` });
     if (stat === undefined) break;
     if (!stat.isSymbolicLink()) {
       at = place;
       continue;
     }
     links += 1;
-    if (links > mostLinks) break;
+    if (links > maxLinks) break;
     const target = readlinkSync(place);
     if (isAbsolute(target)) at = '/';
     names.unshift(...namesOf(target));
   }
-  return way;
+  return steps;
 }
 
 const namesOf = (path: string): string[] => path.split('/').filter((name) => name !== '');

@@ -1,37 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0
-// The text of one file -> documents, each with the objects it holds. A document's text is the unit of parsing: whoever keeps
-// the parsed documents of the last text parses again only what changed. Pure: text in, definitions and findings out.
+// Text of one file -> documents, each with the objects it contains. A document's text is the unit of parsing: a caller that
+// keeps the parsed documents of the previous text parses only those that changed. Pure.
 import { InvalidObjectError } from '../../base/errors.ts';
 import { fieldPath, type Subject } from '../convert/fields.ts';
 import { type Definition, isKnownKind, type Kind, kindNames } from '../kinds.ts';
 import { convertObject, identify } from '../objects.ts';
-import { looksLikeJson, readJson, readYaml, type Broken, type Path, type Value } from './values.ts';
+import { looksLikeJson, readJson, readYaml, type ParsedValue, type ParseFailure, type Path } from './values.ts';
 
-/** A message and where it belongs; `line` counts from 0 at the start of the document's text. */
+/** A message about a field. `line` is counted from 0 at the start of the document's text. */
 export interface Finding extends Subject {
   readonly line: number;
   readonly field: string;
   readonly text: string;
 }
 
-/** What one document's text says. Lines count from 0 at its start; `rejected` are known kinds and names whose new version is wrong. */
+/** The content of one document's text. Lines are counted from 0 at its start. */
 export interface ParsedDocument {
   readonly definitions: readonly { readonly definition: Definition; readonly line: () => number }[];
+  /** Objects of a known kind and name that are invalid. */
   readonly rejected: readonly { readonly kind: Kind; readonly key: string }[];
   readonly findings: readonly Finding[];
-  /** Something could not be read, and which objects it held is not known. */
-  readonly isLossy: boolean;
-  /** It ends by its own syntax (JSON): had it been cut short, it would not have parsed. */
-  readonly isClosed: boolean;
+  /** Part of the text could not be read, and it is unknown which objects that part contains. */
+  readonly hasUnreadablePart: boolean;
+  /** The end of the text is recognisable from its syntax (JSON): if the text were truncated, it would not parse. */
+  readonly hasExplicitEnd: boolean;
 }
 
-/** Part of a file's text; `line` is the number of lines before it. */
+/** Part of a file's text. `line` is the number of lines before it. */
 export interface DocumentText {
   readonly text: string;
   readonly line: number;
 }
 
-/** Cuts at "---" lines. A file with directives or "..." lines is left in one piece: there a cut would need a parser. */
+/** Splits at "---" lines. A file with directives or "..." lines is not split, because that would require a parser. */
 export function splitDocuments(text: string): DocumentText[] {
   if (/(^|\n)(%|\.\.\.(?=\s|$))/.test(text)) return [{ text, line: 0 }];
   const starts = [0, ...[...text.matchAll(/\n---(?=\s|$)/g)].map((mark) => mark.index + 1)];
@@ -43,95 +44,101 @@ export function splitDocuments(text: string): DocumentText[] {
   });
 }
 
-/** One document's text; `isJson` demands JSON instead of YAML. Never throws. */
+/** Parses one document's text. `isJson` requires JSON instead of YAML. Never throws. */
 export function parseDocument(text: string, isJson: boolean): ParsedDocument {
   const collector = new Collector();
-  let isClosed = text.trim() === '';
-  if (!isClosed) {
+  let hasExplicitEnd = text.trim() === '';
+  if (!hasExplicitEnd) {
     const json = isJson || looksLikeJson(text) ? readJson(text) : undefined;
-    isClosed = json !== undefined && 'raw' in json;
-    for (const value of json !== undefined && (isJson || isClosed) ? [json] : readYaml(text)) collector.take(value);
+    hasExplicitEnd = json !== undefined && 'raw' in json;
+    for (const value of json !== undefined && (isJson || hasExplicitEnd) ? [json] : readYaml(text)) collector.add(value);
   }
-  return { ...collector.parsed, isClosed };
+  return { ...collector.parsed, hasExplicitEnd };
 }
 
-/** Kinds of lists, and the kind of their items when these need not repeat it. */
+/** Kinds of lists, each with the kind of items that do not state their own. */
 const lists: ReadonlyMap<string, Kind | undefined> = new Map([
   ['List', undefined],
   ...kindNames.map((kind) => [`${kind}List`, kind] as const),
 ]);
 
-/** Lists in lists are allowed, as kubectl has it; not as deep as the stack. */
-const mostNested = 16;
+/** Lists in lists are allowed, as in kubectl, up to a depth that does not exhaust the stack. */
+const maxNesting = 16;
 
 interface Place {
   readonly raw: unknown;
   readonly path: Path;
 }
 
-/** The items of a list, with the way to each; undefined when the value is an object of its own. */
+/** The items of a list with their paths; undefined when the value is not a list. */
 function itemsOf({ raw, path }: Place): Place[] | undefined {
   const { kind } = identify(raw);
   if (!lists.has(kind)) return undefined;
   const items = (raw as { readonly items?: unknown }).items ?? [];
   if (!Array.isArray(items)) throw new InvalidObjectError({ kind, object: '', field: 'items' }, 'must be a list');
-  if (path.length > 2 * mostNested) throw new InvalidObjectError({ kind, object: '', field: '' }, `is nested more than ${mostNested} deep`);
+  if (path.length > 2 * maxNesting)
+    throw new InvalidObjectError({ kind, object: '', field: '' }, `is nested more than ${maxNesting} levels deep`);
   const itemKind = lists.get(kind);
   return items.map((item: unknown, index) => {
-    const isBare = itemKind !== undefined && typeof item === 'object' && item !== null && !('kind' in item);
-    return { raw: isBare ? { ...item, kind: itemKind } : item, path: [...path, 'items', index] };
+    const hasNoKind = itemKind !== undefined && typeof item === 'object' && item !== null && !('kind' in item);
+    return { raw: hasNoKind ? { ...item, kind: itemKind } : item, path: [...path, 'items', index] };
   });
 }
 
-/** Gathers what the values of one document's text say. */
+/** Collects the content of the values in one document's text. */
 class Collector {
   readonly #definitions: ParsedDocument['definitions'][number][] = [];
   readonly #rejected: ParsedDocument['rejected'][number][] = [];
   readonly #findings: Finding[] = [];
-  #isLossy = false;
+  #hasUnreadablePart = false;
 
-  get parsed(): Omit<ParsedDocument, 'isClosed'> {
-    return { definitions: this.#definitions, rejected: this.#rejected, findings: this.#findings, isLossy: this.#isLossy };
+  get parsed(): Omit<ParsedDocument, 'hasExplicitEnd'> {
+    return {
+      definitions: this.#definitions,
+      rejected: this.#rejected,
+      findings: this.#findings,
+      hasUnreadablePart: this.#hasUnreadablePart,
+    };
   }
 
-  take(value: Value | Broken): void {
+  add(value: ParsedValue | ParseFailure): void {
     if ('reason' in value) {
-      this.#isLossy = true;
-      this.#find(new InvalidObjectError({ ...value, field: '' }, value.reason), value.line);
+      this.#hasUnreadablePart = true;
+      this.#report(new InvalidObjectError({ ...value, field: '' }, value.reason), value.line);
       return;
     }
     this.#convert(value, { raw: value.raw, path: [] });
   }
 
-  /** An object, or each item of a list by itself: one that is bad never stops the others. */
-  #convert(value: Value, place: Place): void {
+  /** Converts an object, or each item of a list. An invalid object does not affect the others. */
+  #convert(value: ParsedValue, place: Place): void {
     const { raw, path } = place;
     this.#guard({ value, path }, () => {
       const items = itemsOf(place);
       if (items !== undefined) return items.forEach((item) => this.#convert(value, item));
       const { problems, ...definition } = convertObject(raw);
-      for (const problem of problems) this.#find(problem, value.lineOf([...path, ...fieldPath(problem.field)]));
-      if (definition.kind !== 'unknown') this.#definitions.push({ definition, line: value.laterLineOf(path) });
+      for (const problem of problems) this.#report(problem, value.lineOf([...path, ...fieldPath(problem.field)]));
+      if (definition.kind !== 'unknown') this.#definitions.push({ definition, line: value.deferredLineOf(path) });
     });
   }
 
-  /** Turns what the step throws about its object into a finding and a rejection. */
-  #guard({ value, path }: { value: Value; path: Path }, step: () => void): void {
+  /** Runs the step. An InvalidObjectError becomes a finding and a rejected object. */
+  #guard({ value, path }: { value: ParsedValue; path: Path }, step: () => void): void {
     try {
       step();
     } catch (error) {
       if (!(error instanceof InvalidObjectError)) throw error;
       const { kind, object, field } = error;
-      this.#find(error, value.lineOf([...path, ...fieldPath(field)]));
-      // An object whose name or namespace is what is wrong may be any of those that the file held.
+      this.#report(error, value.lineOf([...path, ...fieldPath(field)]));
+      // If the name or the namespace is invalid, the object may be any object that the file contained before.
       if (isKnownKind(kind) && object !== '' && !field.startsWith('metadata.name')) this.#rejected.push({ kind, key: object });
-      else this.#isLossy = true;
+      else this.#hasUnreadablePart = true;
     }
   }
 
-  #find(error: InvalidObjectError, line: number): void {
+  #report(error: InvalidObjectError, line: number): void {
     const { kind, object, field } = error;
-    // The error's message begins with its subject, which a broken text may lack.
+    // The message begins with the object, which text that does not parse may lack.
     this.#findings.push({ line, kind, object, field, text: error.message.replace(/^: /, '') });
   }
 }

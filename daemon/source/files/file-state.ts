@@ -1,139 +1,146 @@
 // SPDX-License-Identifier: Apache-2.0
-// One file's reading -> what the file says now: the objects it defines, those it merely holds on to, and its problems.
-// The rule of the room lives here: text that is broken, cut or unreadable withdraws nothing (design.md, 3.5). Pure.
+// Result of reading one file -> the state of the file: the objects it defines, the objects that are retained from before,
+// and its problems. Text that is invalid, truncated or unreadable must never delete an object. Pure except for yieldTurn.
 import type { Definition, Kind } from '../kinds.ts';
 import { parseDocument, splitDocuments, type DocumentText, type ParsedDocument } from './documents.ts';
 import { problemAt, problemOf, type SourceProblem } from '../problems.ts';
-import type { Reading } from './read-directory.ts';
+import type { ReadResult } from './read-directory.ts';
 
-/** A file's word on one object. */
-export interface Claim {
-  /** Kind and table key: one object. */
+/** An object in a file. */
+export interface FileObject {
+  /** Kind and table key. */
   readonly id: string;
   readonly file: string;
   readonly kind: Kind;
   readonly key: string;
-  /** Undefined: the file had the object and may still have it; the row stays as it is. */
+  /** Undefined for a retained object: the file contained it and may still contain it, so its row stays unchanged. */
   readonly definition: Definition | undefined;
-  /** Counts from 1. */
+  /** Counted from 1. */
   readonly line: () => number;
 }
 
 export interface FileState {
-  readonly reading: Reading;
-  /** In document order; an object defined twice is here twice. */
-  readonly claims: readonly Claim[];
+  readonly result: ReadResult;
+  /** In document order. An object that is defined twice is listed twice. */
+  readonly objects: readonly FileObject[];
   readonly problems: readonly SourceProblem[];
-  /** All of the file was understood and believed. */
+  /** The whole file was understood, and its state is not uncertain. */
   readonly isComplete: boolean;
-  /** The reading would withdraw objects or may be half of a file: wanted once more, as trusted, when it has stood a while. */
-  readonly isDoubted: boolean;
+  /**
+   * The result would delete objects, or may be part of a file that is being written. The file must be read again, and the result
+   * counts as settled if it is then unchanged.
+   */
+  readonly isUncertain: boolean;
   /** Parsed documents by their text. */
   readonly parsed: ReadonlyMap<string, ParsedDocument>;
 }
 
-export interface Interpretation {
+export interface FileInput {
   readonly name: string;
-  readonly reading: Reading;
+  readonly result: ReadResult;
   readonly previous: FileState | undefined;
-  /** Nothing is doubted: the first scan, or a reading that has stood. */
-  readonly isTrusted: boolean;
-  /** Awaited now and then while much is parsed. */
-  readonly breathe: () => Promise<void>;
+  /** The result is certain: this is the first scan, or the result was unchanged for settleMs. */
+  readonly isSettled: boolean;
+  /** Awaited at intervals while much text is parsed, so that other tasks can run. */
+  readonly yieldTurn: () => Promise<void>;
 }
 
-const hold = ({ id, file, kind, key, line }: Claim): Claim => ({ id, file, kind, key, line, definition: undefined });
+const retained = ({ id, file, kind, key, line }: FileObject): FileObject => ({ id, file, kind, key, line, definition: undefined });
 
 const idOf = (kind: string, key: string): string => `${kind} ${key}`;
 
-export async function interpret(input: Interpretation): Promise<FileState> {
-  const { name, reading, previous, isTrusted } = input;
-  const held = (previous?.claims ?? []).map(hold);
-  const kept = { reading, claims: held, problems: [], isComplete: false, isDoubted: false, parsed: previous?.parsed ?? new Map() };
-  switch (reading.status) {
+export async function nextState(input: FileInput): Promise<FileState> {
+  const { name, result, previous, isSettled } = input;
+  const objects = (previous?.objects ?? []).map(retained);
+  const kept = { result, objects, problems: [], isComplete: false, isUncertain: false, parsed: previous?.parsed ?? new Map() };
+  switch (result.status) {
     case 'unreadable':
-      return { ...kept, problems: [problemOf(name, `cannot be read: ${reading.reason}`)] };
-    case 'gone':
-      if (isTrusted || held.length === 0) return { ...kept, claims: [], isComplete: true, parsed: new Map() };
-      return { ...kept, problems: previous?.problems ?? [], isDoubted: true };
+      return { ...kept, problems: [problemOf(name, `cannot be read: ${result.reason}`)] };
+    case 'missing':
+      if (isSettled || objects.length === 0) return { ...kept, objects: [], isComplete: true, parsed: new Map() };
+      return { ...kept, problems: previous?.problems ?? [], isUncertain: true };
     case 'text':
-      return interpretText({ ...input, reading });
+      return stateOfText({ ...input, result });
   }
 }
 
-async function interpretText(
-  input: Interpretation & { readonly reading: { readonly status: 'text'; readonly text: string } },
-): Promise<FileState> {
-  const { name, reading, previous, isTrusted } = input;
-  const texts = name.endsWith('.json') ? [{ text: reading.text, line: 0 }] : splitDocuments(reading.text);
+type TextInput = FileInput & { readonly result: { readonly status: 'text'; readonly text: string } };
+
+async function stateOfText(input: TextInput): Promise<FileState> {
+  const { name, result, previous, isSettled } = input;
+  const texts = name.endsWith('.json') ? [{ text: result.text, line: 0 }] : splitDocuments(result.text);
   const parsed = await parseAll(texts, input);
-  const isCut = !isTrusted && mayBeCut(texts, parsed);
-  // Of a file that may be cut, the last document is the one not to believe.
-  const told = gather(name, isCut ? texts.slice(0, -1) : texts, parsed);
-  const mentioned = new Set(told.claims.map(({ id }) => id));
-  const missing = (previous?.claims ?? []).filter(({ id }) => !mentioned.has(id));
-  const isDoubted = !isTrusted && (isCut || (missing.length > 0 && !told.isLossy));
+  const isTruncated = !isSettled && mayBeTruncated(texts, parsed);
+  // If the file may be truncated, its last document is not used.
+  const contents = contentsOf(name, isTruncated ? texts.slice(0, -1) : texts, parsed);
+  const present = new Set(contents.objects.map(({ id }) => id));
+  const missing = (previous?.objects ?? []).filter(({ id }) => !present.has(id));
+  const isUncertain = !isSettled && (isTruncated || (missing.length > 0 && !contents.hasUnreadablePart));
   return {
-    reading,
-    claims: isDoubted || told.isLossy ? [...told.claims, ...missing.map(hold)] : told.claims,
-    problems: told.problems,
-    isComplete: told.isComplete && !isDoubted,
-    isDoubted,
+    result,
+    objects: isUncertain || contents.hasUnreadablePart ? [...contents.objects, ...missing.map(retained)] : contents.objects,
+    problems: contents.problems,
+    isComplete: contents.isComplete && !isUncertain,
+    isUncertain,
     parsed,
   };
 }
 
-/** Parses what the last text did not have. Gives way to others after every 64 KiB (about 40 ms of YAML). */
-async function parseAll(texts: readonly DocumentText[], { name, previous, breathe }: Interpretation): Promise<Map<string, ParsedDocument>> {
+/** Parses the documents that the previous text did not contain. Yields after every 64 KiB, which is about 40 ms of YAML. */
+async function parseAll(texts: readonly DocumentText[], { name, previous, yieldTurn }: FileInput): Promise<Map<string, ParsedDocument>> {
   const parsed = new Map<string, ParsedDocument>();
-  let work = 0;
+  let parsedLength = 0;
   for (const { text } of texts) {
     let document = previous?.parsed.get(text);
     if (document === undefined) {
       document = parsed.get(text) ?? parseDocument(text, name.endsWith('.json'));
-      work += text.length;
+      parsedLength += text.length;
     }
     parsed.set(text, document);
-    if (work < 65_536) continue;
-    work = 0;
-    await breathe();
+    if (parsedLength < 65_536) continue;
+    parsedLength = 0;
+    await yieldTurn();
   }
   return parsed;
 }
 
-/** A text file that was written to its end has a final newline and parses; JSON ends by its own syntax. */
-function mayBeCut(texts: readonly DocumentText[], parsed: ReadonlyMap<string, ParsedDocument>): boolean {
+/** A complete YAML file ends with a newline and parses. The end of a JSON text is recognisable from its syntax. */
+function mayBeTruncated(texts: readonly DocumentText[], parsed: ReadonlyMap<string, ParsedDocument>): boolean {
   const last = texts.at(-1)?.text ?? '';
   const document = parsed.get(last);
-  if (document === undefined || document.isClosed) return false;
-  return !last.endsWith('\n') || document.isLossy;
+  if (document === undefined || document.hasExplicitEnd) return false;
+  return !last.endsWith('\n') || document.hasUnreadablePart;
 }
 
-export interface Told {
-  readonly claims: Claim[];
+interface FileContents {
+  readonly objects: FileObject[];
   readonly problems: SourceProblem[];
   isComplete: boolean;
-  isLossy: boolean;
+  hasUnreadablePart: boolean;
 }
 
-/** What the parsed documents of one file say together. */
-export function gather(file: string, texts: readonly DocumentText[], parsed: ReadonlyMap<string, ParsedDocument>): Told {
-  const told: Told = { claims: [], problems: [], isComplete: true, isLossy: false };
+/** The contents of all parsed documents of one file. */
+export function contentsOf(
+  file: string,
+  texts: readonly DocumentText[],
+  parsed: ReadonlyMap<string, ParsedDocument>,
+): Readonly<FileContents> {
+  const contents: FileContents = { objects: [], problems: [], isComplete: true, hasUnreadablePart: false };
   for (const { text, line: start } of texts) {
     const document = parsed.get(text);
     if (document === undefined) continue;
     for (const { definition, line } of document.definitions) {
       const { kind, key } = definition;
-      told.claims.push({ id: idOf(kind, key), file, kind, key, definition, line: () => start + line() + 1 });
+      contents.objects.push({ id: idOf(kind, key), file, kind, key, definition, line: () => start + line() + 1 });
     }
     for (const { kind, key } of document.rejected) {
-      told.claims.push({ id: idOf(kind, key), file, kind, key, definition: undefined, line: () => 0 });
+      contents.objects.push({ id: idOf(kind, key), file, kind, key, definition: undefined, line: () => 0 });
     }
     for (const finding of document.findings) {
-      told.problems.push(problemAt({ ...finding, file, line: start + finding.line + 1 }, finding.text));
+      contents.problems.push(problemAt({ ...finding, file, line: start + finding.line + 1 }, finding.text));
     }
-    if (document.isLossy) told.isLossy = true;
-    if (document.isLossy || document.rejected.length > 0) told.isComplete = false;
+    if (document.hasUnreadablePart) contents.hasUnreadablePart = true;
+    if (document.hasUnreadablePart || document.rejected.length > 0) contents.isComplete = false;
   }
-  return told;
+  return contents;
 }

@@ -1,27 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
-// A directory of objects read once, for dry runs: every file into the tables, as the watching source would after its first
-// scan, and what is wrong. Synchronous; watches nothing and holds on to nothing.
-import { Claims } from './file-objects.ts';
+// Reads a directory of objects once, for dry runs: fills the tables as the files source does with its first scan, and
+// returns the problems. Synchronous. Watches nothing and keeps no state.
+import { FileObjects } from './file-objects.ts';
 import { parseDocument, splitDocuments } from './documents.ts';
-import { gather } from './file-state.ts';
+import { contentsOf } from './file-state.ts';
 import type { ObjectTables } from '../tables.ts';
 import { compareProblems, problemOf, type SourceProblem } from '../problems.ts';
 import { listDirectory, readSourceFile } from './read-directory.ts';
 
-/** Fills the tables. Throws what readdir throws; everything else is a problem of its file. */
+/** Throws the errors of readdir. Every other error is a problem of its file. */
 export function readObjects(directory: string, tables: ObjectTables): readonly SourceProblem[] {
-  const claims = new Claims(tables);
+  const objects = new FileObjects(tables);
   const problems: SourceProblem[] = [];
   for (const name of listDirectory(directory).names) {
-    const reading = readSourceFile(directory, name);
-    if (reading.status === 'unreadable') problems.push(problemOf(name, `cannot be read: ${reading.reason}`));
-    if (reading.status !== 'text') continue;
+    const result = readSourceFile(directory, name);
+    if (result.status === 'unreadable') problems.push(problemOf(name, `cannot be read: ${result.reason}`));
+    if (result.status !== 'text') continue;
     const isJson = name.endsWith('.json');
-    const texts = isJson ? [{ text: reading.text, line: 0 }] : splitDocuments(reading.text);
-    const told = gather(name, texts, new Map(texts.map(({ text }) => [text, parseDocument(text, isJson)])));
-    claims.replace(name, [], told.claims);
-    problems.push(...told.problems);
+    const texts = isJson ? [{ text: result.text, line: 0 }] : splitDocuments(result.text);
+    const contents = contentsOf(name, texts, new Map(texts.map(({ text }) => [text, parseDocument(text, isJson)])));
+    objects.replace(name, [], contents.objects);
+    problems.push(...contents.problems);
   }
-  claims.commit();
-  return [...problems, ...claims.problems()].toSorted(compareProblems);
+  objects.commit();
+  return [...problems, ...objects.problems()].toSorted(compareProblems);
 }

@@ -1,28 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where the API server is and how it knows us: what in-cluster.ts and kubeconfig.ts make, and connection.ts uses.
+// Addresses of the API server and the credentials for it. Implemented by in-cluster.ts and kubeconfig.ts, used by
+// connection.ts.
 
-/** Of a new TLS connection, PEM texts; what is absent is Node's default. */
+/** Options of a new TLS connection, as PEM texts. The default of an absent option is Node's. */
 export interface TlsMaterial {
   readonly ca?: string;
   readonly cert?: string;
   readonly key?: string;
-  /** Name that the server's certificate must be for, when it is not the address. */
+  /** The name in the server's certificate, if it differs from the address. */
   readonly servername?: string;
-  /** False: any certificate will do. */
+  /** False: every certificate is accepted. */
   readonly rejectUnauthorized?: boolean;
 }
 
 export interface ClusterAccess {
   /** Base addresses, tried in turn: "https://10.0.0.1:6443". At least one. */
   readonly servers: readonly URL[];
-  /** How messages name the credentials: "the service account in /var/run/...", "user admin of /root/.kube/config". */
-  readonly shown: string;
-  /** Asked for every new connection: files may have changed. Throws CredentialError. */
+  /** The credentials in messages: "the service account in /var/run/...", "user admin of /root/.kube/config". */
+  readonly description: string;
+  /** Called for each new connection, because files may have changed. Throws CredentialError. */
   tls(): Promise<TlsMaterial>;
-  /** Value of the Authorization header, asked for every request: a token may have been rotated. Throws CredentialError. */
+  /**
+   * Value of the Authorization header. Called for each request, because a token may have been rotated. Throws
+   * CredentialError.
+   */
   authorization(): Promise<string | undefined>;
-  /** The server refused what we showed (401), this value of the header among it: if that is what is cached, it is forgotten. */
-  forget(authorization: string | undefined): void;
-  /** Ends whatever is under way, for good. */
+  /** The server refused (401) a request with this value of the header. If this value is cached, it is dropped. */
+  invalidate(authorization: string | undefined): void;
+  /** Ends all pending calls. The object must not be used afterwards. */
   close(): void;
 }

@@ -1,30 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
-// What list and watch ask of the way to the API server, and how it fails. Implemented by connection.ts over HTTP/2 and, in
-// tests, by a double in memory. It knows paths and bytes, no objects; it never retries.
+// The interface of the connection to the API server, and its errors. Implemented by connection.ts over HTTP/2, and in tests
+// by a double in memory. It handles paths and bytes, not objects, and never retries.
 
 export interface ApiResponse {
   readonly status: number;
   /** Header Retry-After, in seconds. */
   readonly retryAfter?: number;
-  /** Ends when the server ends the stream; throws Unreachable when it is cut. Leaving the loop cancels the request. */
+  /**
+   * Ends when the server ends the stream. Throws UnreachableError when the stream is interrupted. Leaving the loop cancels
+   * the request.
+   */
   readonly body: AsyncIterable<Uint8Array>;
 }
 
 export interface ApiClient {
   /**
-   * GET of a path with its query ("/api/v1/services?limit=500"). Resolves when the status is there, whatever it is. Throws
-   * Unreachable when there is no answer in time, CredentialError when there is nothing to show the server; the signal's
-   * reason once that is aborted.
+   * GET of a path with its query ("/api/v1/services?limit=500"). Resolves with any status. Throws UnreachableError when the server
+   * does not respond in time, CredentialError when there are no credentials, and the signal's reason when the signal is aborted.
    */
   get(path: string, signal: AbortSignal): Promise<ApiResponse>;
 }
 
-/** No answer, or none to the end: refused, cut, silent, a certificate that we do not trust. The message says which. */
-export class Unreachable extends Error {
-  override readonly name = 'Unreachable';
+/** No complete response: connection refused or interrupted, time-out, untrusted certificate. The message states the reason. */
+export class UnreachableError extends Error {
+  override readonly name = 'UnreachableError';
 }
 
-/** The credentials cannot be had: a file is missing, a plugin failed. The message says which. */
+/** The credentials are not available: a file is missing, a plugin failed. The message states the reason. */
 export class CredentialError extends Error {
   override readonly name = 'CredentialError';
 }

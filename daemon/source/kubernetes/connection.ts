@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// One HTTP/2 connection to the API server, shared by every list and watch, opened when it is asked for. A peer that says
-// nothing is noticed by pings, whatever the streams do; a server that did not answer gives way to the next. It never
-// retries: reflector.ts does.
+// One HTTP/2 connection to the API server, shared by all lists and watches and opened on demand. Pings detect a peer that
+// stopped responding, whatever the streams do. After a failure the next server is tried. It never retries a request;
+// reflector.ts does.
 import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants, type IncomingHttpHeaders } from 'node:http2';
 import { connect as connectTcp, isIP, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
@@ -9,20 +9,20 @@ import { doubledMs } from '../../base/back-off.ts';
 import type { Clock } from '../../base/clock.ts';
 import { messageOf } from '../../base/errors.ts';
 import type { ClusterAccess, TlsMaterial } from './access.ts';
-import { type ApiClient, type ApiResponse, CredentialError, Unreachable } from './api-client.ts';
+import { type ApiClient, type ApiResponse, CredentialError, UnreachableError } from './api-client.ts';
 
-/** For the name of the server: a resolver tries the next name server after five seconds. */
+/** Limit for name resolution. A resolver tries the next name server after 5 s. */
 const LOOKUP_MS = 12_000;
-/** For TCP: a server that is there answers, and one that was away is to be noticed soon. */
+/** Limit for the TCP connection. A server that works accepts within this time, and one that does not should be noticed soon. */
 const CONNECT_MS = 2000;
-/** For TLS and HTTP/2: twice as long after each time that it was not enough, for a server to which all nodes come at once. */
+/** Limit for TLS and HTTP/2. Doubled after each time-out, for a server to which all nodes connect at the same time. */
 const HANDSHAKE_LIMITS = { firstMs: 2000, mostMs: 8000 };
-/** A healthy server sends headers at once, also for a watch. */
-const ANSWER_MS = 10_000;
-const PING_EVERY_MS = 3000;
+/** Limit for the response headers. A server that works sends them at once, also for a watch. */
+const RESPONSE_MS = 10_000;
+const PING_INTERVAL_MS = 3000;
 const PONG_MS = 3000;
-/** What the server may send ahead of us, per stream and in all: a long list in few round trips. */
-const WINDOW = 1 << 20;
+/** Flow-control window per stream and per connection, large enough for a long list in few round trips. */
+const WINDOW_BYTES = 1 << 20;
 
 export interface ConnectionOptions {
   readonly access: ClusterAccess;
@@ -31,28 +31,30 @@ export interface ConnectionOptions {
   readonly userAgent: string;
 }
 
-interface Open {
+interface OpenConnection {
   readonly session: ClientHttp2Session;
+  /** Origin of the server. */
   readonly server: string;
-  /** Before every path: an API server behind a proxy may not have all of the address. */
+  /** Prefix of all paths: an API server behind a proxy may have a path in its address. */
   readonly prefix: string;
-  /** What comes next goes to another connection, to the same server; this one ends with the last that runs on it. Idempotent. */
+  /** The next request opens another connection to the same server. This one closes when its streams have ended. Idempotent. */
   readonly renew: () => void;
-  /** The same, to the next server. */
+  /** The same, but the next request goes to the next server. */
   readonly leave: () => void;
 }
 
-type Failed = (why: string, cause?: unknown) => unknown;
+/** Makes the error to throw from a message. */
+type MakeError = (message: string, cause?: unknown) => unknown;
 
 export class Connection implements ApiClient {
   readonly #options: ConnectionOptions;
   /** Aborted by close(). */
-  readonly #life = new AbortController();
-  /** Handshakes in a row that took too long. */
+  readonly #closing = new AbortController();
+  /** Handshakes in a row that timed out. */
   #handshakeTimeouts = 0;
-  #opening: Promise<Open> | undefined;
-  /** Index of the server that is asked next. */
-  #at = 0;
+  #current: Promise<OpenConnection> | undefined;
+  /** Index of the server for the next connection. */
+  #serverIndex = 0;
 
   constructor(options: ConnectionOptions) {
     this.#options = options;
@@ -63,160 +65,166 @@ export class Connection implements ApiClient {
     const { access, userAgent } = this.#options;
     const authorization = await orAborted(access.authorization(), signal);
     signal.throwIfAborted();
-    const open = await orAborted(this.#opened(), signal);
-    const { session, server, prefix } = open;
+    const connection = await orAborted(this.#open(), signal);
+    const { session, server, prefix } = connection;
     const headers = { ':path': prefix + path, accept: 'application/json', 'user-agent': userAgent };
-    const failed: Failed = (why, cause) => (signal.aborted ? signal.reason : new Unreachable(`${server} ${why}`, { cause }));
-    const stream = requested(
+    const makeError: MakeError = (message, cause) => (signal.aborted ? signal.reason : new UnreachableError(message, { cause }));
+    const stream = orError(
       () => session.request(authorization === undefined ? headers : { ...headers, authorization }, { signal }),
-      failed,
+      (cause) => makeError(`a request to ${server} cannot be sent: ${messageOf(cause)}`, cause),
     );
-    const answer = await this.#answer(stream, open, failed);
-    const status = Number(answer[':status']);
+    const responseHeaders = await this.#responseHeaders(stream, connection, makeError);
+    const status = Number(responseHeaders[':status']);
     if (status === 401) {
-      access.forget(authorization);
-      // A client certificate is the connection's: another one needs another.
-      open.renew();
+      access.invalidate(authorization);
+      // A client certificate belongs to the connection, so another certificate requires another connection.
+      connection.renew();
     }
-    // Such as one that is cut off from its etcd; if there is no other, it may get well.
-    if (status >= 500 && access.servers.length > 1) open.leave();
-    const retryAfter = Number(answer['retry-after']);
-    return { status, ...(retryAfter >= 0 ? { retryAfter } : {}), body: bodyOf(stream, failed) };
+    // The server may be cut off from its etcd. Without another server, this one may recover.
+    if (status >= 500 && access.servers.length > 1) connection.leave();
+    const retryAfter = Number(responseHeaders['retry-after']);
+    return { status, ...(retryAfter >= 0 ? { retryAfter } : {}), body: bodyOf(stream, server, makeError) };
   }
 
-  /** Ends every stream, for good. */
+  /** Ends all streams. No request is accepted afterwards. */
   close(): void {
-    this.#life.abort(new Unreachable('the connection was closed'));
+    this.#closing.abort(new UnreachableError('the connection was closed'));
     this.#options.access.close();
   }
 
-  #answer(stream: ClientHttp2Stream, open: Open, failed: Failed): Promise<IncomingHttpHeaders> {
+  #responseHeaders(stream: ClientHttp2Stream, { server, leave }: OpenConnection, makeError: MakeError): Promise<IncomingHttpHeaders> {
     const { promise, resolve, reject } = Promise.withResolvers<IncomingHttpHeaders>();
-    const cancel = this.#after(ANSWER_MS, () => {
-      reject(failed(`has not answered for ${ANSWER_MS / 1000} s`));
+    const cancel = this.#after(RESPONSE_MS, () => {
+      reject(makeError(`${server} did not respond within ${RESPONSE_MS / 1000} s`));
       stream.close(constants.NGHTTP2_CANCEL);
-      // It may answer pings and nothing else.
-      open.leave();
+      // The server may still answer pings.
+      leave();
     });
-    // The listener stays: an error after the answer reaches whoever reads the body.
-    stream.on('error', (error) => reject(failed(`cut the connection: ${error.message}`, error)));
-    stream.once('close', () => reject(failed('closed the connection')));
+    // The listener is not removed: the reader of the body receives an error after the response.
+    stream.on('error', (error) => reject(makeError(interrupted(server, error), error)));
+    stream.once('close', () => reject(makeError(`${server} closed the connection`)));
     stream.once('response', resolve);
     return promise.finally(cancel);
   }
 
-  /** The connection that there is, or a new one. */
-  #opened(): Promise<Open> {
-    if (this.#opening !== undefined) return this.#opening;
-    const opening = this.#open(() => {
-      if (this.#opening === opening) this.#opening = undefined;
+  /** The present connection, or a new one. */
+  #open(): Promise<OpenConnection> {
+    if (this.#current !== undefined) return this.#current;
+    const opening = this.#openNew(() => {
+      if (this.#current === opening) this.#current = undefined;
     });
-    this.#opening = opening;
+    this.#current = opening;
     return opening;
   }
 
-  async #open(onEnded: () => void): Promise<Open> {
+  /** `onEnded`: the connection accepts no new request. */
+  async #openNew(onEnded: () => void): Promise<OpenConnection> {
     const { servers } = this.#options.access;
-    const at = this.#at % servers.length;
-    const url = servers[at];
+    const index = this.#serverIndex % servers.length;
+    const url = servers[index];
     if (url === undefined) throw new Error('access names no server');
-    const next = (): void => {
+    const useNextServer = (): void => {
       onEnded();
-      if (this.#at === at) this.#at = (at + 1) % servers.length;
+      if (this.#serverIndex === index) this.#serverIndex = (index + 1) % servers.length;
     };
     try {
       const { session, socket } = await this.#connect(url, onEnded);
-      this.#watchOver(session, { socket, server: url.origin, onDead: next });
+      this.#startPings(session, { socket, onDead: useNextServer });
       const renew = (): void => {
         onEnded();
         session.close();
       };
       const leave = (): void => {
-        next();
+        useNextServer();
         session.close();
       };
       return { session, server: url.origin, prefix: url.pathname.replace(/\/+$/, ''), renew, leave };
     } catch (error) {
-      next();
+      useNextServer();
       throw error;
     }
   }
 
-  /** `onEnded`: nobody may begin anything on it any more. */
   async #connect(url: URL, onEnded: () => void): Promise<{ session: ClientHttp2Session; socket: Socket }> {
-    const life = this.#life.signal;
-    life.throwIfAborted();
+    const closing = this.#closing.signal;
+    closing.throwIfAborted();
     const tls = url.protocol === 'https:' ? await this.#options.access.tls() : undefined;
-    life.throwIfAborted();
+    closing.throwIfAborted();
     const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const failed: Failed = (why, cause) => new Unreachable(`${url.origin} ${why}`, { cause });
-    const socket = requested(
+    const socket = orError(
       () => socketTo(url, tls),
-      (_, cause) => new CredentialError(`${this.#options.access.shown} cannot be used: ${messageOf(cause)}`, { cause }),
+      (cause) => new CredentialError(`${this.#options.access.description} cannot be used: ${messageOf(cause)}`, { cause }),
     );
-    const session = connect(url, { createConnection: () => socket, settings: { enablePush: false, initialWindowSize: WINDOW } });
+    const settings = { enablePush: false, initialWindowSize: WINDOW_BYTES };
+    const session = connect(url, { createConnection: () => socket, settings });
     const destroy = (): void => session.destroy();
-    life.addEventListener('abort', destroy);
-    const cancel = this.#limitSteps(socket, (why) => session.destroy(new Error(why)));
-    session.on('error', (error) => reject(failed(`cannot be reached: ${reasonOf(error)}`, error)));
+    closing.addEventListener('abort', destroy);
+    const cancel = this.#limitSteps(socket, (reason) => session.destroy(new Error(reason)));
+    session.on('error', (cause) => reject(new UnreachableError(`${url.origin} cannot be reached: ${connectReason(cause)}`, { cause })));
     session.once('close', () => {
-      life.removeEventListener('abort', destroy);
-      reject(failed('closed the connection'));
+      closing.removeEventListener('abort', destroy);
+      reject(new UnreachableError(`${url.origin} closed the connection`));
       onEnded();
     });
-    // The server is about to go: what runs may end, what comes next goes to another connection.
+    // The server is shutting down: present streams may end, and new requests use another connection.
     session.once('goaway', onEnded);
     session.once('remoteSettings', () => {
-      session.setLocalWindowSize(WINDOW);
+      session.setLocalWindowSize(WINDOW_BYTES);
       this.#handshakeTimeouts = 0;
       resolve();
     });
     return promise.then(() => ({ session, socket })).finally(cancel);
   }
 
-  /** Each step of connecting has its own time: the name, TCP, and the rest. Returns the call that ends the last limit. */
-  #limitSteps(socket: Socket, giveUp: (why: string) => void): () => void {
+  /**
+   * Limits each step of connecting: name resolution, TCP, and the handshakes. Returns a function that cancels the last
+   * limit.
+   */
+  #limitSteps(socket: Socket, giveUp: (reason: string) => void): () => void {
     let cancel = (): void => undefined;
-    const timeouts = this.#handshakeTimeouts;
-    const limit = (ms: number, what: string): void => {
+    const limit = (ms: number, step: string, onTimeout: () => void = () => undefined): void => {
       cancel();
       cancel = this.#after(ms, () => {
-        if (what === handshake) this.#handshakeTimeouts = timeouts + 1;
-        giveUp(`no ${what} within ${ms / 1000} s`);
+        onTimeout();
+        giveUp(`no ${step} within ${ms / 1000} s`);
       });
     };
-    const handshake = 'answer to the handshake';
-    limit(LOOKUP_MS, 'address for its name');
-    // Said of an address as well, at once.
-    socket.once('connectionAttempt', () => limit(CONNECT_MS, 'connection'));
-    socket.once('connect', () => limit(doubledMs(timeouts + 1, HANDSHAKE_LIMITS), handshake));
+    const timeouts = this.#handshakeTimeouts;
+    const handshakeMs = doubledMs(timeouts + 1, HANDSHAKE_LIMITS);
+    limit(LOOKUP_MS, 'name resolution');
+    // For an IP address too, Node emits this event, at once.
+    socket.once('connectionAttempt', () => limit(CONNECT_MS, 'TCP connection'));
+    socket.once('connect', () => limit(handshakeMs, 'TLS and HTTP/2 handshake', () => (this.#handshakeTimeouts = timeouts + 1)));
     return () => cancel();
   }
 
-  /** Pings as long as it lives. */
-  #watchOver(session: ClientHttp2Session, { socket, server, onDead }: { socket: Socket; server: string; onDead: () => void }): void {
+  /** Sends pings until the session is closed. */
+  #startPings(session: ClientHttp2Session, { socket, onDead }: { socket: Socket; onDead: () => void }): void {
     let cancel = (): void => undefined;
     const ping = (): void => {
       if (session.destroyed) {
-        // It has ended well, and waits for the peer to end it too.
+        // The session ended normally, and the peer has not closed its side.
         socket.destroy();
         return;
       }
       cancel = this.#after(PONG_MS, () => {
         onDead();
-        session.destroy(new Error(`${server} has not answered a ping for ${PONG_MS / 1000} s`));
+        session.destroy(new Error(`no answer to a ping within ${PONG_MS / 1000} s`));
         socket.destroy();
       });
       session.ping(() => {
         cancel();
-        cancel = this.#after(PING_EVERY_MS, ping);
+        cancel = this.#after(PING_INTERVAL_MS, ping);
       });
     };
-    cancel = this.#after(PING_EVERY_MS, ping);
+    cancel = this.#after(PING_INTERVAL_MS, ping);
     session.once('close', () => cancel());
   }
 
-  /** Not before what has arrived by then is read: it may be us who were busy. */
+  /**
+   * Runs the task after data that has arrived by then is read, because this process may have been busy. Returns the cancel
+   * function.
+   */
   #after(ms: number, task: () => void): () => void {
     let isCancelled = false;
     const cancel = this.#options.clock.setTimer(ms, () => {
@@ -231,7 +239,9 @@ export class Connection implements ApiClient {
   }
 }
 
-/** As node:http2 would make it: by itself it does not say how far it has come. */
+const interrupted = (server: string, error: unknown): string => `the connection to ${server} was interrupted: ${messageOf(error)}`;
+
+/** The socket that node:http2 would make. Made here because node:http2 does not report the steps of connecting. */
 function socketTo(url: URL, tls: TlsMaterial | undefined): Socket {
   const host = url.hostname.replace(/^\[|\]$/g, '');
   const at = { host, port: Number(url.port) || (tls === undefined ? 80 : 443) };
@@ -239,31 +249,32 @@ function socketTo(url: URL, tls: TlsMaterial | undefined): Socket {
   return connectTls({ ...at, ALPNProtocols: ['h2'], ...(isIP(host) === 0 ? { servername: host } : {}), ...tls });
 }
 
-async function* bodyOf(stream: ClientHttp2Stream, failed: Failed): AsyncGenerator<Uint8Array> {
+async function* bodyOf(stream: ClientHttp2Stream, server: string, makeError: MakeError): AsyncGenerator<Uint8Array> {
   try {
     for await (const chunk of stream) yield chunk as Uint8Array;
   } catch (error) {
-    throw failed(`cut the connection: ${messageOf(error)}`, error);
+    throw makeError(interrupted(server, error), error);
   } finally {
     if (!stream.readableEnded && !stream.closed) stream.close(constants.NGHTTP2_CANCEL);
   }
-  // When the connection goes without an error, the loop ends as if everything had been said.
-  if (!stream.readableEnded) throw failed('cut the connection');
+  // If the connection ends without an error, the loop ends as it does after a complete response.
+  if (!stream.readableEnded) throw makeError(`the connection to ${server} was interrupted`);
 }
 
-/** What throws at once fails like what fails later: the connection may have ended since it was asked for. */
-function requested<T>(request: () => T, failed: Failed): T {
+/** The result of the call, or the error made from what it throws: the connection may have ended since it was requested. */
+function orError<T>(call: () => T, makeError: (cause: unknown) => unknown): T {
   try {
-    return request();
+    return call();
   } catch (error) {
-    throw failed(`cannot be asked: ${messageOf(error)}`, error);
+    throw makeError(error);
   }
 }
 
-/** Of a name with several addresses Node tries each, and says nothing but what became of each. */
-const reasonOf = (error: unknown): string => (error instanceof AggregateError ? error.errors.map(messageOf).join(', ') : messageOf(error));
+/** For a name with several addresses, Node tries each, and its error states only the result per address. */
+const connectReason = (error: unknown): string =>
+  error instanceof AggregateError ? error.errors.map(messageOf).join(', ') : messageOf(error);
 
-/** The promise's outcome, or the signal's reason if that comes first. */
+/** The outcome of the promise, or the signal's reason if the signal is aborted first. */
 function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
   const { promise: aborted, reject } = Promise.withResolvers<never>();
   const onAbort = (): void => reject(signal.reason as Error);

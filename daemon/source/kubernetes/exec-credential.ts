@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A credential that a program of the user's makes (client.authentication.k8s.io): cloud providers hand out tokens so. The one
-// file of the daemon that starts a child process: one at a time, for a limited time, with limited output, and only when a
-// kubeconfig names one. What it printed is cached until it is about to expire or the server refuses it; nothing is retried.
+// Credentials from an exec plugin (client.authentication.k8s.io), which cloud providers use to issue tokens. The only file
+// of the daemon that starts a child process: one at a time, with limits of time and output, and only if a kubeconfig names a
+// plugin. The output is cached until it is about to expire or the server refuses it. Nothing is retried.
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import type { Readable } from 'node:stream';
 import { z } from 'zod';
@@ -13,11 +13,11 @@ import type { ExecPlugin } from './kubeconfig-file.ts';
 
 export interface ExecOptions {
   readonly plugin: ExecPlugin;
-  /** What a plugin that wants it is told of the cluster. */
+  /** spec.cluster for a plugin with provideClusterInfo. */
   readonly cluster: () => Promise<object>;
   readonly env: Readonly<NodeJS.ProcessEnv>;
   readonly clock: Clock;
-  /** Expiry is a wall time. */
+  /** Wall clock, in which the plugin states the expiry. */
   readonly wallNow: () => number;
 }
 
@@ -25,22 +25,22 @@ interface Credential {
   readonly authorization?: string;
   readonly cert?: string;
   readonly key?: string;
-  /** By the clock. */
+  /** In the time of ExecOptions.clock. */
   readonly freshUntil: number;
 }
 
-/** A cloud's token service may be slow; a plugin that waits for somebody to answer would wait for ever. */
+/** A cloud's token service may be slow. A plugin that waits for input would wait without end. */
 const limitMs = 60_000;
-const outputLimit = 1 << 20;
-const stderrKept = 4096;
+const maxOutput = 1 << 20;
+const maxStderr = 4096;
 
-/** Empty is absent. The value is not shown: it is a secret. */
-const secret = (isRight: (value: string) => boolean, what: string) =>
+/** Empty means absent. Messages do not show the value, because it is secret. */
+const secret = (isValid: (value: string) => boolean, what: string) =>
   z
     .string({ error: `must be ${what}` })
     .nullish()
     .transform((value) => value || undefined)
-    .refine((value) => value === undefined || isRight(value), { error: `must be ${what}` });
+    .refine((value) => value === undefined || isValid(value), { error: `must be ${what}` });
 
 const statusSchema = z
   .object(
@@ -53,20 +53,20 @@ const statusSchema = z
     { error: 'must be an object' },
   )
   .refine(({ token, clientCertificateData }) => token !== undefined || clientCertificateData !== undefined, {
-    error: 'holds neither token nor clientCertificateData',
+    error: 'must contain token or clientCertificateData',
   })
   .refine((status) => (status.clientCertificateData === undefined) === (status.clientKeyData === undefined), {
-    error: 'must hold clientCertificateData and clientKeyData together',
+    error: 'must contain clientCertificateData and clientKeyData together',
   });
 
 const credentialSchema = (apiVersion: string) =>
   z.object(
     {
-      apiVersion: z.literal(apiVersion, must(`${apiVersion}, as the kubeconfig says`)),
+      apiVersion: z.literal(apiVersion, must(`${apiVersion} as in the kubeconfig`)),
       kind: z.literal('ExecCredential', must('ExecCredential')),
       status: statusSchema,
     },
-    { error: 'it must be a JSON object' },
+    { error: 'must be a JSON object' },
   );
 
 export class ExecCredential {
@@ -82,12 +82,12 @@ export class ExecCredential {
   /** Throws CredentialError that names the command. */
   async get(): Promise<Credential> {
     if (this.#cached !== undefined && this.#options.clock.now() < this.#cached.freshUntil) return this.#cached;
-    this.#running ??= this.#make().finally(() => (this.#running = undefined));
+    this.#running ??= this.#runPlugin().finally(() => (this.#running = undefined));
     return this.#running;
   }
 
-  /** Unless what was refused is older than what is cached by now. */
-  forget(refused: string | undefined): void {
+  /** Drops the cached credential, unless it is newer than the refused one. */
+  invalidate(refused: string | undefined): void {
     if (this.#cached?.authorization === refused) this.#cached = undefined;
   }
 
@@ -96,7 +96,7 @@ export class ExecCredential {
     this.#closing.abort();
   }
 
-  async #make(): Promise<Credential> {
+  async #runPlugin(): Promise<Credential> {
     const { plugin, cluster, clock, wallNow } = this.#options;
     const { apiVersion } = plugin;
     const spec = { interactive: false, ...(plugin.provideClusterInfo ? { cluster: await cluster() } : {}) };
@@ -107,21 +107,21 @@ export class ExecCredential {
     this.#cached = {
       ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
       ...(cert === undefined || key === undefined ? {} : { cert, key }),
-      // A request that leaves with the token must arrive with it.
+      // The token must still be valid when a request that carries it arrives.
       freshUntil: clock.now() + left - Math.min(10_000, left / 10),
     };
     return this.#cached;
   }
 }
 
-/** What the plugin printed, once it has ended well. */
+/** The output of the plugin after it has exited with code 0. */
 async function run({ plugin, env, clock }: ExecOptions, info: string, closing: AbortSignal): Promise<string> {
   const own = Object.fromEntries((plugin.env ?? []).map(({ name, value }) => [name, value]));
   const child = start(plugin, { ...env, ...own, KUBERNETES_EXEC_INFO: info });
   const { promise, resolve, reject } = Promise.withResolvers<string>();
   const abandon = (reason: string): void => {
     reject(failure(plugin, reason));
-    // It may have ended already, and what it started go on.
+    // The plugin may have exited while a process that it started still runs.
     killGroup(child.pid);
     child.stdout.destroy();
     child.stderr.destroy();
@@ -129,18 +129,18 @@ async function run({ plugin, env, clock }: ExecOptions, info: string, closing: A
   let [stdout, stderr] = ['', ''];
   child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
     stdout += chunk;
-    if (stdout.length > outputLimit) abandon(`printed more than ${outputLimit} characters`);
+    if (stdout.length > maxOutput) abandon(`printed more than ${maxOutput} characters`);
   });
   child.stderr.setEncoding('utf8').on('data', (chunk: string) => {
-    stderr = (stderr + chunk).slice(-stderrKept);
+    stderr = (stderr + chunk).slice(-maxStderr);
   });
-  child.once('error', (cause) => reject(notStarted(plugin, cause)));
+  child.once('error', (cause) => reject(startFailure(plugin, cause)));
   child.once('close', (code, signal) => {
     if (code === 0) resolve(stdout);
-    else reject(failure(plugin, `ended with ${signal ?? `exit code ${code}`}${lastLine(stderr)}`));
+    else reject(failure(plugin, `${signal === null ? `exited with code ${code}` : `was terminated by ${signal}`}${lastLine(stderr)}`));
   });
-  const cancel = clock.setTimer(limitMs, () => abandon(`did not end within ${limitMs / 1000} s`));
-  const onClosing = (): void => abandon('was ended with the daemon');
+  const cancel = clock.setTimer(limitMs, () => abandon(`did not exit within ${limitMs / 1000} s`));
+  const onClosing = (): void => abandon('was stopped because the daemon stops');
   closing.addEventListener('abort', onClosing);
   try {
     return await promise;
@@ -152,10 +152,10 @@ async function run({ plugin, env, clock }: ExecOptions, info: string, closing: A
 
 function start(plugin: ExecPlugin, env: NodeJS.ProcessEnv): ChildProcessByStdio<null, Readable, Readable> {
   try {
-    // Detached: in a group of its own, so that what it starts ends with it, and without a terminal to ask at.
+    // Detached: the plugin has a process group of its own, which is killed as a whole, and no terminal.
     return spawn(plugin.command, plugin.args ?? [], { env, stdio: ['ignore', 'pipe', 'pipe'], detached: true });
   } catch (cause) {
-    throw notStarted(plugin, cause);
+    throw startFailure(plugin, cause);
   }
 }
 
@@ -163,7 +163,7 @@ function killGroup(pid: number | undefined): void {
   try {
     if (pid !== undefined) process.kill(-pid, 'SIGKILL');
   } catch {
-    // Nobody is left in it.
+    // The group is empty.
   }
 }
 
@@ -172,10 +172,10 @@ function statusOf(output: string, plugin: ExecPlugin): z.output<typeof statusSch
   if (result.success) return result.data.status;
   const issue = result.error.issues[0];
   const field = fieldText(issue?.path ?? []);
-  throw failure(plugin, `printed no ExecCredential: ${field === '' ? '' : `${field} `}${issue?.message ?? 'is invalid'}`);
+  throw failure(plugin, `printed an invalid ExecCredential: ${field === '' ? '' : `${field} `}${issue?.message ?? 'is invalid'}`);
 }
 
-/** Undefined when it is none: JSON's own message would quote it. */
+/** Undefined for invalid JSON. The message of JSON.parse would quote the output. */
 function jsonOf(output: string): unknown {
   try {
     return JSON.parse(output);
@@ -187,14 +187,14 @@ function jsonOf(output: string): unknown {
 const failure = (plugin: ExecPlugin, reason: string, cause?: unknown): CredentialError =>
   new CredentialError(`the exec plugin ${plugin.command} ${reason}`, { cause });
 
-function notStarted(plugin: ExecPlugin, cause: unknown): CredentialError {
+function startFailure(plugin: ExecPlugin, cause: unknown): CredentialError {
   if ((cause as NodeJS.ErrnoException).code !== 'ENOENT') return failure(plugin, `cannot be started: ${reasonOf(cause)}`, cause);
-  return failure(plugin, `is not found${plugin.installHint === undefined ? '' : `: ${oneLine(plugin.installHint)}`}`, cause);
+  return failure(plugin, `was not found${plugin.installHint === undefined ? '' : `: ${oneLine(plugin.installHint)}`}`, cause);
 }
 
 const oneLine = (text: string): string => text.replaceAll(/[\s\p{Cc}]+/gu, ' ').trim();
 
-/** ": " and what it complained of last. */
+/** ": " and the last line of stderr. */
 function lastLine(stderr: string): string {
   const line = oneLine(stderr.trimEnd().split('\n').at(-1) ?? '').slice(0, 300);
   return line === '' ? '' : `: ${line}`;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// JSON that arrives in pieces, decoded as it comes: the items of a list one by one, a watch line by line. What is parsed at
-// once is one object, so that a list of 100 MB costs the memory of a piece of it.
+// Decoders for JSON that arrives in pieces: the items of a list one by one, a watch line by line. One object is parsed at a
+// time, so that a list of 100 MB needs no more memory than one piece of it. Called by list-watch.ts.
 
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
@@ -13,8 +13,8 @@ const LINE_FEED = 0x0a;
 
 const bufferOf = (piece: Uint8Array): Buffer => Buffer.from(piece.buffer, piece.byteOffset, piece.byteLength);
 
-/** What is kept of pieces until it is whole. */
-class Kept {
+/** Collects pieces of a text until the text is complete. */
+class Pieces {
   #pieces: Buffer[] = [];
 
   add(piece: Buffer): void {
@@ -32,73 +32,77 @@ class Kept {
   }
 }
 
-/** Lines of text. The last one counts only with its line feed. */
+/** Decodes lines of text. A line without a line feed is not returned. */
 export class LineDecoder {
-  readonly #kept = new Kept();
+  readonly #incomplete = new Pieces();
 
-  /** The lines that this piece ends, without empty ones. */
+  /** The lines that end in this piece, without empty lines. */
   push(piece: Uint8Array): string[] {
     const buffer = bufferOf(piece);
     const lines: string[] = [];
     let from = 0;
     for (let at = buffer.indexOf(LINE_FEED); at !== -1; at = buffer.indexOf(LINE_FEED, from)) {
-      const line = this.#kept.isEmpty ? buffer.toString('utf8', from, at) : this.#ended(buffer.subarray(from, at));
+      const line = this.#incomplete.isEmpty ? buffer.toString('utf8', from, at) : this.#complete(buffer.subarray(from, at));
       if (line !== '') lines.push(line);
       from = at + 1;
     }
-    // A copy: the piece belongs to the stream.
-    this.#kept.add(Buffer.from(buffer.subarray(from)));
+    // A copy, because the stream owns the piece.
+    this.#incomplete.add(Buffer.from(buffer.subarray(from)));
     return lines;
   }
 
-  #ended(rest: Buffer): string {
-    this.#kept.add(rest);
-    return this.#kept.take();
+  #complete(rest: Buffer): string {
+    this.#incomplete.add(rest);
+    return this.#incomplete.take();
   }
 }
 
-/** A Kubernetes List: the elements of its "items", which are objects, and what stands around them. */
+/** Decodes a Kubernetes List: the elements of "items", which are objects, and the fields around them. */
 export class ListDecoder {
-  readonly #around = new Kept();
-  readonly #item = new Kept();
-  /** Of braces and brackets, around items. */
+  /** The text without the items. */
+  readonly #outside = new Pieces();
+  readonly #item = new Pieces();
+  /** Open braces and brackets outside items. */
   #depth = 0;
   #isInItems = false;
   #isInItem = false;
-  /** Open ones of the item. */
+  /** Open braces of the item. */
   #braces = 0;
   #isInString = false;
-  /** A backslash was the byte before. */
+  /** The previous byte was a backslash. */
   #isEscaped = false;
-  /** The last string at depth 1 as it is written: the key, when a value follows. */
+  /** The last string at depth 1, undecoded: the key, if a value follows. */
   #key = '';
 
-  /** The items that this piece ends, parsed. Throws SyntaxError. */
+  /** The items that end in this piece, parsed. Throws SyntaxError. */
   push(piece: Uint8Array): unknown[] {
     const buffer = bufferOf(piece);
     const items: unknown[] = [];
     for (let from = 0; from < buffer.length;) {
       const isItem = this.#isInItem;
-      const end = isItem ? this.#endOfItem(buffer, from) : this.#endOfAround(buffer, from);
-      // A copy: the piece belongs to the stream.
-      (isItem ? this.#item : this.#around).add(Buffer.from(buffer.subarray(from, end)));
+      const end = isItem ? this.#endOfItem(buffer, from) : this.#endOfOutside(buffer, from);
+      // A copy, because the stream owns the piece.
+      (isItem ? this.#item : this.#outside).add(Buffer.from(buffer.subarray(from, end)));
       if (isItem && !this.#isInItem) items.push(JSON.parse(this.#item.take()));
-      // Around the items nothing is left that commas would part.
-      from = this.#isBetween && buffer[end] === COMMA ? end + 1 : end;
+      // The text outside the items must not contain the commas between items.
+      from = this.#isBetweenItems && buffer[end] === COMMA ? end + 1 : end;
     }
     return items;
   }
 
-  /** Everything but the items, when the text is over. Throws SyntaxError when it is not whole. */
+  /** At the end of the text: the list without its items. Throws SyntaxError when the text is incomplete. */
   end(): unknown {
-    return JSON.parse(this.#around.take());
+    return JSON.parse(this.#outside.take());
   }
 
-  get #isBetween(): boolean {
+  get #isBetweenItems(): boolean {
     return this.#isInItems && !this.#isInItem && this.#depth === 2;
   }
 
-  /** Index behind the item's last brace, or of the piece's end. Nearly every byte of a list passes here, hence the locals. */
+  /**
+   * Index after the last brace of the item, or the length of the piece. Local variables, since most bytes of a list pass
+   * here.
+   */
   #endOfItem(buffer: Buffer, from: number): number {
     let braces = this.#braces;
     let isInString = this.#isInString;
@@ -122,13 +126,13 @@ export class ListDecoder {
     return at + 1;
   }
 
-  /** Index of an item's first brace, of a comma between items, or of the piece's end. */
-  #endOfAround(buffer: Buffer, from: number): number {
+  /** Index of the first brace of an item, of a comma between items, or the length of the piece. */
+  #endOfOutside(buffer: Buffer, from: number): number {
     for (let at = from; at < buffer.length; at += 1) {
       const byte = buffer[at] ?? 0;
       if (this.#isInString) this.#string(byte);
-      else if (this.#isBetween && byte === COMMA) return at;
-      else if (this.#isBetween && byte === OPEN_BRACE) {
+      else if (this.#isBetweenItems && byte === COMMA) return at;
+      else if (this.#isBetweenItems && byte === OPEN_BRACE) {
         this.#isInItem = true;
         return at;
       } else this.#structure(byte);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The text of a kubeconfig -> what its current context says, checked. Opens none of the files it names. What we cannot do
-// is refused by its field, never passed over; no message holds a secret: values of users are not shown.
+// Text of a kubeconfig -> its current context, validated. Does not open the files that it names. An unsupported field is an
+// error and never ignored. No message contains a secret: values of users are not shown.
 import { dirname, resolve } from 'node:path';
 import { parseDocument } from 'yaml';
 import { z } from 'zod';
@@ -9,7 +9,7 @@ import { fieldText, flag, must, show, text } from '../convert/fields.ts';
 import { isCertificate, isToken } from './credential-file.ts';
 
 interface Place {
-  /** Of the file. */
+  /** Path of the kubeconfig. */
   readonly path: string;
   readonly field: readonly PropertyKey[];
 }
@@ -18,7 +18,7 @@ const object = { error: 'must be an object' };
 const list = { error: 'must be a list' };
 const secret = z.string({ error: 'must be a string' });
 
-/** Empty is absent, as it is to kubectl. */
+/** Empty means absent, as in kubectl. */
 const optional = z
   .string({ error: 'must be a string' })
   .nullish()
@@ -32,15 +32,15 @@ const unsupported = (why: string) =>
     .unknown()
     .refine(isEmpty, { error: `is not supported: ${why}` })
     .optional();
-const nobodyElse = unsupported('sluiced speaks as the user itself');
-const noPassword = unsupported('no API server takes passwords since Kubernetes 1.19, use a token or a client certificate');
+const impersonation = unsupported('sluiced does not impersonate another user');
+const password = unsupported('API servers accept no passwords since Kubernetes 1.19, use a token or a client certificate');
 
 /** PEM text in base64. */
-const pem = (isRight: (text: string) => boolean, what: string) =>
+const pem = (isValid: (text: string) => boolean, what: string) =>
   optional.transform((value, context) => {
     if (value === undefined) return undefined;
     const decoded = Buffer.from(value, 'base64').toString();
-    if (!isRight(decoded)) context.addIssue({ code: 'custom', message: `must be ${what} in base64` });
+    if (!isValid(decoded)) context.addIssue({ code: 'custom', message: `must be ${what} in base64` });
     return decoded;
   });
 
@@ -50,10 +50,11 @@ const keyData = pem((decoded) => decoded.includes('-----BEGIN'), 'a PEM private 
 const server = text.nullish().transform((value, context) => {
   if (!value) return undefined;
   const url = URL.parse(value);
-  const isAlone = !value.includes('@');
-  if (isAlone && url?.protocol === 'https:' && url.search === '') return url;
-  const found = isAlone ? `is ${show(value)}` : 'and name no user';
-  context.addIssue({ code: 'custom', message: `must be an address such as https://10.0.0.1:6443, ${found}` });
+  const hasUser = value.includes('@');
+  if (!hasUser && url?.protocol === 'https:' && url.search === '') return url;
+  // A value with a user may contain a password.
+  const found = hasUser ? 'without a user' : `is ${show(value)}`;
+  context.addIssue({ code: 'custom', message: `must be a URL such as https://10.0.0.1:6443, ${found}` });
   return z.NEVER;
 });
 
@@ -71,9 +72,13 @@ const clusterSchema = z
     object,
   )
   .superRefine((cluster, context) => {
-    // As kubectl: an authority that is not asked is a mistake.
+    // As in kubectl: a certificate authority that is not used is a mistake.
     if (cluster['insecure-skip-tls-verify'] && (cluster['certificate-authority'] ?? cluster['certificate-authority-data']) !== undefined)
-      context.addIssue({ code: 'custom', path: ['insecure-skip-tls-verify'], message: 'must not be true beside a certificate-authority' });
+      context.addIssue({
+        code: 'custom',
+        path: ['insecure-skip-tls-verify'],
+        message: 'must not be true together with certificate-authority',
+      });
   });
 
 const versions = ['client.authentication.k8s.io/v1', 'client.authentication.k8s.io/v1beta1'] as const;
@@ -88,7 +93,7 @@ const execSchema = z.object(
     interactiveMode: z
       .literal(['Never', 'IfAvailable', 'Always'], must('Never or IfAvailable'))
       .nullish()
-      .refine((mode) => mode !== 'Always', { error: 'is Always, and sluiced has no terminal to ask at: must be Never or IfAvailable' }),
+      .refine((mode) => mode !== 'Always', { error: 'must be Never or IfAvailable, is Always: sluiced has no terminal' }),
     provideClusterInfo: flag(false),
   },
   object,
@@ -104,13 +109,13 @@ const userSchema = z
       token: optional.refine((value) => value === undefined || isToken(value), { error: 'must be one word of ASCII characters' }),
       tokenFile: optional,
       exec: execSchema.nullish(),
-      'auth-provider': unsupported('kubectl does not know it either since 1.26, use exec'),
-      username: noPassword,
-      password: noPassword,
-      as: nobodyElse,
-      'as-uid': nobodyElse,
-      'as-groups': nobodyElse,
-      'as-user-extra': nobodyElse,
+      'auth-provider': unsupported('kubectl removed it in version 1.26, use exec'),
+      username: password,
+      password,
+      as: impersonation,
+      'as-uid': impersonation,
+      'as-groups': impersonation,
+      'as-user-extra': impersonation,
     },
     object,
   )
@@ -118,10 +123,10 @@ const userSchema = z
     const refuse = (field: string, message: string): void => context.addIssue({ code: 'custom', path: [field], message });
     const hasCertificate = (user['client-certificate'] ?? user['client-certificate-data']) !== undefined;
     const hasKey = (user['client-key'] ?? user['client-key-data']) !== undefined;
-    if (hasCertificate && !hasKey) refuse('client-key', 'is missing beside client-certificate');
-    if (hasKey && !hasCertificate) refuse('client-certificate', 'is missing beside client-key');
+    if (hasCertificate && !hasKey) refuse('client-key', 'is required together with client-certificate');
+    if (hasKey && !hasCertificate) refuse('client-certificate', 'is required together with client-key');
     if (user.exec && (hasCertificate || (user.token ?? user.tokenFile) !== undefined))
-      refuse('exec', 'must be the only credential of the user: remove it, or token, tokenFile and client-certificate');
+      refuse('exec', 'must be the only credential of the user: remove exec, or token, tokenFile and client-certificate');
   });
 
 const entries = z
@@ -140,19 +145,19 @@ export interface CurrentContext {
   readonly cluster: Cluster;
   readonly user: User;
   readonly userName: string;
-  /** Where the cluster is: "clusters[0].cluster". */
+  /** Field of the cluster: "clusters[0].cluster". */
   readonly clusterField: string;
-  /** The file's own: paths in it count from there. */
+  /** Folder of the kubeconfig. Relative paths in the file start there. */
   readonly folder: string;
 }
 
-/** Throws ExitError with file and field for whatever the current context needs and is not right. */
+/** Throws ExitError, with file and field, when anything that the current context needs is invalid. */
 export function readCurrentContext(path: string, source: string): CurrentContext {
   const file = read(fileSchema, parse(path, source), { path, field: [] });
   const find = (kind: 'contexts' | 'clusters' | 'users', wanted: string, field: readonly PropertyKey[]) => {
     const index = file[kind].findIndex((entry) => entry.name === wanted);
     const what = kind.slice(0, -1);
-    if (index === -1) throw refusal({ path, field }, `names no ${what}, is ${show(wanted)}`);
+    if (index === -1) throw refusal({ path, field }, `must be the name of a ${what}, is ${show(wanted)}`);
     return { raw: file[kind][index]?.[what], field: [kind, index, what] };
   };
   const context = find('contexts', file['current-context'], ['current-context']);
@@ -169,12 +174,12 @@ export function readCurrentContext(path: string, source: string): CurrentContext
 }
 
 function parse(path: string, source: string): unknown {
-  // Pretty errors quote the lines around.
+  // Pretty errors quote lines of the file.
   const document = parseDocument(source, { prettyErrors: false });
-  const [broken] = document.errors;
-  if (broken === undefined) return document.toJS();
-  const line = source.slice(0, broken.pos[0]).split('\n').length;
-  throw refusal({ path, field: [] }, `line ${line} is not YAML: ${broken.message}`);
+  const [error] = document.errors;
+  if (error === undefined) return document.toJS();
+  const line = source.slice(0, error.pos[0]).split('\n').length;
+  throw refusal({ path, field: [] }, `line ${line}: not valid YAML: ${error.message}`);
 }
 
 function read<T>(schema: z.ZodType<T>, raw: unknown, at: Place): T {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The way to the API server that a kubeconfig describes. The file itself is read once, when the daemon starts, so that a
-// wrong one is refused then; the files it names are read each time they are asked for, since others rotate them.
+// Access to the API server by a kubeconfig. The file itself is read once, when the daemon starts, so that an invalid file
+// prevents the start. The files that it names are read each time they are needed, because other programs rotate them.
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
@@ -14,31 +14,31 @@ import { type CurrentContext, readCurrentContext } from './kubeconfig-file.ts';
 
 export interface KubeconfigOptions {
   readonly path: string;
-  /** None: the server of the cluster. */
+  /** If empty: the server of the kubeconfig's cluster. */
   readonly servers?: readonly URL[];
-  /** The environment of an exec plugin. */
+  /** Environment of an exec plugin. */
   readonly env: Readonly<NodeJS.ProcessEnv>;
   readonly clock: Clock;
-  /** Date.now, except in tests. */
+  /** Wall clock; Date.now except in tests. */
   readonly wallNow?: () => number;
 }
 
-/** Throws ExitError for a file that is missing, wrong, or asks for what we do not do. */
-export function kubeconfig({ path, servers: given = [], env, clock, wallNow = Date.now }: KubeconfigOptions): ClusterAccess {
+/** Throws ExitError for a file that is missing or invalid, or that requires an unsupported feature. */
+export function kubeconfigAccess({ path, servers: given = [], env, clock, wallNow = Date.now }: KubeconfigOptions): ClusterAccess {
   const context = readCurrentContext(path, readOnce(path));
   const { cluster, user, userName, clusterField, folder } = context;
   const servers = given.length > 0 ? given : cluster.server === undefined ? [] : [cluster.server];
   const [server] = servers;
   if (server === undefined)
-    throw new ExitError(ExitCode.config, `${path}: ${clusterField}.server: must be an address such as https://10.0.0.1:6443, is missing`);
+    throw new ExitError(ExitCode.config, `${path}: ${clusterField}.server: must be a URL such as https://10.0.0.1:6443, is missing`);
 
-  const shown = `user ${userName} of ${path}`;
+  const description = `user ${userName} of ${path}`;
   const plugin = user.exec ?? undefined;
   const exec =
     plugin === undefined
       ? undefined
       : new ExecCredential({
-          // A bare word is looked up in PATH.
+          // A command without a slash is looked up in PATH.
           plugin: plugin.command.includes('/') ? { ...plugin, command: resolve(folder, plugin.command) } : plugin,
           cluster: () => clusterInfo(context, server),
           ...{ env, clock, wallNow },
@@ -46,10 +46,10 @@ export function kubeconfig({ path, servers: given = [], env, clock, wallNow = Da
 
   return {
     servers,
-    shown,
+    description,
     async tls() {
-      const { cert, key } = exec === undefined ? await ownPair(context) : await exec.get();
-      if (cert !== undefined && key !== undefined) checkPair(cert, key, shown);
+      const { cert, key } = exec === undefined ? await clientPair(context) : await exec.get();
+      if (cert !== undefined && key !== undefined) checkPair(cert, key, description);
       const ca = await authority(context);
       return {
         ...(ca === undefined ? {} : { ca }),
@@ -60,11 +60,11 @@ export function kubeconfig({ path, servers: given = [], env, clock, wallNow = Da
     },
     async authorization() {
       if (exec !== undefined) return (await exec.get()).authorization;
-      // Of both, the file counts: it is what is rotated.
+      // If both are set, tokenFile takes precedence, because it is rotated.
       if (user.tokenFile !== undefined) return readBearer(resolve(folder, user.tokenFile));
       return user.token === undefined ? undefined : `Bearer ${user.token}`;
     },
-    forget: (authorization) => exec?.forget(authorization),
+    invalidate: (authorization) => exec?.invalidate(authorization),
     close: () => exec?.close(),
   };
 }
@@ -77,32 +77,32 @@ function readOnce(path: string): string {
   }
 }
 
-/** Of data and file the data counts, here and below: so kubectl does it. */
+/** Data takes precedence over a file, here and below, as in kubectl. */
 async function authority({ cluster, folder }: CurrentContext): Promise<string | undefined> {
   const file = cluster['certificate-authority'];
   return cluster['certificate-authority-data'] ?? (file === undefined ? undefined : readAuthority(resolve(folder, file)));
 }
 
-async function ownPair({ user, folder }: CurrentContext): Promise<Pick<TlsMaterial, 'cert' | 'key'>> {
-  const of = async (data: string | undefined, file: string | undefined): Promise<string | undefined> =>
+async function clientPair({ user, folder }: CurrentContext): Promise<Pick<TlsMaterial, 'cert' | 'key'>> {
+  const read = async (data: string | undefined, file: string | undefined): Promise<string | undefined> =>
     data ?? (file === undefined ? undefined : readCredential(resolve(folder, file)));
-  const cert = await of(user['client-certificate-data'], user['client-certificate']);
-  const key = await of(user['client-key-data'], user['client-key']);
+  const cert = await read(user['client-certificate-data'], user['client-certificate']);
+  const key = await read(user['client-key-data'], user['client-key']);
   return cert === undefined || key === undefined ? {} : { cert, key };
 }
 
-/** They are two files: while they are rotated they may not match. */
-function checkPair(cert: string, key: string, shown: string): void {
+/** Certificate and key may be two files, which do not match while they are rotated. */
+function checkPair(cert: string, key: string, description: string): void {
   let isPair: boolean;
   try {
     isPair = new X509Certificate(cert).checkPrivateKey(createPrivateKey(key));
   } catch (cause) {
-    throw new CredentialError(`the client certificate or key of ${shown} cannot be used: ${messageOf(cause)}`, { cause });
+    throw new CredentialError(`the client certificate or key of ${description} cannot be used: ${messageOf(cause)}`, { cause });
   }
-  if (!isPair) throw new CredentialError(`the client key of ${shown} does not belong to its certificate`);
+  if (!isPair) throw new CredentialError(`the client key of ${description} does not match its certificate`);
 }
 
-/** spec.cluster of what an exec plugin is told, with the words of its API. */
+/** spec.cluster of the ExecCredential that an exec plugin receives. */
 async function clusterInfo(context: CurrentContext, server: URL): Promise<object> {
   const { cluster } = context;
   const ca = await authority(context);

@@ -1,40 +1,44 @@
 // SPDX-License-Identifier: Apache-2.0
-// The API server as a source of Services, EndpointSlices, this Node and ServiceCIDRs: a reflector for each over one
-// connection. With the server out of reach everything stays as it is known, and the source is not complete until every
-// list has been finished once.
+// The API server as a source of API objects: one reflector per resource, all over one connection. While the server is
+// unreachable the rows stay unchanged. The source is complete when each resource was listed once.
 import type { Clock } from '../../base/clock.ts';
-import { compareProblems, type ProblemLog, ProblemReporter, type SourceProblem } from '../problems.ts';
 import { type Kind, kindNames } from '../kinds.ts';
+import { compareProblems, type ProblemLog, ProblemReporter, type SourceProblem } from '../problems.ts';
 import type { Source } from '../source.ts';
 import { type ObjectTables, tableOf } from '../tables.ts';
 import type { ApiClient } from './api-client.ts';
-import { Intake } from './intake.ts';
 import { Reflector } from './reflector.ts';
 import { resourcesOf } from './resources.ts';
+import { TableWriter } from './table-writer.ts';
 
 export interface KubernetesSourceOptions {
   readonly client: ApiClient & { close(): void };
-  /** Name of the Node that this agent serves. */
+  /** Name of this agent's Node. */
   readonly node: string;
   readonly tables: ObjectTables;
   readonly clock: Clock;
   readonly log: ProblemLog;
   /** isComplete has become true. */
   readonly onComplete: () => void;
-  /** The last of all objects of that kind is in its table, for the first time. */
+  /** The first list of this kind is in its table. */
   readonly onListed?: (kind: Kind) => void;
-  /** Of the API server, for people. */
+  /** Address of the API server in messages. */
   readonly address: string;
-  /** How messages name the credentials. */
+  /** The credentials in messages. */
   readonly credentials: string;
-  /** In [0, 1). */
+  /** Returns numbers in [0, 1). */
   readonly random?: () => number;
+}
+
+interface Follower {
+  readonly writer: TableWriter;
+  readonly reflector: Reflector;
 }
 
 export class KubernetesSource implements Source {
   readonly name: string;
   readonly #options: KubernetesSourceOptions;
-  readonly #parts: readonly { readonly intake: Intake; readonly reflector: Reflector }[];
+  readonly #followers: readonly Follower[];
   readonly #reporter: ProblemReporter;
   readonly #finish = new Map<Kind, () => void>();
   readonly #stopping = new AbortController();
@@ -47,22 +51,22 @@ export class KubernetesSource implements Source {
     this.name = `kubernetes ${options.address}`;
     this.#reporter = new ProblemReporter(options.log);
     const { client, clock, credentials, random = Math.random } = options;
-    this.#parts = resourcesOf(options.node).map((resource) => {
-      const intake = new Intake(resource, options.tables);
+    this.#followers = resourcesOf(options.node).map((resource) => {
+      const writer = new TableWriter(resource, options.tables);
       const onListed = (): void => {
         options.onListed?.(resource.kind);
         this.#finish.get(resource.kind)?.();
       };
-      const onChange = (): void => this.#report();
-      const reflector = new Reflector({ client, resource, intake, clock, random, credentials, onListed, onChange });
-      return { intake, reflector };
+      const onChange = (): void => this.#scheduleReport();
+      const reflector = new Reflector({ client, resource, writer, clock, random, credentials, onListed, onChange });
+      return { writer, reflector };
     });
   }
 
-  /** Registers with the tables; returns at once: the server may be long in coming. */
+  /** Registers with the tables and returns at once, because the server may be unreachable for long. */
   start(): Promise<void> {
     for (const kind of kindNames) this.#finish.set(kind, tableOf(this.#options.tables, kind).registerSource(this.name));
-    this.#running = Promise.all(this.#parts.map(({ reflector }) => reflector.run(this.#stopping.signal)));
+    this.#running = Promise.all(this.#followers.map(({ reflector }) => reflector.run(this.#stopping.signal)));
     return Promise.resolve();
   }
 
@@ -72,28 +76,28 @@ export class KubernetesSource implements Source {
     this.#options.client.close();
   }
 
-  /** Lists everything again; returns at once. */
+  /** Lists everything again. Returns at once. */
   rescan(): Promise<void> {
-    for (const { reflector } of this.#parts) reflector.relist();
+    for (const { reflector } of this.#followers) reflector.relist();
     return Promise.resolve();
   }
 
   problems(): readonly SourceProblem[] {
-    // One cause is one problem, whatever it stands in the way of.
-    const obstacles = new Map(
-      this.#parts.flatMap(({ reflector: { problem } }) => (problem === undefined ? [] : [[problem.about, problem]])),
+    // A cause that affects several resources is one problem.
+    const ofReflectors = new Map(
+      this.#followers.flatMap(({ reflector: { problem } }) => (problem === undefined ? [] : [[problem.identity, problem]])),
     );
-    const own = [...obstacles.values()].map((obstacle) => ({ file: '', line: 0, kind: '', object: '', field: '', ...obstacle }));
-    return [...own, ...this.#parts.flatMap(({ intake }) => intake.problems())].toSorted(compareProblems);
+    const own = [...ofReflectors.values()].map((problem) => ({ file: '', line: 0, kind: '', object: '', field: '', ...problem }));
+    return [...own, ...this.#followers.flatMap(({ writer }) => writer.problems())].toSorted(compareProblems);
   }
 
-  /** Every list was finished, and of each object there is a row. */
+  /** Each resource was listed, and each object has a row or needs none. */
   get isComplete(): boolean {
-    return this.#parts.every(({ reflector, intake }) => reflector.isListed && intake.isComplete);
+    return this.#followers.every(({ reflector, writer }) => reflector.isListed && writer.isComplete);
   }
 
-  /** Once per turn, however many objects came with it. */
-  #report(): void {
+  /** Reports once per turn, however many objects changed. */
+  #scheduleReport(): void {
     if (this.#isReporting) return;
     this.#isReporting = true;
     setImmediate(() => {
@@ -101,7 +105,7 @@ export class KubernetesSource implements Source {
       if (this.#stopping.signal.aborted) return;
       this.#reporter.report(this.problems());
       const { isComplete } = this;
-      // What made it so may be on its way through the tables in this turn.
+      // The table may notify its observers of the last rows later in this turn.
       if (isComplete && !this.#wasComplete) setImmediate(this.#options.onComplete);
       this.#wasComplete = isComplete;
     });

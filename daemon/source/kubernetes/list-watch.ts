@@ -1,29 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
-// List and watch of one resource as streams of what the server said: pages of a list, events of a watch. A refusal is thrown
-// as ApiStatus, a cut as Unreachable. It remembers nothing and never retries: reflector.ts does both.
+// LIST and WATCH of one resource as streams: pages of a list, events of a watch. A refusal is thrown as StatusError, an
+// interruption as UnreachableError. It keeps no state and never retries; reflector.ts does both.
 import type { Clock } from '../../base/clock.ts';
-import { type ApiClient, Unreachable } from './api-client.ts';
-import { statusOfAnswer, statusOfEvent } from './api-status.ts';
+import { type ApiClient, UnreachableError } from './api-client.ts';
 import { LineDecoder, ListDecoder } from './json-stream.ts';
 import type { Resource } from './resources.ts';
+import { statusOfEvent, statusOfResponse } from './status-error.ts';
 
-const PAGE = 500;
-/** A watch is asked to end after this long, so that one that the server has forgotten does not last. */
+const PAGE_SIZE = 500;
+/** timeoutSeconds of a watch, so that a watch that the server has lost ends. */
 const WATCH_SECONDS = 300;
-/** Beyond that it is over, whatever the server thinks. */
+/** A watch is given up if the server does not end it this long after timeoutSeconds. */
 const GRACE_SECONDS = 30;
-/** In the middle of a list: the connection may be well and the server behind it stuck. */
+/** The longest pause within a list or before the end of the initial events: the connection may work while the server hangs. */
 const SILENCE_SECONDS = 10;
-/** Of a watch in which bookmarks come: three are missing. kube-apiserver sends one a minute, and skips one now and then. */
+/**
+ * The longest pause in a watch with bookmarks: three bookmarks are then missing. kube-apiserver sends a bookmark each minute and
+ * sometimes skips one.
+ */
 const BOOKMARK_SECONDS = 200;
-/** What the API server writes on the bookmark behind the initial events (KEP-3157). */
-const endOfInitialEvents = 'k8s.io/initial-events-end';
+/** Annotation on the bookmark after the initial events (KEP-3157). */
+const initialEventsEnd = 'k8s.io/initial-events-end';
 
-export interface Asking {
+export interface ResourceRequest {
   readonly client: ApiClient;
   readonly resource: Resource;
   readonly clock: Pick<Clock, 'setTimer'>;
-  /** In [0, 1). */
+  /** Returns numbers in [0, 1). */
   readonly random: () => number;
   readonly signal: AbortSignal;
 }
@@ -34,116 +37,135 @@ export type WatchEvent =
 
 export type Page =
   | { readonly items: readonly unknown[] }
-  /** The last of all. */
+  /** The end of the list. */
   | { readonly resourceVersion: string };
 
-/** The server said what makes no sense, or that it has failed: whatever is known of what it holds is in doubt. */
-export class Garbled extends Error {
-  override readonly name = 'Garbled';
+/** The response is malformed or reports a failure of the server, so the state of the server is unknown. */
+export class MalformedResponseError extends Error {
+  override readonly name = 'MalformedResponseError';
 }
 
-/** All objects, in pieces as they arrive, then the resourceVersion to watch from. */
-export async function* list(given: Asking): AsyncGenerator<Page> {
-  const { asking, within, done } = limited(given);
-  let position = '';
+/** All objects, in the pieces in which they arrive, then the resourceVersion from which to watch. */
+export async function* list(given: ResourceRequest): AsyncGenerator<Page> {
+  const deadline = new Deadline(given);
+  const request = { ...given, signal: deadline.signal };
+  let continueToken = '';
   let resourceVersion = '';
   try {
     do {
-      const query = { ...asking.resource.selectors, limit: String(PAGE), ...(position === '' ? {} : { continue: position }) };
+      const query = {
+        ...request.resource.selectors,
+        limit: String(PAGE_SIZE),
+        ...(continueToken === '' ? {} : { continue: continueToken }),
+      };
       const decoder = new ListDecoder();
-      for await (const piece of await body(asking, query, within)) {
-        within(SILENCE_SECONDS, silent);
-        yield { items: decoded(() => decoder.push(piece)) };
+      for await (const piece of await fetchBody(request, query, deadline)) {
+        deadline.set(SILENCE_SECONDS, silence);
+        yield { items: decode(() => decoder.push(piece)) };
       }
-      done();
-      const { metadata } = (decoded(() => decoder.end()) ?? {}) as { metadata?: { continue?: string; resourceVersion?: string } };
-      position = metadata?.continue ?? '';
+      deadline.clear();
+      const { metadata } = (decode(() => decoder.end()) ?? {}) as { metadata?: { continue?: string; resourceVersion?: string } };
+      continueToken = metadata?.continue ?? '';
       resourceVersion = metadata?.resourceVersion ?? '';
-    } while (position !== '');
+    } while (continueToken !== '');
   } finally {
-    done();
+    deadline.clear();
   }
-  if (resourceVersion === '') throw new Garbled('the server sent a list without a resourceVersion');
+  if (resourceVersion === '') throw new MalformedResponseError('the server sent a list without a resourceVersion');
   yield { resourceVersion };
 }
 
 /**
- * Events, as many as arrive together at once (none: the server has agreed), until the server ends the stream. From where: after a
- * resourceVersion, or from every object that there is now as an ADDED event, with a bookmark behind the last of these; a
- * server that lags behind itself may say before it what became of some of them.
+ * Yields the events that arrive together, first an empty array when the server has accepted the watch, until the server ends the
+ * stream. The watch starts after a resourceVersion, or with an ADDED event for each existing object and a bookmark after the last
+ * of them. A server whose cache is behind may send later changes before this bookmark.
  */
-export async function* watch(given: Asking, from: { readonly resourceVersion: string } | 'initial events'): AsyncGenerator<WatchEvent[]> {
+export async function* watch(
+  given: ResourceRequest,
+  from: { readonly resourceVersion: string } | 'initial events',
+): AsyncGenerator<WatchEvent[]> {
   const isInitial = from === 'initial events';
   const start: Record<string, string> = isInitial
     ? { sendInitialEvents: 'true', resourceVersionMatch: 'NotOlderThan' }
     : { resourceVersion: from.resourceVersion };
-  const whole = limited(given);
-  const { asking, within, done } = limited(whole.asking);
-  // Not all nodes at the same time.
-  const seconds = Math.round(WATCH_SECONDS * (1 + asking.random()));
-  const query = { ...asking.resource.selectors, watch: '1', allowWatchBookmarks: 'true', timeoutSeconds: String(seconds), ...start };
+  const total = new Deadline(given);
+  const deadline = new Deadline({ ...given, signal: total.signal });
+  const request = { ...given, signal: deadline.signal };
+  // Random, so that the watches of the nodes do not end together.
+  const seconds = Math.round(WATCH_SECONDS * (1 + request.random()));
+  const query = { ...request.resource.selectors, watch: '1', allowWatchBookmarks: 'true', timeoutSeconds: String(seconds), ...start };
   const decoder = new LineDecoder();
-  const untilOver = (): void => {
-    done();
-    whole.within(seconds + GRACE_SECONDS, (limit) => `the server did not end a watch of ${seconds} s after ${limit} s`);
+  const startTotal = (): void => {
+    deadline.clear();
+    total.set(seconds + GRACE_SECONDS, (limit) => `the server did not end a watch of ${seconds} s within ${limit} s`);
   };
   try {
-    const pieces = await body(asking, query, within);
-    if (!isInitial) untilOver();
+    const pieces = await fetchBody(request, query, deadline);
+    if (!isInitial) startTotal();
     yield [];
-    let isWaiting = isInitial;
+    let isBeforeEnd = isInitial;
     let hasBookmarks = false;
     for await (const piece of pieces) {
-      if (isWaiting) within(SILENCE_SECONDS, silent);
-      const events = decoder.push(piece).map((line) => eventOf(decoded(() => JSON.parse(line) as unknown)));
+      if (isBeforeEnd) deadline.set(SILENCE_SECONDS, silence);
+      const events = decoder.push(piece).map((line) => eventOf(decode(() => JSON.parse(line) as unknown)));
       const bookmarks = events.filter((event) => event.type === 'BOOKMARK');
       hasBookmarks ||= bookmarks.some((bookmark) => !bookmark.endsInitialEvents);
-      if (isWaiting && bookmarks.some((bookmark) => bookmark.endsInitialEvents)) {
-        isWaiting = false;
-        untilOver();
+      if (isBeforeEnd && bookmarks.some((bookmark) => bookmark.endsInitialEvents)) {
+        isBeforeEnd = false;
+        startTotal();
       }
-      if (hasBookmarks && !isWaiting) within(BOOKMARK_SECONDS, forgotten);
+      if (hasBookmarks && !isBeforeEnd) deadline.set(BOOKMARK_SECONDS, noBookmark);
       if (events.length > 0) yield events;
     }
   } finally {
-    done();
-    whole.done();
+    deadline.clear();
+    total.clear();
   }
 }
 
-type Within = (seconds: number, why: (seconds: number) => string) => void;
+const noBookmark = (seconds: number): string => `the server sent neither an event nor a bookmark for ${seconds} s`;
 
-const forgotten = (seconds: number): string => `the server has sent nothing for ${seconds} s, no bookmark either`;
+const silence = (seconds: number): string => `the server sent nothing for ${seconds} s before the end of its response`;
 
-const silent = (seconds: number): string => `the server has said nothing for ${seconds} s in the middle of its answer`;
+/** Aborts a request with UnreachableError when the deadline is neither set again nor cleared in time. */
+class Deadline {
+  /** Aborted by the deadline and with the given signal. */
+  readonly signal: AbortSignal;
+  readonly #clock: ResourceRequest['clock'];
+  readonly #expired = new AbortController();
+  #cancel = (): void => undefined;
 
-/** The same request, given up when within() is not said again, or done(), in time. */
-function limited(asking: Asking): { asking: Asking; within: Within; done: () => void } {
-  const over = new AbortController();
-  let cancel = (): void => undefined;
-  const within: Within = (seconds, why) => {
-    cancel();
-    cancel = asking.clock.setTimer(seconds * 1000, () => over.abort(new Unreachable(why(seconds))));
-  };
-  return { asking: { ...asking, signal: AbortSignal.any([asking.signal, over.signal]) }, within, done: () => cancel() };
+  constructor({ clock, signal }: Pick<ResourceRequest, 'clock' | 'signal'>) {
+    this.#clock = clock;
+    this.signal = AbortSignal.any([signal, this.#expired.signal]);
+  }
+
+  set(seconds: number, message: (seconds: number) => string): void {
+    this.clear();
+    this.#cancel = this.#clock.setTimer(seconds * 1000, () => this.#expired.abort(new UnreachableError(message(seconds))));
+  }
+
+  clear(): void {
+    this.#cancel();
+  }
 }
 
-async function body(
-  { client, resource, signal }: Asking,
+async function fetchBody(
+  { client, resource, signal }: ResourceRequest,
   query: Readonly<Record<string, string>>,
-  within: Within,
+  deadline: Deadline,
 ): Promise<AsyncIterable<Uint8Array>> {
-  const answer = await client.get(`${resource.path}?${new URLSearchParams(query).toString()}`, signal);
-  within(SILENCE_SECONDS, silent);
-  if (answer.status !== 200) throw await statusOfAnswer(answer);
-  return answer.body;
+  const response = await client.get(`${resource.path}?${new URLSearchParams(query).toString()}`, signal);
+  deadline.set(SILENCE_SECONDS, silence);
+  if (response.status !== 200) throw await statusOfResponse(response);
+  return response.body;
 }
 
-function decoded<T>(decode: () => T): T {
+function decode<T>(decoder: () => T): T {
   try {
-    return decode();
+    return decoder();
   } catch (error) {
-    throw new Garbled('the server sent what is no JSON', { cause: error });
+    throw new MalformedResponseError('the server sent invalid JSON', { cause: error });
   }
 }
 
@@ -166,15 +188,17 @@ function eventOf(raw: unknown): WatchEvent {
     case 'ADDED':
     case 'MODIFIED':
     case 'DELETED':
-      if (typeof object?.metadata?.name !== 'string') throw new Garbled(`the server sent an event ${type} of no object`);
+      if (typeof object?.metadata?.name !== 'string')
+        throw new MalformedResponseError(`the server sent an ${type} event without an object`);
       return { type, object, resourceVersion };
     case 'BOOKMARK':
-      return { type, resourceVersion, endsInitialEvents: object?.metadata?.annotations?.[endOfInitialEvents] === 'true' };
+      return { type, resourceVersion, endsInitialEvents: object?.metadata?.annotations?.[initialEventsEnd] === 'true' };
     case 'ERROR': {
       const status = statusOfEvent(object);
-      throw status.isExpired ? status : new Garbled(`the server ended a watch with an error (${status.code} ${status.message})`);
+      if (status.isExpired) throw status;
+      throw new MalformedResponseError(`the server ended a watch with an error (${status.code} ${status.message})`);
     }
     default:
-      throw new Garbled(`the server sent an event of unknown type ${JSON.stringify(type)}`);
+      throw new MalformedResponseError(`the server sent an event of unknown type ${JSON.stringify(type)}`);
   }
 }

@@ -1,192 +1,195 @@
 // SPDX-License-Identifier: Apache-2.0
-// One resource, followed: list, then watch, for ever. Whatever fails is tried again, ever more slowly; what was known stays
-// as it is meanwhile, and an object is withdrawn only when the server says that it is gone: in an event, or by its absence
-// from a list that came to its end. Used by kubernetes-source.ts.
+// Follows one resource: list, then watch, without end. Every failure is retried with back-off, and the rows stay unchanged
+// meanwhile. A row is deleted only when the server reports that the object is gone: in an event, or by its absence from a complete
+// list. Used by kubernetes-source.ts.
 import type { Clock } from '../../base/clock.ts';
 import { messageOf } from '../../base/errors.ts';
-import { type ApiClient, CredentialError, Unreachable } from './api-client.ts';
-import { ApiStatus } from './api-status.ts';
 import { BackOff } from '../../base/back-off.ts';
-import type { Intake } from './intake.ts';
-import { type Asking, Garbled, list, watch, type WatchEvent } from './list-watch.ts';
+import { type ApiClient, CredentialError, UnreachableError } from './api-client.ts';
+import { list, MalformedResponseError, type ResourceRequest, watch, type WatchEvent } from './list-watch.ts';
 import type { Resource } from './resources.ts';
+import { StatusError } from './status-error.ts';
+import type { TableWriter } from './table-writer.ts';
 
-/** All delays are between one half and all of the doubled value. */
+/** Every delay is between one half and all of the doubled value. */
 const jitter = 0.5;
-/** A server that does not answer is asked at least once a second: it is the first thing that we want to know. */
-const unreachable = { firstMs: 100, mostMs: 1000, jitter };
-/** It answers, but not well: so it does while it starts, or under too much load. */
-const unwell = { firstMs: 200, mostMs: 1500, jitter };
-/** It will refuse until someone changes something. */
-const refused = { firstMs: 200, mostMs: 5000, jitter };
-/** The server ended the watch in good order: at once, unless it does so again and again. */
-const ended = { firstMs: 50, mostMs: 1000, jitter };
-/** A resource that the server does not have, until someone upgrades it. */
-const absent = { firstMs: 300_000, mostMs: 300_000, jitter };
-const LONGEST_RETRY_AFTER_SECONDS = 60;
-/** Refusals that another way of asking would meet too. (403 may be of the verb: who must not watch may list.) */
-const plainCodes: ReadonlySet<number> = new Set([401, 404, 410, 429]);
-/** Who may list and not watch hears of changes by a list, after so long. */
+/** The server does not respond: it is tried at least once a second, so that its return is noticed soon. */
+const unreachableDelays = { firstMs: 100, mostMs: 1000, jitter };
+/** The server responds with 429, 5xx or a malformed response, for example while it starts or is overloaded. */
+const serverErrorDelays = { firstMs: 200, mostMs: 1500, jitter };
+/** The server refuses the request until its configuration or state changes. */
+const refusedDelays = { firstMs: 200, mostMs: 5000, jitter };
+/** The server ended the watch normally. Repeated ends are delayed. */
+const endedDelays = { firstMs: 50, mostMs: 1000, jitter };
+/** The server does not have the resource, until it is upgraded. */
+const absentDelays = { firstMs: 300_000, mostMs: 300_000, jitter };
+const MAX_RETRY_AFTER_SECONDS = 60;
+/**
+ * Refusals that do not depend on the form of the request, so that a LIST would be refused too. (A 403 may concern WATCH
+ * only.)
+ */
+const codesOfAllRequests: ReadonlySet<number> = new Set([401, 404, 410, 429]);
+/** Without the right to watch, the resource is polled with a LIST at this interval. */
 const POLL_MS = 60_000;
-/** A watch that lived so long shows that all is well: what failed before it counts no more. */
-const CALM_MS = 10_000;
+/** A watch that lasted this long shows that the server works: earlier failures no longer count. */
+const HEALTHY_MS = 10_000;
 
 export interface ReflectorOptions {
   readonly client: ApiClient;
   readonly resource: Resource;
-  readonly intake: Intake;
+  readonly writer: TableWriter;
   readonly clock: Clock;
-  /** In [0, 1). */
+  /** Returns numbers in [0, 1). */
   readonly random: () => number;
-  /** How messages name the credentials. */
+  /** The credentials in messages. */
   readonly credentials: string;
   /** The first list is in the table. */
   readonly onListed: () => void;
-  /** problem() or the intake's problems may have changed. */
+  /** `problem` or the problems of the writer may have changed. */
   readonly onChange: () => void;
 }
 
-/** Why the server cannot be followed. */
-interface Obstacle {
-  /** Equal for all that one cause stands in the way of. */
-  readonly about: string;
+/** Why the resource cannot be followed. */
+interface ReflectorProblem {
+  /** Equal for all problems with the same cause. */
+  readonly identity: string;
   readonly message: string;
 }
 
 export class Reflector {
   readonly #options: ReflectorOptions;
   readonly #backOff: BackOff;
-  /** Aborted: whatever is under way ends, and everything is listed again. */
-  #round = new AbortController();
-  /** Where the watch goes on; undefined: everything must be listed. */
-  #position: string | undefined;
-  /** A watch that was to begin with everything there is did not come so far: next time it is a list, then a watch again. */
+  /** Aborted by relist(): ends the present request. */
+  #cycle = new AbortController();
+  /** The watch continues from here; undefined when a list is necessary. */
+  #resourceVersion: string | undefined;
+  /** A watch with initial events failed before their end: the next request is a LIST, the one after it again such a watch. */
   #mustList = false;
-  /** What was tried last. */
+  /** Verb of the last request. */
   #verb: 'list' | 'watch' = 'watch';
-  /** When the watch that is under way began. */
-  #calmSince: number | undefined;
+  /** When the present watch was accepted. */
+  #watchingSince: number | undefined;
   #isListed = false;
-  /** When the last list was finished. */
+  /** When the last list was complete. */
   #listedAt = 0;
-  #problem: Obstacle | undefined;
+  #problem: ReflectorProblem | undefined;
 
   constructor(options: ReflectorOptions) {
     this.#options = options;
     this.#backOff = new BackOff(options.random);
   }
 
-  /** The first list was finished. */
+  /** The first list was complete. */
   get isListed(): boolean {
     return this.#isListed;
   }
 
-  /** At the moment; undefined: there is none. */
-  get problem(): Obstacle | undefined {
+  /** The present problem; undefined when there is none. */
+  get problem(): ReflectorProblem | undefined {
     return this.#problem;
   }
 
-  /** Lists everything again. */
+  /** Lists all objects again. */
   relist(): void {
-    this.#round.abort(new DOMException('listing again', 'AbortError'));
+    this.#cycle.abort(new DOMException('listing again', 'AbortError'));
   }
 
-  /** Follows until the signal is aborted, then resolves. Rejects only for what is a mistake of ours. */
+  /** Runs until the signal is aborted, then resolves. Rejects only with a programming error. */
   async run(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
-      this.#round = new AbortController();
-      const either = AbortSignal.any([signal, this.#round.signal]);
-      const wait = await this.#follow(either).then(
-        () => this.#after(() => this.#backOff.next('ended', ended)),
-        (error: unknown) => (either.aborted ? 0 : this.#after(() => this.#failed(error))),
+      this.#cycle = new AbortController();
+      const either = AbortSignal.any([signal, this.#cycle.signal]);
+      const delay = await this.#follow(either).then(
+        () => this.#delayAfter(() => this.#backOff.next('ended', endedDelays)),
+        (error: unknown) => (either.aborted ? 0 : this.#delayAfter(() => this.#failed(error))),
       );
-      await this.#sleep(wait, either);
-      if (this.#round.signal.aborted) this.#position = undefined;
+      await this.#sleep(delay, either);
+      if (this.#cycle.signal.aborted) this.#resourceVersion = undefined;
     }
   }
 
-  /** Until the server ends the watch in good order. */
+  /** Resolves when the server ends the watch normally. */
   async #follow(signal: AbortSignal): Promise<void> {
     const { client, resource, clock, random } = this.#options;
-    const asking: Asking = { client, resource, clock, random, signal };
-    if (this.#position !== undefined) return this.#watch(asking, { resourceVersion: this.#position });
+    const request: ResourceRequest = { client, resource, clock, random, signal };
+    if (this.#resourceVersion !== undefined) return this.#watch(request, this.#resourceVersion);
     if (!this.#mustList) {
       try {
-        return await this.#watchAll(asking);
+        return await this.#watchWithInitialEvents(request);
       } catch (error) {
         if (!isUnknownParameter(error)) throw error;
       }
     }
     this.#mustList = false;
-    const position = await this.#list(asking);
-    return this.#watch(asking, { resourceVersion: position });
+    return this.#watch(request, await this.#list(request));
   }
 
-  /** What comes after a watch depends on how long it has lived. */
-  #after(wait: () => number): number {
+  /** Resets the back-off if the watch that ended lasted long enough, then computes the delay. */
+  #delayAfter(delay: () => number): number {
     const { clock } = this.#options;
-    if (this.#calmSince !== undefined && clock.now() - this.#calmSince >= CALM_MS) this.#backOff.reset();
-    this.#calmSince = undefined;
-    return wait();
+    if (this.#watchingSince !== undefined && clock.now() - this.#watchingSince >= HEALTHY_MS) this.#backOff.reset();
+    this.#watchingSince = undefined;
+    return delay();
   }
 
-  async #list(asking: Asking): Promise<string> {
+  async #list(request: ResourceRequest): Promise<string> {
     this.#verb = 'list';
     const keys = new Set<string>();
-    for await (const page of list(asking)) {
+    for await (const page of list(request)) {
       if ('resourceVersion' in page) {
-        this.#listed(keys, page.resourceVersion);
+        this.#finishList(keys, page.resourceVersion);
         return page.resourceVersion;
       }
-      for (const item of page.items) keys.add(this.#options.intake.put(item));
+      for (const item of page.items) keys.add(this.#options.writer.put(item));
     }
-    throw new Unreachable('the list did not come to its end');
+    throw new UnreachableError('the list is incomplete');
   }
 
-  /** Everything there is by a watch, and then what becomes of it (KEP-3157). */
-  async #watchAll(asking: Asking): Promise<void> {
+  /** Receives all objects through a watch, then their changes (KEP-3157). */
+  async #watchWithInitialEvents(request: ResourceRequest): Promise<void> {
     this.#verb = 'watch';
     const keys = new Set<string>();
-    for await (const events of watch(asking, 'initial events')) {
-      // The server has agreed. Should it not come to the end of it, the fault may be in this way of asking.
-      this.#mustList = this.#position === undefined;
+    for await (const events of watch(request, 'initial events')) {
+      // The server accepted the watch. If the initial events do not end, the server may not support this form of request.
+      this.#mustList = this.#resourceVersion === undefined;
       for (const event of events) {
-        if (this.#position !== undefined) this.#apply(event);
-        else if (event.type !== 'BOOKMARK') this.#initial(event, keys);
+        if (this.#resourceVersion !== undefined) this.#apply(event);
+        else if (event.type !== 'BOOKMARK') this.#applyInitial(event, keys);
         else if (event.endsInitialEvents) {
-          if (event.resourceVersion === '') throw new Garbled('the server sent all there is without a resourceVersion');
+          if (event.resourceVersion === '')
+            throw new MalformedResponseError('the server ended the initial events without a resourceVersion');
           this.#mustList = false;
-          this.#listed(keys, event.resourceVersion);
+          this.#finishList(keys, event.resourceVersion);
           this.#setProblem(undefined);
           keys.clear();
-          this.#calmSince = this.#options.clock.now();
+          this.#watchingSince = this.#options.clock.now();
         }
       }
       this.#options.onChange();
     }
-    if (this.#position === undefined) throw new Unreachable('the server ended a watch before it had sent everything there is');
+    if (this.#resourceVersion === undefined) throw new UnreachableError('the server ended a watch before the end of the initial events');
   }
 
-  #initial({ type, object }: Exclude<WatchEvent, { type: 'BOOKMARK' }>, keys: Set<string>): void {
-    const { intake } = this.#options;
-    if (type === 'DELETED') keys.delete(intake.remove(object));
-    else keys.add(intake.put(object));
+  #applyInitial({ type, object }: Exclude<WatchEvent, { type: 'BOOKMARK' }>, keys: Set<string>): void {
+    const { writer } = this.#options;
+    if (type === 'DELETED') keys.delete(writer.delete(object));
+    else keys.add(writer.put(object));
   }
 
-  async #watch(asking: Asking, from: { readonly resourceVersion: string }): Promise<void> {
+  async #watch(request: ResourceRequest, resourceVersion: string): Promise<void> {
     this.#verb = 'watch';
-    for await (const events of watch(asking, from)) {
-      this.#calmSince ??= this.#options.clock.now();
+    for await (const events of watch(request, { resourceVersion })) {
+      this.#watchingSince ??= this.#options.clock.now();
       this.#setProblem(undefined);
       for (const event of events) this.#apply(event);
       this.#options.onChange();
     }
   }
 
-  /** These keys are all there is. */
-  #listed(keys: ReadonlySet<string>, resourceVersion: string): void {
-    this.#options.intake.retain(keys);
-    this.#position = resourceVersion;
+  /** `keys` are the keys of all objects. */
+  #finishList(keys: ReadonlySet<string>, resourceVersion: string): void {
+    this.#options.writer.deleteOthers(keys);
+    this.#resourceVersion = resourceVersion;
     this.#listedAt = this.#options.clock.now();
     if (!this.#isListed) {
       this.#isListed = true;
@@ -195,66 +198,70 @@ export class Reflector {
     this.#options.onChange();
   }
 
-  /** Throws when the event is older than what the watch has told before: then nothing is known for sure. */
+  /** Throws when the event is older than an earlier one, because the state of the server is then unknown. */
   #apply(event: WatchEvent): void {
     const { type, resourceVersion } = event;
-    if (!isBehind(this.#position, event))
-      throw new Garbled(`the server went back in time, to an event of resourceVersion ${resourceVersion}`);
-    if (type === 'DELETED') this.#options.intake.remove(event.object);
-    else if (type !== 'BOOKMARK') this.#options.intake.put(event.object);
-    if (resourceVersion !== '') this.#position = resourceVersion;
+    if (!isNewer(this.#resourceVersion, event))
+      throw new MalformedResponseError(
+        `the server sent an event with resourceVersion ${resourceVersion}, which is not newer than ${this.#resourceVersion}`,
+      );
+    if (type === 'DELETED') this.#options.writer.delete(event.object);
+    else if (type !== 'BOOKMARK') this.#options.writer.put(event.object);
+    if (resourceVersion !== '') this.#resourceVersion = resourceVersion;
   }
 
-  /** Milliseconds until the next try. */
+  /** Records the failure. Returns the delay in ms until the next try. */
   #failed(error: unknown): number {
+    if (error instanceof StatusError) return this.#refused(error);
     const { resource } = this.#options;
-    if (error instanceof ApiStatus) {
-      if (error.isExpired) {
-        // The server has forgotten what became of things since: no failure, unless it goes on.
-        this.#position = undefined;
-        this.#setProblem(undefined);
-        return this.#backOff.next('expired', refused);
-      }
-      if (error.code === 404 && resource.isOptional) {
-        if (!this.#isListed) this.#listed(new Set(), '');
-        this.#position = undefined;
-        this.#setProblem(undefined);
-        return this.#backOff.next('absent', absent);
-      }
-      if (this.#verb === 'watch') {
-        const isOld = this.#options.clock.now() - this.#listedAt >= POLL_MS;
-        if (error.code === 403 && isOld) this.#position = undefined;
-        if (this.#position === undefined) this.#mustList = !plainCodes.has(error.code);
-      }
-      this.#setProblem({ about: `${resource.name} ${error.code}`, message: this.#sentenceOf(error) });
-      const { retryAfter } = error;
-      const asked = Math.min(retryAfter ?? 0, LONGEST_RETRY_AFTER_SECONDS) * 1000 * (1 + this.#options.random() / 4);
-      const delays = error.code === 429 || error.code >= 500 ? unwell : refused;
-      return Math.max(asked, this.#backOff.next(`status ${error.code}`, delays));
-    }
-    const isGarbled = error instanceof Garbled;
-    if (!(isGarbled || error instanceof Unreachable || error instanceof CredentialError)) throw error;
-    if (isGarbled) this.#position = undefined;
-    const what = isGarbled ? resource.name : 'the API server';
-    this.#setProblem({ about: `follow ${what}`, message: `${what} cannot be followed: ${messageOf(error)}` });
-    return this.#backOff.next(error.name, isGarbled ? unwell : unreachable);
+    const isMalformed = error instanceof MalformedResponseError;
+    if (!(isMalformed || error instanceof UnreachableError || error instanceof CredentialError)) throw error;
+    if (isMalformed) this.#resourceVersion = undefined;
+    const what = isMalformed ? resource.name : 'the API server';
+    this.#setProblem({ identity: `watch ${what}`, message: `cannot watch ${what}: ${messageOf(error)}` });
+    return this.#backOff.next(error.name, isMalformed ? serverErrorDelays : unreachableDelays);
   }
 
-  #sentenceOf({ code, message }: ApiStatus): string {
+  #refused(error: StatusError): number {
+    const { resource, clock, random } = this.#options;
+    if (error.isExpired) {
+      // The server has compacted its history. This is a failure only when it repeats.
+      this.#resourceVersion = undefined;
+      this.#setProblem(undefined);
+      return this.#backOff.next('expired', refusedDelays);
+    }
+    if (error.code === 404 && resource.isOptional) {
+      if (!this.#isListed) this.#finishList(new Set(), '');
+      this.#resourceVersion = undefined;
+      this.#setProblem(undefined);
+      return this.#backOff.next('absent', absentDelays);
+    }
+    if (this.#verb === 'watch') {
+      const isOld = clock.now() - this.#listedAt >= POLL_MS;
+      if (error.code === 403 && isOld) this.#resourceVersion = undefined;
+      if (this.#resourceVersion === undefined) this.#mustList = !codesOfAllRequests.has(error.code);
+    }
+    this.#setProblem({ identity: `${resource.name} ${error.code}`, message: this.#messageOf(error) });
+    const requestedMs = Math.min(error.retryAfter ?? 0, MAX_RETRY_AFTER_SECONDS) * 1000 * (1 + random() / 4);
+    const delays = error.code === 429 || error.code >= 500 ? serverErrorDelays : refusedDelays;
+    return Math.max(requestedMs, this.#backOff.next(`status ${error.code}`, delays));
+  }
+
+  #messageOf({ code, message }: StatusError): string {
     const { resource, credentials } = this.#options;
     const verb = this.#verb;
-    const what = `cannot ${verb} ${resource.name}: the API server`;
+    const failure = `cannot ${verb} ${resource.name}`;
     switch (code) {
       case 401:
-        return `${what} does not accept ${credentials}, which may have expired (401 ${message})`;
+        return `${failure}: the API server does not accept ${credentials}, which may have expired (401 ${message})`;
       case 403:
-        return `${what} forbids it: give the ClusterRole the verb "${verb}" on the resource "${resource.name}" (403 ${message})`;
+        return `${failure}: the ClusterRole must grant the verb "${verb}" on the resource "${resource.name}" (403 ${message})`;
       default:
-        return `${what} refuses (${code} ${message})`;
+        return `${failure}: the API server refused the request (${code} ${message})`;
     }
   }
 
-  #setProblem(problem: Obstacle | undefined): void {
+  #setProblem(problem: ReflectorProblem | undefined): void {
     if (problem?.message === this.#problem?.message) return;
     this.#problem = problem;
     this.#options.onChange();
@@ -268,19 +275,24 @@ export class Reflector {
     signal.addEventListener('abort', wake);
     return promise.finally(() => {
       cancel();
-      // Node keeps a signal of AbortSignal.any() for as long as it has a listener.
+      // Node retains a signal of AbortSignal.any() while it has a listener.
       signal.removeEventListener('abort', wake);
     });
   }
 }
 
-/** Whether the event comes behind the position. Versions are comparable as numbers (KEP-5504); what is no number is believed. */
-function isBehind(position: string | undefined, { type, resourceVersion }: WatchEvent): boolean {
-  if (position === undefined || !/^\d+$/.test(resourceVersion) || !/^\d+$/.test(position)) return true;
-  const [before, now] = [BigInt(position), BigInt(resourceVersion)];
+/**
+ * Whether the event is newer than the resourceVersion. Versions compare as numbers (KEP-5504); a version of another form is
+ * accepted.
+ */
+function isNewer(previous: string | undefined, { type, resourceVersion }: WatchEvent): boolean {
+  if (previous === undefined || !/^\d+$/.test(resourceVersion) || !/^\d+$/.test(previous)) return true;
+  const [before, now] = [BigInt(previous), BigInt(resourceVersion)];
   return now > before || (now === before && type === 'BOOKMARK');
 }
 
-/** Servers before 1.27, and later ones without the feature WatchList, refuse the parameters of a streaming list. */
+/** Servers before 1.27, and later ones without the WatchList feature, refuse the parameters of a watch with initial events. */
 const isUnknownParameter = (error: unknown): boolean =>
-  error instanceof ApiStatus && (error.code === 400 || error.code === 422) && /sendInitialEvents|resourceVersionMatch/.test(error.message);
+  error instanceof StatusError &&
+  (error.code === 400 || error.code === 422) &&
+  /sendInitialEvents|resourceVersionMatch/.test(error.message);

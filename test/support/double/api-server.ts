@@ -1,45 +1,45 @@
 // SPDX-License-Identifier: Apache-2.0
-// A small list and watch server for what a real one cannot be made to do on demand. It answers as the real one does unless
-// it is told to fail; memory-client.ts and http2-server.ts bring requests to it.
+// A double of the API server with LIST and WATCH, for faults that a real server does not have on demand. Without a fault it
+// answers as a real server does. memory-client.ts and http2-server.ts pass requests to it.
 import type { Clock } from '../../../daemon/base/clock.ts';
 import type { Kind } from '../../../daemon/source/kinds.ts';
 import { type Collection, collections, eventOf, ObjectStore, type RawObject, type Selector, selectorOf } from './objects.ts';
-import { Outflow } from './outflow.ts';
-import { continueTooOld, forbidden, notFound, noWatchList, type ExitError, statusOf, tooOld, unauthorized } from './statuses.ts';
+import { ResponseBody } from './response-body.ts';
+import { expired, expiredContinue, forbidden, notFound, noWatchList, type Refusal, statusOf, unauthorized } from './statuses.ts';
 
-export interface LabRequest {
+export interface ReceivedRequest {
   readonly verb: 'list' | 'watch';
   readonly collection: Collection;
   readonly query: URLSearchParams;
-  /** The path as it was asked for. */
+  /** The path with its query. */
   readonly path: string;
 }
 
 export interface Reply {
   readonly status: number;
-  /** Seconds. */
+  /** In seconds. */
   readonly retryAfter?: number;
-  readonly body: Outflow;
+  readonly body: ResponseBody;
 }
 
-/** What is to be done with a request instead of answering it well. */
+/** How a request fails. */
 export type Fault =
-  /** No connection. */
+  /** The connection is refused. */
   | 'refuse'
-  /** Accepted, and nothing else, until serve(). */
+  /** The request is accepted and not answered until serve(). */
   | 'hang'
-  | (ExitError & { readonly stallAfter?: number })
-  /** Answered well, but cut behind so many bytes of the body, or silent from there on. */
+  | (Refusal & { readonly stallAfter?: number })
+  /** The body of a normal response is interrupted, or stalls, after a number of bytes. */
   | { readonly cutAfter: number }
   | { readonly stallAfter: number }
-  /** Status 200 and this as the whole body. */
+  /** Status 200 with this body. */
   | { readonly body: string };
 
 interface Watcher {
   readonly kind: Kind;
   readonly selector: Selector;
-  readonly body: Outflow;
-  /** Behind the initial events. */
+  readonly body: ResponseBody;
+  /** Lines that wait for releaseEvents(). */
   held: string[] | undefined;
 }
 
@@ -48,38 +48,38 @@ const BOOKMARK_MS = 60_000;
 
 export class ApiServer {
   readonly store: ObjectStore;
-  /** Every request so far. */
-  readonly asked: LabRequest[] = [];
-  /** Pieces that bodies are sent in. */
+  /** All requests so far. */
+  readonly requests: ReceivedRequest[] = [];
+  /** Size of the pieces in which bodies are sent. */
   pieceBytes = 16_384;
-  /** Most that a page holds, however many are asked for. */
+  /** Maximum number of items in a page, regardless of the request. */
   pageItems = Infinity;
   hasStreamingLists = true;
-  /** How a watch from a forgotten revision is told so. */
-  tooOldComes: 'as status' | 'as event' = 'as event';
-  /** Resources that this server is too old for. */
-  readonly unknown = new Set<Kind>();
-  /** What RBAC lacks: "watch services". */
+  /** How a watch from a compacted revision is refused. */
+  sendsExpiredAs: 'status' | 'event' = 'event';
+  /** Resources that this server does not have, as an old server. */
+  readonly missingKinds = new Set<Kind>();
+  /** Rights that RBAC does not grant: "watch services". */
   readonly forbidden = new Set<string>();
-  isTokenGood = true;
-  /** LabRequest for each request before it is answered. */
-  fault: (asked: LabRequest) => Fault | undefined = () => undefined;
+  acceptsToken = true;
+  /** Returns the fault of a request; undefined for a normal response. */
+  fault: (request: ReceivedRequest) => Fault | undefined = () => undefined;
   readonly #clock: Pick<Clock, 'setTimer'>;
   readonly #watchers = new Set<Watcher>();
-  /** Rest of a list whose first pages are read. */
-  readonly #rests = new Map<string, { readonly revision: number; readonly items: readonly RawObject[] }>();
+  /** Remaining items of lists, by continue token. */
+  readonly #remaining = new Map<string, { readonly revision: number; readonly items: readonly RawObject[] }>();
   #tokens = 0;
   #isHolding = false;
   #onServe: (() => void)[] = [];
-  readonly #stalled: Outflow[] = [];
+  readonly #stalled: ResponseBody[] = [];
 
   constructor(clock: Pick<Clock, 'setTimer'>) {
     this.#clock = clock;
-    this.store = new ObjectStore((happening) => {
+    this.store = new ObjectStore((change) => {
       for (const watcher of this.#watchers) {
-        if ((happening.after ?? happening.before)?.kind !== watcher.kind) continue;
-        const event = eventOf(happening, watcher.selector);
-        if (event !== undefined) this.#say(watcher, lineOf(event));
+        if ((change.after ?? change.before)?.kind !== watcher.kind) continue;
+        const event = eventOf(change, watcher.selector);
+        if (event !== undefined) this.#send(watcher, lineOf(event));
       }
     });
   }
@@ -88,63 +88,66 @@ export class ApiServer {
     for (const object of objects) this.store.put(object);
   }
 
-  /** Cuts what is under way. New requests are answered as before. */
-  cut(why = 'read ECONNRESET'): void {
-    for (const { body } of this.#watchers) body.cut(why);
+  /** Interrupts all watches. New requests are not affected. */
+  cut(reason = 'read ECONNRESET'): void {
+    for (const { body } of this.#watchers) body.cut(reason);
   }
 
-  /** Ends every watch in good order. */
+  /** Ends all watches normally. */
   end(): void {
     for (const { body } of this.#watchers) body.end();
   }
 
-  /** Who watches now hears nothing any more, not even an end, though the connection is well. */
-  forget(): void {
+  /** The present watches receive nothing more, not even their end, while their connection works. */
+  stallWatches(): void {
     for (const { body } of this.#watchers) body.stallAfter(0);
   }
 
-  /** Every request meets this fault from now on; what is under way is cut, or falls silent with the rest. */
+  /** All further requests have this fault. The present watches are interrupted; with 'hang', they stall. */
   fail(fault: Fault): void {
     this.fault = () => fault;
-    if (fault === 'hang') this.hold();
+    if (fault === 'hang') this.holdEvents();
     else this.cut();
   }
 
-  /** Healthy again; requests that hung are answered, as those of a process that was stopped and goes on. What stalled is cut. */
+  /**
+   * Ends all faults. Requests that hung are answered, like those of a process that was stopped and continues. Stalled bodies
+   * are interrupted.
+   */
   serve(): void {
     this.fault = () => undefined;
     for (const body of this.#stalled.splice(0)) body.cut('read ECONNRESET');
-    this.release();
+    this.releaseEvents();
     for (const answer of this.#onServe.splice(0)) answer();
   }
 
-  /** The next request, or the next that the filter takes, meets the fault. */
-  failNext(fault: Fault, filter: (asked: LabRequest) => boolean = () => true): void {
+  /** The next request that the filter accepts has this fault. */
+  failNext(fault: Fault, filter: (request: ReceivedRequest) => boolean = () => true): void {
     const before = this.fault;
     let isDone = false;
-    this.fault = (asked) => {
-      if (isDone || !filter(asked)) return before(asked);
+    this.fault = (request) => {
+      if (isDone || !filter(request)) return before(request);
       isDone = true;
       return fault;
     };
   }
 
-  /** Sent to every watch as it is: garbage, half an event. */
-  say(text: string): void {
+  /** Sends text to all watches unchanged, for example malformed events. */
+  sendToWatches(text: string): void {
     for (const { body } of this.#watchers) body.write(text);
   }
 
   bookmark(): void {
-    for (const watcher of this.#watchers) this.#bookmark(watcher);
+    for (const watcher of this.#watchers) this.#sendBookmark(watcher);
   }
 
-  /** Events wait for release(). */
-  hold(): void {
+  /** Events wait for releaseEvents(). */
+  holdEvents(): void {
     this.#isHolding = true;
   }
 
-  /** Sends the lines that waited, of each watch, as the function gives them. */
-  release(arrange: (lines: readonly string[]) => readonly string[] = (lines) => lines): void {
+  /** Sends the waiting lines of each watch, after `arrange` has changed them. */
+  releaseEvents(arrange: (lines: readonly string[]) => readonly string[] = (lines) => lines): void {
     this.#isHolding = false;
     for (const watcher of this.#watchers) {
       const lines = watcher.held ?? [];
@@ -153,126 +156,125 @@ export class ApiServer {
     }
   }
 
-  /** As a server whose cache is behind: what happened meanwhile comes among the initial events, and the bookmark, of now, last. */
-  releaseLate(): void {
-    this.release((lines) => {
+  /** Like a server whose cache is behind: changes made meanwhile come before the bookmark that ends the initial events. */
+  releaseEventsLate(): void {
+    this.releaseEvents((lines) => {
       const isEnd = (line: string): boolean => line.includes('initial-events-end');
       return lines.some(isEnd) ? [...lines.filter((line) => !isEnd(line)), this.#bookmarkLine('', initialEventsEnd)] : lines;
     });
   }
 
-  get watching(): number {
+  get watchCount(): number {
     return this.#watchers.size;
   }
 
-  /** 'refuse': there is no connection to answer on. A request that hangs is answered after serve(). */
+  /** 'refuse' means that there is no connection. A request that hangs is answered after serve(). */
   async receive(path: string, signal: AbortSignal): Promise<Reply | 'refuse'> {
-    const asked = askedOf(path);
-    this.asked.push(asked);
-    const fault = this.fault(asked);
+    const request = requestOf(path);
+    this.requests.push(request);
+    const fault = this.fault(request);
     if (fault === 'refuse') return fault;
-    if (fault === 'hang') return (await this.#served(signal), this.#answer(asked));
-    if (fault === undefined) return this.#answer(asked);
-    const body = new Outflow();
+    if (fault === 'hang') return (await this.#untilServe(signal), this.#reply(request));
+    if (fault === undefined) return this.#reply(request);
+    const body = new ResponseBody();
     if ('cutAfter' in fault) body.cutAfter(fault.cutAfter);
     if ('stallAfter' in fault) {
       body.stallAfter(fault.stallAfter ?? Infinity);
       this.#stalled.push(body);
     }
     if ('code' in fault) return this.#refusal(fault, body);
-    return 'body' in fault ? this.#whole(fault.body) : this.#answer(asked, body);
+    return 'body' in fault ? this.#whole(fault.body) : this.#reply(request, body);
   }
 
-  #served(signal: AbortSignal): Promise<void> {
+  #untilServe(signal: AbortSignal): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#onServe.push(resolve);
     signal.addEventListener('abort', () => resolve(), { once: true });
     return promise;
   }
 
-  #answer(asked: LabRequest, body = new Outflow()): Reply {
-    const { verb, collection, query } = asked;
-    if (!this.isTokenGood) return this.#refusal(unauthorized);
+  #reply(request: ReceivedRequest, body = new ResponseBody()): Reply {
+    const { verb, collection, query } = request;
+    if (!this.acceptsToken) return this.#refusal(unauthorized);
     if (this.forbidden.has(`${verb} ${collection.resource}`)) return this.#refusal(forbidden(verb, collection));
-    if (this.unknown.has(collection.kind)) return this.#refusal(notFound);
+    if (this.missingKinds.has(collection.kind)) return this.#refusal(notFound);
     return verb === 'list' ? this.#list(collection, query, body) : this.#watch(collection, query, body);
   }
 
-  #refusal(refusal: ExitError, body = new Outflow()): Reply {
+  #refusal(refusal: Refusal, body = new ResponseBody()): Reply {
     const { retryAfter } = refusal;
     const reply = this.#whole(JSON.stringify(statusOf(refusal)), body);
     return { ...reply, status: refusal.code, ...(retryAfter === undefined ? {} : { retryAfter }) };
   }
 
-  #whole(text: string, body = new Outflow()): Reply {
-    const bytes = Buffer.from(text);
-    for (let from = 0; from < bytes.length; from += this.pieceBytes) body.write(bytes.subarray(from, from + this.pieceBytes));
+  #whole(text: string, body = new ResponseBody()): Reply {
+    this.#write(body, Buffer.from(text));
     body.end();
     return { status: 200, body };
   }
 
-  #list({ kind, apiVersion }: Collection, query: URLSearchParams, body: Outflow): Reply {
+  #list({ kind, apiVersion }: Collection, query: URLSearchParams, body: ResponseBody): Reply {
     const token = query.get('continue');
-    const rest = token === null ? undefined : this.#rests.get(token);
-    if (token !== null && (rest === undefined || rest.revision < this.store.compacted)) return this.#refusal(continueTooOld);
-    const { revision, items } = rest ?? { revision: this.store.revision, items: this.store.all(kind, selectorIn(query)) };
+    const remaining = token === null ? undefined : this.#remaining.get(token);
+    if (token !== null && (remaining === undefined || remaining.revision < this.store.compacted)) return this.#refusal(expiredContinue);
+    const { revision, items } = remaining ?? { revision: this.store.revision, items: this.store.all(kind, selectorIn(query)) };
     const limit = Math.min(Number(query.get('limit') ?? 0) || Infinity, this.pageItems);
     const metadata: Record<string, unknown> = { resourceVersion: String(revision) };
     if (items.length > limit) {
       this.#tokens += 1;
-      this.#rests.set(`rest-${this.#tokens}`, { revision, items: items.slice(limit) });
+      this.#remaining.set(`rest-${this.#tokens}`, { revision, items: items.slice(limit) });
       Object.assign(metadata, { continue: `rest-${this.#tokens}`, remainingItemCount: items.length - limit });
     }
-    // Items of a list do not say what they are.
+    // Items of a list have no kind and apiVersion.
     const page = items.slice(0, limit).map(({ kind: _kind, apiVersion: _apiVersion, ...fields }) => fields);
     return this.#whole(JSON.stringify({ kind: `${kind}List`, apiVersion, metadata, items: page }), body);
   }
 
-  #watch({ kind }: Collection, query: URLSearchParams, body: Outflow): Reply {
+  #watch({ kind }: Collection, query: URLSearchParams, body: ResponseBody): Reply {
     const isStreamingList = query.get('sendInitialEvents') === 'true';
     if (isStreamingList && !this.hasStreamingLists) return this.#refusal(noWatchList);
     const selector = selectorIn(query);
     const from = query.get('resourceVersion') ?? '';
     const missed = isStreamingList ? [] : this.store.since(Number(from));
     if (missed === undefined) {
-      const refusal = tooOld(from, this.store.compacted);
-      if (this.tooOldComes === 'as status') return this.#refusal(refusal);
+      const refusal = expired(from, this.store.compacted);
+      if (this.sendsExpiredAs === 'status') return this.#refusal(refusal);
       return this.#whole(`${JSON.stringify({ type: 'ERROR', object: statusOf(refusal) })}\n`);
     }
     const watcher: Watcher = { kind, selector, body, held: undefined };
-    this.#begin(watcher, Number(query.get('timeoutSeconds')) * 1000);
+    this.#startWatch(watcher, Number(query.get('timeoutSeconds')) * 1000);
     if (isStreamingList) {
-      for (const object of this.store.all(kind, selector)) this.#say(watcher, lineOf({ type: 'ADDED', object }));
-      this.#bookmark(watcher, initialEventsEnd);
+      for (const object of this.store.all(kind, selector)) this.#send(watcher, lineOf({ type: 'ADDED', object }));
+      this.#sendBookmark(watcher, initialEventsEnd);
     }
-    for (const happening of missed) {
-      const event = (happening.after ?? happening.before)?.kind === kind ? eventOf(happening, selector) : undefined;
-      if (event !== undefined) this.#say(watcher, lineOf(event));
+    for (const change of missed) {
+      const event = (change.after ?? change.before)?.kind === kind ? eventOf(change, selector) : undefined;
+      if (event !== undefined) this.#send(watcher, lineOf(event));
     }
     return { status: 200, body };
   }
 
-  #begin(watcher: Watcher, timeoutMs: number): void {
+  #startWatch(watcher: Watcher, timeoutMs: number): void {
     if (!watcher.body.isOpen) return;
     this.#watchers.add(watcher);
     let cancelBookmark = (): void => undefined;
-    const bookmarkLater = (): void => {
+    const scheduleBookmark = (): void => {
       cancelBookmark = this.#clock.setTimer(BOOKMARK_MS, () => {
-        this.#bookmark(watcher);
-        bookmarkLater();
+        this.#sendBookmark(watcher);
+        scheduleBookmark();
       });
     };
-    bookmarkLater();
+    scheduleBookmark();
     const cancelEnd = timeoutMs > 0 ? this.#clock.setTimer(timeoutMs, () => watcher.body.end()) : () => undefined;
-    watcher.body.onOver = () => {
+    watcher.body.onEnded = () => {
       this.#watchers.delete(watcher);
       cancelBookmark();
       cancelEnd();
     };
   }
 
-  #bookmark(watcher: Watcher, annotations?: object): void {
-    this.#say(watcher, this.#bookmarkLine(watcher.kind, annotations));
+  #sendBookmark(watcher: Watcher, annotations?: object): void {
+    this.#send(watcher, this.#bookmarkLine(watcher.kind, annotations));
   }
 
   #bookmarkLine(kind: string, annotations?: object): string {
@@ -280,22 +282,22 @@ export class ApiServer {
     return lineOf({ type: 'BOOKMARK', object: { kind, metadata } });
   }
 
-  #say(watcher: Watcher, line: string): void {
+  #send(watcher: Watcher, line: string): void {
     if (this.#isHolding) (watcher.held ??= []).push(line);
-    else this.#send(watcher.body, Buffer.from(line));
+    else this.#write(watcher.body, Buffer.from(line));
   }
 
-  #send(body: Outflow, bytes: Buffer): void {
+  #write(body: ResponseBody, bytes: Buffer): void {
     for (let from = 0; from < bytes.length; from += this.pieceBytes) body.write(bytes.subarray(from, from + this.pieceBytes));
   }
 }
 
 const lineOf = (event: { type: string; object: object }): string => `${JSON.stringify(event)}\n`;
 
-function askedOf(path: string): LabRequest {
+function requestOf(path: string): ReceivedRequest {
   const url = new URL(path, 'http://api');
   const collection = collections.find((each) => each.path === url.pathname);
-  if (collection === undefined) throw new Error(`the double has no ${url.pathname}`);
+  if (collection === undefined) throw new Error(`the double has no resource at ${url.pathname}`);
   const verb = url.searchParams.get('watch') === '1' ? 'watch' : 'list';
   return { verb, collection, query: url.searchParams, path };
 }

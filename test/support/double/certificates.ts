@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A CA of our own, and a certificate of it for 127.0.0.1 and localhost: made by openssl, for a day.
+// A new CA and a certificate that it signed for 127.0.0.1 and localhost, made by openssl and valid for one day.
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,31 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
-// The double over real HTTP/2 on the loopback, with TLS or without, and what tests see of its connections.
+// Serves the double over real HTTP/2 on the loopback interface, with or without TLS, and records connections and streams for
+// tests.
 import { createSecureServer, createServer, type IncomingHttpHeaders, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import type { ApiServer } from './api-server.ts';
 import type { Certificates } from './certificates.ts';
-import { Cut, type Outflow } from './outflow.ts';
+import { InterruptedError, type ResponseBody } from './response-body.ts';
 
-export interface Served {
+export interface HttpServer {
   readonly url: URL;
-  /** Open connections, the oldest first. */
+  /** Open connections, oldest first. */
   readonly sessions: readonly ServerHttp2Session[];
-  /** Connections so far. */
+  /** Number of connections so far. */
   readonly count: number;
-  /** Of each request: its path and what it showed. */
+  /** Path and Authorization header of each request. */
   readonly requests: { readonly path: string; readonly authorization: string | undefined }[];
-  /** HTTP/2 error codes of the streams that are closed. */
-  readonly codes: number[];
+  /** HTTP/2 error codes of closed streams. */
+  readonly streamCodes: number[];
   close(): Promise<void>;
 }
 
-/** Paths are given to the double without the prefix. */
-export async function serveHttp2(api: ApiServer, options: { readonly tls?: Certificates; readonly prefix?: string } = {}): Promise<Served> {
+/** The prefix is removed from paths before the double receives them. */
+export async function serveHttp2(
+  api: ApiServer,
+  options: { readonly tls?: Certificates; readonly prefix?: string } = {},
+): Promise<HttpServer> {
   const { tls, prefix = '' } = options;
   const server = tls === undefined ? createServer() : createSecureServer({ key: tls.key, cert: tls.cert });
   const sessions: ServerHttp2Session[] = [];
-  const requests: Served['requests'] = [];
-  const codes: number[] = [];
+  const requests: HttpServer['requests'] = [];
+  const streamCodes: number[] = [];
   let count = 0;
   server.on('session', (session: ServerHttp2Session) => {
     count += 1;
@@ -37,8 +41,8 @@ export async function serveHttp2(api: ApiServer, options: { readonly tls?: Certi
     const path = String(headers[':path']);
     requests.push({ path, authorization: headers.authorization });
     stream.on('error', () => undefined);
-    stream.once('close', () => codes.push(stream.rstCode));
-    void answer(api, stream, path.slice(prefix.length));
+    stream.once('close', () => streamCodes.push(stream.rstCode));
+    void respond(api, stream, path.slice(prefix.length));
   });
   await new Promise<void>((resolve) => {
     server.listen(0, '127.0.0.1', resolve);
@@ -52,17 +56,17 @@ export async function serveHttp2(api: ApiServer, options: { readonly tls?: Certi
   };
   const url = new URL(`${tls === undefined ? 'http' : 'https'}://127.0.0.1:${port}${prefix}`);
   return {
-    ...{ url, sessions, requests, codes, close },
+    ...{ url, sessions, requests, streamCodes, close },
     get count() {
       return count;
     },
   };
 }
 
-async function answer(api: ApiServer, stream: ServerHttp2Stream, path: string): Promise<void> {
-  const gone = new AbortController();
-  stream.once('close', () => gone.abort());
-  const reply = await api.receive(path, gone.signal);
+async function respond(api: ApiServer, stream: ServerHttp2Stream, path: string): Promise<void> {
+  const closed = new AbortController();
+  stream.once('close', () => closed.abort());
+  const reply = await api.receive(path, closed.signal);
   if (reply === 'refuse') return stream.session?.destroy();
   const { status, retryAfter, body } = reply;
   if (stream.closed) return body.cancel();
@@ -75,20 +79,20 @@ async function answer(api: ApiServer, stream: ServerHttp2Stream, path: string): 
   await send(body, stream);
 }
 
-async function send(body: Outflow, stream: ServerHttp2Stream): Promise<void> {
-  let goOn = (): void => undefined;
-  stream.on('drain', () => goOn());
-  stream.once('close', () => goOn());
+async function send(body: ResponseBody, stream: ServerHttp2Stream): Promise<void> {
+  let resume = (): void => undefined;
+  stream.on('drain', () => resume());
+  stream.once('close', () => resume());
   try {
     for await (const piece of body) {
       if (stream.destroyed) return;
       const { promise, resolve } = Promise.withResolvers<void>();
-      goOn = resolve;
+      resume = resolve;
       if (!stream.write(piece)) await promise;
     }
     stream.end();
   } catch (error) {
-    if (!(error instanceof Cut)) throw error;
+    if (!(error instanceof InterruptedError)) throw error;
     stream.destroy(error);
   }
 }

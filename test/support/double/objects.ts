@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the double of the API server holds: objects of the four resources with etcd's one counter over all of them, what
-// happened to them, and how a selector sees it. No paths' meaning, no faults: api-server.ts has those.
+// The objects of the API server double: one revision counter for all objects, as in etcd, the history of changes, and
+// selectors. Paths and faults are in api-server.ts.
 import { apiGroupOf, type Kind, kindNames, kinds } from '../../../daemon/source/kinds.ts';
 import { pathOf } from '../../../daemon/source/kubernetes/resources.ts';
 
@@ -22,7 +22,7 @@ export interface RawObject {
 export interface Collection {
   readonly kind: Kind;
   readonly path: string;
-  /** API group: "" for the core group. */
+  /** API group; "" for the core group. */
   readonly group: string;
   /** Plural name in RBAC rules. */
   readonly resource: string;
@@ -34,8 +34,8 @@ export const collections: readonly Collection[] = kindNames.map((kind) => {
   return { kind, path: pathOf(apiVersion, plural), group: apiGroupOf(apiVersion), resource: plural, apiVersion };
 });
 
-/** One change, as etcd tells it: the object before and after. */
-export interface Happening {
+/** A change of one object, as etcd reports it: the object before and after. */
+export interface Change {
   readonly revision: number;
   readonly before: RawObject | undefined;
   readonly after: RawObject | undefined;
@@ -43,101 +43,101 @@ export interface Happening {
 
 export type Selector = (object: RawObject) => boolean;
 
-/** "namespace/name", or the name of what has no namespace. */
+/** "namespace/name", or the name of an object without a namespace. */
 export const keyOf = ({ metadata: { namespace, name } }: RawObject): string => (namespace === undefined ? name : `${namespace}/${name}`);
 
-export const versioned = (object: RawObject, revision: number): RawObject => ({
+export const withRevision = (object: RawObject, revision: number): RawObject => ({
   ...object,
   metadata: { ...object.metadata, resourceVersion: String(revision) },
 });
 
 export class ObjectStore {
   revision = 1;
-  /** Everything up to here is forgotten. */
+  /** The history up to this revision is compacted. */
   compacted = 0;
-  #history: Happening[] = [];
+  #history: Change[] = [];
   readonly #objects = new Map<string, RawObject>();
-  readonly #tell: (happening: Happening) => void;
+  readonly #onChange: (change: Change) => void;
 
-  constructor(tell: (happening: Happening) => void) {
-    this.#tell = tell;
+  constructor(onChange: (change: Change) => void) {
+    this.#onChange = onChange;
   }
 
-  /** Creates or updates; returns it with its resourceVersion. */
+  /** Creates or updates an object. Returns it with its resourceVersion. */
   put(object: RawObject): RawObject {
     const id = `${object.kind} ${keyOf(object)}`;
     const before = this.#objects.get(id);
-    const after = versioned(structuredClone(object), this.revision + 1);
+    const after = withRevision(structuredClone(object), this.revision + 1);
     this.#objects.set(id, after);
-    this.#happened(before, after);
+    this.#record(before, after);
     return after;
   }
 
-  /** An object that is not there is none to delete. */
+  /** Does nothing if the object does not exist. */
   delete(kind: Kind, key: string): void {
     const before = this.#objects.get(`${kind} ${key}`);
     if (before === undefined) return;
     this.#objects.delete(`${kind} ${key}`);
-    this.#happened(before, undefined);
+    this.#record(before, undefined);
   }
 
   get(kind: Kind, key: string): RawObject | undefined {
     return this.#objects.get(`${kind} ${key}`);
   }
 
-  /** Sorted by key, as etcd gives them. */
+  /** Sorted by key, as etcd returns them. */
   all(kind: Kind, selector: Selector = () => true): RawObject[] {
     const found = [...this.#objects.values()].filter((object) => object.kind === kind && selector(object));
     return found.toSorted((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1));
   }
 
-  /** Forgets what has happened so far. */
+  /** Drops the history. */
   compact(): void {
     this.compacted = this.revision;
     this.#history = [];
   }
 
-  /** What happened after that revision; undefined when some of it is forgotten. */
-  since(revision: number): readonly Happening[] | undefined {
-    return revision < this.compacted ? undefined : this.#history.filter((happening) => happening.revision > revision);
+  /** Changes after that revision; undefined when some of them are compacted. */
+  since(revision: number): readonly Change[] | undefined {
+    return revision < this.compacted ? undefined : this.#history.filter((change) => change.revision > revision);
   }
 
-  #happened(before: RawObject | undefined, after: RawObject | undefined): void {
+  #record(before: RawObject | undefined, after: RawObject | undefined): void {
     this.revision += 1;
-    const happening = { revision: this.revision, before, after };
-    this.#history.push(happening);
-    this.#tell(happening);
+    const change = { revision: this.revision, before, after };
+    this.#history.push(change);
+    this.#onChange(change);
   }
 }
 
 /**
- * What a watch of these objects says of it: what leaves the selection is deleted, as it was last seen but with the
- * revision of the event, and what enters it is added. Undefined: nothing.
+ * The watch event for a change, given the selector of the watch; undefined when there is none. An object that the selector no longer
+ * selects is deleted, in its previous state but with the revision of the change. An object that it selects now is added.
  */
-export function eventOf({ revision, before, after }: Happening, selector: Selector): { type: string; object: RawObject } | undefined {
-  const was = before !== undefined && selector(before);
-  if (after !== undefined && selector(after)) return { type: was ? 'MODIFIED' : 'ADDED', object: after };
-  return was ? { type: 'DELETED', object: versioned(before, revision) } : undefined;
+export function eventOf({ revision, before, after }: Change, selector: Selector): { type: string; object: RawObject } | undefined {
+  const wasSelected = before !== undefined && selector(before);
+  if (after !== undefined && selector(after)) return { type: wasSelected ? 'MODIFIED' : 'ADDED', object: after };
+  return wasSelected ? { type: 'DELETED', object: withRevision(before, revision) } : undefined;
 }
 
-/** Throws for what the double does not know, rather than to select all. */
+/** Throws for a selector that the double does not support. */
 export function selectorOf(labelSelector: string, fieldSelector: string): Selector {
-  const labels = labelSelector.split(',').filter(Boolean).map(requirementOf);
-  const fields = fieldSelector.split(',').filter(Boolean).map(fieldOf);
+  const labels = labelSelector.split(',').filter(Boolean).map(labelRequirement);
+  const fields = fieldSelector.split(',').filter(Boolean).map(fieldRequirement);
   return (object) => [...labels, ...fields].every((selects) => selects(object));
 }
 
-function requirementOf(text: string): Selector {
+function labelRequirement(text: string): Selector {
   const [, not, key = '', operator, value] = /^(!?)([\w./-]+)(?:(==?|!=)([\w.-]*))?$/.exec(text) ?? [];
-  if (not === undefined) throw new Error(`the double knows no label selector ${text}`);
+  if (not === undefined) throw new Error(`the double does not support the label selector ${text}`);
   return ({ metadata: { labels = {} } }) => {
     if (operator === undefined) return Object.hasOwn(labels, key) === (not === '');
     return (labels[key] === value) === (operator !== '!=');
   };
 }
 
-function fieldOf(text: string): Selector {
+function fieldRequirement(text: string): Selector {
   const name = /^metadata\.name=(.*)$/.exec(text)?.[1];
-  if (name === undefined) throw new Error(`the double knows no field selector ${text}`);
+  if (name === undefined) throw new Error(`the double does not support the field selector ${text}`);
   return ({ metadata }) => metadata.name === name;
 }

@@ -1,38 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0
-// A TCP proxy that can swallow whatever comes, as a network does whose cable was pulled: nobody is told.
+// A TCP proxy that can drop all data without closing a connection, as a network with a broken cable does.
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
 
 export interface Proxy {
   readonly port: number;
-  /** From now on no byte passes, of connections that there are and of new ones. */
-  swallow(): void;
-  /** Bytes of new connections pass again; what was swallowed is lost. */
-  pass(): void;
-  /** Bytes pass; that an end has been reached does not. */
+  /** Drops all further data, of present and new connections. */
+  drop(): void;
+  /** Forwards the data of new connections again. Data that was dropped is lost. */
+  forward(): void;
+  /** Forwards data, but not the end of a direction (FIN). */
   holdEnds(): void;
-  /** Cuts every connection. */
+  /** Resets every connection. */
   reset(): void;
   close(): Promise<void>;
 }
 
 export async function startProxy(port: number): Promise<Proxy> {
-  let isSwallowing = false;
+  let isDropping = false;
   let isHoldingEnds = false;
   const sockets = new Set<Socket>();
   const server = createServer({ allowHalfOpen: true }, (client) => {
     const upstream = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
-    let isLost = isSwallowing;
+    let isLost = isDropping;
     for (const [from, to] of [
       [client, upstream],
       [upstream, client],
     ] as const) {
       sockets.add(from);
       from.on('data', (bytes) => {
-        isLost ||= isSwallowing;
+        isLost ||= isDropping;
         if (!isLost) to.write(bytes);
       });
       from.on('end', () => {
-        isLost ||= isSwallowing || isHoldingEnds;
+        isLost ||= isDropping || isHoldingEnds;
         if (!isLost) to.end();
       });
       from.on('error', () => undefined);
@@ -50,8 +50,8 @@ export async function startProxy(port: number): Promise<Proxy> {
   };
   return {
     port: (server.address() as AddressInfo).port,
-    swallow: () => void (isSwallowing = true),
-    pass: () => void (isSwallowing = false),
+    drop: () => void (isDropping = true),
+    forward: () => void (isDropping = false),
     holdEnds: () => void (isHoldingEnds = true),
     reset,
     close: () => {

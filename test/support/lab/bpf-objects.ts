@@ -35,7 +35,7 @@ export function existing(objects: readonly BpfObjectName[]): BpfObjectName[] {
   return objects.filter((object) => (object.startsWith('link ') ? hasLink(object.slice(5)) : all.has(object)));
 }
 
-/** LabRequest by id: bpftool gives up listing when it meets a link that another process is just creating. */
+/** Looks links up by id: bpftool gives up listing when it meets a link that another process is just creating. */
 function hasLink(id: string): boolean {
   try {
     sh('bpftool', 'link', 'show', 'id', id);

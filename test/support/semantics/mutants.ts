@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// API objects broken on purpose, from a seed: a sound Service or EndpointSlice in which one to three fields have become
-// something else (wrong types, huge, empty, unknown enum values, the other family), and sound ones that must not notice.
+// Invalid API objects from a seed: a valid Service or EndpointSlice in which one to three fields are replaced or removed
+// (wrong types, large or empty values, unknown enum values, the other IP family). Tests mix them with valid objects, which
+// must not be affected.
 import { seededRandom } from '../fake-clock.ts';
 
 type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 
-/** Service NAME with every field that we read, on addresses of its own: 10.B.C.n. */
-export function soundService(name: string, [b, c, n]: readonly [number, number, number]): Json {
+/** A Service with every field that the converter reads, and with addresses of its own: 10.b.c.n. */
+export function validService(name: string, [b, c, n]: readonly [number, number, number]): Json {
   return {
     ...{ apiVersion: 'v1', kind: 'Service' },
     metadata: { name, namespace: 'mutants', labels: { app: 'x' }, creationTimestamp: '2025-01-01T00:00:00Z' },
@@ -29,8 +30,8 @@ export function soundService(name: string, [b, c, n]: readonly [number, number, 
   };
 }
 
-/** A slice of that Service. */
-export function soundSlice(service: string, n: number): Json {
+/** An EndpointSlice of that Service. */
+export function validSlice(service: string, n: number): Json {
   return {
     ...{ apiVersion: 'discovery.k8s.io/v1', kind: 'EndpointSlice', addressType: 'IPv4' },
     metadata: { name: `${service}-1`, namespace: 'mutants', labels: { 'kubernetes.io/service-name': service } },
@@ -50,7 +51,7 @@ export function soundSlice(service: string, n: number): Json {
 
 const deep = (depth: number): Json => Array.from({ length: depth }).reduce<Json>((inner) => [inner], 'x');
 
-const junk: readonly (() => Json)[] = [
+const replacements: readonly (() => Json)[] = [
   ...[null, true, false, 0, -1, 1.5, 65_536, 1e308, '', ' ', 'x', 'None', 'tcp', 'IPv5', 'Sometimes', '10.0.0.256', '10.0.0.0/33'].map(
     (value) => () => value,
   ),
@@ -67,16 +68,16 @@ const junk: readonly (() => Json)[] = [
   () => deep(2000),
 ];
 
-/** The object with some of its fields, its kind excepted, replaced or removed. */
-export function mutant(sound: Json, seed: number): Json {
+/** A copy of the object in which one to three fields, but not its kind, are replaced or removed. */
+export function mutant(valid: Json, seed: number): Json {
   const random = seededRandom(seed);
   const pick = <T>(from: readonly T[]): T | undefined => from[Math.floor(random() * from.length)];
-  const copy = structuredClone(sound);
+  const copy = structuredClone(valid);
   for (let left = 1 + Math.floor(random() * 3); left > 0; left -= 1) {
     const place = pick(placesIn(copy).filter(({ key }) => key !== 'kind' && key !== 'apiVersion'));
     if (place === undefined) break;
     if (random() < 0.15 && !Array.isArray(place.parent)) delete place.parent[place.key];
-    else Reflect.set(place.parent, place.key, pick(junk)?.() ?? null);
+    else Reflect.set(place.parent, place.key, pick(replacements)?.() ?? null);
   }
   return copy;
 }
@@ -86,7 +87,7 @@ interface Place {
   readonly key: string;
 }
 
-/** Every field of the value; not within what is already huge or deep. */
+/** All fields of the value, but not those of large arrays and at great depth. */
 function placesIn(value: Json, depth = 0): Place[] {
   if (typeof value !== 'object' || value === null || depth > 8) return [];
   const entries = Object.entries(value);

@@ -163,9 +163,9 @@ describe('sluice plan', () => {
 describe('the node file', () => {
   test.for([
     { text: '{"ips": []}', want: 'node file name: must be a string, is missing' },
-    { text: '{"name": "n", "ips": ["x"]}', want: 'node file ips[0]: must be an IP address, is "x": it is left out' },
+    { text: '{"name": "n", "ips": ["x"]}', want: 'node file ips[0]: must be an IP address, is "x": the entry is ignored' },
     { text: '{"name": "n", "primaryIPs": {"IPv4": "fd00::1"}}', want: 'node file primaryIPs.IPv4: must be an IPv4 address, is "fd00::1"' },
-    { text: '{"name": "n", "podCIDRs": ["10.0.0.0"]}', want: 'node file podCIDRs[0]: must be a CIDR, is "10.0.0.0": it is left out' },
+    { text: '{"name": "n", "podCIDRs": ["10.0.0.0"]}', want: 'node file podCIDRs[0]: must be a CIDR, is "10.0.0.0": the entry is ignored' },
     { text: '[', want: /^node file: must be JSON or YAML/ },
   ])('$text is rejected', ({ text, want }) => {
     expect(() => parseNodeFile(text)).toThrow(want);

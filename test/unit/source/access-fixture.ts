@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// A kubeconfig in a temporary folder, with the files it names, and what it makes of them. The key pair guards nothing.
+// A kubeconfig in a temporary folder with the files that it names. The key pair is used in tests only.
 import { generateKeyPairSync } from 'node:crypto';
 import { chmodSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
 import type { ClusterAccess } from '../../../daemon/source/kubernetes/access.ts';
-import { kubeconfig } from '../../../daemon/source/kubernetes/kubeconfig.ts';
+import { kubeconfigAccess } from '../../../daemon/source/kubernetes/kubeconfig.ts';
 import { FakeClock } from '../../support/fake-clock.ts';
 import { temporaryDirectory } from './fixture.ts';
 
@@ -29,13 +29,13 @@ HQhHD3qa/wGWhQr/8tRjGGtYHL3MpdXUOqKSf0zoQkG+6L30DEjY0vQi
 -----END PRIVATE KEY-----
 `;
 
-/** Of no certificate. */
+/** A private key without a certificate. */
 export const otherKey = (): string =>
   generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey.export({ type: 'pkcs8', format: 'pem' }).toString();
 
 export const base64 = (text: string): string => Buffer.from(text).toString('base64');
 
-/** What the tests say of a cluster and a user; the rest is right. */
+/** Fields of the cluster and the user that a test sets. All other fields are valid. */
 export interface Parts {
   readonly cluster?: object;
   readonly user?: object;
@@ -57,14 +57,14 @@ export class AccessWorld {
     return this.path(name);
   }
 
-  /** A program; the plugins of these tests are sh. */
+  /** Writes an executable shell script. */
   writeScript(name: string, ...lines: readonly string[]): string {
     const path = this.write(name, ['#!/bin/sh', ...lines, ''].join('\n'));
     chmodSync(path, 0o755);
     return path;
   }
 
-  /** The access of a kubeconfig with these parts. */
+  /** The access by a kubeconfig with these parts. */
   access({ cluster = {}, user = {}, servers = [], env = process.env }: Parts = {}): ClusterAccess {
     const text = stringify({
       'current-context': 'here',
@@ -77,16 +77,16 @@ export class AccessWorld {
 
   accessOf(text: string, { servers = [], env = process.env }: Pick<Parts, 'servers' | 'env'> = {}): ClusterAccess {
     const path = this.write('config', text);
-    return kubeconfig({ path, servers, env, clock: this.clock, wallNow: () => this.wallStart + this.clock.now() });
+    return kubeconfigAccess({ path, servers, env, clock: this.clock, wallNow: () => this.wallStart + this.clock.now() });
   }
 }
 
-/** What it throws or rejects with, without the temporary folder's name. */
+/** The error that is thrown, without the path of the temporary folder. */
 export async function failureOf(world: AccessWorld, act: () => unknown): Promise<string> {
   try {
     await act();
   } catch (error) {
     return String(error).replaceAll(`${world.folder}/`, '');
   }
-  return 'nothing failed';
+  return 'no error';
 }

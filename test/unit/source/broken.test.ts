@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// Bad input: each message names file, line, object and field, the good objects keep working, and nothing is withdrawn that
-// the directory did not clearly withdraw.
+// Invalid files: each problem names file, line, object and field, valid objects are used, and no row is deleted unless its
+// object was clearly removed from the directory.
 import { chmodSync, mkdirSync, rmdirSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { type Files, serviceYaml, sliceYaml, startIn, startWorld, temporaryDirectory, writeFiles } from './fixture.ts';
 
-const good = { 'good.yaml': `${serviceYaml('good')}---\n${sliceYaml('good-1')}` };
+const valid = { 'valid.yaml': `${serviceYaml('valid')}---\n${sliceYaml('valid-1')}` };
 
-describe('at the first scan', () => {
+describe('the first scan reports', () => {
   const cases: { name: string; files: Files; want: unknown[]; services?: string[]; slices?: string[]; isComplete: boolean }[] = [
     {
-      name: 'broken YAML',
+      name: 'invalid YAML',
       files: {
         'web.yaml': `${serviceYaml('a')}---\nkind: Service\nmetadata:\n  name: web\n  labels: [\nspec: 1\n---\n${serviceYaml('b')}`,
       },
@@ -20,44 +20,44 @@ describe('at the first scan', () => {
       isComplete: false,
     },
     {
-      name: 'YAML with a key twice',
+      name: 'YAML with a duplicate key',
       files: { 'web.yaml': 'kind: Service\nmetadata:\n  name: web\nmetadata:\n  name: web\n' },
       want: ['web.yaml:4: Service default/web: not valid YAML: Map keys must be unique'],
       isComplete: false,
     },
     {
-      name: 'an alias that leads nowhere',
+      name: 'an alias without an anchor',
       files: { 'web.yaml': 'kind: Service\nmetadata: *nowhere\n' },
       want: ['web.yaml:1: not valid YAML: Unresolved alias (the anchor must be set before the alias): nowhere'],
       isComplete: false,
     },
     {
-      name: 'broken JSON',
+      name: 'invalid JSON',
       files: { 'web.json': '{\n  "kind": "Service",\n}\n' },
       want: [expect.stringMatching(/^web\.json:3: not valid JSON: /)],
       isComplete: false,
     },
     {
-      name: 'JSON that ends early',
+      name: 'truncated JSON',
       files: { 'web.json': '{\n  "kind":\n' },
       want: ['web.json:2: not valid JSON: Unexpected end of JSON input'],
       isComplete: false,
     },
-    { name: 'a text', files: { 'web.yaml': 'hello\n' }, want: ['web.yaml:1: must be an object, is "hello"'], isComplete: false },
+    { name: 'plain text', files: { 'web.yaml': 'hello\n' }, want: ['web.yaml:1: must be an object, is "hello"'], isComplete: false },
     {
-      name: 'no kind',
+      name: 'an object without a kind',
       files: { 'web.yaml': '# c\nmetadata: {name: web}\n' },
       want: ['web.yaml:2: web kind: must be a string, is missing'],
       isComplete: false,
     },
     {
-      name: 'a list that is none',
+      name: 'a list whose items are not a list',
       files: { 'web.yaml': 'kind: List\nitems: {}\n' },
       want: ['web.yaml:2: List items: must be a list'],
       isComplete: false,
     },
     {
-      name: 'unknown kind',
+      name: 'an unknown kind',
       files: { 'web.yaml': 'apiVersion: v1\nkind: Servce\nmetadata: {name: web, namespace: shop}\n' },
       want: ['web.yaml:2: Servce shop/web kind: unknown kind'],
       isComplete: true,
@@ -87,7 +87,7 @@ describe('at the first scan', () => {
     {
       name: 'an EndpointSlice with no ports',
       files: { 'web.yaml': sliceYaml('web-1', '  []') },
-      want: ['web.yaml:8: EndpointSlice default/web-1 ports: is empty: the slice contributes nothing'],
+      want: ['web.yaml:8: EndpointSlice default/web-1 ports: is empty: the slice is ignored'],
       isComplete: true,
     },
     {
@@ -114,7 +114,7 @@ describe('at the first scan', () => {
       isComplete: false,
     },
     {
-      name: 'a Node that is rejected: NodePorts and detectors hang on it',
+      name: 'an invalid Node, which NodePorts depend on',
       files: { 'n.yaml': 'kind: Node\nmetadata:\n  name: n\n  labels:\n    zone: 1\n' },
       want: ['n.yaml:5: Node n metadata.labels.zone: must be a string, is 1'],
       isComplete: false,
@@ -139,7 +139,7 @@ describe('at the first scan', () => {
       isComplete: false,
     },
     {
-      name: 'a label that is no text',
+      name: 'a label that is not a string',
       files: { 'web.yaml': sliceYaml('web-1').replace('service-name: web', 'service-name: 5') },
       want: ['web.yaml:6: EndpointSlice default/web-1 metadata.labels[kubernetes.io/service-name]: must be a string, is 5'],
       isComplete: false,
@@ -151,8 +151,8 @@ describe('at the first scan', () => {
         'c.json': '{"kind":"Service","metadata":{"name":"web"},"spec":{"clusterIP":"10.0.0.3"}}',
       },
       want: [
-        'b.yaml:10: Service default/web metadata.name: is already defined at b.yaml:1, this one is ignored',
-        'c.json:1: Service default/web metadata.name: is already defined at b.yaml:1, this one is ignored',
+        'b.yaml:10: Service default/web metadata.name: is already defined at b.yaml:1, this definition is ignored',
+        'c.json:1: Service default/web metadata.name: is already defined at b.yaml:1, this definition is ignored',
       ],
       services: ['default/web'],
       isComplete: true,
@@ -160,15 +160,15 @@ describe('at the first scan', () => {
   ];
 
   test.for(cases)('$name', async ({ files, want, services = [], slices = [], isComplete }) => {
-    const world = await startWorld({ ...good, ...files });
+    const world = await startWorld({ ...valid, ...files });
     expect(world.messages).toEqual(want);
     expect(world.log.toSorted()).toEqual(world.messages.map((message) => `+ ${message}`).toSorted());
-    expect(world.services).toEqual([...services, 'default/good'].toSorted());
-    expect(world.slices).toEqual(['default/good-1', ...slices]);
+    expect(world.services).toEqual([...services, 'default/valid'].toSorted());
+    expect(world.slices).toEqual(['default/valid-1', ...slices]);
     expect(world.source.isComplete).toBe(isComplete);
   });
 
-  test('the rest of a slice with bad parts is used', async () => {
+  test('the valid parts of an invalid slice are used', async () => {
     const world = await startWorld({ 'web.yaml': sliceYaml('web-1', '- port: 0\n- name: c\n  port: 8080', ['nonsense', '10.0.0.2']) });
     expect(world.tables.slices.get('default/web-1')).toMatchObject({
       ports: [{ name: 'c', port: 8080 }],
@@ -177,24 +177,24 @@ describe('at the first scan', () => {
   });
 });
 
-describe('a file that cannot be read', () => {
+describe('an unreadable file', () => {
   const ways: { name: string; make: (path: string) => void; undo: (path: string) => void; want: RegExp }[] = [
     { name: 'a directory', make: mkdirSync, undo: rmdirSync, want: /^x\.yaml: cannot be read: EISDIR/ },
     { name: 'a link in a loop', make: (path) => symlinkSync('x.yaml', path), undo: unlinkSync, want: /^x\.yaml: cannot be read: ELOOP/ },
     {
-      name: 'a link that leads nowhere',
+      name: 'a link without a target',
       make: (path) => symlinkSync('nothing', path),
       undo: unlinkSync,
-      want: /^x\.yaml: cannot be read: the symbolic link leads nowhere$/,
+      want: /^x\.yaml: cannot be read: the target of the symbolic link does not exist$/,
     },
     {
       name: 'a link to a device',
       make: (path) => symlinkSync('/dev/null', path),
       undo: unlinkSync,
-      want: /^x\.yaml: cannot be read: it is not a regular file$/,
+      want: /^x\.yaml: cannot be read: the path is not a regular file$/,
     },
     {
-      name: 'no text',
+      name: 'invalid UTF-8',
       make: (path) => writeFileSync(path, Uint8Array.of(0x61, 0xff)),
       undo: unlinkSync,
       want: /^x\.yaml: cannot be read: .*utf-8/,
@@ -205,7 +205,7 @@ describe('a file that cannot be read', () => {
         writeFileSync(path, serviceYaml('x'));
         chmodSync(path, 0);
         if (process.geteuid?.() !== 0) return;
-        // Root may read all: be somebody else for the rest of the test, who may enter and list the directory.
+        // Root can read every file: the test continues as another user, who can list the directory.
         chmodSync(dirname(path), 0o755);
         process.seteuid?.(65534);
         onTestFinished(() => process.seteuid?.(0));
@@ -219,25 +219,25 @@ describe('a file that cannot be read', () => {
   ];
 
   for (const { name, make, undo, want } of ways) {
-    test(`from the start: ${name}`, async () => {
+    test(`exists from the start: ${name}`, async () => {
       const directory = temporaryDirectory();
-      writeFiles(directory, good);
+      writeFiles(directory, valid);
       make(join(directory, 'x.yaml'));
       const world = await startIn(directory);
       expect(world.messages).toEqual([expect.stringMatching(want)]);
-      expect(world.services).toEqual(['default/good']);
+      expect(world.services).toEqual(['default/valid']);
       expect(world.source.isComplete).toBe(false);
     });
 
-    test(`later on, its objects stay: ${name}`, async () => {
-      const world = await startWorld({ ...good, 'x.yaml': serviceYaml('x') });
+    test(`appears later, and rows stay: ${name}`, async () => {
+      const world = await startWorld({ ...valid, 'x.yaml': serviceYaml('x') });
       const path = join(world.directory, 'x.yaml');
       const { revision } = world;
       unlinkSync(path);
       make(path);
       await world.until(() => world.log.some((line) => want.test(line.slice(2))));
       await world.settle();
-      expect(world.services).toEqual(['default/good', 'default/x']);
+      expect(world.services).toEqual(['default/valid', 'default/x']);
       expect([world.revision, world.source.isComplete]).toEqual([revision, false]);
       undo(path);
       world.write({ 'x.yaml': serviceYaml('x', '10.96.0.9') });

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// The connection to the API server ends: without a word, by a reset, by GOAWAY, by us. What was under way is told so, and the
-// next request has a new connection.
+// The end of a connection to the API server: by lost packets, by a reset, by GOAWAY, by close(). Present streams fail, and
+// the next request opens a new connection.
 import { once } from 'node:events';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { type ApiResponse, Unreachable } from '../../../daemon/source/kubernetes/api-client.ts';
-import { connectTo, listen, proxyTo, Reading, textOf, until, watchServices } from './connection-fixture.ts';
+import { type ApiResponse, UnreachableError } from '../../../daemon/source/kubernetes/api-client.ts';
+import { connectTo, listen, proxyTo, StreamReader, textOf, until, watchServices } from './connection-fixture.ts';
 import { service } from './kubernetes-fixture.ts';
 
-/** A server in a thread of its own, since it must answer while ours stands still. */
-const answering = `
+/** A server in a thread, which must answer pings while the main thread is blocked. */
+const pingServer = `
   const { parentPort, workerData } = require('node:worker_threads');
   const server = require('node:http2').createServer();
   server.on('stream', (stream) => {
@@ -24,95 +24,95 @@ const answering = `
   server.listen(0, '127.0.0.1', () => parentPort.postMessage(server.address().port));
 `;
 
-describe('a connection that ends', () => {
-  test('without a word: pings find out in 6 s, every stream ends, and the next request connects anew', async () => {
+describe('the end of a connection', () => {
+  test('by packet loss is detected by pings within 6 s; all streams fail, and the next request opens a new connection', async () => {
     const { api, served } = await listen();
     const { proxy, url } = await proxyTo(served.url);
     const { get, clock } = connectTo([url]);
-    const watches = [new Reading(await get(watchServices)), new Reading(await get(watchServices))];
-    // Pings are answered for a while.
+    const watches = [new StreamReader(await get(watchServices)), new StreamReader(await get(watchServices))];
+    // These pings are answered.
     for (let round = 0; round < 5; round += 1) await clock.ping(2);
-    proxy.swallow();
+    proxy.drop();
     await clock.ping(1);
     api.put(service('web'));
     await nextTurn();
     expect(watches.map(({ end }) => end)).toEqual([undefined, undefined]);
     clock.advance(3000);
     await until(() => watches.every(({ end }) => end !== undefined));
-    const message = `${url.origin} cut the connection: ${url.origin} has not answered a ping for 3 s`;
-    expect(watches.map(({ end }) => end)).toEqual([new Unreachable(message), new Unreachable(message)]);
+    const message = `the connection to ${url.origin} was interrupted: no answer to a ping within 3 s`;
+    expect(watches.map(({ end }) => end)).toEqual([new UnreachableError(message), new UnreachableError(message)]);
     expect(watches.map(({ text }) => text)).toEqual(['', '']);
     expect(clock.nextTimer).toBeUndefined();
-    proxy.pass();
+    proxy.forward();
     expect((await get()).status).toBe(200);
   });
 
-  test('a busy event loop is no dead peer: what has arrived is read first', async () => {
+  test('is not assumed while the event loop is blocked: data that has arrived is read first', async () => {
     const pings = new Int32Array(new SharedArrayBuffer(4));
-    const server = new Worker(answering, { eval: true, workerData: pings });
+    const server = new Worker(pingServer, { eval: true, workerData: pings });
     onTestFinished(async () => void (await server.terminate()));
     const [port] = (await once(server, 'message')) as [number];
     const { get, clock } = connectTo([new URL(`http://127.0.0.1:${port}`)]);
-    const watch = new Reading(await get(watchServices));
+    const watch = new StreamReader(await get(watchServices));
     await clock.ping(1);
-    // Node sends it in a turn of its own.
+    // Node sends the ping in a later turn.
     await nextTurn();
-    // The loop stands still until the answer is in the socket, and then time is up.
+    // The event loop is blocked until the answer is in the socket; then the time limit expires.
     expect(Atomics.wait(pings, 0, 0, 10_000)).not.toBe('timed-out');
     clock.advance(3000);
     await until(() => clock.nextTimer === clock.now() + 3000);
     expect([watch.end, (await get()).status]).toEqual([undefined, 200]);
   });
 
-  test('by a reset: streams throw, a request that waits is rejected', async () => {
+  test('by a reset: streams and pending requests fail', async () => {
     const { api, served } = await listen();
     const { proxy, url } = await proxyTo(served.url);
     const { get } = connectTo([url]);
-    const watch = new Reading(await get(watchServices));
+    const watch = new StreamReader(await get(watchServices));
     api.fault = () => 'hang';
     const waiting = get();
-    await until(() => api.asked.length === 2);
+    await until(() => api.requests.length === 2);
     proxy.reset();
-    await expect(waiting).rejects.toThrow(Unreachable);
+    await expect(waiting).rejects.toThrow(UnreachableError);
     await until(() => watch.end !== undefined);
-    expect(watch.end).toBeInstanceOf(Unreachable);
+    expect(watch.end).toBeInstanceOf(UnreachableError);
     api.serve();
     expect((await get()).status).toBe(200);
   });
 
-  test('by the server going away at once, or one stream being cut: no end in good order', async () => {
+  test('by the server is an error of its streams, and so is the interruption of one stream', async () => {
     const { api, served } = await listen();
     const { get } = connectTo([served.url]);
-    const first = new Reading(await get(watchServices));
+    const first = new StreamReader(await get(watchServices));
     api.cut();
     await until(() => first.end !== undefined);
-    expect(first.end).toBeInstanceOf(Unreachable);
-    const second = new Reading(await get(watchServices));
+    expect(first.end).toBeInstanceOf(UnreachableError);
+    const second = new StreamReader(await get(watchServices));
     for (const session of served.sessions) session.destroy();
     await until(() => second.end !== undefined);
-    expect(second.end).toBeInstanceOf(Unreachable);
-    const third = new Reading(await get(watchServices));
+    expect(second.end).toBeInstanceOf(UnreachableError);
+    const third = new StreamReader(await get(watchServices));
     api.end();
     await until(() => third.end !== undefined);
     expect(third.end).toBe('end');
   });
 
-  test('cancelled by the server is no end in good order either', async () => {
+  test('is not necessary for an error: a stream that the server cancels fails', async () => {
     const { served } = await listen();
     const { get } = connectTo([served.url]);
-    const watch = new Reading(await get(watchServices));
-    served.sessions[0]?.on('stream', (stream) => stream.destroy(new DOMException('no more', 'AbortError')));
-    await expect(get(watchServices).then(textOf)).rejects.toThrow(Unreachable);
+    const watch = new StreamReader(await get(watchServices));
+    served.sessions[0]?.on('stream', (stream) => stream.destroy(new DOMException('cancelled', 'AbortError')));
+    await expect(get(watchServices).then(textOf)).rejects.toThrow(UnreachableError);
     expect(watch.end).toBeUndefined();
   });
 
-  test('GOAWAY: new requests have a new connection at once, the old watch goes on until it ends', async () => {
+  test('by GOAWAY: new requests open a new connection, and the old watch continues until its end', async () => {
     const { api, served } = await listen();
     const { get } = connectTo([served.url]);
-    const watch = new Reading(await get(watchServices));
+    const watch = new StreamReader(await get(watchServices));
     const [old] = served.sessions;
     old?.goaway();
-    // It may take a moment to arrive: what comes too late is refused, and tried again.
+    // GOAWAY may arrive late: a request that is sent before that is refused, and sent again.
     await until(() => served.requests.length > 0);
     let second: ApiResponse | undefined;
     while (served.count < 2) second = await get().catch(() => undefined);
@@ -125,11 +125,11 @@ describe('a connection that ends', () => {
     expect([watch.end, served.count]).toEqual(['end', 2]);
   });
 
-  test('in good order, and the peer does not end it too: nobody pings it, and the socket goes', async () => {
+  test('normally, and the peer keeps its side open: pings stop and the socket is destroyed', async () => {
     const { api, served } = await listen();
     const { proxy, url } = await proxyTo(served.url);
     const { get, clock } = connectTo([url]);
-    const watch = new Reading(await get(watchServices));
+    const watch = new StreamReader(await get(watchServices));
     proxy.holdEnds();
     served.sessions[0]?.goaway();
     api.end();
@@ -139,25 +139,25 @@ describe('a connection that ends', () => {
     expect((await get()).status).toBe(200);
   });
 
-  test('close() ends every stream and leaves nothing, for good', async () => {
+  test('by close(): all streams fail, no timer remains, and further requests fail', async () => {
     const { served } = await listen();
     const { get, connection, clock } = connectTo([served.url]);
-    const watch = new Reading(await get(watchServices));
+    const watch = new StreamReader(await get(watchServices));
     connection.close();
     await until(() => watch.end !== undefined && served.sessions.length === 0);
-    expect([watch.end, clock.nextTimer]).toEqual([expect.any(Unreachable), undefined]);
-    await expect(get()).rejects.toThrow(new Unreachable('the connection was closed'));
+    expect([watch.end, clock.nextTimer]).toEqual([expect.any(UnreachableError), undefined]);
+    await expect(get()).rejects.toThrow(new UnreachableError('the connection was closed'));
   });
 
-  test('close() while it is being opened', async () => {
+  test('by close() while it is opened', async () => {
     const { served } = await listen();
     const { proxy, url } = await proxyTo(served.url);
-    proxy.swallow();
+    proxy.drop();
     const { get, connection, clock } = connectTo([url]);
     const answer = get();
     await nextTurn();
     connection.close();
-    await expect(answer).rejects.toThrow(Unreachable);
+    await expect(answer).rejects.toThrow(UnreachableError);
     expect(clock.nextTimer).toBeUndefined();
   });
 });

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The connection to the API server over real HTTP/2 on the loopback, on the test's time: the two ends, what may be between
-// them, and how to read what comes.
+// The connection to the API server double over real HTTP/2 on the loopback interface, on a fake clock: the server, the
+// client, and a proxy between them.
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { onTestFinished } from 'vitest';
 import type { ClusterAccess } from '../../../daemon/source/kubernetes/access.ts';
@@ -14,16 +14,18 @@ import { FakeClock } from '../../support/fake-clock.ts';
 export const services = '/api/v1/services';
 export const watchServices = `${services}?watch=1&resourceVersion=1`;
 
-/** Tells how far a connection is by the timers that it has set: one for a ping sent, one more when it is answered. */
+/** Counts the timers that were set. A connection sets one when it sends a ping, and another when the ping is answered. */
 class CountingClock extends FakeClock {
   timers = 0;
+  lastMs = 0;
 
   override setTimer(ms: number, task: () => void): () => void {
     this.timers += 1;
+    this.lastMs = ms;
     return super.setTimer(ms, task);
   }
 
-  /** Moves on by 3 s, and waits until so many timers were set. */
+  /** Advances by 3 s and waits until this number of timers was set. */
   async ping(timers: 1 | 2): Promise<void> {
     const wanted = this.timers + timers;
     this.advance(3000);
@@ -35,7 +37,7 @@ export async function until(condition: () => boolean): Promise<void> {
   while (!condition()) await nextTurn();
 }
 
-/** A double that listens, and is gone when the test is over. */
+/** A listening double that is closed after the test. */
 export async function listen(options: Parameters<typeof serveHttp2>[1] = {}) {
   const api = new ApiServer(new FakeClock());
   const served = await serveHttp2(api, options);
@@ -51,10 +53,10 @@ export async function proxyTo(url: URL) {
 
 export function connectTo(servers: readonly URL[], given: Partial<ClusterAccess> = {}) {
   const clock = new CountingClock();
-  const forgotten = { times: 0 };
+  const invalidated = { times: 0 };
   const access: ClusterAccess = {
-    ...{ servers, shown: 'the token in /token', tls: () => Promise.resolve({}), authorization: () => Promise.resolve(undefined) },
-    forget: () => void (forgotten.times += 1),
+    ...{ servers, description: 'the token in /token', tls: () => Promise.resolve({}), authorization: () => Promise.resolve(undefined) },
+    invalidate: () => void (invalidated.times += 1),
     close: () => undefined,
     ...given,
   };
@@ -62,7 +64,7 @@ export function connectTo(servers: readonly URL[], given: Partial<ClusterAccess>
   onTestFinished(() => connection.close());
   const { signal } = new AbortController();
   const get = (path = services, by = signal): Promise<ApiResponse> => connection.get(path, by);
-  return { connection, clock, forgotten, get };
+  return { connection, clock, invalidated, get };
 }
 
 export async function textOf({ body }: ApiResponse): Promise<string> {
@@ -71,10 +73,10 @@ export async function textOf({ body }: ApiResponse): Promise<string> {
   return Buffer.concat(pieces).toString();
 }
 
-/** Lines of a watch, as they come. */
-export class Reading {
+/** Reads a watch and records its text. */
+export class StreamReader {
   text = '';
-  /** Undefined while it goes on. */
+  /** Undefined while the stream is open; 'end' or the error afterwards. */
   end: unknown;
 
   constructor({ body }: ApiResponse) {
@@ -89,7 +91,7 @@ export class Reading {
   }
 }
 
-/** A port on which nobody listens. */
+/** The URL of a port on which no server listens. */
 export async function closedPort(): Promise<URL> {
   const { served } = await listen();
   await served.close();

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// The connection to the API server: requests, their ends, and servers that cannot be had.
+// The connection to the API server: requests, their cancellation, and servers that fail.
 import { getEventListeners } from 'node:events';
 import { constants } from 'node:http2';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
-import { CredentialError, Unreachable } from '../../../daemon/source/kubernetes/api-client.ts';
+import { CredentialError, UnreachableError } from '../../../daemon/source/kubernetes/api-client.ts';
 import { ListDecoder } from '../../../daemon/source/kubernetes/json-stream.ts';
 import { tooMany, unavailable } from '../../support/double/statuses.ts';
-import { closedPort, connectTo, listen, proxyTo, Reading, services, textOf, until, watchServices } from './connection-fixture.ts';
+import { closedPort, connectTo, listen, proxyTo, StreamReader, services, textOf, until, watchServices } from './connection-fixture.ts';
 import { service } from './kubernetes-fixture.ts';
 
 describe('requests', () => {
-  test('share one connection and are answered', async () => {
+  test('share one connection', async () => {
     const { api, served } = await listen();
     api.put(service('web'));
     const { get } = connectTo([served.url]);
@@ -21,14 +21,14 @@ describe('requests', () => {
     expect(served.count).toBe(1);
   });
 
-  test('carry the path, behind the prefix of an address that has one', async () => {
+  test('have the path of the server address as a prefix', async () => {
     const { served } = await listen({ prefix: '/k8s/clusters/c-1' });
     const { get } = connectTo([new URL(`${served.url.href}/`)]);
     expect((await get(`${services}?limit=5`)).status).toBe(200);
     expect(served.requests.map(({ path }) => path)).toEqual(['/k8s/clusters/c-1/api/v1/services?limit=5']);
   });
 
-  test('ask for the token each time, and show none when there is none', async () => {
+  test('get the token each time, and send no Authorization header without a token', async () => {
     const { served } = await listen();
     const tokens = ['Bearer a', 'Bearer b', undefined];
     const { get } = connectTo([served.url], { authorization: () => Promise.resolve(tokens.shift()) });
@@ -36,39 +36,39 @@ describe('requests', () => {
     expect(served.requests.map(({ authorization }) => authorization)).toEqual(['Bearer a', 'Bearer b', undefined]);
   });
 
-  test('fail when there is no credential, without a word to the server', async () => {
+  test('fail without a credential, and open no connection', async () => {
     const { served } = await listen();
-    const { get } = connectTo([served.url], { authorization: () => Promise.reject(new CredentialError('/token: ENOENT')) });
-    await expect(get()).rejects.toThrow(new CredentialError('/token: ENOENT'));
+    const { get } = connectTo([served.url], { authorization: () => Promise.reject(new CredentialError('cannot read /token')) });
+    await expect(get()).rejects.toThrow(new CredentialError('cannot read /token'));
     expect(served.count).toBe(0);
   });
 
-  test('401 makes the access forget what it showed; other refusals do not', async () => {
+  test('invalidate the credential after 401, and not after other refusals', async () => {
     const { api, served } = await listen();
-    const { get, forgotten } = connectTo([served.url]);
+    const { get, invalidated } = connectTo([served.url]);
     api.fault = () => tooMany(7);
     const busy = await get();
     expect(busy).toMatchObject({ status: 429, retryAfter: 7 });
     await textOf(busy);
-    expect(forgotten.times).toBe(0);
+    expect(invalidated.times).toBe(0);
     api.serve();
-    api.isTokenGood = false;
+    api.acceptsToken = false;
     const answer = await get();
-    expect([answer.status, answer.retryAfter, forgotten.times]).toEqual([401, undefined, 1]);
+    expect([answer.status, answer.retryAfter, invalidated.times]).toEqual([401, undefined, 1]);
     expect(JSON.parse(await textOf(answer))).toMatchObject({ kind: 'Status', reason: 'Unauthorized' });
-    // The old connection goes when nothing runs on it any more: it may have shown a client certificate.
+    // The old connection closes after its last stream, because its client certificate may have been refused.
     await until(() => served.sessions.length === 0);
-    api.isTokenGood = true;
+    api.acceptsToken = true;
     expect(await get()).toMatchObject({ status: 200 });
     expect(served.count).toBe(2);
   });
 
-  test('a list of 20 MB arrives whole, while a watch beside it goes on', async () => {
+  test('with a response of 20 MB succeed, while a watch continues', async () => {
     const { api, served } = await listen();
     const annotations = { text: 'x'.repeat(20_000) };
     api.put(...Array.from({ length: 1000 }, (_, i) => service(`s${i}`, '10.96.0.1', { annotations })));
     const { get } = connectTo([served.url]);
-    const watch = new Reading(await get(`${services}?watch=1&resourceVersion=${api.store.revision}`));
+    const watch = new StreamReader(await get(`${services}?watch=1&resourceVersion=${api.store.revision}`));
     const decoder = new ListDecoder();
     let count = 0;
     let bytes = 0;
@@ -85,24 +85,24 @@ describe('requests', () => {
   });
 });
 
-describe('aborting', () => {
-  test('a watch cancels its stream on the server; others go on', async () => {
+describe('aborting a request', () => {
+  test('cancels its stream on the server; other streams continue', async () => {
     const { api, served } = await listen();
     const { get } = connectTo([served.url]);
     const abort = new AbortController();
-    const watch = new Reading(await get(watchServices, abort.signal));
-    const other = new Reading(await get(watchServices));
-    abort.abort(new Error('enough'));
-    await until(() => api.watching === 1 && watch.end !== undefined);
-    expect([watch.end, served.codes]).toEqual([new Error('enough'), [constants.NGHTTP2_CANCEL]]);
+    const watch = new StreamReader(await get(watchServices, abort.signal));
+    const other = new StreamReader(await get(watchServices));
+    abort.abort(new Error('aborted'));
+    await until(() => api.watchCount === 1 && watch.end !== undefined);
+    expect([watch.end, served.streamCodes]).toEqual([new Error('aborted'), [constants.NGHTTP2_CANCEL]]);
     api.put(service('web'));
     await until(() => other.text.includes('web'));
     expect(served.count).toBe(1);
   });
 
-  test('before, while connecting, and before the answer rejects with the reason of the signal', async () => {
+  test('before the start, while connecting and before the response rejects with the reason of the signal', async () => {
     const { api, served } = await listen();
-    const reason = new Error('enough');
+    const reason = new Error('aborted');
     const { get } = connectTo([served.url]);
     await expect(get(services, AbortSignal.abort(reason))).rejects.toBe(reason);
     const connecting = new AbortController();
@@ -112,44 +112,44 @@ describe('aborting', () => {
     api.fail('hang');
     const waiting = new AbortController();
     const second = get(services, waiting.signal);
-    await until(() => api.asked.length === 1);
+    await until(() => api.requests.length === 1);
     waiting.abort(reason);
     await expect(second).rejects.toBe(reason);
-    await until(() => served.codes.length === 1);
-    expect(served.codes).toEqual([constants.NGHTTP2_CANCEL]);
+    await until(() => served.streamCodes.length === 1);
+    expect(served.streamCodes).toEqual([constants.NGHTTP2_CANCEL]);
   });
 
-  test('during the question for the token', async () => {
+  test('while the token is read rejects', async () => {
     const { served } = await listen();
     const abort = new AbortController();
     const authorization = (): Promise<undefined> => {
-      abort.abort(new Error('enough'));
+      abort.abort(new Error('aborted'));
       return Promise.resolve(undefined);
     };
-    await expect(connectTo([served.url], { authorization }).get(services, abort.signal)).rejects.toThrow('enough');
+    await expect(connectTo([served.url], { authorization }).get(services, abort.signal)).rejects.toThrow('aborted');
     expect(served.count).toBe(0);
   });
 
-  test('while somebody else takes long over the token', async () => {
+  test('while the token is not available rejects', async () => {
     const { served } = await listen();
     const abort = new AbortController();
     const answer = connectTo([served.url], { authorization: () => new Promise(() => undefined) }).get(services, abort.signal);
     await nextTurn();
-    abort.abort(new Error('enough'));
-    await expect(answer).rejects.toThrow('enough');
+    abort.abort(new Error('aborted'));
+    await expect(answer).rejects.toThrow('aborted');
   });
 
-  test('leaving the loop cancels, too', async () => {
+  test('by leaving the loop over its body cancels the stream', async () => {
     const { api, served } = await listen();
     const { get } = connectTo([served.url]);
     const { body } = await get(watchServices);
     api.put(service('web'));
     for await (const _ of body) break;
-    await until(() => served.codes.length === 1);
-    expect(api.watching).toBe(0);
+    await until(() => served.streamCodes.length === 1);
+    expect(api.watchCount).toBe(0);
   });
 
-  test('requests leave no listener on the signal and no timer behind', async () => {
+  test('requests leave no listener on the signal and no timer', async () => {
     const { served } = await listen();
     const { get, clock, connection } = connectTo([served.url]);
     const { signal } = new AbortController();
@@ -161,85 +161,85 @@ describe('aborting', () => {
   });
 });
 
-describe('a server that cannot be had', () => {
-  test('refuses: a sentence', async () => {
+describe('a server', () => {
+  test('that refuses the connection is named in the error', async () => {
     const url = await closedPort();
     const { get, clock } = connectTo([url]);
-    await expect(get()).rejects.toThrow(new Unreachable(`${url.origin} cannot be reached: connect ECONNREFUSED ${url.host}`));
+    await expect(get()).rejects.toThrow(new UnreachableError(`${url.origin} cannot be reached: connect ECONNREFUSED ${url.host}`));
     expect(clock.nextTimer).toBeUndefined();
     const named = connectTo([new URL(`http://localhost:${url.port}`)]);
     await expect(named.get()).rejects.toThrow(/localhost:\d+ cannot be reached: connect ECONNREFUSED/);
   });
 
-  test('accepts and never says a word: given up in 2 s', async () => {
+  test('that accepts the connection and sends nothing is given up after 2 s, then after 4 s and 8 s', async () => {
     const { served } = await listen();
     const { proxy, url } = await proxyTo(served.url);
-    proxy.swallow();
+    proxy.drop();
     const { get, clock } = connectTo([url]);
-    // Twice as long each time: it may only be busy, with everybody at once.
+    // The limit doubles, because the server may be overloaded by the connections of all nodes.
     for (const seconds of [2, 4, 8, 8]) {
       const before = clock.timers;
       const answer = get();
       await until(() => clock.timers === before + 3);
       clock.advance(seconds * 1000);
       await expect(answer).rejects.toThrow(
-        new Unreachable(`${url.origin} cannot be reached: no answer to the handshake within ${seconds} s`),
+        new UnreachableError(`${url.origin} cannot be reached: no TLS and HTTP/2 handshake within ${seconds} s`),
       );
     }
-    proxy.pass();
+    proxy.forward();
     expect((await get()).status).toBe(200);
   });
 
-  test('has a name that takes long to look up: 12 s', async () => {
+  test('whose name is not resolved is given up after 12 s', async () => {
     const { served } = await listen();
     const { get, clock } = connectTo([new URL(`http://slow.invalid:${served.url.port}`)]);
     const answer = get().catch((error: unknown) => error);
     await until(() => clock.timers === 1);
-    expect(clock.nextTimer).toBe(12_000);
-    expect(await answer).toBeInstanceOf(Unreachable);
+    expect(clock.lastMs).toBe(12_000);
+    expect(await answer).toBeInstanceOf(UnreachableError);
   });
 
-  test('answers pings and no request: given up in 10 s, and the next request has a new connection', async () => {
+  test('that answers pings and no request is given up after 10 s, and the next request opens a new connection', async () => {
     const { api, served } = await listen();
     const { get, clock } = connectTo([served.url]);
-    const watch = new Reading(await get(watchServices));
+    const watch = new StreamReader(await get(watchServices));
     api.fault = () => 'hang';
     const answer = get();
-    await until(() => api.asked.length === 2);
+    await until(() => api.requests.length === 2);
     clock.advance(10_000);
-    await expect(answer).rejects.toThrow(new Unreachable(`${served.url.origin} has not answered for 10 s`));
+    await expect(answer).rejects.toThrow(new UnreachableError(`${served.url.origin} did not respond within 10 s`));
     api.serve();
     expect((await get()).status).toBe(200);
     expect(served.count).toBe(2);
-    // What runs on the old one may go on.
+    // Streams of the old connection continue.
     api.put(service('web'));
     await until(() => watch.text.includes('web'));
   });
 
-  test('has a second one, which is asked next, and stays', async () => {
+  test('that fails is replaced by the second server, which is then kept', async () => {
     const { served } = await listen();
     const { get } = connectTo([await closedPort(), served.url]);
-    await expect(get()).rejects.toThrow(Unreachable);
+    await expect(get()).rejects.toThrow(UnreachableError);
     for (let i = 0; i < 3; i += 1) expect((await get()).status).toBe(200);
     expect(served.count).toBe(1);
   });
 
-  test('answers, but badly: its second one is asked next', async () => {
+  test('that returns 503 is replaced by the second server', async () => {
     const [first, second] = [await listen(), await listen()];
     const { get } = connectTo([first.served.url, second.served.url]);
     first.api.fault = () => unavailable();
-    const bad = await get();
-    await textOf(bad);
-    expect([bad.status, (await get()).status, first.served.count, second.served.count]).toEqual([503, 200, 1, 1]);
+    const refused = await get();
+    await textOf(refused);
+    expect([refused.status, (await get()).status, first.served.count, second.served.count]).toEqual([503, 200, 1, 1]);
     await until(() => first.served.sessions.length === 0);
   });
 
-  test('hangs: its second one is asked next', async () => {
+  test('that hangs is replaced by the second server', async () => {
     const [first, second] = [await listen(), await listen()];
     const { get, clock } = connectTo([first.served.url, second.served.url]);
     first.api.fail('hang');
     const answers = Promise.allSettled([get(), get(), get()]);
-    await until(() => first.api.asked.length === 3);
+    await until(() => first.api.requests.length === 3);
     clock.advance(10_000);
     expect((await answers).map(({ status }) => status)).toEqual(['rejected', 'rejected', 'rejected']);
     await get();

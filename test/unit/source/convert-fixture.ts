@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// API objects as a source gets them, and what their conversion says, for the tests of daemon/source.
+// API objects and the results of their conversion, for the tests of daemon/source.
 import { InvalidObjectError } from '../../../daemon/base/errors.ts';
 import { convertObject } from '../../../daemon/source/objects.ts';
 
@@ -31,5 +31,5 @@ export function rejectionOf(raw: unknown): InvalidObjectError {
     if (error instanceof InvalidObjectError) return error;
     throw error;
   }
-  throw new Error('it was accepted');
+  throw new Error('the object was accepted');
 }

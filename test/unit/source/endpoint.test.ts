@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The short way to read an endpoint is the schema's way for whatever it takes, and it takes what controllers write.
+// The fast reader of endpoints returns the same row as the schema for each endpoint that it accepts, and accepts the form
+// that controllers write.
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { plainEndpoint, readEndpoint } from '../../../daemon/source/convert/endpoint-slice.ts';
@@ -26,19 +27,19 @@ const endpoint = usually(
   ),
 );
 
-test('what it takes is what the schema reads', () => {
-  let taken = 0;
+test('an endpoint that the fast reader accepts equals the result of the schema', () => {
+  let accepted = 0;
   const property = fc.property(endpoint, fc.constantFrom('IPv4' as const, 'IPv6' as const), (raw, family) => {
     const plain = plainEndpoint(raw, family);
     if (plain === undefined) return;
-    taken += 1;
+    accepted += 1;
     expect(plain).toStrictEqual(readEndpoint(raw, family, at));
   });
   fc.assert(property, { numRuns: 20_000 });
-  expect(taken).toBeGreaterThan(500);
+  expect(accepted).toBeGreaterThan(500);
 });
 
-test('it takes an endpoint as the controller writes it', () => {
+test('the fast reader accepts an endpoint in the form that the controller writes', () => {
   const [raw] = sliceOf(7, 10).endpoints;
   expect(plainEndpoint(raw, 'IPv4')).toEqual({
     address: '10.128.0.70',

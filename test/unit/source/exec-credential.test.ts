@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A kubeconfig's exec plugin, with plugins that run: what they are told, how long their answer counts, how they fail.
+// The exec plugin of a kubeconfig, with real processes: their environment, how long their output is cached, and how they fail.
 import { existsSync, readFileSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
@@ -10,7 +10,7 @@ const v1 = 'client.authentication.k8s.io/v1';
 
 const credential = (status: object, apiVersion = v1): string => JSON.stringify({ apiVersion, kind: 'ExecCredential', status });
 
-/** Prints a text, and notes each run in the file "runs". */
+/** Writes a plugin that prints a text and records each run in the file "runs". */
 function writePlugin(world: AccessWorld, printed: string): void {
   world.write('printed', printed);
   world.writeScript('plugin', `echo run >> ${world.path('runs')}`, `cat ${world.path('printed')}`);
@@ -22,39 +22,39 @@ const runs = (world: AccessWorld): number =>
 const accessBy = (world: AccessWorld, exec: object = {}, parts: Parts = {}): ClusterAccess =>
   world.access({ ...parts, user: { exec: { apiVersion: v1, command: './plugin', ...exec } } });
 
-/** A new world whose plugin prints this, and the way it opens. */
+/** A world whose plugin prints this text, and the access by the plugin. */
 function withPlugin(printed: string, exec: object = {}): { world: AccessWorld; access: ClusterAccess } {
   const world = new AccessWorld();
   writePlugin(world, printed);
   return { world, access: accessBy(world, exec) };
 }
 
-/** What another process brings about; it tells nobody. */
+/** Polls, because the condition depends on another process. */
 async function until(condition: () => boolean): Promise<void> {
   while (!condition()) await setImmediate();
 }
 
 describe('a plugin', () => {
-  test('gives a token', async () => {
+  test('can print a token', async () => {
     const { access } = withPlugin(credential({ token: 'abc' }));
     expect([await access.tls(), await access.authorization()]).toEqual([{}, 'Bearer abc']);
   });
 
-  test('gives a client certificate, in v1beta1 too', async () => {
+  test('can print a client certificate, also in v1beta1', async () => {
     const apiVersion = 'client.authentication.k8s.io/v1beta1';
     const printed = credential({ clientCertificateData: certificate, clientKeyData: key, token: '' }, apiVersion);
     const { access } = withPlugin(printed, { apiVersion, interactiveMode: 'IfAvailable' });
     expect([await access.tls(), await access.authorization()]).toEqual([{ cert: certificate, key }, undefined]);
   });
 
-  test('whose key is of another certificate', async () => {
+  test('must print a key that matches its certificate', async () => {
     const { world, access } = withPlugin(credential({ clientCertificateData: certificate, clientKeyData: otherKey() }));
     expect(await failureOf(world, () => access.tls())).toBe(
-      'CredentialError: the client key of user admin of config does not belong to its certificate',
+      'CredentialError: the client key of user admin of config does not match its certificate',
     );
   });
 
-  test('is found in PATH by its bare name, gets our environment, its own, its arguments and no input', async () => {
+  test('is looked up in PATH, and gets the environment of the daemon, its own, its arguments and no input', async () => {
     const world = new AccessWorld();
     world.writeScript('plug', `echo "$OURS|$ITS|$1|$2|$(cat)" > ${world.path('got')}`, `cat ${world.path('printed')}`);
     world.write('printed', credential({ token: 'abc' }));
@@ -64,7 +64,7 @@ describe('a plugin', () => {
     expect(readFileSync(world.path('got'), 'utf8')).toBe('ours|its|get token|$x|\n');
   });
 
-  test('is told of the cluster when it asks for it, and not otherwise', async () => {
+  test('gets the cluster with provideClusterInfo only', async () => {
     const world = new AccessWorld();
     world.writeScript('plugin', `printf %s "$KUBERNETES_EXEC_INFO" > ${world.path('info')}`, `cat ${world.path('printed')}`);
     world.write('printed', credential({ token: 'abc' }));
@@ -94,7 +94,7 @@ describe('a plugin', () => {
   });
 });
 
-describe('an answer counts', () => {
+describe('the output of a plugin is cached', () => {
   test('until it is about to expire', async () => {
     const { world, access } = withPlugin(credential({ token: 'a', expirationTimestamp: '2030-01-01T01:00:00+00:00' }));
     expect([await access.authorization(), await access.authorization(), runs(world)]).toEqual(['Bearer a', 'Bearer a', 1]);
@@ -105,41 +105,41 @@ describe('an answer counts', () => {
     expect([await access.authorization(), runs(world)]).toEqual(['Bearer b', 2]);
   });
 
-  test('for one request when it has expired already, by our clock', async () => {
+  test('for one request if it is expired by the local clock', async () => {
     const { world, access } = withPlugin(credential({ token: 'a', expirationTimestamp: '2029-12-31T00:00:00Z' }));
     expect([await access.authorization(), await access.authorization(), runs(world)]).toEqual(['Bearer a', 'Bearer a', 2]);
   });
 
-  test('until the server refuses it, when it does not expire', async () => {
+  test('until the server refuses it, if it does not expire', async () => {
     const { world, access } = withPlugin(credential({ token: 'a', expirationTimestamp: null }));
     await access.authorization();
     world.clock.advance(365 * 86_400_000);
     writePlugin(world, credential({ token: 'b' }));
     expect([await access.authorization(), runs(world)]).toEqual(['Bearer a', 1]);
-    access.forget('Bearer a');
+    access.invalidate('Bearer a');
     expect([await access.authorization(), runs(world)]).toEqual(['Bearer b', 2]);
-    // Somebody else's request, which left earlier.
-    access.forget('Bearer a');
+    // The refusal of an earlier request.
+    access.invalidate('Bearer a');
     expect([await access.authorization(), runs(world)]).toEqual(['Bearer b', 2]);
   });
 
-  test('never, when the daemon stops meanwhile: the plugin is killed', async () => {
+  test('never if the daemon stops before: the plugin is killed', async () => {
     const world = new AccessWorld();
     world.writeScript('plugin', `echo run >> ${world.path('runs')}`, 'sleep 60');
     const access = accessBy(world);
     const failure = access.authorization().catch((error: unknown) => String(error));
     await until(() => runs(world) === 1);
     access.close();
-    expect(await failure).toMatch(/exec plugin .* was ended with the daemon/);
+    expect(await failure).toMatch(/exec plugin .* was stopped because the daemon stops/);
   });
 
-  test('for all who ask while it is made: one run', async () => {
+  test('for all requests that wait for it: one run', async () => {
     const { world, access } = withPlugin(credential({ token: 'a' }));
-    const told = await Promise.all([access.authorization(), access.tls(), access.authorization()]);
-    expect([told, runs(world)]).toEqual([['Bearer a', {}, 'Bearer a'], 1]);
+    const results = await Promise.all([access.authorization(), access.tls(), access.authorization()]);
+    expect([results, runs(world)]).toEqual([['Bearer a', {}, 'Bearer a'], 1]);
   });
 
-  test('not at all when the plugin failed: the next who asks runs it again', async () => {
+  test('never after a failure: the next request runs the plugin again', async () => {
     const { world, access } = withPlugin('nonsense');
     expect(await failureOf(world, () => access.authorization())).toMatch(/^CredentialError/);
     writePlugin(world, credential({ token: 'a' }));
@@ -150,36 +150,36 @@ describe('an answer counts', () => {
 describe('a plugin that fails', () => {
   test.for([
     {
-      name: 'with the last line of its stderr',
+      name: 'is reported with the last line of its stderr',
       lines: ['echo first >&2', 'echo "  no session:  log in " >&2', 'exit 3'],
-      want: 'ended with exit code 3: no session: log in',
+      want: 'exited with code 3: no session: log in',
     },
-    { name: 'silently, whatever it printed', lines: ['echo s3cret', 'exit 1'], want: 'ended with exit code 1' },
-    { name: 'by a signal', lines: ['kill -TERM $$'], want: 'ended with SIGTERM' },
-    { name: 'by printing without end', lines: ['yes s3cret'], want: 'printed more than 1048576 characters' },
+    { name: 'is reported without its stdout', lines: ['echo s3cret', 'exit 1'], want: 'exited with code 1' },
+    { name: 'by a signal is reported with the signal', lines: ['kill -TERM $$'], want: 'was terminated by SIGTERM' },
+    { name: 'by too much output is reported', lines: ['yes s3cret'], want: 'printed more than 1048576 characters' },
   ])('$name', async ({ lines, want }) => {
     const world = new AccessWorld();
     world.writeScript('plugin', ...lines);
     expect(await failureOf(world, () => accessBy(world).authorization())).toBe(`CredentialError: the exec plugin plugin ${want}`);
   });
 
-  test('by complaining without end is quoted in short', async () => {
+  test('with a long line in stderr is reported with the beginning of the line', async () => {
     const world = new AccessWorld();
     world.writeScript('plugin', 'head -c 100000 /dev/zero | tr "\\0" x >&2', 'exit 1');
-    const want = `CredentialError: the exec plugin plugin ended with exit code 1: ${'x'.repeat(300)}`;
+    const want = `CredentialError: the exec plugin plugin exited with code 1: ${'x'.repeat(300)}`;
     expect(await failureOf(world, () => accessBy(world).authorization())).toBe(want);
   });
 
-  test('by not being there says how to get it', async () => {
+  test('because it is not installed is reported with the install hint', async () => {
     const world = new AccessWorld();
     const access = accessBy(world, { command: 'no-such-plugin', installHint: 'Get it:\n  apt-get install it\n' });
     expect(await failureOf(world, () => access.authorization())).toBe(
-      'CredentialError: the exec plugin no-such-plugin is not found: Get it: apt-get install it',
+      'CredentialError: the exec plugin no-such-plugin was not found: Get it: apt-get install it',
     );
-    expect(await failureOf(world, () => accessBy(world).tls())).toBe('CredentialError: the exec plugin plugin is not found');
+    expect(await failureOf(world, () => accessBy(world).tls())).toBe('CredentialError: the exec plugin plugin was not found');
   });
 
-  test('by not being a program', async () => {
+  test('because it is not executable is reported', async () => {
     const world = new AccessWorld();
     world.write('plugin', 'no program');
     expect(await failureOf(world, () => accessBy(world).authorization())).toBe(
@@ -190,44 +190,44 @@ describe('a plugin that fails', () => {
     );
   });
 
-  test('by not ending is killed, and what it started too', async () => {
+  test('to exit within 60 s is killed with its child processes', async () => {
     const world = new AccessWorld();
-    // Its child holds stdout open after it.
+    // The child process keeps stdout open.
     world.writeScript('plugin', 'tail -f /dev/null &', `echo $! > ${world.path('made')}`, `mv ${world.path('made')} ${world.path('pid')}`);
     const failed = failureOf(world, () => accessBy(world).authorization());
     await until(() => existsSync(world.path('pid')));
     world.clock.advance(59_999);
     expect(world.clock.nextTimer).toBe(60_000);
     world.clock.advance(1);
-    expect(await failed).toBe('CredentialError: the exec plugin plugin did not end within 60 s');
+    expect(await failed).toBe('CredentialError: the exec plugin plugin did not exit within 60 s');
     const stat = `/proc/${readFileSync(world.path('pid'), 'utf8').trim()}/stat`;
-    // Dead, perhaps not buried.
+    // The process is gone or a zombie.
     await until(() => !existsSync(stat) || / Z /.test(readFileSync(stat, 'utf8')));
   });
 
-  test('leaves no timer when it ends in time', async () => {
+  test('or succeeds leaves no timer', async () => {
     const { world, access } = withPlugin(credential({ token: 'a' }));
     await access.authorization();
     expect(world.clock.nextTimer).toBeUndefined();
   });
 });
 
-describe('what is printed must be a credential, and is not quoted', () => {
+describe('invalid output is reported without its secrets', () => {
   const pair = { clientCertificateData: certificate, clientKeyData: key };
   const other = 'client.authentication.k8s.io/v1beta1';
   test.for([
-    { name: 'nothing', printed: '', want: 'it must be a JSON object' },
-    { name: 'a word', printed: '"s3cret"', want: 'it must be a JSON object' },
+    { name: 'no output', printed: '', want: 'must be a JSON object' },
+    { name: 'a string', printed: '"s3cret"', want: 'must be a JSON object' },
     {
-      name: 'of another version',
+      name: 'another version',
       printed: credential({ token: 's3cret' }, other),
-      want: `apiVersion must be ${v1}, as the kubeconfig says, is "${other}"`,
+      want: `apiVersion must be ${v1} as in the kubeconfig, is "${other}"`,
     },
-    { name: 'of another kind', printed: JSON.stringify({ apiVersion: v1, kind: 'Pod' }), want: 'kind must be ExecCredential, is "Pod"' },
+    { name: 'another kind', printed: JSON.stringify({ apiVersion: v1, kind: 'Pod' }), want: 'kind must be ExecCredential, is "Pod"' },
     { name: 'no status', printed: JSON.stringify({ apiVersion: v1, kind: 'ExecCredential' }), want: 'status must be an object' },
-    { name: 'an empty status', printed: credential({}), want: 'status holds neither token nor clientCertificateData' },
+    { name: 'an empty status', printed: credential({}), want: 'status must contain token or clientCertificateData' },
     {
-      name: 'a token that would be two headers',
+      name: 'a token with a line feed',
       printed: credential({ token: 's3cret\nX: 1' }),
       want: 'status.token must be one word of ASCII characters',
     },
@@ -235,23 +235,27 @@ describe('what is printed must be a credential, and is not quoted', () => {
     {
       name: 'a certificate without key',
       printed: credential({ clientCertificateData: certificate }),
-      want: 'status must hold clientCertificateData and clientKeyData together',
+      want: 'status must contain clientCertificateData and clientKeyData together',
     },
     {
-      name: 'no certificate',
+      name: 'an invalid certificate',
       printed: credential({ ...pair, clientCertificateData: 's3cret' }),
       want: 'status.clientCertificateData must be a PEM certificate',
     },
-    { name: 'no key', printed: credential({ ...pair, clientKeyData: 's3cret' }), want: 'status.clientKeyData must be a PEM private key' },
     {
-      name: 'an end that is no time',
+      name: 'an invalid key',
+      printed: credential({ ...pair, clientKeyData: 's3cret' }),
+      want: 'status.clientKeyData must be a PEM private key',
+    },
+    {
+      name: 'an expiry that is not a time',
       printed: credential({ token: 'a', expirationTimestamp: 'soon' }),
       want: 'status.expirationTimestamp must be a time such as 2030-01-01T00:00:00Z',
     },
   ])('$name', async ({ printed, want }) => {
     const { world, access } = withPlugin(printed);
     expect(await failureOf(world, () => access.authorization())).toBe(
-      `CredentialError: the exec plugin plugin printed no ExecCredential: ${want}`,
+      `CredentialError: the exec plugin plugin printed an invalid ExecCredential: ${want}`,
     );
   });
 });

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The watched directory in good order: what is read, what counts as one object, and that only differences are written.
+// The files source with valid files: which files are read, how objects are identified, and that only differences are written.
 import { mkdirSync, renameSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
@@ -11,8 +11,8 @@ import { serviceYaml, settleMs, sliceYaml, startIn, startWorld, temporaryDirecto
 const nodeJson = (name: string): string => JSON.stringify({ apiVersion: 'v1', kind: 'Node', metadata: { name } });
 const listOf = (kind: string, items: readonly object[]): string => JSON.stringify({ apiVersion: 'v1', kind, items });
 
-describe('what is read', () => {
-  test('every *.yaml, *.yml and *.json; nothing hidden, nothing else, no folder below', async () => {
+describe('the source reads', () => {
+  test('every *.yaml, *.yml and *.json file that is not hidden, and no subfolder', async () => {
     const world = await startWorld({
       'a.yaml': serviceYaml('a'),
       'b.yml': sliceYaml('b'),
@@ -31,11 +31,11 @@ describe('what is read', () => {
 
   test.for([
     {
-      name: 'documents with comments, empty ones, and CRLF',
+      name: 'comments, empty documents and CRLF',
       text: `# first\n---\n${serviceYaml('a')}---\n---\n# nothing\n---\n${serviceYaml('b').replaceAll('\n', '\r\n')}`,
     },
-    { name: 'a directive and an end mark', text: `%YAML 1.2\n---\n${serviceYaml('a')}...\n---\n${serviceYaml('b')}...\n` },
-    { name: 'a dash line inside a text', text: `${serviceYaml('a')}  note: |\n    ---\n    kind: Service\n---\n${serviceYaml('b')}` },
+    { name: 'a directive and an end marker', text: `%YAML 1.2\n---\n${serviceYaml('a')}...\n---\n${serviceYaml('b')}...\n` },
+    { name: 'a "---" line in a string', text: `${serviceYaml('a')}  note: |\n    ---\n    kind: Service\n---\n${serviceYaml('b')}` },
     {
       name: 'JSON among YAML',
       text: `${serviceYaml('a')}---\n${JSON.stringify({ kind: 'Service', metadata: { name: 'b' }, spec: { clusterIP: '10.0.0.1' } })}\n`,
@@ -51,7 +51,7 @@ describe('what is read', () => {
     expect(world.services).toEqual(['default/a', 'default/b']);
   });
 
-  test('lists: mixed, typed with bare items, nested, empty', async () => {
+  test('lists: of several kinds, of one kind with items without a kind, nested, empty', async () => {
     const service = (name: string) => ({ metadata: { name }, spec: { clusterIP: '10.0.0.1' } });
     const nested = listOf('List', [{ kind: 'Service', ...service('a') }, JSON.parse(listOf('ServiceList', [service('b')])) as object]);
     const slice = { metadata: { name: 's', labels: { 'kubernetes.io/service-name': 'a' } }, addressType: 'IPv4', ports: [{ port: 1 }] };
@@ -67,8 +67,8 @@ describe('what is read', () => {
   });
 });
 
-describe('the first list', () => {
-  test('tables are initialized by the first scan, not before', async () => {
+describe('the first scan', () => {
+  test('initializes the tables, which are not initialized before', async () => {
     const directory = temporaryDirectory();
     const world = new World(directory);
     expect(world.tables.services.initialized).toBe(false);
@@ -80,7 +80,7 @@ describe('the first list', () => {
     expect(initialized()).toEqual(new Set([true]));
   });
 
-  test('an aborted source writes nothing more', async () => {
+  test('is not repeated after the signal is aborted', async () => {
     const stopping = new AbortController();
     const world = new World(temporaryDirectory());
     await world.source.start(stopping.signal);
@@ -92,8 +92,8 @@ describe('the first list', () => {
   });
 });
 
-describe('live changes', () => {
-  test('a file that appears, changes and goes', async () => {
+describe('a change', () => {
+  test('of a file that appears, changes and disappears', async () => {
     const world = await startWorld({ 'a.yaml': serviceYaml('a') });
     world.write({ 'b.yaml': serviceYaml('b') });
     await world.until(() => world.services.length === 2);
@@ -105,13 +105,13 @@ describe('live changes', () => {
     expect(world.log).toEqual([]);
   });
 
-  test('a file replaced by rename, as careful writers do', async () => {
+  test('of a file that is replaced by rename', async () => {
     const world = await startWorld({ 'a.yaml': serviceYaml('a'), '.a.yaml.tmp': serviceYaml('a', '10.96.0.9') });
     renameSync(join(world.directory, '.a.yaml.tmp'), join(world.directory, 'a.yaml'));
     await world.until(() => world.tables.services.get('default/a')?.clusterIPs.IPv4 === '10.96.0.9');
   });
 
-  test('one change in a file of many writes one row', async () => {
+  test('of one object in a file of many writes one row', async () => {
     const many = (changed: string): string =>
       Array.from({ length: 500 }, (_, i) => serviceYaml(`s${i}`, i === 250 ? changed : '10.0.0.1')).join('---\n');
     const world = await startWorld({ 'many.yaml': many('10.0.0.1') });
@@ -121,7 +121,7 @@ describe('live changes', () => {
     expect(world.revision).toBe(revision + 1);
   });
 
-  test('an unchanged scan, a new comment and another order of fields change nothing', async () => {
+  test('of comments and the order of fields writes no row', async () => {
     const world = await startWorld({
       'a.yaml': `${serviceYaml('a')}---\n${sliceYaml('s')}`,
       'n.json': nodeJson('n'),
@@ -139,7 +139,7 @@ describe('live changes', () => {
     expect(world.log).toEqual(log);
   });
 
-  test('an object that moves to another file is never missing', async () => {
+  test('of the file of an object never deletes its row', async () => {
     const world = await startWorld({ 'a.yaml': `${serviceYaml('a')}---\n${serviceYaml('m')}` });
     const { revision } = world;
     world.write({ 'b.yaml': serviceYaml('m'), 'a.yaml': serviceYaml('a') });
@@ -150,7 +150,7 @@ describe('live changes', () => {
     expect(world.messages).toEqual([]);
   });
 
-  test('a Service that becomes headless, and back', async () => {
+  test('of a Service to headless and back deletes and restores its row', async () => {
     const world = await startWorld({ 'a.yaml': serviceYaml('a') });
     world.write({ 'a.yaml': serviceYaml('a', 'None') });
     await world.until(() => world.services.length === 0);
@@ -159,15 +159,17 @@ describe('live changes', () => {
   });
 });
 
-describe('links', () => {
-  /** Makes what the kubelet makes of a ConfigMap: files are links into ..data, which is a link to the version's folder. */
+describe('a link', () => {
+  /**
+   * Updates a ConfigMap volume as the kubelet does: files are links into ..data, which is a link to the folder of a version.
+   */
   function publish(directory: string, version: string, files: Record<string, string>): void {
     writeFiles(join(directory, version), files);
     symlinkSync(version, join(directory, '..data_tmp'));
     renameSync(join(directory, '..data_tmp'), join(directory, '..data'));
   }
 
-  test('a ConfigMap volume that is swapped', async () => {
+  test('is followed when a ConfigMap volume is updated', async () => {
     const directory = temporaryDirectory();
     publish(directory, '..2026_1', { 'a.yaml': serviceYaml('a'), 'b.yaml': serviceYaml('b') });
     for (const name of ['a.yaml', 'b.yaml']) symlinkSync(join('..data', name), join(directory, name));
@@ -175,8 +177,10 @@ describe('links', () => {
     expect(world.services).toEqual(['default/a', 'default/b']);
     publish(directory, '..2026_2', { 'a.yaml': serviceYaml('a', '10.96.0.2') });
     await world.until(() => world.tables.services.get('default/a')?.clusterIPs.IPv4 === '10.96.0.2');
-    // The kubelet removes the name last: until then the link leads nowhere, which withdraws nothing.
-    await world.until(() => world.messages.some((message) => message === 'b.yaml: cannot be read: the symbolic link leads nowhere'));
+    // The kubelet removes the name last. Until then the link has no target, which deletes no row.
+    await world.until(() =>
+      world.messages.some((message) => message === 'b.yaml: cannot be read: the target of the symbolic link does not exist'),
+    );
     expect(world.services).toEqual(['default/a', 'default/b']);
     unlinkSync(join(directory, 'b.yaml'));
     rmSync(join(directory, '..2026_1'), { recursive: true });
@@ -187,8 +191,8 @@ describe('links', () => {
 
   test.for([
     { name: 'the directory itself', path: 'current' },
-    { name: 'a folder on the way', path: 'current/below' },
-  ])('a link that is turned elsewhere: $name', async ({ path }) => {
+    { name: 'a folder on its path', path: 'current/below' },
+  ])('is followed to a new target: $name', async ({ path }) => {
     const root = temporaryDirectory();
     writeFiles(root, { '1/a.yaml': serviceYaml('a'), '1/below/a.yaml': serviceYaml('a') });
     writeFiles(root, { '2/a.yaml': serviceYaml('a', '10.96.0.2'), '2/below/a.yaml': serviceYaml('a', '10.96.0.2') });
@@ -206,7 +210,7 @@ describe('links', () => {
 describe('the directory', () => {
   const missing = (directory: string): RegExp => new RegExp(`^${directory}: cannot be read: ENOENT`);
 
-  test('that does not exist at start is reported, and read when it appears', async () => {
+  test('is reported when it does not exist at the start, and read when it appears', async () => {
     const directory = join(temporaryDirectory(), 'not/yet');
     const world = await startIn(directory);
     expect(world.messages).toEqual([expect.stringMatching(missing(directory))]);
@@ -216,7 +220,7 @@ describe('the directory', () => {
     expect([world.tables.services.initialized, world.source.isComplete, world.messages]).toEqual([true, true, []]);
   });
 
-  test('that is removed keeps its rows, and is followed when made again', async () => {
+  test('keeps its rows when it is removed, and is read when it is created again', async () => {
     const world = await startIn(join(temporaryDirectory(), 'services'));
     world.write({ 'a.yaml': serviceYaml('a'), 'b.yaml': serviceYaml('b') });
     await world.until(() => world.services.length === 2);
@@ -236,7 +240,7 @@ describe('the directory', () => {
     expect([world.source.isComplete, world.messages]).toEqual([true, []]);
   });
 
-  test('that cannot be watched is tried again, ever less often', async () => {
+  test('is tried again with growing delays when it cannot be watched', async () => {
     const directory = join(temporaryDirectory(), 'late');
     const world = await startIn(directory);
     const waits: number[] = [];
@@ -248,16 +252,16 @@ describe('the directory', () => {
     expect(waits).toEqual([100, 200, 400, 800, 1600, 3200, 5000, 5000]);
   });
 
-  test('that is empty is in order, and is said to be empty', async () => {
+  test('is complete and reported when it is empty', async () => {
     const world = await startWorld({});
-    expect(world.messages).toEqual([`${world.directory}: holds no *.yaml, *.yml or *.json file`]);
+    expect(world.messages).toEqual([`${world.directory}: contains no *.yaml, *.yml or *.json file`]);
     expect([world.source.isComplete, world.tables.services.initialized]).toEqual([true, true]);
     world.write({ 'a.yaml': serviceYaml('a') });
     await world.until(() => world.services.length === 1);
     expect(world.messages).toEqual([]);
   });
 
-  test('that is emptied withdraws everything, once that has stood', async () => {
+  test('deletes all rows after settleMs when it is emptied', async () => {
     const world = await startWorld({ 'a.yaml': serviceYaml('a') });
     unlinkSync(join(world.directory, 'a.yaml'));
     await world.source.rescan();

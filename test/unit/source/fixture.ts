@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A files source over a real temporary directory with real inotify; only time is the test's. Nothing here sleeps: until()
-// looks again whenever a table or the log has changed.
+// A files source with a real temporary directory and real inotify, on a fake clock. Nothing sleeps: until() checks its
+// condition whenever a table or the log changes.
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -14,7 +14,7 @@ export const settleMs = 100;
 
 export type Files = Readonly<Record<string, string>>;
 
-/** A temporary directory, removed when the test is over. */
+/** A temporary directory that is removed after the test. */
 export function temporaryDirectory(): string {
   const directory = mkdtempSync(join(tmpdir(), 'sluice-source-'));
   onTestFinished(() => rmSync(directory, { recursive: true, force: true }));
@@ -39,7 +39,7 @@ export class World {
 
   constructor(directory: string) {
     this.directory = directory;
-    const note = (line: string): void => {
+    const add = (line: string): void => {
       this.log.push(line);
       this.#wake();
     };
@@ -48,25 +48,25 @@ export class World {
       tables: this.tables,
       clock: this.clock,
       settleMs,
-      log: { appeared: ({ message }) => note(`+ ${message}`), resolved: ({ message }) => note(`- ${message}`) },
+      log: { appeared: ({ message }) => add(`+ ${message}`), resolved: ({ message }) => add(`- ${message}`) },
     });
     for (const table of Object.values(this.tables)) table.onChange(() => this.#wake());
   }
 
   #wake(): void {
-    for (const look of this.#waiting) look();
+    for (const check of this.#waiting) check();
   }
 
-  /** Waits for what an inotify event brings about. */
+  /** Waits for the effect of an inotify event. */
   until(condition: () => boolean): Promise<void> {
     return new Promise((resolve) => {
-      const look = (): void => {
+      const check = (): void => {
         if (!condition()) return;
-        this.#waiting.delete(look);
+        this.#waiting.delete(check);
         resolve();
       };
-      this.#waiting.add(look);
-      look();
+      this.#waiting.add(check);
+      check();
     });
   }
 
@@ -74,7 +74,7 @@ export class World {
     writeFiles(this.directory, files);
   }
 
-  /** Reads everything, lets what is doubted stand its time, and reads again. */
+  /** Reads everything, waits settleMs, and reads everything again. */
   async settle(): Promise<void> {
     await this.source.rescan();
     this.clock.advance(settleMs);
@@ -93,7 +93,7 @@ export class World {
     return keysOf(this.tables.slices);
   }
 
-  /** Changes of any table so far. */
+  /** Sum of the revisions of all tables. */
   get revision(): number {
     return Object.values(this.tables).reduce((sum, table) => sum + table.revision, 0);
   }
@@ -101,7 +101,7 @@ export class World {
 
 const keysOf = (table: TableView<string, unknown>): string[] => [...table.all()].map(([key]) => key).toSorted();
 
-/** A started source over a new directory with these files. */
+/** A started source for a new directory with these files. */
 export async function startWorld(files: Files): Promise<World> {
   const directory = temporaryDirectory();
   writeFiles(directory, files);

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// JSON in pieces: wherever the network cuts a list or a watch, what comes out is what JSON.parse makes of the whole.
+// JSON in pieces: wherever a list or a watch is split, the decoders return the result of JSON.parse for the whole.
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { LineDecoder, ListDecoder } from '../../../daemon/source/kubernetes/json-stream.ts';
 
-/** The bytes, cut at these places. */
-function cutAt(bytes: Buffer, places: readonly number[]): Buffer[] {
+/** The bytes, split at these places. */
+function splitAt(bytes: Buffer, places: readonly number[]): Buffer[] {
   const sorted = [...new Set([0, ...places.map((place) => place % (bytes.length + 1)), bytes.length])].toSorted((a, b) => a - b);
   return sorted.slice(1).map((end, i) => Buffer.from(bytes.subarray(sorted[i], end)));
 }
 
-/** What the decoder makes of the pieces. Each is overwritten afterwards, as the network's buffers are. */
+/** The result of the decoder. Each piece is overwritten afterwards, as buffers of the network are. */
 function decodeList(pieces: readonly Buffer[]): { items: unknown[]; rest: unknown } {
   const decoder = new ListDecoder();
   const items = pieces.flatMap((piece) => {
@@ -30,20 +30,20 @@ function decodeLines(pieces: readonly Buffer[]): string[] {
   });
 }
 
-const nasty = fc.oneof(
+const difficultText = fc.oneof(
   fc.constantFrom('items', '"', '\\', '\\"', '{', '}', '[', ']', ',', '"items":[{', '}]}', '\n', 'é', '日本', '😀', '\u0000', '__proto__'),
   fc.string({ unit: 'binary' }),
 );
 /**
- * No key of one character that is written as an escape: once V8 14.6 knows `{"a":0,"\\":0}`, its JSON.parse can read
- * `{"a":0,"\n":0}` as the same. No key of a Kubernetes object is like that.
+ * Keys of one character that is written as an escape are excluded: after V8 14.6 has parsed `{"a":0,"\\":0}`, its JSON.parse
+ * may parse `{"a":0,"\n":0}` to the same value. Kubernetes objects have no such key.
  */
-const key = nasty.filter((text) => text.length !== 1 || JSON.stringify(text) === `"${text}"`);
+const key = difficultText.filter((text) => text.length !== 1 || JSON.stringify(text) === `"${text}"`);
 const value = fc.letrec<{ value: unknown; object: Record<string, unknown> }>((tie) => ({
   object: fc.dictionary(fc.oneof(key, fc.constant('items')), tie('value'), { maxKeys: 4 }),
   value: fc.oneof(
     { depthSize: 'small' },
-    nasty,
+    difficultText,
     fc.integer(),
     fc.boolean(),
     fc.constant(null),
@@ -61,18 +61,18 @@ const blanks = fc.constantFrom(undefined, 1, '\t', '\r\n');
 const places = fc.array(fc.nat(), { maxLength: 60 });
 
 describe('a list', () => {
-  test('any one, written in any way and cut anywhere, is what JSON.parse says', () => {
+  test('with any content and layout, split anywhere, equals the result of JSON.parse', () => {
     fc.assert(
       fc.property(list, blanks, places, ({ before, items, behind }, indent, cuts) => {
         const text = JSON.stringify({ ...before, items, ...behind }, null, indent);
         const { items: want, ...rest } = JSON.parse(text) as { items: unknown[] };
-        expect(decodeList(cutAt(Buffer.from(text), cuts))).toEqual({ items: want, rest: { ...rest, items: [] } });
+        expect(decodeList(splitAt(Buffer.from(text), cuts))).toEqual({ items: want, rest: { ...rest, items: [] } });
       }),
       { numRuns: 2000 },
     );
   });
 
-  test('cut at every place, and into single bytes', () => {
+  test('is decoded when it is split at each place, and into single bytes', () => {
     const raw = {
       kind: 'ServiceList',
       note: 'a "quoted" [{"items":[{}]}] \\',
@@ -82,8 +82,8 @@ describe('a list', () => {
     };
     const bytes = Buffer.from(JSON.stringify(raw));
     const want = { items: raw.items, rest: { ...raw, items: [] } };
-    for (let place = 0; place <= bytes.length; place += 1) expect(decodeList(cutAt(bytes, [place]))).toEqual(want);
-    expect(decodeList(cutAt(bytes, [...bytes.keys()]))).toEqual(want);
+    for (let place = 0; place <= bytes.length; place += 1) expect(decodeList(splitAt(bytes, [place]))).toEqual(want);
+    expect(decodeList(splitAt(bytes, [...bytes.keys()]))).toEqual(want);
   });
 
   test.for([
@@ -97,13 +97,13 @@ describe('a list', () => {
     { name: 'items within', text: '{"x":{"items":[{"a":1}]}}', items: [] },
     { name: 'a list as the whole', text: '[[{"a":1}]]', items: [] },
   ])('$name', ({ text, items }) => {
-    const found = decodeList(cutAt(Buffer.from(text), [...Buffer.from(text).keys()]));
+    const found = decodeList(splitAt(Buffer.from(text), [...Buffer.from(text).keys()]));
     expect(found.items).toEqual(items);
     const { rest } = found as { rest: { items?: unknown } };
     expect(items.length > 0 ? { ...rest, items } : rest).toEqual(JSON.parse(text));
   });
 
-  test('that is cut off anywhere is told at its end', () => {
+  test('that is truncated anywhere is an error at its end', () => {
     const bytes = Buffer.from(JSON.stringify({ items: [{ a: '}' }, { b: [] }], metadata: { resourceVersion: '5' } }));
     for (let length = 0; length < bytes.length; length += 1) {
       const decoder = new ListDecoder();
@@ -113,13 +113,13 @@ describe('a list', () => {
   });
 
   test.for(['}}}]]]', '{"items":[{"a":}]}', '{"items":[{]}]}', '<html>"</html>', '{"items":[{}]}{"items":[{}]}', '', '\u0000'])(
-    'garbage is a SyntaxError and nothing else: %s',
+    'that is malformed is a SyntaxError: %s',
     (text) => {
       expect(() => decodeList([Buffer.from(text)])).toThrow(SyntaxError);
     },
   );
 
-  test('any bytes at all are decoded, or a SyntaxError', () => {
+  test('of any bytes is decoded, or is a SyntaxError', () => {
     fc.assert(
       fc.property(fc.array(fc.uint8Array({ maxLength: 40 })), (pieces) => {
         try {
@@ -133,18 +133,18 @@ describe('a list', () => {
 });
 
 describe('lines', () => {
-  test('any ones, cut anywhere, are the whole text split at line feeds', () => {
+  test('of any text, split anywhere, equal the text split at line feeds', () => {
     fc.assert(
-      fc.property(fc.array(nasty.map((text) => text.replaceAll('\n', ''))), nasty, places, (texts, behind, cuts) => {
+      fc.property(fc.array(difficultText.map((text) => text.replaceAll('\n', ''))), difficultText, places, (texts, behind, cuts) => {
         const whole = Buffer.from(texts.map((text) => `${text}\n`).join('') + behind.replaceAll('\n', ''));
         const want = whole.toString().split('\n').slice(0, -1);
-        expect(decodeLines(cutAt(whole, cuts))).toEqual(want.filter((line) => line !== ''));
+        expect(decodeLines(splitAt(whole, cuts))).toEqual(want.filter((line) => line !== ''));
       }),
       { numRuns: 2000 },
     );
   });
 
-  test('the last one counts only when its line feed comes', () => {
+  test('are returned when their line feed arrives', () => {
     const decoder = new LineDecoder();
     expect([decoder.push(Buffer.from('a\nb')), decoder.push(Buffer.from('c')), decoder.push(Buffer.from('\n'))]).toEqual([
       ['a'],

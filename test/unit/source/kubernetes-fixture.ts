@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The Kubernetes source over the double of an API server, in memory and on a fake clock: hours pass in a moment, and
-// between any two moments everything that needs no time has happened.
+// The Kubernetes source with the API server double, in memory and on a fake clock. When the clock advances, all work that is
+// due before the next timer is done first.
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { expect, onTestFinished } from 'vitest';
 import { InvalidObjectError } from '../../../daemon/base/errors.ts';
@@ -21,10 +21,10 @@ export class KubernetesWorld {
   readonly server = new ApiServer(this.clock);
   readonly client = new MemoryClient(this.server, this.clock);
   readonly tables = sourceTables(setImmediate);
-  /** Keys of all rows that were ever deleted, of all kinds. */
-  readonly withdrawn: string[] = [];
+  /** Keys of all rows that were deleted so far, of all kinds. */
+  readonly deleted: string[] = [];
   /** Called for each row that is deleted. */
-  onWithdrawn: (kind: Kind, key: string) => void = () => undefined;
+  onDeleted: (kind: Kind, key: string) => void = () => undefined;
   /** "+ message" when a problem appeared, "- message" when it was resolved, "complete". */
   readonly log: string[] = [];
   readonly source: KubernetesSource;
@@ -44,8 +44,8 @@ export class KubernetesWorld {
     const original = table.delete.bind(table);
     table.delete = (key) => {
       if (table.get(key) !== undefined) {
-        this.withdrawn.push(key);
-        this.onWithdrawn(kind, key);
+        this.deleted.push(key);
+        this.onDeleted(kind, key);
       }
       original(key);
     };
@@ -56,9 +56,9 @@ export class KubernetesWorld {
     return this.turn();
   }
 
-  /** Lets everything happen that needs no time. */
+  /** Waits until all work that is due is done. */
   async turn(): Promise<this> {
-    // The source reports in a turn of its own, and says in one more that it is complete.
+    // The source reports one turn later, and calls onComplete another turn later.
     for (let turns = 0; turns < 3; turns += 1) await nextTurn();
     return this;
   }
@@ -74,9 +74,9 @@ export class KubernetesWorld {
     return this.turn();
   }
 
-  /** What was asked since the last call: "watch services from 5". */
-  asked(kind?: Kind): string[] {
-    return this.server.asked.splice(0).flatMap(({ verb, collection, query }) => {
+  /** Requests since the last call: "watch services from 5". */
+  requests(kind?: Kind): string[] {
+    return this.server.requests.splice(0).flatMap(({ verb, collection, query }) => {
       if (kind !== undefined && collection.kind !== kind) return [];
       const continued = query.has('continue') ? ' continued' : '';
       const from =
@@ -97,18 +97,18 @@ export class KubernetesWorld {
     return this.source.problems().map(({ message }) => message);
   }
 
-  /** Changes of any table so far. */
+  /** Sum of the revisions of all tables. */
   get revision(): number {
     return Object.values(this.tables).reduce((sum, table) => sum + table.revision, 0);
   }
 
-  /** The tables hold what the double's objects give. Keys that were excused may hold anything. */
+  /** Expects that the tables contain the rows of the double's objects. Excused objects may have any row. */
   expectEqual(excused: (id: string) => boolean = () => false): void {
     for (const kind of kindNames) {
-      const isMeant = ([key]: [string, unknown]): boolean => !excused(`${kind} ${key}`);
+      const isCompared = ([key]: [string, unknown]): boolean => !excused(`${kind} ${key}`);
       const want = selected(kind, this.server).flatMap((object) => rowOf(object));
-      expect(Object.fromEntries([...tableOf(this.tables, kind).all()].filter(isMeant)), kind).toEqual(
-        Object.fromEntries(want.filter(isMeant)),
+      expect(Object.fromEntries([...tableOf(this.tables, kind).all()].filter(isCompared)), kind).toEqual(
+        Object.fromEntries(want.filter(isCompared)),
       );
     }
   }
@@ -122,7 +122,7 @@ function selected(kind: Kind, server: ApiServer): RawObject[] {
   return server.store.all(kind, selectorOf(labelSelector, fieldSelector));
 }
 
-/** None for what is not served and for what cannot be read. */
+/** Key and row of an object; empty for an object that is invalid or not served. */
 export function rowOf(object: RawObject): [string, unknown][] {
   try {
     const converted = convertObject(object);
@@ -133,7 +133,7 @@ export function rowOf(object: RawObject): [string, unknown][] {
   }
 }
 
-/** Started over a double that holds these objects. */
+/** A started source with a double that contains these objects. */
 export async function startKubernetes(objects: readonly RawObject[] = [], prepare: (world: KubernetesWorld) => void = () => undefined) {
   const world = new KubernetesWorld();
   onTestFinished(() => world.source.stop());
@@ -176,5 +176,5 @@ export const serviceCIDR = (name = 'kubernetes', cidr = '10.96.0.0/16'): RawObje
   spec: { cidrs: [cidr] },
 });
 
-/** One of each: what most tests begin with. */
+/** One object of each kind, and another Node. */
 export const oneOfEach: readonly RawObject[] = [service('web'), slice('web-1', 'web'), node(), node('node-2'), serviceCIDR()];

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What stays while the directory is in between: objects whose new text is broken, rejected, half written or half removed keep
-// their rows, and the end state is that of the files alone.
+// Rows while files are being changed: an object whose new text is invalid, truncated or missing keeps its row for the time
+// being. The final state depends only on the files.
 import { appendFileSync, truncateSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
@@ -9,10 +9,10 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import { portRow } from '../../support/builders.ts';
 import { serviceYaml, settleMs, startIn, startWorld, temporaryDirectory, World, writeFiles } from './fixture.ts';
 
-describe('the last good state stays', () => {
+describe('the last valid row stays', () => {
   const two = `${serviceYaml('a')}---\n${serviceYaml('b')}`;
 
-  test('a document that breaks keeps the objects that the good documents do not define', async () => {
+  test('for objects that only an invalid document defines', async () => {
     const world = await startWorld({ 'w.yaml': two });
     world.write({ 'w.yaml': `${serviceYaml('a', '10.96.0.2')}---\nkind: Service\nmetadata: {name: b\n---\n${serviceYaml('c')}` });
     await world.until(() => world.services.length === 3);
@@ -25,7 +25,7 @@ describe('the last good state stays', () => {
     expect([world.services, world.source.isComplete, world.messages]).toEqual([['default/a'], true, []]);
   });
 
-  test('an object whose new version is rejected keeps its row; the problem is told once and once when solved', async () => {
+  test('for an object whose new version is invalid; the problem is logged once, and once when it is resolved', async () => {
     const world = await startWorld({ 'w.yaml': two });
     const message = 'w.yaml:17: Service default/b spec.ports[0].port: must be 1..65535, is 70000';
     world.write({ 'w.yaml': `${serviceYaml('a')}---\n${serviceYaml('b', '10.96.0.1', 70000)}` });
@@ -43,7 +43,7 @@ describe('the last good state stays', () => {
     expect(world.source.isComplete).toBe(true);
   });
 
-  test('an object that moves to another file and is wrong there keeps its row', async () => {
+  test('for an object that moves to another file and is invalid there', async () => {
     const world = await startWorld({ 'a.yaml': serviceYaml('a') });
     world.write({ 'b.yaml': serviceYaml('a', 'x') });
     unlinkSync(join(world.directory, 'a.yaml'));
@@ -54,7 +54,7 @@ describe('the last good state stays', () => {
     expect(world.services).toEqual([]);
   });
 
-  test('an object that loses its name keeps the rows of its file', async () => {
+  test('for all objects of a file in which an object loses its name', async () => {
     const world = await startWorld({ 'w.yaml': two });
     world.write({ 'w.yaml': two.replace('name: b', 'name: [b]') });
     await world.settle();
@@ -63,11 +63,11 @@ describe('the last good state stays', () => {
   });
 });
 
-describe('a file that is written in steps', () => {
+describe('a file that is written in several steps', () => {
   const text = `${serviceYaml('a')}---\n${serviceYaml('b', '10.96.0.1', 8080)}`;
   const ports = (name: string) => ({ ports: [{ port: name === 'b' ? 8080 : 80 }] });
 
-  test('emptied first: nothing is withdrawn, and the final text counts at once', async () => {
+  test('is emptied first: no row is deleted, and the final text takes effect at once', async () => {
     const world = await startWorld({ 'w.yaml': text });
     const { revision } = world;
     truncateSync(join(world.directory, 'w.yaml'));
@@ -78,14 +78,14 @@ describe('a file that is written in steps', () => {
     expect([world.revision, world.source.isComplete, world.log]).toEqual([revision, true, []]);
   });
 
-  test('emptied for good: withdrawn when that has stood', async () => {
+  test('stays empty: its rows are deleted after settleMs', async () => {
     const world = await startWorld({ 'w.yaml': text });
     truncateSync(join(world.directory, 'w.yaml'));
     await world.settle();
     expect([world.services, world.source.isComplete]).toEqual([[], true]);
   });
 
-  test('removed and made again, as git does', async () => {
+  test('is removed and created again, as git does', async () => {
     const world = await startWorld({ 'w.yaml': text });
     const { revision } = world;
     unlinkSync(join(world.directory, 'w.yaml'));
@@ -98,7 +98,7 @@ describe('a file that is written in steps', () => {
     expect([world.revision, world.source.isComplete]).toEqual([revision, true]);
   });
 
-  test('a last document without its last newline is not believed before it has stood', async () => {
+  test('ends without a newline: its last document is used after settleMs', async () => {
     const world = await startWorld({ 'w.yaml': text });
     truncateSync(join(world.directory, 'w.yaml'), text.length - '80\n'.length);
     await world.source.rescan();
@@ -108,7 +108,7 @@ describe('a file that is written in steps', () => {
     expect(world.tables.services.get('default/b')).toMatchObject({ ports: [{ port: 80 }] });
   });
 
-  test('cut anywhere, nothing is withdrawn or misread, and the end heals it', async () => {
+  test('is truncated at any place: no row is deleted or wrong, and the complete text takes effect', async () => {
     const world = await startWorld({ 'w.yaml': text });
     await fc.assert(
       fc.asyncProperty(fc.array(fc.integer({ min: 0, max: text.length }), { maxLength: 4 }), async (cuts) => {
@@ -131,13 +131,13 @@ describe('a file that is written in steps', () => {
   });
 });
 
-describe('a file that disappears half way', () => {
-  // More than the scan reads in one turn, so that the test gets a turn between the listing and the last file.
+describe('a file that disappears during a scan', () => {
+  // More files than the scan reads in one turn, so that the test can act between the listing and the last file.
   const names = Array.from({ length: 100 }, (_, i) => `f${String(i).padStart(3, '0')}`);
   const files = Object.fromEntries(names.map((name) => [`${name}.yaml`, serviceYaml(name)]));
   const others = names.slice(0, -1).map((name) => `default/${name}`);
 
-  test('of the first scan was never there', async () => {
+  test('is ignored by the first scan', async () => {
     const directory = temporaryDirectory();
     writeFiles(directory, files);
     const world = new World(directory);
@@ -149,7 +149,7 @@ describe('a file that disappears half way', () => {
     expect([world.services, world.messages, world.source.isComplete]).toEqual([others, [], true]);
   });
 
-  test('of a later scan is withdrawn when it stays away', async () => {
+  test('is uncertain in a later scan, and deleted when it stays missing', async () => {
     const world = await startWorld(files);
     const scan = world.source.rescan();
     await nextTurn();
@@ -161,7 +161,7 @@ describe('a file that disappears half way', () => {
   });
 });
 
-test('of several definitions the same one wins, whatever the order of events', async () => {
+test('which of several definitions is used does not depend on the order of events', async () => {
   const step = fc.record({ file: fc.constantFrom('a', 'b', 'c'), address: fc.option(fc.constantFrom('10.0.0.1', '10.0.0.2')) });
   await fc.assert(
     fc.asyncProperty(fc.array(step, { maxLength: 6 }), async (steps) => {

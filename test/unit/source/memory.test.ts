@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the Kubernetes source keeps: rows, and nothing of the text that they came in; and an outage costs no memory.
+// Memory of the Kubernetes source: it retains rows, not the text that they were parsed from, and an outage does not increase
+// it.
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { expect, test } from 'vitest';
@@ -10,17 +11,17 @@ const collect = runInNewContext('gc') as () => void;
 
 const megabytes = 1e6;
 
-/** After a collection. */
+/** Heap after a garbage collection. */
 async function heapOf(world: KubernetesWorld): Promise<number> {
   collect();
-  // Weak references and finalizers have a turn of their own.
+  // Weak references and finalizers are processed in a later turn.
   await world.turn();
   collect();
   return process.memoryUsage().heapUsed;
 }
 
 test.for([true, false])(
-  '20 MB of objects, most of it annotations, are kept as rows only (streaming lists: %s)',
+  '20 MB of objects with large annotations are retained as rows only (streaming lists: %s)',
   async (hasStreamingLists) => {
     const world = await startKubernetes(oneOfEach, ({ server }) => Object.assign(server, { hasStreamingLists, pageItems: 100 }));
     const { server } = world;
@@ -30,27 +31,27 @@ test.for([true, false])(
       ...object,
       metadata: { ...object.metadata, annotations },
     }));
-    server.hold();
+    server.holdEvents();
     server.put(...large);
-    server.release(() => []);
-    // What was taken from the watch before would count as well.
+    server.releaseEvents(() => []);
+    // The events of the present watch are dropped, because their memory would count as well.
     const before = await heapOf(world);
     await world.source.rescan();
     while (world.tables.slices.size < 1001) await world.turn();
     await world.turn();
-    const kept = (await heapOf(world)) - before;
+    const growth = (await heapOf(world)) - before;
     world.expectEqual();
-    expect(kept).toBeLessThan(8 * megabytes);
+    expect(growth).toBeLessThan(8 * megabytes);
   },
 );
 
-test('thousands of tries that fail leave nothing behind', async () => {
+test('thousands of failed tries do not increase the memory', async () => {
   const world = await startKubernetes(oneOfEach);
   world.server.fail('refuse');
   await world.advance(60_000);
-  world.asked();
+  world.requests();
   const before = await heapOf(world);
   await world.advance(1_200_000);
-  expect(world.asked().length).toBeGreaterThan(5000);
+  expect(world.requests().length).toBeGreaterThan(5000);
   expect((await heapOf(world)) - before).toBeLessThan(2 * megabytes);
 });

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One API object in, one row or one precise complaint out (kube-proxy-semantics.md, 1, 7, 8 and 14).
+// Conversion of EndpointSlices, Nodes, ServiceCIDRs and unknown objects: a row, or an error that names the field
+// (test/README.md, 1, 7, 8 and 14).
 import { describe, expect, test } from 'vitest';
 import { fieldPath, fieldText } from '../../../daemon/source/convert/fields.ts';
 import { convertObject } from '../../../daemon/source/objects.ts';
@@ -7,7 +8,7 @@ import { nodeRow } from '../../support/builders.ts';
 import { problemsOf, rejectionOf, rowOf, serviceObject as service, sliceObject as slice } from './convert-fixture.ts';
 
 describe('EndpointSlice', () => {
-  test('becomes a row; conditions that are absent have their defaults', () => {
+  test('is converted to a row; absent conditions have their defaults', () => {
     const endpoints = [
       { addresses: ['10.0.0.1', '10.0.0.9'], nodeName: 'n1', targetRef: {} },
       { addresses: ['10.0.0.2'], conditions: {} },
@@ -47,7 +48,7 @@ describe('EndpointSlice', () => {
     });
   });
 
-  test('hints are names; an empty list is no hint', () => {
+  test('has hints as lists of names; an empty list is no hint', () => {
     const hints = { forZones: [{ name: 'a' }, { name: 'b' }], forNodes: [{ name: 'n1' }] };
     const endpoints = [
       { addresses: ['10.0.0.1'], hints },
@@ -64,13 +65,13 @@ describe('EndpointSlice', () => {
     expect(problemsOf(slice({ endpoints }))).toEqual(['EndpointSlice default/web-1 endpoints[2].hints.forZones: must be a list, is "a"']);
   });
 
-  test('an IPv6 slice; no endpoints at all is in order', () => {
+  test('of IPv6, without endpoints, is valid', () => {
     const endpoints = [{ addresses: ['FD00::0001'] }];
     expect(rowOf(slice({ addressType: 'IPv6', endpoints }))).toMatchObject({ family: 'IPv6', endpoints: [{ address: 'fd00::1' }] });
     expect(rowOf(slice({ endpoints: null }))).toMatchObject({ endpoints: [] });
   });
 
-  test('a bad port is left out and named, the others are used', () => {
+  test('with an invalid port: the port is ignored and reported, the others are used', () => {
     const raw = slice({
       ports: [
         { name: 'a', port: 0 },
@@ -95,7 +96,7 @@ describe('EndpointSlice', () => {
     ]);
   });
 
-  test('a bad endpoint is left out and named, the others are used', () => {
+  test('with an invalid endpoint: the endpoint is ignored and reported, the others are used', () => {
     const raw = slice({
       endpoints: [
         {},
@@ -109,8 +110,8 @@ describe('EndpointSlice', () => {
     });
     expect(rowOf(raw)).toMatchObject({ endpoints: [{ address: '10.0.0.2' }] });
     expect(problemsOf(raw)).toEqual([
-      'EndpointSlice default/web-1 endpoints[0].addresses: is empty: the endpoint is left out',
-      'EndpointSlice default/web-1 endpoints[1].addresses: is empty: the endpoint is left out',
+      'EndpointSlice default/web-1 endpoints[0].addresses: is empty: the endpoint is ignored',
+      'EndpointSlice default/web-1 endpoints[1].addresses: is empty: the endpoint is ignored',
       'EndpointSlice default/web-1 endpoints[2].addresses[0]: must be an IPv4 address, is "x"',
       'EndpointSlice default/web-1 endpoints[3].addresses[0]: must be an IPv4 address, is "fd00::1"',
       'EndpointSlice default/web-1 endpoints[4].conditions.ready: must be true or false, is "yes"',
@@ -118,11 +119,11 @@ describe('EndpointSlice', () => {
     ]);
   });
 
-  test.for([{ ports: [] }, { ports: null }, { ports: undefined }])('without ports contributes nothing and says so: $ports', ({ ports }) => {
+  test.for([{ ports: [] }, { ports: null }, { ports: undefined }])('without ports is ignored and reported: $ports', ({ ports }) => {
     const endpoints = [{ addresses: ['10.0.0.1'] }];
     expect(rowOf(slice({ ports }))).toBeUndefined();
-    expect(problemsOf(slice({ ports, endpoints }))).toEqual(['EndpointSlice default/web-1 ports: is empty: the slice contributes nothing']);
-    // As the controller writes it for a Service without endpoints.
+    expect(problemsOf(slice({ ports, endpoints }))).toEqual(['EndpointSlice default/web-1 ports: is empty: the slice is ignored']);
+    // The controller writes this slice for a Service without endpoints.
     expect(problemsOf(slice({ ports, endpoints: [] }))).toEqual([]);
   });
 
@@ -134,7 +135,7 @@ describe('EndpointSlice', () => {
       name: 'of a headless Service',
       raw: slice({ ports: [] }, { 'kubernetes.io/service-name': 'web', 'service.kubernetes.io/headless': '' }),
     },
-  ])('is silently ignored: $name', ({ raw }) => {
+  ])('is ignored without a problem: $name', ({ raw }) => {
     expect(convertObject(raw)).toEqual({ kind: 'EndpointSlice', key: 'default/web-1', row: undefined, problems: [] });
   });
 
@@ -147,7 +148,7 @@ describe('EndpointSlice', () => {
       raw: slice({}, { 'kubernetes.io/service-name': 5 }),
       reason: 'must be a string, is 5',
     },
-  ])('is rejected: $field $reason', ({ raw, field, reason }) => {
+  ])('is invalid: $field $reason', ({ raw, field, reason }) => {
     expect(rejectionOf(raw)).toMatchObject({ object: 'default/web-1', field, message: `EndpointSlice default/web-1 ${field}: ${reason}` });
   });
 });
@@ -155,7 +156,7 @@ describe('EndpointSlice', () => {
 describe('Node', () => {
   const node = (addresses: unknown, labels: object = {}) => ({ kind: 'Node', metadata: { name: 'n1', labels }, status: { addresses } });
 
-  test('becomes a row of its IPs and labels', () => {
+  test('is converted to a row with its IP addresses and labels', () => {
     const addresses = [
       { type: 'InternalIP', address: '192.168.0.1' },
       { type: 'Hostname', address: 'n1' },
@@ -167,7 +168,7 @@ describe('Node', () => {
     expect(convertObject(node(addresses, labels))).toEqual({ kind: 'Node', key: 'n1', problems: [], row });
   });
 
-  test('a bad address is left out and named', () => {
+  test('an invalid address is ignored and reported', () => {
     expect(problemsOf(node([{ type: 'InternalIP', address: 'n1' }]))).toEqual([
       'Node n1 status.addresses[0].address: must be an IP address, is "n1"',
     ]);
@@ -184,15 +185,15 @@ describe('Node', () => {
     );
     const raw = { ...node([]), spec: { podCIDR: '10.244.1.0/24', podCIDRs: ['10.244.1.0/24', 'x', 'fd00:1::/64'] } };
     expect(rowOf(raw)).toEqual(nodeRow('n1', { podCIDRs: ['10.244.1.0/24', 'fd00:1::/64'] }));
-    expect(problemsOf(raw)).toEqual(['Node n1 spec.podCIDRs[1]: must be a CIDR, is "x": it is left out']);
+    expect(problemsOf(raw)).toEqual(['Node n1 spec.podCIDRs[1]: must be a CIDR, is "x": the entry is ignored']);
   });
 
   test.for([
     { name: 'no taint', raw: {}, want: false },
     { name: 'another taint', raw: { spec: { taints: [{ key: 'node.kubernetes.io/unschedulable', effect: 'NoSchedule' }] } }, want: false },
     { name: "the autoscaler's taint", raw: { spec: { taints: [{ key: 'ToBeDeletedByClusterAutoscaler', effect: 'X' }] } }, want: true },
-    { name: 'deleted', raw: { metadata: { name: 'n1', deletionTimestamp: '2025-01-01T00:00:00Z' } }, want: true },
-  ])('12: is leaving with $name: $want', ({ raw, want }) => {
+    { name: 'a deletion timestamp', raw: { metadata: { name: 'n1', deletionTimestamp: '2025-01-01T00:00:00Z' } }, want: true },
+  ])('12: is leaving is $want with $name', ({ raw, want }) => {
     expect(rowOf({ ...node([]), ...raw })).toMatchObject({ isLeaving: want });
   });
 
@@ -209,13 +210,13 @@ describe('ServiceCIDR', () => {
     spec: { cidrs: list },
   });
 
-  test('becomes a row of canonical CIDRs; what is none is named', () => {
+  test('is converted to a row with canonical CIDRs; an invalid CIDR is reported', () => {
     const raw = cidrs(['10.96.0.0/12', 'FD00:96::1/108', '10.96.0.0']);
     expect(convertObject(raw)).toMatchObject({
       ...{ kind: 'ServiceCIDR', key: 'kubernetes' },
       row: { name: 'kubernetes', cidrs: ['10.96.0.0/12', 'fd00:96::/108'] },
     });
-    expect(problemsOf(raw)).toEqual(['ServiceCIDR kubernetes spec.cidrs[2]: must be a CIDR, is "10.96.0.0": it is left out']);
+    expect(problemsOf(raw)).toEqual(['ServiceCIDR kubernetes spec.cidrs[2]: must be a CIDR, is "10.96.0.0": the entry is ignored']);
     expect(rejectionOf(cidrs('10.96.0.0/12')).field).toBe('spec.cidrs');
   });
 });
@@ -226,10 +227,10 @@ describe('any object', () => {
     {
       name: 'the kind in another group',
       raw: { ...service({}), apiVersion: 'serving.knative.dev/v1' },
-      want: 'Service default/web apiVersion: unknown kind: Service of v1 is known, not of "serving.knative.dev/v1"',
+      want: 'Service default/web apiVersion: must be v1, is "serving.knative.dev/v1"',
     },
-    { name: 'a name like a property of objects', raw: { kind: 'constructor' }, want: 'constructor kind: unknown kind' },
-  ])('of an unknown kind is a problem and no rejection: $name', ({ raw, want }) => {
+    { name: 'the name of an inherited property', raw: { kind: 'constructor' }, want: 'constructor kind: unknown kind' },
+  ])('of an unknown kind is a problem and not an error: $name', ({ raw, want }) => {
     expect(rowOf(raw)).toBe('unknown kind');
     expect(problemsOf(raw)).toEqual([want]);
   });
@@ -254,16 +255,16 @@ describe('any object', () => {
       raw: { kind: 'Service', metadata: { name: 'a', labels: 'x' } },
       want: 'Service default/a metadata.labels: must be an object, is "x"',
     },
-  ])('is rejected without a proper identity: $want', ({ raw, want }) => {
+  ])('is an error without a valid identity: $want', ({ raw, want }) => {
     expect(rejectionOf(raw).message).toBe(want);
   });
 
-  test('a long value is cut in the message', () => {
+  test('a long value is shortened in the message', () => {
     expect(rejectionOf(service({ clusterIP: 'x'.repeat(1000) })).message.length).toBeLessThan(200);
   });
 });
 
-test('a field path is written as Kubernetes writes it, and read back', () => {
+test('a field path is written in the notation of Kubernetes, and parsed', () => {
   const path = ['metadata', 'labels', 'kubernetes.io/service-name', 0, 'a-b'];
   expect(fieldText(path)).toBe('metadata.labels[kubernetes.io/service-name][0].a-b');
   expect(fieldPath(fieldText(path))).toEqual(path);

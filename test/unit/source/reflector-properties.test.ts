@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Random lives of an API server, good and bad, thousands of steps on a fake clock. Whenever it has been well for a while the
-// tables are its objects; and at no moment is anything withdrawn that it has not withdrawn.
+// Random sequences of changes and faults of an API server, thousands of steps on a fake clock. Whenever the server has
+// worked for a while, the tables match its objects. At no time is a row deleted whose object the server has not deleted.
 import { expect, onTestFinished, test } from 'vitest';
 import type { Fault } from '../../support/double/api-server.ts';
 import { type Kind, kinds } from '../../../daemon/source/kinds.ts';
@@ -10,18 +10,19 @@ import { seededRandom } from '../../support/fake-clock.ts';
 import { KubernetesWorld, node, rowOf, selectorsOf, service, serviceCIDR, slice } from './kubernetes-fixture.ts';
 
 const STEPS = 500;
-/** Longer than any back-off and any patience with silence. */
+/** Longer than every back-off and every time-out. */
 const CALM_MS = 20_000;
 
 const foreign = { labels: { 'service.kubernetes.io/service-proxy-name': 'other' } };
 
 const isInitialEnd = (line: string): boolean => line.includes('initial-events-end');
 
-class Life {
+class RandomHistory {
   readonly world: KubernetesWorld;
   readonly random: () => number;
-  readonly trail: string[] = [];
-  /** How often each object was taken away: deleted, or made none of ours. */
+  /** Names of the steps so far. */
+  readonly steps: string[] = [];
+  /** How often each object was deleted or was changed so that it has no row, less the deletions of its row. */
   readonly #removals = new Map<string, number>();
   #fresh = 0;
 
@@ -30,27 +31,27 @@ class Life {
     this.random = seededRandom(seed);
     const { server } = this.world;
     server.hasStreamingLists = this.random() < 0.5;
-    server.tooOldComes = this.#pick(['as status', 'as event']);
+    server.sendsExpiredAs = this.#pick(['status', 'event']);
     server.pageItems = this.#pick([2, 500]);
     server.pieceBytes = this.#pick([3, 50, 16_384]);
     for (let i = 0; i < 5; i += 1) server.put(service(`stable-${i}`, this.#address()));
-    this.world.onWithdrawn = (kind, key) => this.#withdrawn(`${kind} ${key}`);
+    this.world.onDeleted = (kind, key) => this.#deleted(`${kind} ${key}`);
   }
 
-  /** One random thing happens. */
+  /** Performs one random step. */
   async step(): Promise<void> {
     const { random } = this;
-    const kinds = [this.#changes(), this.#changes(), this.#changes(), this.#server(), this.#bursts(), this.#bursts(), this.#faults()];
-    const steps = random() < 0.3 ? this.#pick([this.#recovery(), this.#recovery(), this.#time()]) : this.#pick(kinds);
-    const name = this.#pick(Object.keys(steps));
-    this.trail.push(name);
-    await steps[name]?.();
+    const groups = [this.#changes(), this.#changes(), this.#changes(), this.#server(), this.#bursts(), this.#bursts(), this.#faults()];
+    const choices = random() < 0.3 ? this.#pick([this.#recovery(), this.#recovery(), this.#time()]) : this.#pick(groups);
+    const name = this.#pick(Object.keys(choices));
+    this.steps.push(name);
+    await choices[name]?.();
     if (this.random() < 0.5) await this.world.turn();
   }
 
   #changes(): Record<string, () => unknown> {
     const any = `s${this.#below(8)}`;
-    const kinds = [
+    const deletable = [
       ['Service', 's', 8],
       ['Service', 's', 8],
       ['EndpointSlice', 'e', 6],
@@ -70,10 +71,10 @@ class Life {
         ),
       node: () => this.#put(node(this.#pick(['node-1', 'node-2']), this.#pick(['a', 'b', 'c']))),
       cidr: () => this.#put(serviceCIDR(`c${this.#below(2)}`, `10.${this.#below(200)}.0.0/16`)),
-      delete: () => this.#delete(this.#pick(kinds)),
+      delete: () => this.#delete(this.#pick(deletable)),
       relabel: () => this.#put(service(any, this.#address(), foreign)),
       external: () => this.#put({ ...service(any), spec: { type: 'ExternalName', externalName: 'example.org' } }),
-      broken: () => this.#put({ ...service(any), spec: { clusterIP: 'none of these', ports: [] } }),
+      invalid: () => this.#put({ ...service(any), spec: { clusterIP: 'invalid', ports: [] } }),
     };
   }
 
@@ -84,9 +85,9 @@ class Life {
       bookmark: () => server.bookmark(),
       cut: () => server.cut(),
       end: () => server.end(),
-      'half a line': () => (server.say('{"type":"MODIF'), server.cut()),
-      garbage: () => server.say('}{\n'),
-      hold: () => server.hold(),
+      'a truncated line': () => (server.sendToWatches('{"type":"MODIF'), server.cut()),
+      'malformed JSON': () => server.sendToWatches('}{\n'),
+      hold: () => server.holdEvents(),
       rescan: () => source.rescan(),
     };
   }
@@ -94,19 +95,19 @@ class Life {
   #bursts(): Record<string, () => unknown> {
     const { server, source } = this.world;
     return {
-      'a burst in disorder': () => (server.hold(), this.#burst(), server.release((lines) => this.#arranged(lines))),
-      'a burst, and half of it lost': () => {
-        server.hold();
+      'a burst in random order': () => (server.holdEvents(), this.#burst(), server.releaseEvents((lines) => this.#arranged(lines))),
+      'a burst of which events are lost': () => {
+        server.holdEvents();
         this.#burst();
-        server.release((lines) => lines.slice(0, this.#below(lines.length + 1)));
+        server.releaseEvents((lines) => lines.slice(0, this.#below(lines.length + 1)));
         server.cut();
       },
       'a burst during a list': async () => {
-        server.hold();
+        server.holdEvents();
         await source.rescan();
         await this.world.turn();
         this.#burst();
-        server.releaseLate();
+        server.releaseEventsLate();
       },
       'a burst between pages': async () => {
         server.failNext('hang', ({ query }) => query.has('continue'));
@@ -125,25 +126,29 @@ class Life {
       'fail once': () => server.failNext(this.#fault()),
       'fail twice': () => (server.failNext(this.#fault()), server.failNext(this.#fault())),
       forbid: () => server.forbidden.add(`${this.#pick(['list', 'watch'])} ${this.#pick(['services', 'endpointslices'])}`),
-      'a bad token': () => (server.isTokenGood = false),
+      'a refused token': () => (server.acceptsToken = false),
     };
   }
 
   #recovery(): Record<string, () => unknown> {
-    return { release: () => this.world.server.release(), 'all is well': () => this.#heal(), 'all is well again': () => this.#heal() };
+    return {
+      release: () => this.world.server.releaseEvents(),
+      'end of faults': () => this.#endFaults(),
+      'end of faults again': () => this.#endFaults(),
+    };
   }
 
-  #heal(): void {
+  #endFaults(): void {
     const { server } = this.world;
     server.serve();
     server.forbidden.clear();
-    server.isTokenGood = true;
+    server.acceptsToken = true;
   }
 
   #time(): Record<string, () => unknown> {
     return {
-      'a moment': () => this.world.advance(this.#below(300)),
-      'a while': () => this.world.advance(this.#below(15_000)),
+      'a short time': () => this.world.advance(this.#below(300)),
+      'a longer time': () => this.world.advance(this.#below(15_000)),
       nothing: () => this.world.turn(),
     };
   }
@@ -155,24 +160,24 @@ class Life {
     }
   }
 
-  /** All is well for long enough. */
+  /** Ends all faults, waits CALM_MS and compares the tables with the objects. */
   async calm(): Promise<void> {
     const { server } = this.world;
-    this.#heal();
+    this.#endFaults();
     await this.world.advance(CALM_MS);
-    this.trail.push('calm');
-    const broken = server.store.all('Service').filter((object) => this.#stateOf(object) === 'broken');
-    const isExcused = (id: string): boolean => broken.some((object) => id === `Service ${keyOf(object)}`);
+    this.steps.push('calm');
+    const invalid = server.store.all('Service').filter((object) => this.#stateOf(object) === 'invalid');
+    const isExcused = (id: string): boolean => invalid.some((object) => id === `Service ${keyOf(object)}`);
     this.world.expectEqual(isExcused);
-    const hasLost = broken.some((object) => this.world.tables.services.get(keyOf(object)) === undefined);
-    expect([this.world.messages.length, this.world.source.isComplete]).toEqual([broken.length, !hasLost]);
+    const isIncomplete = invalid.some((object) => this.world.tables.services.get(keyOf(object)) === undefined);
+    expect([this.world.messages.length, this.world.source.isComplete]).toEqual([invalid.length, !isIncomplete]);
   }
 
   #put(object: RawObject): void {
     const before = this.world.server.store.get(object.kind, keyOf(object));
     const was = this.#stateOf(before);
     const is = this.#stateOf(object);
-    // What is broken keeps its row, which goes with the next one that is none.
+    // An invalid object keeps its row, which is deleted when a later version has no row.
     if (was !== 'none' && is === 'none') this.#removed(object.kind, keyOf(object));
     this.world.server.put(object);
   }
@@ -183,12 +188,12 @@ class Life {
     this.world.server.store.delete(kind, key);
   }
 
-  #stateOf(object: RawObject | undefined): 'row' | 'none' | 'broken' {
+  #stateOf(object: RawObject | undefined): 'row' | 'none' | 'invalid' {
     if (object === undefined) return 'none';
     const { labelSelector = '', fieldSelector = '' } = selectorsOf(object.kind);
     if (!selectorOf(labelSelector, fieldSelector)(object)) return 'none';
     if (rowOf(object).length > 0) return 'row';
-    return object['spec'] !== undefined && JSON.stringify(object['spec']).includes('none of these') ? 'broken' : 'none';
+    return object['spec'] !== undefined && JSON.stringify(object['spec']).includes('"invalid"') ? 'invalid' : 'none';
   }
 
   #removed(kind: Kind, key: string): void {
@@ -196,14 +201,14 @@ class Life {
     this.#removals.set(id, (this.#removals.get(id) ?? 0) + 1);
   }
 
-  /** Each time that we withdraw an object, the server must have withdrawn it once more. */
-  #withdrawn(id: string): void {
+  /** For each deletion of a row, the server must have deleted the object once. */
+  #deleted(id: string): void {
     const left = (this.#removals.get(id) ?? 0) - 1;
-    if (left < 0) throw new Error(`${id} was withdrawn, though it was there all the time`);
+    if (left < 0) throw new Error(`${id} was deleted, but its object exists`);
     this.#removals.set(id, left);
   }
 
-  /** Anything but the first list: whoever tells its end too early lies. */
+  /** Changes the order of the lines, but not of initial events: a bookmark before their end would be wrong. */
   #arranged(lines: readonly string[]): readonly string[] {
     if (lines.some(isInitialEnd)) return lines;
     const shuffled = lines.map((line) => ({ line, at: this.random() })).toSorted((a, b) => a.at - b.at);
@@ -235,17 +240,20 @@ class Life {
   }
 }
 
-test.for(Array.from({ length: 12 }, (_, i) => i + 1))('whatever happens (seed %i)', async (seed) => {
-  const life = new Life(seed);
-  onTestFinished(() => life.world.source.stop());
-  await life.world.start();
-  try {
-    for (let step = 1; step <= STEPS; step += 1) {
-      await life.step();
-      if (step % 25 === 0) await life.calm();
+test.for(Array.from({ length: 12 }, (_, i) => i + 1))(
+  'the tables match the objects after random changes and faults (seed %i)',
+  async (seed) => {
+    const history = new RandomHistory(seed);
+    onTestFinished(() => history.world.source.stop());
+    await history.world.start();
+    try {
+      for (let step = 1; step <= STEPS; step += 1) {
+        await history.step();
+        if (step % 25 === 0) await history.calm();
+      }
+    } catch (error) {
+      throw new Error(`seed ${seed}, steps: ${history.steps.slice(-60).join(', ')}`, { cause: error });
     }
-  } catch (error) {
-    throw new Error(`seed ${seed}, after ${life.trail.slice(-60).join(', ')}`, { cause: error });
-  }
-  expect(life.world.services).toEqual(expect.arrayContaining([0, 1, 2, 3, 4].map((i) => `default/stable-${i}`)));
-});
+    expect(history.world.services).toEqual(expect.arrayContaining([0, 1, 2, 3, 4].map((i) => `default/stable-${i}`)));
+  },
+);

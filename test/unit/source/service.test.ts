@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// One Service object in, one row or one precise complaint out (kube-proxy-semantics.md, 1, 2, 4 and 14).
+// Conversion of a Service: a row, or an error that names the field (test/README.md, 1, 2, 4 and 14).
 import { describe, expect, test } from 'vitest';
 import { convertObject } from '../../../daemon/source/objects.ts';
 import { serviceRow } from '../../support/builders.ts';
 import { problemsOf, rejectionOf, rowOf, serviceObject as service } from './convert-fixture.ts';
 
 describe('Service', () => {
-  test('becomes a row of what we use; other fields and nulls do not disturb', () => {
+  test('is converted to a row; other fields and nulls are ignored', () => {
     const raw = {
       ...service(
         {
@@ -46,7 +46,7 @@ describe('Service', () => {
     });
   });
 
-  test('without namespace, creation time, apiVersion and ports', () => {
+  test('without namespace, creation time, apiVersion and ports is valid', () => {
     const raw = {
       kind: 'Service',
       metadata: { name: 'web', namespace: null, creationTimestamp: null },
@@ -58,7 +58,7 @@ describe('Service', () => {
   test.for([
     { name: 'one address, no lists', spec: { clusterIP: '10.0.0.1' }, want: { IPv4: '10.0.0.1' } },
     {
-      name: 'families decide the index',
+      name: 'two families in the order of ipFamilies',
       spec: { clusterIP: 'fd00::1', clusterIPs: ['fd00::1', '10.0.0.1'], ipFamilies: ['IPv6', 'IPv4'] },
       want: { IPv6: 'fd00::1', IPv4: '10.0.0.1' },
     },
@@ -73,7 +73,7 @@ describe('Service', () => {
       want: { IPv4: '10.0.0.1' },
     },
     {
-      name: 'no families: the first address alone, as kube-proxy has it',
+      name: 'no families: the first address alone, as in kube-proxy',
       spec: { clusterIP: 'fd00::1', clusterIPs: ['fd00::1', '10.0.0.1'] },
       want: { IPv6: 'fd00::1' },
     },
@@ -100,7 +100,7 @@ describe('Service', () => {
     { ip: 'fd00::0a' },
   ];
 
-  test('every frontend and policy', () => {
+  test('has all addresses, ranges, policies and affinity in its row', () => {
     expect(rowOf({ ...every, status: { loadBalancer: { ingress } } })).toEqual(
       serviceRow({
         ...{ created: 0, ports: [], clusterIPs: { IPv4: '10.0.0.1' }, type: 'LoadBalancer' },
@@ -112,7 +112,7 @@ describe('Service', () => {
     );
   });
 
-  test('14: what does not parse in a list is left out and named, the rest of the object works', () => {
+  test('14: an invalid element of a list is ignored and reported, the rest of the object is used', () => {
     const raw = {
       ...service({
         ...{ type: 'LoadBalancer', clusterIP: '10.0.0.1' },
@@ -123,14 +123,14 @@ describe('Service', () => {
     };
     expect(rowOf(raw)).toMatchObject({ externalIPs: ['192.0.2.1'], sourceRanges: ['fd00::/64'], loadBalancerIPs: ['192.0.2.9'] });
     expect(problemsOf(raw)).toEqual([
-      'Service default/web spec.externalIPs[0]: must be an IP address, is "x": it is left out',
-      'Service default/web spec.externalIPs[1]: must be an IP address, is 7: it is left out',
-      'Service default/web spec.externalIPs[3]: must be an IP address, is "192.0.2.1/32": it is left out',
-      'Service default/web status.loadBalancer.ingress[1].ip: must be an IP address, is "y": it is left out',
-      'Service default/web spec.loadBalancerSourceRanges[0]: must be a CIDR, is "10.0.0.0": it is left out',
-      'Service default/web spec.loadBalancerSourceRanges[1]: must be a CIDR, is "10.0.0.0/33": it is left out',
-      'Service default/web spec.loadBalancerSourceRanges[2]: must be a CIDR, is null: it is left out',
-      'Service default/web spec.loadBalancerSourceRanges[4]: must be a CIDR, is "": it is left out',
+      'Service default/web spec.externalIPs[0]: must be an IP address, is "x": the entry is ignored',
+      'Service default/web spec.externalIPs[1]: must be an IP address, is 7: the entry is ignored',
+      'Service default/web spec.externalIPs[3]: must be an IP address, is "192.0.2.1/32": the entry is ignored',
+      'Service default/web status.loadBalancer.ingress[1].ip: must be an IP address, is "y": the entry is ignored',
+      'Service default/web spec.loadBalancerSourceRanges[0]: must be a CIDR, is "10.0.0.0": the entry is ignored',
+      'Service default/web spec.loadBalancerSourceRanges[1]: must be a CIDR, is "10.0.0.0/33": the entry is ignored',
+      'Service default/web spec.loadBalancerSourceRanges[2]: must be a CIDR, is null: the entry is ignored',
+      'Service default/web spec.loadBalancerSourceRanges[4]: must be a CIDR, is "": the entry is ignored',
     ]);
   });
 
@@ -141,7 +141,7 @@ describe('Service', () => {
     { config: { clientIP: null }, want: 10_800 },
     { config: { clientIP: { timeoutSeconds: null } }, want: 10_800 },
     { config: { clientIP: { timeoutSeconds: 1 } }, want: 1 },
-  ])('14: affinity ClientIP with config $config', ({ config, want }) => {
+  ])('14: affinity ClientIP with the configuration $config has a timeout of $want s', ({ config, want }) => {
     const raw = service({ clusterIP: '10.0.0.1', sessionAffinity: 'ClientIP', sessionAffinityConfig: config });
     expect(rowOf(raw)).toMatchObject({ affinitySeconds: want });
   });
@@ -154,16 +154,16 @@ describe('Service', () => {
       name: 'label service-proxy-name',
       raw: service({ clusterIP: '10.0.0.1' }, { labels: { 'service.kubernetes.io/service-proxy-name': 'x' } }),
     },
-  ])('is silently ignored: $name', ({ raw }) => {
+  ])('is ignored without a problem: $name', ({ raw }) => {
     expect(convertObject(raw)).toEqual({ kind: 'Service', key: 'default/web', row: undefined, problems: [] });
   });
 
-  test('without a cluster IP is not served, and says so', () => {
+  test('without a cluster IP has no row, which is reported', () => {
     expect(rowOf(service({ ports: [{ port: 80 }] }))).toBeUndefined();
     expect(problemsOf(service({ clusterIP: '' }))).toEqual(['Service default/web spec.clusterIP: is missing: the Service is not served']);
   });
 
-  test('an unreadable creation time is reported and the row used', () => {
+  test('with an invalid creation time has a row, and the time is reported', () => {
     const raw = service({ clusterIP: '10.0.0.1' }, { creationTimestamp: 'yesterday' });
     expect(rowOf(raw)).toMatchObject({ created: 0 });
     expect(problemsOf(raw)).toEqual(['Service default/web metadata.creationTimestamp: must be a time, is "yesterday"']);
@@ -176,7 +176,7 @@ describe('Service', () => {
     {
       field: 'spec.clusterIP',
       raw: service({ clusterIP: '10.0.0.1', ipFamilies: ['IPv6'] }),
-      reason: 'must be of family IPv6 as spec.ipFamilies says, is "10.0.0.1"',
+      reason: 'must be of the family IPv6 that spec.ipFamilies names, is "10.0.0.1"',
     },
     {
       field: 'spec.clusterIPs[1]',
@@ -186,7 +186,7 @@ describe('Service', () => {
     {
       field: 'spec.clusterIPs[1]',
       raw: service({ clusterIP: '10.0.0.1', clusterIPs: ['10.0.0.1', '10.0.0.2'], ipFamilies: ['IPv4', 'IPv4'] }),
-      reason: 'is a second IPv4 address beside 10.0.0.1',
+      reason: 'is a second IPv4 address, the first is 10.0.0.1',
     },
     {
       field: 'spec.clusterIPs[0]',
@@ -244,7 +244,7 @@ describe('Service', () => {
       reason: 'must be a list, is {}',
     },
     { field: 'spec', raw: { kind: 'Service', metadata: { name: 'web' } }, reason: 'must be an object, is missing' },
-  ])('is rejected: $field $reason', ({ raw, field, reason }) => {
+  ])('is invalid: $field $reason', ({ raw, field, reason }) => {
     expect(rejectionOf(raw)).toMatchObject({
       kind: 'Service',
       object: 'default/web',

@@ -5,14 +5,14 @@ import { describe, expect, test } from 'vitest';
 import { dryRun } from '../../../daemon/offline/dry-run.ts';
 import type { DesiredPort } from '../../../daemon/model/frontend.ts';
 import { hostSettings } from '../../support/builders.ts';
-import { mutant, soundService, soundSlice } from '../../support/semantics/mutants.ts';
+import { mutant, validService, validSlice } from '../../support/semantics/mutants.ts';
 import { temporaryDirectory, writeFiles } from '../source/fixture.ts';
 
-const sound = Array.from({ length: 20 }, (_, n) => [soundService(`sound-${n}`, [96, 0, n + 1]), soundSlice(`sound-${n}`, n + 1)]).flat();
+const sound = Array.from({ length: 20 }, (_, n) => [validService(`sound-${n}`, [96, 0, n + 1]), validSlice(`sound-${n}`, n + 1)]).flat();
 
 const mutants = (seed: number): unknown[] =>
   Array.from({ length: 200 }, (_, n) => {
-    const object = n % 2 === 0 ? soundService(`bad-${n}`, [97, seed, n + 1]) : soundSlice(`bad-${n - 1}`, n + 1);
+    const object = n % 2 === 0 ? validService(`bad-${n}`, [97, seed, n + 1]) : validSlice(`bad-${n - 1}`, n + 1);
     return mutant(object, 1000 * seed + n);
   });
 

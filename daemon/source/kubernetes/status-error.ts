@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the API server says when it refuses: a Status object, as the answer's body or as an ERROR event of a watch.
+// A refusal by the API server: a Status object, either the body of a response or the object of an ERROR event in a watch.
 import type { ApiResponse } from './api-client.ts';
 
-/** A refusal. The message is the server's own. */
-export class ApiStatus extends Error {
-  override readonly name = 'ApiStatus';
+/** The message is the server's. */
+export class StatusError extends Error {
+  override readonly name = 'StatusError';
   /** HTTP status code. */
   readonly code: number;
-  /** "Expired", "Forbidden", "TooManyRequests"; "" when the server does not say. */
+  /** "Expired", "Forbidden", "TooManyRequests"; "" when absent. */
   readonly reason: string;
-  /** Seconds. */
+  /** In seconds. */
   readonly retryAfter: number | undefined;
 
   constructor(code: number, raw: unknown, retryAfter?: number) {
@@ -21,7 +21,7 @@ export class ApiStatus extends Error {
     this.retryAfter = retryAfter ?? (typeof retryAfterSeconds === 'number' ? retryAfterSeconds : undefined);
   }
 
-  /** The resourceVersion, or the list's continue token, is too old: list anew. */
+  /** The resourceVersion or the continue token is too old: a new list is necessary. */
   get isExpired(): boolean {
     return this.code === 410;
   }
@@ -30,27 +30,27 @@ export class ApiStatus extends Error {
 const fieldsOf = (raw: unknown): Readonly<Record<string, unknown>> =>
   typeof raw === 'object' && raw !== null ? (raw as Record<string, unknown>) : {};
 
-/** Of an ERROR event. */
-export function statusOfEvent(raw: unknown): ApiStatus {
+/** The error in the object of an ERROR event. */
+export function statusOfEvent(raw: unknown): StatusError {
   const { code } = fieldsOf(raw);
-  return new ApiStatus(typeof code === 'number' ? code : 500, raw);
+  return new StatusError(typeof code === 'number' ? code : 500, raw);
 }
 
-const LONGEST = 64 * 1024;
+const MAX_BODY_BYTES = 64 * 1024;
 
-/** Reads the refusal in the answer's body, as far as it is one. */
-export async function statusOfAnswer({ status, retryAfter, body }: ApiResponse): Promise<ApiStatus> {
+/** The error in the body of a response. The body need not be a Status object. */
+export async function statusOfResponse({ status, retryAfter, body }: ApiResponse): Promise<StatusError> {
   const pieces: Uint8Array[] = [];
   let length = 0;
   for await (const piece of body) {
     pieces.push(piece);
     length += piece.length;
-    if (length > LONGEST) break;
+    if (length > MAX_BODY_BYTES) break;
   }
   const text = Buffer.concat(pieces).toString();
   try {
-    return new ApiStatus(status, JSON.parse(text), retryAfter);
+    return new StatusError(status, JSON.parse(text), retryAfter);
   } catch {
-    return new ApiStatus(status, { message: text.trim().slice(0, 200) }, retryAfter);
+    return new StatusError(status, { message: text.trim().slice(0, 200) }, retryAfter);
   }
 }

@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// The body of an answer while it is being written: pieces go in, whoever sends or reads it takes them out. It ends in good
-// order or is cut, at once or behind a number of bytes.
+// The body of a response while it is written. The server writes pieces, and a client or an HTTP/2 stream reads them. A body
+// ends normally or is interrupted, at once or after a number of bytes.
 
-export class Outflow implements AsyncIterable<Uint8Array> {
+export class ResponseBody implements AsyncIterable<Uint8Array> {
   #pieces: Uint8Array[] = [];
-  /** Undefined: it goes on; otherwise why there is no more, "" for good order. */
-  #over: string | undefined;
+  /** Undefined while the body is open; "" after a normal end; otherwise the reason of the interruption. */
+  #ended: string | undefined;
   #bytesLeft = Infinity;
   #isStalling = false;
   #wake: () => void = () => undefined;
-  /** Nobody reads any more, or there is nothing more to come. */
-  onOver: () => void = () => undefined;
+  /** Called once, when the body ended, was interrupted or is no longer read. */
+  onEnded: () => void = () => undefined;
 
   get isOpen(): boolean {
-    return this.#over === undefined;
+    return this.#ended === undefined;
   }
 
   write(piece: string | Uint8Array): void {
@@ -30,34 +30,34 @@ export class Outflow implements AsyncIterable<Uint8Array> {
     if (!this.#isStalling || this.#bytesLeft > 0) this.#finish('');
   }
 
-  /** What was written before still arrives. */
-  cut(why: string): void {
-    this.#finish(why);
+  /** Interrupts the body. Pieces that were written before are still delivered. */
+  cut(reason: string): void {
+    this.#finish(reason);
   }
 
   cutAfter(bytes: number): void {
     this.#bytesLeft = bytes;
   }
 
-  /** The rest is never sent, and there is no end. */
+  /** Further bytes are not sent, and the body does not end. */
   stallAfter(bytes: number): void {
     this.#bytesLeft = bytes;
     this.#isStalling = true;
   }
 
-  /** Of the reader's side. */
+  /** Called by the reader. */
   cancel(): void {
     this.#pieces = [];
     this.#finish('cancelled');
   }
 
-  /** Throws Cut. */
+  /** Throws InterruptedError. */
   async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array> {
     try {
       for (;;) {
         for (let piece = this.#pieces.shift(); piece !== undefined; piece = this.#pieces.shift()) yield piece;
-        if (this.#over === '') return;
-        if (this.#over !== undefined) throw new Cut(this.#over);
+        if (this.#ended === '') return;
+        if (this.#ended !== undefined) throw new InterruptedError(this.#ended);
         const { promise, resolve } = Promise.withResolvers<void>();
         this.#wake = resolve;
         await promise;
@@ -67,15 +67,15 @@ export class Outflow implements AsyncIterable<Uint8Array> {
     }
   }
 
-  #finish(why: string): void {
+  #finish(reason: string): void {
     if (!this.isOpen) return;
-    this.#over = why;
+    this.#ended = reason;
     this.#wake();
-    this.onOver();
+    this.onEnded();
   }
 }
 
-/** The body did not come to its end. */
-export class Cut extends Error {
-  override readonly name = 'Cut';
+/** The body was interrupted before its end. */
+export class InterruptedError extends Error {
+  override readonly name = 'InterruptedError';
 }
