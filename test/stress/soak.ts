@@ -10,7 +10,6 @@ import type { RawObject } from '../support/double/objects.ts';
 import { seededRandom } from '../support/fake-clock.ts';
 import { type Daemon, type ListedService, service, slices } from '../support/lab/daemon.ts';
 import { Lab } from '../support/lab/lab.ts';
-import { sh } from '../support/lab/shell.ts';
 import { heldBy } from '../support/lab/bpf-objects.ts';
 import { openPlace, type Place } from './places.ts';
 
