@@ -71,6 +71,7 @@ export default defineConfig({
     'max-lines': ['error', { max: 400, skipBlankLines: true, skipComments: true }],
     'max-params': ['error', { max: 3 }],
     'no-console': 'error',
+    'no-shadow': 'error',
     'no-var': 'error',
     'prefer-const': 'error',
     'import/no-cycle': 'error',
