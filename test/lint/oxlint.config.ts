@@ -69,6 +69,7 @@ export default defineConfig({
   rules: {
     eqeqeq: 'error',
     'max-lines': ['error', { max: 400, skipBlankLines: true, skipComments: true }],
+    'max-lines-per-function': ['error', { max: 80, skipBlankLines: true, skipComments: true }],
     'max-params': ['error', { max: 3 }],
     'no-console': 'error',
     'no-shadow': 'error',
@@ -122,5 +123,7 @@ export default defineConfig({
       rules: { 'no-console': 'off' },
     },
     { files: ['**/*.config.ts'], rules: { 'import/no-default-export': 'off' } },
+    // A describe() callback holds all tests of its subject.
+    { files: ['**/*.test.ts'], rules: { 'max-lines-per-function': 'off' } },
   ],
 });
