@@ -3,6 +3,7 @@
 // is resolved when the request succeeds. Rows stay unchanged meanwhile.
 import { describe, expect, test } from 'vitest';
 import { CredentialError } from '../../../daemon/source/kubernetes/api-client.ts';
+import { kindNames } from '../../../daemon/source/kinds.ts';
 import { user } from '../../support/double/statuses.ts';
 import { type KubernetesWorld, oneOfEach, service, startKubernetes } from './kubernetes-fixture.ts';
 
@@ -96,7 +97,7 @@ describe('401: the API server does not accept the credentials', () => {
     world.server.acceptsToken = false;
     world.server.cut();
     await world.advance(120_000);
-    expect(world.messages).toHaveLength(4);
+    expect(world.messages).toHaveLength(kindNames.length);
     expect(world.messages).toContain(message);
     expect([world.services, world.deleted, world.source.isComplete]).toEqual([['default/web'], [], true]);
     expect(world.log.filter((line) => line === `+ ${message}`)).toHaveLength(1);

@@ -3,23 +3,22 @@
 import { describe, expect, test } from 'vitest';
 import { kindNames } from '../../../daemon/source/kinds.ts';
 import { tableOf } from '../../../daemon/source/tables.ts';
+import { collections } from '../../support/double/objects.ts';
 import { internal } from '../../support/double/statuses.ts';
 import { node, oneOfEach, service, serviceCIDR, slice, startKubernetes } from './kubernetes-fixture.ts';
 
 const many = (count: number) =>
   Array.from({ length: count }, (_, i) => service(`s${String(i).padStart(4, '0')}`, `10.96.${i >> 8}.${i & 255}`));
 
+/** The requests for the first lists of all resources. */
+const initialWatches = collections.map(({ resource }) => `watch ${resource} initially`);
+
 describe('the first list', () => {
   test('is a watch with initial events, if the server supports it', async () => {
     const world = await startKubernetes(oneOfEach);
     world.expectEqual();
     expect(world.services).toEqual(['default/web']);
-    expect(world.requests()).toEqual([
-      'watch services initially',
-      'watch endpointslices initially',
-      'watch nodes initially',
-      'watch servicecidrs initially',
-    ]);
+    expect(world.requests()).toEqual(initialWatches);
     expect([world.source.isComplete, world.log]).toEqual([true, ['complete']]);
     expect(kindNames.every((kind) => tableOf(world.tables, kind).initialized)).toBe(true);
   });
@@ -107,7 +106,7 @@ describe('a change', () => {
     world.server.put(service('web', '10.96.0.3'));
     await world.turn();
     expect(world.services).toEqual(['default/web']);
-    expect(world.requests()).toHaveLength(4);
+    expect(world.requests()).toEqual(initialWatches);
   });
 
   test('to an equal object changes no row', async () => {
@@ -241,12 +240,7 @@ describe('rescan', () => {
     world.requests();
     await world.source.rescan();
     await world.turn();
-    expect(world.requests().toSorted()).toEqual([
-      'watch endpointslices initially',
-      'watch nodes initially',
-      'watch servicecidrs initially',
-      'watch services initially',
-    ]);
+    expect(world.requests().toSorted()).toEqual(initialWatches.toSorted());
     expect(world.deleted).toEqual([]);
   });
 
