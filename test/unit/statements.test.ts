@@ -26,7 +26,7 @@ const sources = globSync('{daemon,datapath,test}/**/*.{ts,h,c,txtar}', {
 
 const number = String.raw`\d{1,2}(?:\.\d+)?`;
 const list = `${number}(?:(?:, and |, | and | to )${number})*`;
-const citation = new RegExp(String.raw`(?:test/README\.md|semantics(?:\.md)?), (?:sections? )?(${list})(?![\d.]*\d)`, 'g');
+const citation = new RegExp(String.raw`(?:test/README\.md), (?:sections? )?(${list})(?![\d.]*\d)`, 'g');
 /** The first words of a test's name: "6.4: ..." or "4.6, 3.2: ...". */
 const title = new RegExp(String.raw`(?:\b(?:test|describe)(?:\.\w+)*|\))\(\s*['"\u0060](${list}): `, 'g');
 
@@ -71,9 +71,8 @@ test('every statement in the name of a packet case exists', () => {
 
 test.for([
   { text: 'as promised (test/README.md, 6.4).', want: ['6.4'] },
-  { text: '// who serves (kube-proxy-semantics.md, 4,\n// 5 and 6.3), 3 times', want: ['4', '5', '6.3'] },
+  { text: '// who serves (test/README.md, 4,\n// 5 and 6.3), 3 times', want: ['4', '5', '6.3'] },
   { text: ' * the walk (test/README.md,\n * 3.1 and 3.3)', want: ['3.1', '3.3'] },
-  { text: '# taken away (semantics, 1.2).', want: ['1.2'] },
   { text: 'the cases of test/README.md, sections 1 to 4: which', want: ['1', '4'] },
   { text: 'as test/README.md says, 5 times', want: [] },
 ])('citations are found in $text', ({ text, want }) => {
