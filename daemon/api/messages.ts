@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Converts the rows of AgentView to the messages of proto/sluice/v1. Pure. 64-bit fields are decimal strings, since protobufjs
-// encodes a BigInt as 0 without an error. Called by grpc.ts; metrics.ts shares mapPressure().
+// encodes a BigInt as 0 without an error. Called by grpc.ts.
 import type { Backend } from '../../proto/gen/sluice/v1/Backend.ts';
 import type { BpfMap } from '../../proto/gen/sluice/v1/BpfMap.ts';
 import type { ServicePort } from '../../proto/gen/sluice/v1/ServicePort.ts';
 import type { Source } from '../../proto/gen/sluice/v1/Source.ts';
 import type { StatusResponse } from '../../proto/gen/sluice/v1/StatusResponse.ts';
+import { mapPressure, statusLines } from '../status/severity.ts';
 import type { AgentStatus, BackendView, MapStatus, ServiceView, SourceStatus } from '../status/view.ts';
 
 const attachmentKinds = {
@@ -20,14 +21,16 @@ const backendStates = {
   quarantined: 'BACKEND_STATE_QUARANTINED',
 } as const;
 
+const severities = {
+  Ok: 'SEVERITY_OK',
+  Warning: 'SEVERITY_WARNING',
+  Degraded: 'SEVERITY_DEGRADED',
+  NotReady: 'SEVERITY_NOT_READY',
+} as const;
+
 const rowStates = { pending: 'ROW_STATE_PENDING', done: 'ROW_STATE_DONE', error: 'ROW_STATE_ERROR' } as const;
 
 const decimal = (value: number): string => Math.trunc(value).toFixed(0);
-
-/** Used share of a map's capacity, from 0 to 1; undefined when unknown. */
-export function mapPressure(map: MapStatus): number | undefined {
-  return map.used === undefined || map.capacity === 0 ? undefined : map.used / map.capacity;
-}
 
 /** Sets every field. */
 export function statusMessage(status: AgentStatus): StatusResponse {
@@ -58,6 +61,9 @@ export function statusMessage(status: AgentStatus): StatusResponse {
       problems: [...status.repairs.problems],
     },
     conflicts: status.conflicts.map(({ frontend, owner, contenders }) => ({ frontend, owner, contenders: [...contenders] })),
+    lines: statusLines(status).map(({ subject, severity, summary, details }) => {
+      return { subject, severity: severities[severity], summary, details: [...details] };
+    }),
   };
 }
 

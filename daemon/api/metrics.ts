@@ -4,8 +4,8 @@
 import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client';
 
 import type { MetricPart } from '../base/metrics.ts';
-import { mapPressure } from './messages.ts';
 import type { Versions } from '../model/versions.ts';
+import { mapPressure } from '../status/severity.ts';
 import type { AgentStatus, AgentView } from '../status/view.ts';
 
 export interface Metrics {

@@ -85,8 +85,8 @@ function addStatus(sluice: Command, { runtime, daemon, outcome }: Context): void
     .addOption(output('table', 'json'))
     .action(async (options: { output: string }) => {
       const status = await askStatus(daemon());
-      runtime.out(options.output === 'json' ? json(status) : statusText(status));
       outcome.exitCode = isHealthy(status) ? ExitCode.ok : ExitCode.failure;
+      runtime.out(options.output === 'json' ? json(status) : statusText(status));
     });
 }
 

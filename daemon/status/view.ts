@@ -33,6 +33,19 @@ export interface Health {
   readonly reasons: readonly string[];
 }
 
+/** Degraded and NotReady are failures, Warning is not. */
+export type Severity = 'Ok' | 'Warning' | 'Degraded' | 'NotReady';
+
+/** What the agent says about one subject. Made by severity.ts. */
+export interface StatusLine {
+  /** "Source", "Maps". */
+  readonly subject: string;
+  readonly severity: Severity;
+  readonly summary: string;
+  /** Problems and their next steps, one message each. */
+  readonly details: readonly string[];
+}
+
 export interface AgentStatus extends Versions, Health {
   readonly node: string;
   readonly pid: number;
