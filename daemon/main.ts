@@ -65,7 +65,7 @@ async function serve(agent: Agent, log: Logger): Promise<number> {
   void agent.ready.then(() => {
     notifyServiceManager('READY=1');
     const { counts, hostProblems } = agent.view.status();
-    for (const problem of hostProblems) subsystem(log, 'loader').warn(problem);
+    for (const problem of hostProblems) subsystem(log, 'host').warn(problem);
     log.info({ ...counts, ms: Math.round(performance.now()) }, 'ready');
     log.debug({ MiB: Math.round(releaseMemory()) }, 'released memory');
   });

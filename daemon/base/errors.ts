@@ -52,7 +52,7 @@ export class InvalidObjectError extends Error {
   }
 }
 
-/** Exit codes of `sluiced` and `sluice`; README.md lists them. */
+/** Exit codes of `sluiced` and `sluice`; daemon/README.md lists them. */
 export const ExitCode = {
   ok: 0,
   failure: 1,

@@ -48,7 +48,9 @@ export class PinDirectory {
       const isReadOnly = (cause as NodeJS.ErrnoException).code === 'EROFS';
       throw new ExitError(
         ExitCode.bpffs,
-        `--pin-path ${this.path} cannot be written${isReadOnly ? ', its bpffs is mounted read-only' : ''}: mount -o remount,rw ${existing}, or be root`,
+        isReadOnly
+          ? `--pin-path ${this.path} cannot be written, because its bpffs is mounted read-only: run mount -o remount,rw ${existing}`
+          : `--pin-path ${this.path} cannot be written: run sluiced as root`,
         { cause },
       );
     }

@@ -56,7 +56,7 @@ function program(runtime: Runtime, outcome: { exitCode: number }, settings: read
   );
   sluice.addHelpText(
     'after',
-    '\nExit codes:\n  0  success\n  1  the command failed, or the agent is not ready or degraded\n  2  invalid arguments\n  5  the kernel rejected a call (uninstall)\n  6  the daemon cannot be reached\npreflight exits with the exit code of sluiced: see sluiced --help.',
+    '\nExit codes:\n  0  success\n  1  the command failed, or the agent is degraded or not ready\n  2  invalid arguments\n  5  the kernel rejected a call (uninstall)\n  6  the daemon cannot be reached\npreflight exits with the code with which sluiced would fail: see sluiced --help.',
   );
   const daemon: Context['daemon'] = () => {
     const { socket, timeout } = sluice.opts<GlobalOptions>();
@@ -81,7 +81,7 @@ const json = (response: object): string => `${JSON.stringify(response, undefined
 function addStatus(sluice: Command, { runtime, daemon, outcome }: Context): void {
   sluice
     .command('status')
-    .description('show the state of the agent, the sources, the host and the datapath; exits with 1 when not ready or degraded')
+    .description('show the state of the agent, the sources, the host and the datapath; exits with 1 when the agent is degraded or not ready')
     .addOption(output('table', 'json'))
     .action(async (options: { output: string }) => {
       const status = await askStatus(daemon());
@@ -114,7 +114,7 @@ function addLists(sluice: Command, { runtime, daemon }: Context): void {
 function addReload(sluice: Command, { runtime, daemon }: Context): void {
   sluice
     .command('reload')
-    .description('load the BPF programs from disk and replace each attached program between two packets; replaces all or none')
+    .description('load the BPF programs from disk and replace all attached programs, each one atomically; if one fails, none stays replaced')
     .addOption(output('table', 'json'))
     .action(async (options: { output: string }) => {
       const response = await askReload(daemon());
@@ -126,7 +126,7 @@ function addReload(sluice: Command, { runtime, daemon }: Context): void {
 function addPreflight(sluice: Command, { runtime, daemon, outcome }: Context): void {
   sluice
     .command('preflight')
-    .description('check whether sluiced can serve this host with the given flags; changes nothing; exits with the exit code of sluiced')
+    .description('check whether sluiced can serve this host with the given flags; changes nothing; exits with the code with which sluiced would fail')
     .argument('[FLAGS...]', 'flags of sluiced, such as --source DIR --uplinks eth0')
     .allowUnknownOption()
     .addOption(output('table', 'json'))

@@ -82,7 +82,7 @@ const shape = {
   }),
   podInterfaces: setting(devices, {
     argument: 'PREFIX,...',
-    help: 'name prefixes of pod interfaces; programs are attached as they appear',
+    help: 'name prefixes of pod interfaces; programs are attached to each of these interfaces when it appears',
     defaultText: '',
     isList: true,
   }),
@@ -106,7 +106,7 @@ const shape = {
   }),
   detectLocalMode: setting(oneOf('ClusterCIDR', 'NodeCIDR', 'InterfaceNamePrefix', 'none'), {
     argument: 'MODE',
-    help: 'how local pods are recognised; their ClusterIP traffic is not masqueraded: ClusterCIDR (by cluster-cidr), NodeCIDR (by the podCIDRs of the Node), InterfaceNamePrefix (by pod-interfaces) or none',
+    help: 'how local pods, whose ClusterIP traffic is not masqueraded, are recognised: by cluster-cidr (ClusterCIDR), by the podCIDRs of the Node (NodeCIDR), by pod-interfaces (InterfaceNamePrefix), or not at all (none)',
     defaultText: 'ClusterCIDR',
   }),
   masqueradeAll: setting(onOff, {

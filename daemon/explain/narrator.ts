@@ -8,7 +8,7 @@ import type { Explanation, ExplainedFrontend, Origin, Step } from '../model/expl
 const dropReasons: Readonly<Record<string, string>> = {
   DROP_NO_BACKEND: 'the Service port has no usable endpoint, so the packet is refused',
   DROP_NO_LOCAL_BACKEND: 'the traffic policy is Local and all usable endpoints are on other nodes, so the packet is dropped',
-  DROP_WRONG_PORT: 'the destination is a ClusterIP, but its Service has no such port, so the packet is refused',
+  DROP_WRONG_PORT: 'the destination is a ClusterIP, but its Service does not have this port, so the packet is refused',
   DROP_UNALLOCATED: 'the destination is in a Service CIDR, but no Service has this address, so the packet is dropped',
   DROP_SOURCE_RANGE: 'the source is not in loadBalancerSourceRanges, so the packet is dropped',
   DROP_NO_NODE_ADDRESS: 'the packet must be masqueraded, but no node address of this IP family is known, so the packet is dropped',

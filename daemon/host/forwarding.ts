@@ -47,7 +47,7 @@ function routeProblem(address: string): string[] {
     // There is no route at all, which the message below says.
   }
   return [
-    `this node has no route to the Service address ${address}, so its own processes cannot reach it: ip ${family}route add the Service CIDR by an uplink, or use --socket-lb on`,
+    `this node has no route to the Service address ${address}, so its own processes cannot reach it: add a route (ip ${family}route add SERVICE-CIDR dev UPLINK), or set --socket-lb on`,
   ];
 }
 

@@ -208,7 +208,7 @@ function runOf(held: RealizedFrontend | undefined): ServiceView['run'] {
   );
 }
 
-/** One line for each thing in which the kernel differs from what is wanted. */
+/** One line for each thing in which the kernel differs from what is desired. */
 function differencesOf(
   port: DesiredPort,
   frontends: readonly { readonly frontend: DesiredPort['frontends'][number]; readonly realized: RealizedFrontend | undefined }[],
@@ -225,11 +225,11 @@ function differencesOf(
       lines.push(`kernel lacks frontend ${frontendKey(frontend)}`);
       continue;
     }
-    if (found.flags !== flagsOf(frontend)) lines.push(`kernel has ${frontendKey(frontend)} as ${flagsText(found.flags)}`);
+    if (found.flags !== flagsOf(frontend)) lines.push(`kernel has flags ${flagsText(found.flags)} for ${frontendKey(frontend)}, desired: ${flagsText(flagsOf(frontend))}`);
     const wanted = wantedSets[frontend.policy];
     const held = textsOf(frontend.policy === 'Local' ? found.localBackends : found.backends);
     for (const each of wanted.difference(held)) lines.push(`kernel lacks ${each} for ${frontendKey(frontend)}`);
-    for (const each of held.difference(wanted)) lines.push(`kernel has ${each} for ${frontendKey(frontend)}, which is not wanted`);
+    for (const each of held.difference(wanted)) lines.push(`kernel has ${each} for ${frontendKey(frontend)}, which is not desired`);
     if (found.dangling > 0) lines.push(`${found.dangling} slots of ${frontendKey(frontend)} name no backend`);
   }
   return lines;
@@ -249,7 +249,7 @@ function unwantedView(held: RealizedFrontend): ServiceView {
         ...{ isWanted: false, isRealized: true },
       },
     ],
-    differences: [`kernel has frontend ${text}, which is not wanted`],
+    differences: [`kernel has frontend ${text}, which is not desired`],
     row: { state: 'pending', message: '', retries: 0 },
   };
 }

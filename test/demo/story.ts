@@ -174,10 +174,10 @@ export class Story {
     fact(`It replaced the programs of all ${before.hooks} links without detaching them.`);
     fact(`new connections               ${String(asked).padStart(6)} made      ${failed} failed`);
     fact(
-      `one TCP connection, numbered  ${String(long.sent).padStart(6)} lines     ${long.sent - long.answered} lost, longest gap ${Math.round(long.longestGapMs)} ms`,
+      `lines over one TCP connection ${String(long.sent).padStart(6)} sent      ${long.sent - long.answered} lost, longest gap ${Math.round(long.longestGapMs)} ms`,
     );
     fact(
-      `one UDP flow, numbered        ${String(udp.sent).padStart(6)} datagrams ${udp.sent - udp.answered} lost, longest gap ${Math.round(udp.longestGapMs)} ms`,
+      `datagrams of one UDP flow     ${String(udp.sent).padStart(6)} sent      ${udp.sent - udp.answered} lost, longest gap ${Math.round(udp.longestGapMs)} ms`,
     );
     const lost = failed + long.sent - long.answered + udp.sent - udp.answered;
     this.#check(

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The control plane over pinned maps, in a process that its parent (crash.test.ts) kills at any moment: tables, controller, reconciler,
+// The control plane over pinned maps, in a process that its parent (crash.test.ts) kills at any moment: tables, controllers, reconcilers,
 // real maps and real time. It prints "loaded" when its code is loaded. Each line on stdin names a file with all objects; the first line
 // starts the control plane. It prints "settled" when the maps are up to date.
 import { readFileSync } from 'node:fs';
@@ -7,18 +7,20 @@ import { flushCompileCache } from 'node:module';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { systemClock } from '../../daemon/base/clock.ts';
-import { ServiceController } from '../../daemon/services/controller/service-controller.ts';
 import { BpfMap, openPin } from '../../daemon/kernel/map.ts';
 import { kernelMaps } from '../../daemon/maps/kernel-maps.ts';
-import type { DesiredPort } from '../../daemon/model/frontend.ts';
-import type { LocalAddress } from '../../daemon/model/host.ts';
 import type { EndpointSlice } from '../../daemon/model/endpoint-slice.ts';
-import type { Node } from '../../daemon/model/node.ts';
+import type { DesiredHost, DesiredPort, DesiredRange } from '../../daemon/model/frontend.ts';
 import { objectKey } from '../../daemon/model/object-key.ts';
 import type { Service } from '../../daemon/model/service.ts';
-import { Table } from '../../daemon/table/table.ts';
+import { AddressSetOperations } from '../../daemon/services/apply/address-set-operations.ts';
+import { HostOperations } from '../../daemon/services/apply/host-operations.ts';
 import { LbOperations } from '../../daemon/services/apply/lb-operations.ts';
+import { HostController } from '../../daemon/services/controller/host-controller.ts';
+import { ServiceController } from '../../daemon/services/controller/service-controller.ts';
+import { sourceTables } from '../../daemon/source/tables.ts';
 import { Reconciler } from '../../daemon/table/reconciler.ts';
+import { Table } from '../../daemon/table/table.ts';
 import { hostSettings } from '../support/builders.ts';
 
 export interface CrashObjects {
@@ -30,14 +32,14 @@ const TURNS = 5;
 const pinPath = process.argv[2] ?? '';
 const print = (text: string): void => void process.stdout.write(`${text}\n`);
 
-const services = new Table<string, Service>('services', setImmediate);
-const slices = new Table<string, EndpointSlice>('slices', setImmediate);
-const nodes = new Table<string, Node>('nodes', setImmediate);
+const tables = sourceTables(setImmediate);
+const { services, slices } = tables;
+const host = new Table<string, DesiredHost>('host', setImmediate);
+const ranges = new Table<string, DesiredRange>('address-sets', setImmediate);
 const desired = new Table<string, DesiredPort>('desired', setImmediate);
-const localAddresses = new Table<string, LocalAddress>('local-addresses', setImmediate);
-const marks = [services, slices, nodes, localAddresses].map((table) => table.registerSource('parent'));
-const own = { nodes, localAddresses, nodeName: 'node-1', settings: hostSettings() };
-const controller = new ServiceController({ services, slices, desired, ...own });
+const marks = Object.values(tables).map((table) => table.registerSource('parent'));
+const own = { nodeName: 'node-1', settings: hostSettings() };
+const controllers = [new HostController({ ...tables, host, ranges, ...own }), new ServiceController({ ...tables, desired, ...own })];
 
 function openMap(name: string): BpfMap {
   const fd = openPin(join(pinPath, 'maps', name));
@@ -52,31 +54,36 @@ function replace<Row extends Service | EndpointSlice>(table: Table<string, Row>,
   for (const row of rows) table.upsert(objectKey(row), row);
 }
 
-function start(): Reconciler<string, DesiredPort> {
+function start(): readonly { readonly isClean: boolean }[] {
   const fail = (what: string, error: Error): never => {
     throw new Error(`${what}: ${error.message}`);
   };
-  const reconciler = new Reconciler<string, DesiredPort>({
-    ...{ table: desired, clock: systemClock, schedule: setImmediate },
-    operations: new LbOperations({ maps: kernelMaps(openMap), clock: systemClock, graceMs: 20 }),
-    log: { rowFailed: fail, rowRecovered: () => {}, stepFailed: fail, stepRecovered: () => {}, repaired: () => {} },
-  });
-  controller.start();
-  reconciler.start();
-  return reconciler;
+  const log = { rowFailed: fail, rowRecovered: () => {}, stepFailed: fail, stepRecovered: () => {}, repaired: () => {} };
+  const common = { clock: systemClock, schedule: setImmediate, log };
+  const maps = kernelMaps(openMap);
+  const loops = [
+    new Reconciler<string, DesiredRange>({ ...common, table: ranges, operations: new AddressSetOperations(maps) }),
+    new Reconciler<string, DesiredHost>({ ...common, table: host, operations: new HostOperations(maps, { netnsCookie: 1n }) }),
+    new Reconciler<string, DesiredPort>({
+      ...{ ...common, table: desired },
+      operations: new LbOperations({ maps, clock: systemClock, graceMs: 20 }),
+    }),
+  ];
+  for (const each of [...controllers, ...loops]) each.start();
+  return loops;
 }
 
-let reconciler: Reconciler<string, DesiredPort> | undefined;
+let loops: ReturnType<typeof start> | undefined;
 createInterface({ input: process.stdin }).on('line', (line) => {
   const objects = JSON.parse(readFileSync(line, 'utf8')) as CrashObjects;
-  const isFirst = reconciler === undefined;
-  reconciler ??= start();
+  const isFirst = loops === undefined;
+  loops ??= start();
   replace(services, objects.services);
   replace(slices, objects.slices);
   if (isFirst) for (const mark of marks) mark();
   // A change passes two tables and needs a turn of the event loop for each.
   const check = (turn: number): void => {
-    if (turn > TURNS && reconciler?.isClean === true) print('settled');
+    if (turn > TURNS && loops?.every((loop) => loop.isClean) === true) print('settled');
     else setImmediate(check, turn + 1);
   };
   check(0);

@@ -122,7 +122,7 @@ describe('pinned maps', () => {
     new Loaded(bpffs).datapath.close();
     const before = readdirSync(join(bpffs.path, 'sluice/maps'));
     expect(() => new Loaded(bpffs, { ...smallSizes, ct4: { entries: 4096, flag: 'max-flows' } })).toThrow(
-      /ct4 holds 8192 entries, --max-flows wants 4096/,
+      /ct4 has room for 8192 entries, and --max-flows asks for 4096/,
     );
     expect(readdirSync(join(bpffs.path, 'sluice/maps'))).toEqual(before);
   });
@@ -134,7 +134,7 @@ describe('pinned maps', () => {
     config.set(new Uint8Array(4), row.with(0, 99));
     first.datapath.close();
     expect(() => new Loaded(bpffs)).toThrow(ExitError);
-    expect(() => new Loaded(bpffs)).toThrow(/layout 99, this version has 2/);
+    expect(() => new Loaded(bpffs)).toThrow(/layout 99, and this version has 2/);
   });
 });
 
