@@ -12,7 +12,7 @@ import { allowedMissing, type RunRecord, type TestRecord, verdictOn } from './su
 const usual = ['unit', 'script', 'kernel', 'netns'];
 const projects = [...usual, 'cluster'];
 const needRoot = ['kernel', 'netns', 'cluster'];
-/** The one of `npm run sluiced`. */
+/** The compile cache of `npm run sluiced`. */
 const compileCache = join(import.meta.dirname, '../node_modules/.cache/sluice');
 
 /** Runs vitest to its end. Returns its results, or one error if it wrote none. */
@@ -21,10 +21,10 @@ async function vitest(args: readonly string[]): Promise<RunRecord> {
   const resultPath = join(folder, 'result.json');
   const child = spawn('vitest', ['run', '--config', 'test/vitest.config.ts', ...args], {
     stdio: 'inherit',
-    // Daemons, commands and peers are started hundreds of times: compiled once, they need half the time of the processor.
+    // Daemons, commands and peers are started hundreds of times. With a compile cache they need half the CPU time.
     env: { NODE_COMPILE_CACHE: compileCache, ...process.env, TEST_RESULT_FILE: resultPath },
   });
-  // On Ctrl-C the terminal signals the whole process group: vitest ends by itself, and its results are reported.
+  // On Ctrl-C the terminal sends the signal to vitest too. This process waits until vitest has ended, and reports its results.
   const onInterrupt = (): void => undefined;
   const onTerminate = (): void => void child.kill('SIGTERM');
   process.on('SIGINT', onInterrupt).on('SIGTERM', onTerminate);

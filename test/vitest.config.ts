@@ -13,7 +13,9 @@ interface Project {
   readonly name: string;
   /** Projects with the same number run together; the next number waits for them. Vitest treats 0 as unset. */
   readonly order: number;
-  /** Longest a single test, or a hook, may take. It only ends what hangs: many times what is needed on an idle machine. */
+  /**
+   * Maximum time of a single test or hook. It only ends a test that hangs: on an idle machine tests need a small fraction of it.
+   */
   readonly timeout: number;
   readonly isSerial: boolean;
   /** Module that runs once before the files of the project. */

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The gRPC server: sluice.v1.Sluice, sluice.v1.Admin, health and reflection on one Unix socket. It reads an AgentView; only the
-// service Admin changes anything. A call that fails becomes a gRPC status, never a stack trace. A unit of agent.ts.
+// The gRPC server: sluice.v1.Sluice, sluice.v1.Admin, health and reflection on one Unix socket. It reads an AgentView. Only the
+// service Admin changes the state of the agent. A call that fails is answered with a gRPC status, never with a stack trace. Started
+// and stopped by agent.ts.
 import { type sendUnaryData, Server, ServerCredentials, type ServerUnaryCall, status as code, type UntypedHandleCall } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import { ReflectionService } from '@grpc/reflection';
@@ -133,7 +134,10 @@ export class GrpcServer {
     });
   }
 
-  /** An ExitError or KernelError becomes `expected` with its message; any other error becomes INTERNAL and is only logged. */
+  /**
+   * Answers an ExitError or KernelError with the status `expected` and the error's message, if `expected` is given. Answers any
+   * other error with INTERNAL, without details. Every error is logged.
+   */
   #handler<Request, Response>(make: (request: Request) => Response, expected?: code) {
     return (call: ServerUnaryCall<Request, Response>, callback: sendUnaryData<Response>): void => {
       let response: Response;

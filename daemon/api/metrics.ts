@@ -25,11 +25,11 @@ type Fill = (status: AgentStatus) => void;
 export interface MetricsOptions {
   readonly view: AgentView;
   readonly versions: Versions;
-  /** Metrics of other rooms, and processMetrics. */
+  /** Further metrics: those of other folders of daemon/, and processMetrics. */
   readonly also?: readonly MetricPart[];
 }
 
-/** Registers every metric in a registry of its own, so that a process may have several. */
+/** Registers every metric in a new registry, so that several sets of metrics can exist in one process. */
 export function buildMetrics(options: MetricsOptions): Metrics {
   const registry = new Registry();
   const { version, commit, libbpf, kernel } = options.versions;

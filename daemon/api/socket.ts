@@ -100,7 +100,7 @@ function listenPrivately(path: string, onConnection: (socket: Socket) => void): 
       const exitCode = codeOf(error) === 'EADDRINUSE' ? ExitCode.locked : ExitCode.failure;
       reject(new ExitError(exitCode, `${message}: set another path with --socket`, { cause: error }));
     });
-    // The umask is that of the whole process. listen() binds synchronously, so that no other file is created with this umask.
+    // The umask applies to the whole process. listen() binds synchronously, so no other file is created with this umask.
     const umask = process.umask(0o117);
     try {
       server.listen({ path }, () => resolve(server));
@@ -110,7 +110,10 @@ function listenPrivately(path: string, onConnection: (socket: Socket) => void): 
   });
 }
 
-/** Also changes the group of a directory that Sluice created, now or in an earlier run, since its members must search it. */
+/**
+ * Gives the socket to the group. Also gives it the directory, if Sluice created the directory now or in an earlier run: members of
+ * the group need search permission there.
+ */
 function giveToGroup(path: string, gid: number): void {
   const directory = statSync(dirname(path));
   const isOurs = directory.uid === process.geteuid?.() && (directory.mode & 0o777) === 0o750;

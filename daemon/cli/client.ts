@@ -22,7 +22,7 @@ export interface Daemon {
 
 type Done<T> = (error: ServiceError | null, response?: T) => void;
 
-/** Like all calls here, it rejects with an ExitError. */
+/** Gets the status. Rejects with an ExitError, as every ask function of this file does. */
 export const askStatus = (daemon: Daemon): Promise<Status> =>
   ask(daemon, (client, deadline, done: Done<Status>) => client.status({}, { deadline }, done));
 

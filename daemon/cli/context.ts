@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the definitions of the commands share: the process as the commands see it, and the global options. Types only, so that
-// it loads nothing.
+// Types that the definitions of the commands share: the process (Runtime) and the global options. This file has types only, so
+// importing it loads no module.
 import type { Option } from 'commander';
 import type { Setting } from '../config/schema.ts';
 import type { Daemon } from './client.ts';
@@ -9,7 +9,7 @@ import type { PlanOptions } from './plan.ts';
 import type { PreflightOptions } from './preflight.ts';
 import type { UninstallOptions } from './uninstall.ts';
 
-/** The process: environment, output, and the commands whose modules are loaded only when they run. Tests pass their own. */
+/** The process: environment, output, and the commands whose modules are loaded only when they run. Tests pass another Runtime. */
 export interface Runtime {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly out: (text: string) => void;

@@ -15,6 +15,7 @@ export interface DryRunFlags {
 
 /** Throws ExitError when a setting is invalid. */
 export function dryRunSettings({ objects, flags, env }: DryRunFlags): Config {
-  // The dry run takes the directory and the node from its own arguments; the settings require a value for each.
+  // parseConfig() requires --source and --node. The dry run does not use these two settings: the directory and the node are its own
+  // arguments.
   return parseConfig(['--source', objects, '--node', 'dry-run', ...flags], env, (path) => readFileSync(path, 'utf8'));
 }

@@ -45,7 +45,10 @@ function rowsOf(service: ServicePort, isWide: boolean): string[][] {
 const rowStatus = ({ row, wanted }: ServicePort): string =>
   !wanted ? 'not desired' : (row?.state ?? '').replace('ROW_STATE_', '').toLowerCase();
 
-/** The desired backends that the policy selects, then those only in the kernel, whose run of slots is that of policy Cluster. */
+/**
+ * One line per desired backend that the policy selects. For policy Cluster, the backends that exist only in the kernel's run of
+ * slots follow.
+ */
 function backendLines(service: ServicePort, policy: string, isWide: boolean): string[] {
   const isLocalSet = policy === 'Local';
   const inKernel = new Map(isLocalSet ? [] : service.run.map((each) => [hostPort(each.address, each.port), each]));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// `sluice plan`: prints the frontends that a directory of objects gives on a node, or how they differ from what a running daemon
-// serves. A dry run computes them: the daemon's own controllers over a directory, without daemon and kernel. Changes nothing.
-// Objects that are invalid are reported on stderr and left out. Called by main.ts.
+// `sluice plan`: prints the frontends that a node would serve for a directory of objects. If a daemon runs, prints instead how
+// these frontends differ from those that the daemon serves. A dry run computes the frontends (offline/dry-run.ts). Changes nothing.
+// Invalid objects are reported on stderr and left out. Called by main.ts.
 import type { ServicePort__Output as ServicePort } from '../../proto/gen/sluice/v1/ServicePort.ts';
 import { ExitCode, ExitError } from '../base/errors.ts';
 import { hostPort } from '../model/address.ts';
@@ -12,7 +12,7 @@ import { type DryRunFlags, dryRunSettings } from './dry-run-settings.ts';
 import { tableLines } from './table.ts';
 
 export interface PlanOptions extends DryRunFlags {
-  /** The --node FILE; when undefined, the node that the daemon serves, as the objects describe it. */
+  /** The --node FILE. When undefined, the plan is for the daemon's node, and the objects must describe this node. */
   readonly nodeFile: string | undefined;
   readonly isJson: boolean;
   readonly out: (text: string) => void;
@@ -20,7 +20,7 @@ export interface PlanOptions extends DryRunFlags {
   readonly daemon: Daemon;
 }
 
-/** Prints the plan as JSON or as a table; instead of the table the differences when a daemon runs. Throws ExitError. */
+/** Prints the plan as JSON or as a table. If a daemon runs, prints the differences instead of the table. Throws ExitError. */
 export async function runPlan({ objects, nodeFile, flags, env, isJson, out, err, daemon }: PlanOptions): Promise<void> {
   const settings = dryRunSettings({ objects, flags, env });
   const node = nodeFile === undefined ? { name: await servedNode(daemon) } : { file: nodeFile };

@@ -15,7 +15,10 @@ export async function settingFlags(argv: readonly string[]): Promise<SettingFlag
   return settings.map((setting) => ({ setting, option: optionOf(setting, 'setting of sluiced; see sluiced --help') }));
 }
 
-/** The given flags as sluiced would get them, and the arguments that a flag with an optional value took for its value. */
+/**
+ * `flags`: the given flags in the form that sluiced accepts. `extra`: arguments that commander took as the value of a flag with an
+ * optional value, although they are not its value.
+ */
 export function givenSettings(command: Command, settings: readonly SettingFlag[]): { flags: string[]; extra: string[] } {
   const [flags, extra]: [string[], string[]] = [[], []];
   for (const { setting, option } of settings) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// `sluice uninstall`: prints what offline/uninstall.ts removes. It works only while no daemon runs. Called by main.ts, which
-// loads it only for this command, since it loads the kernel's libraries.
+// `sluice uninstall`: prints what offline/uninstall.ts removes. It works only while no daemon runs. Called by main.ts. This module
+// loads kernel/, so main.ts loads it only for this command.
 import { ExitCode } from '../base/errors.ts';
 import { uninstall, type UninstallInput } from '../offline/uninstall.ts';
 

@@ -30,17 +30,17 @@ interface SettingMeta {
   readonly help: string;
   /** Text that is parsed like a value from any other source; undefined when there is no default. */
   readonly defaultText?: string | (() => string);
-  /** Name of a default that differs by machine, for help and documentation. */
+  /** For a default that differs by machine: the text that help and documentation show instead. */
   readonly defaultName?: string;
   /** True when the flag may be repeated. */
   readonly isList?: boolean;
-  /** Value of the flag when it is given without one. */
+  /** Value of a flag that is given without a value. */
   readonly preset?: string;
 }
 
 const metas = z.registry<SettingMeta>();
 const setting = <S extends z.ZodType>(schema: S, meta: SettingMeta): S => {
-  // The registry identifies a schema by reference, and two settings may share one.
+  // Two settings may use the same schema. The registry identifies a schema by reference, so each setting registers a clone.
   const own = schema.clone();
   metas.add(own, meta);
   return own;

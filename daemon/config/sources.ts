@@ -37,7 +37,7 @@ export interface NamedSetting {
   readonly defaultName?: string;
   /** True when the flag may be repeated. */
   readonly isList?: boolean;
-  /** Value of the flag when it is given without one; undefined when the flag requires a value. */
+  /** Value of a flag that is given without a value; undefined when the flag requires a value. */
   readonly preset?: string;
 }
 
@@ -99,7 +99,7 @@ export function readFlags(argv: readonly string[], settings: readonly NamedSetti
 // others. They are not settings.
 const serviceLink = /_(SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$/;
 
-/** The path of the settings file, and the commit of the image (host/version.ts). */
+/** SLUICE_* variables that are not settings: the path of the settings file, and the commit of the image (host/version.ts). */
 const notSettings = new Set(['SLUICE_CONFIG', 'SLUICE_COMMIT']);
 
 /** Reads SLUICE_* variables; an empty variable counts as not set. Throws ExitError for an unknown variable. */
@@ -143,7 +143,10 @@ export function readSettingsFile(
   });
 }
 
-/** The value as a flag would give it; null when it is empty, undefined when it is neither a scalar nor a list of scalars. */
+/**
+ * The value as the text that a flag would have; null for an empty value, undefined for anything except a scalar or a list of
+ * scalars.
+ */
 function textOf(value: Node | null): string | null | undefined {
   if (value === null) return null;
   if (isSeq<Node>(value)) {

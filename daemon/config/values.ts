@@ -113,7 +113,7 @@ interface PortRange {
   readonly last: number;
 }
 
-/** Default NodePort range of Kubernetes: a reply to a masqueraded flow on one of these ports would match the NodePort. */
+/** Default NodePort range of Kubernetes. Masquerading must not use these ports: a reply to such a port would match the NodePort. */
 const nodePorts: PortRange = { first: 30_000, last: 32_767 };
 
 const overlap = (a: PortRange, b: PortRange): boolean => a.first <= b.last && b.first <= a.last;

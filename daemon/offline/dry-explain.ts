@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// `sluice explain --objects`: writes the desired rows of a dry run into temporary maps and runs the read-only copies of the programs
-// on them. Needs a kernel but no daemon. It must never pin or attach anything; all maps are closed on return. Called by
-// cli/explain.ts.
+// `sluice explain --objects`: writes the desired rows of a dry run into temporary maps. It runs the read-only copies of the
+// programs with these maps. Needs a kernel but no daemon. It must never pin or attach anything; all maps are closed on return.
+// Called by cli/explain.ts.
 import { dryRun, type DryRunInput } from './dry-run.ts';
 import { systemClock } from '../base/clock.ts';
 import { Explainer } from '../explain/explainer.ts';
@@ -66,7 +66,7 @@ function originOf(source: string, node: Node, ranges: ReadonlyMap<string, Desire
   return node.podCIDRs.some((cidr) => cidrContains(cidr, source)) ? 'pod' : 'external';
 }
 
-/** Map sizes that are just large enough. */
+/** Small map sizes that are sufficient for these rows. */
 function sizesFor(ports: readonly DesiredPort[], members: number): Record<string, number> {
   const sum = (of: (port: DesiredPort) => number): number => ports.reduce((total, port) => total + of(port), 0);
   const backends = sum((port) => port.backends.length);

@@ -25,16 +25,18 @@ export interface DryRunInput {
 export interface DryRun {
   /** The node of the dry run. */
   readonly node: Node;
-  /** Keyed and sorted by key. */
+  /** By the key of the DesiredPort, and sorted by it. */
   readonly ports: ReadonlyMap<string, DesiredPort>;
   readonly host: DesiredHost;
-  /** The address sets, by rangeKey(). */
+  /** Members of the address sets, by rangeKey(). */
   readonly ranges: ReadonlyMap<string, DesiredRange>;
   /** One message for each invalid object. */
   readonly problems: readonly string[];
 }
 
-/** Throws ExitError when the directory or the node file cannot be read or is invalid. An invalid object is only a problem. */
+/**
+ * Throws ExitError when the directory or the node file cannot be read or is invalid. An invalid object is reported in `problems`.
+ */
 export function dryRun({ objects, node: given, settings }: DryRunInput): DryRun {
   const tables = sourceTables(noListener);
   const file = 'file' in given ? readNodeFile(given.file) : { name: given.name, ips: undefined, labels: undefined, podCIDRs: undefined };

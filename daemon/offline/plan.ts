@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The result of `sluice plan`: the frontends of a dry run, and how they differ from the frontends that a daemon serves. Pure.
-// It knows neither the API nor the layout of the output; cli/plan.ts supplies what the daemon serves and prints the result.
+// The result of `sluice plan`: the frontends of a dry run, and how they differ from the frontends that a daemon serves. Pure. It
+// depends neither on the API nor on the layout of the output: cli/plan.ts supplies the served frontends and prints the result.
 import { hostPort } from '../model/address.ts';
 import { backendsFor, type DesiredPort, type Frontend, frontendKey, type FrontendType, type Scope, scopeOf } from '../model/frontend.ts';
 import { compareText } from '../model/order.ts';
@@ -64,7 +64,7 @@ export function planChanges(served: readonly ServedFrontend[], planned: readonly
   return changes.toSorted((a, b) => compareText(a.key, b.key)).map(({ change }) => change);
 }
 
-/** Frontends and their backends as single items, by a key that sorts a frontend before its backends. */
+/** One item per frontend and one per backend of a frontend. The keys sort a frontend directly before its backends. */
 function itemsOf(frontends: readonly ServedFrontend[]): Map<string, Omit<PlanChange, 'kind'>> {
   const items = frontends.flatMap(({ frontend, service, backends }) =>
     [undefined, ...backends].map((backend) => ({ frontend, service, backend })),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs the checks of every room in the order in which sluiced would run them. Changes nothing. A failed check has the exit code that
-// sluiced would end with; a problem that only limits the service is a warning. Called by cli/preflight.ts.
+// Runs the checks of all folders of daemon/, in the order in which sluiced would run them. Changes nothing. A failed check has the
+// exit code that sluiced would end with; a problem that only limits the service is a warning. Called by cli/preflight.ts.
 import { type Check, CheckWarning } from '../base/check.ts';
 import { ExitCode, KernelError, ExitError } from '../base/errors.ts';
 import { cgroupCheck, datapathChecks, orderChecks, pinPathCheck, type SocketSettings } from '../bpf/checks.ts';
@@ -12,7 +12,7 @@ import { forwardingProblems } from '../host/forwarding.ts';
 import type { Family } from '../model/address.ts';
 import { sourceCheck } from '../source/files/check.ts';
 
-/** The settings of the same names. */
+/** The settings of sluiced with the same names. */
 export interface PreflightSettings extends MapLimits, SocketSettings {
   readonly source?: string | undefined;
   readonly pinPath: string;
@@ -52,7 +52,7 @@ function resultOf({ name, run }: Check): CheckResult {
   } catch (error) {
     if (error instanceof CheckWarning) return { name, state: 'warning', message: error.message, exitCode: ExitCode.ok };
     if (error instanceof ExitError) return { name, state: 'failed', message: error.message, exitCode: error.exitCode };
-    // A consequence of an earlier failure, such as EPERM without capabilities.
+    // Usually the consequence of an earlier failed check, such as EPERM after the check of the capabilities failed.
     if (error instanceof KernelError) return { name, state: 'failed', message: error.message, exitCode: ExitCode.kernel };
     throw error;
   }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The registry of object kinds: one row per kind of API object that the agent reads. It states how the kind is requested from
-// the API server, how an object is converted, and which table holds the rows. Sources, tables and tests derive their lists from
-// it. A new kind needs a noun in model/, a converter in convert/, a row here, and the right to list and watch it in deploy/.
+// The registry of object kinds: one row per kind of API object that the agent reads. It states how the kind is requested from the
+// API server, how an object is converted, and which table holds the rows. Sources, tables and tests derive their lists from it. A
+// new kind needs a row type in model/, a converter in convert/, a row here, and the right to list and watch it in deploy/.
 import type { Conversion, Metadata, Subject } from './convert/fields.ts';
 import { convertSlice } from './convert/endpoint-slice.ts';
 import { convertNode } from './convert/node.ts';

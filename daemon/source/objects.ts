@@ -6,7 +6,7 @@ import { invalid, metadataSchema, read, show, type Subject } from './convert/fie
 import { type Definition, isKnownKind, type Kind, kinds } from './kinds.ts';
 
 interface Problems {
-  /** Parts of the object that were left out of the row, or the reason why there is no row. */
+  /** Errors about the parts of the object that are not in the row, or the reason why there is no row. */
   readonly problems: readonly InvalidObjectError[];
 }
 
@@ -35,7 +35,7 @@ export function convertObject(raw: unknown): Converted {
   if (!isObject(raw)) throw invalid(at, '', `must be an object, is ${show(raw)}`);
   if (at.kind === '') throw invalid(at, 'kind', `must be a string, is ${show(raw['kind'])}`);
   if (!isKnownKind(at.kind)) return { kind: 'unknown', problems: [invalid(at, 'kind', 'unknown kind')] };
-  // A file may omit the apiVersion. If it is present, it tells a Knative Service from a core Service.
+  // A file may omit the apiVersion. If it is present, it distinguishes a Knative Service from a core Service.
   const version = raw['apiVersion'] ?? undefined;
   const { apiVersion } = kinds[at.kind];
   if (version !== undefined && version !== apiVersion) {

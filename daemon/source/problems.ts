@@ -8,7 +8,7 @@ export interface SourceProblem {
   readonly file: string;
   /** Counted from 1; 0 for a problem of the whole file. */
   readonly line: number;
-  /** "" when unknown because the text does not parse. The same holds for `object` and `field`. */
+  /** The fields `kind`, `object` and `field` are "" when unknown, because the text does not parse. */
   readonly kind: string;
   readonly object: string;
   readonly field: string;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The rows "in turn": tc_pod_in against itself. With 100,000 Services in the maps, packets to many of them in turn are compared
-// with packets to one of them. The number of flows is the same on both sides, so the difference is the cost of the frontend
-// lookup and of the backend selection. main.ts runs them.
+// The rows "in turn" measure the cost of the frontend lookup and of the backend selection. 100,000 Services are in the maps. One
+// side sends packets to many of the Services in turn, the other side sends all packets to one Service. Both sides run tc_pod_in
+// with the same number of flows. main.ts runs these rows.
 import { TC_ACT_REDIRECT } from '../kernel/packet.ts';
 import { benchSizes, portOf, vip } from './harness.ts';
 import type { Row, Sample } from './row.ts';

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Shared by the rows that use BPF_PROG_TEST_RUN: moves this process into its own network namespace, compiles and loads
-// yardstick.bpf.c, and measures ns per packet of a program that the wrapper calls. It must never send a packet.
+// Shared by the rows that use BPF_PROG_TEST_RUN. Moves this process into its own network namespace, compiles and loads
+// yardstick.bpf.c, and measures ns per packet of a program. The wrapper program in yardstick.bpf.c calls the measured program. It
+// must never send a packet.
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -24,7 +25,7 @@ export const benchSizes = (services: number): MapSizes => ({
   ...{ lb4_backends: size(2 * services + 64), lb6_backends: size(64), ct4: size(1 << 20), ct6: size(64) },
 });
 
-/** The n-th VIP, counted from 10.128.0.0 as in the wrapper. */
+/** The n-th VIP, counted from 10.128.0.0 as in the wrapper program of yardstick.bpf.c. */
 export const vip = (n: number): string => `10.${128 + (n >> 16)}.${(n >> 8) & 255}.${n & 255}`;
 
 export const NO_SERVICE = '10.200.0.1';
@@ -78,12 +79,15 @@ export class Harness {
     return this.#yardstick.programFd(name);
   }
 
-  /** The caller closes it. */
+  /** Opens a map of yardstick.bpf.c. The caller must close it. */
   openMap(name: string): BpfMap {
     return new BpfMap(duplicate(this.#yardstick.mapFd(name)));
   }
 
-  /** Fills the maps of the floor: this number of VIPs, two backends behind lxc2 and lxc3, and two backends without a route. */
+  /**
+   * Fills the maps of the floor program: this number of VIPs, two backends behind lxc2 and lxc3, and two backends without a
+   * route.
+   */
   fillFloor(vips: number): void {
     const table = this.openMap('floor_vips');
     const backends = this.openMap('floor_backends');
@@ -97,7 +101,7 @@ export class Harness {
     backends.close();
   }
 
-  /** Net ns per packet of each program: the time of the empty program, measured first, is subtracted. */
+  /** Net ns per packet of each program. The time of the empty program is measured first and subtracted. */
   net(programs: readonly number[], run: Run): number[] {
     const empty = this.#time(this.program('bench_empty'), { ...run, expected: TC_ACT_OK });
     return programs.map((program) => this.#time(program, run) - empty);
@@ -118,7 +122,7 @@ export class Harness {
     const at = { ifindex: devices.lxc1 };
     if (warmUp > 0) testRun(wrapper, packet, { ...at, repeat: warmUp });
     const result = testRun(wrapper, packet, { ...at, repeat });
-    // A failed lookup would be measured as a fast one.
+    // A failed lookup must not be measured, because it takes less time than a successful one.
     if (result.verdict !== expected) throw new Error(`Packet to ${destination}: the verdict is ${result.verdict}, expected ${expected}.`);
     // Only the port is checked: the wrapper does not correct the checksum when it varies the source.
     const port = ((result.packet[36] ?? 0) << 8) | (result.packet[37] ?? 0);

@@ -24,7 +24,7 @@ const { values } = parseArgs({
     rounds: { type: 'string', default: '15' },
     only: { type: 'string', default: '' },
     scale: { type: 'boolean', default: false },
-    // For a trial run of the rows at scale with fewer Services. Nothing is written then.
+    // Number of Services, for a trial run of the rows at scale. The results of a trial run are not written.
     services: { type: 'string' },
     compare: { type: 'string' },
     'no-write': { type: 'boolean', default: false },
@@ -47,7 +47,7 @@ async function measure<R extends Row>(group: Group<R>, rounds: number): Promise<
     for (let round = 1; round <= Math.min(rounds, group.mostRounds ?? rounds); round += 1) {
       say(`  round ${round}`);
       samples.push(await group.round(rows, round));
-      // Signals are handled between rounds, so that everything is removed.
+      // Lets signal handlers run between two rounds, so that an interrupted benchmark removes everything.
       await new Promise(setImmediate);
       if (interrupted !== undefined) throw new Error(`The benchmark was interrupted by ${interrupted}.`);
     }
@@ -91,7 +91,7 @@ async function run(): Promise<number> {
 }
 
 async function usual(rounds: number): Promise<Result[]> {
-  // These groups run first: the groups with test runs move this process into its own network namespace.
+  // These groups must run before the groups that use BPF_PROG_TEST_RUN, which move this process into another network namespace.
   const last = [...(await measure(new PathBench(), rounds)), ...(await measure(new MemoryBench(), rounds))];
   return [
     ...(await measure(new TcBench(), rounds)),

@@ -40,7 +40,7 @@ export class MemoryBench implements Group {
     const env = { NODE_COMPILE_CACHE: this.#cache };
     await daemon.start({ hasSocketLb: true, extra: ['--log-level', 'info'], isSmall: false, isTuned: true, env });
     const ours = await steadyRssMiB(daemon.process?.pid ?? 0);
-    // Node.js writes the code cache when the process ends by itself.
+    // Node.js writes the code cache only when the process exits normally, as after SIGTERM.
     await daemon.process?.kill('SIGTERM');
     const bare = lab.start('node', [process.execPath, '-e', 'console.log("up"); setInterval(() => undefined, 1e6)']);
     await bare.line((line) => line === 'up');

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// One node of the veth rows: a lab with a client pod, two backend pods and one implementation of Services. Four such nodes run
-// at the same time and are measured in turn. The client uses the last of 10,000 Services; the endpoints of the others do not
-// exist. path-rows.ts uses it.
+// One node of the veth rows: a lab with a client pod, two backend pods and one implementation of Services. Four such nodes run at
+// the same time and are measured in turn. The client uses the last of 10,000 Services; the other Services have endpoints that do
+// not exist. path-rows.ts uses it.
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -103,7 +103,9 @@ export class BenchNode {
     return result;
   }
 
-  /** Datagrams per second that reached the sockets of the pods, including those that found the receive buffer full. */
+  /**
+   * Datagrams per second that reached the sockets of the pods, including datagrams that were dropped at a full receive buffer.
+   */
   async flood(ms: number): Promise<number> {
     const before = this.#arrived();
     const { count, seconds } = (await this.#ask('flood', 'udp', ms)) as Connects;
@@ -121,7 +123,7 @@ export class BenchNode {
     return JSON.parse(answer);
   }
 
-  /** From the UDP counters of the pods: datagrams that were read, and those that found the receive buffer full. */
+  /** Sum of the UDP counters of the pods: datagrams that were read, and datagrams that were dropped at a full receive buffer. */
   #arrived(): number {
     let sum = 0;
     for (const number of SERVERS) {

@@ -51,7 +51,7 @@ export class PathBench implements Group<PathRow> {
   async round(rows: readonly PathRow[], number: number): Promise<Sample[]> {
     const taken = new Map<string, number>();
     const has = (...metrics: readonly Metric[]): boolean => rows.some(({ metric }) => metrics.includes(metric));
-    // Each round begins with another node.
+    // The order of the nodes rotates from round to round.
     const first = number % this.#nodes.length;
     for (const node of [...this.#nodes.slice(first), ...this.#nodes.slice(0, first)]) {
       if (has('p50', 'rate')) {

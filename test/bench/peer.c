@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * Clients and servers of the end-to-end rows of the benchmark, in C, since the
- * run time of a script would exceed what is measured. Servers answer until they
- * are killed. Clients run for the given time or count and print one line of
- * JSON. They do not depend on Sluice and send only to the address in the
- * arguments.
+ * Clients and servers of the end-to-end rows of the benchmark. They are in C,
+ * because a script would take longer than the measured operation. Servers
+ * answer until they are killed. Clients run for the given time or count and
+ * print one line of JSON. They do not depend on Sluice and send only to the
+ * address in the arguments.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>

@@ -71,7 +71,7 @@ than 10 %. \`--only REGEX\` selects rows, \`--rounds N\` sets the number of roun
 `;
 }
 
-/** A round at scale takes minutes. */
+/** Number of rounds of the rows at scale. Each of these rounds takes minutes. */
 export const SCALE_ROUNDS = 3;
 
 export function scaleReport(results: readonly Result[], at: Circumstances): string {

@@ -25,7 +25,7 @@ export interface Goal {
   readonly side: Side;
 }
 
-/** Opened before its rounds and closed after them, also if a round throws. */
+/** A group of rows. open() is called before the rounds and close() after them, also if a round throws. */
 export interface Group<R extends Row = Row> {
   readonly rows: readonly R[];
   /** Limits the number of rounds, for groups whose rounds take long. */

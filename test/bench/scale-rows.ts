@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The rows at scale: sluiced and the real kube-proxy in a large cluster with a real API server: cold start, memory, latency of
-// a change, churn. In every round both run one after the other with the same objects, credentials and changes, and each starts
-// without earlier state. main.ts runs them with --scale.
+// The rows at scale compare sluiced with the real kube-proxy in a large cluster with a real API server. They measure cold start,
+// memory, the latency of a change, and churn. In every round both proxies run one after the other with the same objects,
+// credentials and changes, and each starts without earlier state. main.ts runs these rows with --scale.
 import { buildTools } from '../cluster/tools.ts';
 import { LARGER_FACTOR, type LargerFigures, type Figures, ScaleCluster, type Size, type SluicedFigures } from './scale/cluster.ts';
 import { SCALE_ROUNDS } from './report.ts';
@@ -31,7 +31,10 @@ const beside = ([name, unit]: Title, goal: GoalShape, of: (figures: Figures) => 
   ...{ ours: ({ sluiced }) => of(sluiced), theirs: ({ kubeProxy }) => of(kubeProxy) },
 });
 
-/** One change at a time: for sluiced the latency that witness.ts measured, for kube-proxy its own metric, from the write on. */
+/**
+ * The latency of one change at a time, from the write on. For sluiced, witness.ts measures it. For kube-proxy, it is kube-proxy's
+ * own metric.
+ */
 const single = (name: string, goal: GoalShape, ours: (figures: SluicedFigures) => number): ScaleRow => ({
   ...{ name: `one slice changed: ${name}`, unit: 'ms', yardstick: 'kube-proxy, from the write', goal: { ...goal, side: 'atMost' } },
   ...{ ours: ({ sluiced }) => ours(sluiced), theirs: ({ kubeProxy }) => kubeProxy.one.p99 },

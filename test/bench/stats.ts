@@ -9,7 +9,7 @@ export interface Interval {
   readonly high: number;
 }
 
-/** Which side of its limit a goal is on. */
+/** Whether the limit of a goal is an upper or a lower limit. */
 export type Side = 'atMost' | 'atLeast';
 export type Verdict = 'met' | 'missed' | 'undecided';
 

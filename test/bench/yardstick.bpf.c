@@ -41,8 +41,8 @@ struct {
 } bench_target SEC(".maps");
 
 /*
- * Packet n: source 10.a.b.c and port computed from n, so that 16 M flows
- * differ, and the n-th destination.
+ * Packet n has the n-th destination. Its source address 10.a.b.c and its source
+ * port are computed from n, which gives 16 M different flows.
  */
 SEC("tc")
 int bench_wrapper(struct __sk_buff *skb)
@@ -205,7 +205,9 @@ int bench_empty_hook(struct bpf_sock_addr *ctx)
 	return 1;
 }
 
-/* VIP -> backend, and the row that getpeername() would read. */
+/*
+ * Replaces the VIP with a backend, and stores the row that getpeername() reads.
+ */
 SEC("cgroup/connect4")
 int bench_floor_hook(struct bpf_sock_addr *ctx)
 {

@@ -33,7 +33,7 @@ async function keepsItsServer(from: string, frontends: readonly LabRequest[]): P
   }
 }
 
-/** A kind of Service, and the frontends at which it is tested. */
+/** Creates one Service of this kind for each spec. Returns the frontends at which each Service is tested. */
 async function begin(kind: Kind, specs: readonly object[]): Promise<{ story: Story; frontends: LabRequest[][] }> {
   const story = await Story.begin(cluster);
   const names = specs.map((_, i) => `web-${i}`);
@@ -84,7 +84,10 @@ describe.each(kinds)('$what', (kind) => {
       return answered;
     };
     const first = await askAll(kept);
-    /** Asks the others, and the first again after each of them: a busy machine may need longer for all than the affinity lasts. */
+    /**
+     * Sends requests to the other frontends. After each of them it sends requests to the first frontends, because on a busy
+     * machine all these requests may take longer than the affinity timeout.
+     */
     const askLeft = async (): Promise<string[]> => {
       const answered: string[] = [];
       for (const frontend of left.flat()) {

@@ -12,14 +12,14 @@ export interface KubeObject {
   readonly spec: KubeSpec;
   readonly status: {
     readonly conditions?: readonly { readonly type: string; readonly status: string }[];
-    /** Pod. */
+    /** Only in a Pod. */
     readonly podIP: string;
   };
-  /** A list. */
+  /** Only in a list. */
   readonly items: readonly KubeObject[];
-  /** EndpointSlice. */
+  /** Only in an EndpointSlice. */
   readonly endpoints: readonly object[];
-  /** ClusterRole. */
+  /** Only in a ClusterRole. */
   readonly rules: readonly { readonly verbs: readonly string[] }[];
 }
 
@@ -58,7 +58,7 @@ export class Api {
     this.#access = access;
   }
 
-  /** Whether the server answers and calls itself ready. */
+  /** Whether the server answers and reports that it is ready. */
   async isReady(): Promise<boolean> {
     const answer = await this.#request('GET', '/readyz').catch(() => undefined);
     return answer?.status === 200;
@@ -134,7 +134,9 @@ function valueOf({ status, body }: Answer, what: string): KubeObject {
   return body as KubeObject;
 }
 
-/** Repeats until there is a result. An error is retried as well; on a timeout the last error is the cause. */
+/**
+ * Calls `isSo` until it returns a result. Errors are retried too; on a timeout, the last error is the cause of the thrown error.
+ */
 export async function until<T>(what: string, isSo: () => Promise<T | false | undefined>): Promise<T> {
   let cause: unknown;
   for (const end = performance.now() + TIMEOUT_MS; performance.now() < end;) {

@@ -26,8 +26,8 @@ const users = {
 export type User = keyof typeof users;
 
 /**
- * The controllers that Services, namespaces and service accounts need. The node lifecycle controller is not among them, because
- * no kubelet sends heartbeats here, and it would evict the Pods.
+ * The controllers that Services, namespaces and service accounts need. The node lifecycle controller is left out. It would evict
+ * the Pods, because no kubelet sends heartbeats.
  */
 const controllers = [
   ...['endpoints-controller', 'endpointslice-controller', 'endpointslice-mirroring-controller', 'service-cidr-controller'],
@@ -118,7 +118,7 @@ export class ControlPlane {
   async #startAll(): Promise<void> {
     this.#startEtcd();
     this.startApiServer();
-    // Clients read the certificate, which is complete when the key exists, because the API server writes the key last.
+    // Clients read the certificate. The API server writes the key last, so the certificate is complete when the key exists.
     await until('the API server has a key', async () => existsSync(this.#file('certificates/apiserver.key')));
     this.#startControllers();
     const proxy = ['proxy', '--unix-socket', this.#file('api.sock')];

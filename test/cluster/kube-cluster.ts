@@ -145,7 +145,8 @@ export class KubeCluster extends Traffic {
     writeFileSync(path, JSON.stringify(config));
     const started = this.lab.start(labNodes[node].netns, [tools.kubeProxy, '--config', path]);
     await started.line((line) => line.includes('Caches are synced') && line.includes('service config'));
-    // kube-proxy 1.37 may read the zone of the Node before its proxier watches for changes. Then only a change of the zone helps.
+    // kube-proxy 1.37 may read the zone of the Node before its proxier watches for changes. Then the proxier learns the zone only
+    // when the zone changes later.
     for (const zone of ['none', zoneOf(node)]) await this.kubelet.moveNode(node, zone);
     return started;
   }

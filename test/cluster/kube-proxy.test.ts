@@ -26,7 +26,7 @@ interface Difference {
 }
 
 const isPolicyLocal = ({ spec = {} }: Shape): boolean => 'externalTrafficPolicy' in spec && spec.externalTrafficPolicy === 'Local';
-/** The answer without the sources that one server sees, and without timeouts. */
+/** Removes timeouts from the answer, and the source addresses that this server sees. */
 const without = (server: string, answer: string): string =>
   answer
     .split(', ')
@@ -65,7 +65,7 @@ const sources = ['pod9', 'pod109', 'pod1', 'node', 'node-b', 'client'];
 /** With two possible servers, 8 requests all reach the same one with a probability of 1 in 128; with 40 this does not happen. */
 const TRIED = 8;
 const ASKED = 40;
-/** The kernel ignores an ICMP error that arrives while connect() is still running; it retransmits after a second. */
+/** The kernel ignores an ICMP error that arrives while connect() is still running. It retransmits the SYN after a second. */
 const TIMEOUT_MS = 1600;
 const CLIENTS = 5;
 const LEAST = 200;
@@ -97,7 +97,10 @@ afterAll(async () => {
   await ours.close();
 });
 
-/** The combinations for which all of a few requests fail, with the error. Many combinations are tried at the same time. */
+/**
+ * Sends a few requests for each combination, with many combinations at the same time. Returns the combinations whose requests all
+ * failed, with the error.
+ */
 async function failuresOf(cluster: KubeCluster, asked: readonly Combination[]): Promise<Map<Combination, string>> {
   const failures = new Map<Combination, string>();
   const work = async (from: string, queue: Combination[]): Promise<void> => {
@@ -118,7 +121,10 @@ async function failuresOf(cluster: KubeCluster, asked: readonly Combination[]): 
   return failures;
 }
 
-/** One line for each combination: the servers and the sources that they see, or the error. In turn, because the servers count. */
+/**
+ * One line for each combination: the servers and the source addresses that they see, or the error. The combinations are tried one
+ * after the other, because the servers count all requests together.
+ */
 async function answersOf(cluster: KubeCluster, asked: readonly Combination[]): Promise<Map<Combination, string>> {
   const answers = await failuresOf(cluster, asked);
   for (const combination of asked) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Failures of a real API server: connections that are cut, refused or hang, a lost watch history, and changed tokens and permissions.
-// Pods send requests all the time: no Service may become unreachable, and soon after the server's return the kernel must match the
-// objects. The times between two attempts are tested on a fake clock in test/unit/source/backoff.test.ts.
+// Failures of a real API server: connections that are cut, refused or hang, a lost watch history, and changed tokens and
+// permissions. Pods send requests all the time. No Service may become unreachable, and the kernel must match the objects soon
+// after the server has returned. The times between two attempts are tested on a fake clock in test/unit/source/backoff.test.ts.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { askServices, askStatus } from '../../daemon/cli/client.ts';
@@ -10,7 +10,10 @@ import { until } from './api.ts';
 import { KubeCluster } from './kube-cluster.ts';
 import { Story } from './story.ts';
 
-/** Two seconds on an idle machine. The rest is for a busy one; without retries at short intervals it takes minutes. */
+/**
+ * Maximum time until the kernel matches the API. It takes two seconds on an idle machine, and minutes without retries at short
+ * intervals.
+ */
 const SOON_MS = 15_000;
 const OUTAGE_MS = 60_000;
 const TIMEOUT_MS = 15_000;
@@ -135,7 +138,7 @@ describe('every Service stays reachable', () => {
   test('the watch history is lost (410 Gone)', async () => {
     await relay('refuse');
     for (let round = 0; round < 7; round += 1) await change(round);
-    // After a restart the watch cache begins at the time of the start.
+    // The watch cache of a restarted API server has no history from before the restart.
     await cluster.plane.killApiServer();
     cluster.plane.startApiServer();
     await cluster.plane.ready();

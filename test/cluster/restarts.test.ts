@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Kubernetes' disruptive end-to-end tests, under their upstream names: the proxy or the API server is killed and restarted.
-// Existing Services must stay reachable, and new ones must be served.
+// Existing Services must stay reachable, and Services created afterwards must be served.
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { KubeCluster } from './kube-cluster.ts';
 import { Story } from './story.ts';
@@ -21,7 +21,7 @@ test('should work after restarting kube-proxy', async () => {
   const vips = await story.clusterIPs('before');
   await story.served('pod9', vips, both);
   for (const node of ['node-a', 'node-b'] as const) await cluster.restartProxy(node);
-  // A ready proxy has read all objects, so nothing may be missing now.
+  // A ready proxy has read all objects, so every Service must be reachable at once.
   for (const vip of vips) expect((await cluster.ask('pod9', vip)).failures).toEqual({});
   await story.apply(story.service('after', { selector: { app: 'before' } }));
   for (const from of ['pod9', 'pod109']) {

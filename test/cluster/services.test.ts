@@ -160,7 +160,7 @@ test('should allow creating a basic SCTP service with pod and endpoints [LinuxOn
     expect(items.map(({ endpoints }) => endpoints.length)).toEqual([1, 1]);
     return true;
   });
-  // The proxies must ignore the SCTP Service. When a later Service is served, they have seen it.
+  // The proxies must ignore the SCTP Service. They have processed it when a Service that was created later is served.
   await story.apply(story.service('web'));
   await story.run('web', ['pod2']);
   await story.served('pod9', await story.clusterIPs('web'), { servers: ['pod2'] });

@@ -8,11 +8,11 @@ import type { Story } from './story.ts';
 export interface Shape {
   readonly name: string;
   readonly spec?: object;
-  /** The places of its Pods. Those in `ending` terminate and still serve. */
+  /** The places of the Pods of the Service. Pods at the places in `ending` terminate and still serve. */
   readonly pods?: readonly string[];
   readonly ending?: readonly string[];
   readonly labels?: Readonly<Record<string, string>>;
-  /** The ipMode of its load balancer addresses. Without it the Service has none. */
+  /** The ipMode of the load balancer addresses. If it is unset, the Service has no load balancer address. */
   readonly ipMode?: 'VIP' | 'Proxy';
   readonly hasExternalIPs?: boolean;
   /** Exactly one server answers, but which one is random. */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One test scenario in its own Kubernetes namespace: applies objects, runs Pods, and checks which servers answer which clients.
-// Controllers and proxies need time, so a check first waits for the expected result. Then it sends requests once more and counts
-// them at the servers, and every request must be right. All cluster tests use it.
+// Controllers and proxies need time, so a check first waits for the expected result. Then it sends more requests and counts them
+// at the servers; all of these requests must have the expected result. All cluster tests use it.
 import { expect } from 'vitest';
 import { clientAddresses, labNodes, type NodeName } from '../support/lab/lab.ts';
 import type { LabRequest } from '../support/lab/traffic.ts';
@@ -12,7 +12,7 @@ import { type PodOptions, whereIs } from './kubelet.ts';
 const families = ['IPv4', 'IPv6'] as const;
 
 export interface Expected {
-  /** The servers that must answer, all of them. */
+  /** Each of these servers must answer, and no other server may. */
   readonly servers: readonly string[];
   /** The only source address that the servers may see. */
   readonly source?: (family: 'IPv4' | 'IPv6') => string;
@@ -20,7 +20,7 @@ export interface Expected {
 
 const POLLED = 20;
 const COUNTED = 30;
-/** The kernel ignores an ICMP error that arrives while connect() is still running; it retransmits after a second. */
+/** The kernel ignores an ICMP error that arrives while connect() is still running. It retransmits the SYN after a second. */
 const REFUSED_MS = 2500;
 const SILENT_MS = 400;
 let stories = 0;
@@ -79,7 +79,7 @@ export class Story {
     await this.kubectl(['patch', 'service', service, '--type=merge', '--patch', JSON.stringify(change)]);
   }
 
-  /** Runs a Pod with the label app=APP at each of those places. */
+  /** Runs a Pod with the label app=APP at each of the places. */
   async run(app: string, places: readonly string[], options: Partial<PodOptions> = {}): Promise<void> {
     const run = (place: string): Promise<void> => this.cluster.kubelet.run(this.namespace, place, { labels: { app }, ...options });
     await Promise.all(places.map(run));
@@ -98,7 +98,7 @@ export class Story {
     return spec.clusterIPs.flatMap((address) => this.#at(spec, address, 'port'));
   }
 
-  /** The ports of the Service at another address. */
+  /** The ports of the Service at the given address. */
   async portsAt(service: string, address: string): Promise<LabRequest[]> {
     return this.#at((await this.live(service)).spec, address, 'port');
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Builds the programs of a real cluster from the Go modules that go.mod pins. They are cached outside the checkout under a hash of
-// their sources, so that a fresh clone finds them. Must not run them: control-plane.ts and kube-cluster.ts do.
+// Builds the programs of a real cluster from the Go modules that go.mod pins. They are cached outside the checkout under a hash
+// of their sources, so that a fresh clone finds them. It must not run the programs; control-plane.ts and kube-cluster.ts run
+// them.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync } from 'node:fs';
@@ -32,7 +33,7 @@ export const tools = {
   kubectl: join(folder, 'kubectl'),
 };
 
-// The programs compare their versions with each other, so each needs one.
+// The programs compare their versions with each other, so each program must have a version.
 function versionFlags(): string {
   const version = /^\s*k8s\.io\/kubernetes v((\d+)\.(\d+)\.\S+)/m.exec(modules[0] ?? '');
   if (version === null) throw new Error('test/cluster/go.mod contains no version of k8s.io/kubernetes.');
@@ -49,7 +50,7 @@ export function canHaveTools(): boolean {
   return isBuilt() || spawnSync('go', ['version']).status === 0;
 }
 
-// A process that has waited for the lock finds the finished folder. A partial build has another name.
+// A process that had to wait for the lock finds the finished folder. Until a build is complete, its folder has a temporary name.
 const script = `
 folder=$1
 shift
@@ -59,7 +60,7 @@ partial=$folder.partial-$$
 go build -o "$partial/" "$@" && mv "$partial" "$folder"
 `;
 
-/** Builds the programs if they do not exist. Two processes at once build only once. */
+/** Builds the programs if they do not exist. If two processes call it at the same time, only one of them builds. */
 export function buildTools(): void {
   if (isBuilt()) return;
   mkdirSync(cache, { recursive: true });

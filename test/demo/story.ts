@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The steps of the demo, and the check of each claim that a step prints. Everything is made through the lab, which removes it.
-// main.ts runs the steps.
+// The steps of the demo, and the check of each claim that a step prints. The lab creates everything that the demo needs and
+// removes it at the end. main.ts runs the steps.
 import { cpSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { Daemon, slices, vips } from '../support/lab/daemon.ts';

@@ -16,12 +16,12 @@ function go(...args: string[]) {
   return spawnSync('go', args, { cwd: module, encoding: 'utf8' });
 }
 
-/** Builds the program if it is missing. Returns why it cannot be built here; undefined when it is there. */
+/** Builds the program if it is missing. Returns the reason if it cannot be built, and undefined if it exists. */
 function build(): string | undefined {
   if (existsSync(program)) return undefined;
   if (go('version').status !== 0) return 'no Go';
   if (go('mod', 'download').status !== 0) return 'the Go module of actionlint cannot be downloaded';
-  // Built under another name: a second check that runs at the same time never sees half a program.
+  // Built under a temporary name, so that a check that runs at the same time never finds an incomplete program.
   const partial = `${program}-${process.pid}`;
   const { status, stderr } = go('build', '-trimpath', '-o', partial, 'github.com/rhysd/actionlint/cmd/actionlint');
   if (status !== 0) throw new Error(`actionlint cannot be built:\n${stderr}`);
@@ -31,7 +31,7 @@ function build(): string | undefined {
 
 const obstacle = build();
 if (obstacle === undefined) {
-  // The files are named: actionlint looks for them only in a git repository.
+  // The files are listed here, because actionlint finds files by itself only in a git repository.
   const files = globSync('.github/workflows/*.{yml,yaml}');
   process.exitCode = spawnSync(program, ['-no-color', ...files], { stdio: 'inherit' }).status ?? 1;
 } else {

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// Proves that the import directions of rooms.ts are enforced. It writes one file per room that imports from every room, with
-// the verdict that the table gives for each import, runs oxlint on the files and compares. It also fails when a folder of
-// daemon/ has no row, or when daemon/ has a program file besides main.ts. Run by check.ts.
+// Proves that oxlint enforces the import directions of rooms.ts. For each row of the table it writes a file that imports from
+// every folder of daemon/, and marks the imports that the table forbids. Then it runs oxlint and compares the rejected lines with
+// the marked lines. It also fails when a folder of daemon/ has no row, or when daemon/ has a program file besides main.ts.
+// check.ts runs it.
 import { spawnSync } from 'node:child_process';
 import { globSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { childProcessFile, mainMay, type Room, rooms } from './rooms.ts';
 
-// Outside the repository: oxlint skips what .gitignore names.
+// The folder is outside the repository, because oxlint skips files that .gitignore lists.
 const folder = mkdtempSync(join(tmpdir(), 'sluice-lint-'));
 const forbidden = '// forbidden';
 
@@ -32,7 +33,7 @@ function importsOf(room: Omit<Room, 'folder'>, own: string, depth: number): Line
   const up = depth === 0 ? './' : '../'.repeat(depth);
   const top = depth === 0 ? '' : (own.split('/')[0] ?? '');
   const isComposition = room.isComposition === true;
-  // A subfolder with a row of its own may import the rest of its room: they are one room with two sets of rights.
+  // A subfolder with its own row may import from the rest of its folder of daemon/.
   const others = rooms.filter(({ folder: other }) => other !== top && !other.startsWith(`${top}/`));
   const canBase = mayImport(room, top, 'base');
   return [
@@ -86,7 +87,7 @@ interface Diagnostic {
   readonly labels: readonly { readonly span: { readonly line: number } }[];
 }
 
-/** "file:line" of each import or global that oxlint rejects by a rule that draws directions. */
+/** "file:line" of each import or global that oxlint rejects by a rule about import directions. */
 function rejectedLines(): Set<string> {
   const run = spawnSync('oxlint', ['--config', 'test/lint/oxlint.config.ts', '--format=json', folder], {
     encoding: 'utf8',
@@ -108,7 +109,7 @@ function forbiddenLines(): Set<string> {
   return new Set(marked);
 }
 
-/** What is wrong with daemon/ itself. */
+/** Errors in the layout of daemon/ itself. */
 function treeProblems(): string[] {
   const entries = readdirSync('daemon', { withFileTypes: true });
   const known = new Set(rooms.map((room) => room.folder));
@@ -123,7 +124,7 @@ function treeProblems(): string[] {
   ];
 }
 
-/** Everything that is wrong, one line each. */
+/** All errors, one line each. */
 function complaints(): string[] {
   writeFixtures();
   const rejected = rejectedLines();

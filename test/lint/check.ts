@@ -39,12 +39,15 @@ function cSizes(): Outcome {
   return { result: long.length === 0 ? 'ok' : 'FAILED', output: long.map((file) => `${file} has more than 400 lines`).join('\n') };
 }
 
-/** Compiles each header by itself, with the flags of the build: a header includes what it needs. In two halves, for two CPUs. */
+/**
+ * Compiles each header by itself with the flags of the build, which fails if the header does not include what it needs. Each half
+ * of the headers has its own process, so that two CPUs are used.
+ */
 async function cHeaders(): Promise<Outcome> {
   const headers = globSync('datapath/lib/*.h').toSorted();
   const middle = Math.ceil(headers.length / 2);
   const halves = await Promise.all(
-    // Most functions of a header are unused when nothing includes it.
+    // Most functions of a header are unused when the header is compiled by itself.
     [headers.slice(0, middle), headers.slice(middle)].map((half) =>
       run(clang, ...clangFlags, '-fsyntax-only', '-Wno-unused-function', '-x', 'c', ...half),
     ),
@@ -81,7 +84,7 @@ const tools: Record<string, Tool> = {
   directions: () => script('check-directions.ts'),
   format: () => run(oxfmt, '--check', ...tsSources),
   'dead code': () => run('knip', '--config', 'test/lint/knip.jsonc', '--no-progress'),
-  // Code of daemon/, datapath/, deploy/ and proto/ that only tests use.
+  // Finds code of daemon/, datapath/, deploy/ and proto/ that only tests use.
   'test code': () => run('knip', '--config', 'test/lint/knip.jsonc', '--production', '--no-progress'),
   'C format': () => run(clangFormat, '--dry-run', '-Werror', ...cSources()),
   'C sizes': cSizes,

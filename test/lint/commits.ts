@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// Checks the subjects of the commits since the rule was made: "room: imperative", at most 72 characters. Merge commits and
-// commits of Dependabot are exempt. Without git, or without the history, it prints "skipped: <reason>". It must never
-// change the repository. Started by check.ts.
+// Checks the subjects of the commits after `base`: "folder: imperative", at most 72 characters. Merge commits and commits of
+// Dependabot are exempt. Without git, or without the history, it prints "skipped: <reason>". It must never change the repository.
+// check.ts starts it.
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 
-/** The last commit before the rule. It and its ancestors are exempt. */
+/** The last commit before the rule was introduced. It and its ancestors are exempt. */
 const base = 'bedd0049db6317d5b07790bbd982a7e33a95200a';
-/** Most commits that are checked in a shallow clone that does not reach back to the base. */
+/** Maximum number of commits to check in a shallow clone that does not contain `base`. */
 const shallowLimit = 50;
 
-/** Verbs that end like a participle and are none. */
+/** Imperatives that have the ending of a participle. */
 const verbs = new Set(['bring', 'embed', 'exceed', 'feed', 'need', 'ping', 'proceed', 'seed', 'shed', 'speed', 'string', 'succeed']);
 
-/** What is wrong with a subject; undefined if nothing is. */
+/** The error in a subject; undefined if the subject is correct. */
 export function subjectFault(subject: string): string | undefined {
   if (subject.length > 72) return `has ${subject.length} characters, at most 72 are allowed`;
   const [, verb] = /^[\w./-]+(?:, [\w./-]+)*: ([^\s,]+)/.exec(subject) ?? [];
@@ -28,7 +28,7 @@ function git(...args: string[]): string | undefined {
   return run.status === 0 ? run.stdout.trim() : undefined;
 }
 
-/** Arguments of git log that name the commits to check, or why none can be checked. */
+/** Arguments of git log that select the commits to check, or the reason why no commit can be checked. */
 function commitsToCheck(): readonly string[] | string {
   if (!existsSync('.git')) return 'no .git';
   if (git('rev-parse', '--verify', 'HEAD') === undefined) return 'git is missing or cannot read the repository';

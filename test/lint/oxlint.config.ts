@@ -9,7 +9,8 @@ const childProcess = ['node:child_process', 'child_process', 'node:cluster', 'cl
   name,
   message: 'The daemon starts no child process, except the exec plugin of a kubeconfig.',
 }));
-// A path that goes down and up again would not match the patterns. First: a pattern that allows a name ends the search.
+// A path with '..' after a folder name or './' would not match the patterns. This pattern comes first, because the search ends at a
+// pattern that allows a path.
 const noDetour = { regex: '[^./]/+\\.\\./|^\\./+\\.\\.', message: 'Write the shortest path.' };
 const noKoffi = { group: ['koffi'], message: 'Only kernel/ calls koffi.' };
 
@@ -19,18 +20,20 @@ interface RuleOptions {
   readonly mayStartChild?: boolean;
 }
 
-/** The import rule of a room's files. Patterns are written as in .gitignore and match the text of the import. */
+/**
+ * The import rule for the files of one row of rooms.ts. Patterns are written as in .gitignore and match the text of the import.
+ */
 function importRule(room: Omit<Room, 'folder'>, { depth, mayStartChild = false }: RuleOptions) {
   const up = depth === 0 ? './' : '../'.repeat(depth);
   const proto = room.hasProto === true ? [`!${up}../proto/**`] : [];
   const allowed = [`!${up}base/errors.ts`, ...room.may.map((folder) => `!${up}${folder}/**`), ...proto];
-  // At depth 0, './' alone does not match '../'.
+  // At depth 0 two patterns are needed, because './**' does not match '../'.
   const outside = depth === 0 ? ['../**', './*/**'] : [`${up}**`];
   const patterns: object[] = [noDetour, { group: [...outside, ...allowed], message: direction }];
   if (room.hasKoffi !== true) patterns.push(noKoffi);
   if (room.isPure === true)
     patterns.push({ group: ['node:*', 'pino', 'pino-pretty'], message: 'This room is pure: no clock, no I/O, no logger.' });
-  // As paths, not patterns: see noDetour.
+  // These are paths, because the search through the patterns ends at one that allows a path.
   const typesOnly = ['clock.ts', 'log.ts'].map((file) => ({
     name: `${up}base/${file}`,
     allowTypeImports: true,
@@ -45,7 +48,7 @@ function importRule(room: Omit<Room, 'folder'>, { depth, mayStartChild = false }
 /** Deepest folder below daemon/ for which rules are made; check-directions.ts fails when a folder is deeper. */
 const deepest = 3;
 
-// Rooms before their subfolders: the later override wins.
+// Rows of folders come before rows of their subfolders, because the later override wins.
 const byDepth = rooms.toSorted((a, b) => a.folder.split('/').length - b.folder.split('/').length);
 const roomOverrides = byDepth.flatMap((room) => {
   const own = room.folder.split('/').length;
@@ -55,7 +58,7 @@ const roomOverrides = byDepth.flatMap((room) => {
   }));
 });
 
-// How a pure room could reach a clock, I/O or a logger without importing anything.
+// Globals that give access to a clock, I/O or a logger without an import. Files of pure folders must not use them.
 const impure =
   'Buffer Date clearInterval clearTimeout console fetch performance process queueMicrotask setImmediate setInterval setTimeout'.split(' ');
 const pureFolders = rooms.filter(({ isPure }) => isPure === true).map(({ folder }) => `**/daemon/${folder}/**`);
@@ -93,14 +96,14 @@ export default defineConfig({
     'typescript/switch-exhaustiveness-check': ['error', { considerDefaultExhaustiveForUnions: true }],
     'unicorn/filename-case': ['error', { case: 'kebabCase' }],
     'unicorn/prefer-node-protocol': 'error',
-    // It reports the copy of a map that is changed while the copy is walked.
+    // This rule rejects the copy of a map in a loop. The copy is needed if the loop changes the map.
     'unicorn/no-useless-spread': 'off',
     'vitest/no-focused-tests': 'error',
     'vitest/no-restricted-vi-methods': [
       'error',
       { mock: 'Write a fake behind the interface.', doMock: 'Write a fake behind the interface.' },
     ],
-    // Contract suites assert inside helpers, and tables name the tests.
+    // The assertions of contract suites are in helper functions, and some test names come from tables.
     'vitest/expect-expect': 'off',
     'vitest/no-conditional-expect': 'off',
     'vitest/no-conditional-tests': 'off',

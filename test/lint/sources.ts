@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Lists the files that are checked and formatted, for check.ts, fmt.ts and shell.ts. It must never list node_modules or
-// generated files. Folders are named one by one: the tools would walk node_modules in a copy that has no .gitignore.
+// Lists the files that are checked and formatted, for check.ts, fmt.ts and shell.ts. It must never list node_modules or generated
+// files. Folders are listed one by one, because in a copy without .gitignore the tools would also read node_modules.
 import { closeSync, globSync, openSync, readSync } from 'node:fs';
 import { join, relative } from 'node:path';
 
@@ -31,5 +31,5 @@ function firstLine(file: string): string {
 }
 
 export const oxfmt = 'oxfmt';
-/** From the Debian package of clang 19, which the build uses: other versions format differently. */
+/** The formatter of Debian's clang 19 package, which the build uses. Other versions format differently. */
 export const clangFormat = 'clang-format-19';

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Programs are attached to devices by their netlink event and detached when a device goes; other devices are not touched. Also
-// tests the warnings about missing host settings, and that uninstall removes everything. The results are read from the kernel's list
-// of programs, the pins and `ip`.
+// When a device appears, its netlink event causes the attachment of programs. When a device is removed, its programs are
+// detached. Other devices are not changed. Also tests the warnings about missing host settings, and that uninstall removes
+// everything. The results are read from the kernel's list of programs, the pins and `ip`.
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -34,7 +34,7 @@ const programsOf = (device: string): string[] => {
   const ids = inNetns(`/run/netns/${lab.netns('node')}`, () => [...tcxPrograms(ifindex, true), ...tcxPrograms(ifindex, false)]);
   return ids.map((id) => (JSON.parse(sh('bpftool', '-j', 'prog', 'show', 'id', String(id))) as { name: string }).name);
 };
-/** Milliseconds until it is so. The limit only ends a test whose event never comes. */
+/** Waits until the condition is met. Returns the time in ms. The limit only ends a test whose event never arrives. */
 async function until(is: () => boolean, what: string): Promise<number> {
   const began = performance.now();
   while (!is()) {
@@ -44,10 +44,10 @@ async function until(is: () => boolean, what: string): Promise<number> {
   return performance.now() - began;
 }
 
-/** The periodic comparison of devices does not run during a test: only a netlink event explains a change. */
+/** The periodic comparison of devices does not run during a test, so every change is caused by a netlink event. */
 const onlyEvents = ['--sync-period', '1h'];
 
-test('a veth gets its programs by the event of its appearance and loses them when it goes', async () => {
+test('a veth gets its programs when it appears and loses them when it is removed', async () => {
   await daemon.start({ hasSocketLb: false, extra: onlyEvents });
   const waits: number[] = [];
   for (let round = 0; round < 20; round += 1) {
@@ -62,7 +62,7 @@ test('a veth gets its programs by the event of its appearance and loses them whe
     lab.ip('node', 'link', 'delete', `lxcnew${round}`);
     await until(() => readdirSync(links()).length === before, `${pin} is removed`);
   }
-  // The time depends on the load of the machine: it is printed, and not judged.
+  // The time depends on the load of the machine, so it is printed and not checked.
   console.log(`programs on a new veth after ${waits.sort((a, b) => a - b)[10]?.toFixed(1)} ms (median of ${waits.length})`);
 });
 
@@ -122,7 +122,7 @@ describe('the status names a missing host setting and the command that sets it',
     // Pods do not need this route.
     const pod = await Client.start(lab, 'pod9');
     expect((await pod.ask({ protocol: 'tcp', address: vips.IPv4, port: 80, count: 50 })).failures).toEqual({});
-    // The route that the message asks for repairs it.
+    // The route that the message names solves the problem.
     const node = await Client.start(lab, 'node');
     const task = { protocol: 'tcp', address: vips.IPv4, port: 80, count: 50 } as const;
     expect((await node.ask(task)).failures).toEqual({ ENETUNREACH: 50 });
@@ -136,7 +136,9 @@ describe('the status names a missing host setting and the command that sets it',
 const isSetting = (line: string): boolean => !/count|random|stable_secret/.test(line);
 
 describe('uninstall', () => {
-  /** What the daemon leaves where others can see it: pins, programs of devices and of the cgroup, the socket's directory. */
+  /**
+   * Everything of the daemon that other processes can see: pins, programs of devices and of the cgroup, the socket's directory.
+   */
   const traces = (): string[] => [
     ...readdirSync(lab.bpffs, { recursive: true })
       .map(String)
@@ -182,7 +184,7 @@ describe('uninstall', () => {
       // The kernel frees a link a moment after its pin is gone.
       await until(() => traces().length === 0, 'every program is detached');
       expect(host()).toEqual(before);
-      // The kernel frees programs and maps a moment after their last user has gone.
+      // The kernel frees programs and maps a moment after the last reference to them is gone.
       await until(() => existing(held).length === 0, 'the kernel frees every program, map and link of the daemon');
       expect(uninstall()).toBe('nothing to remove\n');
     },

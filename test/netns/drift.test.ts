@@ -35,7 +35,7 @@ beforeAll(async () => {
 afterAll(() => lab.close());
 
 const pin = (...parts: string[]): string => join(lab.bpffs, 'sluice', ...parts);
-/** Every request is answered, and by its first packet. */
+/** Every request must be answered without a retransmission. */
 const serves = async (): Promise<void> => {
   const before = repeatedSyns(lab, 'pod9');
   for (const protocol of ['tcp', 'udp'] as const) {
@@ -57,7 +57,7 @@ interface Case {
   readonly what: string;
   readonly damage: () => void;
   readonly says: RegExp;
-  /** Traffic must continue also before the repair. */
+  /** Whether traffic must also continue before the repair. */
   readonly isSeamless: boolean;
 }
 
@@ -112,7 +112,7 @@ const cases: readonly Case[] = [
   {
     what: 'another map pinned under the name of a map of Sluice',
     damage: () => {
-      // In one step, because Sluice would repair the pin between a removal and a creation.
+      // The pin is replaced in one step. Between a removal and a creation Sluice would repair the pin.
       const theirs = join(lab.bpffs, 'theirs');
       sh('bpftool', 'map', 'create', theirs, 'type', 'array', 'key', '4', 'value', '4', 'entries', '1', 'name', 'theirs');
       renameSync(theirs, pin('maps/lb_drops'));

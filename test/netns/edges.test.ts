@@ -45,7 +45,7 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
       const before = repeatedSyns(lab, netns);
       const result = await client.ask({ protocol: 'tcp', address: deadVips[family], port: 80, count: 50 });
       expect(result.failures).toEqual({ ECONNREFUSED: 50 });
-      // At once: no client had to ask twice.
+      // No SYN was retransmitted, so every connection was refused at once.
       expect(repeatedSyns(lab, netns)).toBe(before);
     });
 
@@ -118,7 +118,7 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
     }
   });
 
-  // With socket translation the two would be the same connection for the network stack of the client.
+  // With socket translation both connections would have the same addresses and ports in the network stack of the client.
   const tcOnly = hasSocketLb ? undefined : test;
   tcOnly?.('a direct connection to a backend from the source port of an ended flow is not treated as that flow', async () => {
     for (const family of families) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Runs the content of the image as the DaemonSet does: with its command, settings and mounts, only its capabilities, and a
-// read-only root file system. The test uses a chroot, because no container runtime is available. Of the Debian base image it has
-// only the libraries.
+// read-only root file system. The test uses a chroot, because no container runtime is available. From the Debian base image the
+// chroot contains only the libraries.
 import { copyFileSync, globSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -127,7 +127,7 @@ test('the daemon serves with the capabilities, mounts and settings of the Daemon
   const fetchAll = `Promise.all(${JSON.stringify(probes)}.map((url) => fetch(url).then(({ status }) => status))).then((all) => console.log(...all))`;
   expect(lab.run('node', process.execPath, '-e', fetchAll)).toBe('200 200 200\n');
 
-  // As `kubectl exec` does.
+  // Enters the container as `kubectl exec` does.
   const inside = ['nsenter', '--target', String(running.pid), '--mount', '--root', '--wd', '/usr/local/bin/sluice'] as const;
   const status = JSON.parse(sh(...inside, 'status', '-o', 'json')) as Status;
   expect(status).toMatchObject({ ready: true, agent: { node: 'node-a' } });

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Changes under load. The set of backends alternates between {1,2} and {3,4}: every connection must reach a member of a set that
-// was valid while it was made, and none may fail. When the daemon reports a change as done, it must be in the kernel. Also kills
-// the daemon and starts another one: no connection may fail and no message may be lost.
+// Changes under load. The set of backends alternates between {1,2} and {3,4}. No connection may fail, and each must reach a
+// backend of a set that was valid while the connection was made. A change must be in the kernel when the daemon reports it as
+// applied. Another test kills the daemon and starts it again: no connection may fail and no message may be lost.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { askServices } from '../../daemon/cli/client.ts';
 import { Daemon, service, slices, vips } from '../support/lab/daemon.ts';
@@ -13,12 +13,15 @@ const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout
 
 const UPDATES = 100;
 const BETWEEN_MS = 200;
-/** Longest time from the rename of the file until the daemon reports that the kernel has the change. It only ends a hanging test. */
+/**
+ * Maximum time from the rename of the file until the daemon reports that the kernel has the change. It only ends a test that
+ * hangs.
+ */
 const LATEST_MS = 30_000;
 /** Share of the rate of an undisturbed client that a client must reach while backends change or the daemon is dead. */
 const LEAST_SHARE = 1 / 10;
 const YARDSTICK_MS = 2000;
-/** Only the change of the file makes the daemon read it. */
+/** The sync period is longer than a test, so the daemon reads a file only when the file changes. */
 const onlyEvents = ['--sync-period', '1h'];
 
 describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translation: $hasSocketLb', ({ hasSocketLb }) => {
@@ -41,7 +44,7 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
 
   afterEach(() => lab.close());
 
-  /** Connections a millisecond that this machine makes at the moment, while nothing changes. */
+  /** Connections per millisecond that this machine makes at the moment, while nothing changes. */
   const usualRate = async (client: Client, parallel: number): Promise<number> => {
     const task = { protocol: 'tcp', address: vips.IPv4, port: 80, count: 1e6, parallel, forMs: YARDSTICK_MS } as const;
     const { answers, failures } = await client.ask(task);
@@ -49,7 +52,7 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
     return Object.values(answers).reduce((sum, count) => sum + count, 0) / YARDSTICK_MS;
   };
 
-  /** Connections that were answered until it is over; none may fail. */
+  /** Makes connections until `until.isOver` is true. Returns the number of answered connections; none may fail. */
   const askUntil = async (client: Client, until: { readonly isOver: boolean }): Promise<number> => {
     let answered = 0;
     while (!until.isOver) {
@@ -60,7 +63,7 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
     return answered;
   };
 
-  /** Resolves when the daemon says that the kernel has this set, and no other. */
+  /** Resolves when the daemon reports that the kernel has exactly this set. */
   const applied = async (set: readonly number[]): Promise<void> => {
     const wanted = set.map((number) => `${podAddresses(number).IPv4}:8080`);
     for (const until = monotonic() + LATEST_MS; monotonic() < until;) {

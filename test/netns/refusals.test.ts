@@ -29,7 +29,7 @@ beforeEach(() => {
 
 afterEach(() => lab.close());
 
-/** Compiles a program that does not belong to Sluice, for connect4 and tc, which does nothing. Returns the path of the object. */
+/** Compiles programs for connect4 and tc that do nothing and do not belong to Sluice. Returns the path of the object file. */
 function foreignProgram(): string {
   const source = join(lab.directory, 'foreign.bpf.c');
   const object = source.replace(/c$/, 'o');

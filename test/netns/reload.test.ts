@@ -15,11 +15,11 @@ const RELOADS = 50;
 const DATAGRAMS = 100_000;
 /** Runs the ends and the observer of the stream with real-time priority, so that a busy machine does not cause a stall. */
 const firstServed = ['chrt', '-f', '10'];
-/** Linux repeats a lost segment that nothing else reveals after 200 ms at the earliest. */
+/** Linux retransmits a lost segment after 200 ms at the earliest, unless later acknowledgements reveal the loss. */
 const RETRANSMISSION_MS = 200;
-/** How long the stream is watched before the first reload: it shows what stalls this machine causes by itself. */
+/** Duration of the measurement before the first reload. It shows the stalls that this machine causes by itself. */
 const YARDSTICK_MS = 3000;
-/** How long iperf3 may take to begin. */
+/** Time that iperf3 has to begin. */
 const START_MS = 2000;
 
 let lab: Lab;
@@ -38,7 +38,7 @@ afterEach(() => lab.close());
 const links = () => pinnedLinks(join(lab.bpffs, 'sluice/links'));
 const linkIds = (): number[] => links().map((link) => link.id);
 const programIds = (): number[] => links().map((link) => link.prog_id);
-/** Programs that the daemon has loaded and not given back. */
+/** Programs of which the daemon has a descriptor. */
 const heldPrograms = () => heldBy(daemon.process?.pid ?? 0).filter((name) => name.startsWith('prog '));
 
 async function until(is: () => boolean): Promise<void> {
@@ -63,7 +63,7 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
       inCgroup: true,
     });
     const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
-    // Until the stream has begun, its absence is no stall.
+    // The time before the stream begins must not count as a stall.
     await pause(START_MS);
     await stall.longest();
     await pause(YARDSTICK_MS);
@@ -106,7 +106,8 @@ describe('a reload that fails', () => {
   };
 
   test.for([
-    // The object contains the path of the checkout, so its length decides which part these bytes damage.
+    // The object file contains the path of the checkout. The length of the path decides which part of the file these bytes
+    // damage.
     { what: 'damaged objects', file: 'tc_uplink.bpf.o', says: /load program tc_uplink_in: EINVAL|open object \S*: LIBBPF_ERRNO__/ },
     { what: 'objects with another map layout', file: 'layout.bpf.o', says: /another map layout .*restart sluiced/ },
   ])('$what are rejected with an error message, and the old programs keep running', async ({ file, says }) => {

@@ -56,7 +56,7 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
       const traffic = (count: number) => client.ask({ protocol: 'tcp', address: vips.IPv4, port: 80, count });
 
       const running = traffic(2000);
-      // It ends with 0 only when everything has stopped within 5 s: after that it exits with 1, whatever is left.
+      // The exit code is 0 only if everything has stopped within 5 s. Otherwise the daemon exits with 1 after 5 s.
       expect(await daemon.process?.kill(signal)).toBe(signal === 'SIGKILL' ? -1 : 0);
       expect((await running).failures).toEqual({});
 

@@ -26,7 +26,7 @@ const nodePortService = (name: string, n: number, externalTrafficPolicy: 'Cluste
 
 /**
  * A Service with the load balancer addresses N and N + 1 and the external IP N + 2. Each test has its own Service, because a
- * client may get the source port of an old UDP flow again, whose backend is kept.
+ * client may reuse the source port of an old UDP flow, which keeps its backend.
  */
 const balanced = (n: number, spec: object): object[] => {
   const ingress = [n, n + 1].flatMap((each) => [{ ip: external(each).IPv4 }, { ip: external(each).IPv6, ipMode: 'VIP' }]);
@@ -105,7 +105,8 @@ describe.each(everyWay)('NodePort from outside, $family $protocol', ({ family, p
     const before = repeatedSyns(cluster.lab, 'client');
     const { failures, stamps } = await cluster.ask('client', { ...task, count: 21, parallel: 1 });
     expect(failures).toEqual({ ECONNREFUSED: 21 });
-    // A datagram is sent once. The time depends on the machine's load: it is shown, and not judged.
+    // Only a SYN can be retransmitted; a datagram is sent once. The time depends on the load of the machine, so it is printed and
+    // not checked.
     expect(repeatedSyns(cluster.lab, 'client')).toBe(before);
     const took = stamps.map(([asked, heard]) => heard - asked).sort((a, b) => a - b);
     console.log(`${family} ${protocol}, no backend: refused after ${took[10]?.toFixed(1)} ms (median of ${took.length})`);

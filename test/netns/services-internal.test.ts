@@ -12,7 +12,7 @@ const protocols = ['tcp', 'udp'] as const;
 const everyWay = families.flatMap((family) => protocols.map((protocol) => ({ family, protocol })));
 const nodeA = labNodes['node-a'].addresses;
 const nodeB = labNodes['node-b'].addresses;
-/** Names of the servers that answered, sorted. */
+/** Names of all servers, sorted. */
 const all = ['pod1', 'pod101', 'pod2'];
 const backends = [1, 2, 101];
 
@@ -137,7 +137,7 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
 
     test('new connections extend the affinity; without them it ends', async () => {
       const renewed: Record<string, string> = {};
-      /** Sends one request to Service 30 by every way: the same backend as before must answer. */
+      /** Sends one request to Service 30 for each family and protocol. The same backend as before must answer. */
       const renew = async (): Promise<void> => {
         for (const way of everyWay) {
           const at = `${way.family} ${way.protocol}`;
@@ -149,7 +149,7 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
         const servers: Record<string, string> = {};
         for (const n of AFFINE) {
           for (const way of everyWay) servers[`${n} ${way.family} ${way.protocol}`] = await chosen('pod9', n, { ...way, count: 3 });
-          // A busy machine may need longer for all of them than the affinity lasts.
+          // On a busy machine all these requests may take longer than the affinity timeout.
           await renew();
         }
         return servers;

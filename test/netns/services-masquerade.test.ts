@@ -110,7 +110,7 @@ describe('ten source ports, five of which the host uses', () => {
 
   test('the status reports the drops, and the sockets of the host received no other packet', async () => {
     expect(cluster.daemon.cli('status')).toMatch(/PORT_EXHAUSTED: +\d+ packets/);
-    // Two requests of each test, for both families.
+    // The tests above sent two requests to each server for each family and protocol.
     for (const server of host) {
       const { tcp, udp } = await server.counts();
       expect({ tcp, udp }).toEqual({ tcp: 4, udp: 4 });

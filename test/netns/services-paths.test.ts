@@ -96,7 +96,8 @@ describe.each(families.map((family) => ({ family })))('$family', ({ family }) =>
       for (const [at, hop] of hops.entries()) {
         const what = `${way.netns} to Service ${way.n} at ${way.address}, TTL ${at + 1}: ${hop}`;
         witness.expire(at + 1, way.web);
-        // TCP fails at once if the error contains its connection. In IPv6 Linux waits for the first retransmission, one second.
+        // TCP fails at once if the ICMP error contains the header of its connection. For IPv6, Linux fails only at the first
+        // retransmission, after one second.
         const timeoutMs = family === 'IPv4' ? 5000 : 100;
         const tcp = await cluster.ask(way.netns, { protocol: 'tcp', address: way.address, port: way.web, count: 1, timeoutMs });
         if (family === 'IPv4') expect(tcp.failures, what).toEqual({ EHOSTUNREACH: 1 });
@@ -115,7 +116,7 @@ describe.each(families.map((family) => ({ family })))('$family', ({ family }) =>
 });
 
 test.for(families.map((family) => ({ family })))(
-  'a narrow path behind the node only: the client hears of it, $family',
+  'a small path MTU only behind the node: the client receives ICMP errors about it, $family',
   async ({ family }) => {
     cluster.lab.narrow(1400, 'node-b');
     const witness = new Witness(cluster.lab, 'client', { tooBig: tooBig[family] });
@@ -150,7 +151,7 @@ describe.each(families.map((family) => ({ family })))('a path of 1,280 bytes in 
   });
 });
 
-/** Waits until a witness has counted something: a busy machine may deliver an error after its client has given up. */
+/** Waits until a witness has counted a packet. On a busy machine an ICMP error may arrive after its client has given up. */
 async function heard(witness: Witness): Promise<Record<string, number>> {
   for (const until = performance.now() + 10_000; performance.now() < until; await new Promise((resolve) => setTimeout(resolve, 10))) {
     const counted = witness.take();

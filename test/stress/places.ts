@@ -67,7 +67,7 @@ class Double implements Place {
     return new Double(lab, started, kubeconfig);
   }
 
-  /** Writes the objects that differ and deletes those that are gone, as a client of the API does. */
+  /** Writes the objects that changed and deletes the objects that no longer exist, as a client of the API does. */
   async set(group: number, objects: readonly RawObject[]): Promise<void> {
     const before = this.#groups.get(group) ?? new Map<string, RawObject>();
     const after = new Map(objects.map((object) => [`${object.kind} ${keyOf(object)}`, object]));

@@ -22,7 +22,7 @@ const { values } = parseArgs({
 });
 const operations = Number(values.operations);
 const CHECKPOINTS = 20;
-/** At the first checkpoints code is still being compiled and heaps are growing. */
+/** Memory is not compared at the first checkpoints: code is still being compiled, and heaps are growing. */
 const WARM_UP = 4;
 const MEMORY_GROWTH = 1.1;
 const SERVICES = 60;
@@ -30,7 +30,7 @@ const PER_GROUP = 5;
 const MOST_BACKENDS = 40;
 const PACE_MS = 4;
 const SETTLE_MS = 30_000;
-/** Equal samples in a row that the first checkpoint needs. All others are compared with it. */
+/** Number of equal samples in a row that the first checkpoint requires. All later checkpoints are compared with it. */
 const FIRST_LOOKS = 5;
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
@@ -147,7 +147,10 @@ async function sample(lab: Lab, daemon: Daemon): Promise<Sample> {
 
 const textOf = (counts: Sample['counts']): string => Object.values(counts).join(' ');
 
-/** Waits for a sample equal to `wanted`, or for equal samples in a row if there is none. Returns the last one on a timeout. */
+/**
+ * Waits for a sample equal to `wanted`. If `wanted` is undefined, waits for equal samples in a row. Returns the last sample on a
+ * timeout.
+ */
 async function quiet(lab: Lab, daemon: Daemon, wanted: Sample | undefined): Promise<Sample> {
   let last = await sample(lab, daemon);
   let alike = 0;

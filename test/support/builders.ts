@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Builders of rows for tests of all rooms, with defaults for every field that a test does not set. Each builder returns a new
-// object and must not read a clock or a random source.
+// Builders of rows for all tests, with defaults for every field that a test does not set. Each builder returns a new object and
+// must not read a clock or a random source.
 import { hostPort, familyOf } from '../../daemon/model/address.ts';
 import type { ServiceMapValue } from '../../daemon/maps/types.ts';
 import type { Backend, DesiredPort, Frontend } from '../../daemon/model/frontend.ts';

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The canonical dump of the maps: ids, indices and slot positions are replaced by what they refer to, and generations are left out. Maps
-// that forward alike have the same dump, whatever their history. It must read the maps only, never state of the daemon. Used by unit
-// tests, stories and kernel tests.
+// The canonical dump of the maps: ids, indices and slot positions are replaced by the objects that they refer to, and generations
+// are left out. Maps with the same forwarding behaviour have the same dump, even if their histories differ. It must read only the
+// maps, never state of the daemon. Used by unit tests, stories and kernel tests.
 import { type Family, families, hostPort } from '../../daemon/model/address.ts';
 import { AddressSetNumber, BackendState, type LbMaps, type Range } from '../../daemon/maps/types.ts';
 import { readRun, readSnapshot, type Snapshot } from '../../daemon/maps/read/snapshot.ts';

@@ -34,7 +34,7 @@ export interface FakeCapacities {
 export interface FakeWrite {
   readonly map: string;
   readonly op: 'set' | 'delete' | 'write';
-  /** Text of the key, index, or base of the run. */
+  /** The key, the index, or the first slot of the written range, as text. */
   readonly at: string;
 }
 

@@ -10,7 +10,7 @@ export interface FaultOptions {
   /** Share of operations that fail, from 0 to 1. */
   readonly rate: number;
   readonly seed?: number;
-  /** Reads fail too. */
+  /** Whether reads fail too. */
   readonly reads?: boolean;
 }
 

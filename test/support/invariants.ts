@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Invariants of the maps that must hold after every step, even if operations failed: a frontend refers to an owned service index and has
-// its own check, runs do not overlap, and every slot of a run names a present backend of its service. Programs rely on them at any time.
-// Used by unit tests, on the maps inside of the faulty maps.
+// Invariants of the maps that must hold after every step, even if operations failed. A frontend refers to a service index with an
+// owner and contains the check value of its own key. The slot ranges of Services do not overlap. Every slot in a range refers to
+// a present backend of the same Service. The BPF programs rely on these invariants at any time. Unit tests check the maps that
+// faulty maps wrap.
 import { families } from '../../daemon/model/address.ts';
 import { frontendCheck } from '../../daemon/maps/frontend-check.ts';
 import { BackendState, type LbMaps } from '../../daemon/maps/types.ts';
 import { slotRangeOf } from '../../daemon/maps/rows.ts';
 
-/** A sentence for each broken invariant. `owners` is LbOperations.owners(). */
+/** One message for each broken invariant. `owners` is LbOperations.owners(). */
 export function brokenInvariants(maps: LbMaps, owners: ReadonlyMap<number, string>): string[] {
   return [...frontendProblems(maps, owners), ...runProblems(maps, owners)];
 }

@@ -49,11 +49,13 @@ export interface Trace {
   readonly set?: TrafficPolicy;
   /** Every backend that may receive the packet, as "address:port" in order of address and port; empty unless the verdict is DNAT. */
   readonly candidates: readonly string[];
-  /** The node's address becomes the source address, whatever the backend. */
+  /** Whether the node's address becomes the source address, for every backend. */
   readonly masquerade: boolean;
-  /** The candidates that have the address of the source. For these the source is always rewritten. */
+  /**
+   * The candidates that have the address of the source. The source address of packets to these candidates is always rewritten.
+   */
   readonly hairpin: readonly string[];
-  /** One sentence. */
+  /** One sentence that explains the verdict. */
   readonly reason: string;
 }
 

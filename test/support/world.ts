@@ -139,7 +139,7 @@ export class World {
     return this.#isComplete;
   }
 
-  /** Sets whether every source is complete. Prune waits until it is true. */
+  /** Sets whether every source is complete. The prune starts only when every source is complete. */
   complete(isComplete: boolean): this {
     this.#isComplete = isComplete;
     if (isComplete) for (const loop of this.#running.reconcilers) loop.requestPrune();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Writes the address sets of the node into the tries lb4_ranges and lb6_ranges: own addresses, local pods, ClusterIPs and
-// Service CIDRs. The tries also hold the source ranges of Service ports, which belong to lb-operations.ts and must not be
-// changed here. Every operation is idempotent; the memory changes only after the map call succeeded. Called by the Reconciler.
+// Writes the address sets of the node into the tries lb4_ranges and lb6_ranges: own addresses, local pods, ClusterIPs and Service
+// CIDRs. The tries also hold the source ranges of Service ports, which belong to lb-operations.ts and must not be changed here.
+// Every operation is idempotent; the in-memory copy changes only after the map call succeeded. Called by the Reconciler.
 import { AddressSetNumber, type LbMaps, type MapPressure, type RangeMapKey } from '../../maps/types.ts';
 import { type Family, families, familyOf } from '../../model/address.ts';
 import { type DesiredRange, rangeKey } from '../../model/frontend.ts';
@@ -70,7 +70,7 @@ export class AddressSetOperations implements Operations<string, DesiredRange> {
         else if (text !== undefined) unwanted.push({ family, key });
       }
     }
-    // Rows may be added and deleted while the walk is paused, so each one is looked up again.
+    // Rows may be added and deleted between two steps of this generator, so each row is looked up again.
     for (const [text, entry] of [...this.#applied]) {
       if (found.has(text) || this.#applied.get(text) !== entry) continue;
       this.#maps[entry.family].add(entry.key);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The backend rows of a Service port, and the run of slots that names them. Rows and state bits are added before the publish
-// of a run and removed after it, so a reader of the old run and a reader of the new run both find the backends that their run
-// names. Used by lb-operations.ts.
+// The backend rows of a Service port, and the run (contiguous slots) that contains their ids. Rows and state bits are added before
+// a run is published and removed after that. So a reader of the old run and a reader of the new run both find every backend of
+// their run. Used by lb-operations.ts.
 import { hostPort } from '../../model/address.ts';
 import type { Backend, DesiredPort } from '../../model/frontend.ts';
 import { objectKey } from '../../model/object-key.ts';
@@ -18,8 +18,8 @@ export const wantedBackends = (row: DesiredPort): WantedBackends =>
   new Map(row.backends.map((backend) => [hostPort(backend.address, backend.port), backend]));
 
 /**
- * The layout of a run. `keys` lists its backends in order: the Local set only, both sets, the Cluster set only. Each set is
- * therefore one window of the run; `windows` returns both windows for a run at the given base.
+ * The layout of a run. `keys` lists the backends in this order: only in the Local set, in both sets, only in the Cluster set. Each
+ * set is therefore contiguous in the run. `windows` returns the position of both sets in a run that starts at the given base.
  */
 export function layOut(wanted: WantedBackends): { keys: string[]; windows: (base: number) => Omit<ServiceMapValue, 'affinity'> } {
   const [localOnly, both, clusterOnly]: [string[], string[], string[]] = [[], [], []];
@@ -76,7 +76,7 @@ export class BackendRows {
     const map = this.#maps[port.family];
     const pool = this.#state.pools.backendIds[port.family];
     const id = pool.take();
-    // requireRoom() was called before: an empty pool here is a broken invariant.
+    // requireRoom() has checked the number of free ids, so an empty pool is a programming error.
     if (id === undefined) throw new Error(`${map.name}: no backend id left for ${port.key}`);
     try {
       const last = generationOf(map.get(id).meta);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Repairs drift: compares the maps with the memory of them, and writes back what another program changed, in the order of
-// every publish: backends, slots, the run, frontends. An unknown frontend entry is not deleted here: it becomes a leftover
-// for prune. Each step handles one Service port, so that the caller can run other work between steps. Called by LbOperations.
+// Repairs drift: compares the maps with LbState and writes back what another program changed. The order is that of an update:
+// backends, slots, the service row, frontends. An unknown frontend entry is not deleted here. It is recorded as a leftover, and
+// prune deletes it. Each step handles one Service port, so that the caller can run other work between steps. Called by
+// LbOperations.
 import { families } from '../../model/address.ts';
 import { frontendMeta } from '../../maps/frontend-check.ts';
 import type { LbMaps } from '../../maps/types.ts';
@@ -9,11 +10,11 @@ import { type LbState, type LivePort, rowOf } from './lb-state.ts';
 import { frontendEntry } from '../../maps/read/snapshot.ts';
 import { cidrText, mapKeyText } from '../../maps/rows.ts';
 
-/** Yields one message per repair after each step. After an error from a map call, start a new walk. */
+/** Yields the messages of each step, one per repair. After an error from a map call, start again with a new generator. */
 export function* repairDrift(state: LbState, maps: LbMaps): Generator<string[], void> {
   yield repairRanges(state, maps);
   for (const port of [...state.ports.values()]) {
-    // Skip a port that was deleted after the walk began.
+    // Skip a port that was deleted since the first step.
     if (state.ports.get(port.key) === port) yield repairPort(maps, port);
   }
   for (const family of families) {
@@ -23,7 +24,7 @@ export function* repairDrift(state: LbState, maps: LbMaps): Generator<string[], 
       // The entry may have been deleted since the keys were read.
       const value = maps.frontends[family].get(key);
       if (value === undefined) continue;
-      // Its service index is not trusted: an unsound leftover is pruned without the index.
+      // isSound is false because the service index may be invalid. Such a leftover does not delay the release of the index.
       state.leftovers.frontends.set(text, { ...frontendEntry(maps, family, [key, value]), isSound: false });
       state.pools.frontendCounts[family] += 1;
       yield [`${maps.frontends[family].name}: entry ${text} belonged to no Service port`];
@@ -68,7 +69,10 @@ function repairFrontends(maps: LbMaps, port: LivePort): string[] {
   return repaired;
 }
 
-/** Repairs all source ranges in one step: a trie can only be listed, because a lookup returns the longest matching prefix. */
+/**
+ * Repairs all source ranges in one step. It lists each trie, because a lookup returns the longest matching prefix and cannot check
+ * a single entry.
+ */
 function repairRanges(state: LbState, maps: LbMaps): string[] {
   const repaired: string[] = [];
   for (const family of families) {
@@ -78,7 +82,8 @@ function repairRanges(state: LbState, maps: LbMaps): string[] {
     for (const key of map.entries()) {
       const owner = owners.get(key.set);
       present.add(`${key.set} ${cidrText(key)}`);
-      // A member of an address set, or an entry of a leftover index: other code handles both.
+      // Without an owner, the entry is a member of an address set (address-set-operations.ts) or belongs to a leftover index
+      // (prune.ts).
       if (owner === undefined || owner.ranges.has(cidrText(key))) continue;
       map.remove(key);
       repaired.push(`${owner.key}: entry ${cidrText(key)} of ${map.name} was not desired`);

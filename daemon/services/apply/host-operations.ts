@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Writes the row of lb_host: the settings that apply to every Service on this node. Idempotent; the memory changes only after
-// the map call succeeded. It must never delete the row: the last content stays in force. Called by the Reconciler.
+// Writes the row of lb_host: the settings that apply to every Service on this node. Idempotent; the in-memory copy changes only
+// after the map call succeeded. It must never delete the row, so that the last settings stay in effect. Called by the Reconciler.
 import { type HostMapValue, HostFlag, type LbMaps } from '../../maps/types.ts';
 import { addressBytes, type Family } from '../../model/address.ts';
 import type { DesiredHost } from '../../model/frontend.ts';

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Writes DesiredPort rows into the load balancer's maps: update, delete, prune, repair. The datapath reads the maps at every
-// moment, so every write must leave them consistent. The order is: backend rows, slots of a new run, the service row (one
-// write that publishes the run), frontends. Deletion is the reverse. Every operation is idempotent and may fail at any map
-// call; the memory changes only after the map call that it describes succeeded. Called by the Reconciler.
+// Writes DesiredPort rows into the load balancer's maps: update, delete, prune, repair. The datapath may read the maps at any
+// moment, so every write must leave them consistent. The order is: backend rows, slots of a new run (contiguous slots), the service
+// row (one write that publishes the run), frontends. Deletion is the reverse. Every operation is idempotent and may fail at any map
+// call; LbState, the in-memory copy of the maps, changes only after the corresponding map call succeeded. Called by the Reconciler.
 import type { Clock } from '../../base/clock.ts';
 import { KernelError } from '../../base/errors.ts';
 import { families } from '../../model/address.ts';
@@ -36,7 +36,7 @@ export class LbOperations implements Operations<string, DesiredPort> {
     this.#time = { clock, graceMs };
   }
 
-  /** Rebuilds the memory from the maps. Writes nothing. */
+  /** Rebuilds LbState from the maps. Writes nothing. */
   restore(): void {
     const state = restoreState(this.#maps, this.#time);
     this.#restored = { state, rows: new BackendRows(this.#maps.backends, state) };
@@ -44,7 +44,8 @@ export class LbOperations implements Operations<string, DesiredPort> {
 
   update(row: DesiredPort): void {
     if (row.frontends.length === 0) {
-      // The port is unreachable, and after a restart its service index could not be assigned to it without a frontend.
+      // A port without frontends is unreachable. After a restart its service index could not be found either, because adopt() finds
+      // the index through a frontend.
       this.delete(row.key);
       return;
     }
@@ -165,7 +166,7 @@ export class LbOperations implements Operations<string, DesiredPort> {
     this.#state.pools.indices.giveBack(port.index);
   }
 
-  /** Throws if the frontends do not fit. A Service port without frontends must not occupy slots and ids that others need. */
+  /** Throws if the frontends do not fit. The Service port must not occupy slots and ids while it has no frontend. */
   #requireFrontendRoom(row: DesiredPort): void {
     const { owners, leftovers, pools } = this.#state;
     const map = this.#maps.frontends[row.family];
@@ -174,7 +175,10 @@ export class LbOperations implements Operations<string, DesiredPort> {
     if (pools.frontendCounts[row.family] + needs > map.capacity) throw noSpace(map, 'entries', { service: objectKey(row), needs });
   }
 
-  /** Updates the backends and their sets. One write switches both sets; the old run and its rows stay complete until then. */
+  /**
+   * Updates the backends and both sets. One write of the service row switches both sets. Until this write, the old run and its
+   * backend rows stay complete.
+   */
   #publish(port: LivePort, row: DesiredPort, wanted: WantedBackends): void {
     this.#rows.requireRoom(port, row, wanted);
     const { keys, windows } = layOut(wanted);
@@ -200,8 +204,8 @@ export class LbOperations implements Operations<string, DesiredPort> {
   }
 
   /**
-   * Frontends that lose policy Local are switched to the Cluster set before the Local set changes. Frontends that gain it are
-   * switched after the publish.
+   * Switches frontends that lose policy Local to the Cluster set, before the Local set changes. Frontends that gain policy Local
+   * are switched later, by #pointFrontends().
    */
   #releaseFromLocal(port: LivePort, row: DesiredPort): void {
     for (const frontend of row.frontends) {
@@ -227,7 +231,7 @@ export class LbOperations implements Operations<string, DesiredPort> {
 
   #pointFrontends(port: LivePort, row: DesiredPort): void {
     const wanted = new Set(row.frontends.map(frontendKey));
-    // Removals first: they make room in a full map.
+    // Removes entries before it adds others, because the map may be full.
     for (const [key, frontend] of port.frontends) if (!wanted.has(key)) this.#removeFrontend(port, key, frontend);
     for (const frontend of row.frontends) {
       if (port.frontends.get(frontendKey(frontend))?.flags !== flagsOf(frontend)) this.#setFrontend(port, frontend, row);
@@ -274,14 +278,17 @@ export class LbOperations implements Operations<string, DesiredPort> {
   }
 }
 
-/** True if the maps hold nothing of the port. */
+/** True if the maps contain nothing that belongs to the port. */
 const isBlank = ({ row, backends, frontends, ranges }: LivePort): boolean =>
   !isInUse(row) && backends.size === 0 && frontends.size === 0 && ranges.size === 0;
 
 const isFull = (error: unknown): error is KernelError =>
   error instanceof KernelError && (error.code === 'E2BIG' || error.code === 'ENOSPC');
 
-/** The kernel's error for a full map, with the Service and its need in the message. */
+/**
+ * The kernel's error for a full map, with a message that contains the capacity of the map and `need`: which Service needs which
+ * entry.
+ */
 function mapFull(cause: KernelError, map: { name: string; capacity: number }, need: string): KernelError {
   const detail = `${map.name} is full (capacity: ${map.capacity} entries), ${need}`;
   return new KernelError({ op: cause.op, object: cause.object, errno: cause.errno, code: cause.code, detail }, { cause });

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The memory of what the maps hold: live Service ports, the leftovers of an earlier process, and the allocators. It must
-// never be ahead of the maps: lb-operations.ts, prune.ts and drift.ts change it only after the map call that the change
-// describes succeeded. restore.ts rebuilds it at start.
+// In-memory copy of the load balancer's maps: live Service ports, the leftovers of an earlier process, and the allocators. It must
+// never contain a change that the maps do not contain: lb-operations.ts, prune.ts and drift.ts change it only after the map call
+// that the change describes succeeded. restore.ts rebuilds it at start.
 import type { Clock } from '../../base/clock.ts';
 import { KernelError } from '../../base/errors.ts';
 import type { Family } from '../../model/address.ts';
@@ -10,7 +10,7 @@ import type { IdPool, RunPool } from './pools.ts';
 import { Quarantine } from './quarantine.ts';
 import type { FrontendEntry } from '../../maps/read/snapshot.ts';
 
-/** A published run. */
+/** The published run of a Service port: contiguous slots with the ids of its backends. */
 export interface Run extends Range {
   /** Undefined if the run overlaps another run or exceeds the slots. Such a run is always replaced, and prune frees its slots. */
   readonly ids: readonly number[] | undefined;
@@ -35,7 +35,7 @@ export interface LiveFrontend {
   readonly flags: number;
 }
 
-/** A Service port with a service index. It describes exactly what the maps hold, even after an incomplete update. */
+/** A Service port with a service index. It describes exactly the content of the maps, even after an incomplete update. */
 export interface LivePort {
   /** Key of the DesiredPort. */
   readonly key: string;
@@ -75,14 +75,14 @@ export interface StrayRange {
   readonly key: RangeMapKey;
 }
 
-/** What restore found and no Service port has adopted. Only prune withdraws it. */
+/** Map entries that restore found and that no Service port has adopted yet. Only prune deletes them. */
 export interface Leftovers {
   /** By frontendKey(). */
   readonly frontends: Map<string, FrontendEntry>;
   readonly services: Map<number, LeftoverService>;
-  /** Backend rows without a service index. */
+  /** Backend rows that belong to no service index. */
   strays: StrayBackend[];
-  /** Source ranges without a service index. */
+  /** Source ranges that belong to no service index. */
   strayRanges: StrayRange[];
   /** Slots of unsound runs. */
   unsoundSlots: Range[];

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Withdraws the leftovers of an earlier process that no desired row has adopted. The order is that of every deletion:
-// frontends, the run, backends. It must not be called before every source is complete, because an incomplete table would
-// withdraw Services in use. Called by LbOperations; may be called again at any time.
+// Withdraws the leftovers of an earlier process that no desired row has adopted. As in every deletion, the order is: frontends, the
+// service row, backends. It must not be called before every source is complete: with incomplete tables it would withdraw Services
+// in use. Called by LbOperations; may be called again at any time.
 import { families } from '../../model/address.ts';
 import type { LbMaps } from '../../maps/types.ts';
 import { type LbState, type Leftovers, noService, type StrayBackend } from './lb-state.ts';
@@ -9,8 +9,9 @@ import type { FrontendEntry } from '../../maps/read/snapshot.ts';
 import { generationOf, isInUse, slotRangeOf } from '../../maps/rows.ts';
 
 /**
- * Returns true if no leftover remains. Every leftover is tried; failures are collected into one AggregateError, and the next
- * call continues. `isWanted` is true for the frontendKey() of a desired row: such an entry is kept until its owner is applied.
+ * Returns true if no leftover remains. A failure does not stop it: all failures are thrown at the end as one AggregateError, and
+ * the next call tries these leftovers again. `isWanted` is true for the frontendKey() of a desired row. Such an entry is kept until
+ * its owner is applied.
  */
 export function pruneLeftovers(state: LbState, maps: LbMaps, isWanted: (frontendKey: string) => boolean): boolean {
   const { leftovers } = state;
@@ -43,7 +44,7 @@ export function pruneLeftovers(state: LbState, maps: LbMaps, isWanted: (frontend
   );
 }
 
-/** Indices that a leftover frontend refers to. They must not be freed before the frontend. */
+/** Service indices that a leftover frontend refers to. An index must not be freed before the frontend is deleted. */
 export function referencedIndices(leftovers: Leftovers): Set<number> {
   return new Set([...leftovers.frontends.values()].filter((entry) => entry.isSound).map((entry) => entry.value.service));
 }
@@ -51,7 +52,7 @@ export function referencedIndices(leftovers: Leftovers): Set<number> {
 function pruneFrontend(state: LbState, maps: LbMaps, frontend: FrontendEntry): void {
   const map = maps.frontends[frontend.family];
   const now = map.get(frontend.key);
-  // Another program changed the entry after restore. Keep it as it is now and check it again in the next call.
+  // Another program changed the entry after restore. Record the present value; the next call checks the entry again.
   if (now !== undefined && (now.service !== frontend.value.service || now.meta !== frontend.value.meta)) {
     state.leftovers.frontends.set(frontend.text, { ...frontend, value: now, isSound: false });
     return;

@@ -36,7 +36,7 @@ export class DeviceController implements StatusPart {
     this.#run();
   }
 
-  /** Rows are kept. */
+  /** Stops following the tables. The rows stay in the tables. */
   stop(): void {
     this.#unsubscribe?.();
     this.#changes?.close();

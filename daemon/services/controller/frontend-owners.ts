@@ -24,7 +24,7 @@ export interface Conflict {
   readonly frontend: string;
   /** Key of the DesiredPort that owns the frontend. */
   readonly owner: string;
-  /** Keys of the DesiredPorts that claim it without owning it, in order of precedence. */
+  /** Keys of the DesiredPorts that claim the frontend but do not own it, in order of precedence. */
   readonly contenders: readonly string[];
 }
 
@@ -47,7 +47,7 @@ export class FrontendOwners {
     this.#set(key, [...others, { ...claimant, isNodePort: frontend.type === 'NodePort' }].sort(compareClaims));
   }
 
-  /** Does nothing if there is no such claim. */
+  /** Removes the claim of the Service port, if there is one. */
   remove(frontend: Frontend, portKey: string): void {
     const key = frontendKey(frontend);
     const claims = this.#claims.get(key);
@@ -62,7 +62,7 @@ export class FrontendOwners {
     return this.claimants(frontend)[0]?.key === portKey;
   }
 
-  /** In order of precedence: the owner first. */
+  /** The Service ports that claim the frontend, in order of precedence. The first one owns it. */
   claimants(frontend: Frontend): readonly Claimant[] {
     return this.#claims.get(frontendKey(frontend)) ?? [];
   }

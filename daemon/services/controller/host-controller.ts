@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Computes the host row and the table of address sets from Services, Nodes, local addresses and ServiceCIDRs. ClusterIPs are
-// updated one changed Service at a time; the rest is small and is recomputed completely. Only rows that differ are written.
+// updated one changed Service at a time. Everything else is small and is recomputed completely. Only rows that differ are written.
 // It must not write before every source has completed its first list: incomplete input would withdraw addresses in use.
 import { ClusterIPs } from '../desired/cluster-ips.ts';
 import { desiredHost, isSameHost } from '../desired/desired-host.ts';
@@ -49,7 +49,7 @@ export class HostController {
     this.#run();
   }
 
-  /** Rows are kept. */
+  /** Stops following the tables. The rows stay in the tables. */
   stop(): void {
     for (const unsubscribe of this.#unsubscribes.splice(0)) unsubscribe();
     this.#serviceChanges?.close();

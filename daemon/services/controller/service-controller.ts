@@ -58,7 +58,7 @@ export class ServiceController {
     this.#run();
   }
 
-  /** Rows are kept. */
+  /** Stops following the tables. The rows stay in the tables. */
   stop(): void {
     for (const unsubscribe of this.#unsubscribes.splice(0)) unsubscribe();
     this.#serviceChanges?.close();
@@ -83,7 +83,9 @@ export class ServiceController {
     this.#markInitialized();
   }
 
-  /** The properties of this node that all Services depend on. Returns the previous object if the content is equal. */
+  /**
+   * The properties of this node that all Services depend on. Returns the same object as the previous call if the content is equal.
+   */
   #currentNode(): NodeContext {
     const { nodes, localAddresses, nodeName, settings } = this.#options;
     const local = [...localAddresses.all()].map(([, row]) => row);
@@ -100,7 +102,10 @@ export class ServiceController {
     return changed.union(this.#slices.apply(this.#sliceChanges?.take() ?? []));
   }
 
-  /** Replaces the rows and claims of a Service. Adds every port whose row may change to `touched`, including other claimants. */
+  /**
+   * Replaces the rows and claims of a Service. Adds to `touched` every port whose row may change, including ports of other Services
+   * that claim the same frontend.
+   */
   #recompute(serviceKey: string, { node, touched }: { node: NodeContext; touched: Set<string> }): void {
     const service = this.#options.services.get(serviceKey);
     const ports = service === undefined ? [] : desiredPorts(service, [...this.#slices.of(serviceKey)], node);

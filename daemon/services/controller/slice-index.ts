@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// EndpointSlices by the Service that they name, whether or not the Service exists. Used by every follower of the table of
-// slices that works per Service. Each follower has an index of its own, because each one applies changes at a different time.
+// EndpointSlices by the Service that they name, whether or not the Service exists. Used by each class that handles slices by
+// Service. Each class has its own index, because the classes apply changes at different times.
 import type { EndpointSlice } from '../../model/endpoint-slice.ts';
 import { objectKey } from '../../model/object-key.ts';
 import type { Change } from '../../table/table.ts';

@@ -10,7 +10,10 @@ import { backendsOf, endpointsOf } from './endpoints.ts';
 import { frontendsOf, sourceRangesOf } from './frontends.ts';
 import type { NodeContext } from './node-context.ts';
 
-/** One row per Service port and family in which the Service has a ClusterIP, with every frontend it claims. `slices` belong to it. */
+/**
+ * One row per Service port and family in which the Service has a ClusterIP, with every frontend that the port claims. `slices` are
+ * those of the Service.
+ */
 export function desiredPorts(service: Service, slices: readonly EndpointSlice[], node: NodeContext): DesiredPort[] {
   const rows = new Map<string, DesiredPort>();
   for (const family of families) {

@@ -32,7 +32,10 @@ export function endpointsOf(port: NamedPort, slices: readonly EndpointSlice[], f
   return [...copies.values()];
 }
 
-/** If an address:port has several copies, the copy with the highest rank is used. Copies of equal rank give equal backends. */
+/**
+ * Rank of a copy. If an address:port has several copies, the one with the highest rank is used. Copies of equal rank give equal
+ * backends.
+ */
 function rank(endpoint: SliceEndpoint): string {
   const flag = (is: boolean): string => (is ? '1' : '0');
   // A copy that is not terminating ranks first: the address was assigned to a new pod before the object of the old pod was
@@ -58,7 +61,8 @@ export function backendsOf(copies: readonly Copy[], { node, hasLocalPolicy }: Ba
     isUsable: usable.has(copy),
     isLocallyUsable: locally.has(copy),
     isLocal: isLocal(copy),
-    // Ready is sufficient (publishNotReadyAddresses): flows to a backend that new flows may use are kept.
+    // With publishNotReadyAddresses, an endpoint can be ready but not serving. New flows use such a backend, so existing flows keep
+    // it.
     isServing: copy.endpoint.serving || copy.endpoint.ready,
   }));
   return backends.sort(compareBackends);

@@ -7,7 +7,10 @@ import { type Frontend, frontendKey, type FrontendType } from '../../model/front
 import type { Service, ServicePort, TrafficPolicy } from '../../model/service.ts';
 import type { NodeContext } from './node-context.ts';
 
-/** Each address:port/protocol once. Precedence: ClusterIP, load balancer addresses, external IPs, NodePorts. */
+/**
+ * The frontends, each address:port/protocol once. If an address has several roles, the first of these is used: ClusterIP, load
+ * balancer address, external IP, NodePort.
+ */
 export function frontendsOf(service: Service, port: ServicePort, { family, node }: { family: Family; node: NodeContext }): Frontend[] {
   const found = new Map<string, Frontend>();
   const external = externalPolicyOf(service);

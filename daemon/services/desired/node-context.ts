@@ -56,7 +56,11 @@ interface OwnAddresses {
   readonly primary: string | undefined;
 }
 
-/** All addresses for a family without a CIDR in the list or with a zero CIDR. Loopback addresses never (test/README.md, 2). */
+/**
+ * The addresses that serve NodePorts: the primary address for the setting `primary`, otherwise the addresses in the CIDRs of the
+ * setting. If the setting has no CIDR of the family, or one with prefix length 0, all addresses serve NodePorts, except loopback
+ * addresses (test/README.md, 2).
+ */
 function nodePortsOn({ family, own, primary }: OwnAddresses, setting: HostSettings['nodePortAddresses']): string[] {
   if (setting === 'primary') return primary === undefined ? [] : [primary];
   const all = [...new Set(own)].filter((address) => !isLoopback(address)).toSorted(compareAddresses);

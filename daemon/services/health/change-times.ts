@@ -15,14 +15,14 @@ export class ChangeTimes {
   readonly #last = new Map<string, number>();
   readonly #waiting: Readonly<Record<Family, Map<string, number>>> = { IPv4: new Map(), IPv6: new Map() };
 
-  /** Changes before `since` are not measured: they include the time before this process started. */
+  /** Changes before `since` are not measured, because their duration would include time before this process started. */
   constructor(since: number) {
     this.#since = since;
   }
 
   /**
-   * A row was added, changed or deleted (undefined). A deletion has no time of its own and is not measured; it also cancels the
-   * waiting change of the slice.
+   * Records that a row was added or changed, or deleted if `slice` is undefined. A deletion has no timestamp and is not measured.
+   * It also cancels the waiting change of the slice.
    */
   changed(key: string, slice: TimedSlice | undefined): void {
     if (slice === undefined) {
@@ -37,14 +37,17 @@ export class ChangeTimes {
     if (!this.#waiting[family].has(key)) this.#waiting[family].set(key, at);
   }
 
-  /** Seconds from each waiting change to now, at least 0: the clock of the control plane may be ahead of the node's clock. */
+  /**
+   * Seconds from each waiting change to `now`. The minimum is 0, because the clock of the control plane may be ahead of the node's
+   * clock.
+   */
   take(family: Family, now: number): number[] {
     const seconds = [...this.#waiting[family].values()].map((at) => Math.max(0, (now - at) / 1000));
     this.#waiting[family].clear();
     return seconds;
   }
 
-  /** Drops the waiting changes: they changed no desired row. */
+  /** Drops the waiting changes. The caller found that they changed no desired row. */
   forget(family: Family): void {
     this.#waiting[family].clear();
   }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Builds the health parts of the proxy, which are compatible with kube-proxy: the feed of sync results, the server of /healthz
-// and /livez, the health-check node ports of Services and kube-proxy's metrics. It starts nothing: the agent, which calls it,
-// starts the units.
+// Builds the health parts of the proxy, which are compatible with kube-proxy: the feed of sync results, the server of /healthz and
+// /livez, the health-check node ports of Services and kube-proxy's metrics. Called by the agent, which starts the units.
 import type { Logger } from 'pino';
 import type { Clock } from '../../base/clock.ts';
 import type { Unit } from '../../base/lifecycle.ts';
@@ -29,7 +28,7 @@ export interface HealthOptions {
   readonly nodes: TableView<string, Node>;
   readonly desired: TableView<string, DesiredPort>;
   readonly nodeName: string;
-  /** Called when the feed starts. The loops exist by then. */
+  /** The tables and their reconcilers. Called when the feed starts, because the reconcilers do not exist earlier. */
   readonly synced: () => readonly SyncedTable[];
   /** Listen address of /healthz and /livez. Undefined if they are not served. */
   readonly proxyHealth: { readonly address: string; readonly port: number } | undefined;

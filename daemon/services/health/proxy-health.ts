@@ -12,7 +12,7 @@ import type { SyncHealth } from './sync-health.ts';
 export type ProbePath = '/healthz' | '/livez';
 
 export interface ProxyHealthOptions {
-  /** "0.0.0.0" and "::" both mean all addresses of both families, as in kube-proxy (the Go runtime behaves so). */
+  /** "0.0.0.0" and "::" both mean all addresses of both families, as in kube-proxy, where the Go runtime causes this. */
   readonly at: { readonly address: string; readonly port: number };
   readonly sync: Pick<SyncHealth, 'status'>;
   readonly node: Pick<NodeEligibility, 'isEligible'>;

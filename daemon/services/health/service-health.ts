@@ -24,7 +24,7 @@ export interface ServiceHealthOptions {
    * all addresses of one family.
    */
   readonly addresses?: () => readonly string[] | undefined;
-  /** The tables that addresses() depends on. It is called again after a change of one of them. */
+  /** The tables that addresses() depends on. addresses() is called again after each change of one of these tables. */
   readonly addressTables?: readonly Pick<TableView<string, unknown>, 'onChange'>[];
   readonly clock: Clock;
   readonly onEvent: (event: ListenerEvent) => void;

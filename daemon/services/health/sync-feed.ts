@@ -12,7 +12,7 @@ import type { SyncHealth } from './sync-health.ts';
 
 /** The part of a Reconciler that is used here. */
 export interface SyncLoop {
-  /** Clock time at which the current work began. For an idle loop: at which the last work began. */
+  /** Clock time at which the current work began. If the loop is idle, the time at which its last work began. */
   readonly busySince: number;
   /** Resolves when every change up to this revision of the table has been tried. */
   settled(revision: number): Promise<void>;
@@ -34,7 +34,7 @@ export interface SyncedTable {
 export interface SyncFeedOptions {
   readonly services: TableView<string, unknown>;
   readonly slices: TableView<string, TimedSlice>;
-  /** Called by start(), because the loops are created later than the feed. */
+  /** The tables and their reconcilers. Called by start(), because the reconcilers are created later than the feed. */
   readonly synced: () => readonly SyncedTable[];
   readonly health: SyncHealth;
   readonly metrics: { synced(done: SyncDone): void; programmed(family: Family, seconds: number): void };
@@ -115,13 +115,19 @@ export class SyncFeed {
     take();
   }
 
-  /** Records changed objects. If no desired row changes, there is no sync, and the objects are done after the controller's turn. */
+  /**
+   * Records changed objects. The scheduled check runs after the controllers: if they changed no desired row, no sync follows, and
+   * the check counts the objects as applied.
+   */
   #note(pending: Set<string>, changes: readonly { readonly key: string }[]): void {
     for (const { key } of changes) pending.add(key);
     this.#options.schedule(() => this.#endSync());
   }
 
-  /** The loop is notified before this feed and may already have applied the change, so the start time is taken from the loop. */
+  /**
+   * Records changed rows as queued. The loop is notified before this feed and may already have applied them, so the start time is
+   * the loop's.
+   */
   #queue(each: Watched): void {
     const began = Math.max(each.loop.busySince, this.#lastSynced);
     for (const family of new Set(each.observer.take().flatMap(({ key }) => each.familiesOf(key)))) {
@@ -159,8 +165,8 @@ export class SyncFeed {
   }
 
   /**
-   * Families with a row that cannot be applied. A row that fails because a map is full does not count: it affects one Service, is
-   * reported for that Service, and must not make every load balancer remove the node.
+   * Families with a row that cannot be applied. A row that fails because a map is full does not count. It affects only one Service,
+   * for which it is reported, and must not make every load balancer remove the node.
    */
   #failing(): Set<Family> {
     const failing = new Set<Family>();

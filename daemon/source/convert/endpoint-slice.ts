@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // EndpointSlice object -> EndpointSlice row (test/README.md, 7 and 8). An invalid port or endpoint is reported and ignored; the
-// rest of the slice is used, because each endpoint that is lost is lost capacity. Pure.
+// rest of the slice is used, so that the Service keeps as many endpoints as possible. Pure.
 import { z } from 'zod';
 import { InvalidObjectError } from '../../base/errors.ts';
 import { parseAddress, type Family } from '../../model/address.ts';
@@ -53,8 +53,8 @@ interface Context {
 }
 
 /**
- * There is no row for a slice with a foreign label, of address type FQDN, without a Service or without ports. Throws
- * InvalidObjectError.
+ * Returns no row for a slice of another service proxy (hasForeignLabel), of address type FQDN, without a Service or without ports.
+ * Throws InvalidObjectError.
  */
 export function convertSlice(raw: object, metadata: Metadata, at: Subject): Conversion<EndpointSlice> {
   const problems: InvalidObjectError[] = [];
@@ -89,7 +89,10 @@ function changeTriggerOf({ annotations }: Metadata): { lastChangeTrigger?: numbe
   return Number.isNaN(time) ? {} : { lastChangeTrigger: time };
 }
 
-/** The result of the reader as a list of one. If it throws InvalidObjectError: an empty list, and a problem. */
+/**
+ * A list with the result of `reader`. If `reader` throws InvalidObjectError, the error is added to `problems` and the list is
+ * empty.
+ */
 function readOrReport<T>(problems: InvalidObjectError[], reader: () => T): T[] {
   try {
     return [reader()];
@@ -154,7 +157,7 @@ export function readEndpoint(raw: unknown, family: Family, at: Subject & { reado
 
 type Conditions = Pick<SliceEndpoint, 'ready' | 'serving' | 'terminating'>;
 
-/** One object literal without a spread: V8 allocates a second object when another object is spread into a literal. */
+/** Written as one object literal without a spread, because V8 allocates an additional object for a spread. */
 function rowOf(address: string, { ready, serving, terminating }: Conditions, nodeName: string | null | undefined): SliceEndpoint {
   return nodeName ? { address, ready, serving, terminating, nodeName } : { address, ready, serving, terminating };
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Parts of zod schemas for API objects: scalars whose messages say what to correct, and field paths in the notation of
-// Kubernetes. Used by the converters, by files/ to find the line of a field, and by kubeconfig-file.ts. Knows no kind of object
-// and no table.
+// Parts of zod schemas for API objects: scalars with messages that state the correct form, and field paths in the notation of
+// Kubernetes. Used by the converters, by files/ to find the line of a field, and by kubeconfig-file.ts. Contains nothing that is
+// specific to a kind of object or a table.
 import { z } from 'zod';
 import { InvalidObjectError } from '../../base/errors.ts';
 import { parseAddress, parseCidr } from '../../model/address.ts';
@@ -135,7 +135,7 @@ export type Metadata = z.infer<typeof metadataSchema>;
 export interface Conversion<Row> {
   /** Undefined when the object is valid and this agent does not serve it. */
   readonly row: Row | undefined;
-  /** Parts of the object that were left out of the row, or the reason why there is no row. */
+  /** Errors about the parts of the object that are not in the row, or the reason why there is no row. */
   readonly problems: readonly InvalidObjectError[];
 }
 

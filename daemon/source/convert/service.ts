@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Service object -> Service row. Reads the fields that kube-proxy reads (test/README.md, 1, 2 and 14) and no others. A
-// Service with an invalid field is rejected as a whole: part of a Service could answer on a wrong address or port. The
-// exceptions are the lists of 14.4, of which only invalid entries are ignored. Pure.
+// Service object -> Service row. Reads the fields that kube-proxy reads (test/README.md, 1, 2 and 14) and no others. A Service with
+// an invalid field is rejected as a whole, because part of a Service could answer on a wrong address or port. Exception: in the
+// lists that test/README.md, 14.4, names, only the invalid entries are ignored. Pure.
 import { z } from 'zod';
 import { parseAddress, type Family } from '../../model/address.ts';
 import type { Service, ServicePort } from '../../model/service.ts';
@@ -88,8 +88,8 @@ export const hasForeignLabel = (metadata: Metadata): boolean =>
   'service.kubernetes.io/headless' in metadata.labels || 'service.kubernetes.io/service-proxy-name' in metadata.labels;
 
 /**
- * There is no row for a Service with a foreign label, of type ExternalName, headless or without a ClusterIP. Throws
- * InvalidObjectError.
+ * Returns no row for a Service of another service proxy (hasForeignLabel), of type ExternalName, headless or without a ClusterIP.
+ * Throws InvalidObjectError.
  */
 export function convertService(
   raw: { readonly spec?: unknown; readonly status?: unknown },
@@ -125,8 +125,8 @@ export function convertService(
 }
 
 /**
- * Ingress IPs of ipMode VIP, which is the default: packets to them reach the node unchanged. For ipMode Proxy, and for
- * hostnames, the load balancer forwards to another address.
+ * Ingress IPs of ipMode VIP, the default. Packets to such an IP reach the node unchanged. Entries with ipMode Proxy or only a
+ * hostname are left out, because the load balancer forwards their packets to another address.
  */
 function loadBalancerIPsOf(raw: unknown, at: Subject, problems: InvalidObjectError[]): string[] {
   const status = read(statusSchema, raw, { ...at, path: ['status'] });
@@ -163,7 +163,7 @@ function clusterIPsOf(spec: Spec, at: Subject): Partial<Record<Family, string>> 
     if (found[family] !== undefined) throw invalid(at, field, `is a second ${family} address, the first is ${found[family]}`);
     found[family] = address.text;
   });
-  // If they differ, one of them was edited and the other was not; neither can be preferred.
+  // If clusterIP and clusterIPs[0] differ, only one of the two was edited, and it is unknown which one is correct.
   const first = parseAddress(spec.clusterIP ?? '');
   if (first === undefined) throw invalid(at, 'spec.clusterIP', `must be an IP address, is ${show(spec.clusterIP)}`);
   if (parseAddress(texts[0] ?? '')?.text !== first.text)

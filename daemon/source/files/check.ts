@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Whether a directory can be a source, as a check. Reads nothing of it.
+// The check whether a directory can be a source. It does not read the content of the directory.
 import { accessSync, constants } from 'node:fs';
 import type { Check } from '../../base/check.ts';
 import { ExitCode, ExitError } from '../../base/errors.ts';

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reports when the content of a directory may have changed, by inotify. Watches the directory and each name on the path to
-// it, so that a link with a new target, or a directory that is removed and created again, is noticed. Never reads a file.
-// When the directory cannot be watched, retries with back-off, and at once when a name on the path changes.
+// Reports when the content of a directory may have changed, by inotify. Watches the directory and each name on the path to it, so
+// that a link with a new target, or a directory that is removed and created again, is noticed. Never reads a file. When the
+// directory cannot be watched, retries with back-off. A change of a name on the path causes an immediate retry.
 import { lstatSync, readlinkSync, watch, type FSWatcher } from 'node:fs';
 import { basename, dirname, isAbsolute, join, resolve } from 'node:path';
 import { doubledMs } from '../../base/back-off.ts';
@@ -101,7 +101,7 @@ export class DirectoryWatch {
         if (type === 'rename' && (changed === name || changed === null)) this.#open();
       });
     } catch {
-      // If a parent cannot be watched, a change of the path is noticed later.
+      // If a parent cannot be watched, a change of the path is noticed only at a later retry or event.
     }
   }
 
@@ -112,7 +112,10 @@ export class DirectoryWatch {
   }
 }
 
-/** Every name that is looked up on the path, links followed, with the identity of its inode. Ends at the first missing name. */
+/**
+ * Every name that is looked up to resolve the path, including the targets of symbolic links, with the identity of the inode. Ends
+ * at the first missing name.
+ */
 function stepsTo(path: string): (Step & { readonly identity: string })[] {
   const steps: (Step & { readonly identity: string })[] = [];
   const names = namesOf(resolve(path));

@@ -122,7 +122,7 @@ class Collector {
     });
   }
 
-  /** Runs the step. An InvalidObjectError becomes a finding and a rejected object. */
+  /** Runs the step. If it throws InvalidObjectError, records a finding and a rejected object. */
   #guard({ value, path }: { value: ParsedValue; path: Path }, step: () => void): void {
     try {
       step();
@@ -138,7 +138,7 @@ class Collector {
 
   #report(error: InvalidObjectError, line: number): void {
     const { kind, object, field } = error;
-    // The message begins with the object, which text that does not parse may lack.
+    // The message begins with the object and ": ". The object is empty if the text does not parse.
     this.#findings.push({ line, kind, object, field, text: error.message.replace(/^: /, '') });
   }
 }

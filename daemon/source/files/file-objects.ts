@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Objects of all files -> rows in the tables. If several files define an object, the first definition in (file name, document
 // order) is used, whatever the order of events. A retained object leaves its row unchanged; an object that is in no file is
-// deleted. The only code of files/ that writes tables; it writes differences.
+// deleted. No other file of files/ writes tables. Only differences are written.
 import { type ObjectTables, writeRow } from '../tables.ts';
 import { problemAt, type SourceProblem } from '../problems.ts';
 import type { FileObject } from './file-state.ts';

@@ -2,14 +2,14 @@
 // Addresses of the API server and the credentials for it. Implemented by in-cluster.ts and kubeconfig.ts, used by
 // connection.ts.
 
-/** Options of a new TLS connection, as PEM texts. The default of an absent option is Node's. */
+/** Options of a new TLS connection, as PEM texts. Node's default applies to an absent option. */
 export interface TlsMaterial {
   readonly ca?: string;
   readonly cert?: string;
   readonly key?: string;
-  /** The name in the server's certificate, if it differs from the address. */
+  /** The name that the server's certificate must contain, if it differs from the address. */
   readonly servername?: string;
-  /** False: every certificate is accepted. */
+  /** If false, every certificate is accepted. */
   readonly rejectUnauthorized?: boolean;
 }
 

@@ -13,11 +13,16 @@ import { type ApiClient, type ApiResponse, CredentialError, UnreachableError } f
 
 /** Limit for name resolution. A resolver tries the next name server after 5 s. */
 const LOOKUP_MS = 12_000;
-/** Limit for the TCP connection. A server that works accepts within this time, and one that does not should be noticed soon. */
+/**
+ * Limit for the TCP connection. A working server accepts within this time. The limit is short, so that a failed server is noticed
+ * soon.
+ */
 const CONNECT_MS = 2000;
-/** Limit for TLS and HTTP/2. Doubled after each time-out, for a server to which all nodes connect at the same time. */
+/**
+ * Limit for TLS and HTTP/2. Doubled after each time-out, because a server responds slowly when all nodes connect at the same time.
+ */
 const HANDSHAKE_LIMITS = { firstMs: 2000, mostMs: 8000 };
-/** Limit for the response headers. A server that works sends them at once, also for a watch. */
+/** Limit for the response headers. A working server sends the headers at once, also for a watch. */
 const RESPONSE_MS = 10_000;
 const PING_INTERVAL_MS = 3000;
 const PONG_MS = 3000;
@@ -37,13 +42,16 @@ interface OpenConnection {
   readonly server: string;
   /** Prefix of all paths: an API server behind a proxy may have a path in its address. */
   readonly prefix: string;
-  /** The next request opens another connection to the same server. This one closes when its streams have ended. Idempotent. */
+  /**
+   * Makes the next request open another connection to the same server. The present connection closes when its streams have ended.
+   * Idempotent.
+   */
   readonly renew: () => void;
-  /** The same, but the next request goes to the next server. */
+  /** Like renew(), but the next request connects to the next server in the list. */
   readonly leave: () => void;
 }
 
-/** Makes the error to throw from a message. */
+/** Makes an error with the given message, for the caller to throw. */
 type MakeError = (message: string, cause?: unknown) => unknown;
 
 export class Connection implements ApiClient {
@@ -77,10 +85,11 @@ export class Connection implements ApiClient {
     const status = Number(responseHeaders[':status']);
     if (status === 401) {
       access.invalidate(authorization);
-      // A client certificate belongs to the connection, so another certificate requires another connection.
+      // A client certificate is presented once per connection, so a rotated certificate requires another connection.
       connection.renew();
     }
-    // The server may be cut off from its etcd. Without another server, this one may recover.
+    // The server may have lost its connection to etcd. If it is the only server, the connection is kept, because the server may
+    // recover.
     if (status >= 500 && access.servers.length > 1) connection.leave();
     const retryAfter = Number(responseHeaders['retry-after']);
     return { status, ...(retryAfter >= 0 ? { retryAfter } : {}), body: bodyOf(stream, server, makeError) };
@@ -97,10 +106,11 @@ export class Connection implements ApiClient {
     const cancel = this.#after(RESPONSE_MS, () => {
       reject(makeError(`${server} did not respond within ${RESPONSE_MS / 1000} s`));
       stream.close(constants.NGHTTP2_CANCEL);
-      // The server may still answer pings.
+      // The pings may not detect this failure: a server that does not respond to requests may still answer pings.
       leave();
     });
-    // The listener is not removed: the reader of the body receives an error after the response.
+    // This listener stays after the response, because an error without a listener would end the process. The reader of the body
+    // receives later errors too.
     stream.on('error', (error) => reject(makeError(interrupted(server, error), error)));
     stream.once('close', () => reject(makeError(`${server} closed the connection`)));
     stream.once('response', resolve);
@@ -117,7 +127,7 @@ export class Connection implements ApiClient {
     return opening;
   }
 
-  /** `onEnded`: the connection accepts no new request. */
+  /** Calls `onEnded` when the connection accepts no new requests. */
   async #openNew(onEnded: () => void): Promise<OpenConnection> {
     const { servers } = this.#options.access;
     const index = this.#serverIndex % servers.length;
@@ -166,7 +176,7 @@ export class Connection implements ApiClient {
       reject(new UnreachableError(`${url.origin} closed the connection`));
       onEnded();
     });
-    // The server is shutting down: present streams may end, and new requests use another connection.
+    // The server is shutting down. Present streams may finish, and new requests use another connection.
     session.once('goaway', onEnded);
     session.once('remoteSettings', () => {
       session.setLocalWindowSize(WINDOW_BYTES);
@@ -192,7 +202,7 @@ export class Connection implements ApiClient {
     const timeouts = this.#handshakeTimeouts;
     const handshakeMs = doubledMs(timeouts + 1, HANDSHAKE_LIMITS);
     limit(LOOKUP_MS, 'name resolution');
-    // For an IP address too, Node emits this event, at once.
+    // Node emits this event after name resolution, and immediately for an IP address.
     socket.once('connectionAttempt', () => limit(CONNECT_MS, 'TCP connection'));
     socket.once('connect', () => limit(handshakeMs, 'TLS and HTTP/2 handshake', () => (this.#handshakeTimeouts = timeouts + 1)));
     return () => cancel();
@@ -203,7 +213,7 @@ export class Connection implements ApiClient {
     let cancel = (): void => undefined;
     const ping = (): void => {
       if (session.destroyed) {
-        // The session ended normally, and the peer has not closed its side.
+        // The session ended normally, but the server has not closed its side of the connection.
         socket.destroy();
         return;
       }
@@ -222,8 +232,8 @@ export class Connection implements ApiClient {
   }
 
   /**
-   * Runs the task after data that has arrived by then is read, because this process may have been busy. Returns the cancel
-   * function.
+   * Runs the task after `ms`. This process may have been busy, so data that has already arrived is read before the task runs.
+   * Returns a function that cancels the task.
    */
   #after(ms: number, task: () => void): () => void {
     let isCancelled = false;
@@ -241,7 +251,7 @@ export class Connection implements ApiClient {
 
 const interrupted = (server: string, error: unknown): string => `the connection to ${server} was interrupted: ${messageOf(error)}`;
 
-/** The socket that node:http2 would make. Made here because node:http2 does not report the steps of connecting. */
+/** The same socket that node:http2 would create. It is created here because node:http2 does not report the steps of connecting. */
 function socketTo(url: URL, tls: TlsMaterial | undefined): Socket {
   const host = url.hostname.replace(/^\[|\]$/g, '');
   const at = { host, port: Number(url.port) || (tls === undefined ? 80 : 443) };
@@ -261,7 +271,10 @@ async function* bodyOf(stream: ClientHttp2Stream, server: string, makeError: Mak
   if (!stream.readableEnded) throw makeError(`the connection to ${server} was interrupted`);
 }
 
-/** The result of the call, or the error made from what it throws: the connection may have ended since it was requested. */
+/**
+ * The result of `call`. If it throws, throws the error that makeError returns: the connection may have ended since #open() returned
+ * it.
+ */
 function orError<T>(call: () => T, makeError: (cause: unknown) => unknown): T {
   try {
     return call();
@@ -270,7 +283,7 @@ function orError<T>(call: () => T, makeError: (cause: unknown) => unknown): T {
   }
 }
 
-/** For a name with several addresses, Node tries each, and its error states only the result per address. */
+/** The message of the error. For a name with several addresses, Node throws an AggregateError with one error per address. */
 const connectReason = (error: unknown): string =>
   error instanceof AggregateError ? error.errors.map(messageOf).join(', ') : messageOf(error);
 

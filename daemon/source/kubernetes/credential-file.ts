@@ -7,7 +7,7 @@ import { getSystemErrorMessage } from 'node:util';
 import { messageOf } from '../../base/errors.ts';
 import { CredentialError } from './api-client.ts';
 
-/** "no such file or directory" for a system error, whose own message repeats the path. */
+/** "no such file or directory". The message of a system error is not used, because it repeats the path. */
 export function reasonOf(error: unknown): string {
   const { errno } = error as NodeJS.ErrnoException;
   return errno === undefined ? messageOf(error) : getSystemErrorMessage(errno);

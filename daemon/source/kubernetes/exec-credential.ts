@@ -25,11 +25,14 @@ interface Credential {
   readonly authorization?: string;
   readonly cert?: string;
   readonly key?: string;
-  /** In the time of ExecOptions.clock. */
+  /** Time of ExecOptions.clock until which the cached credential is used. */
   readonly freshUntil: number;
 }
 
-/** A cloud's token service may be slow. A plugin that waits for input would wait without end. */
+/**
+ * Time limit for one execution of the plugin: the token service of a cloud may be slow, and a plugin that waits for input would
+ * never end.
+ */
 const limitMs = 60_000;
 const maxOutput = 1 << 20;
 const maxStderr = 4096;

@@ -34,7 +34,7 @@ function serverOf(env: Readonly<NodeJS.ProcessEnv>): URL {
   if (host === '') throw new ExitError(ExitCode.usage, 'KUBERNETES_SERVICE_HOST is not set: set --api-server URL');
   const text = `https://${host.includes(':') && !host.startsWith('[') ? `[${host}]` : host}:${port}`;
   const server = URL.parse(text);
-  // Only a host and a port are allowed; "a/b:1" would parse too.
+  // Only a host and a port are allowed, but URL.parse() also accepts "a/b:1".
   if (server === null || server.host === '' || server.pathname !== '/' || server.username !== '')
     throw new ExitError(ExitCode.config, `KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT do not form a valid address: ${text}`);
   return server;

@@ -72,7 +72,7 @@ const clusterSchema = z
     object,
   )
   .superRefine((cluster, context) => {
-    // As in kubectl: a certificate authority that is not used is a mistake.
+    // kubectl rejects this combination too: the certificate authority would not be used.
     if (cluster['insecure-skip-tls-verify'] && (cluster['certificate-authority'] ?? cluster['certificate-authority-data']) !== undefined)
       context.addIssue({
         code: 'custom',

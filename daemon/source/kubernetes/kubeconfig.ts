@@ -77,7 +77,7 @@ function readOnce(path: string): string {
   }
 }
 
-/** Data takes precedence over a file, here and below, as in kubectl. */
+/** As in kubectl, inline data takes precedence over a file, for the authority and for the client certificate. */
 async function authority({ cluster, folder }: CurrentContext): Promise<string | undefined> {
   const file = cluster['certificate-authority'];
   return cluster['certificate-authority-data'] ?? (file === undefined ? undefined : readAuthority(resolve(folder, file)));

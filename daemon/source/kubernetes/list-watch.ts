@@ -12,11 +12,14 @@ const PAGE_SIZE = 500;
 const WATCH_SECONDS = 300;
 /** A watch is given up if the server does not end it this long after timeoutSeconds. */
 const GRACE_SECONDS = 30;
-/** The longest pause within a list or before the end of the initial events: the connection may work while the server hangs. */
+/**
+ * The longest pause between two pieces of a list or of the initial events. It detects a server that hangs while its connection
+ * works.
+ */
 const SILENCE_SECONDS = 10;
 /**
- * The longest pause in a watch with bookmarks: three bookmarks are then missing. kube-apiserver sends a bookmark each minute and
- * sometimes skips one.
+ * The longest pause in a watch with bookmarks. kube-apiserver sends a bookmark each minute and sometimes skips one; after this
+ * pause, three bookmarks are missing.
  */
 const BOOKMARK_SECONDS = 200;
 /** Annotation on the bookmark after the initial events (KEP-3157). */
@@ -76,9 +79,10 @@ export async function* list(given: ResourceRequest): AsyncGenerator<Page> {
 }
 
 /**
- * Yields the events that arrive together, first an empty array when the server has accepted the watch, until the server ends the
- * stream. The watch starts after a resourceVersion, or with an ADDED event for each existing object and a bookmark after the last
- * of them. A server whose cache is behind may send later changes before this bookmark.
+ * Yields arrays of events that arrived together, until the server ends the stream. The first array is empty and means that the
+ * server has accepted the watch. A watch from a resourceVersion yields later changes. A watch from 'initial events' begins with an
+ * ADDED event for each existing object, followed by a bookmark. A server whose cache is behind may send later changes before this
+ * bookmark.
  */
 export async function* watch(
   given: ResourceRequest,

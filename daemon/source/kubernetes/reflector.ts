@@ -11,9 +11,9 @@ import type { Resource } from './resources.ts';
 import { StatusError } from './status-error.ts';
 import type { TableWriter } from './table-writer.ts';
 
-/** Every delay is between one half and all of the doubled value. */
+/** Each delay is a random value between 50 % and 100 % of the computed back-off. */
 const jitter = 0.5;
-/** The server does not respond: it is tried at least once a second, so that its return is noticed soon. */
+/** The server does not respond. It is tried about once a second or more often, so that its recovery is noticed soon. */
 const unreachableDelays = { firstMs: 100, mostMs: 1000, jitter };
 /** The server responds with 429, 5xx or a malformed response, for example while it starts or is overloaded. */
 const serverErrorDelays = { firstMs: 200, mostMs: 1500, jitter };
@@ -61,9 +61,12 @@ export class Reflector {
   readonly #backOff: BackOff;
   /** Aborted by relist(): ends the present request. */
   #cycle = new AbortController();
-  /** The watch continues from here; undefined when a list is necessary. */
+  /** The next watch continues from this resourceVersion; undefined when a list is necessary. */
   #resourceVersion: string | undefined;
-  /** A watch with initial events failed before their end: the next request is a LIST, the one after it again such a watch. */
+  /**
+   * A watch with initial events was accepted but failed before their end. The next request is then a LIST. If the LIST fails, the
+   * request after it uses initial events again.
+   */
   #mustList = false;
   /** Verb of the last request. */
   #verb: 'list' | 'watch' = 'watch';
@@ -186,7 +189,7 @@ export class Reflector {
     }
   }
 
-  /** `keys` are the keys of all objects. */
+  /** Ends a list: deletes the rows of all objects that are not in `keys`, and records the resourceVersion. */
   #finishList(keys: ReadonlySet<string>, resourceVersion: string): void {
     this.#options.writer.deleteOthers(keys);
     this.#resourceVersion = resourceVersion;
@@ -198,7 +201,9 @@ export class Reflector {
     this.#options.onChange();
   }
 
-  /** Throws when the event is older than an earlier one, because the state of the server is then unknown. */
+  /**
+   * Applies an event of a watch. Throws when it is older than an earlier event, because the state of the server is then unknown.
+   */
   #apply(event: WatchEvent): void {
     const { type, resourceVersion } = event;
     if (!isNewer(this.#resourceVersion, event))
@@ -225,7 +230,7 @@ export class Reflector {
   #refused(error: StatusError): number {
     const { resource, clock, random } = this.#options;
     if (error.isExpired) {
-      // The server has compacted its history. This is a failure only when it repeats.
+      // The server has compacted the history since this version, so a list is necessary. Only repeated expiry counts as a failure.
       this.#resourceVersion = undefined;
       this.#setProblem(undefined);
       return this.#backOff.next('expired', refusedDelays);

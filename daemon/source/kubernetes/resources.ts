@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The kind registry as the API server sees it: a resource per kind, with its path, its RBAC name and the query parameters that
-// select objects. Pure.
+// The resources of the API server that the agent reads, one per kind of the registry: the path, its RBAC name and the query
+// parameters that select objects. Pure.
 import { apiGroupOf, type Kind, kindNames, kinds } from '../kinds.ts';
 
 export interface Resource {
@@ -15,7 +15,7 @@ export interface Resource {
   readonly isOptional: boolean;
 }
 
-/** The path of a collection. The core group has a root of its own. */
+/** The path of a collection. Paths of the core group begin with /api, all others with /apis. */
 export const pathOf = (apiVersion: string, plural: string): string =>
   `${apiGroupOf(apiVersion) === '' ? '/api' : '/apis'}/${apiVersion}/${plural}`;
 

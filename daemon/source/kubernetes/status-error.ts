@@ -2,7 +2,7 @@
 // A refusal by the API server: a Status object, either the body of a response or the object of an ERROR event in a watch.
 import type { ApiResponse } from './api-client.ts';
 
-/** The message is the server's. */
+/** Its message is the message that the server sent. */
 export class StatusError extends Error {
   override readonly name = 'StatusError';
   /** HTTP status code. */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Writes the objects of one resource, as the server sends them, to their table, and collects their problems. An invalid object
-// leaves its last valid row unchanged. The only code of kubernetes/ that writes rows.
+// leaves its last valid row unchanged. No other file of kubernetes/ writes rows.
 import { InvalidObjectError } from '../../base/errors.ts';
 import { convertObject, identify } from '../objects.ts';
 import type { SourceProblem } from '../problems.ts';

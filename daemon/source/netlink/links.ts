@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The network devices of this namespace as a table: listed at start, then updated by netlink events. Writes the table and nothing
-// else; what a device is used for is decided by others.
+// The network devices of this namespace as a table: listed at start, then updated by netlink events. Writes only this table. It
+// does not decide how a device is used.
 import { LinkMonitor, type Link, links } from '../../kernel/rtnetlink.ts';
 import type { NetworkDevice } from '../../model/device.ts';
 import type { Table } from '../../table/table.ts';
@@ -17,7 +17,7 @@ export class Links {
 
   /** Throws KernelError when the devices cannot be listed. */
   start(): void {
-    // Subscribe before listing: a device that appears in between is seen twice, never missed.
+    // Subscribe before listing: a device that appears between the two calls is reported twice, but never missed.
     this.#monitor = new LinkMonitor();
     this.#monitor.listen(
       (event) => (event.kind === 'new' ? this.#put(event.link) : this.#table.delete(event.ifindex)),

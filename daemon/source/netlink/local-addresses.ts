@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The node's own addresses as a table: read at start and after every netlink event. Loopback and link-local addresses are left out,
-// since no Service is reached by them. Writes the table and nothing else.
+// because no Service is reachable on them. Writes only this table.
 import { AddressMonitor, addresses } from '../../kernel/rtnetlink.ts';
 import { addressText } from '../../model/address.ts';
 import type { LocalAddress } from '../../model/host.ts';
@@ -20,7 +20,7 @@ export class LocalAddresses {
   }
 
   start(): void {
-    // Subscribe before reading: a change in between is read twice, never missed.
+    // Subscribe before reading: a change between the two calls is read twice, but never missed.
     this.#monitor = new AddressMonitor();
     this.#monitor.listen(() => this.#read());
     this.#read();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A lab with a real control plane that holds many objects, and the two proxies, of which one runs at a time. Measures the figures
-// of one run of each: cold start, memory, latency of a change, cost of churn. scale-rows.ts uses it.
+// A lab with a real control plane that holds many objects, and with the two proxies, only one of which runs at a time. Measures
+// one run of each proxy: cold start, memory, latency of a change, cost of churn. scale-rows.ts uses it.
 import { join } from 'node:path';
 import { apiUrl, ControlPlane } from '../../cluster/control-plane.ts';
 import { Kubelet } from '../../cluster/kubelet.ts';
@@ -19,14 +19,16 @@ export interface Size {
 
 /** Latencies in ms. */
 export interface Latencies {
-  /** From the write of a change until it is programmed. For kube-proxy this is its own metric. */
+  /** From the write of a change until it is programmed. For kube-proxy, p50 and p99 come from its own metric. */
   readonly p50: number;
   readonly p99: number;
-  /** The mean of the metric network_programming_duration_seconds, which measures the same. */
+  /**
+   * Mean of the metric network_programming_duration_seconds, which also measures from the write until the change is programmed.
+   */
   readonly mean: number;
 }
 
-/** The cost of a third of the churn. */
+/** Cost during one third of the churn period. */
 export interface Third {
   readonly cpuPercent: number;
   readonly rssMiB: number;
@@ -40,7 +42,7 @@ export interface Figures {
   readonly thirds: readonly Third[];
 }
 
-/** Also the figures that only the kernel's maps or the metrics of Node.js give. */
+/** The figures of sluiced. The additional ones come from the kernel's maps or from the metrics of Node.js. */
 export interface SluicedFigures extends Figures {
   /** p99 in ms, for one change at a time. */
   readonly afterAnswer: number;
@@ -54,16 +56,16 @@ export interface LargerFigures {
   readonly rssMiB: number;
 }
 
-/** Factor by which the number of Services of that cluster is larger. */
+/** The cluster of LargerFigures has this many times the Services of the cluster of the other figures. */
 export const LARGER_FACTOR = 5;
 const FILL_STEP = 1000;
 const CHANGES = 200;
 const PAUSE_MS = 20;
 const CHURN_SHARE = 0.01;
 const THIRD_SECONDS = 20;
-/** kube-proxy syncs once a second, and a sync takes seconds. */
+/** Pause before the metrics are read. It covers a sync of kube-proxy, which starts once a second and takes seconds. */
 const SETTLE_MS = 5000;
-/** The timer interval of prom-client, which its figure for the event loop delay includes. */
+/** Timer interval of prom-client. The event loop delay that prom-client reports includes this interval. */
 const DELAY_TIMER_MS = 10;
 const KUBE_PROXY_TIMEOUT_MS = 600_000;
 /** For 50,000 Services: a million rows of 16 bytes for IPv4, and as many of 32 bytes for IPv6. */
@@ -190,7 +192,7 @@ export class ScaleCluster {
     return { ...cost, ...loopOf(before, after), latencies, p99: quantile(latencies, 0.99) };
   }
 
-  /** The proxy's own metric for the changes that `change` makes. */
+  /** The latencies of the changes that `change` makes, from the proxy's own metric. */
   async #programming(proxy: Proxy, change: () => Promise<unknown>): Promise<Latencies> {
     const before = await proxy.metrics();
     await change();

@@ -47,7 +47,8 @@ export function between(before: Page, after: Page, name: string): { count: numbe
     const at = buckets.findIndex(({ seen }) => seen >= rank);
     const [low, high] = [buckets[at - 1] ?? { bound: 0, seen: 0 }, buckets[at]];
     if (high === undefined) return NaN;
-    // As in Prometheus: observations are spread evenly within a bucket, and the last bound stands for everything above it.
+    // As in Prometheus, observations are assumed to be spread evenly within a bucket. A quantile above the last finite bound is
+    // reported as that bound.
     if (high.bound === Infinity) return low.bound;
     return low.bound + ((high.bound - low.bound) * (rank - low.seen)) / (high.seen - low.seen || 1);
   };

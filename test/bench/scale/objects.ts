@@ -6,7 +6,7 @@ export const NAMESPACE = 'scale';
 export const servicesPath = `/api/v1/namespaces/${NAMESPACE}/services`;
 export const slicesPath = `/apis/discovery.k8s.io/v1/namespaces/${NAMESPACE}/endpointslices`;
 const NODES = 100;
-/** The distance by which an endpoint moves. No other endpoint has an address there. */
+/** Distance between the two addresses of an endpoint that moves. No other endpoint has the second address. */
 const MOVED = 1 << 22;
 
 /** The n-th address of 10.128.0.0/9. */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Writes the objects of a large cluster to an API server or to its double: first all objects, then changes of EndpointSlices,
-// one at a time or at a fixed rate. Each line of JSON on stdin is an order; the answer is one line on stdout. Times are those of
-// the monotonic clock, which all processes of the machine share. writer.ts and double.ts run it.
+// Writes the objects of a large cluster to an API server or to its double: first all objects, then changes of EndpointSlices, one
+// at a time or at a fixed rate. Each line of JSON on stdin is an order; the answer is one line on stdout. Times are read from the
+// monotonic clock, which all processes of the machine share. writer.ts and double.ts run it.
 import { createInterface } from 'node:readline';
 import { lastAddress, serviceOf, sliceOf, vipOf } from './objects.ts';
 
@@ -10,7 +10,7 @@ export type Order =
   | { readonly do: 'fill'; readonly from: number; readonly count: number; readonly endpoints: number }
   /** Moves one endpoint of one slice after another, with a pause after each. */
   | { readonly do: 'one by one'; readonly services: number; readonly endpoints: number; readonly count: number; readonly pauseMs: number }
-  /** Moves all endpoints of `perSecond` slices per second, evenly, also if the server is slower. */
+  /** Moves all endpoints of `perSecond` slices per second, at even intervals, even if the server is slower. */
   | { readonly do: 'churn'; readonly services: number; readonly endpoints: number; readonly perSecond: number; readonly seconds: number };
 
 /** A change of one slice. Times in ms. */
@@ -24,7 +24,7 @@ export interface Written {
 
 export type ScaleObject = ReturnType<typeof serviceOf> | ReturnType<typeof sliceOf>;
 
-/** Stores the objects. Both methods resolve when the object has been accepted. */
+/** Stores the objects. Both methods resolve when the server has accepted the object. */
 export interface Holder {
   /** An object that exists already is no error. */
   create(object: ScaleObject): Promise<void>;

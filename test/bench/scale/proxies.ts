@@ -65,7 +65,7 @@ export class Sluiced implements Proxy {
   /** Fills the code cache, as on a node where sluiced has run before. */
   async warmUp(): Promise<void> {
     await this.start(0);
-    // Node.js writes the code cache when the process ends by itself.
+    // Node.js writes the code cache only when the process exits normally, as after SIGTERM.
     await this.#daemon.process?.kill('SIGTERM');
     await this.stop();
   }
@@ -136,7 +136,9 @@ export class KubeProxy implements Proxy {
     return this.#process?.pid ?? 0;
   }
 
-  /** kube-proxy writes its rules in one transaction, so nothing is visible before the end, whose time its metric gives. */
+  /**
+   * kube-proxy writes all rules in one transaction, so no rule is visible before the end. Its metric gives the time of the end.
+   */
   async start(services: number): Promise<ColdStart> {
     const began = Date.now();
     const started = this.#lab.start(labNodes['node-b'].netns, [tools.kubeProxy, '--config', this.#config]);
@@ -146,7 +148,7 @@ export class KubeProxy implements Proxy {
     for (;;) {
       await pause(LOOK_EVERY_MS);
       const at = (await this.metrics()).sum(LAST_SYNC, 'ip_family="IPv4"') * 1000;
-      // Read afterwards: the CPU time of nft counts only when nft has ended.
+      // The CPU time of nft, a child process of kube-proxy, counts only after nft has ended.
       const used = cpuSeconds(this.pid);
       if (at > 0) {
         this.#mustHave(services - 1);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A process that observes a daemon from outside: it reads the pinned maps and the packets that come from the API server, so it
-// knows independently of the daemon what the kernel holds and since when. It runs in the node's network namespace and must never
+// Observes a daemon from another process. It reads the pinned maps and the packets from the API server, and measures
+// independently of the daemon what the kernel contains and since when. It runs in the node's network namespace and must never
 // write to a map. Each line of JSON on stdin is an order; the answer is one line on stdout. Argument: the pin directory of the
 // daemon. proxies.ts starts it.
 import { join } from 'node:path';
@@ -23,7 +23,7 @@ export type WitnessOrder =
 export interface AllProgrammed {
   /** Wall clock, ms since 1970. */
   readonly at: number;
-  /** CPU time of the daemon until then. */
+  /** CPU time that the daemon had used until the time `at`. */
   readonly cpuSeconds: number;
   readonly backends: number;
 }

@@ -57,7 +57,7 @@ export class ApiServer {
   hasStreamingLists = true;
   /** How a watch from a compacted revision is refused. */
   sendsExpiredAs: 'status' | 'event' = 'event';
-  /** Resources that this server does not have, as an old server. */
+  /** Resources that this server does not have, like a server of an old version. */
   readonly missingKinds = new Set<Kind>();
   /** Rights that RBAC does not grant: "watch services". */
   readonly forbidden = new Set<string>();
@@ -98,7 +98,7 @@ export class ApiServer {
     for (const { body } of this.#watchers) body.end();
   }
 
-  /** The present watches receive nothing more, not even their end, while their connection works. */
+  /** The open watches receive nothing more, not even their end, but their connection stays open. */
   stallWatches(): void {
     for (const { body } of this.#watchers) body.stallAfter(0);
   }
@@ -111,8 +111,8 @@ export class ApiServer {
   }
 
   /**
-   * Ends all faults. Requests that hung are answered, like those of a process that was stopped and continues. Stalled bodies
-   * are interrupted.
+   * Ends all faults. Requests that hung are answered, as by a process that was stopped and continues. Stalled bodies are
+   * interrupted.
    */
   serve(): void {
     this.fault = () => undefined;
@@ -141,7 +141,7 @@ export class ApiServer {
     for (const watcher of this.#watchers) this.#sendBookmark(watcher);
   }
 
-  /** Events wait for releaseEvents(). */
+  /** Holds back all events until releaseEvents(). */
   holdEvents(): void {
     this.#isHolding = true;
   }
@@ -156,7 +156,10 @@ export class ApiServer {
     }
   }
 
-  /** Like a server whose cache is behind: changes made meanwhile come before the bookmark that ends the initial events. */
+  /**
+   * Simulates a server whose watch cache is behind. The events that were held back come before the bookmark that ends the initial
+   * events.
+   */
   releaseEventsLate(): void {
     this.releaseEvents((lines) => {
       const isEnd = (line: string): boolean => line.includes('initial-events-end');

@@ -111,8 +111,9 @@ export class ObjectStore {
 }
 
 /**
- * The watch event for a change, given the selector of the watch; undefined when there is none. An object that the selector no longer
- * selects is deleted, in its previous state but with the revision of the change. An object that it selects now is added.
+ * The watch event for a change, given the selector of the watch; undefined if there is none. If only the previous state matches
+ * the selector, the event is DELETED and has the previous state with the revision of the change. If only the new state matches,
+ * the event is ADDED.
  */
 export function eventOf({ revision, before, after }: Change, selector: Selector): { type: string; object: RawObject } | undefined {
   const wasSelected = before !== undefined && selector(before);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Refusals with the codes, reasons and messages of a real API server.
+// Error responses with the codes, reasons and messages of a real API server.
 import type { Collection } from './objects.ts';
 
 export interface Refusal {

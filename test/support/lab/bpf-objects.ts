@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// BPF objects that belong to a test: those that one process holds, and links by their pins. Other users of BPF on the machine
-// load and free programs at the same time, so nothing here compares the kernel's whole list with an earlier one.
+// Finds the BPF objects of a test: objects to which a process has descriptors, and links that are pinned in a directory. Other
+// users of BPF on the machine load and free programs at the same time, so a test must not compare complete lists of the kernel's
+// objects.
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { sh } from './shell.ts';
 
-/** "prog 12", "map 3", "link 7": the kernel does not give an id to a second object. */
+/** "prog 12", "map 3", "link 7". The kernel does not reuse an id. */
 export type BpfObjectName = `${'prog' | 'map' | 'link'} ${number}`;
 
-/** The objects that a process holds by its descriptors, each once. */
+/** The objects to which a process has descriptors, without duplicates. */
 export function heldBy(pid: number | 'self'): BpfObjectName[] {
   const directory = `/proc/${pid}/fdinfo`;
   const names = readdirSync(directory).flatMap((descriptor) => {
@@ -18,7 +19,7 @@ export function heldBy(pid: number | 'self'): BpfObjectName[] {
   return [...new Set(names)].sort();
 }
 
-/** The descriptor of the directory itself is closed by the time its entry is read. */
+/** Returns '' for a descriptor that is already closed, as the one of the directory itself is. */
 function infoOf(path: string): string {
   try {
     return readFileSync(path, 'utf8');
@@ -27,7 +28,7 @@ function infoOf(path: string): string {
   }
 }
 
-/** Those of the objects that the kernel still has. */
+/** The objects in the list that still exist in the kernel. */
 export function existing(objects: readonly BpfObjectName[]): BpfObjectName[] {
   const ids = (kind: 'prog' | 'map'): BpfObjectName[] =>
     (JSON.parse(sh('bpftool', '-j', kind, 'show')) as { id: number }[]).map(({ id }): BpfObjectName => `${kind} ${id}`);
@@ -35,7 +36,7 @@ export function existing(objects: readonly BpfObjectName[]): BpfObjectName[] {
   return objects.filter((object) => (object.startsWith('link ') ? hasLink(object.slice(5)) : all.has(object)));
 }
 
-/** Looks links up by id: bpftool gives up listing when it meets a link that another process is just creating. */
+/** Finds one link by its id. bpftool cannot list all links while another process creates one. */
 function hasLink(id: string): boolean {
   try {
     sh('bpftool', 'link', 'show', 'id', id);

@@ -23,7 +23,7 @@ export interface DaemonOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** main.ts to run in place of daemon/main.ts of this checkout. */
   readonly main?: string;
-  /** Start it with sluiced.sh, which sets the memory limits and flags of Node.js. */
+  /** Start the daemon with sluiced.sh, which sets the memory limits and flags of Node.js. */
   readonly isTuned?: boolean;
   /** False: maps have the default sizes. */
   readonly isSmall?: boolean;

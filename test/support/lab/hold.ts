@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Keeps one socket open: `tcp`, `udp` (sendto) or `connected` (a connected UDP socket), followed by ADDRESS PORT LOCAL-PORT. It sends a
-// question for each line on stdin and prints the name of the server that answered, or "timeout", or an error code. It must not depend
-// on Sluice.
+// Keeps one socket open. Arguments: `tcp`, `udp` (sendto) or `connected` (a connected UDP socket), then ADDRESS PORT LOCAL-PORT.
+// It sends a question for each line on stdin and prints the name of the server that answered, or "timeout", or an error code. It
+// must not depend on Sluice.
 import { createSocket } from 'node:dgram';
 import { createConnection, isIPv6 } from 'node:net';
 import { createInterface } from 'node:readline';

@@ -181,7 +181,7 @@ export class Lab {
   #namespace(name: string): void {
     this.#namespaces.push(this.netns(name));
     sh('ip', 'netns', 'add', this.netns(name));
-    // No duplicate address detection: addresses are usable at once, and neighbour solicitations need the link-local address.
+    // Duplicate address detection is off: addresses are usable at once. Neighbour solicitations need the link-local address.
     for (const scope of ['all', 'default']) this.sysctl(name, `net.ipv6.conf.${scope}.accept_dad`, '0');
     this.ip(name, 'link', 'set', 'lo', 'up');
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sends numbered datagrams in one UDP flow, as fast as the echoes arrive. The number of unanswered datagrams is limited, so that no
-// socket buffer overflows and a missing datagram was lost on the way. A line on stdin ends it, after the requested number of datagrams.
+// Sends numbered datagrams in one UDP flow, as fast as the echoes arrive. The number of unanswered datagrams is limited, so that
+// no socket buffer overflows. A missing datagram was therefore lost on the way. A line on stdin ends the flow when the requested
+// number of datagrams has been sent.
 import { createSocket } from 'node:dgram';
 import { createInterface } from 'node:readline';
 

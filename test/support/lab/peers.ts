@@ -61,7 +61,7 @@ export class Client {
 /** A socket that stays open: hold.ts. */
 export class OpenSocket {
   readonly process: LabProcess;
-  /** Local ports from 32768 to 33767: below those that Traffic binds for its clients. Each socket has another one. */
+  /** Local ports are 32768 to 33767, below the ports that Traffic binds for its clients. Each socket has its own port. */
   static #count = 0;
 
   private constructor(process: LabProcess) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How often a namespace had to send a SYN a second time. A connection that was answered or refused at its first packet
-// causes none, however busy the machine is: a SYN is repeated after a second at the earliest.
+// Counts the SYNs that a namespace has retransmitted. A connection that is answered or refused at its first packet causes no
+// retransmission, even on a busy machine, because a SYN is retransmitted after one second at the earliest.
 import type { Lab } from './lab.ts';
 
 /** SYN and SYN-ACK segments that the namespace has sent again since it was made. */

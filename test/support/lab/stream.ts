@@ -8,7 +8,7 @@ import { createInterface } from 'node:readline';
 export interface StreamCounts {
   readonly sent: number;
   readonly answered: number;
-  /** Names of the servers that answered: one as long as the flow keeps its backend. */
+  /** Names of the servers that answered. There is one name as long as the flow keeps its backend. */
   readonly servers: string[];
   /** Longest time between two answers. */
   readonly longestGapMs: number;
@@ -21,7 +21,7 @@ export interface StreamResult {
 }
 
 const INTERVAL_MS = 5;
-/** Longest that the last echoes may take. What has not come by then is lost. */
+/** Maximum time to wait for the last echoes. A number without an echo by then is lost. */
 const DRAIN_MS = 10_000;
 const DRAIN_LOOK_MS = 10;
 
@@ -80,7 +80,7 @@ connection.once('connect', () => {
   process.stdout.write('{"ready":true}\n');
   createInterface({ input: process.stdin }).on('line', () => {
     clearInterval(timer);
-    // The last echoes are on their way.
+    // Waits for the last echoes.
     const until = performance.now() + DRAIN_MS;
     setInterval(() => {
       if (!(tcp.isDrained && udp.isDrained) && performance.now() < until) return;

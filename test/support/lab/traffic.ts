@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Servers and clients in the namespaces of a lab, by name, and which client address reached which server. The servers are the witnesses.
-// Used by netns and cluster tests.
+// Servers and clients in the namespaces of a lab, by name. The servers record which client address reached them. Used by netns
+// and cluster tests.
 import type { Lab } from './lab.ts';
 import type { ClientResult, ClientTask } from './peer.ts';
 import { Client, Server } from './peers.ts';
@@ -53,7 +53,7 @@ export class Traffic {
     const used = Math.min(count, 1000);
     const next = this.#nextPorts.get(netns) ?? FIRST_PORT;
     const localPort = next + used > LAST_PORT ? FIRST_PORT : next;
-    // A client with the port of an old UDP flow would also get the translation of that flow.
+    // A request from the port of an old UDP flow would be translated as part of that flow.
     this.#nextPorts.set(netns, localPort + used);
     return client.ask({ timeoutMs: 5000, ...task, count, localPort });
   }

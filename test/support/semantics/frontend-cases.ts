@@ -9,7 +9,7 @@ const remote = '10.244.2.2:8080';
 const slice = sliceRow({
   endpoints: [endpointRow('10.244.1.2', { nodeName: 'node-1' }), endpointRow('10.244.2.2', { nodeName: 'node-2' })],
 });
-/** Another Service has other backends, so that a case can tell which Service owns a frontend. */
+/** The slice of a second Service. Its backend differs, so that a case can tell which Service owns a frontend. */
 const otherSlice = sliceRow({ name: 'other-1', service: 'other', endpoints: [endpointRow('10.244.2.3', { nodeName: 'node-2' })] });
 const other = '10.244.2.3:8080';
 

@@ -172,7 +172,7 @@ interface Target {
   readonly protocol: Protocol;
 }
 
-/** Every destination that a Service claims, whether or not it owns it. */
+/** Every destination that a Service claims, even if another Service owns it. */
 function targetsOf(services: readonly Service[], own: ReadonlySet<string>): Target[] {
   return services.flatMap(({ clusterIPs, externalIPs, loadBalancerIPs, ports }) =>
     ports.flatMap(({ port, nodePort, protocol }) => [
