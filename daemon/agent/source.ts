@@ -50,7 +50,9 @@ export function findSource({ config, access: found, tables, log, onComplete }: S
   const { access, dependsOnClusterIP } = found;
   const address = access.servers.map((server) => server.origin).join(', ');
   if (dependsOnClusterIP)
-    log.warn(`the API server is at ${address}, a ClusterIP, which is unreachable until this agent has written its frontends: set --api-server to an address that needs no Service translation`);
+    log.warn(
+      `the API server is at ${address}, a ClusterIP, which is unreachable until this agent has written its frontends: set --api-server to an address that needs no Service translation`,
+    );
   const client = new Connection({ access, clock: systemClock, userAgent: `sluiced/${versions().version}` });
   const onListed = (kind: string): void => log.debug({ kind }, 'listed');
   return new KubernetesSource({ ...common, client, node: config.node, address, credentials: access.description, onComplete, onListed });

@@ -81,7 +81,9 @@ const json = (response: object): string => `${JSON.stringify(response, undefined
 function addStatus(sluice: Command, { runtime, daemon, outcome }: Context): void {
   sluice
     .command('status')
-    .description('show the state of the agent, the sources, the host and the datapath; exits with 1 when the agent is degraded or not ready')
+    .description(
+      'show the state of the agent, the sources, the host and the datapath; exits with 1 when the agent is degraded or not ready',
+    )
     .addOption(output('table', 'json'))
     .action(async (options: { output: string }) => {
       const status = await askStatus(daemon());
@@ -114,7 +116,9 @@ function addLists(sluice: Command, { runtime, daemon }: Context): void {
 function addReload(sluice: Command, { runtime, daemon }: Context): void {
   sluice
     .command('reload')
-    .description('load the BPF programs from disk and replace all attached programs, each one atomically; if one fails, none stays replaced')
+    .description(
+      'load the BPF programs from disk and replace all attached programs, each one atomically; if one fails, none stays replaced',
+    )
     .addOption(output('table', 'json'))
     .action(async (options: { output: string }) => {
       const response = await askReload(daemon());
@@ -126,7 +130,9 @@ function addReload(sluice: Command, { runtime, daemon }: Context): void {
 function addPreflight(sluice: Command, { runtime, daemon, outcome }: Context): void {
   sluice
     .command('preflight')
-    .description('check whether sluiced can serve this host with the given flags; changes nothing; exits with the code with which sluiced would fail')
+    .description(
+      'check whether sluiced can serve this host with the given flags; changes nothing; exits with the code with which sluiced would fail',
+    )
     .argument('[FLAGS...]', 'flags of sluiced, such as --source DIR --uplinks eth0')
     .allowUnknownOption()
     .addOption(output('table', 'json'))

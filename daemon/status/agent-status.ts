@@ -225,7 +225,8 @@ function differencesOf(
       lines.push(`kernel lacks frontend ${frontendKey(frontend)}`);
       continue;
     }
-    if (found.flags !== flagsOf(frontend)) lines.push(`kernel has flags ${flagsText(found.flags)} for ${frontendKey(frontend)}, desired: ${flagsText(flagsOf(frontend))}`);
+    if (found.flags !== flagsOf(frontend))
+      lines.push(`kernel has flags ${flagsText(found.flags)} for ${frontendKey(frontend)}, desired: ${flagsText(flagsOf(frontend))}`);
     const wanted = wantedSets[frontend.policy];
     const held = textsOf(frontend.policy === 'Local' ? found.localBackends : found.backends);
     for (const each of wanted.difference(held)) lines.push(`kernel lacks ${each} for ${frontendKey(frontend)}`);

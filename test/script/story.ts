@@ -8,7 +8,7 @@ import { parseAllDocuments } from 'yaml';
 import { frontendKey } from '../../daemon/model/frontend.ts';
 import { hostPort } from '../../daemon/model/address.ts';
 import { dumpMaps } from '../support/dump-maps.ts';
-import type { Definition } from '../../daemon/source/kinds.ts';
+import { type Definition, kindNames, kinds } from '../../daemon/source/kinds.ts';
 import { convertObject } from '../../daemon/source/objects.ts';
 import { tableOf, writeRow } from '../../daemon/source/tables.ts';
 import { type FakeCapacities, type FakeLbMaps, fakeLbMaps } from '../support/fake-maps.ts';
@@ -239,7 +239,10 @@ class Story {
         .conflicts()
         .map(({ frontend, owner, contenders }) => `${frontend}: ${owner} before ${contenders.join(' ')}`);
     }
-    throw new StoryError(`unknown table ${name}, known are services, slices, desired, errors, conflicts`);
+    const kind = kindNames.find((each) => kinds[each].table === name);
+    if (kind !== undefined) return [...this.#world.rows(kind)].map(([key, row]) => `${key} ${JSON.stringify(row)}`).sort();
+    const known = [...kindNames.map((each) => kinds[each].table), 'desired', 'errors', 'conflicts'];
+    throw new StoryError(`unknown table ${name}, known are ${known.join(', ')}`);
   }
 
   async dump(): Promise<string[]> {

@@ -125,6 +125,11 @@ export class World {
     return Object.fromEntries(entries) as Objects;
   }
 
+  /** The rows of a kind by key. */
+  rows<K extends Kind>(kind: K): Iterable<readonly [string, RowOf<K>]> {
+    return tableOf(this.tables, kind).all();
+  }
+
   #putRows<K extends Kind>(kind: K, rows: Objects[K]): void {
     for (const [key, row] of rows) tableOf(this.tables, kind).upsert(key, row);
   }

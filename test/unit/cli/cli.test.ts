@@ -322,28 +322,28 @@ describe('a failure is one message with an exit code', () => {
 
       Commands:
         status [options]                show the state of the agent, the sources, the host and the datapath; exits
-                                        with 1 when not ready or degraded
+                                        with 1 when the agent is degraded or not ready
         service                         inspect Services and their frontends
         backend                         inspect backend entries in the kernel
-        reload [options]                load the BPF programs from disk and replace each attached program between
-                                        two packets; replaces all or none
+        reload [options]                load the BPF programs from disk and replace all attached programs, each one
+                                        atomically; if one fails, none stays replaced
         explain [options] [PACKET...]   show what happens to a packet, and why, by test runs of the programs; sends
                                         no packet and changes no state
         plan [options]                  print the frontends that a directory of objects gives on a node, or how they
                                         differ from a running daemon
         preflight [options] [FLAGS...]  check whether sluiced can serve this host with the given flags; changes
-                                        nothing; exits with the exit code of sluiced
+                                        nothing; exits with the code with which sluiced would fail
         uninstall [options]             remove every program, link, map, pin and file of Sluice from this node; the
                                         daemon must not be running
         help [command]                  display help for command
 
       Exit codes:
         0  success
-        1  the command failed, or the agent is not ready or degraded
+        1  the command failed, or the agent is degraded or not ready
         2  invalid arguments
         5  the kernel rejected a call (uninstall)
         6  the daemon cannot be reached
-      preflight exits with the exit code of sluiced: see sluiced --help.
+      preflight exits with the code with which sluiced would fail: see sluiced --help.
       "
     `);
   });

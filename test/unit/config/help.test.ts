@@ -56,8 +56,8 @@ describe('texts', () => {
                                                       API server (SLUICE_API_SERVER)
         --node <NAME>                                 name of the Node that this agent serves (SLUICE_NODE, default
                                                       the host name)
-        --pod-interfaces <PREFIX,...>                 name prefixes of pod interfaces; programs are attached as they
-                                                      appear (SLUICE_POD_INTERFACES)
+        --pod-interfaces <PREFIX,...>                 name prefixes of pod interfaces; programs are attached to each
+                                                      of these interfaces when it appears (SLUICE_POD_INTERFACES)
         --uplinks <DEV,...>                           devices through which traffic enters and leaves the node
                                                       (SLUICE_UPLINKS)
         --service-cidr <CIDR,...>                     Service address ranges in addition to those of ServiceCIDR
@@ -65,10 +65,11 @@ describe('texts', () => {
                                                       (SLUICE_SERVICE_CIDR)
         --cluster-cidr <CIDR,...>                     pod address ranges, used by detect-local-mode ClusterCIDR
                                                       (SLUICE_CLUSTER_CIDR)
-        --detect-local-mode <MODE>                    how local pods are recognised; their ClusterIP traffic is not
-                                                      masqueraded: ClusterCIDR (by cluster-cidr), NodeCIDR (by the
-                                                      podCIDRs of the Node), InterfaceNamePrefix (by pod-interfaces)
-                                                      or none (SLUICE_DETECT_LOCAL_MODE, default ClusterCIDR)
+        --detect-local-mode <MODE>                    how local pods, whose ClusterIP traffic is not masqueraded,
+                                                      are recognised: by cluster-cidr (ClusterCIDR), by the podCIDRs
+                                                      of the Node (NodeCIDR), by pod-interfaces
+                                                      (InterfaceNamePrefix), or not at all (none)
+                                                      (SLUICE_DETECT_LOCAL_MODE, default ClusterCIDR)
         --masquerade-all [on|off]                     masquerade all traffic to ClusterIPs (SLUICE_MASQUERADE_ALL,
                                                       default off) (preset: "on")
         --node-port-addresses <all|primary|CIDR,...>  node addresses that serve NodePorts: all except loopback, the

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // What is derived from the registry of object kinds: paths, RBAC names, tables, and how rows are written.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { isKnownKind, kindNames, kinds } from '../../../daemon/source/kinds.ts';
 import { pathOf, resourcesOf } from '../../../daemon/source/kubernetes/resources.ts';
 import { sourceTables, tableOf, writeRow } from '../../../daemon/source/tables.ts';
 import { serviceRow } from '../../support/builders.ts';
+import { oneOfEach } from './kubernetes-fixture.ts';
 
 describe('resources', () => {
   test.for([
@@ -46,5 +49,19 @@ describe('tables', () => {
     expect(tables.services.get(key)?.created).toBe(7);
     writeRow(tables, { kind: 'Service', key, row: undefined });
     expect(tables.services.size).toBe(0);
+  });
+});
+
+test('the source tests use an object of every kind', () => {
+  expect(new Set(oneOfEach.map(({ kind }) => kind))).toEqual(new Set(kindNames));
+});
+
+describe('texts that list the kinds', () => {
+  const root = join(import.meta.dirname, '../../..');
+  test.for(['daemon/config/schema.ts', 'daemon/cli/plan-command.ts', 'deploy/README.md', '.github/SECURITY.md'])('%s names all', (path) => {
+    const lines = readFileSync(join(root, path), 'utf8').split('\n');
+    const lists = lines.filter((line) => /EndpointSlices?, .*Nodes?/.test(line));
+    expect(lists).not.toEqual([]);
+    for (const line of lists) for (const kind of kindNames) expect(line).toContain(kind);
   });
 });
