@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * The explain programs, for `sluice explain`: the source of the attached
- * programs, on the same maps, with every write compiled out. They record their
- * decisions in ex_record and are never attached. cgroup hooks cannot be
- * test-run, so a syscall program stands for the socket hooks.
+ * The programs of `sluice explain`. They are compiled from the source of the
+ * attached programs and use the same maps, with every write compiled out. They
+ * record their decisions in ex_record and are never attached. Programs of
+ * cgroup hooks cannot be test-run, so a syscall program replaces the socket
+ * hooks.
  */
 #define SLUICE_EXPLAIN
 #include <linux/bpf.h>
@@ -37,8 +38,8 @@ void bpf_rcu_read_lock(void) __ksym;
 void bpf_rcu_read_unlock(void) __ksym;
 
 /*
- * What connect() would do, for a call that user space describes in the
- * argument.
+ * Returns what connect() would do. The argument, written by user space,
+ * describes the call.
  */
 SEC("syscall")
 int ex_connect(struct lb_connect *call)

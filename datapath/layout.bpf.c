@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * No program: an object whose BTF holds every type that user space needs, which
- * datapath/build/codecs.ts reads. Structs of a map are in it with the map;
- * every other type needs a variable.
+ * Contains no program. The BTF of this object describes every type that user
+ * space needs; datapath/build/codecs.ts reads it. The key and value types of
+ * the maps are part of the BTF. Every other type needs a variable here.
  */
 #include "lib/types.h"
 #include "lib/maps.h"

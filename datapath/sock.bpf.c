@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
  * The socket hooks of a cgroup: connect(), sendmsg(), recvmsg(), getpeername().
- * Each hook reads the address from its context, has lib/socket_lb.h translate
- * it, and writes it back. An IPv6 socket with an IPv4-mapped address is an IPv4
- * client.
+ * Each hook reads the address from its context, translates it with
+ * lib/socket_lb.h, and writes it back. An IPv4-mapped address of an IPv6 socket
+ * is translated as IPv4.
  */
 #include <linux/bpf.h>
 #include <linux/in.h>
@@ -25,9 +25,9 @@ static __always_inline bool is_ours(struct bpf_sock_addr *ctx)
 }
 
 /*
- * A TCP connect() without backends fails here with ECONNREFUSED. UDP is left
- * untranslated, since an unconnected sendto() must not fail; the tc program
- * answers the packet.
+ * A TCP connect() to a frontend without backends fails here with ECONNREFUSED.
+ * UDP is left untranslated, since an unconnected sendto() must not fail. The tc
+ * program answers the UDP packet.
  */
 static __always_inline int verdict(struct bpf_sock_addr *ctx, int ret)
 {

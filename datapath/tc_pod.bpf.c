@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * The tc programs of the host's end of a pod's veth. In: what the pod sends,
- * which is requests to VIPs and replies of its own servers. Out: replies of the
- * node's sockets to the pod.
+ * The tc programs of the host's end of a pod's veth. tc_pod_in processes what
+ * the pod sends: requests to VIPs, and replies of servers in the pod.
+ * tc_pod_out processes replies of the node's sockets to the pod.
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>

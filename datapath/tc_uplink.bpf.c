@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * The tc programs of an uplink, which leads to other nodes. In: replies of
- * remote backends, and requests of outside clients. Out: requests of the node's
- * own sockets that were not translated at the socket, and replies of the node's
- * own servers.
+ * The tc programs of an uplink, which leads to other nodes. tc_uplink_in
+ * processes replies of remote backends, and requests of outside clients.
+ * tc_uplink_out processes requests of the node's sockets that were not
+ * translated at the socket, and replies of servers on the node.
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Generates proto/gen/, the TypeScript types of the API, from the .proto files. Called by .ci/setup; it is fast if nothing
-// changed. It must never leave an incomplete gen/: the new folder is generated beside it and then renamed.
+// Generates proto/gen/, the TypeScript types of the API, from the .proto files. Called by .ci/setup; if nothing changed, it
+// generates nothing. It must never leave an incomplete gen/: a new folder is generated beside gen/ and then renamed.
 import { spawnSync } from 'node:child_process';
 import { globSync, mkdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 const here = dirname(fileURLToPath(import.meta.url));
 const out = join(here, 'gen');
 
-// They must match the options in load.ts. Otherwise the types differ from the values at run time.
+// These options must match the options in load.ts. Otherwise the types differ from the values at run time.
 const options = ['--grpcLib=@grpc/grpc-js', '--importFileExtension=.ts', '--longs=String', '--enums=String', '--defaults', '--oneofs'];
 
 const modified = (path: string): number => statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;

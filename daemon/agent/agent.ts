@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The second phase of a start: everything that works on the open datapath, as units in start order. Maps before ids, ids before
-// sources, programs last of the datapath, the API when there is something to say. Wired by hand, so that a reader can follow it.
-// No logic of its own; main.ts runs it.
+// The second phase of a start: builds everything that works on the open datapath, as units in start order. The controllers start
+// first, then programs are attached, then the loops and the sources start, and the APIs start last. The parts are connected by
+// hand, without a framework, so that a reader can follow the connections. No logic of its own; main.ts runs it.
 import type { Logger } from 'pino';
 import { GrpcServer } from '../api/grpc.ts';
 import { buildHttp, listenHttp } from '../api/http.ts';
@@ -39,7 +39,7 @@ export interface AgentOptions {
   readonly opened: OpenDatapath;
 }
 
-/** A unit made of two calls. */
+/** A unit made of a start function and a stop function. */
 const unit = (name: string, start: () => Promise<void> | void, stop: () => Promise<void> | void): Unit => ({
   name,
   start: async () => start(),

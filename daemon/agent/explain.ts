@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// `sluice explain` against the running datapath: connects the read-only programs, the daemon's maps and tables, and this host. The
-// programs are loaded by the first request. It must never write what the datapath reads. Built by agent.ts.
+// `sluice explain` against the running datapath: connects the read-only programs, the daemon's maps and tables, and this host.
+// The programs are loaded by the first request. It must never write a map of the datapath. Built by agent.ts.
 import type { Config } from '../config/schema.ts';
 import type { Services } from './services.ts';
 import { Explainer } from '../explain/explainer.ts';
@@ -43,7 +43,10 @@ export class ExplainService {
     return questions.map((question) => explainer.explain(question));
   }
 
-  /** Unloads the programs. After a reload they would be of another version. */
+  /**
+   * Unloads the programs. After a reload it must be called, because the loaded programs may be of another version than the
+   * attached programs.
+   */
   close(): void {
     this.#programs?.close();
     this.#programs = undefined;

@@ -66,7 +66,7 @@ export function buildHooks({ config, log, pins, datapath, onRepaired }: HooksOpt
     if (config.socketLb) sockets.attach(socketCgroup(config.cgroup));
     else sockets.detach();
   };
-  /** Replaces every program by the one that is on disk now. Throws when it cannot, and then nothing has changed. */
+  /** Replaces every attached program with the program that is on disk now. When it throws, nothing has changed. */
   const reload = (): ReloadReport => {
     const began = performance.now();
     datapath.reload(() => {

@@ -34,7 +34,7 @@ export function buildServices({ config, log, access, maps, facts, onRepaired }: 
   const ranges = new Table<string, DesiredRange>('address-sets', setImmediate);
   const host = new Table<string, DesiredHost>('host', setImmediate);
 
-  // What an incomplete source held back may be withdrawn once the source is complete.
+  // Nothing is pruned while the source is incomplete. When it becomes complete, every loop prunes.
   const prune = (): void => {
     for (const loop of Object.values(loops)) loop.requestPrune();
   };
@@ -57,7 +57,7 @@ export function buildServices({ config, log, access, maps, facts, onRepaired }: 
     hostController: new HostController({ ...tables, ...own, host, ranges }),
     owners: () => operations.owners(),
     pressure: () => summed([...operations.pressure(), ...rangeOperations.pressure()]),
-    /** Starts the loops: what applies to every Service first, since a frontend may need it at once. */
+    /** Starts the loops. The address sets and the host row come before the Service ports, since a frontend depends on them. */
     startLoops: () => [loops.ranges, loops.host, loops.ports].forEach((loop) => loop.start()),
     stopLoops: () => Object.values(loops).forEach((loop) => loop.stop()),
     /** Resolves when every loop has done its first work. */
@@ -67,7 +67,7 @@ export function buildServices({ config, log, access, maps, facts, onRepaired }: 
 
 export type Services = ReturnType<typeof buildServices>;
 
-/** What the loops report, as lines of the log. */
+/** Writes what the loops report to the log. */
 export function reconcileLog(log: Logger, onRepaired: (message: string) => void): ReconcileLog<string> {
   return {
     rowFailed: (row, err) => log.error({ row, err }, 'row not applied, will be retried'),
@@ -78,7 +78,7 @@ export function reconcileLog(log: Logger, onRepaired: (message: string) => void)
   };
 }
 
-/** One row for each map. */
+/** Adds up the rows of each map. */
 function summed(rows: readonly MapPressure[]): MapPressure[] {
   const byMap = new Map<string, MapPressure>();
   for (const row of rows) byMap.set(row.map, { ...row, used: row.used + (byMap.get(row.map)?.used ?? 0) });

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The wiring of the source that the settings ask for: a directory, or the API server by kubeconfig or as the service account of
-// a pod. The access is found before anything is created, so that a start without a source is rejected; the source is built later.
+// a pod. The access to the source is determined before anything is created, so that a start without a source is rejected. The
+// source itself is built later.
 import type { Logger } from 'pino';
 import { systemClock } from '../base/clock.ts';
 import type { Config } from '../config/schema.ts';
@@ -13,7 +14,7 @@ import type { ProblemLog } from '../source/problems.ts';
 import type { Source } from '../source/source.ts';
 import type { ObjectTables } from '../source/tables.ts';
 
-/** A directory, or the way to the API server. */
+/** A directory, or the access to the API server. */
 export type SourceAccess = { readonly directory: string } | FoundAccess;
 
 /** How logs name the source. */

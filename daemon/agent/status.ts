@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The wiring of the status: which parts of the agent the read model of status/ is built from. No logic of its own.
+// The wiring of the status: passes the parts of the agent to the read model in status/. No logic of its own.
 import type { Repairs } from '../base/repairs.ts';
 import type { StatusPart } from '../base/status-part.ts';
 import type { Config } from '../config/schema.ts';

@@ -18,7 +18,7 @@ export interface BackOffLimits extends DelayLimits {
 /** Delay in ms after this number of failures in a row (>= 1). */
 export const doubledMs = (failures: number, { firstMs, mostMs }: DelayLimits): number => Math.min(mostMs, firstMs * 2 ** (failures - 1));
 
-/** The same with jitter. `random` returns numbers in [0, 1). */
+/** Delay in ms after this number of failures in a row (>= 1), with jitter. `random` returns numbers in [0, 1). */
 export const backOffMs = (failures: number, limits: BackOffLimits, random: () => number): number =>
   doubledMs(failures, limits) * (1 - limits.jitter + limits.jitter * random());
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A question about the host that is asked without changing anything. Each room exports the checks of what it needs; a start runs
-// those that can reject it, and `sluice preflight` runs all of them.
+// A check of the host that changes nothing. host/ and bpf/ export the checks of what they need. A start runs the checks that can
+// reject it, and `sluice preflight` runs all checks.
 
 export interface Check {
   /** "kernel", "uplink eth0". */

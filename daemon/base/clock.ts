@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Time as an argument: code that waits or measures takes a Clock, so that tests can advance it. Only agent/, offline/ and main.ts pass
-// the system's clock; pure rooms (model/, services/desired/) take none.
+// Time as an argument: code that waits or measures takes a Clock, so that tests can advance it. Only agent/, offline/ and
+// main.ts pass the system's clock; model/ and services/desired/ are pure and take no clock.
 
 export interface Clock {
   /** Milliseconds, monotonic, from an arbitrary start. */

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The errors that several rooms use. Every room may import this file; it imports nothing. A failed system call is a KernelError,
-// an invalid API object an InvalidObjectError. An error that ends a command or the start of the daemon is an ExitError.
+// The errors that several folders of daemon/ use. Every folder may import this file; it imports nothing. A failed system call is
+// a KernelError, an invalid API object an InvalidObjectError. An error that ends a command or the start of the daemon is an
+// ExitError.
 
 /** A system call or libbpf call that failed. Only kernel/ creates it. Callers use the predicates below, never the message. */
 export class KernelError extends Error {

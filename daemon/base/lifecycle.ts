@@ -114,7 +114,10 @@ export class Lifecycle {
     return outcome.kind === 'timeout' ? this.#options.units[this.#started.length]?.name : undefined;
   }
 
-  /** Time for one stop: the time left without the reserve for the later units, but at least reserveMs while any time is left. */
+  /**
+   * Time for one stop: the remaining time minus the reserve for the units after this one. It is at least reserveMs, as long as
+   * that much time remains.
+   */
   #share(deadline: number): number {
     const left = deadline - this.#options.clock.now() - this.#started.length * reserveMs;
     return Math.max(left, Math.min(reserveMs, Math.max(0, deadline - this.#options.clock.now())));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The log: JSON lines {level, ts, subsys, msg, ...} on stderr, or the same as text. One line per state change, never one per
 // packet. It must never block the daemon: when stderr is not read, lines are buffered up to a limit, then dropped and counted.
-// main.ts creates the only logger, agent.ts passes a child of it to each room.
+// main.ts creates the only logger; agent.ts passes child loggers to the parts of the daemon.
 import { type DestinationStream, destination, type Logger, type LoggerOptions, pino, stdSerializers } from 'pino';
 
 import { InvalidObjectError, KernelError, ExitError } from './errors.ts';
@@ -45,7 +45,7 @@ export class LogOutput {
 export async function createLog(options: LogOptions, to: DestinationStream): Promise<Logger> {
   const settings: LoggerOptions = {
     level: options.logLevel,
-    // Without pid and host name: the log collector of a node adds both.
+    // Lines contain neither pid nor host name, because the log collector of a node adds both.
     base: null,
     timestamp: () => `,"ts":"${new Date().toISOString()}"`,
     formatters: { level: (level) => ({ level }) },

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Returns memory to the system: once, when the agent is ready, the memory that only the start and the first list needed; from
-// then on V8 collects earlier. By itself V8 keeps a heap that was large once. Called by main.ts only.
+// Returns memory to the system when the agent becomes ready: the memory that only the start and the first list needed. It also
+// makes V8 collect earlier from then on. Without this, V8 keeps a heap that was large once. Called by main.ts only.
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 
 /**
- * Growth of the heap after which V8 collects. Its default lets the heap become several times as large, since rows that live for
- * seconds leave much garbage. When 1 % of 100,000 endpoints change per second, RSS stays at 260 MiB (410 MiB after a minute with
- * the default); a collection takes 30 ms, most of it concurrently, every 20 s.
+ * Growth of the heap after which V8 collects. With V8's default, the heap becomes several times as large, since rows that live
+ * for seconds leave much garbage. When 1 % of 100,000 endpoints change per second, RSS stays at 260 MiB. With the default it is
+ * 410 MiB after a minute. A collection takes 30 ms every 20 s, and most of it runs concurrently.
  */
 const GROWTH_PERCENT = 30;
 

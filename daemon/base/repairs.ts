@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Repairs of what other programs changed in the kernel or the bpffs: counted, logged, and the last few kept for the status. The guard
-// and the loops report them. A flood of repairs logs its first lines, then only a count.
+// Repairs of what other programs changed in the kernel or the bpffs: they are counted and logged, and the last few are kept for
+// the status. The guard and the loops report them. During a flood of repairs, only the first ones are logged, then their number.
 import type { Logger } from 'pino';
 import type { Clock } from './clock.ts';
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// One program on one hook that outlives this process: a pinned BPF link, or a clsact filter where the kernel has no TCX. The link is
-// also held open, so that removing its pin interrupts nothing. It can replace the program, and detect and repair what others
-// changed. devices.ts and sockets.ts decide which hooks there are.
+// One attached program. It stays attached when this process ends, by a pinned BPF link, or by a clsact filter where the kernel
+// has no TCX. The process also keeps the link open, so that the program stays attached when another program removes the pin. The
+// classes replace the program, and detect and repair changes that others made. devices.ts and sockets.ts decide which hooks get
+// a program.
 import { isNotFound, KernelError } from '../base/errors.ts';
 import { attachClsact, clsactProgram, detachClsact, linkInfo, programId, updateLink } from '../kernel/link.ts';
 import { closeFd, openPin, pin } from '../kernel/map.ts';
@@ -11,7 +12,7 @@ import type { PinDirectory } from './pins.ts';
 export interface Attached {
   /** Replaces the program atomically: every packet runs the old one or the new one. */
   replace(program: number): void;
-  /** Compares with the kernel and repairs the difference. Returns what was wrong, one finding each. */
+  /** Compares the attachment with the kernel and repairs it. Returns one message for each difference. */
   repair(program: number): string[];
   /** Detaches the program. */
   remove(): void;
@@ -32,7 +33,7 @@ export const isDeviceGone = (error: unknown): boolean => error instanceof Kernel
 
 interface LinkOptions {
   readonly pins: PinDirectory;
-  /** Name of its pin. */
+  /** Name of the link's pin. */
   readonly name: string;
   /** Creates the link. Returns its descriptor. */
   readonly attach: (program: number) => number;
@@ -49,8 +50,8 @@ export class HeldLink implements Attached {
   }
 
   /**
-   * Takes over the link that an earlier daemon pinned and gives it our program; creates one where there is none or a dead one.
-   * Returns true when it was created.
+   * Takes over the link that an earlier daemon pinned, and updates it to our program. Creates a new link when there is no link or
+   * it is detached. Returns true when it created a link.
    */
   attach(program: number): boolean {
     if (this.#takeOver(program)) return false;
@@ -161,7 +162,7 @@ export class ClsactFilter implements Attached {
     this.#options = options;
   }
 
-  /** Creates the filter, or replaces that of an earlier daemon. */
+  /** Creates the filter, or replaces the filter of an earlier daemon. */
   replace(program: number): void {
     const { pins, name, ifindex, isIngress } = this.#options;
     attachClsact(program, ifindex, isIngress);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The cgroup that the socket hooks are attached to, and whether its hooks accept our programs beside those of others. Reads only.
+// The cgroup that the socket hooks are attached to, and whether its hooks accept our programs beside other programs. Reads only.
 import { release } from 'node:os';
 import { dirname } from 'node:path';
 import { ExitCode, isNotSupported, ExitError } from '../base/errors.ts';
@@ -25,12 +25,16 @@ export function socketCgroup(named: string | undefined): string {
   return cgroup;
 }
 
-/** A program that was attached without BPF_F_ALLOW_MULTI, to this cgroup or to one above it, excludes every other (EPERM). */
+/**
+ * Throws ExitError when another program excludes ours, which the kernel would reject with EPERM: a program that was attached to
+ * this cgroup or to a cgroup above it, without BPF_F_ALLOW_MULTI.
+ */
 export function requireFreeHooks(cgroup: string): string {
   for (const { program, type } of socketHooks) {
     for (let directory = cgroup; isCgroup2(directory); directory = dirname(directory)) {
       const { ids, flags } = programsOf(directory, type);
-      // A program above with BPF_F_ALLOW_OVERRIDE tolerates ours below it; on the same cgroup only BPF_F_ALLOW_MULTI does.
+      // On a cgroup above, BPF_F_ALLOW_OVERRIDE is enough to permit our programs. On the same cgroup, only BPF_F_ALLOW_MULTI
+      // permits them.
       const isExclusive = directory === cgroup ? (flags & ALLOW_MULTI) === 0 : flags === 0;
       if (ids.length === 0 || !isExclusive) continue;
       throw new ExitError(

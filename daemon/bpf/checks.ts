@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What bpf/ needs of the host, as checks: a place for pins, pinned state of this layout, programs that the verifier accepts, free
-// socket hooks, and our place among the programs of an uplink. Attaches and pins nothing.
+// The checks of what bpf/ needs on the host: a bpffs for pins, pinned maps of this layout, programs that the verifier accepts,
+// free socket hooks, and the order of the programs on an uplink. Attaches and pins nothing.
 import { type Check, CheckWarning } from '../base/check.ts';
 import { hasTcx, tcxPrograms } from '../kernel/link.ts';
 import { links } from '../kernel/rtnetlink.ts';
@@ -21,7 +21,10 @@ export function pinPathCheck(pins: PinDirectory): Check {
   return { name: 'bpffs', run };
 }
 
-/** What an earlier daemon pinned, and what the verifier says of each program; loads and closes them again. */
+/**
+ * Checks the maps that an earlier daemon pinned, and whether the verifier accepts each program. The programs are loaded and
+ * closed again.
+ */
 export const datapathChecks = (datapath: Datapath): Check[] => [
   { name: 'pinned state', run: () => datapath.describePinned() },
   { name: 'programs', run: () => datapath.verify() },
@@ -35,7 +38,7 @@ export const cgroupCheck = ({ socketLb, cgroup }: SocketSettings): Check => ({
 export const orderChecks = (uplinks: readonly string[], pins: PinDirectory): Check[] =>
   uplinks.map((name) => ({ name: `order on ${name}`, run: () => order(name, pins) }));
 
-/** A TCX program that is attached already runs before ours, and its verdict may end the chain. */
+/** Warns of a TCX program that is attached already: it runs before ours, and its verdict may end the chain. */
 function order(name: string, pins: PinDirectory): string {
   const link = links().find((each) => each.name === name);
   const hasOurs = pins.list('links').some((pin) => parseDevicePin(pin)?.ifindex === link?.ifindex);

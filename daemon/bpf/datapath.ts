@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Loads the compiled objects into the kernel: programs pass the verifier, maps are shared by all of them and pinned. Takes over the
-// maps that an earlier daemon pinned, and rejects maps of another layout before it changes anything. Attaches nothing.
+// Loads the compiled objects into the kernel: the verifier checks the programs, and all programs share the pinned maps. Takes
+// over the maps that an earlier daemon pinned, and rejects maps of another layout before it changes anything. Attaches nothing.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ExitCode, KernelError, ExitError } from '../base/errors.ts';
@@ -17,12 +17,12 @@ const SMALL = 64; // entries
 const zero = new Uint8Array(4);
 const perCpuTypes = new Set([5, 6, 10]); // PERCPU_HASH, PERCPU_ARRAY, LRU_PERCPU_HASH
 
-/** Sizes of maps by name, and the flag that sets each, for messages. */
+/** Sizes of maps by name. Messages name the flag that sets the size. */
 export interface MapSizes {
   readonly [map: string]: { readonly entries: number; readonly flag: string };
 }
 
-/** Number of possible CPUs: a per-CPU map returns that many values. */
+/** Number of possible CPUs, which is the number of values that a per-CPU map returns. */
 function possibleCpus(): number {
   const ranges = readFileSync('/sys/devices/system/cpu/possible', 'utf8').trim().split(/[,-]/);
   return Number(ranges.at(-1)) + 1;
@@ -43,7 +43,7 @@ export class Datapath {
     this.#sizes = options.sizes;
   }
 
-  /** Loads every program and pins every map. A failure leaves nothing behind that was not there before. */
+  /** Loads every program and pins every map. When a program cannot be loaded, no new pin remains. */
   load(): void {
     this.#layout = this.#readLayout();
     const opened = this.#openPinned();
@@ -61,14 +61,17 @@ export class Datapath {
     }
   }
 
-  /** Describes what is pinned. Throws ExitError where load() would; changes nothing. */
+  /** Describes the pinned maps. Throws ExitError when load() would reject them. Changes nothing. */
   describePinned(): string {
     const opened = this.#openPinned();
     for (const fd of opened.values()) closeFd(fd);
     return opened.size === 0 ? 'none: maps would be created' : `${opened.size} maps of this layout would be taken over`;
   }
 
-  /** Loads every program over small maps of its own, for the verifier's verdict. Nothing is pinned, and all is closed on return. */
+  /**
+   * Loads every program with small temporary maps, so that the verifier checks it. Nothing is pinned, and everything is closed on
+   * return.
+   */
   verify(): string {
     const names: string[] = [];
     for (const name of objectNames) {
@@ -84,8 +87,8 @@ export class Datapath {
   }
 
   /**
-   * Loads the objects that are on disk now over the same maps. `swap` replaces the programs on the hooks; when it throws, it is
-   * called again with the former programs. Throws ExitError when the new objects have another layout.
+   * Loads the objects that are on disk now and keeps the maps. `swap` replaces the programs on the hooks. When `swap` throws, it
+   * is called again to restore the former programs. Throws ExitError when the new objects have another layout.
    */
   reload(swap: () => void): void {
     if (!this.#layout.equals(this.#readLayout())) {
@@ -121,7 +124,7 @@ export class Datapath {
     return map;
   }
 
-  /** Sorted. */
+  /** Names of all maps, sorted. */
   mapNames(): string[] {
     return [...new Set(this.#objects.flatMap((object) => object.maps().map(({ name }) => name)))].sort();
   }
@@ -172,12 +175,15 @@ export class Datapath {
     return new BpfObject(join(this.#objectsPath, `${name}.bpf.o`));
   }
 
-  /** The object with the BTF of every shared struct, from which programs and codecs are built. */
+  /** The file layout.bpf.o, whose BTF describes every struct that programs and codecs share. */
   #readLayout(): Buffer<ArrayBuffer> {
     return readFileSync(join(this.#objectsPath, 'layout.bpf.o'));
   }
 
-  /** Descriptors of the maps that an earlier daemon pinned. Throws ExitError when one differs from what we would create. */
+  /**
+   * Descriptors of the maps that an earlier daemon pinned. Throws ExitError when a pinned map differs from the map that this
+   * version would create.
+   */
   #openPinned(): Map<string, number> {
     const opened = new Map<string, number>();
     const object = this.#open(objectNames[0]);
@@ -198,7 +204,7 @@ export class Datapath {
     }
   }
 
-  /** Loads the objects over the given maps; the other maps are created and pinned. All or nothing. */
+  /** Loads the objects with the given maps, and creates and pins the other maps. When it fails, it removes what it created. */
   #loadObjects(given: Readonly<Record<string, number>>): BpfObject[] {
     const sizes = Object.fromEntries(Object.entries(this.#sizes).map(([map, size]) => [map, size.entries]));
     const reuse = { ...given };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attaches tc programs to the devices of the desired table, and detaches them. A device that has a program of an earlier daemon
-// gets the new program by link update, so that no packet passes between two programs. It must never touch another device.
-// Driven by the Reconciler; guard.ts repairs what it attached.
+// Attaches tc programs to the devices of the desired table, and detaches them. On a device that has a program of an earlier
+// daemon, a link update replaces the program, so that no packet passes without a program. It must never change a device that is
+// not in the table. Called by the Reconciler; guard.ts repairs the attachments.
 import type { Logger } from 'pino';
 import { attachTcx, hasTcx, linkInfo } from '../kernel/link.ts';
 import type { DesiredDevice, DeviceRole } from '../model/device.ts';
@@ -39,7 +39,7 @@ export interface DeviceOptions {
   readonly datapath: Datapath;
   readonly pins: PinDirectory;
   readonly log: Logger;
-  /** Whether the kernel has TCX; asked of the kernel by default. */
+  /** Whether the kernel has TCX. Default: the kernel is queried. */
   readonly hasTcx?: boolean;
 }
 
@@ -99,7 +99,7 @@ export class DeviceOperations implements Operations<number, DesiredDevice> {
   }
 
   *repair(): Generator<string[], void> {
-    // guard.ts repairs all that is pinned and attached, in the order that a lost bpffs needs.
+    // guard.ts repairs pins and attachments instead, in the order that is necessary when the whole bpffs was lost.
   }
 
   freed(): number {
@@ -140,7 +140,7 @@ export class DeviceOperations implements Operations<number, DesiredDevice> {
       this.#options.pins.remove('links', devicePin(hook.program, ifindex));
       this.#removeFilter(hook, ifindex);
     }
-    // The programs that stay are taken over again by their pins.
+    // The other programs stay attached. #attachAll() takes them over again by their pins.
     for (const attached of device?.programs.values() ?? []) attached.close();
   }
 
@@ -172,7 +172,7 @@ export class DeviceOperations implements Operations<number, DesiredDevice> {
       const isOurs = (fd: number): boolean => linkInfo(fd).ifindex === ifindex;
       const link = new HeldLink({ pins, name, attach, isOurs });
       link.attach(program);
-      // A filter of an earlier daemon on a kernel without TCX would run a second program for each packet.
+      // An earlier daemon without TCX may have left a filter, which would run a second program for each packet.
       this.#removeFilter(hook, ifindex);
       return link;
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Compares once in a period what we pinned and attached with the kernel, and repairs what others removed or changed: pin
-// directories and their lock, pins of maps, links, filters, the configuration row. The kernel sends no event for any of this. The
-// data maps are the Reconciler's to repair.
+// Periodically compares pins and attachments with the kernel, and repairs what other programs removed or changed: pin
+// directories and their lock, pins of maps, links, filters, and the configuration row. The kernel sends no event for such
+// changes. The Reconciler repairs the entries of all other maps.
 import type { Clock } from '../base/clock.ts';
 import { messageOf } from '../base/errors.ts';
 import type { StatusPart } from '../base/status-part.ts';
@@ -20,7 +20,7 @@ export interface GuardOptions {
   readonly periodMs: number;
   /** Called once for each thing that was repaired. */
   readonly onRepaired: (message: string) => void;
-  /** Called once for each failure, until it is over. */
+  /** Called when a repair fails, but not again while it fails with the same message. */
   readonly onFailed: (message: string) => void;
 }
 
@@ -51,7 +51,7 @@ export class Guard implements StatusPart {
     return [...this.#failures.values()];
   }
 
-  /** One round, now. */
+  /** Runs one round now. */
   look(): void {
     const { pins, datapath, held, beforeHooks } = this.#options;
     const before = this.#failures;
@@ -67,7 +67,7 @@ export class Guard implements StatusPart {
       }
     };
     repair(`pin path ${pins.path}`, () => pins.repair());
-    // Without a place for pins nothing can be repaired; our descriptors keep attached what is attached.
+    // Without pin directories nothing can be repaired. The programs stay attached, because this process keeps their links open.
     if (failures.size > 0) return;
     for (const name of datapath.mapNames()) repair(`map ${name}`, () => datapath.repairPin(name));
     repair('map lb_config', () => datapath.repairConfig());

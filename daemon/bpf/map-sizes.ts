@@ -5,7 +5,7 @@ import type { MapSizes } from './datapath.ts';
 
 const RANGES = 65_536;
 
-/** The settings of the same names. */
+/** The settings with these names. */
 export interface MapLimits {
   readonly maxServices: number;
   readonly maxFrontends: number;
@@ -18,7 +18,7 @@ export interface MapLimits {
 export function mapSizes(limits: MapLimits): MapSizes {
   const entries = (count: number, flag: string): { entries: number; flag: string } => ({ entries: count, flag });
   const frontends = entries(limits.maxFrontends, 'max-frontends');
-  // Room for every ClusterIP and source range; the kernel allocates entries of a trie as they are added.
+  // Enough for every ClusterIP and source range. The kernel allocates the entries of a trie only as they are added.
   const ranges = entries(2 * limits.maxFrontends + RANGES, 'max-frontends');
   const backends = entries(limits.maxBackends, 'max-backends');
   const flows = entries(limits.maxFlows, 'max-flows');

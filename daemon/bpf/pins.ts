@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The directory of pins, which keep maps and links alive without the process: maps/NAME, links/PROGRAM-IFINDEX (links/PROGRAM for a
-// cgroup hook), and clsact/PROGRAM-IFINDEX (a pinned program that marks a filter, since a filter has no link). Knows names and paths
-// only; datapath.ts, devices.ts, sockets.ts and uninstall.ts create and remove the pins.
+// The directory of pins, which keep maps and links alive without the process: maps/NAME, links/PROGRAM-IFINDEX (links/PROGRAM
+// for a cgroup hook), and clsact/PROGRAM-IFINDEX (a pinned program that marks a filter, since a filter has no link). This file
+// defines names and paths; datapath.ts, attached.ts, devices.ts, sockets.ts and uninstall.ts decide which pins are created and
+// removed.
 import { accessSync, constants, existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { ExitCode, ExitError } from '../base/errors.ts';
@@ -10,7 +11,7 @@ import { isBpffs, lockDirectory } from '../kernel/host.ts';
 export type PinKind = 'maps' | 'links' | 'clsact';
 const kinds: readonly PinKind[] = ['links', 'clsact', 'maps'];
 
-/** A device is named by its index, since bpffs rejects dots in names. */
+/** The name contains the index of the device and not its name, since bpffs rejects dots in names. */
 export const devicePin = (program: string, ifindex: number): string => `${program}-${ifindex}`;
 
 /** The parts of a name that devicePin() made; undefined for another name. */
@@ -63,7 +64,10 @@ export class PinDirectory {
     }
   }
 
-  /** Creates directories that were removed, and locks the new one. Returns what was wrong; throws ExitError. */
+  /**
+   * Creates directories that were removed. When the pin path itself was removed, it is locked again. Returns what was wrong.
+   * Throws ExitError.
+   */
   repair(): string[] {
     const missing = kinds.filter((kind) => !existsSync(join(this.path, kind)));
     if (missing.length === 0) return [];
@@ -84,7 +88,7 @@ export class PinDirectory {
     return { existing, isBpf: isBpffs(existing) };
   }
 
-  /** Takes the lock that prevents two daemons from using one state. The kernel releases it when the process ends. */
+  /** Takes the lock that prevents two daemons from using the same pins. The kernel releases it when the process ends. */
   lock(): void {
     this.#lock = lockDirectory(this.path);
     if (this.#lock === undefined) {

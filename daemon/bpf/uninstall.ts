@@ -60,7 +60,7 @@ function socketRemovals(socket: string): Removal[] {
   const found: Removal[] = [];
   if (existsSync(socket)) found.push({ what: `socket ${socket}`, remove: () => unlinkSync(socket) });
   const directory = dirname(socket);
-  // The daemon's own directory has the mode that the daemon gives it, and holds nothing else.
+  // The directory is removed only if it has the mode that the daemon sets and contains nothing but the socket.
   const isOurs = existsSync(directory) && (statSync(directory).mode & 0o777) === OUR_DIRECTORY_MODE;
   const others = isOurs ? readdirSync(directory).filter((name) => join(directory, name) !== socket) : [];
   if (isOurs && others.length === 0) found.push({ what: `directory ${directory}`, remove: () => rmdirSync(directory) });

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Says what would happen to a packet: runs the read-only programs on it and reads the map entries that their record names. It must
-// never decide anything itself, so that the answer is what the datapath does. Used by the explain service and by dry runs.
+// Explains what would happen to a packet: runs the read-only programs on it and reads the map entries that their record names.
+// It must never decide anything itself, so that the answer is what the datapath does. Used by the explain service and by dry
+// runs.
 import { ExitCode, ExitError } from '../base/errors.ts';
 import { hostPort, parseAddress } from '../model/address.ts';
 import { type DesiredPort, frontendKey } from '../model/frontend.ts';
@@ -13,7 +14,7 @@ import type { Explanation, ExplainedFrontend, Origin, PacketQuery } from '../mod
 import { protocolNumbers } from '../model/service.ts';
 
 const TC_ACT_SHOT = 2;
-/** Source port of a question without one. */
+/** Source port for a question without a source port. */
 const ANY_PORT = 49_152;
 /** ConnectRun.result: the address was rewritten. */
 const SOCKET_REWRITE = 1;
@@ -26,9 +27,12 @@ interface ExplainerParts {
   /** Key of the DesiredPort by service index. */
   readonly owners: () => ReadonlyMap<number, string>;
   readonly ports: (key: string) => DesiredPort | undefined;
-  /** Where a source is, when the question does not say so. The address is canonical. */
+  /** Origin of a source address, for a question without an origin. The address is canonical. */
   readonly originOf: (source: string) => Origin;
-  /** ifindex of the device through which such a packet arrives, or leaves when it is the node's. */
+  /**
+   * ifindex of the device through which the packet arrives. A packet of the node itself does not arrive, so it is the device
+   * through which it leaves.
+   */
   readonly deviceOf: (origin: Origin, source: string, iface: string | undefined) => number;
   /** Name of a device; undefined when the answer must not name devices. */
   readonly deviceName: (ifindex: number) => string | undefined;
@@ -75,7 +79,7 @@ export class Explainer {
     const { result, record } = this.#parts.programs.connect({
       ...{ address4: four ? destination : '0.0.0.0', address6: four ? '::' : destination, port: question.destPort },
       ...{ family: four ? 4 : 6, protocol: protocolNumbers[question.protocol] },
-      // A UDP connect() is left to the tc programs, a sendto() is not.
+      // A UDP question is answered for sendto(), because the socket hooks leave a UDP connect() to the tc programs.
       ...{ isNode: origin === 'node' ? 1 : 0, isDatagram: question.protocol === 'UDP' ? 1 : 0 },
     });
     const isRefused = result === -DropReason.DROP_NO_BACKEND && question.protocol === 'TCP';

@@ -29,7 +29,7 @@ interface ExplainProgramsOptions {
   readonly reuse?: Readonly<Record<string, number>>;
   /** max_entries of created maps, by name. */
   readonly sizes?: Readonly<Record<string, number>>;
-  /** Treat every address as routed: a dry run has no node whose routes count. */
+  /** Treats every address as routed, because a dry run does not use the routes of this host. */
   readonly assumesRoute?: boolean;
 }
 

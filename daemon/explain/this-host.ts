@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What this host knows about the source of a packet: its devices and routes at the time of the question, and the address ranges of the
-// node and its pods. It must never change a device or a route. Used by the explain service of the daemon.
+// Finds out where the source of a packet is, from the devices and routes of this host at the time of the question and from the
+// address ranges of the node and its pods. It must never change a device or a route. Used by the explain service of the daemon.
 import { isNotFound, KernelError } from '../base/errors.ts';
 import { type Link, links, routeTo } from '../kernel/rtnetlink.ts';
 import { addressBytes, cidrContains } from '../model/address.ts';
@@ -48,8 +48,8 @@ export class ThisHost {
   }
 
   /**
-   * ifindex of the device through which a packet from `source` arrives. For a packet of the node it is the uplink through which the
-   * packet leaves. Loopback when there is no such device.
+   * ifindex of the device through which a packet from `source` arrives. For a packet of the node it is the uplink through which
+   * the packet leaves. Returns loopback when neither device is found.
    */
   deviceOf(origin: Origin, source: string, iface: string | undefined): number {
     const named = (name: string | undefined): number | undefined => this.#links.find((link) => link.name === name)?.ifindex;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the host must have before anything is loaded: capabilities, a kernel with BPF and BTF, source ports of our own, the devices
-// that the settings name. Reads only.
+// Checks what the host must have before anything is loaded: capabilities, a kernel with BPF and BTF, source ports that the host
+// does not use, and the devices that the settings name. Reads only.
 import { existsSync } from 'node:fs';
 import { release } from 'node:os';
 import { type Check, CheckWarning } from '../base/check.ts';
@@ -11,14 +11,14 @@ import { links } from '../kernel/rtnetlink.ts';
 
 type PortRanges = readonly { readonly first: number; readonly last: number }[];
 
-/** What a start needs. */
+/** The checks that a start must pass. */
 export const hostChecks = (settings: { readonly snatPorts: PortRanges }): Check[] => [
   { name: 'capabilities', run: capabilities },
   { name: 'kernel', run: kernel },
   { name: 'source ports', run: () => sourcePorts(settings.snatPorts) },
 ];
 
-/** Devices that programs will be attached to; a start does not need them, since they may appear later. */
+/** The checks of the devices to which programs are attached. A start does not require the devices, since they may appear later. */
 export const deviceChecks = (settings: { readonly uplinks: readonly string[]; readonly podInterfaces: readonly string[] }): Check[] => [
   ...settings.uplinks.map((name) => ({ name: `uplink ${name}`, run: () => uplink(name) })),
   ...settings.podInterfaces.map((prefix) => ({ name: `pods ${prefix}*`, run: () => `${podInterfaces(prefix)} of them exist now` })),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the host must provide and Sluice does not set by itself: IP forwarding, and for the node's own processes a route to the
-// Service addresses. Each missing thing is one message with the command that sets it. Reads only; the status asks for it.
+// Checks what the host must provide because Sluice does not configure it: IP forwarding, and a route to the Service addresses
+// for processes of the node. Each problem is one message with the command that solves it. Reads only; the status shows the
+// messages.
 import type { StatusPart } from '../base/status-part.ts';
 import { readSysctl } from '../kernel/host.ts';
 import { routeTo } from '../kernel/rtnetlink.ts';
@@ -8,9 +9,9 @@ import { addressBytes, type Family, familyOf, parseAddress } from '../model/addr
 import type { DesiredPort } from '../model/frontend.ts';
 
 export interface ForwardingNeeds {
-  /** Addresses that node processes must be able to route: one of each Service CIDR, or the first frontend of each family. */
+  /** Addresses to which node processes must have a route: one of each Service CIDR, or the first frontend of each family. */
   readonly serviceAddresses: readonly string[];
-  /** With socket translation a process needs no route to the VIP. */
+  /** True if the socket hooks are used. Node processes then need no route to the VIP. */
   readonly hasSocketLb: boolean;
   /** Families in use. */
   readonly families: ReadonlySet<Family>;
@@ -25,7 +26,7 @@ const forwarding: Readonly<Record<Family, string>> = {
 
 const RTN_UNICAST = 1;
 
-/** One message for each thing that is missing. */
+/** One message for each problem. */
 export function forwardingProblems(needs: ForwardingNeeds): string[] {
   const problems: string[] = [];
   if (needs.hasDevices) {
@@ -38,13 +39,13 @@ export function forwardingProblems(needs: ForwardingNeeds): string[] {
   return problems;
 }
 
-/** Without a route a node process gets ENETUNREACH before any of our programs sees a packet. */
+/** Without a route a node process gets ENETUNREACH before any of our programs runs. */
 function routeProblem(address: string): string[] {
   const family = familyOf(address) === 'IPv6' ? '-6 ' : '';
   try {
     if (routeTo(addressBytes(address)).type === RTN_UNICAST) return [];
   } catch {
-    // There is no route at all, which the message below says.
+    // The kernel has no route to the address; the message below reports it.
   }
   return [
     `this node has no route to the Service address ${address}, so its own processes cannot reach it: add a route (ip ${family}route add SERVICE-CIDR dev UPLINK), or set --socket-lb on`,
@@ -56,11 +57,11 @@ export interface ForwardingOptions {
   readonly serviceCidr: readonly string[];
   readonly hasSocketLb: boolean;
   readonly hasDevices: boolean;
-  /** The desired Service ports of this moment. */
+  /** The Service ports that are desired at the moment. */
   readonly ports: () => Iterable<DesiredPort>;
 }
 
-/** The same for the Services that are desired now. */
+/** The forwarding problems of the Services that are desired now. */
 export class Forwarding implements StatusPart {
   readonly #options: ForwardingOptions;
 

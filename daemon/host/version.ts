@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The versions of this program and of what it runs on, for --version, the build metric and the status.
+// The versions of this program, of libbpf and of the kernel, for --version, the build metric and the status.
 import { readFileSync } from 'node:fs';
 import { release } from 'node:os';
 import { join } from 'node:path';
@@ -8,7 +8,10 @@ import type { Versions } from '../model/versions.ts';
 
 const root = join(import.meta.dirname, '../..');
 
-/** The checked-out commit, read from .git without git; an image has it in SLUICE_COMMIT. "" when both are missing. */
+/**
+ * The commit of this program: SLUICE_COMMIT, which images set, or else the commit that the files in .git name. "" when both are
+ * missing.
+ */
 function commit(): string {
   if (process.env['SLUICE_COMMIT'] !== undefined) return process.env['SLUICE_COMMIT'];
   try {

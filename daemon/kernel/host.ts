@@ -35,7 +35,10 @@ export function readSysctl(name: string): string | undefined {
   }
 }
 
-/** Takes an exclusive advisory lock on a directory until release() or the end of the process. Undefined when it is taken already. */
+/**
+ * Takes an exclusive advisory lock on a directory until release() or the end of the process. Returns undefined when the lock is
+ * taken already.
+ */
 export function lockDirectory(path: string): { release(): void } | undefined {
   const fd = openSync(path, 'r');
   const rc = libc.flock(fd, LOCK_EX_NB);

@@ -85,7 +85,7 @@ export class BpfMap {
       const count = Uint32Array.of(limit);
       const rc = libbpf.mapLookupBatch(this.fd, isFirst ? null : at, at, keys, values, count, null);
       if (rc === -ENOSPC) {
-        // A hash bucket has more entries than the batch has room for.
+        // A hash bucket has more entries than fit into the batch.
         limit *= 2;
         continue;
       }
@@ -99,8 +99,9 @@ export class BpfMap {
   }
 
   /**
-   * The values of a BPF_F_MMAPABLE array as shared memory. The distance between values is the value size rounded up to 8 bytes. The
-   * mapping is read-only until the first call with isWritable, which replaces it: a daemon that has nothing to write cannot write.
+   * The values of a BPF_F_MMAPABLE array as shared memory. The distance between values is the value size rounded up to 8 bytes.
+   * The mapping is read-only until the first call with isWritable, which replaces the mapping. A daemon that has nothing to write
+   * therefore cannot write.
    */
   mmap(isWritable: boolean): ArrayBuffer {
     if (this.#mapped === undefined || (isWritable && !this.#mapped.isWritable)) {
@@ -112,8 +113,8 @@ export class BpfMap {
   }
 
   /**
-   * Runs `work` on the same shared memory. It is mapped read-only and only while `work` runs, unless it is mapped already, because
-   * all pages of a mapping count as memory of this process.
+   * Runs `work` on the shared memory that mmap() returns. Unless the map is mapped already, it is mapped read-only and only while
+   * `work` runs, because all pages of a mapping count as memory of this process.
    */
   withMapping<T>(work: (memory: ArrayBuffer) => T): T {
     if (this.#mapped !== undefined) return work(this.#mapped.memory);
@@ -145,7 +146,7 @@ export class BpfMap {
   }
 }
 
-/** Opens a pinned map, program or link. Returns undefined when there is no such pin. The caller owns the descriptor. */
+/** Opens a pinned map, program or link. Returns undefined when the pin does not exist. The caller owns the descriptor. */
 export function openPin(path: string): number | undefined {
   const fd = libbpf.objGet(path);
   if (fd === -ENOENT) return undefined;

@@ -111,7 +111,7 @@ const libbpfErrors = 'LIBELF FORMAT KVERSION ENDIAN INTERNAL RELOC LOAD VERIFY P
 const errorNames = new Map<number, string>([
   ...libbpfErrors.map((name, index): [number, string] => [4000 + index, `LIBBPF_ERRNO__${name}`]),
   ...Object.entries(constants.errno).map(([name, number]): [number, string] => [number, name]),
-  // Node.js also has it as EWOULDBLOCK.
+  // Node.js lists the number of EAGAIN also as EWOULDBLOCK.
   [constants.errno.EAGAIN, 'EAGAIN'],
   [524, 'ENOTSUPP'],
 ]);
@@ -130,7 +130,10 @@ export function checked(rc: number, op: string, object: string): number {
   return rc;
 }
 
-/** Returns the result of a libc call. Throws KernelError with errno when it is negative. Nothing may run between the C call and this. */
+/**
+ * Returns the result of a libc call. Throws KernelError with errno when it is negative. Nothing may run between the C call and
+ * this call.
+ */
 export function checkedErrno(rc: number, op: string, object: string): number {
   if (rc < 0) throw kernelError(op, object, koffi.errno());
   return rc;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// An AF_NETLINK route socket: synchronous requests and dumps, which the kernel answers at once, and multicast events on the event loop.
-// It encodes and decodes messages; their meaning is in rtnetlink.ts, its only caller. A socket belongs to the network namespace in which
-// it was created, even if the thread moves to another one.
+// An AF_NETLINK route socket: synchronous requests and dumps, which the kernel answers at once, and multicast events on the
+// event loop. This file encodes and decodes messages; rtnetlink.ts, its only caller, interprets them. A socket belongs to the
+// network namespace in which it was created, even if the thread moves to another one.
 import { checkedErrno, closeFd, errno, kernelError, libc, type PollHandle, pollReadable } from './native.ts';
 
 const AF_NETLINK = 16;

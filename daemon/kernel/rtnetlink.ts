@@ -124,7 +124,10 @@ export class LinkMonitor {
   }
 }
 
-/** Reports that an address was added or removed in the network namespace in which it was created. Call addresses() then. */
+/**
+ * Reports that an address was added or removed in the network namespace in which it was created. The caller then reads
+ * addresses() again.
+ */
 export class AddressMonitor {
   readonly #socket = new NetlinkSocket(RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR);
 

@@ -59,7 +59,7 @@ export function putBytes(view: DataView, at: number, bytes: Uint8Array): void {
   for (let i = 0; i < bytes.length; i += 1) view.setUint8(at + i, bytes[i] ?? 0);
 }
 
-/** A copy. */
+/** Returns a copy of the bytes. */
 export function getBytes(view: DataView, at: number, size: number): Uint8Array {
   return new Uint8Array(view.buffer, view.byteOffset + at, size).slice();
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The check of a frontend entry. The kernel may reuse a hash element for another key while a program reads it. With the check in the
-// value, a program notices that the value does not belong to its key. It must compute the same value as frontend_check4() and
-// frontend_check6() in datapath/lib/service.h.
+// The check of a frontend entry. The kernel may reuse a hash element for another key while a program reads it. With the check in
+// the value, a program detects a value that belongs to another key. frontendCheck() must compute the same value as
+// frontend_check4() and frontend_check6() in datapath/lib/service.h.
 import { addressBytes } from '../model/address.ts';
 import type { FrontendMapKey } from './types.ts';
 

@@ -71,12 +71,12 @@ function inRange(index: number, count: number, map: { name: string; capacity: nu
 
 const zeros = Buffer.alloc(1 << 16);
 
-/** Whether all bytes are zero, by memcmp, because most of a large array is zero. `bytes` must not be longer than `zeros`. */
+/** Whether all bytes are zero. It uses memcmp for speed, because most of a large array is zero. `bytes` must not be longer than `zeros`. */
 const isZero = (bytes: Uint8Array): boolean => zeros.compare(bytes, 0, bytes.length, 0, bytes.length) === 0;
 
 const LONG = 8; // bytes of a 64-bit word
 
-/** Memory of rows with its views. A view is expensive to create, so there is one of each kind and not one for each row. */
+/** Memory of rows, with one view of each kind. A view is expensive to create, so all rows share the views. */
 class Memory {
   readonly buffer: ArrayBuffer;
   readonly bytes: DataView;

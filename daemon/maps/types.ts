@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The load balancer's maps as interfaces. kernel-maps.ts implements them, and test/support/ has a fake and a faulty implementation; all
-// three pass one contract suite (test/support/maps-contract.ts). Every call may throw KernelError. A set or delete that throws has
-// changed nothing. Used by services/apply/ for writing, and by the status and explain/ for reading.
+// The load balancer's maps as interfaces. kernel-maps.ts implements them, and test/support/ has a fake and a faulty
+// implementation; all three implementations pass one contract suite (test/support/maps-contract.ts). Every call may throw
+// KernelError. A set or delete that throws has changed nothing. Used by services/apply/ for writing, and by the status and
+// explain/ for reading.
 import type { Family } from '../model/address.ts';
 
 /** A BPF hash map. A value is always replaced as a whole. */
@@ -10,7 +11,7 @@ export interface HashMap<K, V> {
   /** Maximum number of entries. */
   readonly capacity: number;
   get(key: K): V | undefined;
-  /** Inserts or replaces an entry. When the map is full, it throws an error of isNoSpace(). */
+  /** Inserts or replaces an entry. When the map is full, it throws an error for which isNoSpace() is true. */
   set(key: K, value: V): void;
   /** Deletes an entry. Deleting a missing key succeeds. */
   delete(key: K): void;
@@ -91,7 +92,7 @@ export interface RangeMapKey {
 /** Numbers of sets that belong to no Service port; enum address_set in datapath/lib/types.h. */
 export const AddressSetNumber = { node: 0x8000_0000, pod: 0x8000_0001, clusterIP: 0x8000_0002, serviceCIDR: 0x8000_0003 } as const;
 
-/** Row 0 of lb_host. An address of all zeros is unknown. */
+/** Row 0 of lb_host. An address of all zeros means that the address is unknown. */
 export interface HostMapValue {
   address4: string;
   /** HostFlag bits. */
@@ -121,7 +122,10 @@ export interface BackendMapValue {
   port: number;
   /** Index in lb_services of the owner. */
   service: number;
-  /** generation << 8 | BackendState bits. The generation stays when the id is freed (state 0), so that its next use gets another one. */
+  /**
+   * generation << 8 | BackendState bits. The generation is kept when the id is freed (state 0), so that the next use of the id
+   * gets another generation.
+   */
   meta: number;
 }
 
@@ -141,13 +145,13 @@ export interface LbMaps {
 export interface RangeMap {
   readonly name: string;
   readonly capacity: number;
-  /** When the map is full, it throws an error of isNoSpace(). */
+  /** When the map is full, it throws an error for which isNoSpace() is true. */
   add(key: RangeMapKey): void;
   remove(key: RangeMapKey): void;
   entries(): RangeMapKey[];
 }
 
-/** How full a map is. Entries that wait out their grace period count as used. */
+/** How full a map is. Deleted entries in their grace period count as used. */
 export interface MapPressure {
   readonly map: string;
   readonly used: number;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// IP addresses in rows: canonical text (IPv4 dotted decimal; IPv6 as RFC 5952), compared with ===. ipaddr.js parses; this file adds the
-// way in which Kubernetes reads leading zeros, and the bytes that maps need. Pure. Used everywhere.
+// IP addresses in rows: canonical text (IPv4 dotted decimal; IPv6 as RFC 5952), compared with ===. ipaddr.js parses addresses.
+// This file adds leading zeros, which it reads as Kubernetes does, and conversion to the bytes that maps need. Pure. Used
+// everywhere.
 import ipaddr from 'ipaddr.js';
 
 export type Family = 'IPv4' | 'IPv6';
@@ -112,7 +113,10 @@ export function addressBytes(text: string): Uint8Array {
   return Uint8Array.from(ipaddr.parse(text).toByteArray());
 }
 
-/** Canonical text of 4 or 16 bytes in network byte order. An IPv4-mapped address of 16 bytes stays IPv6, because its map is of IPv6. */
+/**
+ * Canonical text of 4 or 16 bytes in network byte order. An IPv4-mapped address of 16 bytes stays IPv6, because it comes from an
+ * IPv6 map.
+ */
 export function addressText(bytes: Uint8Array): string {
   return bytes.length === 4 ? `${bytes[0]}.${bytes[1]}.${bytes[2]}.${bytes[3]}` : new ipaddr.IPv6([...bytes]).toRFC5952String();
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Network devices of this node: the devices that the kernel lists, and those that must have tc programs. Types only.
-// services/controller/device-controller.ts derives the second kind from the first.
+// services/controller/device-controller.ts derives the required devices from the listed devices.
 
 /** A device in the node's network namespace. Written by source/netlink/links.ts. Key: ifindex. */
 export interface NetworkDevice {

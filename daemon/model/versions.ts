@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What `--version`, the build metric and the status say about the program and its host. Made by host/version.ts.
+// The versions that `--version`, the build metric and the status show. Made by host/version.ts.
 
 export interface Versions {
   readonly version: string;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The status of the agent, read at one moment from tables, maps and the loops: desired state, what the kernel holds, and the
-// differences between them. Reads only. agent/status.ts gives it its parts; api/ shows it.
+// differences between them. Reads only. agent/status.ts passes the parts; api/ shows the status.
 import type { Repairs } from '../base/repairs.ts';
 import type { StatusPart } from '../base/status-part.ts';
 import { BackendState, FrontendFlag, type LbMaps, type MapPressure } from '../maps/types.ts';
@@ -32,7 +32,7 @@ interface StatusSource {
   problems(): readonly SourceProblem[];
 }
 
-/** A loop, whatever its rows. */
+/** A reconcile loop with rows of any type. */
 type Loop = Pick<Reconciler<string, unknown>, 'failed' | 'isReady'>;
 
 /** A program that is attached to a device or a cgroup. */
@@ -70,7 +70,7 @@ export interface AgentStatusParts {
   readonly explain: (questions: readonly PacketQuery[]) => readonly Explanation[];
 }
 
-/** Map types by the kernel's number, for the few that we have. */
+/** Names of the map types that the datapath uses, by the kernel's number. */
 const mapTypes: Readonly<Record<number, string>> = { 1: 'hash', 2: 'array', 6: 'percpu_array', 9: 'lru_hash' };
 const shownErrors = 20;
 
@@ -208,7 +208,7 @@ function runOf(held: RealizedFrontend | undefined): ServiceView['run'] {
   );
 }
 
-/** One line for each thing in which the kernel differs from what is desired. */
+/** One line for each difference between the kernel and the desired state. */
 function differencesOf(
   port: DesiredPort,
   frontends: readonly { readonly frontend: DesiredPort['frontends'][number]; readonly realized: RealizedFrontend | undefined }[],
@@ -236,7 +236,7 @@ function differencesOf(
   return lines;
 }
 
-/** A frontend that the kernel holds and nobody wants. */
+/** The view of a frontend that is in the kernel but that no Service port wants. */
 function unwantedView(held: RealizedFrontend): ServiceView {
   const [, address = '', port = '', protocol = ''] = /^\[?([^\]]*?)\]?:(\d+)\/(\w+)$/.exec(held.key) ?? [];
   const text = held.key;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How severe each part of the status is, decided once: one line per subject, which the gRPC API carries and `sluice status` prints and
-// turns into its exit code. Degraded and NotReady are failures, Warning is not. Pure.
+// Decides how severe each part of the status is, with one line per subject. The gRPC API returns the lines; `sluice status`
+// prints them and derives its exit code from them. Degraded and NotReady are failures, Warning is not. Pure.
 import type { AgentStatus, MapStatus, Severity, SourceProblem, SourceStatus, StatusLine } from './view.ts';
 
 /** A map with this pressure is almost full. */

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The types of the read model: what the agent shows of itself, read at one moment. agent-status.ts makes it from tables, maps and
+// The types of the read model, which is the state of the agent at one moment. agent-status.ts makes it from tables, maps and
 // loops; api/ only shows it.
 import type { Family } from '../model/address.ts';
 import type { Explanation, PacketQuery } from '../model/explanation.ts';
@@ -7,7 +7,7 @@ import type { Backend, FrontendType, Scope } from '../model/frontend.ts';
 import type { Protocol, TrafficPolicy } from '../model/service.ts';
 import type { Versions } from '../model/versions.ts';
 
-/** The agent as api/ sees it. Every call returns a new snapshot and may throw KernelError when a map cannot be read. */
+/** The interface to the agent that api/ uses. Every call returns a new snapshot and may throw KernelError when a map cannot be read. */
 export interface AgentView {
   status(): AgentStatus;
   /** Sorted by key. A frontend that only the kernel holds has isWanted false. */
@@ -65,7 +65,7 @@ export interface AgentStatus extends Versions, Health {
   readonly repairs: RepairStatus;
 }
 
-/** What others changed of ours, and the agent put back. */
+/** Changes that other programs made to the agent's state, and that the agent repaired. */
 export interface RepairStatus {
   /** Since the agent started. */
   readonly total: number;
@@ -78,7 +78,7 @@ export interface RepairStatus {
 export interface SourceStatus {
   /** Kind and place: "files /etc/sluice". */
   readonly name: string;
-  /** Its first list is in the tables. */
+  /** True when the first list of the source is in the tables. */
   readonly isInitialized: boolean;
   /** False when a part could not be read; the last known objects of that part stay in force. */
   readonly isComplete: boolean;
@@ -105,10 +105,10 @@ export interface ReconcileStatus {
 
 export interface MapStatus {
   readonly name: string;
-  /** The kernel's word: "hash", "array", "lru_hash". */
+  /** The kernel's name of the type: "hash", "array", "lru_hash". */
   readonly type: string;
   readonly capacity: number;
-  /** Undefined when only a walk of the whole map could count the entries. */
+  /** Number of entries; undefined when counting them would require reading the whole map. */
   readonly used: number | undefined;
 }
 
@@ -130,13 +130,13 @@ export interface DropStatus {
 export interface ConflictStatus {
   /** "10.96.0.10:80/TCP". */
   readonly frontend: string;
-  /** Key of the DesiredPort that has it. */
+  /** Key of the DesiredPort that owns the frontend. */
   readonly owner: string;
-  /** Keys of the Service ports that claim it and do not get it. */
+  /** Keys of the Service ports that claim the frontend but do not own it. */
   readonly contenders: readonly string[];
 }
 
-/** Whether a backend takes new flows, keeps only the flows it has, or has none. */
+/** active: the backend receives new flows. terminating: it only keeps its flows. quarantined: it receives no flows. */
 export type BackendUse = 'active' | 'terminating' | 'quarantined';
 
 /**
@@ -144,7 +144,7 @@ export type BackendUse = 'active' | 'terminating' | 'quarantined';
  * and the key is the frontend.
  */
 export interface ServiceView {
-  /** Index in lb_services; 0 while the kernel does not know the port. */
+  /** Index in lb_services; 0 while the port is not in the kernel. */
   readonly id: number;
   readonly key: string;
   readonly namespace: string;
@@ -154,7 +154,7 @@ export interface ServiceView {
   readonly family: Family;
   readonly isWanted: boolean;
   readonly frontends: readonly FrontendView[];
-  /** Desired. */
+  /** The backends of the desired state. */
   readonly backends: readonly WantedBackend[];
   /** What the kernel holds: the backends in the run of slots, each once. */
   readonly run: readonly { readonly id: number; readonly address: string; readonly port: number; readonly slots: number }[];
@@ -183,7 +183,7 @@ export interface FrontendView {
   readonly type: FrontendType | '';
   readonly policy: TrafficPolicy | '';
   readonly isWanted: boolean;
-  /** The kernel holds it, and it points to this Service port. */
+  /** The frontend is in the kernel and belongs to this Service port. */
   readonly isRealized: boolean;
 }
 
@@ -194,15 +194,18 @@ export interface BackendView {
   readonly address: string;
   readonly port: number;
   readonly generation: number;
-  /** Key of the DesiredPort that owns it; "" when none does. */
+  /** Key of the DesiredPort that owns the backend; "" when no DesiredPort owns it. */
   readonly service: string;
-  /** Keys of the frontends that use it: "10.96.0.10:80/TCP". */
+  /** Keys of the frontends that use the backend: "10.96.0.10:80/TCP". */
   readonly frontends: readonly string[];
   readonly flags: readonly ('usable' | 'local' | 'serving' | 'present')[];
   readonly isWanted: boolean;
 }
 
-/** How the status shows a backend's conditions: a usable one takes new flows, a serving one keeps its flows. */
+/**
+ * Derives the use of a backend from its conditions. A usable backend receives new flows; a backend that is only serving keeps its
+ * flows.
+ */
 export function backendUse(backend: Pick<Backend, 'isUsable' | 'isLocallyUsable' | 'isServing'>): BackendUse {
   if (backend.isUsable || backend.isLocallyUsable) return 'active';
   return backend.isServing ? 'terminating' : 'quarantined';

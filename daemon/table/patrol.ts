@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The periodic walk that compares everything applied with the kernel: when it is due, how far it has come, a bounded number of
-// steps at a time. Only the Reconciler drives it; time is an argument.
+// The periodic comparison of everything applied with the kernel. The class stores when the next comparison is due and how far
+// the current one is, and runs a bounded number of steps at a time. Only the Reconciler uses it; time is an argument.
 
-/** Steps of one walk; each returns a message for everything that it repaired. */
+/** The steps of one comparison. Each step returns one message for each repair. */
 export type Walk = () => Iterator<readonly string[], void>;
 
 export class Patrol {
@@ -21,13 +21,13 @@ export class Patrol {
     return this.#due;
   }
 
-  /** Begins a walk one period from now, and abandons the one under way. */
+  /** Schedules a comparison one period from now, and abandons a comparison that is in progress. */
   schedule(now: number): void {
     this.#current = undefined;
     this.#due = now + this.#periodMs;
   }
 
-  /** Runs up to `limit` steps if they are due. Throws what the walk throws; then call schedule(). */
+  /** Runs up to `limit` steps if they are due. Throws what a step throws; the caller must then call schedule(). */
   take(now: number, limit: number): string[] {
     if (this.#due > now) return [];
     this.#current ??= this.#walk();

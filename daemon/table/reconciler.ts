@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The loop that applies a table: it waits for a change, a due retry, a due prune or a stop, takes a bounded number of changes in order
-// of revision, updates or deletes each, retries failed rows, and prunes when every source is complete. Kernel failures end here: a
-// source never learns of them. The loop knows nothing of maps.
+// The loop that applies a table. A turn begins after a change, or when a retry or a prune is due. It takes a bounded number of
+// changes in order of revision, updates or deletes each row, retries failed rows, and prunes when every source is complete.
+// Kernel failures are handled here and are never reported to a source. The loop does not depend on maps.
 import type { Clock } from '../base/clock.ts';
 import { isNoSpace, KernelError } from '../base/errors.ts';
 import type { Observer, Scheduler, TableView } from './table.ts';
@@ -39,7 +39,7 @@ export interface ReconcilerOptions<K, Row> {
   readonly random?: () => number;
   /** Maximum number of rows in one turn of the event loop. */
   readonly batchSize?: number;
-  /** Period of the comparison of everything applied; never by default. */
+  /** Period of the comparison of everything applied with the kernel. Default: it never runs. */
   readonly repairEveryMs?: number;
 }
 
@@ -123,7 +123,7 @@ export class Reconciler<K, Row> {
     return this.#firstDone.promise;
   }
 
-  /** Clock time at which the current work began, or the last work of an idle loop. */
+  /** Clock time at which the current work began. When the loop is idle, the time at which its last work began. */
   get busySince(): number {
     return this.#waitsSince;
   }
@@ -138,15 +138,15 @@ export class Reconciler<K, Row> {
     return this.#when(() => this.#seen >= revision);
   }
 
-  /** Resolves when there is nothing to do before time passes or a row changes. */
+  /** Resolves when the loop has nothing to do until a timer ends or a row changes. */
   idle(): Promise<void> {
     return this.#when(() => this.#isDrained && !this.#isYielding);
   }
 
   /**
-   * Resolves when the row with this key, or its deletion, has been applied. Rejects with the error of the attempt when it failed
-   * (the loop retries, the caller is told once), and with the signal's reason when the signal aborts first. `revision` is the
-   * table's revision after the caller's write.
+   * Resolves when the row with this key, or its deletion, has been applied. Rejects with the error of the attempt when the
+   * attempt failed; the loop retries the row nevertheless. Rejects with the signal's reason when the signal aborts first.
+   * `revision` is the table's revision after the caller's write.
    */
   async applied(key: K, revision: number, signal: AbortSignal): Promise<void> {
     await this.#when(() => this.#seen >= revision, signal);
@@ -184,7 +184,7 @@ export class Reconciler<K, Row> {
     return promise.finally(() => signal?.removeEventListener('abort', onAbort));
   }
 
-  /** Works at once when idle; under load the turn that is already scheduled includes the change. */
+  /** Runs a turn at once when the loop is idle. Under load, the turn that is already scheduled includes the change. */
   #wake(): void {
     if (this.#isYielding) return;
     if (this.#steps.restore.due === Infinity) this.#waitsSince = this.#options.clock.now();
@@ -212,7 +212,7 @@ export class Reconciler<K, Row> {
     for (const waiter of met) waiter.resolve();
   }
 
-  /** One turn. Returns true when there is more to do at once. */
+  /** One turn. Returns true when the next turn must follow at once. */
   #work(observer: Observer<K, Row>): boolean {
     const { batchSize, clock } = this.#options;
     const changes = observer.take(batchSize);
@@ -323,7 +323,10 @@ export class Reconciler<K, Row> {
   }
 }
 
-/** Any other error is a broken invariant of ours and ends the process: the DaemonSet restarts it, and the datapath keeps forwarding. */
+/**
+ * Returns a KernelError, or an AggregateError of them. Any other error shows a bug in the daemon, so it is thrown and ends the
+ * process. The DaemonSet restarts the process, and the datapath keeps forwarding.
+ */
 function asRetriable(error: unknown): Error {
   if (error instanceof KernelError) return error;
   if (error instanceof AggregateError && error.errors.every((each) => each instanceof KernelError)) return error;

@@ -17,7 +17,7 @@ export class Retries<K> {
     return this.#due.size;
   }
 
-  /** When the next row is due, or earlier; Infinity when no row waits. */
+  /** No row is due before this time; Infinity when no row waits. */
   get nextDue(): number {
     return this.#next;
   }

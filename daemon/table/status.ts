@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The outcome of each row, kept beside the rows and never inside them: done or error, and for which revision. A row that has changed
-// since then is pending; this follows from comparing revisions. Written by the Reconciler, read by the status.
+// The outcome of the last attempt to apply each row: done or error, and the revision that was tried. It is stored beside the
+// rows and never in them. A row whose revision is later than the tried one is pending. Written by the Reconciler, read by the
+// status.
 import type { TableView } from './table.ts';
 
 export interface RowStatus {
@@ -38,7 +39,7 @@ export interface Result {
 export class Statuses<K, Row> {
   readonly #table: TableView<K, Row>;
   readonly #results = new Map<K, Result>();
-  /** Keys in error: few, and read after every change. */
+  /** Keys in error. They are stored separately because they are few and read after every change. */
   readonly #failed = new Set<K>();
 
   constructor(table: TableView<K, Row>) {

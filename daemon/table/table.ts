@@ -44,7 +44,8 @@ export class Table<K, Row> implements TableView<K, Row> {
   readonly name: string;
   readonly #schedule: Scheduler;
   readonly #entries = new Map<K, Entry<Row>>();
-  // Every change in order of revision. An item whose entry has a later revision is stale and skipped; compacted when mostly stale.
+  // Every change in order of revision. An item whose entry has a later revision is stale and skipped. The log is compacted when
+  // most items are stale.
   #log: { key: K; revision: number }[] = [];
   #tombstones: { key: K; revision: number }[] = [];
   readonly #observers = new Set<{ seen: number }>();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-// The C compiler of the BPF programs and its flags. The build and `npm run check` share them, so that a header is checked
-// as it is compiled.
+// The C compiler of the BPF programs and its flags. The build and `npm run check` share the flags, so that both compile a header
+// in the same way.
 
 const multiarch = { x64: 'x86_64-linux-gnu', arm64: 'aarch64-linux-gnu' }[process.arch as 'x64' | 'arm64'];
 

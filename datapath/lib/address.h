@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Comparison of addresses, by the same name for each family. */
+/* Comparisons of addresses of both families. */
 #ifndef SLUICE_ADDRESS_H
 #define SLUICE_ADDRESS_H
 

@@ -2,8 +2,8 @@
 /*
  * The step backend: selects one backend of a Service port. backend_select() is
  * the only selection routine, for tc and for sockets, so that every hook gives
- * the same answer. Callers differ in the hash, in the set, and in whether they
- * know the client, which session affinity needs.
+ * the same answer. The caller passes the hash, the set and, if it is known, the
+ * client. Without the client there is no session affinity.
  */
 #ifndef SLUICE_BACKEND_H
 #define SLUICE_BACKEND_H
@@ -35,7 +35,10 @@ static __always_inline __u64 service_run(struct lb_service *row, bool is_local)
 			  *(volatile __u64 *)&row->base;
 }
 
-/* Slot `hash` of the run, -DROP_NO_BACKEND or -DROP_NO_LOCAL_BACKEND. */
+/*
+ * Stores in `id` the backend id of the slot that the hash selects. Returns 0,
+ * -DROP_NO_BACKEND, -DROP_NO_LOCAL_BACKEND or -DROP_BACKEND_STALE.
+ */
 static __always_inline int backend_slot(struct lb_service *row, bool is_local,
 					__u32 hash, __u32 *id)
 {
@@ -61,7 +64,7 @@ static __always_inline __u32 backend_generation(__u32 meta)
 	return meta >> 8;
 }
 
-/* Has no padding, since it is passed to a global function. */
+/* Must not have padding, since it is passed to a BPF global function. */
 struct backend_request {
 	__u32 service; /* index into lb_services */
 	__u32 hash; /* uniform in 32 bits */
@@ -83,8 +86,8 @@ struct FN(chosen) {
 };
 
 /*
- * Copies backend `id`. Returns 0, or -DROP_BACKEND_STALE if it lacks a bit of
- * `state` or belongs to another Service port.
+ * Copies backend `id`. Returns 0, or -DROP_BACKEND_STALE if the backend lacks a
+ * bit of `state` or belongs to another Service port.
  */
 static __always_inline int FN(backend_copy)(__u32 id, __u32 service,
 					    __u32 state,
@@ -107,8 +110,9 @@ static __always_inline int FN(backend_copy)(__u32 id, __u32 service,
 }
 
 /*
- * Copies the backend of the client's last new connection. False if the affinity
- * has timed out or that backend is not in the requested set. Does not renew it.
+ * Copies the backend of the client's last new connection. Returns false if the
+ * affinity has timed out or the backend is not in the requested set. Does not
+ * renew the affinity.
  */
 static __always_inline bool FN(affinity_recall)(
 	const struct backend_request *request, __u32 seconds,
@@ -184,7 +188,7 @@ static __always_inline int FN(backend_health)(__u32 id, __u32 generation)
 	return meta & BACKEND_SERVING ? BACKEND_SERVES : BACKEND_DRAINS;
 }
 
-/* Does the backend with that id belong to the Service port? */
+/* Does the backend with this id belong to the Service port? */
 static __always_inline bool FN(backend_is_of)(__u32 id, __u32 service)
 {
 	struct LB(backend) *backend = bpf_map_lookup_elem(&LB(backends), &id);

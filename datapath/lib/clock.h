@@ -10,8 +10,8 @@
 #include <bpf/bpf_helpers.h>
 
 /*
- * Monotonic ns. The syscall program of explain.bpf.c may not call the coarse
- * one.
+ * Monotonic time in ns. The syscall program of explain.bpf.c is not allowed to
+ * call bpf_ktime_get_coarse_ns().
  */
 static __always_inline __u64 clock_now(void)
 {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Packets to a cluster address that is not a frontend (test/README.md, 5): a
- * ClusterIP without that port is refused, an unallocated address of a Service
- * CIDR is dropped. walk.h calls it after a miss in service.h. Reads only.
+ * Handles packets to a cluster address that is not a frontend (test/README.md,
+ * 5). A packet to a ClusterIP whose Service does not have the port is refused.
+ * A packet to an unallocated address of a Service CIDR is dropped. walk.h calls
+ * this if service.h finds no frontend. Reads only.
  */
 #ifndef SLUICE_CLUSTER_IP_H
 #define SLUICE_CLUSTER_IP_H
@@ -21,7 +22,10 @@
 
 #elif defined(FAMILY)
 
-/* Can it be a cluster address? Saves the look-ups for most packets. */
+/*
+ * Is the address within the bounds of all cluster addresses? For most packets
+ * it is not, and no look-up is needed.
+ */
 static __always_inline bool FN(is_in_cluster_range)(const struct lb_host *host,
 						    const addr_t *a)
 {

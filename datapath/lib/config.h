@@ -21,7 +21,10 @@ static __always_inline __u64 config_seed(void)
 	return config ? config->seed[0] : 0;
 }
 
-/* Never NULL, since it is the row of an array; the verifier wants a check. */
+/*
+ * Never NULL, since lb_host is an array. Callers check nevertheless, since the
+ * verifier requires it.
+ */
 static __always_inline struct lb_host *config_host(void)
 {
 	__u32 zero = 0;

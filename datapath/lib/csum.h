@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Internet checksums: folding, adjusting, and the difference that a translation
- * makes. Pure arithmetic, but for IPv6 addresses and whole messages, which
- * bpf_csum_diff() sums. Used by nat.h, icmp_error.h and refuse.h.
+ * Internet checksums: fold a sum, adjust a checksum, and compute the difference
+ * that a translation makes. bpf_csum_diff() sums IPv6 addresses and whole
+ * messages; everything else is plain arithmetic. Used by nat.h, icmp_error.h
+ * and refuse.h.
  */
 #ifndef SLUICE_CSUM_H
 #define SLUICE_CSUM_H
@@ -30,7 +31,7 @@ static __always_inline __u16 csum_adjust(__u16 check, __u32 diff)
 	return csum_fold16(csum_fold32((__u64)diff + (__u16)~check));
 }
 
-/* By how much the addresses of two tuples change a checksum. */
+/* Checksum difference between the addresses of two tuples. */
 static __always_inline __u32 csum_diff_tuple4(struct tuple4 *from,
 					      struct tuple4 *to)
 {
@@ -50,7 +51,7 @@ static __always_inline __u32 csum_diff16(__be16 from, __be16 to)
 	return (__u32)(__u16)~from + to;
 }
 
-/* Internet checksum of `size` bytes (a multiple of four) over `seed`. */
+/* Internet checksum of `size` bytes (a multiple of four), added to `seed`. */
 static __always_inline __be16 csum_of(void *bytes, __u32 size, __u32 seed)
 {
 	return csum_fold16(bpf_csum_diff(NULL, 0, bytes, size, seed));

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The step flow: the table ct4, ct6. A flow is two LRU rows that hold the same
- * object (types.h; their keys are in flow.h). Both rows are kept alive
- * together: once in a unit of flow_now() a packet of either direction looks up
- * the other row, or inserts it again if it was evicted. A row that the kernel
- * recycled while it was read counts as a miss (flow_path). Only this header
- * writes the table, except for the device fields that walk.h refreshes.
+ * The step flow: the flow tables ct4 and ct6. A flow has two LRU rows with the
+ * same content (types.h); flow.h makes their keys. Once per unit of flow_now(),
+ * a packet of one direction also looks up the row of the other direction, so
+ * that the kernel does not evict one row of an active flow. A row that was
+ * evicted is inserted again. If the kernel reuses a row while it is read, the
+ * look-up counts as a miss (flow_path()). Only this header writes the table,
+ * except for the device fields that walk.h refreshes.
  */
 #ifndef SLUICE_CT_H
 #define SLUICE_CT_H
@@ -65,8 +66,8 @@ static __always_inline bool FN(ct_may_take)(const struct FN(flow) *row,
 }
 
 /*
- * Takes the reply row of the flow for its current source port. Returns 0; 1 if
- * another flow or a socket of this node has that port; or -DROP_FLOW_FULL.
+ * Inserts the reply row of the flow for its current source port. Returns 0; 1
+ * if another flow or a socket of this node uses the port; or -DROP_FLOW_FULL.
  */
 noinline int FN(ct_claim)(struct __sk_buff *skb, struct FN(flow) *flow)
 {
@@ -81,7 +82,8 @@ noinline int FN(ct_claim)(struct __sk_buff *skb, struct FN(flow) *flow)
 	flow->direction = FLOW_REPLY;
 	FN(flow_reply_key)(flow, &key);
 	/*
-	 * For a random port, a look-up is cheaper than an insert that may fail.
+	 * A masqueraded flow has a random port. For it a look-up is cheaper
+	 * than an insert that may fail; other flows insert at once.
 	 */
 	if (!masquerades) {
 		ret = map_write(&FN(ct), &key, flow, BPF_NOEXIST);
@@ -100,7 +102,10 @@ noinline int FN(ct_claim)(struct __sk_buff *skb, struct FN(flow) *flow)
 	return ret ? -DROP_FLOW_FULL : 0;
 }
 
-/* Inserts the forward row after the reply row. Returns 0 or -DROP_FLOW_FULL. */
+/*
+ * Inserts the forward row of a flow that already has its reply row. Returns 0
+ * or -DROP_FLOW_FULL.
+ */
 noinline int FN(ct_insert_forward)(struct FN(flow) *flow)
 {
 	struct FN(tuple) key;
@@ -117,11 +122,11 @@ noinline int FN(ct_insert_forward)(struct FN(flow) *flow)
 }
 
 /*
- * Inserts both rows of the flow, the reply row first. If that row is taken, the
- * flow gets another source port, so that two VIPs that lead one client port to
- * one backend do not collide. A masqueraded flow has a random port from the
- * start, and not one that a socket of this node uses. Returns 0,
- * -DROP_FLOW_FULL or -DROP_PORT_EXHAUSTED.
+ * Inserts both rows of the flow, the reply row first. If another flow has that
+ * reply row, this flow gets another source port. That happens when a client
+ * uses one port for two VIPs with the same backend. A masqueraded flow gets a
+ * random port from the start, but never a port that a socket of this node uses.
+ * Returns 0, -DROP_FLOW_FULL or -DROP_PORT_EXHAUSTED.
  */
 noinline int FN(ct_insert)(struct __sk_buff *skb, struct FN(flow) *flow)
 {
@@ -206,7 +211,10 @@ noinline bool FN(ct_is_translated)(struct FN(tuple) *tuple)
 	       FN(flow_is_reply)(row, &reply);
 }
 
-/* Records in both rows that the backend has sent. `flow` is the reply row. */
+/*
+ * Records in both rows that the backend has sent a packet. `flow` is the reply
+ * row.
+ */
 noinline int FN(ct_note_answer)(struct FN(flow) *flow)
 {
 	struct FN(flow) *forward;
@@ -223,10 +231,10 @@ noinline int FN(ct_note_answer)(struct FN(flow) *flow)
 }
 
 /*
- * Called once in a unit of flow_now() by each direction, and when the device of
- * the client changes: records the time and looks up the other row, since an LRU
- * table evicts rows that are not looked up; if that row is missing, inserts it
- * again.
+ * Records the time, and looks up the row of the other direction, since an LRU
+ * table evicts rows that are not looked up. If that row is missing, inserts it
+ * again. Called once per unit of flow_now() for each direction, and when the
+ * device of the client changes.
  */
 noinline int FN(ct_refresh)(struct FN(flow) *flow, __u32 client_dev)
 {
@@ -258,7 +266,8 @@ noinline int FN(ct_refresh)(struct FN(flow) *flow, __u32 client_dev)
 }
 
 /*
- * Has neither side of a UDP flow sent for UDP_IDLE? `flow` is the forward row.
+ * Has neither side of a UDP flow sent a packet for UDP_IDLE? `flow` is the
+ * forward row.
  */
 static noinline bool FN(ct_is_idle)(struct FN(flow) *flow)
 {
@@ -275,10 +284,10 @@ static noinline bool FN(ct_is_idle)(struct FN(flow) *flow)
 }
 
 /*
- * For a packet that matches a reply row but may belong to a later connection,
- * which the client opened directly to the backend from the port of a flow that
- * is over: a TCP packet with SYN or RST, or UDP after UDP_IDLE. Removes such a
- * flow and returns true.
+ * Called for a packet that matches a reply row: TCP with SYN or RST, or UDP
+ * after UDP_IDLE. The packet may belong to a later connection, which the client
+ * opened directly to the backend from the client port of the flow. If the flow
+ * is over, removes it and returns true.
  */
 noinline bool FN(ct_is_over)(struct FN(flow) *reply, struct FN(tuple) *tuple)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Drop counters, one per reason and CPU; /metrics and `sluice status` show the
- * sums. tc.h counts what it drops, refuse.h the packets that it answers, and
- * sock.bpf.c the connect() calls that it refuses.
+ * sums. tc.h counts the packets that it drops, refuse.h counts the packets that
+ * it answers, and sock.bpf.c counts the connect() calls that it refuses.
  */
 #ifndef SLUICE_DROP_H
 #define SLUICE_DROP_H

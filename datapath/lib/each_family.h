@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Includes FAMILY_PART, the header whose second half exists once for each
- * address family, with FAMILY defined as 4 and then as 6 (see family.h). It has
- * no guard: each such header includes it once.
+ * Includes the header FAMILY_PART twice, with FAMILY defined as 4 and then as
+ * 6. Only the second half of that header is compiled then, once for each
+ * address family (see family.h). This file has no include guard, since every
+ * such header includes it once.
  */
 #ifdef FAMILY_PART
 

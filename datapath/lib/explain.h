@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Recording of decisions, for `sluice explain`. In the attached programs the
- * macros are empty. In explain.bpf.c, which defines SLUICE_EXPLAIN, each fills
- * a part of ex_record, which the daemon reads after a test run of the program.
+ * macros are empty. In explain.bpf.c, which defines SLUICE_EXPLAIN, each macro
+ * fills a part of ex_record. The daemon reads ex_record after a test run of the
+ * program.
  */
 #ifndef SLUICE_EXPLAIN_H
 #define SLUICE_EXPLAIN_H
@@ -57,7 +58,7 @@ static __always_inline struct lb_explain *explain_record(void)
 
 #define explain_drop(reason) EXPLAIN(record->drop = (reason))
 
-/* An existing flow decided. */
+/* The packet belongs to an existing flow. */
 #define explain_flow(flow)                                                    \
 	EXPLAIN(record->is_flow = 1; record->backend_id = (flow)->backend_id; \
 		record->is_masqueraded = !!((flow)->flags & FLOW_MASQUERADED))
@@ -69,8 +70,8 @@ static __always_inline struct lb_explain *explain_record(void)
 		record->dev = (flow)->backend_dev)
 
 /*
- * `sluice explain --objects` runs without a node whose routes could be looked
- * up.
+ * True for `sluice explain --objects`, which does not use the routes of this
+ * host.
  */
 #ifdef SLUICE_EXPLAIN
 static __always_inline bool explain_assumes_route(void)

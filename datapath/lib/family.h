@@ -14,7 +14,7 @@
 #define PASTE(a, b) PASTE_(a, b)
 #define FN(name) PASTE(name, FAMILY)
 
-/* lb4_frontends, sk4_vips: the family's digit stands inside the name. */
+/* Names with the family's digit in the middle: lb4_frontends, sk4_vips. */
 #define PASTE3_(a, b, c) a##b##c
 #define PASTE3(a, b, c) PASTE3_(a, b, c)
 #define LB(name) PASTE3(lb, FAMILY, _##name)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The flow as an object: the keys of its two rows, the packets that belong to
- * it, what it does to them, when it is over. Reads only the rows that the
- * caller gives it and no map: ct.h is the table.
+ * Operations on one flow: the keys of its two rows, which packets belong to it,
+ * how they are translated, and when the flow is over. Reads only rows that the
+ * caller passes, and no map; ct.h reads and writes the table.
  */
 #ifndef SLUICE_FLOW_H
 #define SLUICE_FLOW_H
@@ -18,9 +18,10 @@
 
 /*
  * Idle time, in units of flow_now(), after which a flow is over and another
- * flow may take its source port. The times are those of nf_conntrack: UDP 120
- * s; TCP and SCTP 10 s after a reset, 120 s if never answered, else 5 days.
- * After FIN on both sides it is the 60 s of TIME_WAIT at a peer.
+ * flow may take its source port. The times are those of nf_conntrack: 120 s for
+ * UDP; for TCP and SCTP 10 s after a reset, 120 s if never answered, otherwise
+ * 5 days. After FIN on both sides the time is 60 s, for which a peer stays in
+ * TIME_WAIT.
  */
 #define UDP_IDLE 28
 #define RESET_IDLE 3
@@ -84,7 +85,10 @@ static __always_inline bool FN(flow_is_reply)(const struct FN(flow) *flow,
 	       flow->source_port == t->dport && flow->protocol == t->protocol;
 }
 
-/* The same client and VIP: the same flow, even if the backend differs. */
+/*
+ * Do both rows have the same client and VIP? Then they belong to the same flow,
+ * even if the backends differ.
+ */
 static __always_inline bool FN(flow_is_same)(const struct FN(flow) *a,
 					     const struct FN(flow) *b)
 {
@@ -94,9 +98,9 @@ static __always_inline bool FN(flow_is_same)(const struct FN(flow) *a,
 }
 
 /*
- * Copies what the row does to a packet with this tuple. False if the row
- * belongs to another flow by now. The tuple is compared after the copy, so that
- * a copy for which it returns true is consistent.
+ * Copies the translation of the row to `path`. Returns false if the row now
+ * belongs to another flow. The tuple is compared after the copy, so the copy is
+ * consistent if the function returns true.
  */
 static __always_inline bool FN(flow_path)(const struct FN(flow) *flow,
 					  const struct FN(tuple) *tuple,
@@ -123,7 +127,10 @@ static __always_inline bool FN(flow_path)(const struct FN(flow) *flow,
 	return FN(flow_is_reply)(flow, tuple);
 }
 
-/* Neither side will send again (TCP, SCTP). `flow` is a forward row. */
+/*
+ * Is the connection (TCP, SCTP) over, so that neither side will send again?
+ * `flow` is a forward row.
+ */
 static __always_inline bool FN(flow_is_closed)(const struct FN(flow) *flow)
 {
 	const __u32 both = FLOW_CLIENT_FIN | FLOW_BACKEND_FIN;
@@ -131,7 +138,9 @@ static __always_inline bool FN(flow_is_closed)(const struct FN(flow) *flow)
 	return flow->flags & FLOW_RST || (flow->flags & both) == both;
 }
 
-/* Is the flow of these two rows over, so that another may take its port? */
+/*
+ * Is the flow of these two rows over, so that another flow may take its port?
+ */
 static __always_inline bool FN(flow_has_expired)(const struct FN(flow) *forward,
 						 const struct FN(flow) *reply)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Whether a packet of an existing flow keeps its translation or selects a
- * backend again. Called by walk.h for forward rows only.
+ * Decides whether a packet of an existing flow keeps its translation or selects
+ * a backend again. Called by walk.h for forward rows only.
  */
 #ifndef SLUICE_FLOW_CHECK_H
 #define SLUICE_FLOW_CHECK_H
@@ -45,12 +45,13 @@ static noinline bool FN(flow_is_foreign)(struct FN(flow) *flow,
 }
 
 /*
- * TCP and SCTP keep their translation until they close, whatever happens to the
- * backend, so that connections can drain; only a SYN or INIT may select again.
- * UDP has no close. It selects again with the next packet when its backend is
- * gone or does not serve, with a packet within one unit of flow_now() when the
- * frontend belongs to another Service port, and after UDP_IDLE on both sides. A
- * flow whose source port another flow has taken is replaced.
+ * A TCP or SCTP flow keeps its backend until it closes, even if the backend is
+ * removed, so that connections can drain. Only a SYN or INIT may select a
+ * backend again. A UDP flow has no close. It selects a backend again with its
+ * next packet if its backend is removed or does not serve. It does so within
+ * one unit of flow_now() if the frontend now belongs to another Service port,
+ * and also after UDP_IDLE on both sides. A flow is replaced if another flow has
+ * taken its source port.
  */
 static __always_inline enum flow_verdict FN(flow_check)(struct FN(flow) *flow,
 							struct FN(packet) *p)

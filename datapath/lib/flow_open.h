@@ -35,7 +35,7 @@
 
 #elif defined(FAMILY)
 
-/* Hash that selects the backend of a new flow: keyed, over the 5-tuple. */
+/* Hash that selects the backend of a new flow: over seed and 5-tuple. */
 static __always_inline __u32 FN(flow_hash)(const struct FN(tuple) *t)
 {
 	__u64 hash = config_seed();
@@ -48,10 +48,10 @@ static __always_inline __u32 FN(flow_hash)(const struct FN(tuple) *t)
 }
 
 /*
- * Sets the source that the backend sees. For a hairpin (the client is the
- * backend) it is the VIP, since replies to the backend's own address would not
- * leave the pod; if the VIP is a node address, the flow is masqueraded. Returns
- * 0 or -DROP_NO_NODE_ADDRESS.
+ * Sets the source address that the backend sees. For a hairpin flow (the client
+ * is the backend) it is the VIP, since replies to the pod's own address would
+ * not leave the pod. A hairpin flow to a node address is masqueraded instead.
+ * Returns 0 or -DROP_NO_NODE_ADDRESS.
  */
 static __always_inline int FN(flow_source)(struct FN(flow) *flow,
 					   const struct frontend *frontend,
@@ -68,7 +68,7 @@ static __always_inline int FN(flow_source)(struct FN(flow) *flow,
 	}
 	if (!masquerades && !is_hairpin)
 		return 0;
-	/* The stack accepts no packet from its own address on a device. */
+	/* The stack rejects a packet from a node address on a device. */
 	if (flow->flags & FLOW_NODE_BACKEND)
 		return 0;
 	/* The daemon has not written lb_host yet. */
@@ -114,7 +114,8 @@ static __always_inline int FN(flow_fill)(struct __sk_buff *skb,
 
 /*
  * Opens a flow for p to a backend of the frontend, in lb_scratch and in the
- * flow table. It replaces `old` unless that is NULL. Returns 0 or -DROP_*.
+ * flow table. The new flow replaces `old`, unless `old` is NULL. Returns 0 or
+ * -DROP_*.
  */
 static noinline int FN(flow_open)(struct __sk_buff *skb, struct FN(packet) *p,
 				  struct FN(flow) *old,
@@ -157,8 +158,9 @@ static noinline int FN(flow_open)(struct __sk_buff *skb, struct FN(packet) *p,
 	if (ret)
 		return ret;
 	/*
-	 * In the middle of a connection whose flow was lost: with another
-	 * source port the backend would see another connection.
+	 * The packet is in the middle of a connection whose flow was lost. With
+	 * a new source port it would not belong to that connection at the
+	 * backend.
 	 */
 	if (flow->flags & FLOW_MASQUERADED &&
 	    p->tuple.protocol != IPPROTO_UDP && !(p->tcp_flags & TCP_SYN))

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Multiplicative hash of words and addresses: for new flows, for sockets and
- * for the check word of a frontend. Not cryptographic; callers start with the
- * seed of config.h where a client must not be able to aim at a result.
+ * for the check word of a frontend. The hash is not cryptographic. A caller
+ * starts with the seed of config.h if clients must not be able to choose the
+ * result.
  */
 #ifndef SLUICE_HASH_H
 #define SLUICE_HASH_H

@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/*
- * The tc hooks that the walk runs on, and what a hook says about the origin of
- * a packet.
- */
+/* The tc hooks, and what a hook reveals about the origin of a packet. */
 #ifndef SLUICE_HOOK_H
 #define SLUICE_HOOK_H
 
@@ -27,7 +24,7 @@ static __always_inline __u32 client_device(struct __sk_buff *skb,
 	return skb->ifindex;
 }
 
-/* Sent by a socket of this node? */
+/* Was the packet sent by a socket of this node? */
 static __always_inline bool is_from_node(struct __sk_buff *skb, enum hook hook)
 {
 	return hook == HOOK_UPLINK_OUT && !skb->ingress_ifindex;

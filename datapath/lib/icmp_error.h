@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Translates ICMP errors about translated packets: the quoted packet and the
- * outer addresses, so that the sender of the original packet recognises it. An
- * error is translated only if the quoted packet belongs to a flow in the table.
- * The quoted L4 checksum is not adjusted, since receivers match by addresses
- * and ports. A slow path: it reads and writes through helpers only.
+ * Translates ICMP errors about translated packets. It rewrites the quoted
+ * packet and the outer addresses, so that the sender of the original packet
+ * recognises the error. An error is translated only if the quoted packet
+ * belongs to a flow in the table. The quoted L4 checksum is not adjusted, since
+ * receivers match by addresses and ports. A slow path: it reads and writes
+ * through helpers only.
  */
 #ifndef SLUICE_ICMP_ERROR_H
 #define SLUICE_ICMP_ERROR_H
@@ -62,16 +63,16 @@ static __always_inline bool icmp_is_error6(__u8 type)
 /* Kept in lb_scratch.answer. */
 struct FN(icmp_work) {
 	struct FN(tuple) quoted; /* of the quoted packet, as received */
-	struct FN(tuple) inner; /* its reverse, the key; then translated */
+	struct FN(tuple) inner; /* reversed, the key; then translated */
 	struct FN(tuple) outer; /* of the error itself, translated */
 	struct FN(path) path;
 	__u32 ports_at; /* offset of the quoted ports */
 };
 
 /*
- * Reads the quoted packet. The error travels in the opposite direction, so the
- * reverse tuple is the key of the row. False for other protocols and for a
- * fragment without ports.
+ * Reads the quoted packet. The error travels in the opposite direction of the
+ * quoted packet, so the reversed tuple is the key of the row. Returns false for
+ * protocols other than TCP, UDP and SCTP, and for a fragment without ports.
  */
 static __always_inline bool FN(icmp_quoted)(struct __sk_buff *skb, __u32 quote,
 					    struct FN(icmp_work) *work)
@@ -128,8 +129,8 @@ static __always_inline bool FN(icmp_quoted)(struct __sk_buff *skb, __u32 quote,
 }
 
 /*
- * Writes the addresses of `to` into the IP header at `at`; IPv4: and its
- * checksum.
+ * Writes the addresses of `to` into the IP header at `at`. Also adjusts the
+ * header checksum of IPv4.
  */
 static __always_inline int FN(icmp_store_addresses)(struct __sk_buff *skb,
 						    __u32 at,
@@ -165,7 +166,8 @@ static noinline int FN(icmp_rewrite)(struct __sk_buff *skb, __u32 l4,
 	       csum_diff16(quoted->dport, inner->dport);
 #if FAMILY == 6
 	/*
-	 * The quoted header has no checksum that compensates for the addresses.
+	 * An IPv6 header has no checksum that compensates for the change of the
+	 * quoted addresses.
 	 */
 	diff = csum_fold32((__u64)diff + csum_diff_tuple6(quoted, inner));
 #endif
@@ -176,7 +178,10 @@ static noinline int FN(icmp_rewrite)(struct __sk_buff *skb, __u32 l4,
 	return 0;
 }
 
-/* Writes the outer addresses; ICMPv6 sums a pseudo-header (RFC 4443, 2.3). */
+/*
+ * Writes the outer addresses. The ICMPv6 checksum includes them as part of a
+ * pseudo-header (RFC 4443, 2.3).
+ */
 static noinline int FN(icmp_rewrite_outer)(struct __sk_buff *skb, __u32 l4,
 					   struct FN(tuple) *from,
 					   struct FN(tuple) *to)
@@ -222,9 +227,10 @@ static noinline int FN(icmp_error)(struct __sk_buff *skb, struct FN(packet) *p,
 	    hook != HOOK_UPLINK_IN && !(path->flags & FLOW_NODE_BACKEND))
 		return TC_ACT_OK;
 	/*
-	 * If the packets of the flow get another source in this direction, so
-	 * does the error, whichever router sent it, as with netfilter: that
-	 * router may be the next hop of the error, and would reject its own
+	 * If the packets of the flow get another source address in this
+	 * direction, the error gets the same address, whichever router sent it.
+	 * netfilter does the same. The router that sent the error may also be
+	 * the next hop of the error, and would reject a packet from its own
 	 * address.
 	 */
 	work->outer = p->tuple;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The maps. The loader pins each under its own name, and all objects share
- * them. max_entries are defaults, which the daemon's flags replace. The daemon
- * writes lb*; the programs write ct*, frag*, sk*, lb*_affinity and the maps
- * from lb_drops on. Programs write through the macros below, and in place only
- * if CAN_WRITE.
+ * The maps. The loader pins each map under its name, and all objects share the
+ * maps. max_entries is a default, which flags of the daemon replace. The
+ * programs write ct*, frag*, sk*, lb*_affinity, and every map from lb_drops to
+ * the end of this file. The daemon writes all other maps. Programs write with
+ * the macros below, or in place if CAN_WRITE is 1.
  */
 #ifndef SLUICE_MAPS_H
 #define SLUICE_MAPS_H
@@ -17,9 +17,9 @@
 #define EEXIST 17 /* from an insert with BPF_NOEXIST */
 
 /*
- * How programs write. With SLUICE_EXPLAIN defined, the same source becomes the
- * programs of `sluice explain`: the same decisions on the same maps, but they
- * change nothing (explain.h).
+ * The macros with which programs write. If SLUICE_EXPLAIN is defined, the
+ * macros write nothing: explain.bpf.c compiles the same source to programs that
+ * make the same decisions without a change to these maps (explain.h).
  */
 #ifndef SLUICE_EXPLAIN
 #define CAN_WRITE 1

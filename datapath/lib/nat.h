@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * The step nat: gives the packet the translated tuple, and decrements the TTL
- * of a forwarded packet. Writes addresses and ports directly. The L4 checksum
- * goes through the helper, which knows whether the device still has to compute
- * it (CHECKSUM_PARTIAL).
+ * of a forwarded packet. Writes addresses and ports directly. A helper writes
+ * the L4 checksum, since the device may still have to compute it
+ * (CHECKSUM_PARTIAL).
  */
 #ifndef SLUICE_NAT_H
 #define SLUICE_NAT_H
@@ -24,16 +24,17 @@
 #include "csum.h"
 #include "nat_sctp.h"
 
-/* Since Linux 6.16; Debian 12's UAPI headers are older. */
+/* A flag since Linux 6.16. The UAPI headers of Debian 12 do not have it. */
 #define CSUM_IPV6 (1ULL << 7)
 
 #define TCP_CHECK_OFFSET 16
 #define UDP_CHECK_OFFSET 6
 
 /*
- * Since Linux 6.16 the helper must know that the packet is IPv6: no IP checksum
- * compensates for the addresses in CHECKSUM_COMPLETE. Older kernels reject the
- * flag.
+ * Since Linux 6.16, CSUM_IPV6 tells the helper that the packet is IPv6. IPv6
+ * has no header checksum that compensates for the change of the addresses in
+ * CHECKSUM_COMPLETE. Older kernels reject the flag, so the call is repeated
+ * without it.
  */
 static __always_inline int csum_replace_addresses(struct __sk_buff *skb,
 						  __u32 offset, __u32 diff,
@@ -86,8 +87,8 @@ static __always_inline void FN(nat_l3)(struct __sk_buff *skb, IP_HEADER *ip,
 	ip->check = csum_adjust(ip->check, diff);
 #else
 	/*
-	 * The word of hop limit and next header. No header checksum of IPv6
-	 * compensates for its change in CHECKSUM_COMPLETE.
+	 * The word of next header and hop limit. IPv6 has no header checksum
+	 * that compensates for the change of this word in CHECKSUM_COMPLETE.
 	 */
 	__be16 before = *(__be16 *)&ip->nexthdr;
 
@@ -102,9 +103,9 @@ static __always_inline void FN(nat_l3)(struct __sk_buff *skb, IP_HEADER *ip,
 }
 
 /*
- * Translates the packet to the tuple `to`. `is_hop`: this node forwards it, so
- * its TTL is decremented. Invalidates packet pointers. Returns 0 or
- * -DROP_WRITE.
+ * Translates the packet to the tuple `to`. With `is_hop`, this node forwards
+ * the packet, so the TTL is decremented. Invalidates packet pointers. Returns 0
+ * or -DROP_WRITE.
  */
 static __always_inline int FN(nat)(struct __sk_buff *skb, struct FN(packet) *p,
 				   struct FN(tuple) *to, bool is_hop)

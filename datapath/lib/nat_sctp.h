@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Writes the ports of an SCTP packet and adjusts its checksum, a CRC32c that
- * covers the whole packet without the addresses. Called by nat.h.
+ * Writes the ports of an SCTP packet and adjusts its checksum, a CRC32c of the
+ * SCTP packet without the IP addresses. Called by nat.h.
  */
 #ifndef SLUICE_NAT_SCTP_H
 #define SLUICE_NAT_SCTP_H
@@ -32,8 +32,9 @@ noinline __u32 crc32c_multiply(__u32 a, __u32 b)
 }
 
 /*
- * CRC32c is linear: the checksum changes by the difference of the ports,
- * multiplied by x^8 for each byte that follows them.
+ * A change of the ports. CRC32c is linear: the checksum changes by the
+ * difference of the ports, multiplied by x^8 for each byte that follows the
+ * ports.
  */
 struct sctp_change {
 	__be32 from; /* both ports */
@@ -73,7 +74,7 @@ noinline int nat_sctp(struct __sk_buff *skb, const struct sctp_change *change)
 	}
 	if (bpf_skb_store_bytes(skb, at, &to, sizeof(to), 0))
 		return -DROP_WRITE;
-	/* Left to the device (CHECKSUM_PARTIAL), which begins with zero. */
+	/* Zero: the device computes the checksum (CHECKSUM_PARTIAL). */
 	if (!check)
 		return 0;
 	check ^= diff;

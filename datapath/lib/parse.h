@@ -3,8 +3,8 @@
  * The step parse: the tuple of a packet. Returns PARSE_OURS for TCP, UDP and
  * SCTP, PARSE_ICMP for ICMP of any type (the tuple then holds addresses only),
  * and PARSE_PASS for everything else: other protocols, packets that are too
- * short, and fragments whose first fragment was not seen. Writes no map but
- * frag4 and frag6, the ports of fragmented datagrams.
+ * short, and fragments whose first fragment was not seen. It writes only the
+ * maps frag4 and frag6, which contain the ports of fragmented datagrams.
  */
 #ifndef SLUICE_PARSE_H
 #define SLUICE_PARSE_H
@@ -53,7 +53,10 @@ enum fragment {
 #define IP_OFFSET_AND_MORE 0x3fff
 #define IP_OFFSET 0x1fff
 
-/* The type of the first chunk as TCP flags: SYN if it opens, RST if it ends. */
+/*
+ * The type of the first SCTP chunk as TCP flags: SYN if the chunk opens an
+ * association, RST if it ends one.
+ */
 static __always_inline __u8 sctp_as_tcp_flags(__u8 chunk)
 {
 	switch (chunk) {
@@ -221,7 +224,10 @@ static __always_inline int parse4(struct __sk_buff *skb, struct packet4 *p)
 	}
 }
 #else
-/* Before L4: RFC 8200, 4.1 lists five, with destination options twice. */
+/*
+ * Limit of extension headers before L4. RFC 8200, 4.1 lists five, with
+ * destination options twice.
+ */
 #define IPV6_EXTENSIONS 5
 
 struct extensions6 {
@@ -267,7 +273,9 @@ static noinline int parse_extensions6(struct __sk_buff *skb,
 		}
 		protocol = header.nexthdr;
 		found->l4 += (header.length + 1) * 8;
-		/* What follows is no header, but the middle of the datagram. */
+		/*
+		 * The payload of a later fragment does not start with a header.
+		 */
 		if (found->fragment == FRAGMENT_LATER)
 			return protocol;
 	}

@@ -60,7 +60,7 @@ static __always_inline bool refusal_allowed(void)
 	return limit->sent++ < REFUSALS_PER_WINDOW;
 }
 
-/* Swaps the MAC addresses, writes the answer and sends it back. */
+/* Swaps the MAC addresses of the answer and sends it back. */
 static __always_inline int refuse_send(struct __sk_buff *skb, enum hook hook)
 {
 	__u8 mac[2 * ETH_ALEN], swapped[2 * ETH_ALEN];
@@ -98,8 +98,8 @@ static __always_inline int refuse_send(struct __sk_buff *skb, enum hook hook)
 #endif
 
 /*
- * The IP header of an answer from t->daddr to t->saddr, `size` bytes of
- * payload.
+ * Writes the IP header of an answer from t->daddr to t->saddr with `size` bytes
+ * of payload.
  */
 static __always_inline void FN(refuse_ip)(IP_HEADER *ip,
 					  const struct FN(tuple) *t,
@@ -143,7 +143,10 @@ static __always_inline __u32 FN(pseudo_sum)(const struct FN(tuple) *t,
 	return bpf_csum_diff(NULL, 0, (void *)&pseudo, sizeof(pseudo), 0);
 }
 
-/* Offset of the length in the packet, and the bytes that it does not count. */
+/*
+ * Offset of the length field in the IP header, and the number of bytes of the
+ * frame that the field does not count.
+ */
 #if FAMILY == 4
 #define LENGTH_AT offsetof(struct iphdr, tot_len)
 #define LENGTH_FROM ETH_HLEN
@@ -152,7 +155,7 @@ static __always_inline __u32 FN(pseudo_sum)(const struct FN(tuple) *t,
 #define LENGTH_FROM (ETH_HLEN + sizeof(struct ipv6hdr))
 #endif
 
-/* Sends RST. A TC action, or -DROP_* if none may be sent. */
+/* Sends an RST. Returns a TC action, or -DROP_* if no RST may be sent. */
 static noinline int FN(refuse_tcp)(struct __sk_buff *skb, struct FN(packet) *p,
 				   __u32 reason, enum hook hook)
 {
@@ -167,7 +170,7 @@ static noinline int FN(refuse_tcp)(struct __sk_buff *skb, struct FN(packet) *p,
 	/* RFC 9293, 3.10.7.1: a reset is not answered. */
 	if (p->tcp_flags & TCP_RST)
 		return -reason;
-	/* From the header: the frame may be padded. */
+	/* Use the length in the IP header, since the frame may be padded. */
 	if (bpf_skb_load_bytes(skb, l4, &tcp, sizeof(tcp)) ||
 	    bpf_skb_load_bytes(skb, ETH_HLEN + LENGTH_AT, &in_header,
 			       sizeof(in_header)))
@@ -204,7 +207,10 @@ struct FN(refusal) {
 	__u32 reason; /* enum drop_reason, to be counted */
 };
 
-/* Sends an ICMP answer. A TC action, or -DROP_* if none may be sent. */
+/*
+ * Sends an ICMP answer. Returns a TC action, or -DROP_* if no answer may be
+ * sent.
+ */
 static noinline int FN(refuse_icmp)(struct __sk_buff *skb, struct FN(packet) *p,
 				    const struct FN(refusal) *refusal,
 				    enum hook hook)
@@ -225,7 +231,10 @@ static noinline int FN(refuse_icmp)(struct __sk_buff *skb, struct FN(packet) *p,
 	if (!p || !refusal || !scratch)
 		return -DROP_MALFORMED;
 	answer = (void *)scratch->answer;
-	/* Headers before L4 would have to be quoted too: no answer. */
+	/*
+	 * IP options and extension headers would have to be quoted too, so
+	 * packets with them get no answer.
+	 */
 	if (p->l4 != ETH_HLEN + sizeof(IP_HEADER) ||
 	    p->fragment == FRAGMENT_LATER)
 		return -refusal->reason;
@@ -251,8 +260,8 @@ static noinline int FN(refuse_icmp)(struct __sk_buff *skb, struct FN(packet) *p,
 }
 
 /*
- * Refuses the packet: answers from its destination, and counts `reason`.
- * Returns a TC action, or -DROP_* if there is no answer.
+ * Refuses the packet: sends an answer from the packet's destination, and counts
+ * `reason`. Returns a TC action, or -DROP_* if no answer is sent.
  */
 static noinline int FN(refuse)(struct __sk_buff *skb, struct FN(packet) *p,
 			       __u32 reason, enum hook hook)
@@ -278,9 +287,10 @@ static noinline int FN(refuse)(struct __sk_buff *skb, struct FN(packet) *p,
 }
 
 /*
- * Answers as a router: the TTL has expired, or the packet exceeds `mtu` (not 0)
- * of the next device. From the address of the node if that is known, else from
- * the destination of the packet. Returns a TC action or -DROP_*.
+ * Answers as a router. If `mtu` is 0, the TTL has expired. Otherwise the packet
+ * exceeds `mtu`, the MTU of the next device. The answer comes from the address
+ * of the node, or from the destination of the packet if no node address is
+ * known. Returns a TC action or -DROP_*.
  */
 static noinline int FN(refuse_hop)(struct __sk_buff *skb, struct FN(packet) *p,
 				   __u32 mtu, enum hook hook)

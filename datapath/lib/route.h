@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Look-ups that forwarding needs: the device towards an address (the FIB), and
- * the MTU of a device. flow_open.h looks up the route of a new flow, walk.h
- * renews it.
+ * the MTU of a device. flow_open.h looks up the route of a new flow; walk.h
+ * looks it up again for existing flows.
  */
 #ifndef SLUICE_ROUTE_H
 #define SLUICE_ROUTE_H
@@ -16,7 +16,7 @@
 #include "explain.h"
 #include "address_set.h"
 
-/* Since Linux 6.3; the UAPI headers of Debian 12 are older. */
+/* A flag since Linux 6.3. The UAPI headers of Debian 12 do not have it. */
 #ifndef BPF_FIB_LOOKUP_SKIP_NEIGH
 #define BPF_FIB_LOOKUP_SKIP_NEIGH (1U << 2)
 #endif
@@ -71,7 +71,7 @@ noinline int FN(route_lookup)(struct __sk_buff *skb, const addr_t *from,
 	case BPF_FIB_LKUP_RET_FRAG_NEEDED:
 		return fib.ifindex;
 	case BPF_FIB_LKUP_RET_NOT_FWDED:
-		/* Either an address of the node or one without a route. */
+		/* `to` is either an address of the node or has no route. */
 		return FN(address_set_has)(SET_NODE, to) ? 0 : -DROP_NO_ROUTE;
 	default:
 		return -DROP_NO_ROUTE;

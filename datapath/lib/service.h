@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The step service: the frontend for (address, port, protocol), and with it the
- * index of its Service port. The entry is read by one 8-byte load. Its check
- * word must match the key, since the kernel may give the hash element to
- * another key while it is read. frontendCheck() in
+ * The step service: looks up the frontend for (address, port, protocol), which
+ * contains the index of its Service port. The entry is read by one 8-byte load.
+ * The check word in the entry must match the key, since the kernel may reuse
+ * the hash element for another key during the read. frontendCheck() in
  * daemon/maps/frontend-check.ts computes the same check word: change both or
  * neither.
  */
@@ -17,7 +17,7 @@
 #include "family.h"
 #include "hash.h"
 
-/* Reads of an entry until its check word matches. */
+/* Limit of reads of one entry until its check word matches. */
 #define FRONTEND_READS 4
 
 static __always_inline __u32 frontend_check4(const struct lb4_key *key)
@@ -52,7 +52,7 @@ struct frontend {
 
 #elif defined(FAMILY)
 
-/* 1 and the frontend; 0 if there is none; or -DROP_FRONTEND_TORN. */
+/* Returns 1 and the frontend, 0 if there is none, or -DROP_FRONTEND_TORN. */
 static __always_inline int FN(service_lookup)(const addr_t *address,
 					      __be16 port, __u8 protocol,
 					      struct frontend *found)

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Source ports of masqueraded flows. They come from two ranges in lb_host,
- * which exclude the ports of the host and the NodePorts, and are not in use by
- * a socket of this node. A backend without a free port is remembered for one
- * second or until a port is found, so that a flood of new flows to it stays
+ * Source ports of masqueraded flows. The ports come from two ranges in lb_host,
+ * which contain neither NodePorts nor ports that the host uses. A port that a
+ * socket of this node uses is never chosen. If no port is free for a backend,
+ * lb_exhausted records the backend for one second or until a port is found. New
+ * flows to this backend make fewer attempts then, so that a flood of them stays
  * cheap. Used by ct.h; nat.h does the translation.
  */
 #ifndef SLUICE_SNAT_PORT_H
@@ -28,7 +29,7 @@
 /* Attempts to find a source port whose reply row is free. */
 #define PORT_PROBES 8
 #define PORT_PROBES_SCARCE 4 /* if the last search found none */
-#define PORT_FAILURES 8 /* after as many failed searches, one attempt each */
+#define PORT_FAILURES 8 /* failed searches; then one attempt for each flow */
 
 /* A random port of the two ranges, in network byte order. */
 static __always_inline __be16 snat_port(const struct lb_host *host)
@@ -100,16 +101,17 @@ static __always_inline __u64 FN(snat_hash)(const struct FN(flow) *flow)
 #else
 #define SOCK_TUPLE(member) offsetof(struct bpf_sock_tuple, ipv6.member)
 #endif
-/* struct tuple begins with the struct that bpf_sk_lookup_*() reads. */
+/*
+ * struct tuple begins like struct bpf_sock_tuple, which bpf_sk_lookup_*()
+ * reads.
+ */
 _Static_assert(offsetof(struct FN(tuple), saddr) == SOCK_TUPLE(saddr) &&
 		       offsetof(struct FN(tuple), daddr) == SOCK_TUPLE(daddr) &&
 		       offsetof(struct FN(tuple), sport) == SOCK_TUPLE(sport) &&
 		       offsetof(struct FN(tuple), dport) == SOCK_TUPLE(dport),
 	       "struct tuple must begin like bpf_sock_tuple");
 
-/*
- * Does a socket of this node use the port that packets of `reply` are sent to?
- */
+/* Does a socket of this node use the destination port of `reply`? */
 static __always_inline bool FN(snat_is_taken)(struct __sk_buff *skb,
 					      struct FN(tuple) *reply)
 {

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Translation at the socket (--socket-lb): connect() and sendmsg() to a VIP go
- * to a backend before there is a packet; recvmsg() and getpeername() return the
- * VIP. Works on an address and a port that sock.bpf.c takes from the context of
- * the hook and writes back. It fails no call but a TCP connect() without
- * backends. What it leaves, the tc programs translate, if they are attached:
- * everything that depends on the source address, which a pod's socket does not
- * have yet, and UDP connect(), so that such a flow can move to another backend.
+ * Translation at the socket (--socket-lb). connect() and sendmsg() to a VIP are
+ * translated to a backend before there is a packet; recvmsg() and getpeername()
+ * return the VIP. sock.bpf.c reads address and port from the context of the
+ * hook, and writes them back. Only a TCP connect() to a frontend without
+ * backends fails. Two kinds of calls are left to the tc programs if these are
+ * attached. The first kind depends on the source address, which the socket of a
+ * pod does not have yet. The second kind is UDP connect(), so that the flow can
+ * move to another backend.
  */
 #ifndef SLUICE_SOCKET_LB_H
 #define SLUICE_SOCKET_LB_H
@@ -74,7 +75,7 @@ static __always_inline void FN(sock_key)(struct SK(key) *key, __u64 cookie,
 	key->port = port;
 }
 
-/* Hash that selects a backend: keyed, over the socket and the frontend. */
+/* Hash that selects a backend: over seed, socket and frontend. */
 static __always_inline __u32 FN(sock_hash)(const struct SK(key) *key)
 {
 	__u64 hash = hash_mix(config_seed(), key->cookie);
@@ -86,7 +87,7 @@ static __always_inline __u32 FN(sock_hash)(const struct SK(key) *key)
 
 /*
  * Selects the backend for this socket and VIP. A datagram socket (`remember`)
- * keeps its backend as long as that serves, or as long as no other can be
+ * keeps its backend while the backend serves, or while no other backend can be
  * selected.
  */
 static __always_inline int FN(sock_select)(struct backend_request *request,
@@ -102,7 +103,7 @@ static __always_inline int FN(sock_select)(struct backend_request *request,
 	if (known)
 		health = FN(backend_health)(known->backend_id,
 					    known->generation);
-	/* The frontend may belong to another Service port by now. */
+	/* The frontend may belong to another Service port now. */
 	if (known && !FN(backend_is_of)(known->backend_id, request->service))
 		known = NULL;
 	if (known && health == BACKEND_SERVES)
@@ -127,9 +128,10 @@ keep:
 }
 
 /*
- * SOCK_REWRITE and the request, or SOCK_LEAVE. The source of a node socket is
- * an address of the node, so its policy is known. For a pod's socket, only what
- * does not depend on the source address is.
+ * Returns SOCK_REWRITE and the request, or SOCK_LEAVE. The source of a node
+ * socket is an address of the node, so its traffic policy can be decided here.
+ * The source of a pod's socket is not known yet, so calls whose traffic policy
+ * depends on the source are left.
  */
 static __always_inline int FN(sock_request)(const struct frontend *frontend,
 					    const struct sock_call *call,
@@ -149,18 +151,21 @@ static __always_inline int FN(sock_request)(const struct frontend *frontend,
 	if (has_tc && !call->is_node &&
 	    (is_external || row->affinity || host->flags & HOST_MASQUERADE_ALL))
 		return SOCK_LEAVE;
-	/* A connected UDP socket could never move to another backend. */
+	/*
+	 * If translated here, a connected UDP socket could never move to
+	 * another backend.
+	 */
 	if (has_tc && call->protocol == IPPROTO_UDP && !call->is_datagram)
 		return SOCK_LEAVE;
 	request->service = service;
-	/* externalTrafficPolicy does not bind node and local pods. */
+	/* externalTrafficPolicy does not restrict the node and local pods. */
 	request->is_local = !is_external && frontend->flags & FRONTEND_LOCAL;
 	return SOCK_REWRITE;
 }
 
 /*
- * VIP -> backend, for connect() and sendmsg() to a frontend. SOCK_*, or -DROP_*
- * with address and port unchanged.
+ * Translates VIP -> backend, for connect() and sendmsg() to a frontend. Returns
+ * SOCK_*, or -DROP_* with address and port unchanged.
  */
 static __always_inline int FN(sock_to_backend)(const struct frontend *frontend,
 					       const struct sock_call *call,
@@ -189,7 +194,10 @@ static __always_inline int FN(sock_to_backend)(const struct frontend *frontend,
 	vip.port = *port;
 	key.address = chosen.address;
 	key.port = chosen.port;
-	/* Called for each message; a look-up also keeps an LRU row alive. */
+	/*
+	 * sendmsg() calls this for each message, so an unchanged row is not
+	 * written again. The look-up also keeps the LRU row alive.
+	 */
 	known = bpf_map_lookup_elem(&SK(vips), &key);
 	if (!known || !FN(addr_equal)(&known->address, &vip.address) ||
 	    known->port != vip.port)
@@ -199,7 +207,7 @@ static __always_inline int FN(sock_to_backend)(const struct frontend *frontend,
 	return SOCK_REWRITE;
 }
 
-/* backend -> VIP, for recvmsg() and getpeername(). */
+/* Translates backend -> VIP, for recvmsg() and getpeername(). */
 static __always_inline int FN(sock_to_vip)(struct bpf_sock_addr *ctx,
 					   addr_t *address, __be16 *port)
 {
@@ -227,7 +235,10 @@ static __always_inline int FN(sock_translate)(struct bpf_sock_addr *ctx,
 	if (call == CALL_RECEIVE)
 		return FN(sock_to_vip)(ctx, address, port);
 	ret = FN(service_lookup)(address, *port, ctx->protocol, &frontend);
-	/* Most calls are to no Service, and need nothing about the caller. */
+	/*
+	 * Most calls are not to a Service. They return here, before the caller
+	 * is determined.
+	 */
 	if (ret <= 0)
 		return ret;
 	found = sock_caller(ctx, call);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The body of every tc program: chooses the family of the walk, and has the
- * only exit that counts and drops. Included by tc_*.bpf.c and explain.bpf.c.
+ * The body of every tc program: passes the packet to walk4() or walk6(), and
+ * counts and drops the packet if they return -DROP_*. Included by tc_*.bpf.c
+ * and explain.bpf.c.
  */
 #ifndef SLUICE_TC_H
 #define SLUICE_TC_H
@@ -25,7 +26,10 @@ static noinline int walk_ipv4(struct __sk_buff *skb, enum hook hook)
 	return walk4(skb, &walk, hook);
 }
 
-/* A frame of its own, and scratch: IPv4 does not use the stack of IPv6. */
+/*
+ * Has a stack frame of its own and its variables in lb_scratch, so that IPv4
+ * packets do not use the stack space of IPv6.
+ */
 static noinline int walk_ipv6(struct __sk_buff *skb, enum hook hook)
 {
 	struct lb_scratch *scratch = scratch_row();
@@ -37,14 +41,15 @@ static noinline int walk_ipv6(struct __sk_buff *skb, enum hook hook)
 	return walk6(skb, (struct walk6 *)scratch->walk6, hook);
 }
 
-#define VLAN_ID 0x0fff /* in the tag; 0: priority only, no VLAN */
+#define VLAN_ID 0x0fff /* in the tag; 0: the tag is for priority only */
 
 static __always_inline int tc_walk(struct __sk_buff *skb, const enum hook hook)
 {
 	int ret;
 
 	/*
-	 * A tagged frame is for a VLAN device, which may be an uplink itself.
+	 * A tagged frame is for a VLAN device. If that device is an uplink, it
+	 * has its own programs.
 	 */
 	if (skb->vlan_present && skb->vlan_tci & VLAN_ID)
 		return TC_ACT_OK;

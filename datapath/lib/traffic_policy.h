@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The step policy: what the traffic policies and loadBalancerSourceRanges of a
- * Service say about a source (test/README.md, 4, 6 and 9). It decides whether
- * the source is admitted, whether it gets the backends of traffic policy
- * Cluster or Local, and whether it is masqueraded. This is not NetworkPolicy.
- * Reads only.
+ * The step policy: applies the traffic policies and loadBalancerSourceRanges of
+ * a Service to a source (test/README.md, 4, 6 and 9). It decides whether the
+ * source is admitted, whether it gets the backends of traffic policy Cluster or
+ * Local, and whether it is masqueraded. This is not NetworkPolicy. Reads only.
  */
 #ifndef SLUICE_TRAFFIC_POLICY_H
 #define SLUICE_TRAFFIC_POLICY_H
@@ -23,7 +22,7 @@ struct traffic_policy {
 	bool masquerades;
 };
 
-/* Where a packet comes from, if its hook determines that. */
+/* Where a packet comes from, if the hook determines it. */
 enum origin { ORIGIN_ANY, ORIGIN_POD_INTERFACE };
 
 #define FAMILY_PART "traffic_policy.h"
@@ -41,7 +40,7 @@ static __always_inline bool FN(is_local_pod)(const struct lb_host *host,
 	       FN(HOST_DETECT_INTERFACE) &&origin == ORIGIN_POD_INTERFACE;
 }
 
-/* 0 and the decision, or -DROP_SOURCE_RANGE. */
+/* Returns 0 and the decision, or -DROP_SOURCE_RANGE. */
 static __always_inline int FN(traffic_policy_decide)(
 	const struct frontend *frontend, const addr_t *source,
 	enum origin origin, struct traffic_policy *policy)
@@ -71,7 +70,8 @@ static __always_inline int FN(traffic_policy_decide)(
 		return 0;
 	}
 	/*
-	 * externalTrafficPolicy Local does not bind local pods and this node.
+	 * externalTrafficPolicy Local does not restrict local pods and this
+	 * node.
 	 */
 	is_pod = FN(is_local_pod)(host, source, origin);
 	is_node = !is_pod && FN(address_set_has)(SET_NODE, source);

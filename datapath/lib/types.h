@@ -9,26 +9,33 @@
 
 #include <linux/types.h>
 
-/* Network byte order. The codecs convert both to canonical text. */
+/*
+ * IP addresses in network byte order. The codecs of user space convert both
+ * types to canonical text.
+ */
 typedef __be32 addr4;
 typedef struct {
 	__be32 word[4];
 } addr6;
 
-/* Incremented with a pinned layout; the daemon takes over no other version. */
+/*
+ * Incremented when the layout of a pinned map changes. The daemon rejects
+ * pinned maps of another version.
+ */
 enum layout { LAYOUT_VERSION = 2 };
 
 /* Low byte of lb_frontend.meta. */
 enum frontend_flags {
-	FRONTEND_EXTERNAL = 1, /* externalTrafficPolicy applies: no ClusterIP */
-	FRONTEND_LOCAL = 2, /* the traffic policy that applies is Local */
+	FRONTEND_EXTERNAL = 1, /* externalTrafficPolicy applies */
+	FRONTEND_LOCAL = 2, /* the traffic policy of the frontend is Local */
 	FRONTEND_RANGES = 4, /* admits only its loadBalancerSourceRanges */
-	FRONTEND_NODE_PORT = 8, /* its address is one of the node's own */
+	FRONTEND_NODE_PORT = 8, /* the address is an address of this node */
 };
 
 /*
- * Sets of addresses in lb4_ranges, lb6_ranges. A smaller number is an index
- * into lb_services: the loadBalancerSourceRanges of that Service port.
+ * Numbers of the address sets in lb4_ranges and lb6_ranges. A number below
+ * SET_NODE is an index into lb_services; that set contains the
+ * loadBalancerSourceRanges of the Service port.
  */
 enum address_set {
 	SET_NODE = 0x80000000, /* this node's own addresses */
@@ -38,11 +45,11 @@ enum address_set {
 };
 
 enum host_flags {
-	HOST_DETECT_CIDR4 = 1, /* a source in SET_POD is a local pod */
+	HOST_DETECT_CIDR4 = 1, /* local pods: by address, in SET_POD */
 	HOST_DETECT_CIDR6 = 2,
-	HOST_DETECT_INTERFACE4 = 4, /* so is a packet from a pod's interface */
+	HOST_DETECT_INTERFACE4 = 4, /* local pods: by the pod interface */
 	HOST_DETECT_INTERFACE6 = 8,
-	HOST_MASQUERADE_ALL = 16, /* all traffic to ClusterIPs */
+	HOST_MASQUERADE_ALL = 16, /* masquerade all traffic to ClusterIPs */
 	HOST_TC_PODS = 32, /* tc programs translate what pods send */
 	HOST_TC_NODE = 64, /* tc programs translate what node sockets send */
 };
@@ -52,7 +59,7 @@ enum backend_state {
 	BACKEND_USABLE = 1, /* in the set of traffic policy Cluster */
 	BACKEND_LOCAL = 2, /* on this node */
 	BACKEND_SERVING = 4, /* serving or ready; checked for existing flows */
-	BACKEND_PRESENT = 8, /* in the EndpointSlices; 0: the id is free */
+	BACKEND_PRESENT = 8, /* in an EndpointSlice; unset: the id is free */
 	BACKEND_LOCALLY_USABLE = 16, /* in the set of traffic policy Local */
 };
 
@@ -67,14 +74,14 @@ enum drop_reason {
 	DROP_REFUSE_RATE, /* refused, but the rate limit allowed no answer */
 	DROP_FRONTEND_TORN, /* the frontend entry changed during each read */
 	DROP_BACKEND_STALE, /* the slot names no backend of this Service port */
-	DROP_FLOW_FULL, /* the flow table accepted no row */
-	DROP_NO_FLOW, /* no SYN, and it would need a new source port */
+	DROP_FLOW_FULL, /* the flow table rejected the new row */
+	DROP_NO_FLOW, /* the flow was lost, so its source port is unknown */
 	DROP_PORT_EXHAUSTED, /* no free source port for this backend */
-	DROP_NO_NODE_ADDRESS, /* to be masqueraded, but no node address known */
+	DROP_NO_NODE_ADDRESS, /* no node address is known to masquerade with */
 	DROP_NO_ROUTE, /* the FIB has no route to the backend */
 	DROP_HOP_LIMIT, /* TTL expired here: answered with time exceeded */
 	DROP_TOO_BIG, /* exceeds the MTU: answered with that MTU */
-	DROP_NODE_TO_SELF, /* node to a backend of its own: needs --socket-lb */
+	DROP_NODE_TO_SELF, /* a backend on the node itself needs --socket-lb */
 	DROP_MALFORMED, /* the packet is shorter than its headers */
 	DROP_WRITE, /* the kernel rejected a change to the packet */
 	DROP_REASONS, /* the number of reasons */
@@ -89,7 +96,7 @@ struct lb_drop {
 struct lb_config {
 	__u32 layout; /* enum layout */
 	__u32 pad;
-	__u64 seed[2]; /* of flow hashes: a restart keeps them */
+	__u64 seed[2]; /* of flow hashes; kept across restarts */
 };
 
 /* lb_host[0]: settings of this node for all Services; may change any time. */
@@ -129,9 +136,10 @@ struct lb_frontend {
 };
 
 /*
- * One run of slots holds both sets of a Service port: the slots of traffic
- * policy Local alone, then those of both policies, then those of Cluster alone.
- * Each set (base and count) is read and published by one 8-byte access.
+ * One run (a contiguous range of slots) contains both backend sets of a Service
+ * port. The slots of traffic policy Local only come first, then the slots of
+ * both policies, then the slots of policy Cluster only. Base and count of a set
+ * are read and written together, by one 8-byte access.
  */
 struct lb_service {
 	__u32 base; /* traffic policy Cluster: first slot */
@@ -245,22 +253,23 @@ enum flow_flags {
 	FLOW_RST = 4,
 	FLOW_NODE_CLIENT = 8, /* the client is a socket of this node */
 	FLOW_NODE_BACKEND = 16, /* the backend is a socket of this node */
-	FLOW_MASQUERADED = 32, /* source: the node, and a port of lb_host */
+	FLOW_MASQUERADED = 32, /* source: node address, port from lb_host */
 	FLOW_ANSWERED = 64, /* the backend has sent a packet; in both rows */
 };
 
 /*
- * A flow has two rows, one for each direction, and each row holds all of it:
- * client -> VIP becomes source -> backend, and replies the reverse.
+ * A flow has two rows, one for each direction. Each row contains the whole
+ * flow: packets client -> VIP are translated to source -> backend, and replies
+ * backend -> source are translated to VIP -> client.
  */
-struct flow4 { /* 64 bytes: with its key it fills whole cache lines */
+struct flow4 { /* 64 bytes: key and value fill whole cache lines */
 	addr4 client;
 	addr4 vip;
 	addr4 source; /* what the backend sees: client, VIP (hairpin) or node */
 	addr4 backend;
 	__be16 client_port;
 	__be16 vip_port;
-	__be16 source_port; /* the client's, unless masqueraded or taken */
+	__be16 source_port; /* client_port, unless masqueraded or in use */
 	__be16 backend_port;
 	__u32 backend_id; /* index into lb4_backends */
 	__u32 generation; /* of backend_id when it was selected */
@@ -270,7 +279,7 @@ struct flow4 { /* 64 bytes: with its key it fills whole cache lines */
 	__u32 flags; /* enum flow_flags; FIN and RST in the forward row only */
 	__u8 protocol;
 	__u8 direction; /* enum flow_direction */
-	__u8 node_mac[6]; /* of client_dev, if FLOW_NODE_CLIENT */
+	__u8 node_mac[6]; /* MAC of client_dev, if FLOW_NODE_CLIENT */
 	__u64 pad;
 };
 
@@ -347,7 +356,10 @@ struct lb_limit {
 	__u32 sent;
 };
 
-/* A backend without a free source port; the row is chosen by its hash. */
+/*
+ * A backend without a free source port. The hash of the backend selects the
+ * row.
+ */
 struct lb_exhausted {
 	__u64 backend; /* hash of address, port and protocol */
 	__u64 until; /* ktime ns */
@@ -359,14 +371,14 @@ struct lb_exhausted {
 struct lb_explain {
 	__u32 service; /* index into lb_services; 0: no frontend was found */
 	__u32 flags; /* enum frontend_flags */
-	__u32 is_decided; /* admitted; set and masquerading are decided */
+	__u32 is_decided; /* source is admitted, policy is decided */
 	__u32 is_local; /* the set of traffic policy Local was used */
-	__u32 masquerades; /* by traffic policy, whatever the backend */
+	__u32 masquerades; /* by traffic policy, not by the backend */
 	__u32 is_affine; /* session affinity selected the backend */
 	__u32 backend_id; /* 0: none was selected */
 	__u32 is_masqueraded; /* the source becomes the node's address */
 	__u32 is_hairpin; /* the backend is the client itself */
-	__u32 is_flow; /* an existing flow decided, without a look-up */
+	__u32 is_flow; /* an existing flow was used, no look-up */
 	__u32 drop; /* enum drop_reason */
 	__u32 dev; /* ifindex that the packet would leave by */
 	__u32 assume_route; /* input: assume a route to every address */
@@ -389,7 +401,7 @@ struct lb_scratch {
 	struct flow6 flow6;
 	struct tuple4 old_reply4; /* reply key of the flow being replaced */
 	struct tuple6 old_reply6;
-	__u64 walk6[16]; /* struct walk6: variables of the IPv6 walk */
+	__u64 walk6[16]; /* struct walk6: the variables of walk6() */
 	__u64 answer[32]; /* the ICMP message being made or translated */
 };
 

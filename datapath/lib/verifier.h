@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * C that the BPF verifier and clang need to be written in a certain way:
+ * C constructs that the BPF verifier or clang require in a certain form:
  * functions that are verified once, packet pointers, bounded offsets. Used by
  * all programs.
  */
@@ -13,17 +13,18 @@
 #include <bpf/bpf_helpers.h>
 
 /*
- * Not inlined. If it is not static either, it is a BPF global function: the
- * verifier checks it once for all arguments, not once for each path to a call.
- * It then assumes that any pointer argument may be NULL. Such a function should
- * use each argument on every path, since clang passes garbage for unused ones.
+ * Marks a function that is not inlined. Unless it is static, such a function is
+ * a BPF global function. The verifier checks a global function once for all
+ * arguments, not once for each path to a call, and assumes that any pointer
+ * argument may be NULL. A global function should use each argument on every
+ * path, since clang passes garbage for unused arguments.
  */
 #define noinline __attribute__((noinline))
 
 /*
  * A packet pointer is a 32-bit load that the verifier turns into a pointer. In
- * C, clang may merge two such loads as integers, and the zero extension of the
- * result makes it a number.
+ * C, clang may merge two such loads as integers. The zero extension then turns
+ * the result into a number, which the verifier rejects as a pointer.
  */
 #define SKB_POINTER(skb, member)                                         \
 	({                                                               \

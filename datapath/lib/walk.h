@@ -48,7 +48,7 @@ static __always_inline int FN(walk_translate)(struct __sk_buff *skb,
 					      struct FN(path) *path,
 					      enum hook hook)
 {
-	/* Forwarded by this node, which is a hop then. */
+	/* This node forwards the packet, so it counts as a hop. */
 	bool is_hop = !(path->flags & (FLOW_NODE_CLIENT | FLOW_NODE_BACKEND));
 	__u32 mtu;
 	int ret;
@@ -67,7 +67,8 @@ static __always_inline int FN(walk_translate)(struct __sk_buff *skb,
 }
 
 /*
- * A packet from backend to source. At egress only those of node sockets count.
+ * Handles a packet from backend to source. At egress, only packets that a
+ * socket of the node sent are translated.
  */
 static __always_inline int FN(walk_reply)(struct __sk_buff *skb,
 					  struct FN(packet) *p,
@@ -91,7 +92,7 @@ static __always_inline int FN(walk_reply)(struct __sk_buff *skb,
 	return FN(walk_translate)(skb, p, path, hook);
 }
 
-/* Renews an existing flow's age, the device of its client, and its route. */
+/* Updates the time, the device of the client, and the route of a flow. */
 static __always_inline void FN(walk_refresh)(struct __sk_buff *skb,
 					     struct FN(packet) *p,
 					     struct FN(flow) *flow,
@@ -114,7 +115,7 @@ static __always_inline void FN(walk_refresh)(struct __sk_buff *skb,
 	}
 }
 
-/* Variables of the walk: on the stack for IPv4, in lb_scratch for IPv6. */
+/* Variables of walk4(), on the stack, and of walk6(), in lb_scratch. */
 struct FN(walk) {
 	struct FN(packet) p;
 	struct FN(path) path;
