@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attaching on a kernel without TCX, simulated with an option of DeviceOperations: programs are filters on clsact. They are replaced,
-// repaired when the filter or the qdisc is deleted, removed by uninstall, and replaced by TCX links when the next daemon has TCX.
-// Witness: `tc`.
+// Attaching on a kernel without TCX, where programs are filters on clsact. An option of DeviceOperations simulates this kernel. A
+// filter is replaced by a reload, repaired when the filter or its qdisc is deleted, and removed by uninstall. A daemon that has TCX
+// replaces it by a TCX link. The tests verify the filters with `tc`.
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { pino } from 'pino';
@@ -34,7 +34,7 @@ interface Devices {
   stop(): void;
 }
 
-/** Programs on lxc1 and eth0, as the daemon's loop attaches them. */
+/** Attaches programs to lxc1 and eth0, as the daemon does. */
 function follow(hasTcx: boolean): Devices {
   const log = pino({ level: 'silent' });
   const operations = new DeviceOperations({ datapath, pins, log, hasTcx });
@@ -91,7 +91,7 @@ afterEach(() => {
     try {
       tc('qdisc', 'delete', 'dev', name, 'clsact');
     } catch {
-      // The test has deleted it.
+      // The test has already deleted the qdisc.
     }
   }
   bpffs.close();
@@ -130,7 +130,7 @@ test.for([
   expect(look()).toEqual([]);
 });
 
-test('the next daemon has TCX: it attaches links and removes the filters', () => {
+test('a daemon that has TCX attaches links and removes the filters of the previous daemon', () => {
   devices.stop();
   devices = follow(true);
   expect([filters('ingress'), filters('egress')]).toEqual([[], []]);

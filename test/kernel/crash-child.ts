@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The control plane over pinned maps, in a process that its parent (crash.test.ts) kills at any moment: tables, controllers, reconcilers,
-// real maps and real time. It prints "loaded" when its code is loaded. Each line on stdin names a file with all objects; the first line
-// starts the control plane. It prints "settled" when the maps are up to date.
+// A process that runs the control plane with pinned maps: tables, controllers, reconcilers, real maps and real time. Its parent,
+// crash.test.ts, kills it at any moment. The process prints "loaded" when its code is loaded. Each line on stdin names a file with all
+// objects. The first line starts the control plane. The process prints "settled" when the maps are up to date.
 import { readFileSync } from 'node:fs';
 import { flushCompileCache } from 'node:module';
 import { join } from 'node:path';
@@ -81,13 +81,13 @@ createInterface({ input: process.stdin }).on('line', (line) => {
   replace(services, objects.services);
   replace(slices, objects.slices);
   if (isFirst) for (const mark of marks) mark();
-  // A change passes two tables and needs a turn of the event loop for each.
+  // A change passes through two tables. Each table needs one turn of the event loop.
   const check = (turn: number): void => {
     if (turn > TURNS && loops?.every((loop) => loop.isClean) === true) print('settled');
     else setImmediate(check, turn + 1);
   };
   check(0);
 });
-// The next child finds the code compiled; this one does not live until Node.js would write it.
+// Writes the compile cache now, so that the next child starts faster. Node.js would write it at exit, but this process is killed.
 flushCompileCache();
 print('loaded');

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// kill -9 at 200 moments in a history of 200 changes. Whatever was written by then, the next start must bring the maps to the state that
-// a clean start with the same objects produces. A child process with real, pinned maps is killed; this process only reads the maps.
+// A child process with real, pinned maps is killed (kill -9) during each of 200 changes. After each kill, the next start must bring the
+// maps to the state of a clean start with the same objects. This process only reads the maps.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -21,9 +21,9 @@ import { Bpffs, enterNamespace, Loaded } from './fixture.ts';
 const CHANGES = 200;
 const SEED = 20_261_123;
 /**
- * From handing over a change to the kill: the latest moment at the beginning. A child that has just started, its code cold,
- * needs about ten ms for a change, and several times as long on a busy machine: each kill that hits before the work moves the
- * latest moment back, each that hits after the work moves it forward.
+ * The initial limit of the delay between the sending of a change and the kill. Each delay is random, from 0 to the limit. A child
+ * that has just started needs about 10 ms for a change, and several times as long on a busy machine. Therefore a kill before the
+ * first write increases the limit, and a kill after the last write reduces it.
  */
 const LATEST_KILL_MS = 30;
 const STEP = 1.25;
@@ -77,7 +77,10 @@ class Child {
     });
   }
 
-  /** Sends objects in a file. Through a pipe, the part that does not fit would wait until this process is idle, but it spins. */
+  /**
+   * Sends objects in a file. A pipe is not suitable: objects that exceed its buffer are written only when the event loop runs, and
+   * this process blocks the event loop in spin().
+   */
   send(objects: CrashObjects): void {
     const path = join(directory, `${this.process.pid}-${(this.#sent += 1)}.json`);
     writeFileSync(path, JSON.stringify(objects));
@@ -100,7 +103,7 @@ class Child {
   }
 }
 
-/** A seeded history. Each call of change() returns the objects after one more change. */
+/** A random history of objects with a seed. Each call of change() makes one change and returns all objects. */
 class History {
   readonly #random: () => number;
   readonly #services = new Map<string, Service>();
@@ -139,7 +142,7 @@ class History {
 
   #service(n: number): Service {
     const ports = [portRow({ name: 'web', port: 80 + this.below(3) }), portRow({ name: 'dns', protocol: 'UDP', port: 53 })];
-    // Sometimes two Services have the same address, and one of them must lose it.
+    // Sometimes two Services have the same address. Then only one of them may own it.
     const host = 1 + (n % (4 + this.below(3)));
     const created = 1000 * n;
     const clusterIPs = { IPv4: `10.96.0.${host}`, IPv6: `fd00:96::${host}` };
@@ -171,7 +174,7 @@ function cleanDump({ services, slices }: CrashObjects): string[] {
   return dumpMaps(maps);
 }
 
-/** Waits in a busy loop, because timers are too coarse. */
+/** Waits in a busy loop, because the resolution of timers is too low. */
 function spin(ms: number): void {
   for (const until = performance.now() + ms; performance.now() < until;);
 }
@@ -200,7 +203,7 @@ test(`${CHANGES} changes, each followed by kill -9`, { timeout: 1_800_000 }, asy
     spin((history.below(1_000_000) / 1_000_000) * latestMs);
     await child.kill();
     const found = dump();
-    // Where a child began that had not settled is not known.
+    // The phase is known only if the child had settled: then the maps were equal to `before` when the change was sent.
     if (change % 3 !== 0) {
       const part = found === before ? 'beginning' : found === after ? 'end' : 'middle';
       at[part] += 1;

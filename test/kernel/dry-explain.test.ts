@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// `sluice explain --objects` as a command: the JSON contract, the order of --flows, the flags of the daemon, and error messages. It loads
-// the read-only programs over temporary maps, so it needs a kernel. No map or program may remain afterwards.
+// The command `sluice explain --objects`: the JSON contract, the order of --flows, the flags of the daemon, and error messages. The
+// command loads the read-only programs with temporary maps, so the test needs a kernel. No map or program may remain after a command.
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -66,7 +66,10 @@ async function sluice(...argv: string[]): Promise<{ exitCode: number; out: strin
 }
 
 const dry = ['--objects', objects, '--node', file('node.json')];
-/** What this process holds of BPF, by descriptors and by mappings. It pins and attaches nothing, so the kernel frees the rest. */
+/**
+ * The BPF objects that this process keeps open by descriptors and by memory mappings. The command pins and attaches nothing, so the kernel
+ * frees all other objects.
+ */
 const held = (): string[] => [...heldBy('self'), ...(readFileSync('/proc/self/maps', 'utf8').match(/bpf-map.*$/gm) ?? [])];
 
 describe('explain --objects', () => {

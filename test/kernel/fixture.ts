@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The loaded datapath of a kernel test: a network namespace and a bpffs of its own, the product's loader, and real maps that the
-// product's operations write. Nothing is attached; packets run through BPF_PROG_TEST_RUN. Used by kernel tests and the benchmarks.
+// The loaded datapath of a kernel test: a private network namespace and bpffs, the loader of the daemon, and real maps that the
+// operations of the daemon write. Programs must not be attached. Packets run through BPF_PROG_TEST_RUN. Used by kernel tests and the
+// benchmarks.
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The life of flows, one packet at a time through the real programs: when a source port is reused, which flows follow a change of their
-// backend or frontend and which stay, and which packets must not be taken for packets of a flow. Both IP families.
+// The lifetime of flows. Each test runs single packets through the real programs: reuse of source ports, flows whose backend or frontend
+// changes, and packets that must not be assigned to a flow. Both IP families.
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { beforeEach, describe, expect, test } from 'vitest';
@@ -87,7 +87,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     else expect({ opened: opened.length, counted: drops('PORT_EXHAUSTED') - before }).toEqual({ opened: 0, counted: 20 });
   });
 
-  test('when half of the ports are used, nearly every new flow gets a port, also after one did not', () => {
+  test('when half of the ports are used, nearly every new flow gets a port, even after a flow that got none', () => {
     loaded.apply([port('web', nodePort(), [backendRow(pod(2))])]);
     givePorts(400);
     let opened = 0;
@@ -103,13 +103,13 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     loaded.ageFlows(LONG);
     const sent = translated(b);
     expect(sent.sourcePort).toBe(2000);
-    // The next packet of the first client checks whether its flow still has the port.
+    // Flows that are one unit older check whether they still have their port. The first client has lost the port, so its packet is dropped.
     loaded.ageFlows(1);
     expect(send(a).verdict).toBe(TC_ACT_SHOT);
     expect(translated(answerTo(sent), 'tc_pod_in').destination).toBe(outside(8));
   });
 
-  test('the port of an expired flow is not reused while a socket of the node has it', async () => {
+  test('the port of an expired flow is not reused while a socket of the node uses it', async () => {
     loaded.apply([port('dns', nodePort('UDP'), [backendRow(pod(2))])]);
     givePorts(1);
     expect(translated(request({ protocol: 'UDP' })).sourcePort).toBe(2000);
@@ -146,13 +146,13 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     expect(loaded.run('tc_uplink_out', frame, { ifindex: devices.eth0, ingressIfindex: devices.lxc1 })).toMatchObject({
       ...{ verdict: TC_ACT_OK, packet: frame },
     });
-    // Another flow to that address belongs to the external IP.
+    // A new flow to the same address is translated, because the address is an external IP.
     expect(translated(request({ source: pod(1), destination: remote, destinationPort: 80, sourcePort: 1 }), 'tc_pod_in').destination).toBe(
       pod(3),
     );
   });
 
-  test('a backend without a route is not taken for the node itself', () => {
+  test('a packet to a backend without a route is dropped and counted, and is not delivered to the node', () => {
     const before = drops('NO_ROUTE');
     loaded.apply([port('web', nodePort(), [backendRow(four ? '198.51.100.5' : '2001:db8:5::5')])]);
     expect(send(request()).verdict).toBe(TC_ACT_SHOT);
@@ -187,7 +187,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     expect(translated(packet, 'tc_pod_in').destination).toBe(pod(3));
   });
 
-  test('fragments of a datagram without a flow are not taken for those of an earlier datagram with the same id', () => {
+  test('fragments of a datagram without a flow are not handled as fragments of an earlier datagram with the same id', () => {
     loaded.apply([port('dns', nodePort('UDP'), [backendRow(pod(2))])]);
     const payload = new Uint8Array(3000);
     const first = fragments(build(request({ protocol: 'UDP', payload })), 1400, 77);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The set-up of a kernel test file: a namespace, a bpffs and the loaded datapath before its tests, and the clean-up after them, also when
-// loading failed.
+// The set-up of a kernel test file. Before its tests it creates a namespace and a bpffs and loads the datapath. After its tests it removes
+// them, even if loading failed.
 import { afterAll, beforeAll } from 'vitest';
 import type { MapSizes } from '../../daemon/bpf/datapath.ts';
 import { Bpffs, enterNamespace, Loaded, smallSizes } from './fixture.ts';

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Loading and attaching: verifier messages, pinned maps of another layout or size, TCX links and clsact filters, cgroup links, and
-// rtnetlink compared with `ip`. In a namespace, a bpffs and a cgroup of its own.
+// Loading and attaching: verifier messages, pinned maps of a different layout or size, TCX links and clsact filters, cgroup links, and
+// rtnetlink compared with `ip`. The tests use a private namespace, bpffs and cgroup.
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -118,7 +118,7 @@ describe('pinned maps', () => {
     second.datapath.close();
   });
 
-  test('of another size are rejected with the name of the flag, and are not changed', () => {
+  test('of a different size are rejected with an error that names the flag, and are not changed', () => {
     new Loaded(bpffs).datapath.close();
     const before = readdirSync(join(bpffs.path, 'sluice/maps'));
     expect(() => new Loaded(bpffs, { ...smallSizes, ct4: { entries: 4096, flag: 'max-flows' } })).toThrow(

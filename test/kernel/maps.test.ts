@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Real kernel maps: the contract of LbMaps, batches, memory mappings, and the layouts of the codecs compared with the BTF of every
-// compiled object. bpftool is the independent witness.
+// Real kernel maps: the contract of LbMaps, batches, and memory mappings. The layouts of the codecs are compared with the BTF of every
+// compiled object, which bpftool reads independently of Sluice.
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -27,7 +27,7 @@ function freshMaps(sizes: Record<string, number>): (name: string) => BpfMap {
   object.load({ sizes });
   open.push(object);
   return (name) => {
-    // The object and the BpfMap each own a descriptor.
+    // The object and the BpfMap each close their own descriptor, so the descriptor is duplicated.
     const map = new BpfMap(duplicate(object.mapFd(name)));
     open.push(map);
     return map;
@@ -127,7 +127,7 @@ describe('layouts', () => {
       expect({ name: codec.name, size: codec.size }).toEqual({ name: struct.name, size: struct.size });
       expect(codec.offsets).toEqual(Object.fromEntries((struct.members ?? []).map((member) => [member.name, member.bits_offset / 8])));
     }
-    // Every object defines every map, so it has every key and value.
+    // Every object defines all maps, so its BTF has the structs of all keys and values.
     expect(codecs.filter((codec) => structs.has(codec.name)).length).toBeGreaterThan(15);
   });
 
@@ -136,7 +136,7 @@ describe('layouts', () => {
       const object = new BpfObject(join(objectsPath, `${name}.bpf.o`));
       open.push(object);
       for (const text of [...object.maps().map((map) => map.name), ...object.programNames()]) expect(text.length).toBeLessThanOrEqual(15);
-      // libbpf returns them in the order of their first use.
+      // libbpf returns the maps of an object in the order of their first use, so they are sorted.
       return object
         .maps()
         .filter((map) => map.name !== 'layout.bss')
@@ -161,7 +161,7 @@ describe('layouts', () => {
   ])('$codec.name: decoding and encoding any bytes returns them', ({ codec, size }) => {
     fc.assert(
       fc.property(fc.uint8Array({ minLength: size, maxLength: size }), (bytes) => {
-        // The last byte is padding.
+        // The last byte of a key is padding. Encoding sets it to zero.
         const row = bytes.with(-1, 0);
         expect(encoded(codec, decoded(codec, bytes))).toEqual(row);
       }),

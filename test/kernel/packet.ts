@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Packets for tests: builds them from fields, and reads them back with every checksum verified. It computes whole checksums, which verify
-// the datapath's incremental updates. It must not depend on Sluice, except for address texts. Used by kernel tests and the benchmarks.
+// Packets for tests: builds packets from fields, and parses packets with every checksum verified. Checksums are computed over the complete
+// packet, so they verify the incremental updates of the datapath. This file must not depend on Sluice, except for address texts. Used by
+// kernel tests and the benchmarks.
 import { addressBytes, addressText } from '../../daemon/model/address.ts';
 
 export interface Packet {
@@ -17,7 +18,7 @@ export interface Packet {
   readonly hops?: number;
   /** ICMP: the last four bytes of the header, for example the MTU. */
   readonly rest?: number;
-  /** UDP over IPv4: no checksum. */
+  /** UDP over IPv4: the packet has no checksum. */
   readonly hasNoChecksum?: boolean;
   /** IPv4 options or IPv6 extension headers, in whole words. */
   readonly options?: Uint8Array;
@@ -170,7 +171,7 @@ export function fragments(frame: Uint8Array, size: number, id: number): Uint8Arr
   return cut;
 }
 
-/** Reads an IP packet. Throws on a wrong checksum. With `isQuoted`, L4 may be truncated and its checksum is not verified. */
+/** Reads an IP packet. Throws on a wrong checksum. With `isQuoted`, the L4 part may be truncated, and the L4 checksum is not verified. */
 export function readIp(bytes: Uint8Array, isQuoted = false): Packet {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const six = (bytes[0] ?? 0) >> 4 === 6;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Packets through the real programs in the kernel; the first packet of a flow also through the oracle (support/oracle.ts). Results are
-// read back with every checksum verified. Every case runs for both IP families and for TCP and UDP.
+// Runs packets through the real programs in the kernel, and compares the first packet of a flow with the oracle (support/oracle.ts).
+// Every checksum of a result is verified. Every case runs for both IP families and for TCP and UDP.
 import { beforeEach, describe, expect, test } from 'vitest';
 import { trace } from '../support/oracle.ts';
 import { encoded, decoded } from '../../daemon/maps/codec.ts';
@@ -65,7 +65,7 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
     ...fields,
   });
   const send = (packet: Packet, program = 'tc_pod_in', ifindex = devices.lxc1) => loaded.run(program, build(packet), { ifindex });
-  /** Sends a packet and expects that it is translated. Returns the result. */
+  /** Sends a packet, expects that it is translated, and returns the translated packet. */
   const translated = (packet: Packet, program?: string, ifindex?: number): Packet => {
     const result = send(packet, program, ifindex);
     expect(result.verdict).toBe(TC_ACT_REDIRECT);
@@ -202,7 +202,7 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
     const key = encoded(four ? tuple4Codec : tuple6Codec, tuple);
     expect(map.get(key)).toBeDefined();
     map.delete(key);
-    // Makes the forward row one unit of flow_now() older.
+    // Makes the forward row of the flow older by one unit of flow_now() (4.29 s).
     const forward = encoded(four ? tuple4Codec : tuple6Codec, { ...tuple, saddr: pod(1), daddr: vip, sport: 40_000, dport: 80 });
     const row = map.get(forward) ?? new Uint8Array();
     const codec = four ? flow4Codec : flow6Codec;
@@ -218,7 +218,7 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
     const out = translated({ ...packet, mac: { source: 0x11, destination: 0x22 } });
     expect(loaded.drops()['NO_BACKEND']).toBe(before + 1);
     if (isTcp) {
-      // The sequence number after the SYN and three bytes.
+      // The acknowledgement number is 7000 (sequence number) + 1 (SYN) + 3 (payload bytes).
       expect(out).toMatchObject({
         protocol: 'TCP',
         source: deadVip,
@@ -253,7 +253,7 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
           from === outside ? 'tc_uplink_in' : 'tc_pod_in',
           devices.lxc2,
         );
-        // The source becomes the VIP for errors of routers too, because the error may return through the same router.
+        // The VIP becomes the source of the error, also of an error that a router sent: the error may return through that router.
         expect(out).toMatchObject({ source: vip, destination: pod(1), ...unreachable });
         expect(readIp(out.payload ?? new Uint8Array(), true)).toMatchObject({
           source: pod(1),

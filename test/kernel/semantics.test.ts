@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The oracle and the kernel must agree: every case of the statements in test/README.md and 10,000 random packets run through the oracle,
-// through the read-only program of `sluice explain`, and through the program itself. Explaining a packet must change no map.
+// The oracle and the kernel must agree. Every packet case of test/README.md and 10,000 random packets run through the oracle, through the
+// read-only program of `sluice explain`, and through the program that translates packets. Explaining a packet must not change a map.
 import { afterAll, expect, test } from 'vitest';
 import { trace, type Trace, type TracePacket } from '../support/oracle.ts';
 import { Explainer } from '../../daemon/explain/explainer.ts';
@@ -44,7 +44,7 @@ class Kernel {
 
   constructor(desired: Desired) {
     this.#desired = desired;
-    // Ids that the previous case freed may be used again.
+    // After this delay, the ids that the previous case freed may be used again.
     loaded.clock.advance(2000);
     loaded.apply([]);
     loaded.clock.advance(2000);
@@ -73,7 +73,7 @@ class Kernel {
     return this.#explainer.explain({ ...packet, from: packet.from, iface: packet.iface });
   }
 
-  /** The result of the program itself: the verdict and, for a translated packet, backend and source. */
+  /** The result of the program that translates packets: the verdict and, for a translated packet, backend and source. */
   run(packet: TracePacket): { verdict: Trace['verdict']; backend?: string; source?: string } {
     const origin = packet.from ?? this.originOf(packet.sourceIP);
     const isPod =
@@ -95,7 +95,7 @@ class Kernel {
   }
 }
 
-/** Runs a packet through the oracle, the read-only program and the program, and compares the results. */
+/** Runs a packet through the oracle, the read-only program and the translating program, and compares the results. */
 function expectAgreement(kernel: Kernel, desired: Desired, packet: TracePacket): Trace {
   const where = JSON.stringify(packet);
   const wanted = trace(desired, packet);

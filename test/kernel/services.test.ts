@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Service features in addition to ClusterIPs, one packet at a time through the real programs: masquerading and its ports, traffic
-// policies, affinity, source ranges, fragments, hop limits, MTU, SCTP and VLANs. Both IP families; every checksum is verified.
+// Service features in addition to ClusterIPs. Each test runs single packets through the real programs: masquerading and its ports,
+// traffic policies, affinity, source ranges, fragments, hop limits, MTU, SCTP and VLANs. Both IP families. Every checksum is verified.
 import { beforeEach, describe, expect, test } from 'vitest';
 import type { Family } from '../../daemon/model/address.ts';
 import type { Backend, DesiredPort, Frontend } from '../../daemon/model/frontend.ts';
@@ -75,7 +75,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
       seen.add(allocated);
       const back = translated(answerTo(sent));
       expect(back).toMatchObject({ source: node, sourcePort: 30_080, destination: outside, destinationPort: sourcePort });
-      // The flow keeps its port.
+      // The second packet of the flow has the same source port.
       expect(translated(fromOutside({ sourcePort, flags: ACK }), 'tc_uplink_in').sourcePort).toBe(allocated);
     }
     expect(seen.size).toBe(100);
@@ -120,7 +120,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     expect(translated(fromOutside(), 'tc_uplink_in')).toMatchObject({ source: node, destination: outside, flags: RST | ACK });
   });
 
-  test('ClusterIP traffic is masqueraded unless it is from a local pod, if pods are recognised; masquerade-all applies to all', () => {
+  test('if local pods are recognised, ClusterIP traffic of other sources is masqueraded; masquerade-all masquerades all ClusterIP traffic', () => {
     loaded.apply([port([clusterIP()], [backendRow(pod(2))])]);
     const sets = [
       { set: 'node', cidr: `${node}/${length}` },
@@ -160,7 +160,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     expect(translated(request()).destination).toBe(pod(2));
     loaded.apply([port(frontends, [], ranges)]);
     dropped('SOURCE_RANGE', request({ destination: external }));
-    // An open flow is not checked again.
+    // The source ranges are not checked again for an open flow.
     loaded.apply([port(frontends, [backendRow(pod(2))], ranges)]);
     translated(fromOutside({ destination: external, destinationPort: 80 }), 'tc_uplink_in');
     loaded.apply([port(frontends, [backendRow(pod(2))], { sourceRanges: [`${remote}/${length}`] })]);
@@ -180,7 +180,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     expect(send(request({ destination: external })).verdict).toBe(TC_ACT_OK);
   });
 
-  test('10: affinity: all frontends of a port use the same backend until the timeout, if the backend is in the set', () => {
+  test('10: affinity: until the timeout, all frontends of a port use the same backend if it is in their backend set', () => {
     const backends = [2, 3, 1].map((n) => backendRow(pod(n), { isLocal: true, isLocallyUsable: true }));
     const frontends = [clusterIP(), loadBalancer({ policy: 'Local' })];
     loaded.apply([port(frontends, backends, { affinitySeconds: 10_800 })]);
@@ -189,11 +189,11 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
       expect(translated(request({ source: outside, sourcePort }), 'tc_uplink_in').destination).toBe(first);
       expect(translated(request({ source: outside, destination: external, sourcePort }), 'tc_uplink_in').destination).toBe(first);
     }
-    // The backend is not in the Local set any more, so another one is selected there.
+    // The backend leaves the Local set, so frontends with policy Local select another backend.
     const moved = backends.map((each) => ({ ...each, isLocallyUsable: each.address !== first }));
     loaded.apply([port(frontends, moved, { affinitySeconds: 10_800 })]);
     expect(translated(request({ source: outside, destination: external, sourcePort: 1 }), 'tc_uplink_in').destination).not.toBe(first);
-    // Affinity is off, so requests are spread again.
+    // Without affinity, requests are spread over all backends.
     loaded.apply([port(frontends, backends)]);
     const spread = new Set<string>();
     for (let sourcePort = 42_000; sourcePort < 42_040; sourcePort += 1)
@@ -201,7 +201,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     expect(spread.size).toBe(3);
   });
 
-  test('fragments follow the first fragment, and pass unchanged without it', () => {
+  test('later fragments are translated like the first fragment, and pass unchanged if the first fragment was not seen', () => {
     loaded.apply([port([clusterIP({ protocol: 'UDP' })], [backendRow(pod(2))], { protocol: 'UDP', key: `default/web:web/UDP/${family}` })]);
     const whole = request({ protocol: 'UDP', payload: Uint8Array.from({ length: 3000 }, (_, i) => i) });
     const all = fragments(build(whole), 1400, 77);
@@ -211,7 +211,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
       expect(result.verdict).toBe(TC_ACT_REDIRECT);
       expect(readIp(result.packet.subarray(14), true)).toMatchObject({ source: pod(1), destination: pod(2) });
     }
-    // A router reports that the first fragment is too big. The error must reach the sender, because only the sender may fragment IPv6.
+    // A router reports that the first fragment is too big. The error must reach the sender: in IPv6 only the sender may fragment.
     const tooBig = four ? { type: 3, code: 4 } : { type: 2, code: 0 };
     const quote = sent[0]?.packet.slice(14, 200) ?? new Uint8Array();
     const error = translated({ protocol: 'ICMP', source: outside, destination: pod(1), ...tooBig, payload: quote }, 'tc_uplink_in');

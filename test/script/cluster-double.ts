@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A cluster for stories: the API server double, and the Kubernetes source that writes its objects to the tables of a World,
-// on the clock of the World. The server keeps running when the daemon restarts.
+// A cluster for stories: the API server double, and a Kubernetes source that writes the objects of the server to the tables of a
+// World. Both use the clock of the World. The server keeps running when the daemon restarts.
 import { KubernetesSource } from '../../daemon/source/kubernetes/kubernetes-source.ts';
 import { type Kind, kinds } from '../../daemon/source/kinds.ts';
 import { convertObject } from '../../daemon/source/objects.ts';

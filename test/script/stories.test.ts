@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Runs each story in stories/ with maps that work, and with maps in which one of ten writes fails. Each repetition (`npm run
-// stress`) uses another seed, which the error names.
+// stress`) uses a different seed. An error message contains the seed.
 import { globSync, readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { fileURLToPath } from 'node:url';

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs one story: Kubernetes YAML is the input, a dump of fake or faulty maps the output. Objects are written to the tables
-// directly, or to the API server double, which the Kubernetes source follows. Each line is a command. "!" before a command
-// means that it must fail; "#" begins a comment. With injected faults, a command that compares waits until the retries are
-// done.
+// Runs one story. The input is Kubernetes YAML, the output is a dump of fake or faulty maps. Objects are written directly to the
+// tables, or to the API server double, which a Kubernetes source watches. Each line of a story is a command. "!" before a command
+// means that the command must fail. "#" begins a comment. With injected faults, commands that compare first wait until all retries
+// are done.
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { parseAllDocuments } from 'yaml';
 import { frontendKey } from '../../daemon/model/frontend.ts';
@@ -40,7 +40,7 @@ const commands: Readonly<Record<string, Command>> = {
   // All further requests to the API server fail (refuse, hang, 429, 500) until api/serve.
   'api/fail': (story, [how]) => story.cluster.fail(how ?? ''),
   'api/serve': (story) => story.cluster.server.serve(),
-  // Interrupts or ends all watches; then time passes.
+  // api/cut interrupts all watches, api/end ends them normally. Then the clock advances by the given time.
   'api/cut': (story, [time]) => {
     story.cluster.server.cut();
     return story.advance(time ?? '0s');
@@ -55,7 +55,7 @@ const commands: Readonly<Record<string, Command>> = {
     const object = story.raw(file ?? '');
     story.cluster.server.store.delete(object.kind, keyOf(object));
   },
-  // Compacts the history: a watch that continues from an older resourceVersion gets 410.
+  // Compacts the history of the server. A watch that continues from an older resourceVersion then gets 410.
   'api/compact': (story) => story.cluster.server.store.compact(),
   'k8s/add': (story, files) => story.each(files, 'add'),
   'k8s/update': (story, files) => story.each(files, 'update'),
@@ -70,7 +70,7 @@ const commands: Readonly<Record<string, Command>> = {
   'maps/empty': async (story) => story.compareLines(await story.dump(), [], 'maps'),
   // From now on, these lines must be in the maps at all times.
   'maps/keep': (story, [file]) => story.keep(file),
-  // No map was written since the last restart, except the maps that are named.
+  // Expects that no map was written since the last restart. Maps that are named as arguments may have been written.
   'maps/quiet': async (story, except) => story.compareLines(await story.writesSinceRestart(except), [], 'writes since restart'),
   'clock/advance': (story, [time]) => story.advance(time ?? ''),
   'reconcile/prune': (story) => story.prune(),
@@ -203,7 +203,7 @@ class Story {
     else writeRow(tables, object);
   }
 
-  /** The only document of this file, unconverted. */
+  /** The only document of this file, as a raw object. */
   raw(file: string): RawObject {
     return parseAllDocuments(this.#file(file))[0]?.toJS() as RawObject;
   }
@@ -212,10 +212,10 @@ class Story {
     this.#kept = { lines: this.#lines(file ?? ''), file: file ?? '' };
   }
 
-  /** Waits until all work that is due is done, then checks the lines of maps/keep. */
+  /** Waits until all pending work is done, then checks the lines of maps/keep. */
   async turn(): Promise<void> {
     this.#world.flush();
-    // Two turns, because the source reports one turn later.
+    // Two turns: one for the events, and one in which the source reports.
     for (let left = this.#cluster === undefined ? 0 : 2; left > 0; left -= 1) {
       await nextTurn();
       this.#world.flush();
@@ -253,7 +253,7 @@ class Story {
   async advance(time: string): Promise<void> {
     const [, number, unit] = /^(\d+)(ms|s)$/.exec(time) ?? [];
     if (number === undefined) throw new StoryError(`not a time: ${time}`);
-    // Retries of injected faults must be done before the time of the story passes.
+    // Retries of injected faults must be done before the clock advances.
     await this.#settle();
     await this.#advance(Number(number) * (unit === 's' ? 1000 : 1));
   }
@@ -293,14 +293,14 @@ class Story {
     return lines.map((line) => line.trimEnd()).filter((line) => line !== '');
   }
 
-  /** Without injected faults nothing needs a retry. With them: waits until every remaining failure has another cause. */
+  /** Waits until no row fails because of an injected fault. Failures with other causes, such as a full map, may remain. */
   async #settle(): Promise<void> {
     await this.turn();
     if (this.#options.faults === 0) return;
     for (let round = 0; round < 200; round += 1) {
       const loops = this.#world.reconcilers;
       const errors = loops.flatMap((loop) => [...loop.failed()]).map(([, { error }]) => error?.message ?? '');
-      // Before the first list nothing is reconciled. While the source is incomplete, unknown map entries are not pruned.
+      // A loop is not clean before the first list, or while prune waits for an incomplete source. In these states, waiting would not help.
       const isClean = loops.every((loop) => loop.isClean) || !this.#world.isComplete;
       const isDone = errors.length === 0 ? isClean : !errors.some((message) => message.includes('injected'));
       if (isDone) return;

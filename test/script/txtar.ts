@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The archive format of stories, txtar: a comment, which contains the commands, then files, each after a line "-- name --".
-// Parsing only.
+// Parses txtar, the archive format of stories. An archive begins with a comment, which contains the commands of the story. Then the
+// files follow, each after a line "-- name --".
 
 export interface Archive {
   /** Lines before the first file. */
@@ -8,7 +8,7 @@ export interface Archive {
   readonly files: ReadonlyMap<string, string>;
 }
 
-/** Any text is a valid archive. The last of several files with one name is used. */
+/** Any text is a valid archive. If several files have the same name, the last one is used. */
 export function parseTxtar(text: string): Archive {
   const comment: string[] = [];
   const files = new Map<string, string[]>();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every statement of Service semantics that code or a test cites has its number in part B of test/README.md. Citations come
-// from the sources, from the names of tests and from the names of the packet cases. It does not check that a statement is
-// true: the tests that cite it do.
+// from the sources, from the names of tests and from the names of the packet cases. This test does not check that a statement is
+// true. The tests that cite the statement check that.
 import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
@@ -10,7 +10,7 @@ import { semanticsCases } from '../support/semantics/cases.ts';
 const root = join(import.meta.dirname, '../..');
 const read = (file: string): string => readFileSync(join(root, file), 'utf8');
 
-/** "12" for the headings "### 12. ...", "6.4" for the items "- **6.4** ..." and the rows "| 5.2 | ...", in their order. */
+/** The numbers in order: "12" of a heading "### 12. ...", "6.4" of an item "- **6.4** ...", "5.2" of a row "| 5.2 | ...". */
 const numbers = read('test/README.md')
   .split('\n')
   .flatMap((line) => {
@@ -30,19 +30,19 @@ const citation = new RegExp(String.raw`(?:test/README\.md), (?:sections? )?(${li
 /** The first words of a test's name: "6.4: ..." or "4.6, 3.2: ...". */
 const title = new RegExp(String.raw`(?:\b(?:test|describe)(?:\.\w+)*|\))\(\s*['"\u0060](${list}): `, 'g');
 
-/** The text without line breaks: each one, and the comment mark at the start of the next line, becomes one space. */
+/** The text in one line: each line break, with the comment mark at the start of the next line, becomes one space. */
 const unwrapped = (text: string): string => text.replace(/\n\s*(?:\/\/|\*|#)?\s*/g, ' ');
 
 const cited = (text: string, pattern: RegExp): string[] =>
   [...text.matchAll(pattern)].flatMap(([, found = '']) => found.split(/, and |, | and | to /));
 
-/** "5 row 2: ..." is 5.2, "7 1: ..." is 7.1, "8.3: ..." is 8.3, all others begin with their section. */
+/** The statement of a packet case: 5.2 for "5 row 2: ...", 7.1 for "7 1: ...", 8.3 for "8.3: ...", otherwise the section. */
 function numberOfCase(name: string): string {
   const [, section = '', item] = /^(\d+)(?:\.| row | (?=\d))?(\d+)?/.exec(name) ?? [];
   return item === undefined ? section : `${section}.${item}`;
 }
 
-/** "FILE cites N" for each number that no statement has, once each. */
+/** One message "FILE cites N" for each cited number N that no statement has. */
 const missing = (file: string, found: readonly string[]): string[] =>
   [...new Set(found)].filter((each) => !statements.has(each)).map((each) => `${file} cites ${each}`);
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Read this first. It follows one Service from YAML to the bytes that the datapath reads: source, controller, reconciler,
-// maps. Each test is one step and starts from the result of the step before it.
+// Read this test first. The tests follow one Service from YAML to the bytes that the datapath reads: source, controller,
+// reconciler, maps. Each test is one step and starts from the result of the previous step.
 import { parse } from 'yaml';
 import { describe, expect, test } from 'vitest';
 import { ServiceController } from '../../daemon/services/controller/service-controller.ts';
@@ -101,7 +101,7 @@ describe('a Service, from YAML to bytes', () => {
     expect(maps.writes.map((write) => write.map)).toEqual(['lb4_backends', 'lb4_backends', 'lb_slots', 'lb_services', 'lb4_frontends']);
   });
 
-  test('5. maps: a frontend refers to a service index, the index to a run of slots, a slot to a backend; dumps omit the numbers', () => {
+  test('5. maps: a frontend refers to a service index, the index to a run of slots, a slot to a backend; dumps show names instead of numbers', () => {
     expect(maps.frontends.IPv4.get(frontend)).toMatchObject({ service: 1 });
     expect(maps.services.get(1)).toMatchObject({ base: 0, count: 1 });
     expect(maps.slots.read(0, 1)).toEqual([1]);
@@ -114,14 +114,15 @@ describe('a Service, from YAML to bytes', () => {
     ]);
   });
 
-  test('6. bytes: the programs in datapath/ load these bytes; the codecs are generated from their structs', () => {
+  test('6. bytes: the programs in datapath/ read these bytes; the codecs are generated from the structs of the programs', () => {
     const value = maps.frontends.IPv4.get(frontend) ?? { service: 0, meta: 0 };
     // Address, port and protocol in network byte order.
     expect(bytes(encoded(lb4KeyCodec, frontend))).toBe('0a60000a 00500600');
-    // Index 1, no flags, and the check value that detects a recycled hash element. Host byte order from here on.
+    // Service index 1, no flags, and the check value that detects a recycled hash element. From here on, all values except addresses,
+    // ports and protocols are in host byte order.
     expect(bytes(encoded(lbFrontendCodec, value))).toBe('01000000 00c90d6a');
     expect(bytes(encoded(lbServiceCodec, maps.services.get(1)))).toMatch(/^00000000 01000000( 00000000){6}$/);
-    // Address, port and padding, owner 1, meta: generation 1, state usable + local + serving + present.
+    // Address; port and padding; service index 1; meta, which is generation 1 and the state usable + local + serving + present.
     expect(bytes(encoded(lb4BackendCodec, maps.backends.IPv4.get(1)))).toBe('0af40102 1f900000 01000000 0f010000');
   });
 });

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A small agent as api/ and cli/ see it: one Service in sync, one whose kernel state differs, and one frontend that is not
-// desired. Tests copy and change the rows; nothing here reads a clock or a map.
+// The view of a small agent, for tests of api/ and cli/: one Service in sync, one Service with a different kernel state, and one
+// frontend in the kernel that is not desired. Tests copy and change the rows. The view must not read a clock or a map.
 import type { Explanation, PacketQuery } from '../../../daemon/model/explanation.ts';
 import type { AgentStatus, AgentView, BackendView, Health, ServiceView } from '../../../daemon/status/view.ts';
 
@@ -176,7 +176,7 @@ export const backends: readonly BackendView[] = [
 export class FakeView implements AgentView {
   current: AgentStatus = status;
   rows: readonly ServiceView[] = services;
-  /** Every method except health() throws it. */
+  /** If set, every method except health() throws this error. */
   failure: Error | undefined;
 
   status(): AgentStatus {
@@ -191,7 +191,7 @@ export class FakeView implements AgentView {
     return this.#or(backends);
   }
 
-  /** Every packet passes unchanged. */
+  /** Explains each packet as passing unchanged. */
   explain(queries: readonly PacketQuery[]): readonly Explanation[] {
     const none = {
       verdict: 'NONE',

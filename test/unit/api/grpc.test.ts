@@ -114,7 +114,7 @@ describe('sluice.v1.Sluice', () => {
     });
   });
 
-  test('ListServices returns the desired state and that of the kernel', async () => {
+  test('ListServices returns the desired state and the kernel state', async () => {
     await startServer();
     const { services } = (await call(sluiceClient(), 'ListServices')) as { services: object[] };
     expect(services).toHaveLength(3);
@@ -283,7 +283,7 @@ describe('the socket', () => {
     const closed = new Promise<void>((resolve) => void silent.once('close', () => resolve()));
     await new Promise<void>((resolve) => void silent.once('connect', () => resolve()));
     await nextTurn();
-    // Without its grace period, stop() would wait for ever.
+    // stop() waits for clients only during its grace period. This client never closes its connection.
     await server.stop();
     await server.stop();
     await closed;

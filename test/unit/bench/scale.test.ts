@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The rows at scale depend on this: the generated objects have unique addresses, and metrics pages are read as Prometheus does.
+// The tools of the benchmark at scale: generated objects have unique addresses, and metrics pages are read as by Prometheus.
 import { Histogram, Registry } from 'prom-client';
 import { expect, test } from 'vitest';
 import { parseAddress } from '../../../daemon/model/address.ts';
@@ -40,7 +40,7 @@ test('every version of a slice changes its last address', () => {
   }
 });
 
-test('between two pages: count, mean and quantiles of the new observations, over all labels', async () => {
+test('between(): count, mean and quantiles of the observations that the second page adds, over all labels', async () => {
   const registry = new Registry();
   const seen = new Histogram({ name: 'took_seconds', help: 'x', labelNames: ['family'], buckets: [1, 2, 4], registers: [registry] });
   seen.observe({ family: 'IPv4' }, 3);
@@ -52,7 +52,7 @@ test('between two pages: count, mean and quantiles of the new observations, over
   expect([count, mean]).toEqual([5, 2.8]);
   expect(quantile(0.2)).toBe(1);
   expect(quantile(0.5)).toBe(1.5);
-  // The last bound stands for everything above it.
+  // A quantile above the last finite bucket bound is reported as that bound.
   expect(quantile(0.99)).toBe(4);
   expect(after.sum('took_seconds_count', 'family="IPv6"')).toBe(1);
 });

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Settings: precedence of the sources, values that are accepted, and the error message and exit code for those that are not.
+// Settings: precedence of the sources, accepted values, and the error message and exit code for each rejected value.
 import { describe, expect, test } from 'vitest';
 
 import { parseConfig } from '../../../daemon/config/resolve.ts';

@@ -20,7 +20,7 @@ function table(heading: string): string[][] {
   );
 }
 
-/** The words in backquotes. */
+/** The words of a table cell that are in backquotes. */
 const names = (cell: string | undefined): string[] => [...(cell ?? '').matchAll(/`([^`]+)`/g)].map(([, name]) => name ?? '');
 
 test('every header has one row', () => {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The BPF stack usage of the programs, computed from the compiled objects, because the kernel of this machine may accept what an
-// older one rejects. A chain of calls may use 512 bytes. Before Linux 6.9 each frame is rounded up to 32 bytes, since then to 16.
+// The BPF stack usage of the programs, computed from the compiled objects. Loading them is not enough: an older kernel may reject
+// programs that the kernel of this machine accepts. A chain of calls may use 512 bytes. Each frame is rounded up to 16 bytes, and
+// before Linux 6.9 to 32 bytes.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
@@ -56,7 +57,7 @@ class BpfElf {
     }
   }
 
-  /** The programs: all functions outside the section of the shared functions. */
+  /** The entry functions of the programs. All other functions are in the section of the shared functions. */
   programs(): Code[] {
     const text = this.functions.find(({ name }) => name.startsWith('ct_insert') || name.startsWith('backend_select'))?.section;
     return this.functions.filter(({ section }) => section !== text);
@@ -73,19 +74,20 @@ class BpfElf {
       const kind = opcode & 7;
       const base = kind === 1 ? registers >> 4 : kind === 2 || kind === 3 ? registers & 15 : -1;
       if (base === FRAME_POINTER) own = Math.max(own, -this.#view.getInt16(at + 2, true));
-      // "r1 = r10; r1 += -40". Other subtractions from a register count as well, which can only make the test stricter.
+      // Matches "r1 += -40" after "r1 = r10". The same instruction on a register that is not a stack address is counted as well. This
+      // can only make the test stricter.
       if (opcode === ADD_IMMEDIATE && immediate >= -STACK) own = Math.max(own, -immediate);
       if (opcode === CALL && registers >> 4 === PSEUDO_CALL) calls.push(...this.#callee(code.section, offset, immediate));
     }
     return { own, calls };
   }
 
-  /** The called function, or none for a kernel function. */
+  /** The called function. Empty for a kernel function. */
   #callee(section: number, offset: number, immediate: number): Code[] {
     const relocated = this.#symbols[this.#relocations.get(`${section}:${offset}`) ?? -1];
     if (relocated?.section === UNDEFINED) return [];
     if (relocated?.type === SYMBOL_FUNCTION) return [relocated];
-    // A static function is called through the symbol of its section, or by distance.
+    // A call of a static function refers to the symbol of its section, or has a relative offset.
     const target = relocated === undefined ? offset + INSTRUCTION * (1 + immediate) : INSTRUCTION * (1 + immediate);
     const there = relocated?.section ?? section;
     return [this.functions.find((code) => code.section === there && code.from === target) ?? expect.fail(`no function at ${target}`)];
@@ -131,7 +133,7 @@ test.for(['tc_pod', 'tc_uplink', 'sock', 'explain'])('%s', (object) => {
   for (const program of programs) {
     const [before, since] = [depthOf(elf, program, 32), depthOf(elf, program, 16)];
     expect(before.bytes, `Linux before 6.9: ${before.chain.join(' > ')}`).toBeLessThanOrEqual(STACK);
-    // The budget of Sluice leaves a margin to 512. The kernel allows 8 frames (MAX_CALL_FRAMES).
+    // Sluice limits itself to 400 of the 512 bytes. The kernel allows 8 frames (MAX_CALL_FRAMES).
     expect(since.bytes, since.chain.join(' > ')).toBeLessThanOrEqual(400);
     expect(since.chain.length).toBeLessThanOrEqual(8);
   }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The rule for commit subjects that `npm run check` enforces: which subjects it accepts, and what it says about the others.
+// The rule for commit subjects that `npm run check` enforces: accepted subjects, and the message for each rejected subject.
 import { expect, test } from 'vitest';
 import { subjectFault } from '../../lint/commits.ts';
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The fake and the faulty maps pass the contract of LbMaps, the faulty maps fail as requested, and frontendCheck() equals its definition.
+// The fake maps and the faulty maps fulfil the contract of LbMaps. Faulty maps fail at the requested rate. frontendCheck() returns
+// the result of its formula.
 import { describe, expect, test } from 'vitest';
 import { KernelError } from '../../../daemon/base/errors.ts';
 import { fakeLbMaps } from '../../support/fake-maps.ts';
@@ -39,7 +40,7 @@ describe('faulty maps', () => {
 });
 
 describe('frontendCheck', () => {
-  // Computed from the formula with 64-bit words, which are written out by hand.
+  // The expected value is computed by the formula from 64-bit words. The words of each key are written by hand.
   test.for([
     { key: { address: '10.96.0.10', port: 80, protocol: 6 }, words: [0x0006_5000_0a00_600an] },
     { key: { address: '255.255.255.255', port: 65_535, protocol: 255 }, words: [0x00ff_ffff_ffff_ffffn] },

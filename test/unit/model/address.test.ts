@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Addresses are compared with ===, so an address must have exactly one text, and bytes in maps must stand for the same text.
+// Addresses are compared with ===, so each address must have exactly one text. The bytes of an address in a map must be converted
+// to the same text.
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import {

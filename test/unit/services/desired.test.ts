@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Desired rows from a Service and its EndpointSlices (test/README.md, 7 and 8), their equality, and the packet oracle on them.
+// Desired rows of a Service and its EndpointSlices (test/README.md, 7 and 8), the comparison of rows, and the packet oracle.
 // The packet cases of test/README.md, part B, are in semantics.test.ts.
 import { describe, expect, test } from 'vitest';
 import { desiredPorts } from '../../../daemon/services/desired/desired-ports.ts';
@@ -105,7 +105,7 @@ describe('backends of a row', () => {
   ])('usable: $name', ({ endpoints, want }) => {
     const backends = backendsOf(sliceRow({ endpoints }));
     expect(usable(backends)).toEqual(want);
-    // The other endpoints are kept in the row: existing flows refer to them.
+    // Endpoints that are not usable stay in the row, because existing flows refer to them.
     expect(backends).toHaveLength(endpoints.length);
   });
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Another program writes into the maps. Everything that it deletes, changes or adds is repaired within one period, each repair
-// is reported, and only changed entries are written.
+// Another program deletes, changes and adds map entries. Each of these differences (drift) is repaired within one period and
+// reported. Only entries that differ are written.
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { dumpMaps } from '../../support/dump-maps.ts';
@@ -86,7 +86,7 @@ describe('drift is repaired and reported', () => {
     expect(dumpMaps(maps)).toEqual(before);
     expect(world.log).toEqual([expect.stringMatching(says)]);
     expect(maps.writes).toHaveLength(1);
-    // It is reported only once.
+    // The repair is reported only once.
     world.advance(5 * REPAIR_EVERY_MS);
     expect(world.log).toHaveLength(1);
   });
@@ -134,7 +134,7 @@ test('after random writes by another program the dump is restored, and Services 
   );
 });
 
-/** The lines of the frontends and of the backends that they refer to. */
+/** The lines of a dump for all frontends (FE) and for the service rows (SVC) that they refer to. */
 function reachable(maps: FakeLbMaps): string[] {
   const lines = dumpMaps(maps);
   const named = lines.filter((line) => line.startsWith('FE ')).map((line) => line.split(' -> #')[1] ?? line);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // HTTP requests to the health servers on the loopback, and free ports for these servers. Used by the health tests in this
-// folder. Every occupied port must be freed by its test.
+// folder. A test must free every port that it occupies.
 import { createServer, request, type IncomingHttpHeaders } from 'node:http';
 
 export interface Reply {
@@ -16,7 +16,7 @@ interface Ask {
   readonly path?: string;
 }
 
-/** Rejects with the system error if no process listens on the port. */
+/** Sends a request. Rejects with the system error if no process listens on the port. */
 export function ask({ port, host = '127.0.0.1', method = 'GET', path = '/' }: Ask): Promise<Reply> {
   const { promise, resolve, reject } = Promise.withResolvers<Reply>();
   const asked = request({ host, port, method, path, agent: false });
@@ -29,7 +29,7 @@ export function ask({ port, host = '127.0.0.1', method = 'GET', path = '/' }: As
       resolve({ status: response.statusCode ?? 0, headers: response.headers, body: Buffer.concat(chunks).toString() }),
     );
   });
-  // For CONNECT, node:http passes the socket to the caller and reads no body: only the status and the headers are returned.
+  // After CONNECT, node:http does not read a body. The reply has only the status and the headers.
   asked.on('connect', (response, socket) => {
     socket.destroy();
     resolve({ status: response.statusCode ?? 0, headers: response.headers, body: '' });
@@ -38,7 +38,7 @@ export function ask({ port, host = '127.0.0.1', method = 'GET', path = '/' }: As
   return promise;
 }
 
-/** The status, or the code of the system error, such as "ECONNREFUSED". */
+/** The status of the reply, or the code of the system error, such as "ECONNREFUSED". */
 export const outcome = (what: Ask): Promise<string | number> =>
   ask(what).then(
     ({ status }) => status,
@@ -54,8 +54,8 @@ export async function occupy(port?: number): Promise<{ port: number; free(): Pro
 }
 
 /**
- * The last port that was tried, minus 10,000. All ports are below the ephemeral range, which connections of other tests use; each
- * test process starts at another port.
+ * The last port that was tried, minus 10,000. All ports are below the ephemeral range, because connections of other tests use that
+ * range. The start depends on the process id, so that parallel test processes use different ports.
  */
 let next = (process.pid * 61) % 20_000;
 

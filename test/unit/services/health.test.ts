@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The health parts, connected as in the daemon, around a real Reconciler: one story from the first list to the last probe
-// (test/README.md, 11, 12 and 16).
+// The health servers with a real Reconciler, connected as in the daemon. The test probes them from the first list of the sources
+// until the node is deleted (test/README.md, 11, 12 and 16).
 import { pino } from 'pino';
 import { expect, test } from 'vitest';
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The main property of the control plane: the content of the maps depends only on the objects. Random histories of events,
-// with contested VIPs, both families, map faults, restarts and the passage of time, must end in the same canonical dump as a
-// clean start with the final objects. No step may break an invariant that the datapath relies on.
+// The main property of the control plane: the content of the maps depends only on the objects. Every random history of events
+// must end in the same dump as a clean start with the final objects. Histories contain contested VIPs, both families, map faults,
+// restarts and delays. No step may break an invariant of the datapath.
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { trace } from '../../support/oracle.ts';
@@ -91,7 +91,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 2, arbitrary: fc.record({ do: fc.constant('restart' as const), isListedFirst: fc.boolean() }) },
 );
 
-/** A world on faulty maps, and the maps inside them. */
+/** A world, its faulty maps, and the fake maps that the faulty maps write to. */
 interface Run {
   readonly world: World;
   readonly faulty: FaultyLbMaps;
@@ -113,7 +113,8 @@ function restart({ world, faulty, inner }: Run, isListedFirst: boolean): void {
   const { Service: services, EndpointSlice: slices } = world.objects();
   const before = dumpMaps(inner);
   const { rate } = faulty;
-  // No faults until restore has succeeded: before that, no owner is known. Retries of restore are tested in test/unit/table.
+  // No faults until restore has succeeded, because the check of invariants needs the owners that restore reads. Retries of restore
+  // are tested in test/unit/table.
   faulty.rate = 0;
   world.restart().flush();
   faulty.rate = rate;
@@ -181,7 +182,7 @@ function runHistory(steps: readonly Step[], rate: number): void {
     expect(brokenInvariants(inner, world.operations.owners())).toEqual([]);
     expect(doneTooSoon(world, inner)).toEqual([]);
   };
-  // Checked within a step too, after each turn of the loop.
+  // A step may cause several turns of the loop. The statuses are checked after each turn.
   world.reconciler.onStatus(() => expect(doneTooSoon(world, inner)).toEqual([]));
   for (const action of steps) {
     take({ world, faulty, inner }, action);
@@ -192,7 +193,7 @@ function runHistory(steps: readonly Step[], rate: number): void {
   faulty.rate = 0;
   expect(dumpMaps(inner)).toEqual(dumpMaps(cleanStart(world.objects()).maps));
   expectOracle(world);
-  // Only in half of the histories: a restart would hide leaks of this control plane.
+  // Only half of the histories restart here. In the others, the final deletion shows leaks that a restart would hide.
   if (steps.length % 2 === 0) expectQuietRestart(world, inner.writes);
   expectEmptyAfterDeletion(world, inner);
 }

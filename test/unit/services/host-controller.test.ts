@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Host row and address sets from Services, this node, its addresses and ServiceCIDRs: the content of the sets, and what is
-// written when (test/README.md, 5, 6.4 and 9).
+// The host row and the address sets, computed from Services, this node, its addresses and ServiceCIDRs: their content, and the
+// writes after each change (test/README.md, 5, 6.4 and 9).
 import { describe, expect, test } from 'vitest';
 import { HostController } from '../../../daemon/services/controller/host-controller.ts';
 import { type DesiredHost, type DesiredRange, hostKey } from '../../../daemon/model/frontend.ts';

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The address sets and the host row in the maps: what is counted, what the next process takes over, and which drift is
-// repaired, also while rows are added and deleted.
+// The address sets and the host row in the maps: map pressure, entries that the next process takes over, and repair of drift,
+// also while rows are added and deleted.
 import { describe, expect, test } from 'vitest';
 import { fakeLbMaps } from '../../support/fake-maps.ts';
 import { AddressSetNumber } from '../../../daemon/maps/types.ts';
@@ -61,7 +61,7 @@ describe('repair', () => {
     expect([...operations.repair()]).toEqual([]);
   });
 
-  test('ignores rows that are added or deleted while the walk is paused', () => {
+  test('ignores rows that are added or deleted while the repair is paused', () => {
     const { operations, entries, remove } = setup(low, high);
     remove('10.96.0.1');
     const walk = operations.repair();
@@ -72,7 +72,7 @@ describe('repair', () => {
     expect(entries()).toEqual(['10.96.0.1/32', '10.96.0.5/32']);
   });
 
-  test('keeps an entry that became desired after the walk began', () => {
+  test('keeps an entry that became desired after the repair began', () => {
     const { maps, operations, entries, remove } = setup(low, high);
     maps.ranges.IPv4.add({ prefix: 64, set: AddressSetNumber.clusterIP, address: '10.96.0.5' });
     remove('10.96.0.1');

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// kube-proxy's metrics under kube-proxy's names: the statements of test/README.md, 16. The values that come from the sync feed
-// are tested in sync-feed.test.ts.
+// The metrics that have the names of kube-proxy: the statements of test/README.md, 16. sync-feed.test.ts tests the values that the
+// sync feed reports.
 import { describe, expect, test } from 'vitest';
 
 import { KubeProxyMetrics, type ProxyView, withoutLocal } from '../../../daemon/services/health/kubeproxy-metrics.ts';
@@ -18,7 +18,7 @@ function world(view: Partial<ProxyView> = {}) {
   const agent = new FakeView();
   const metrics = new KubeProxyMetrics();
   const page = buildMetrics({ view: agent, versions: agent.current, also: [metrics.part({ ...idle, ...view })] });
-  /** The lines of kube-proxy's metrics without comments; only those of one metric if `name` is given. */
+  /** The lines of the metrics with names of kube-proxy, without comments. With `name`, only the lines of that metric. */
   const lines = async (name = ''): Promise<string[]> =>
     (await page.scrape())
       .split('\n')
@@ -137,7 +137,7 @@ describe('16: histograms', () => {
   });
 });
 
-describe('16: no_local_endpoints_total counts Service ports that have usable endpoints, but none on this node, by policy', () => {
+describe('16: no_local_endpoints_total counts, by traffic policy, Service ports whose usable endpoints are all on other nodes', () => {
   const clusterIP = frontendRow('10.96.0.10', { policy: 'Local' });
   const nodePort = frontendRow('192.0.2.1', { type: 'NodePort', policy: 'Local', port: 30_080 });
   const vip = frontendRow('192.0.2.9', { type: 'LoadBalancer', policy: 'Local' });

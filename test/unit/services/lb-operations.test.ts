@@ -35,7 +35,7 @@ const vip = frontendRow('10.96.0.10');
 const [one, two, three] = [backendRow('10.0.0.1'), backendRow('10.0.0.2'), backendRow('10.0.0.3')];
 
 describe('order of writes', () => {
-  test('starts with the backends and ends with the frontend, which makes the port reachable', () => {
+  test('of a new port starts with the backends and ends with the frontend, which makes the port reachable', () => {
     const { operations, writes } = setup();
     operations.update(desiredRow('web', [vip], [one, two]));
     expect(writes()).toEqual([
@@ -47,7 +47,7 @@ describe('order of writes', () => {
     ]);
   });
 
-  test('of a deletion is the reverse', () => {
+  test('of a deletion starts with the frontend and ends with the backends', () => {
     const { operations, writes, maps } = setup();
     operations.update(desiredRow('web', [vip], [one, two]));
     writes();
@@ -58,7 +58,7 @@ describe('order of writes', () => {
     expect(writes()).toEqual([]);
   });
 
-  test('a backend gains state bits before the publish and loses state bits after it', () => {
+  test('a backend gains state bits before the new run is published, and loses state bits after that', () => {
     const { operations, writes, maps } = setup();
     operations.update(desiredRow('web', [vip], [one, two]));
     writes();
@@ -116,7 +116,7 @@ describe('order of writes', () => {
     writes();
     operations.update(desiredRow('b', [vip], [two]));
     expect(writes().at(-1)).toBe('lb4_frontends set 10.96.0.10 80 6');
-    // The previous owner has no frontend left to delete.
+    // Port a has lost its only frontend, so its deletion deletes no frontend.
     operations.delete('default/a:/TCP/IPv4');
     expect(writes()).toEqual(['lb_services set 1', 'lb4_backends set 1']);
     expect(realized(maps).map((frontend) => backendTexts(frontend.backends))).toEqual([['10.0.0.2:8080']]);
@@ -188,7 +188,7 @@ describe('full maps', () => {
     { name: 'backends', sizes: { backends: 6 }, want: 'lb4_backends is full (capacity: 6 rows), Service default/b needs 4' },
     { name: 'service indices', sizes: { services: 2 }, want: 'lb_services is full (capacity: 2 rows), Service default/b needs 1' },
     { name: 'frontends', sizes: { frontends: 1 }, want: 'lb4_frontends is full (capacity: 1 entries), Service default/b needs 1' },
-  ])('no room for $name: nothing is written, the error names the map and the Service, and a later update succeeds', ({ sizes, want }) => {
+  ])('no space for $name: nothing is written, the error names the map and the Service, and a later update succeeds', ({ sizes, want }) => {
     const { operations, writes, clock } = setup(sizes);
     operations.update(desiredRow('a', [vip], backends(3)));
     writes();
@@ -217,7 +217,7 @@ describe('full maps', () => {
     expect(writes()).toEqual([]);
   });
 
-  test('the error names the frontend that the kernel rejects, and a removed frontend makes room', () => {
+  test('the error names the frontend that the kernel rejects, and the removal of a frontend frees its entry', () => {
     const { operations, maps } = setup({ frontends: 1 });
     operations.update(desiredRow('web', [vip], [one]));
     expect(() => operations.update(desiredRow('web', [vip, other], [one]))).toThrow(
@@ -289,13 +289,13 @@ describe('restore', () => {
     expect(next.pressure().map((map) => map.used)).toEqual([1, 0, 1, 1, 1, 0, 0, 0]);
   });
 
-  test('a frontend that moves to another Service leaves the index to its first owner', () => {
+  test('after a restart, a frontend moves to another Service, and its first Service keeps the service index', () => {
     const { operations, maps, restarted } = setup();
     operations.update(web);
     const next = restarted();
     const [first, moved] = [desiredRow('web', [vip], web.backends), desiredRow('db', [second], [three])];
     next.update(first);
-    // Until its new owner is applied, the frontend works as before.
+    // The moved frontend keeps its old index until its new Service is applied.
     expect(realized(maps).map((frontend) => frontend.service)).toEqual([1, 1]);
     next.update(moved);
     expect(realized(maps).map((frontend) => backendTexts(frontend.backends))).toEqual([['10.0.0.1:8080'], ['10.0.0.3:8080']]);
@@ -317,7 +317,7 @@ describe('restore', () => {
         [2, 'default/db:/TCP/IPv4'],
       ]),
     );
-    // The frontend is kept for a desired row that is not applied yet.
+    // A desired row that is not applied yet contains the frontend, so prune keeps it.
     const late = desiredRow('late', [second], [three]);
     expect(next.prune(tableOf(late))).toBe(false);
     expect(next.prune(tableOf())).toBe(true);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // /healthz and /livez of the proxy health server: the statements of test/README.md, 12. The tests send HTTP requests to a server
-// on an ephemeral port of the loopback; the time is fake.
+// on an ephemeral port of the loopback. The clock is a fake.
 import { afterEach, describe, expect, test } from 'vitest';
 
 import type { ListenerEvent } from '../../../daemon/services/health/listeners.ts';
@@ -21,7 +21,7 @@ afterEach(async () => {
 const epoch = Date.UTC(2026, 10, 23, 4, 5, 6);
 const at = (seconds: number): string => new Date(epoch + seconds * 1000).toISOString();
 
-/** A server on an ephemeral port; wall time begins at `epoch` and advances with the clock. */
+/** A server on an ephemeral port. The wall time begins at `epoch` and advances with the fake clock. */
 async function world(listen: { address?: string; port?: number } = {}) {
   const clock = new FakeClock();
   const began = clock.now();
@@ -111,7 +111,7 @@ describe('12: a family is unhealthy if a change has been queued for the health t
 });
 
 describe('12: for /healthz the node must be eligible, and eligibility follows the Node object', () => {
-  test('a node that is leaving is not eligible (deletionTimestamp or the taint ToBeDeletedByClusterAutoscaler), until it stays again', async () => {
+  test('a node is not eligible while its Node has a deletionTimestamp or the taint ToBeDeletedByClusterAutoscaler', async () => {
     const { put, statuses } = await world();
     put(nodeRow('node-a'));
     expect(await statuses()).toEqual([200, 200]);
@@ -198,7 +198,7 @@ describe('12: server on healthzBindAddress', () => {
     expect([await outcome({ port, path: '/livez' }), await outcome({ port, path: '/livez', host: '::1' })]).toEqual([200, 200]);
   });
 
-  test('any other address means this address only', async () => {
+  test('an address other than 0.0.0.0 and :: means only this address', async () => {
     const { server } = await world({ address: '127.0.0.2' });
     const port = server.port ?? 0;
     expect([await outcome({ port, path: '/livez', host: '127.0.0.2' }), await outcome({ port, path: '/livez' })]).toEqual([

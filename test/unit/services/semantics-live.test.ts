@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The statements of test/README.md, part B, about changes of objects: labels, first lists, slices that change, frontends that
-// move between Services, affinity. Tested with the controllers.
+// The statements of test/README.md, part B, about changes of objects, tested with the controllers: labels, first lists, slices that
+// change, frontends that move between Services, and affinity.
 import { describe, expect, test } from 'vitest';
 import { fakeLbMaps } from '../../support/fake-maps.ts';
 import { frontendKey } from '../../../daemon/model/frontend.ts';

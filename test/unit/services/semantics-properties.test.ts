@@ -27,7 +27,7 @@ function shuffled(rows: readonly Row[], random: () => number): Row[] {
     .map(({ row }) => row);
 }
 
-/** An earlier version of the row, which a later event replaces. */
+/** A different version of the row. The test sends it first, and a later event replaces it. */
 function earlier(row: Row): Row {
   if ('clusterIPs' in row) return { ...row, externalPolicy: 'Local', type: 'LoadBalancer', externalIPs: ['192.0.2.1'], created: 1 };
   return 'endpoints' in row ? { ...row, endpoints: [] } : { ...row, addresses: ['192.168.0.77'], labels: {} };
@@ -56,7 +56,7 @@ describe('15: the end state depends only on the objects', () => {
   });
 });
 
-/** The conditions that a result of the oracle violates. */
+/** The consistency conditions that a result of the oracle violates. */
 function violations({ verdict, frontend, port, set, candidates, hairpin, masquerade }: Trace): string[] {
   const isServed = verdict === 'DNAT';
   const conditions: [string, boolean][] = [

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The packet cases of test/README.md, part B, with the desired rows and the oracle. The same cases run through the kernel's
-// programs in test/kernel/semantics.test.ts.
+// Runs the packet cases of test/README.md, part B, through the oracle on desired rows. test/kernel/semantics.test.ts runs the same
+// cases through the BPF programs in the kernel.
 import { expect, test } from 'vitest';
 import { trace } from '../../support/oracle.ts';
 import { desiredOf } from '../../support/semantics/case.ts';

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The desired table from Services, slices and this node: only changed Services are recomputed, only differences are written,
-// the order of events does not matter, and a contested VIP has the right owner.
+// The desired table, computed from Services, slices and this node. Only changed Services are recomputed, and only differences are
+// written. The order of events does not matter. A contested VIP has the right owner.
 import { describe, expect, test } from 'vitest';
 import { ServiceController } from '../../../daemon/services/controller/service-controller.ts';
 import type { DesiredPort } from '../../../daemon/model/frontend.ts';
@@ -158,7 +158,7 @@ describe('a contested VIP', () => {
     { name: 'aged', created: 1000 },
     { name: 'unknown', created: 0 },
   ];
-  // Services of the same age are ordered by name.
+  // The order in which the Services own the VIP. Services of the same age are ordered by name.
   const line = ['aged', 'old', 'young', 'unknown'];
   const keyOf = (name: string): string => `default/${name}:/TCP/IPv4`;
   const ownerIn = (desired: Table<string, DesiredPort>): string[] =>
@@ -186,7 +186,7 @@ describe('a contested VIP', () => {
     expect(controller.conflicts()).toEqual([]);
   });
 
-  test('the row that gains it is written before the row that loses it', () => {
+  test('moves: the row that gains the VIP is written before the row that loses it', () => {
     const { desired, putService, flush, listed } = setup();
     listed();
     putService({ name: 'young', created: 2000 });
@@ -200,7 +200,7 @@ describe('a contested VIP', () => {
     expect(ownerIn(desired).sort()).toEqual(['old', 'young']);
   });
 
-  test('of two ports of one Service with the same number, the one with the smaller key owns it', () => {
+  test('of two ports of one Service with the same number belongs to the port with the smaller key', () => {
     const { desired, putService, flush, listed, controller } = setup();
     listed();
     putService({ ports: [portRow({ name: 'b' }), portRow({ name: 'a' }), portRow({ name: 'b', protocol: 'UDP' })] });

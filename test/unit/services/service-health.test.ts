@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Health-check node ports: the statements of test/README.md, 11. The tests send HTTP requests to listeners on the loopback; the
-// time is fake.
+// Health-check node ports: the statements of test/README.md, 11. The tests send HTTP requests to listeners on the loopback. The
+// clock is a fake.
 import { once } from 'node:events';
 import { METHODS } from 'node:http';
 import { connect } from 'node:net';
@@ -32,7 +32,7 @@ interface Setting {
   isHealthy: boolean;
 }
 
-/** Tables, and the health-check server that follows them. initialize() completes their first list. */
+/** Tables, and a health-check server that observes them. initialize() completes the first list of the tables. */
 function world(setting: Partial<Setting> = {}) {
   const scheduler = new ManualScheduler();
   const services = new Table<string, Service>('services', scheduler.schedule);
@@ -86,7 +86,7 @@ describe('11: only for type LoadBalancer with eTP Local and non-zero healthCheck
     { name: 'LoadBalancer without ports', row: lb(1, { ports: [] }), want: false },
   ])('$name: $want', ({ row, want }) => expect(hasHealthCheck(row)).toBe(want));
 
-  test('a listener is opened when a Service becomes one of these, and closed when it is none any more', async () => {
+  test('a change of the Service that fulfils these conditions opens a listener, and a change that violates them closes it', async () => {
     const { put } = await started();
     const [port = 0] = await freePorts(1);
     await put(lb(port, { externalPolicy: 'Cluster' }));
@@ -270,7 +270,7 @@ describe('11: failure to listen leaves other Services unaffected and is retried'
     expect([health.problems(), await outcome({ port: taken.port })]).toEqual([[], 503]);
   });
 
-  test('of two Services with the same port the older one gets it, and the other one after its deletion', async () => {
+  test('of two Services with the same port the older one gets the port, and the younger one after the older one is deleted', async () => {
     const { put, services, settle, health } = await started();
     const [port = 0] = await freePorts(1);
     await put(lb(port, { name: 'a', created: 2000 }), lb(port, { name: 'b', created: 1000 }));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The reports of the sync feed to health and metrics (test/README.md, 12 and 16), with the real Reconciler and operations that
-// a test can make fail.
+// The reports of the sync feed to health and metrics (test/README.md, 12 and 16). The Reconciler is real. Its operations write
+// nothing and fail when a test requests it.
 import { afterEach, describe, expect, test } from 'vitest';
 
 import type { TimedSlice } from '../../../daemon/services/health/change-times.ts';
@@ -20,12 +20,12 @@ const wallStart = Date.UTC(2026, 10, 23);
 const v4 = 'default/web:/TCP/IPv4';
 const v6 = 'default/web:/TCP/IPv6';
 
-/** Applies nothing. An update fails with the error in `failures` for the key of the row. */
+/** Operations that write nothing. An update fails with the error that `failures` has for the key of the row. */
 class FailingOperations implements Operations<string, string> {
   readonly failures = new Map<string, Error>();
-  /** The error of restore(). */
+  /** If set, restore() throws this error. */
   restoring: Error | undefined;
-  /** Called for each row; a test advances the clock in it. */
+  /** Called for each update. A test can replace it, for example to advance the clock during a sync. */
   onUpdate = (): void => undefined;
 
   restore(): void {
@@ -57,7 +57,7 @@ class FailingOperations implements Operations<string, string> {
 
 const failing = (code: string): KernelError => new KernelError({ op: 'map update', object: 'lb_slots', errno: 1, code });
 
-/** Everything except the controller: a test writes the desired rows. The value of a row is its key. */
+/** The sync feed with tables and a reconciler, but without controllers. Tests write the desired rows. A row is the text of its key. */
 async function world({ isStarted = true, restoring }: { isStarted?: boolean; restoring?: Error } = {}) {
   const scheduler = new ManualScheduler();
   const clock = new FakeClock();
@@ -88,7 +88,7 @@ async function world({ isStarted = true, restoring }: { isStarted?: boolean; res
   loop.start();
   feed.start();
   const settle = async (): Promise<void> => {
-    // Runs the promises of the loop and the tasks that they schedule.
+    // A promise of the loop may schedule a task, and a task may settle a promise, so several rounds are needed.
     for (let round = 0; round < 5; round += 1) {
       scheduler.flush();
       await Promise.resolve();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A kubeconfig in a temporary folder with the files that it names. The key pair is used in tests only.
+// A kubeconfig and the files that it names, in a temporary folder. The key pair must be used in tests only.
 import { generateKeyPairSync } from 'node:crypto';
 import { chmodSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -64,7 +64,7 @@ export class AccessWorld {
     return path;
   }
 
-  /** The access by a kubeconfig with these parts. */
+  /** The ClusterAccess of a kubeconfig with these parts. */
   access({ cluster = {}, user = {}, servers = [], env = process.env }: Parts = {}): ClusterAccess {
     const text = stringify({
       'current-context': 'here',

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Invalid files: each problem names file, line, object and field, valid objects are used, and no row is deleted unless its
-// object was clearly removed from the directory.
+// Invalid files. Each problem names the file, the line, the object and the field. Valid objects are used. A row is deleted only if
+// its object was certainly removed from the directory.
 import { chmodSync, mkdirSync, rmdirSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
@@ -205,7 +205,7 @@ describe('an unreadable file', () => {
         writeFileSync(path, serviceYaml('x'));
         chmodSync(path, 0);
         if (process.geteuid?.() !== 0) return;
-        // Root can read every file: the test continues as another user, who can list the directory.
+        // Root can read every file, so the test continues as another user. This user must be able to list the directory.
         chmodSync(dirname(path), 0o755);
         process.seteuid?.(65534);
         onTestFinished(() => process.seteuid?.(0));

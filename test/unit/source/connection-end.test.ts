@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The end of a connection to the API server: by lost packets, by a reset, by GOAWAY, by close(). Present streams fail, and
-// the next request opens a new connection.
+// The end of a connection to the API server: by lost packets, by a reset, by GOAWAY, by close(). The streams of the connection
+// fail, and the next request opens a new connection.
 import { once } from 'node:events';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
@@ -9,7 +9,7 @@ import { type ApiResponse, UnreachableError } from '../../../daemon/source/kuber
 import { connectTo, listen, proxyTo, StreamReader, textOf, until, watchServices } from './connection-fixture.ts';
 import { service } from './kubernetes-fixture.ts';
 
-/** A server in a thread, which must answer pings while the main thread is blocked. */
+/** The code of a server that runs in a thread, so that it answers pings while the main thread is blocked. */
 const pingServer = `
   const { parentPort, workerData } = require('node:worker_threads');
   const server = require('node:http2').createServer();
@@ -30,7 +30,7 @@ describe('the end of a connection', () => {
     const { proxy, url } = await proxyTo(served.url);
     const { get, clock } = connectTo([url]);
     const watches = [new StreamReader(await get(watchServices)), new StreamReader(await get(watchServices))];
-    // These pings are answered.
+    // The server answers these five pings.
     for (let round = 0; round < 5; round += 1) await clock.ping(2);
     proxy.drop();
     await clock.ping(1);
@@ -47,7 +47,7 @@ describe('the end of a connection', () => {
     expect((await get()).status).toBe(200);
   });
 
-  test('is not assumed while the event loop is blocked: data that has arrived is read first', async () => {
+  test('is not assumed after the event loop was blocked: an answer that has arrived is read first', async () => {
     const pings = new Int32Array(new SharedArrayBuffer(4));
     const server = new Worker(pingServer, { eval: true, workerData: pings });
     onTestFinished(async () => void (await server.terminate()));
@@ -55,9 +55,9 @@ describe('the end of a connection', () => {
     const { get, clock } = connectTo([new URL(`http://127.0.0.1:${port}`)]);
     const watch = new StreamReader(await get(watchServices));
     await clock.ping(1);
-    // Node sends the ping in a later turn.
+    // Node.js sends the ping in a later turn of the event loop.
     await nextTurn();
-    // The event loop is blocked until the answer is in the socket; then the time limit expires.
+    // Blocks the event loop until the server has answered the ping. Then the time limit expires before the answer is read.
     expect(Atomics.wait(pings, 0, 0, 10_000)).not.toBe('timed-out');
     clock.advance(3000);
     await until(() => clock.nextTimer === clock.now() + 3000);
@@ -80,7 +80,7 @@ describe('the end of a connection', () => {
     expect((await get()).status).toBe(200);
   });
 
-  test('by the server is an error of its streams, and so is the interruption of one stream', async () => {
+  test('by the server is an error of all its streams; a stream that is interrupted fails too', async () => {
     const { api, served } = await listen();
     const { get } = connectTo([served.url]);
     const first = new StreamReader(await get(watchServices));
@@ -97,7 +97,7 @@ describe('the end of a connection', () => {
     expect(third.end).toBe('end');
   });
 
-  test('is not necessary for an error: a stream that the server cancels fails', async () => {
+  test('does not follow when the server cancels a stream: only this stream fails', async () => {
     const { served } = await listen();
     const { get } = connectTo([served.url]);
     const watch = new StreamReader(await get(watchServices));
@@ -106,13 +106,13 @@ describe('the end of a connection', () => {
     expect(watch.end).toBeUndefined();
   });
 
-  test('by GOAWAY: new requests open a new connection, and the old watch continues until its end', async () => {
+  test('by GOAWAY: new requests open a new connection, and a watch of the old connection continues until its end', async () => {
     const { api, served } = await listen();
     const { get } = connectTo([served.url]);
     const watch = new StreamReader(await get(watchServices));
     const [old] = served.sessions;
     old?.goaway();
-    // GOAWAY may arrive late: a request that is sent before that is refused, and sent again.
+    // The server refuses a request that is sent before the GOAWAY arrives. The test sends such a request again.
     await until(() => served.requests.length > 0);
     let second: ApiResponse | undefined;
     while (served.count < 2) second = await get().catch(() => undefined);
@@ -149,7 +149,7 @@ describe('the end of a connection', () => {
     await expect(get()).rejects.toThrow(new UnreachableError('the connection was closed'));
   });
 
-  test('by close() while it is opened', async () => {
+  test('by close() while the connection is being opened', async () => {
     const { served } = await listen();
     const { proxy, url } = await proxyTo(served.url);
     proxy.drop();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The connection to the API server double over real HTTP/2 on the loopback interface, on a fake clock: the server, the
-// client, and a proxy between them.
+// A connection to the API server double, over real HTTP/2 on the loopback interface: the server, the client, and a proxy between
+// them. The clock of the client is a fake.
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { onTestFinished } from 'vitest';
 import type { ClusterAccess } from '../../../daemon/source/kubernetes/access.ts';
@@ -14,7 +14,7 @@ import { FakeClock } from '../../support/fake-clock.ts';
 export const services = '/api/v1/services';
 export const watchServices = `${services}?watch=1&resourceVersion=1`;
 
-/** Counts the timers that were set. A connection sets one when it sends a ping, and another when the ping is answered. */
+/** Counts the timers that were set. A connection sets one timer when it sends a ping, and one when the answer arrives. */
 class CountingClock extends FakeClock {
   timers = 0;
   lastMs = 0;
@@ -25,7 +25,7 @@ class CountingClock extends FakeClock {
     return super.setTimer(ms, task);
   }
 
-  /** Advances by 3 s and waits until this number of timers was set. */
+  /** Advances by 3 s, and waits until the connection has set this number of timers. */
   async ping(timers: 1 | 2): Promise<void> {
     const wanted = this.timers + timers;
     this.advance(3000);
@@ -76,7 +76,7 @@ export async function textOf({ body }: ApiResponse): Promise<string> {
 /** Reads a watch and records its text. */
 export class StreamReader {
   text = '';
-  /** Undefined while the stream is open; 'end' or the error afterwards. */
+  /** Undefined while the stream is open. Then 'end', or the error of the stream. */
   end: unknown;
 
   constructor({ body }: ApiResponse) {

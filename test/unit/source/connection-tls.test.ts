@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The connection to the API server over TLS: trusted certificates, and errors for others.
+// The connection to the API server over TLS: trusted certificates, and the errors for certificates that are not trusted.
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { beforeAll, describe, expect, test } from 'vitest';
 import type { ClusterAccess, TlsMaterial } from '../../../daemon/source/kubernetes/access.ts';

@@ -56,7 +56,7 @@ describe('requests', () => {
     const answer = await get();
     expect([answer.status, answer.retryAfter, invalidated.times]).toEqual([401, undefined, 1]);
     expect(JSON.parse(await textOf(answer))).toMatchObject({ kind: 'Status', reason: 'Unauthorized' });
-    // The old connection closes after its last stream, because its client certificate may have been refused.
+    // The server may have refused the client certificate of the connection, so the connection closes after its last stream.
     await until(() => served.sessions.length === 0);
     api.acceptsToken = true;
     expect(await get()).toMatchObject({ status: 200 });
@@ -79,7 +79,7 @@ describe('requests', () => {
     }
     expect([count, bytes > 20e6]).toEqual([1000, true]);
     await until(() => watch.text.includes('"s1"'));
-    // It arrives soon since the server may send far ahead of the reader.
+    // The windows are large, so the server can send the event before the client has read all data of the list.
     expect(served.sessions[0]?.remoteSettings.initialWindowSize).toBe(1 << 20);
     expect(served.sessions[0]?.state.remoteWindowSize).toBeGreaterThan(1 << 19);
   });
@@ -176,7 +176,7 @@ describe('a server', () => {
     const { proxy, url } = await proxyTo(served.url);
     proxy.drop();
     const { get, clock } = connectTo([url]);
-    // The limit doubles, because the server may be overloaded by the connections of all nodes.
+    // Connections of all nodes may overload the server, so the time limit doubles after each failure.
     for (const seconds of [2, 4, 8, 8]) {
       const before = clock.timers;
       const answer = get();

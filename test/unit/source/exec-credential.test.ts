@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The exec plugin of a kubeconfig, with real processes: their environment, how long their output is cached, and how they fail.
+// The exec plugin of a kubeconfig, with real processes: environment of the plugin, caching of its output, and failures.
 import { existsSync, readFileSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
@@ -22,7 +22,7 @@ const runs = (world: AccessWorld): number =>
 const accessBy = (world: AccessWorld, exec: object = {}, parts: Parts = {}): ClusterAccess =>
   world.access({ ...parts, user: { exec: { apiVersion: v1, command: './plugin', ...exec } } });
 
-/** A world whose plugin prints this text, and the access by the plugin. */
+/** A world with a plugin that prints this text, and the ClusterAccess that uses the plugin. */
 function withPlugin(printed: string, exec: object = {}): { world: AccessWorld; access: ClusterAccess } {
   const world = new AccessWorld();
   writePlugin(world, printed);
@@ -105,12 +105,12 @@ describe('the output of a plugin is cached', () => {
     expect([await access.authorization(), runs(world)]).toEqual(['Bearer b', 2]);
   });
 
-  test('for one request if it is expired by the local clock', async () => {
+  test('for one request if the local clock is past its expiry', async () => {
     const { world, access } = withPlugin(credential({ token: 'a', expirationTimestamp: '2029-12-31T00:00:00Z' }));
     expect([await access.authorization(), await access.authorization(), runs(world)]).toEqual(['Bearer a', 'Bearer a', 2]);
   });
 
-  test('until the server refuses it, if it does not expire', async () => {
+  test('until the server refuses the credential, if the output has no expiry', async () => {
     const { world, access } = withPlugin(credential({ token: 'a', expirationTimestamp: null }));
     await access.authorization();
     world.clock.advance(365 * 86_400_000);
@@ -118,12 +118,12 @@ describe('the output of a plugin is cached', () => {
     expect([await access.authorization(), runs(world)]).toEqual(['Bearer a', 1]);
     access.invalidate('Bearer a');
     expect([await access.authorization(), runs(world)]).toEqual(['Bearer b', 2]);
-    // The refusal of an earlier request.
+    // An earlier request with token a is refused only now. This refusal must not invalidate token b.
     access.invalidate('Bearer a');
     expect([await access.authorization(), runs(world)]).toEqual(['Bearer b', 2]);
   });
 
-  test('never if the daemon stops before: the plugin is killed', async () => {
+  test('never if the daemon stops while the plugin runs: the plugin is killed', async () => {
     const world = new AccessWorld();
     world.writeScript('plugin', `echo run >> ${world.path('runs')}`, 'sleep 60');
     const access = accessBy(world);
@@ -133,7 +133,7 @@ describe('the output of a plugin is cached', () => {
     expect(await failure).toMatch(/exec plugin .* was stopped because the daemon stops/);
   });
 
-  test('for all requests that wait for it: one run', async () => {
+  test('for all requests that wait for it: the plugin runs once', async () => {
     const { world, access } = withPlugin(credential({ token: 'a' }));
     const results = await Promise.all([access.authorization(), access.tls(), access.authorization()]);
     expect([results, runs(world)]).toEqual([['Bearer a', {}, 'Bearer a'], 1]);
@@ -192,7 +192,7 @@ describe('a plugin that fails', () => {
 
   test('to exit within 60 s is killed with its child processes', async () => {
     const world = new AccessWorld();
-    // The child process keeps stdout open.
+    // The plugin starts a child process that keeps stdout open.
     world.writeScript('plugin', 'tail -f /dev/null &', `echo $! > ${world.path('made')}`, `mv ${world.path('made')} ${world.path('pid')}`);
     const failed = failureOf(world, () => accessBy(world).authorization());
     await until(() => existsSync(world.path('pid')));
@@ -201,7 +201,7 @@ describe('a plugin that fails', () => {
     world.clock.advance(1);
     expect(await failed).toBe('CredentialError: the exec plugin plugin did not exit within 60 s');
     const stat = `/proc/${readFileSync(world.path('pid'), 'utf8').trim()}/stat`;
-    // The process is gone or a zombie.
+    // The child process is gone, or is a zombie.
     await until(() => !existsSync(stat) || / Z /.test(readFileSync(stat, 'utf8')));
   });
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The files source with valid files: which files are read, how objects are identified, and that only differences are written.
+// The files source with valid files: the files that it reads, the identity of objects, and the rows that it writes. Only rows that
+// differ are written.
 import { mkdirSync, renameSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
@@ -139,7 +140,7 @@ describe('a change', () => {
     expect(world.log).toEqual(log);
   });
 
-  test('of the file of an object never deletes its row', async () => {
+  test('that moves an object to another file never deletes its row', async () => {
     const world = await startWorld({ 'a.yaml': `${serviceYaml('a')}---\n${serviceYaml('m')}` });
     const { revision } = world;
     world.write({ 'b.yaml': serviceYaml('m'), 'a.yaml': serviceYaml('a') });
@@ -161,7 +162,8 @@ describe('a change', () => {
 
 describe('a link', () => {
   /**
-   * Updates a ConfigMap volume as the kubelet does: files are links into ..data, which is a link to the folder of a version.
+   * Updates a ConfigMap volume as the kubelet does. Each file is a link into ..data. ..data is a link to the folder of the present
+   * version.
    */
   function publish(directory: string, version: string, files: Record<string, string>): void {
     writeFiles(join(directory, version), files);
@@ -177,7 +179,7 @@ describe('a link', () => {
     expect(world.services).toEqual(['default/a', 'default/b']);
     publish(directory, '..2026_2', { 'a.yaml': serviceYaml('a', '10.96.0.2') });
     await world.until(() => world.tables.services.get('default/a')?.clusterIPs.IPv4 === '10.96.0.2');
-    // The kubelet removes the name last. Until then the link has no target, which deletes no row.
+    // The kubelet removes the link b.yaml last. Until then the link has no target, and the row of b must stay.
     await world.until(() =>
       world.messages.some((message) => message === 'b.yaml: cannot be read: the target of the symbolic link does not exist'),
     );

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A files source with a real temporary directory and real inotify, on a fake clock. Nothing sleeps: until() checks its
-// condition whenever a table or the log changes.
+// A files source with a real temporary directory and real inotify, on a fake clock. Tests must not sleep. They call until(), which
+// checks its condition whenever a table or the log changes.
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -57,7 +57,7 @@ export class World {
     for (const check of this.#waiting) check();
   }
 
-  /** Waits for the effect of an inotify event. */
+  /** Waits until the condition holds, for example after an inotify event. */
   until(condition: () => boolean): Promise<void> {
     return new Promise((resolve) => {
       const check = (): void => {
@@ -74,7 +74,7 @@ export class World {
     writeFiles(this.directory, files);
   }
 
-  /** Reads everything, waits settleMs, and reads everything again. */
+  /** Scans the directory, advances the clock by settleMs, and scans the directory again. */
   async settle(): Promise<void> {
     await this.source.rescan();
     this.clock.advance(settleMs);

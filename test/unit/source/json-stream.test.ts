@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// JSON in pieces: wherever a list or a watch is split, the decoders return the result of JSON.parse for the whole.
+// Decoders of JSON that arrives in pieces. For every split of a list or a watch, they return the result of JSON.parse for the
+// complete text.
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { LineDecoder, ListDecoder } from '../../../daemon/source/kubernetes/json-stream.ts';
@@ -10,7 +11,7 @@ function splitAt(bytes: Buffer, places: readonly number[]): Buffer[] {
   return sorted.slice(1).map((end, i) => Buffer.from(bytes.subarray(sorted[i], end)));
 }
 
-/** The result of the decoder. Each piece is overwritten afterwards, as buffers of the network are. */
+/** The result of the decoder. Each piece is overwritten after it was decoded, because network buffers are reused. */
 function decodeList(pieces: readonly Buffer[]): { items: unknown[]; rest: unknown } {
   const decoder = new ListDecoder();
   const items = pieces.flatMap((piece) => {
@@ -35,8 +36,8 @@ const difficultText = fc.oneof(
   fc.string({ unit: 'binary' }),
 );
 /**
- * Keys of one character that is written as an escape are excluded: after V8 14.6 has parsed `{"a":0,"\\":0}`, its JSON.parse
- * may parse `{"a":0,"\n":0}` to the same value. Kubernetes objects have no such key.
+ * Excludes keys of a single character that JSON escapes, because of a fault in V8 14.6: after it has parsed `{"a":0,"\\":0}`,
+ * JSON.parse may return the same value for `{"a":0,"\n":0}`. Kubernetes objects do not have these keys.
  */
 const key = difficultText.filter((text) => text.length !== 1 || JSON.stringify(text) === `"${text}"`);
 const value = fc.letrec<{ value: unknown; object: Record<string, unknown> }>((tie) => ({
@@ -119,7 +120,7 @@ describe('a list', () => {
     },
   );
 
-  test('of any bytes is decoded, or is a SyntaxError', () => {
+  test('of any bytes is decoded or causes a SyntaxError', () => {
     fc.assert(
       fc.property(fc.array(fc.uint8Array({ maxLength: 40 })), (pieces) => {
         try {

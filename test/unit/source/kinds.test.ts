@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is derived from the registry of object kinds: paths, RBAC names, tables, and how rows are written.
+// Paths, RBAC names and tables, which are derived from the registry of object kinds, and the writing of rows.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';

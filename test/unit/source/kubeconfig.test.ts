@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Access to the API server: by a kubeconfig, by the service account of a pod, or neither.
+// Access to the API server: by a kubeconfig, or by the service account of a pod. Without both, the start fails.
 import { mkdirSync, rmSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { ExitCode, ExitError } from '../../../daemon/base/errors.ts';
@@ -83,7 +83,7 @@ users:
     );
   });
 
-  test('may contain both data and a file: data takes precedence; of token and tokenFile, the file takes precedence', async () => {
+  test('may contain both data and a file: data takes precedence over a file, but tokenFile takes precedence over token', async () => {
     const world = new AccessWorld();
     world.write('token', 'of-the-file');
     const user = { token: 'of-the-field', tokenFile: 'token' };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The Kubernetes source with the API server double, in memory and on a fake clock. When the clock advances, all work that is
-// due before the next timer is done first.
+// The Kubernetes source with the API server double, in memory and on a fake clock. The clock advances from timer to timer. All
+// pending work is done before the next timer runs.
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { expect, onTestFinished } from 'vitest';
 import { InvalidObjectError } from '../../../daemon/base/errors.ts';
@@ -25,7 +25,7 @@ export class KubernetesWorld {
   readonly deleted: string[] = [];
   /** Called for each row that is deleted. */
   onDeleted: (kind: Kind, key: string) => void = () => undefined;
-  /** "+ message" when a problem appeared, "- message" when it was resolved, "complete". */
+  /** "+ message" when a problem appeared, "- message" when it was resolved, "complete" when the source became complete. */
   readonly log: string[] = [];
   readonly source: KubernetesSource;
 
@@ -56,9 +56,9 @@ export class KubernetesWorld {
     return this.turn();
   }
 
-  /** Waits until all work that is due is done. */
+  /** Waits until the source has processed all data and timers that are due. */
   async turn(): Promise<this> {
-    // The source reports one turn later, and calls onComplete another turn later.
+    // The source reports problems one turn after it has processed an event, and calls onComplete one turn after that.
     for (let turns = 0; turns < 3; turns += 1) await nextTurn();
     return this;
   }
@@ -74,7 +74,7 @@ export class KubernetesWorld {
     return this.turn();
   }
 
-  /** Requests since the last call: "watch services from 5". */
+  /** Requests since the last call of this method, such as "watch services from 5". */
   requests(kind?: Kind): string[] {
     return this.server.requests.splice(0).flatMap(({ verb, collection, query }) => {
       if (kind !== undefined && collection.kind !== kind) return [];
@@ -102,7 +102,7 @@ export class KubernetesWorld {
     return Object.values(this.tables).reduce((sum, table) => sum + table.revision, 0);
   }
 
-  /** Expects that the tables contain the rows of the double's objects. Excused objects may have any row. */
+  /** Expects that the tables contain exactly the rows of the objects on the server. Rows of excused objects are not compared. */
   expectEqual(excused: (id: string) => boolean = () => false): void {
     for (const kind of kindNames) {
       const isCompared = ([key]: [string, unknown]): boolean => !excused(`${kind} ${key}`);
@@ -122,7 +122,7 @@ function selected(kind: Kind, server: ApiServer): RawObject[] {
   return server.store.all(kind, selectorOf(labelSelector, fieldSelector));
 }
 
-/** Key and row of an object; empty for an object that is invalid or not served. */
+/** Key and row of an object. Empty for an object that is invalid, of an unknown kind, or without a row. */
 export function rowOf(object: RawObject): [string, unknown][] {
   try {
     const converted = convertObject(object);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rows while files are being changed: an object whose new text is invalid, truncated or missing keeps its row for the time
-// being. The final state depends only on the files.
+// Rows while files are being changed. If the new text of an object is invalid, truncated or missing, the object keeps its row at
+// first. The final state depends only on the files.
 import { appendFileSync, truncateSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
@@ -78,7 +78,7 @@ describe('a file that is written in several steps', () => {
     expect([world.revision, world.source.isComplete, world.log]).toEqual([revision, true, []]);
   });
 
-  test('stays empty: its rows are deleted after settleMs', async () => {
+  test('is emptied and stays empty: its rows are deleted after settleMs', async () => {
     const world = await startWorld({ 'w.yaml': text });
     truncateSync(join(world.directory, 'w.yaml'));
     await world.settle();
@@ -132,7 +132,7 @@ describe('a file that is written in several steps', () => {
 });
 
 describe('a file that disappears during a scan', () => {
-  // More files than the scan reads in one turn, so that the test can act between the listing and the last file.
+  // A scan needs several turns for this number of files, so the test can delete the last file after the scan has listed it.
   const names = Array.from({ length: 100 }, (_, i) => `f${String(i).padStart(3, '0')}`);
   const files = Object.fromEntries(names.map((name) => [`${name}.yaml`, serviceYaml(name)]));
   const others = names.slice(0, -1).map((name) => `default/${name}`);
@@ -149,7 +149,7 @@ describe('a file that disappears during a scan', () => {
     expect([world.services, world.messages, world.source.isComplete]).toEqual([others, [], true]);
   });
 
-  test('is uncertain in a later scan, and deleted when it stays missing', async () => {
+  test('makes the source incomplete in a later scan, and its row is deleted when it stays missing', async () => {
     const world = await startWorld(files);
     const scan = world.source.rescan();
     await nextTurn();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Memory of the Kubernetes source: it retains rows, not the text that they were parsed from, and an outage does not increase
-// it.
+// Memory of the Kubernetes source. The source retains rows, and not the text that the rows were parsed from. An outage does not
+// increase the memory.
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { expect, test } from 'vitest';
@@ -34,7 +34,7 @@ test.for([true, false])(
     server.holdEvents();
     server.put(...large);
     server.releaseEvents(() => []);
-    // The events of the present watch are dropped, because their memory would count as well.
+    // The server sends no events for these objects, because the memory of the events would be included in the measurement.
     const before = await heapOf(world);
     await world.source.rescan();
     while (world.tables.slices.size < 1001) await world.turn();

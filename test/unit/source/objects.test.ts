@@ -123,7 +123,7 @@ describe('EndpointSlice', () => {
     const endpoints = [{ addresses: ['10.0.0.1'] }];
     expect(rowOf(slice({ ports }))).toBeUndefined();
     expect(problemsOf(slice({ ports, endpoints }))).toEqual(['EndpointSlice default/web-1 ports: is empty: the slice is ignored']);
-    // The controller writes this slice for a Service without endpoints.
+    // The EndpointSlice controller writes a slice without ports for a Service without endpoints.
     expect(problemsOf(slice({ ports, endpoints: [] }))).toEqual([]);
   });
 

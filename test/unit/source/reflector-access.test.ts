@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Requests that the API server does not allow. The problem names the verb, the resource and the remedy, is logged once, and
-// is resolved when the request succeeds. Rows stay unchanged meanwhile.
+// Requests that the API server does not allow. Each causes a problem that names the verb, the resource and the remedy. The problem is
+// logged once and is resolved when the request succeeds. Until then the rows do not change.
 import { describe, expect, test } from 'vitest';
 import { CredentialError } from '../../../daemon/source/kubernetes/api-client.ts';
 import { kindNames } from '../../../daemon/source/kinds.ts';
@@ -34,7 +34,7 @@ describe('403: the ClusterRole lacks a verb', () => {
     await world.advance(60_000);
     expect(world.messages).toEqual([expect.stringMatching(messageOf(name, failing))]);
     expect(world.log.filter((line) => line !== 'complete')).toEqual([`+ ${world.messages[0]}`]);
-    // Without the right to watch, the first list is still used.
+    // The first list is used even if the right to watch is missing.
     expect(world.source.isComplete).toBe(failing === 'watch');
     if (failing === 'watch') world.expectEqual();
     world.server.forbidden.clear();

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// An API server that is unreachable, returns errors, interrupts connections or sends malformed data. In all cases no row is
-// deleted unless the server reported that its object is gone, and two seconds after the faults end the tables match the
-// objects.
+// An API server that is unreachable, returns errors, interrupts connections or sends malformed data. In all cases a row is deleted
+// only if the server reported that its object is gone. Two seconds after the faults end, the tables match the objects.
 import { describe, expect, test } from 'vitest';
 import { type Fault } from '../../support/double/api-server.ts';
 import { internal, tooMany, unavailable } from '../../support/double/statuses.ts';
 import { type KubernetesWorld, node, oneOfEach, service, slice, startKubernetes } from './kubernetes-fixture.ts';
 
-/** Changes while the source cannot see them: an addition, updates and a deletion. */
+/** Changes objects on the server: an addition, updates and a deletion. Called while the source receives no events. */
 function change({ server }: KubernetesWorld): void {
   server.put(service('new', '10.96.0.2'), service('web', '10.96.0.3'), slice('web-1', 'web', ['10.244.1.7']), node('node-1', 'b'));
   server.store.delete('Service', 'default/old');
@@ -51,7 +50,7 @@ describe('an outage', () => {
       change(world);
       await world.advance(300_000);
       expect([world.revision, world.services, world.source.isComplete]).toEqual([before, ['default/old', 'default/web'], true]);
-      // Often enough to notice the end of the outage, and not more often.
+      // The source retries often enough to notice the end of the outage, but does not overload the server.
       const tries = world.requests('Service').length;
       expect(tries).toBeGreaterThan(fault !== 'hang' ? 100 : isSilent ? 0 : 40);
       expect(tries).toBeLessThan(1300);
@@ -68,7 +67,7 @@ describe('an outage', () => {
       });
       await world.advance(60_000);
       expect([world.source.isComplete, world.tables.services.initialized]).toEqual([false, false]);
-      // A cause that affects all resources is one problem. Other causes are a problem per resource.
+      // A fault of the connection affects all resources and is one problem. Other faults are one problem per resource.
       if (typeof fault === 'string') expect(world.messages).toHaveLength(1);
       else expect(world.messages.length).toBeGreaterThan(0);
       world.server.serve();
@@ -244,11 +243,11 @@ describe('a watch with wrong events', () => {
     await world.advance(2000);
     world.expectEqual();
     expect(world.messages).toEqual([]);
-    // Only these two were deleted and created again.
+    // The server deleted only these two objects. It created them again later.
     expect(world.deleted.filter((key) => key !== 'default/new' && key !== 'default/old')).toEqual([]);
   });
 
-  test('a malformed event each time: a list gets the objects', async () => {
+  test('if every watch sends a malformed event, a list gets the objects', async () => {
     const world = await startKubernetes(objects);
     world.server.fault = ({ query }) => (query.has('sendInitialEvents') ? undefined : { body: '}}garbage{{\n' });
     world.server.cut();
@@ -344,7 +343,7 @@ describe('an incomplete list', () => {
     world.expectEqual();
   });
 
-  test('a refusal that stalls is given up too', async () => {
+  test('an error response whose body stalls is given up too', async () => {
     const world = await startKubernetes(objects);
     world.server.failNext({ ...internal, stallAfter: 10 }, ({ collection }) => collection.kind === 'Service');
     world.server.cut();

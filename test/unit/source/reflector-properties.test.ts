@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Random sequences of changes and faults of an API server, thousands of steps on a fake clock. Whenever the server has
-// worked for a while, the tables match its objects. At no time is a row deleted whose object the server has not deleted.
+// Random sequences of changes and faults of an API server: thousands of steps on a fake clock. Whenever the server has worked for
+// CALM_MS, the tables match its objects. A row is never deleted unless the server has deleted its object.
 import { expect, onTestFinished, test } from 'vitest';
 import type { Fault } from '../../support/double/api-server.ts';
 import { type Kind, kinds } from '../../../daemon/source/kinds.ts';
@@ -22,7 +22,7 @@ class RandomHistory {
   readonly random: () => number;
   /** Names of the steps so far. */
   readonly steps: string[] = [];
-  /** How often each object was deleted or was changed so that it has no row, less the deletions of its row. */
+  /** By object: the number of its removals minus the number of deletions of its row. A change to an object without a row is a removal. */
   readonly #removals = new Map<string, number>();
   #fresh = 0;
 
@@ -177,7 +177,7 @@ class RandomHistory {
     const before = this.world.server.store.get(object.kind, keyOf(object));
     const was = this.#stateOf(before);
     const is = this.#stateOf(object);
-    // An invalid object keeps its row, which is deleted when a later version has no row.
+    // An invalid object keeps its last row. A later version without a row deletes the row, so this version counts as a removal.
     if (was !== 'none' && is === 'none') this.#removed(object.kind, keyOf(object));
     this.world.server.put(object);
   }
@@ -201,14 +201,14 @@ class RandomHistory {
     this.#removals.set(id, (this.#removals.get(id) ?? 0) + 1);
   }
 
-  /** For each deletion of a row, the server must have deleted the object once. */
+  /** Records the deletion of a row. Throws if there are more deletions of the row than removals of its object. */
   #deleted(id: string): void {
     const left = (this.#removals.get(id) ?? 0) - 1;
     if (left < 0) throw new Error(`${id} was deleted, but its object exists`);
     this.#removals.set(id, left);
   }
 
-  /** Changes the order of the lines, but not of initial events: a bookmark before their end would be wrong. */
+  /** Changes the order of the lines. The order of initial events stays, because the bookmark that ends them must be last. */
   #arranged(lines: readonly string[]): readonly string[] {
     if (lines.some(isInitialEnd)) return lines;
     const shuffled = lines.map((line) => ({ line, at: this.random() })).toSorted((a, b) => a.at - b.at);

@@ -25,7 +25,7 @@ describe('the reflector', () => {
     for (const refusal of [tooMany(seconds), unavailable(seconds)]) {
       const world = await startKubernetes(oneOfEach);
       world.server.fault = () => refusal;
-      // The first delays are too short to show the back-off limit.
+      // The first delays are shorter than the back-off limit, so they are skipped.
       const found = gaps(await times(world, seconds * 20_000)).slice(5);
       expect(Math.min(...found)).toBeGreaterThanOrEqual(seconds * 1000);
       expect(Math.max(...found)).toBeLessThanOrEqual(Math.max(seconds * 1250, 1500));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The reflectors with an API server that works: the requests, and the rows that result from the responses.
+// The reflectors with an API server that has no faults: their requests, and the rows that they write from the responses.
 import { describe, expect, test } from 'vitest';
 import { kindNames } from '../../../daemon/source/kinds.ts';
 import { tableOf } from '../../../daemon/source/tables.ts';
@@ -35,7 +35,7 @@ describe('the first list', () => {
     expect(nodes).toBe(`/api/v1/nodes?fieldSelector=metadata.name=node-1&${rest}`);
   });
 
-  test('is a list in pages if the server does not support it; the support is tested again each time', async () => {
+  test('is a list in pages if the server does not support initial events; each list tests the support again', async () => {
     const world = await startKubernetes([...oneOfEach, ...many(1200)], ({ server }) => (server.hasStreamingLists = false));
     world.expectEqual();
     const position = world.server.store.revision;
@@ -43,7 +43,7 @@ describe('the first list', () => {
     expect(world.requests('Service')).toEqual(['watch services initially', ...pages, `watch services from ${position}`]);
     await world.source.rescan();
     await world.turn();
-    // The server may have been upgraded.
+    // The second list tries the watch with initial events again, because the server may have been upgraded.
     expect(world.requests('Service')).toEqual(['watch services initially', ...pages, `watch services from ${position}`]);
     expect(world.deleted).toEqual([]);
   });
@@ -75,7 +75,7 @@ describe('the first list', () => {
         [...oneOfEach, service('später', '10.96.0.9', { annotations: { a: '"}],{é\\"' } })],
         ({ server }) => Object.assign(server, { pieceBytes, hasStreamingLists }),
       );
-      // Names are ASCII: only this object is invalid.
+      // Kubernetes names are ASCII, so the Service "später" is invalid. All other objects are valid.
       expect(world.services).toEqual(['default/web']);
       world.expectEqual();
     }
@@ -162,7 +162,7 @@ describe('an invalid object', () => {
   test('that becomes valid reaches the observers of its table before the source is complete', async () => {
     const world = await startKubernetes([invalid, node()]);
     world.tables.services.onChange(() => world.log.push(`the table has ${world.services.join()}`));
-    // The event of the Node makes the source compute its completeness in this turn, before the table notifies its observers.
+    // Because of the event of the Node, the source computes its completeness in this turn. The table notifies its observers later.
     world.server.put(node('node-1', 'b'), service('web'));
     await world.turn();
     expect(world.log).toEqual([`+ ${message}`, `- ${message}`, 'the table has default/web', 'complete']);
@@ -199,7 +199,7 @@ describe('over a long time', () => {
     world.requests();
     world.server.end();
     await world.advance(1000);
-    // Without a bookmark, the Nodes would be listed again.
+    // The watch continues from a bookmark. Without a bookmark, the reflector would list the Nodes again.
     expect(world.requests('Node')).toEqual([`watch nodes from ${world.server.store.revision}`]);
   });
 
@@ -213,7 +213,7 @@ describe('over a long time', () => {
     expect([world.services, world.requests()]).toEqual([['default/web'], []]);
   });
 
-  test('stop() after the last list and before the report: nothing is reported', async () => {
+  test('after stop() the source does not report that it is complete', async () => {
     const world = await startKubernetes(oneOfEach, ({ server }) => server.fail('hang'));
     world.server.serve();
     while (!world.source.isComplete) await Promise.resolve();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Each fact of the status has one severity, whoever shows it.
+// Each fact in the status of the agent has one severity. All outputs show this severity.
 import { expect, test } from 'vitest';
 import { statusLines } from '../../../daemon/status/severity.ts';
 import type { AgentStatus, MapStatus, SourceStatus } from '../../../daemon/status/view.ts';
@@ -12,7 +12,7 @@ const source: SourceStatus = { name: 'files /etc', isInitialized: true, isComple
 const map: MapStatus = { name: 'lb_slots', type: 'array', capacity: 100, used: 10 };
 const noRepairs = { total: 0, last: [], problems: [] };
 
-test('a healthy agent has no line that is a failure', () => {
+test('a healthy agent has no status line with severity Degraded or NotReady', () => {
   const failures = statusLines(healthyStatus).filter(({ severity }) => severity === 'Degraded' || severity === 'NotReady');
   expect(failures).toEqual([]);
 });

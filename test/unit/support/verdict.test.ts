@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The verdict on a test run: its summary line, its complaints, and which skipped tests it allows.
+// verdictOn(): the summary line of a test run, its complaints, and the skipped tests that are allowed.
 import { describe, expect, test } from 'vitest';
 import { type RunRecord, type TestRecord, verdictOn } from '../../support/runner/verdict.ts';
 

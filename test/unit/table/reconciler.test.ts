@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The generic loop, over operations that only remember what was asked of them: order, batches, retries, prune, statuses.
+// The reconciler with operations that only record their calls: order of changes, batches, retries, prune, repair and statuses.
 import { describe, expect, test } from 'vitest';
 import { KernelError } from '../../../daemon/base/errors.ts';
 import { Table, type TableView } from '../../../daemon/table/table.ts';
@@ -11,12 +11,12 @@ const failure = (code = 'EAGAIN'): KernelError => new KernelError({ op: 'test', 
 
 class Recorder implements Operations<string, string> {
   readonly calls: string[] = [];
-  /** Keys (or "restore", "prune") that fail with this code. */
+  /** Error code by key of the row. A step that fails has its name as key: "restore", "prune" or "repair". */
   readonly failing = new Map<string, string>();
   isPruned = true;
   freedCount = 0;
   nextFree: number | undefined;
-  /** What each step of the walk finds. */
+  /** Messages that each step of repair() yields. */
   drift: string[][] = [];
 
   restore(): void {
@@ -77,7 +77,7 @@ function setup(options: Partial<ReconcilerOptions<string, string>> = {}) {
     },
     ...options,
   });
-  /** The row's text is its key and a number: "a1". */
+  /** Writes rows. The first character of a row is its key: row "a1" has the key "a". */
   const put = (...rows: string[]): void => rows.forEach((row) => table.upsert(row.charAt(0), row));
   const flush = (): string[] => {
     scheduler.flush();
@@ -91,7 +91,7 @@ function setup(options: Partial<ReconcilerOptions<string, string>> = {}) {
 }
 
 describe('changes', () => {
-  test('are applied in order of revision, each row once, as it is now', () => {
+  test('are applied in order of revision; a row that changed twice is applied once, in its present version', () => {
     const { put, table, reconciler, flush } = setup();
     reconciler.start();
     put('a1', 'b1', 'a2', 'c1');
@@ -99,7 +99,7 @@ describe('changes', () => {
     expect(flush()).toEqual(['restore', 'update b1', 'update a2', 'delete c']);
   });
 
-  test('come at once when idle', () => {
+  test('are applied at once when the loop is idle', () => {
     const { put, reconciler, flush, turns } = setup();
     reconciler.start();
     flush();
@@ -108,13 +108,13 @@ describe('changes', () => {
     expect(turns).toEqual([]);
   });
 
-  test('under load come in bounded batches, with a turn for others between', () => {
+  test('under load are applied in batches, and other tasks run between two batches', () => {
     const { put, reconciler, flush, turns } = setup({ batchSize: 2 });
     put('a1', 'b1', 'c1', 'd1', 'e1');
     reconciler.start();
     expect(flush()).toEqual(['restore', 'update a1', 'update b1']);
     put('a2');
-    // The change waits for its turn: no round of its own.
+    // This change does not start a round. It is applied by a round that is already scheduled.
     expect(flush()).toEqual([]);
     turns.shift()?.();
     expect(flush()).toEqual(['update c1', 'update d1']);
@@ -138,7 +138,7 @@ describe('changes', () => {
 });
 
 describe('failures', () => {
-  test('are retried with back-off, and do not hold up others', () => {
+  test('are retried with back-off, and do not delay other rows', () => {
     const { put, reconciler, flush, operations, advance, log } = setup();
     operations.failing.set('a', 'EAGAIN');
     put('a1', 'b1');
@@ -154,7 +154,7 @@ describe('failures', () => {
     expect(log).toEqual(['failed a', 'recovered a after 3']);
   });
 
-  test('a changed row is tried at once, with a fresh back-off', () => {
+  test('a failed row that changes is tried at once, and its back-off starts again', () => {
     const { put, reconciler, flush, operations, advance, log } = setup();
     operations.failing.set('a', 'EAGAIN');
     put('a1');
@@ -168,7 +168,7 @@ describe('failures', () => {
     expect(log).toEqual(['failed a']);
   });
 
-  test('a deletion is retried too, and has a status until it is done', () => {
+  test('a failed deletion is retried, and the row has a status until the deletion succeeds', () => {
     const { put, reconciler, flush, operations, advance, table } = setup();
     put('a1');
     reconciler.start();
@@ -192,7 +192,7 @@ describe('failures', () => {
     expect(backOff(failures, () => random)).toBe(want);
   });
 
-  test('for lack of space are retried as soon as some is freed', () => {
+  test('for lack of space are retried as soon as space is freed', () => {
     const { put, reconciler, flush, operations, advance, turns } = setup();
     operations.failing.set('a', 'ENOSPC').set('b', 'EAGAIN');
     put('a1', 'b1', 'c1');
@@ -213,7 +213,7 @@ describe('failures', () => {
     expect(flush()).toEqual(['update a1']);
   });
 
-  test("that are not the kernel's are broken invariants and go up", () => {
+  test('other than a KernelError are broken invariants and are thrown', () => {
     const { put, reconciler, operations } = setup();
     operations.update = () => {
       throw new TypeError('ours');
@@ -224,7 +224,7 @@ describe('failures', () => {
 });
 
 describe('restore', () => {
-  test('comes first and is retried until it succeeds', () => {
+  test('runs before any update and is retried until it succeeds', () => {
     const { put, reconciler, flush, operations, advance, log } = setup();
     operations.failing.set('restore', 'EAGAIN');
     put('a1');
@@ -255,8 +255,8 @@ describe('prune', () => {
 
   test.for([
     { name: 'fails', break: (operations: Recorder) => operations.failing.set('prune', 'EAGAIN'), log: ['failed prune', 'recovered prune'] },
-    { name: 'leaves something', break: (operations: Recorder) => (operations.isPruned = false), log: [] },
-  ])('comes again when it $name', ({ break: breakIt, log: want }) => {
+    { name: 'leaves entries in the maps', break: (operations: Recorder) => (operations.isPruned = false), log: [] },
+  ])('is retried when it $name', ({ break: breakIt, log: want }) => {
     const { reconciler, flush, operations, markListed, advance, log } = setup();
     breakIt(operations);
     markListed();
@@ -273,7 +273,7 @@ describe('prune', () => {
 });
 
 describe('progress', () => {
-  test('statuses follow the rows', () => {
+  test('each row has a status: pending, done or error', () => {
     const { put, reconciler, flush, operations, clock } = setup();
     operations.failing.set('b', 'EAGAIN');
     put('a1', 'b1');
@@ -288,7 +288,7 @@ describe('progress', () => {
     expect(reconciler.counts()).toEqual({ done: 0, pending: 2, error: 1 });
     flush();
     expect(reconciler.counts()).toEqual({ done: 2, pending: 0, error: 1 });
-    // Done all the time, as far as anyone could see.
+    // A row that stays done keeps the time of its first success.
     expect(reconciler.status('a')).toEqual({ kind: 'done', retries: 0, since: 0 });
     expect([...reconciler.failed()].map(([key]) => key)).toEqual(['b']);
     expect(reconciler.health).toBe('Degraded, 1 of 3 rows failed');
@@ -297,7 +297,7 @@ describe('progress', () => {
     expect(reconciler.health).toBe('OK, 3 rows');
   });
 
-  test('ready when every row of the initialized table was tried, failed or not', async () => {
+  test('the loop is ready when every row of the initialized table was tried, even if some failed', async () => {
     const { put, reconciler, flush, operations, markListed, turns } = setup({ batchSize: 1 });
     operations.failing.set('a', 'EAGAIN');
     put('a1', 'b1');
@@ -310,7 +310,7 @@ describe('progress', () => {
     await reconciler.firstDone;
   });
 
-  test('settled and idle resolve by revision, not by time', async () => {
+  test('settled() resolves when its revision has been applied, idle() when every revision has been applied', async () => {
     const { put, reconciler, flush, table, turns } = setup({ batchSize: 1 });
     const reached: string[] = [];
     let statuses = 0;
@@ -332,10 +332,10 @@ describe('progress', () => {
   });
 });
 
-describe('the periodic walk over what is applied', () => {
+describe('the periodic repair', () => {
   const due = { repairEveryMs: 10_000, batchSize: 2 };
 
-  test('begins a period after the first reconcile, takes a bounded number of steps a turn, and says what it put back', () => {
+  test('begins one period after the first reconcile, runs a limited number of steps in each turn, and logs each repair', () => {
     const { reconciler, operations, log, turns, markListed, put, advance, flush } = setup(due);
     operations.drift = [['a was gone'], [], ['b was changed', 'c was changed']];
     put('a1');
@@ -346,14 +346,14 @@ describe('the periodic walk over what is applied', () => {
     expect(advance(1)).toEqual(['repair', 'repair']);
     expect(log).toEqual(['repaired a was gone']);
     turns.shift()?.();
-    // What it found may be for prune.
+    // An entry that no row wants is removed by prune, so a repair requests a prune.
     expect(flush()).toEqual(['prune 1', 'repair']);
     expect(log).toEqual(['repaired a was gone', 'repaired b was changed', 'repaired c was changed']);
     expect(advance(9_999)).toEqual(['prune 1']);
     expect(advance(1)).toEqual(['repair', 'repair']);
   });
 
-  test('a failure is said once, and the walk begins anew a period later', () => {
+  test('a failure is logged once, and the repair starts again one period later', () => {
     const { reconciler, operations, log, markListed, advance, flush } = setup(due);
     operations.drift = [['never said']];
     operations.failing.set('repair', 'EIO');
@@ -368,7 +368,7 @@ describe('the periodic walk over what is applied', () => {
     expect(log).toEqual(['failed repair', 'recovered repair', 'repaired never said']);
   });
 
-  test('a change goes first', () => {
+  test('a change is applied before the repair', () => {
     const { reconciler, operations, markListed, put, flush, clock } = setup(due);
     operations.drift = [[]];
     reconciler.start();
@@ -416,7 +416,7 @@ describe('applied()', () => {
     await expect(applied).resolves.toBeUndefined();
   });
 
-  test('rejects with the error of the attempt that failed; the loop goes on', async () => {
+  test('rejects with the error of the failed attempt; the loop continues to retry', async () => {
     const { put, table, reconciler, flush, operations, advance } = setup();
     operations.failing.set('a', 'ENOSPC');
     reconciler.start();

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The table is where rooms meet: whatever an observer's pace, it must end with the writer's rows and forget nothing deleted.
+// Tables and their observers. An observer that takes changes at any pace must end with the rows of the table. The table must not
+// forget a deleted row before every observer has taken the deletion.
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { type Change, type Observer, Table } from '../../../daemon/table/table.ts';
 
-/** A scheduler whose ticks the test takes itself. */
+/** A scheduler that runs its tasks when the test calls tick(). */
 function manualTicks() {
   const tasks: (() => void)[] = [];
   return {
@@ -34,7 +35,7 @@ describe('rows', () => {
     expect(table.revisionOf('absent')).toBe(0);
   });
 
-  test('a row that comes back counts once', () => {
+  test('a row that is deleted and added again counts once', () => {
     const table = makeTable();
     const observer = table.observe();
     table.upsert('a', 1);
@@ -46,7 +47,7 @@ describe('rows', () => {
 });
 
 describe('observers', () => {
-  test('the first take is every row, the next only what changed, in revision order', () => {
+  test('the first take() returns every row, the next one only changed rows, in order of revision', () => {
     const table = makeTable();
     table.upsert('a', 1);
     table.upsert('b', 2);
@@ -65,7 +66,7 @@ describe('observers', () => {
     ]);
   });
 
-  test('a deletion waits for the slowest observer', () => {
+  test('a deleted row is remembered until the slowest observer has taken the deletion', () => {
     const table = makeTable();
     const fast = table.observe();
     const slow = table.observe();
@@ -78,7 +79,7 @@ describe('observers', () => {
     expect(table.revisionOf('a')).toBe(0);
   });
 
-  test('a closed observer holds nothing back', () => {
+  test('a deleted row is not remembered for a closed observer', () => {
     const table = makeTable();
     const observer = table.observe();
     table.upsert('a', 1);
@@ -88,7 +89,7 @@ describe('observers', () => {
     expect(table.revisionOf('a')).toBe(0);
   });
 
-  test('a limit leaves the rest for the next take', () => {
+  test('changes beyond the limit of a take() are returned by the next one', () => {
     const table = makeTable();
     const observer = table.observe();
     for (const key of ['a', 'b', 'c']) table.upsert(key, 1);
@@ -105,7 +106,7 @@ describe('observers', () => {
 });
 
 describe('onChange', () => {
-  test('many changes, one call a tick', () => {
+  test('many changes cause one call per tick', () => {
     const ticks = manualTicks();
     const table = new Table<string, number>('test', ticks.schedule);
     let calls = 0;
@@ -124,7 +125,7 @@ describe('onChange', () => {
     expect(calls).toBe(2);
   });
 
-  test('initialized when the last source has finished, and tells so once', () => {
+  test('the table is initialized when its last source has finished, and the callback is called once', () => {
     const ticks = manualTicks();
     const table = new Table<string, number>('test', ticks.schedule);
     expect(table.initialized).toBe(false);
@@ -158,7 +159,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 1, arbitrary: fc.record({ do: fc.constant('observe' as const) }) },
 );
 
-/** Keeps a copy of the table from nothing but the changes it takes. */
+/** An observer that keeps a copy of the table, built only from the changes that it takes. */
 class Follower {
   readonly rows = new Map<string, number>();
   readonly #observer: Observer<string, number>;
@@ -181,7 +182,7 @@ class Follower {
   }
 }
 
-test('an observer of any pace ends with the rows of the table', () => {
+test('an observer that takes changes at any pace ends with the rows of the table', () => {
   fc.assert(
     fc.property(fc.array(step, { maxLength: 300, size: 'max' }), fc.integer({ min: 1, max: 5 }), (steps, chunk) => {
       const table = makeTable();
@@ -211,7 +212,7 @@ test('an observer of any pace ends with the rows of the table', () => {
       }
       expect(new Map(table.all())).toEqual(model);
       expect(table.size).toBe(model.size);
-      // Everybody has passed the deleted rows: none is remembered.
+      // Every observer has taken every deletion, so no deleted row is remembered.
       for (const name of 'abcde') expect(table.revisionOf(name) > 0).toBe(model.has(name));
     }),
     { numRuns: 500 },
