@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
  * The programs of `sluice explain`. They are compiled from the source of the
- * attached programs and use the same maps, with every write compiled out. They
+ * attached programs and use the same maps, but never write to these maps. They
  * record their decisions in ex_record and are never attached. Programs of
  * cgroup hooks cannot be test-run, so a syscall program replaces the socket
  * hooks.

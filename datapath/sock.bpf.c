@@ -54,7 +54,7 @@ static __always_inline int sock4(struct bpf_sock_addr *ctx, enum call call)
 	return verdict(ctx, ret);
 }
 
-/* An IPv4 client on an IPv6 socket: ::ffff:a.b.c.d. */
+/* An IPv6 socket and an IPv4-mapped address: ::ffff:a.b.c.d. */
 static __always_inline int sock4_mapped(struct bpf_sock_addr *ctx,
 					enum call call)
 {

@@ -29,7 +29,7 @@ function run(command: string, args: readonly string[]): string {
   }
 }
 
-/** Writes a file beside the target and renames it, so that an interrupted build leaves the old target. */
+/** Writes a file beside the target, then renames it to the target. So an interrupted build leaves the old target. */
 function replace(target: string, write: (partial: string) => void): void {
   const partial = `${target}.${process.pid}.partial`;
   write(partial);

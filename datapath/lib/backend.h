@@ -2,8 +2,8 @@
 /*
  * The step backend: selects one backend of a Service port. backend_select() is
  * the only selection routine, for tc and for sockets, so that every hook gives
- * the same answer. The caller passes the hash, the set and, if it is known, the
- * client. Without the client there is no session affinity.
+ * the same answer. The caller passes the hash, the set (traffic policy Cluster
+ * or Local) and the client. If no client is known, there is no affinity.
  */
 #ifndef SLUICE_BACKEND_H
 #define SLUICE_BACKEND_H
@@ -131,10 +131,10 @@ static __always_inline bool FN(affinity_recall)(
 }
 
 /*
- * Selects a backend of the requested set, and with session affinity records it
- * for `client`. If the client is not known (NULL), affinity is neither used nor
- * recorded. Returns 0, -DROP_NO_BACKEND, -DROP_NO_LOCAL_BACKEND or
- * -DROP_BACKEND_STALE.
+ * Selects a backend of the requested set. With session affinity, also records
+ * the backend for `client`. If the client is not known (NULL), affinity is
+ * neither used nor recorded. Returns 0, -DROP_NO_BACKEND,
+ * -DROP_NO_LOCAL_BACKEND or -DROP_BACKEND_STALE.
  */
 noinline int FN(backend_select)(const struct backend_request *request,
 				const addr_t *client, struct FN(chosen) *chosen)

@@ -51,7 +51,7 @@ static __always_inline __u32 csum_diff16(__be16 from, __be16 to)
 	return (__u32)(__u16)~from + to;
 }
 
-/* Internet checksum of `size` bytes (a multiple of four), added to `seed`. */
+/* Internet checksum of the sum `seed` and `size` bytes (a multiple of four). */
 static __always_inline __be16 csum_of(void *bytes, __u32 size, __u32 seed)
 {
 	return csum_fold16(bpf_csum_diff(NULL, 0, bytes, size, seed));

@@ -82,8 +82,8 @@ noinline int FN(ct_claim)(struct __sk_buff *skb, struct FN(flow) *flow)
 	flow->direction = FLOW_REPLY;
 	FN(flow_reply_key)(flow, &key);
 	/*
-	 * A masqueraded flow has a random port. For it a look-up is cheaper
-	 * than an insert that may fail; other flows insert at once.
+	 * A masqueraded flow has a random port, for which a look-up is cheaper
+	 * than an insert that may fail. Other flows insert at once.
 	 */
 	if (!masquerades) {
 		ret = map_write(&FN(ct), &key, flow, BPF_NOEXIST);
@@ -176,8 +176,8 @@ static __always_inline void FN(ct_forget_reply)(struct FN(tuple) *old,
 }
 
 /*
- * Has another flow taken the reply row, and with it the source port, of this
- * forward row? Replies of the backend then belong to the other flow.
+ * Has another flow taken the reply row that belongs to this forward row, and so
+ * the source port? Replies of the backend then belong to the other flow.
  */
 noinline bool FN(ct_has_lost_port)(struct FN(flow) *flow)
 {
@@ -266,8 +266,8 @@ noinline int FN(ct_refresh)(struct FN(flow) *flow, __u32 client_dev)
 }
 
 /*
- * Has neither side of a UDP flow sent a packet for UDP_IDLE? `flow` is the
- * forward row.
+ * Have both sides of a UDP flow been silent for UDP_IDLE? `flow` is the forward
+ * row.
  */
 static noinline bool FN(ct_is_idle)(struct FN(flow) *flow)
 {
@@ -314,7 +314,7 @@ noinline bool FN(ct_is_over)(struct FN(flow) *reply, struct FN(tuple) *tuple)
 }
 
 /*
- * Records FIN and RST in the forward row, which flow_check() reads for a SYN.
+ * Records FIN and RST in the forward row. On a SYN, flow_check() reads them.
  */
 static __always_inline void FN(ct_note_close)(struct FN(flow) *flow,
 					      __u8 tcp_flags)

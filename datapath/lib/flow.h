@@ -18,10 +18,10 @@
 
 /*
  * Idle time, in units of flow_now(), after which a flow is over and another
- * flow may take its source port. The times are those of nf_conntrack: 120 s for
- * UDP; for TCP and SCTP 10 s after a reset, 120 s if never answered, otherwise
- * 5 days. After FIN on both sides the time is 60 s, for which a peer stays in
- * TIME_WAIT.
+ * flow may take its source port. After FIN on both sides it is 60 s, the time
+ * that a peer stays in TIME_WAIT. The other times are those of nf_conntrack:
+ * 120 s for UDP; for TCP and SCTP 10 s after a reset, 120 s if never answered,
+ * otherwise 5 days.
  */
 #define UDP_IDLE 28
 #define RESET_IDLE 3

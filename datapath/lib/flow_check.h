@@ -48,10 +48,10 @@ static noinline bool FN(flow_is_foreign)(struct FN(flow) *flow,
  * A TCP or SCTP flow keeps its backend until it closes, even if the backend is
  * removed, so that connections can drain. Only a SYN or INIT may select a
  * backend again. A UDP flow has no close. It selects a backend again with its
- * next packet if its backend is removed or does not serve. It does so within
- * one unit of flow_now() if the frontend now belongs to another Service port,
- * and also after UDP_IDLE on both sides. A flow is replaced if another flow has
- * taken its source port.
+ * next packet if its backend is removed or does not serve, or if both sides
+ * were silent for UDP_IDLE. If the frontend now belongs to another Service
+ * port, the flow does so within one unit of flow_now(). A flow is replaced if
+ * another flow has taken its source port.
  */
 static __always_inline enum flow_verdict FN(flow_check)(struct FN(flow) *flow,
 							struct FN(packet) *p)

@@ -68,7 +68,7 @@ static __always_inline int FN(flow_source)(struct FN(flow) *flow,
 	}
 	if (!masquerades && !is_hairpin)
 		return 0;
-	/* The stack rejects a packet from a node address on a device. */
+	/* The stack rejects a received packet with a node address as source. */
 	if (flow->flags & FLOW_NODE_BACKEND)
 		return 0;
 	/* The daemon has not written lb_host yet. */
@@ -113,9 +113,9 @@ static __always_inline int FN(flow_fill)(struct __sk_buff *skb,
 }
 
 /*
- * Opens a flow for p to a backend of the frontend, in lb_scratch and in the
- * flow table. The new flow replaces `old`, unless `old` is NULL. Returns 0 or
- * -DROP_*.
+ * Opens a flow for p to a backend of the frontend, and writes the flow to
+ * lb_scratch and to the flow table. The new flow replaces `old`, unless `old`
+ * is NULL. Returns 0 or -DROP_*.
  */
 static noinline int FN(flow_open)(struct __sk_buff *skb, struct FN(packet) *p,
 				  struct FN(flow) *old,

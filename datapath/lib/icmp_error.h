@@ -63,7 +63,7 @@ static __always_inline bool icmp_is_error6(__u8 type)
 /* Kept in lb_scratch.answer. */
 struct FN(icmp_work) {
 	struct FN(tuple) quoted; /* of the quoted packet, as received */
-	struct FN(tuple) inner; /* reversed, the key; then translated */
+	struct FN(tuple) inner; /* `quoted` reversed (key); later translated */
 	struct FN(tuple) outer; /* of the error itself, translated */
 	struct FN(path) path;
 	__u32 ports_at; /* offset of the quoted ports */
@@ -112,7 +112,7 @@ static __always_inline bool FN(icmp_quoted)(struct __sk_buff *skb, __u32 quote,
 		work->ports_at += 8;
 	}
 #endif
-	/* Both addresses, and both ports, are adjacent in packet and tuple. */
+	/* In packet and tuple, addresses are adjacent, and so are ports. */
 	if (bpf_skb_load_bytes(skb, quote + AT_ADDRESSES, &quoted->saddr,
 			       2 * sizeof(addr_t)) ||
 	    bpf_skb_load_bytes(skb, work->ports_at, &quoted->sport, 4))
@@ -227,11 +227,11 @@ static noinline int FN(icmp_error)(struct __sk_buff *skb, struct FN(packet) *p,
 	    hook != HOOK_UPLINK_IN && !(path->flags & FLOW_NODE_BACKEND))
 		return TC_ACT_OK;
 	/*
-	 * If the packets of the flow get another source address in this
-	 * direction, the error gets the same address, whichever router sent it.
-	 * netfilter does the same. The router that sent the error may also be
-	 * the next hop of the error, and would reject a packet from its own
-	 * address.
+	 * If packets of the flow get a new source address in this direction,
+	 * the error gets that source address too, whichever router sent it.
+	 * netfilter does the same. Without this, if the next hop is the router
+	 * that sent the error, it would reject the error as a packet from its
+	 * own address.
 	 */
 	work->outer = p->tuple;
 	if (!FN(addr_equal)(&path->to.saddr, &work->inner.saddr))

@@ -33,8 +33,8 @@ noinline __u32 crc32c_multiply(__u32 a, __u32 b)
 
 /*
  * A change of the ports. CRC32c is linear: the checksum changes by the
- * difference of the ports, multiplied by x^8 for each byte that follows the
- * ports.
+ * difference of the ports, multiplied by x^8 for each byte from the ports to
+ * the end of the packet.
  */
 struct sctp_change {
 	__be32 from; /* both ports */
@@ -59,7 +59,7 @@ noinline int nat_sctp(struct __sk_buff *skb, const struct sctp_change *change)
 		return -DROP_WRITE;
 	to = change->to;
 	at = bounded(change->at);
-	/* From the ports to the end of the packet. */
+	/* Number of bytes from the ports to the end of the packet. */
 	after = change->end - at;
 
 	if (!diff)

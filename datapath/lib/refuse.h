@@ -68,7 +68,7 @@ static __always_inline int refuse_send(struct __sk_buff *skb, enum hook hook)
 	if (bpf_skb_load_bytes(skb, 0, mac, sizeof(mac)))
 		return -DROP_WRITE;
 	__builtin_memcpy(swapped, mac + ETH_ALEN, ETH_ALEN);
-	/* At egress the source is already the address of the device. */
+	/* At egress the packet's source MAC is that of the device itself. */
 	__builtin_memcpy(swapped + ETH_ALEN, mac, ETH_ALEN);
 	if (bpf_skb_store_bytes(skb, 0, swapped, sizeof(swapped), 0))
 		return -DROP_WRITE;

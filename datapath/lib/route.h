@@ -43,7 +43,8 @@ static __always_inline __u32 mtu_exceeded(struct __sk_buff *skb, __u32 dev)
 #elif defined(FAMILY)
 
 /*
- * ifindex towards `to`; 0 if it is the node's own address; or -DROP_NO_ROUTE.
+ * Returns the ifindex towards `to`, 0 if `to` is an address of the node, or
+ * -DROP_NO_ROUTE.
  */
 noinline int FN(route_lookup)(struct __sk_buff *skb, const addr_t *from,
 			      const addr_t *to)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The step service: looks up the frontend for (address, port, protocol), which
- * contains the index of its Service port. The entry is read by one 8-byte load.
+ * The step service: looks up the frontend for (address, port, protocol). The
+ * entry contains the index of the Service port. It is read by one 8-byte load.
  * The check word in the entry must match the key, since the kernel may reuse
  * the hash element for another key during the read. frontendCheck() in
  * daemon/maps/frontend-check.ts computes the same check word: change both or
@@ -17,7 +17,7 @@
 #include "family.h"
 #include "hash.h"
 
-/* Limit of reads of one entry until its check word matches. */
+/* Maximum number of reads of an entry whose check word does not match. */
 #define FRONTEND_READS 4
 
 static __always_inline __u32 frontend_check4(const struct lb4_key *key)

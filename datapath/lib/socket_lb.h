@@ -129,9 +129,9 @@ keep:
 
 /*
  * Returns SOCK_REWRITE and the request, or SOCK_LEAVE. The source of a node
- * socket is an address of the node, so its traffic policy can be decided here.
+ * socket is an address of the node, so the traffic policy can be decided here.
  * The source of a pod's socket is not known yet, so calls whose traffic policy
- * depends on the source are left.
+ * depends on the source are left to the tc programs.
  */
 static __always_inline int FN(sock_request)(const struct frontend *frontend,
 					    const struct sock_call *call,

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * The step policy: applies the traffic policies and loadBalancerSourceRanges of
- * a Service to a source (test/README.md, 4, 6 and 9). It decides whether the
- * source is admitted, whether it gets the backends of traffic policy Cluster or
- * Local, and whether it is masqueraded. This is not NetworkPolicy. Reads only.
+ * a Service to a source (test/README.md, 4, 6 and 9). Decides whether the
+ * source is admitted, which set of backends it gets (traffic policy Cluster or
+ * Local), and whether it is masqueraded. This is not NetworkPolicy. Reads only.
  */
 #ifndef SLUICE_TRAFFIC_POLICY_H
 #define SLUICE_TRAFFIC_POLICY_H

@@ -34,7 +34,7 @@ enum frontend_flags {
 
 /*
  * Numbers of the address sets in lb4_ranges and lb6_ranges. A number below
- * SET_NODE is an index into lb_services; that set contains the
+ * SET_NODE is an index into lb_services; the set with that number contains the
  * loadBalancerSourceRanges of the Service port.
  */
 enum address_set {
@@ -137,9 +137,9 @@ struct lb_frontend {
 
 /*
  * One run (a contiguous range of slots) contains both backend sets of a Service
- * port. The slots of traffic policy Local only come first, then the slots of
- * both policies, then the slots of policy Cluster only. Base and count of a set
- * are read and written together, by one 8-byte access.
+ * port, in this order: slots that belong only to traffic policy Local, slots of
+ * both policies, slots that belong only to policy Cluster. Base and count of a
+ * set are read and written together, by one 8-byte access.
  */
 struct lb_service {
 	__u32 base; /* traffic policy Cluster: first slot */
@@ -373,12 +373,12 @@ struct lb_explain {
 	__u32 flags; /* enum frontend_flags */
 	__u32 is_decided; /* source is admitted, policy is decided */
 	__u32 is_local; /* the set of traffic policy Local was used */
-	__u32 masquerades; /* by traffic policy, not by the backend */
+	__u32 masquerades; /* as policy decided; the backend may change it */
 	__u32 is_affine; /* session affinity selected the backend */
 	__u32 backend_id; /* 0: none was selected */
 	__u32 is_masqueraded; /* the source becomes the node's address */
 	__u32 is_hairpin; /* the backend is the client itself */
-	__u32 is_flow; /* an existing flow was used, no look-up */
+	__u32 is_flow; /* the backend comes from an existing flow */
 	__u32 drop; /* enum drop_reason */
 	__u32 dev; /* ifindex that the packet would leave by */
 	__u32 assume_route; /* input: assume a route to every address */

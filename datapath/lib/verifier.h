@@ -22,9 +22,9 @@
 #define noinline __attribute__((noinline))
 
 /*
- * A packet pointer is a 32-bit load that the verifier turns into a pointer. In
- * C, clang may merge two such loads as integers. The zero extension then turns
- * the result into a number, which the verifier rejects as a pointer.
+ * A packet pointer is a 32-bit load that the verifier turns into a pointer. If
+ * the load were C, clang might merge two such loads as integers. The zero
+ * extension would turn the result into a number, which the verifier rejects.
  */
 #define SKB_POINTER(skb, member)                                         \
 	({                                                               \
@@ -48,7 +48,7 @@ static __always_inline void *skb_end(const struct __sk_buff *skb)
 
 /*
  * L4 offsets lie between 34 and 1500. The verifier forgets that bound when the
- * offset was stored in memory. In C, clang would remove the mask as redundant.
+ * offset was stored in memory. clang would remove a mask in C as redundant.
  */
 static __always_inline __u32 bounded(__u32 offset)
 {

@@ -178,8 +178,8 @@ static __always_inline int FN(walk)(struct __sk_buff *skb,
 			}
 		}
 		/*
-		 * Not a frontend (ret is TC_ACT_OK), or no backend was
-		 * selected.
+		 * No flow was opened. ret is TC_ACT_OK if the packet does not
+		 * concern a Service, else -DROP_*.
 		 */
 		if (verdict == FLOW_REPLACE)
 			return ret == -DROP_NO_BACKEND ||
