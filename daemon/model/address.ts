@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// IP addresses in rows: canonical text (IPv4 dotted decimal; IPv6 as RFC 5952), compared with ===. ipaddr.js parses addresses.
-// This file adds leading zeros, which it reads as Kubernetes does, and conversion to the bytes that maps need. Pure. Used
-// everywhere.
+// IP addresses in rows: canonical text (IPv4 dotted decimal; IPv6 as RFC 5952), compared with ===. ipaddr.js parses IPv6
+// addresses. This file parses IPv4 addresses, with leading zeros as in Kubernetes, and converts addresses to the bytes that maps
+// need. Pure. Used everywhere.
 import ipaddr from 'ipaddr.js';
 
 export type Family = 'IPv4' | 'IPv6';

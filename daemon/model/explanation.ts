@@ -11,7 +11,7 @@ export type Origin = 'pod' | 'node' | 'external';
 export interface PacketQuery {
   readonly protocol: Protocol;
   readonly sourceIP: string;
-  /** 0 means any; a port is chosen. */
+  /** 0 means that the port does not matter; explain then uses a port of its own. */
   readonly sourcePort: number;
   readonly destIP: string;
   readonly destPort: number;

@@ -25,9 +25,9 @@ export interface Frontend {
 export interface Backend {
   readonly address: string;
   readonly port: number;
-  /** True if the backend is in the Cluster set. */
+  /** True if the backend is in the Cluster set: frontends with policy Cluster use it. */
   readonly isUsable: boolean;
-  /** True if the backend is in the Local set. Always false if no frontend of the port has policy Local. */
+  /** True if the backend is in the Local set: frontends with policy Local use it. Always false if the port has no such frontend. */
   readonly isLocallyUsable: boolean;
   /** True if the endpoint is on this node. */
   readonly isLocal: boolean;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The host: its own addresses as rows, and the settings that determine frontends and masquerading. A setting that kube-proxy has
-// too has kube-proxy's name. The configuration uses the same field names. Types only.
+// The host: its own addresses as rows, and the settings that determine frontends and masquerading. Settings that kube-proxy
+// also has are named as in kube-proxy. The configuration uses the field names of this file. Types only.
 
 /** A local address of the node. Written by the netlink watch, or read from --node FILE in a dry run. */
 export interface LocalAddress {

@@ -45,8 +45,8 @@ export interface Service {
   /** Applies to the ClusterIPs. */
   readonly internalPolicy: TrafficPolicy;
   /**
-   * Applies to all other frontends. The value of the object; services/desired decides when it takes effect (test/README.md,
-   * 6.3).
+   * Applies to all other frontends. This is the value in the Service object; services/desired decides when it takes effect
+   * (test/README.md, 6.3).
    */
   readonly externalPolicy: TrafficPolicy;
   /** Timeout of ClientIP affinity in seconds, 1..86400; 0 when there is no affinity. */

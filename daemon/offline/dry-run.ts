@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The dry run: computes the desired rows that a daemon on a given node would have for a directory of objects, with the daemon's own
-// controllers, but without daemon, kernel and clock. Synchronous; reads files only. Called by `sluice plan` and dry-explain.ts.
+// The dry run: uses the daemon's own controllers to compute the desired rows that a daemon on a given node would have for a directory
+// of objects. Needs no daemon, kernel or clock. Synchronous; reads files only. Called by `sluice plan` and dry-explain.ts.
 import { readFileSync } from 'node:fs';
 import { HostController } from '../services/controller/host-controller.ts';
 import { ServiceController } from '../services/controller/service-controller.ts';
@@ -25,7 +25,7 @@ export interface DryRunInput {
 export interface DryRun {
   /** The node of the dry run. */
   readonly node: Node;
-  /** By the key of the DesiredPort, and sorted by it. */
+  /** Keyed by DesiredPort.key, and sorted by that key. */
   readonly ports: ReadonlyMap<string, DesiredPort>;
   readonly host: DesiredHost;
   /** Members of the address sets, by rangeKey(). */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Runs the checks of all folders of daemon/, in the order in which sluiced would run them. Changes nothing. A failed check has the
-// exit code that sluiced would end with; a problem that only limits the service is a warning. Called by cli/preflight.ts.
+// exit code that sluiced would end with; a problem with which sluiced could still start is a warning. Called by cli/preflight.ts.
 import { type Check, CheckWarning } from '../base/check.ts';
 import { ExitCode, KernelError, ExitError } from '../base/errors.ts';
 import { cgroupCheck, datapathChecks, orderChecks, pinPathCheck, type SocketSettings } from '../bpf/checks.ts';

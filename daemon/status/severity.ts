@@ -7,7 +7,7 @@ import type { AgentStatus, MapStatus, Severity, SourceProblem, SourceStatus, Sta
 const warningPressure = 0.9;
 const shownRepairs = 5;
 
-/** Every subject of the status, in the order in which people read it. */
+/** One line for each subject of the status, in the order in which people read them. */
 export function statusLines(status: AgentStatus): StatusLine[] {
   return [
     agentLine(status),

@@ -9,7 +9,7 @@ import { Patrol } from './patrol.ts';
 import { backOff, Retries } from './retries.ts';
 import { type ReconcileLog, type RowStatus, type StatusCounts, Statuses } from './status.ts';
 
-/** How rows are applied. All calls are idempotent and synchronous; a KernelError, or an AggregateError of them, is retried later. */
+/** How rows are applied. Calls are idempotent and synchronous. After a KernelError, or an AggregateError of them, a call is retried. */
 export interface Operations<K, Row> {
   /** Rebuilds the operations' memory from what is applied already. Runs before everything else, until it succeeds. Writes nothing. */
   restore(): void;
@@ -39,7 +39,7 @@ export interface ReconcilerOptions<K, Row> {
   readonly random?: () => number;
   /** Maximum number of rows in one turn of the event loop. */
   readonly batchSize?: number;
-  /** Period of the comparison of everything applied with the kernel. Default: it never runs. */
+  /** How often everything that was applied is compared with the kernel. Default: never. */
   readonly repairEveryMs?: number;
 }
 
@@ -113,7 +113,7 @@ export class Reconciler<K, Row> {
     return errors === 0 ? `OK, ${this.#table.size} rows` : `Degraded, ${errors} of ${this.#table.size} rows failed`;
   }
 
-  /** Every row of the initialized table has been tried once, and the first prune has run. Failed rows do not delay it. */
+  /** Every row of the initialized table, and the first prune if mayPrune() allows it, has been tried once, successfully or not. */
   get isReady(): boolean {
     return this.#isReady;
   }
@@ -286,7 +286,7 @@ export class Reconciler<K, Row> {
     this.#failing.add(step);
   }
 
-  /** Runs some steps of the comparison of everything applied, when it is due. */
+  /** Runs some steps of the periodic comparison with the kernel, if they are due. */
   #repair(): void {
     const { batchSize, clock, log } = this.#options;
     if (this.#patrol.due > clock.now()) return;
@@ -299,7 +299,7 @@ export class Reconciler<K, Row> {
       this.#patrol.schedule(clock.now());
     }
     for (const message of repaired) log.repaired(message);
-    // Prune removes entries that no row wants.
+    // The comparison may have found entries that no row wants. Prune removes them.
     if (repaired.length > 0) this.#steps.prune.due = 0;
   }
 
@@ -324,8 +324,8 @@ export class Reconciler<K, Row> {
 }
 
 /**
- * Returns a KernelError, or an AggregateError of them. Any other error shows a bug in the daemon, so it is thrown and ends the
- * process. The DaemonSet restarts the process, and the datapath keeps forwarding.
+ * Returns the error if it is a KernelError or an AggregateError of KernelErrors. Any other error shows a bug in the daemon, so it
+ * is thrown and ends the process. The DaemonSet restarts the process, and the datapath keeps forwarding.
  */
 function asRetriable(error: unknown): Error {
   if (error instanceof KernelError) return error;

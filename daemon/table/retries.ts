@@ -5,7 +5,7 @@ import { backOffMs } from '../base/back-off.ts';
 
 const limits = { firstMs: 2000, mostMs: 60_000, jitter: 0.5 };
 
-/** Delay before the next try after `failures` (>= 1) in a row: between 1 and 2 s at first, between 30 and 60 s at last. */
+/** Delay before the next try after `failures` (>= 1) consecutive failures: between 1 and 2 s at first, between 30 and 60 s at last. */
 export const backOff = (failures: number, random: () => number): number => backOffMs(failures, limits, random);
 
 export class Retries<K> {
@@ -44,7 +44,7 @@ export class Retries<K> {
     return keys;
   }
 
-  /** Makes the rows that `isMeant` selects due now. */
+  /** The rows that `isMeant` selects become due at `now`. */
   retryNow(now: number, isMeant: (key: K) => boolean): void {
     for (const key of this.#due.keys()) if (isMeant(key)) this.set(key, now);
   }

@@ -10,7 +10,7 @@ export interface RowStatus {
   readonly error?: Error;
   /** Number of consecutive failed attempts. */
   readonly retries: number;
-  /** Clock time since when the row has this kind; for pending, since when the oldest change waits. */
+  /** Clock time at which the row got this kind. For pending: the time at which the oldest change began to wait. */
   readonly since: number;
 }
 

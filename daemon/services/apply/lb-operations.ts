@@ -176,8 +176,8 @@ export class LbOperations implements Operations<string, DesiredPort> {
   }
 
   /**
-   * Updates the backends and both sets. One write of the service row switches both sets. Until this write, the old run and its
-   * backend rows stay complete.
+   * Updates the backends, the Cluster set and the Local set. One write of the service row switches both sets. Until this write,
+   * the old run and its backend rows stay complete.
    */
   #publish(port: LivePort, row: DesiredPort, wanted: WantedBackends): void {
     this.#rows.requireRoom(port, row, wanted);
@@ -204,8 +204,8 @@ export class LbOperations implements Operations<string, DesiredPort> {
   }
 
   /**
-   * Switches frontends that lose policy Local to the Cluster set, before the Local set changes. Frontends that gain policy Local
-   * are switched later, by #pointFrontends().
+   * Frontends that lose policy Local are switched to the Cluster set here, before the Local set changes. Frontends that gain policy
+   * Local are switched later, by #pointFrontends().
    */
   #releaseFromLocal(port: LivePort, row: DesiredPort): void {
     for (const frontend of row.frontends) {
@@ -286,8 +286,8 @@ const isFull = (error: unknown): error is KernelError =>
   error instanceof KernelError && (error.code === 'E2BIG' || error.code === 'ENOSPC');
 
 /**
- * The kernel's error for a full map, with a message that contains the capacity of the map and `need`: which Service needs which
- * entry.
+ * The kernel's error for a full map, with a message that contains the capacity of the map and `need`. `need` says which Service
+ * needs which entry.
  */
 function mapFull(cause: KernelError, map: { name: string; capacity: number }, need: string): KernelError {
   const detail = `${map.name} is full (capacity: ${map.capacity} entries), ${need}`;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // In-memory copy of the load balancer's maps: live Service ports, the leftovers of an earlier process, and the allocators. It must
-// never contain a change that the maps do not contain: lb-operations.ts, prune.ts and drift.ts change it only after the map call
-// that the change describes succeeded. restore.ts rebuilds it at start.
+// never contain a change that the maps do not contain: lb-operations.ts, prune.ts and drift.ts change it only after the
+// corresponding map call succeeded. restore.ts rebuilds it at start.
 import type { Clock } from '../../base/clock.ts';
 import { KernelError } from '../../base/errors.ts';
 import type { Family } from '../../model/address.ts';
@@ -44,7 +44,7 @@ export interface LivePort {
   readonly family: Family;
   /** The row of lb_services. */
   row: ServiceMapValue;
-  /** The slots that contain the sets of the row. */
+  /** The slots with the Cluster set and the Local set of this Service port. */
   run: Run;
   /** By hostPort(). */
   readonly backends: Map<string, LiveBackend>;
@@ -84,7 +84,7 @@ export interface Leftovers {
   strays: StrayBackend[];
   /** Source ranges that belong to no service index. */
   strayRanges: StrayRange[];
-  /** Slots of unsound runs. */
+  /** Slots of the runs that overlap another run or exceed the slot map. */
   unsoundSlots: Range[];
 }
 

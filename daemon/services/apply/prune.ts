@@ -10,8 +10,8 @@ import { generationOf, isInUse, slotRangeOf } from '../../maps/rows.ts';
 
 /**
  * Returns true if no leftover remains. A failure does not stop it: all failures are thrown at the end as one AggregateError, and
- * the next call tries these leftovers again. `isWanted` is true for the frontendKey() of a desired row. Such an entry is kept until
- * its owner is applied.
+ * the next call tries these leftovers again. `isWanted` is true for the frontendKey() of a desired row. A leftover frontend
+ * with such a key is kept until the row is applied.
  */
 export function pruneLeftovers(state: LbState, maps: LbMaps, isWanted: (frontendKey: string) => boolean): boolean {
   const { leftovers } = state;

@@ -93,9 +93,9 @@ function union(runs: readonly Range[], capacity: number): Range[] {
 }
 
 /**
- * Assigns to the row the leftover service index that one of its frontends refers to, with its run and backends. Returns undefined
- * if there is no such index. Of the frontends that refer to the index, only those of the row are adopted. The others remain
- * leftovers until their owner adopts them or prune deletes them.
+ * Finds the leftover service index that a frontend of the row refers to, and gives the row that index, its run and its backends.
+ * Returns undefined if there is no such index. Of the frontends that refer to the index, only those of the row are adopted. The
+ * others remain leftovers until their owner adopts them or prune deletes them.
  */
 export function adopt(state: LbState, maps: LbMaps, row: DesiredPort): LivePort | undefined {
   const { frontends, services } = state.leftovers;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The ClusterIPs of all Services that have a port. It is updated one Service at a time, so the cost of a change does not
+// The ClusterIPs of all Services that have a port. The set is updated one Service at a time, so the cost of a change does not
 // depend on the number of Services. Used by host-controller.ts; it reads and writes no table.
 import { compareAddresses, type Family, familyOf } from '../../model/address.ts';
 import type { Service } from '../../model/service.ts';
@@ -9,7 +9,7 @@ export type AddressRanges = Partial<Record<Family, { readonly first: string; rea
 
 export class ClusterIPs {
   readonly #ofService = new Map<string, readonly string[]>();
-  /** Number of Services that have an address. It can be two for a short time, while an address moves between Services. */
+  /** By address: the number of Services that have it. Can be 2 for a short time, while an address moves between Services. */
   readonly #counts = new Map<string, number>();
   #bounds: AddressRanges | undefined;
 

@@ -16,7 +16,7 @@ export interface HostInput extends NodeInput {
 
 export interface HostOutput {
   readonly host: DesiredHost;
-  /** Every member of an address set by rangeKey(), except the members of the set clusterIP. */
+  /** The members of all address sets except clusterIP, by rangeKey(). */
   readonly ranges: ReadonlyMap<string, DesiredRange>;
 }
 

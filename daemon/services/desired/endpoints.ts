@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Computes the backends of one Service port from EndpointSlices, and which of them belong to the Cluster set and to the
-// Local set (test/README.md, 7 and 8). Pure; the result does not depend on the order of slices and endpoints.
+// Computes the backends of one Service port from EndpointSlices, and decides which backends belong to the Cluster set and
+// which to the Local set (test/README.md, 7 and 8). Pure; the result does not depend on the order of slices and endpoints.
 // Called by desired-ports.ts.
 import type { Family } from '../../model/address.ts';
 import type { Backend } from '../../model/frontend.ts';

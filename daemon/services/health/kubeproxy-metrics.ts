@@ -11,9 +11,9 @@ import type { ProbePath } from './proxy-health.ts';
 
 /** The values that are read at a scrape. */
 export interface ProxyView {
-  /** Wall clock, ms since 1970. */
+  /** Both times are wall-clock times in ms since 1970. */
   sync(family: Family): { readonly lastUpdated: number | undefined; readonly lastQueued: number | undefined };
-  /** Numbers of changed Services and EndpointSlices: since the start, and not yet applied. */
+  /** Number of changes since the start, and number of changed objects that are not yet applied. */
   changes(): { readonly services: ChangeCounts; readonly slices: ChangeCounts };
   ports(): Iterable<LocalPort>;
 }

@@ -11,7 +11,7 @@ export interface HealthResponse {
   readonly body: string;
 }
 
-/** Computes the response to a path without its query. The method does not matter. */
+/** Computes the response from the path of a request, without the query. The HTTP method does not matter. */
 export type Responder = (path: string) => HealthResponse;
 
 export interface Listener {

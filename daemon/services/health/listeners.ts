@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A changing set of listeners. set() names the wanted listeners; the class closes and opens listeners accordingly, and retries
-// failed ones after a delay and with the next set(). A port that cannot be opened is reported as a problem and logged once; it
-// never throws and does not affect other listeners. Used by service-health.ts and proxy-health.ts.
+// failed ones after a delay and with the next set(). A port that cannot be opened is reported as a problem and logged once. It
+// causes no exception and does not affect other listeners. Used by service-health.ts and proxy-health.ts.
 import type { Clock } from '../../base/clock.ts';
 import { type Listener, openListener, type Responder } from './listener.ts';
 

@@ -4,7 +4,7 @@
 import type { EndpointSlice, SliceEndpoint } from '../../model/endpoint-slice.ts';
 import type { Service } from '../../model/service.ts';
 
-/** True if the Service must have a health-check node port. Its number may still be missing (0). */
+/** True if the Service must have a health-check node port. The number of the port may still be missing (0). */
 export function hasHealthCheck(service: Service): boolean {
   return service.type === 'LoadBalancer' && service.externalPolicy === 'Local' && service.ports.length > 0;
 }
@@ -28,8 +28,8 @@ export function countLocalReady(service: Service, slices: Iterable<EndpointSlice
   }
   const addresses = new Set<string>();
   for (const each of copies.values()) {
-    // If a copy of the backend is not terminating, only such copies count: the address belongs to a new pod
-    // (test/README.md, 8.5).
+    // The slices may contain a backend several times. If one of these copies is not terminating, the terminating copies do not
+    // count: the address belongs to a new pod (test/README.md, 8.5).
     const live = each.filter((endpoint) => !endpoint.terminating);
     const found = (live.length > 0 ? live : each).find((endpoint) => endpoint.ready && endpoint.nodeName === nodeName);
     if (found !== undefined) addresses.add(found.address);

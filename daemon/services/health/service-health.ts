@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Health-check node ports (test/README.md, 11): one HTTP port per Service of type LoadBalancer with externalTrafficPolicy
-// Local. A load balancer probes it to find out whether this node has endpoints of the Service. It follows the tables and must
-// not open a port before their first list is complete. local-endpoints.ts counts endpoints, listeners.ts opens the ports.
+// Local. A load balancer probes the port to find out whether this node has endpoints of the Service. The class follows the tables,
+// and must not open a port before their first list is complete. local-endpoints.ts counts endpoints, listeners.ts opens ports.
 import type { Clock } from '../../base/clock.ts';
 import type { EndpointSlice } from '../../model/endpoint-slice.ts';
 import { objectKey } from '../../model/object-key.ts';
@@ -20,8 +20,8 @@ export interface ServiceHealthOptions {
   /** Health of the proxy itself. The eligibility of the node does not matter (test/README.md, 12). */
   readonly isHealthy: () => boolean;
   /**
-   * Listen addresses: the NodePort addresses if the setting is a CIDR list. Undefined means all addresses; "::" and "0.0.0.0" mean
-   * all addresses of one family.
+   * Listen addresses: the NodePort addresses if the setting nodePortAddresses is a CIDR list. Undefined means all addresses; "::"
+   * and "0.0.0.0" mean all addresses of one family.
    */
   readonly addresses?: () => readonly string[] | undefined;
   /** The tables that addresses() depends on. addresses() is called again after each change of one of these tables. */

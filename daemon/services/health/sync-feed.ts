@@ -16,7 +16,7 @@ export interface SyncLoop {
   readonly busySince: number;
   /** Resolves when every change up to this revision of the table has been tried. */
   settled(revision: number): Promise<void>;
-  /** Resolves when every row has been tried once and the first prune is done. */
+  /** Resolves when every row, and the first prune if it is allowed, has been tried once. */
   readonly firstDone: Promise<void>;
   failed(): Iterable<readonly [string, { readonly error?: Error }]>;
   /** The callback is called after every turn of the loop. */
@@ -125,8 +125,8 @@ export class SyncFeed {
   }
 
   /**
-   * Records changed rows as queued. The loop is notified before this feed and may already have applied them, so the start time is
-   * the loop's.
+   * Records changed rows as queued. The loop is notified before this feed and may already have applied the rows, so the sync
+   * began when the loop began its work.
    */
   #queue(each: Watched): void {
     const began = Math.max(each.loop.busySince, this.#lastSynced);
@@ -165,8 +165,8 @@ export class SyncFeed {
   }
 
   /**
-   * Families with a row that cannot be applied. A row that fails because a map is full does not count. It affects only one Service,
-   * for which it is reported, and must not make every load balancer remove the node.
+   * Families with a row that cannot be applied. A row that fails because a map is full does not count. Such a failure affects only
+   * one Service and is reported for that Service; it must not make every load balancer remove the node.
    */
   #failing(): Set<Family> {
     const failing = new Set<Family>();
