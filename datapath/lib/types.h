@@ -9,19 +9,13 @@
 
 #include <linux/types.h>
 
-/*
- * IP addresses in network byte order. The codecs of user space convert both
- * types to canonical text.
- */
+/* IP addresses in network byte order. The codecs convert them to text. */
 typedef __be32 addr4;
 typedef struct {
 	__be32 word[4];
 } addr6;
 
-/*
- * Incremented when the layout of a pinned map changes. The daemon rejects
- * pinned maps of another version.
- */
+/* Raised when a pinned map's layout changes; the daemon rejects the others. */
 enum layout { LAYOUT_VERSION = 2 };
 
 /* Low byte of lb_frontend.meta. */
@@ -356,10 +350,7 @@ struct lb_limit {
 	__u32 sent;
 };
 
-/*
- * A backend without a free source port. The hash of the backend selects the
- * row.
- */
+/* A backend without a free source port, in the row that its hash selects. */
 struct lb_exhausted {
 	__u64 backend; /* hash of address, port and protocol */
 	__u64 until; /* ktime ns */

@@ -119,7 +119,7 @@ const cases: readonly Case[] = [
   {
     what: 'a bpffs that is mounted read-only',
     code: 8,
-    says: /cannot be written, its bpffs is mounted read-only: mount -o remount,rw/,
+    says: /cannot be written, because its bpffs is mounted read-only: run mount -o remount,rw/,
     before: () => `mount -o remount,ro,bind ${lab.bpffs}`,
   },
   {
