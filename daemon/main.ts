@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // sluiced: reads the settings, starts the units of the agent in order, waits for a signal, and stops the units in reverse order.
 // It must never detach the programs or remove the maps: they continue to work in the kernel after the process has ended or
-// crashed. A start that fails prints one message on stderr and has an exit code for its cause.
+// crashed. When a start fails, one message is printed on stderr and the exit code tells the cause.
 import { readFileSync } from 'node:fs';
 import type { Logger } from 'pino';
 import { type Agent, buildAgent } from './agent/agent.ts';

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The first phase of a start: the host is checked, the pin directory is opened and locked, the maps and programs are loaded.
-// Everything that can be rejected is rejected here, before anything is created. The second phase (agent.ts) is built on the open
-// maps; main.ts closes this phase when the second one fails or ends.
+// Everything that can be rejected is rejected here, before anything is attached. The second phase (agent.ts) is built on the open
+// datapath; main.ts closes the datapath when the second phase fails or ends.
 import { cgroupCheck, pinPathCheck } from '../bpf/checks.ts';
 import { Datapath, objectsPath } from '../bpf/datapath.ts';
 import { mapSizes } from '../bpf/map-sizes.ts';
@@ -19,7 +19,7 @@ export interface OpenDatapath {
   close(): void;
 }
 
-/** Throws ExitError or KernelError; nothing is open then. */
+/** Throws ExitError or KernelError, and then leaves nothing open. */
 export function openDatapath(config: Config): OpenDatapath {
   const pins = new PinDirectory(config.pinPath);
   for (const check of [...hostChecks(config), pinPathCheck(pins), cgroupCheck(config)]) check.run();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // `sluice explain` against the running datapath: connects the read-only programs, the daemon's maps and tables, and this host.
-// The programs are loaded by the first request. It must never write a map of the datapath. Built by agent.ts.
+// The first request loads the programs. A request must never write a map of the datapath. Built by agent.ts.
 import type { Config } from '../config/schema.ts';
 import type { Services } from './services.ts';
 import { Explainer } from '../explain/explainer.ts';
@@ -44,8 +44,8 @@ export class ExplainService {
   }
 
   /**
-   * Unloads the programs. After a reload it must be called, because the loaded programs may be of another version than the
-   * attached programs.
+   * Unloads the programs. Must be called after a reload, because these programs and the newly attached programs may then be of
+   * different versions.
    */
   close(): void {
     this.#programs?.close();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The wiring of kube-proxy's health servers and metrics around the tables and loops of the Service load balancer.
+// Connects kube-proxy's health servers and metrics to the tables and loops of the Service load balancer.
 import type { Logger } from 'pino';
 import { systemClock } from '../base/clock.ts';
 import type { Config } from '../config/schema.ts';

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The wiring of programs on their hooks: devices from netlink to the desired table and its loop, the socket hooks of the cgroup,
-// the guard that repairs them, and the live replacement of programs. No logic of its own; agent.ts starts and stops the parts.
+// the guard that repairs attachments, and the live replacement of programs. No logic of its own; agent.ts starts and stops the parts.
 import type { Logger } from 'pino';
 import { systemClock } from '../base/clock.ts';
 import { subsystem } from '../base/log.ts';

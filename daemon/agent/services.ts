@@ -78,7 +78,7 @@ export function reconcileLog(log: Logger, onRepaired: (message: string) => void)
   };
 }
 
-/** Adds up the rows of each map. */
+/** Returns one row per map, with the sum of the used entries that several parts report for the same map. */
 function summed(rows: readonly MapPressure[]): MapPressure[] {
   const byMap = new Map<string, MapPressure>();
   for (const row of rows) byMap.set(row.map, { ...row, used: row.used + (byMap.get(row.map)?.used ?? 0) });

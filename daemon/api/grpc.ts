@@ -29,7 +29,7 @@ interface GrpcOptions {
   readonly log?: Logger | undefined;
 }
 
-/** Names of the health service: "" is the whole server. */
+/** Names that a health request may contain; "" is the whole server. */
 const healthNames = ['', 'sluice.v1.Sluice', 'sluice.v1.Admin'];
 
 /** Time for running calls to finish when the server stops. */

@@ -48,7 +48,7 @@ function sendProblem(reply: FastifyReply, status: number, detail: string): void 
   void reply.code(status).type('application/problem+json').send(problem);
 }
 
-/** Binds the address and returns the port, which the kernel chooses for port 0. Throws ExitError when the address is not available. */
+/** Binds the address and returns the port; for port 0, the kernel chooses one. Throws ExitError when the address is not available. */
 export async function listenHttp(http: FastifyInstance, at: { readonly address: string; readonly port: number }): Promise<number> {
   try {
     await http.listen({ host: at.address, port: at.port });

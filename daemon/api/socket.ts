@@ -17,7 +17,7 @@ const codeOf = (error: unknown): string => (error as NodeJS.ErrnoException).code
 
 /**
  * Listens on the path, with mode 0660 in a directory with mode 0750. Replaces the socket of a process that has ended.
- * Throws ExitError when the path is in use or cannot be created; then only the directory is left.
+ * Throws ExitError when the path is in use or cannot be created; the directory that was created for it then remains.
  */
 export async function listenOnSocket(options: SocketOptions, onConnection: (socket: Socket) => void): Promise<Server> {
   const { path, group } = options;
@@ -111,8 +111,8 @@ function listenPrivately(path: string, onConnection: (socket: Socket) => void): 
 }
 
 /**
- * Gives the socket to the group. Also gives it the directory, if Sluice created the directory now or in an earlier run: members of
- * the group need search permission there.
+ * Gives the socket to the group, and also the directory if Sluice created the directory now or in an earlier run: members of the
+ * group need search permission on the directory.
  */
 function giveToGroup(path: string, gid: number): void {
   const directory = statSync(dirname(path));

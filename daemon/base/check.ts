@@ -12,7 +12,7 @@ export interface Check {
   readonly run: () => string;
 }
 
-/** Something that does not keep sluiced from starting. */
+/** A problem in spite of which sluiced can start. */
 export class CheckWarning extends Error {
   override readonly name = 'CheckWarning';
 }

@@ -71,7 +71,7 @@ export const ExitCode = {
 
 /**
  * Ends a command or the start of the daemon with an exit code, before anything has changed. The message is complete for the user:
- * it says what is wrong and what to do. A call of the API that throws it fails with the message, and the daemon continues.
+ * it says what is wrong and what to do. When an API call throws it, only that call fails, with this message; the daemon continues.
  */
 export class ExitError extends Error {
   override readonly name = 'ExitError';

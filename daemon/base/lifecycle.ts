@@ -33,7 +33,7 @@ export interface LifecycleOptions {
 
 const defaultStopBudgetMs = 4500;
 
-/** Time reserved for each unit that is stopped later, so that a unit that hangs does not use it up. */
+/** Time reserved for each unit that is still to be stopped, so that a unit that hangs does not use up all time. */
 const reserveMs = 250;
 
 type Outcome = { readonly kind: 'done' } | { readonly kind: 'failed'; readonly error: unknown } | { readonly kind: 'timeout' };
@@ -106,7 +106,7 @@ export class Lifecycle {
     return { unstopped, failures };
   }
 
-  /** Waits until no unit is starting. Returns the name of a unit that does not end its start. */
+  /** Waits until no unit is starting. Returns the name of a unit whose start() does not end in time. */
   async #finishStarting(deadline: number): Promise<string | undefined> {
     const starting = this.#starting;
     if (starting === undefined) return undefined;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Returns memory to the system when the agent becomes ready: the memory that only the start and the first list needed. It also
-// makes V8 collect earlier from then on. Without this, V8 keeps a heap that was large once. Called by main.ts only.
+// makes V8 collect earlier from then on. Without this, the heap stays as large as it once was. Called by main.ts only.
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 

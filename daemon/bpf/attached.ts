@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One attached program. It stays attached when this process ends, by a pinned BPF link, or by a clsact filter where the kernel
-// has no TCX. The process also keeps the link open, so that the program stays attached when another program removes the pin. The
+// One attached program. A pinned BPF link, or a clsact filter where the kernel has no TCX, keeps it attached when this process
+// ends. The process also keeps the link open, so that the program stays attached when another program removes the pin. The
 // classes replace the program, and detect and repair changes that others made. devices.ts and sockets.ts decide which hooks get
 // a program.
 import { isNotFound, KernelError } from '../base/errors.ts';

@@ -9,7 +9,7 @@ import { socketHooks } from './sockets.ts';
 
 const ALLOW_MULTI = 2;
 
-/** The cgroup that was named, else the cgroup2 mount. Throws ExitError when it is not in a cgroup v2. */
+/** The named cgroup, or else the mount point of cgroup v2. Throws ExitError when that is not a directory of cgroup v2. */
 export function socketCgroup(named: string | undefined): string {
   const cgroup = named ?? findCgroup2();
   if (cgroup === undefined) {
@@ -26,8 +26,8 @@ export function socketCgroup(named: string | undefined): string {
 }
 
 /**
- * Throws ExitError when another program excludes ours, which the kernel would reject with EPERM: a program that was attached to
- * this cgroup or to a cgroup above it, without BPF_F_ALLOW_MULTI.
+ * Throws ExitError when a program on this cgroup, or on a cgroup above it, is attached exclusively: the kernel would then reject
+ * our programs with EPERM.
  */
 export function requireFreeHooks(cgroup: string): string {
   for (const { program, type } of socketHooks) {

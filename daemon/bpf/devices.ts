@@ -67,7 +67,7 @@ export class DeviceOperations implements Operations<number, DesiredDevice> {
     if (this.#attached.get(ifindex)?.name === name) return;
     const hooks = hooksOf[role];
     try {
-      // A device that was renamed, or that changed its role, loses the programs of its former role.
+      // The device may have had another role, under another name or for an earlier daemon: the programs of that role are removed.
       this.#removeHooks(
         ifindex,
         allHooks.filter((hook) => !hooks.includes(hook)),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attaches the socket programs to a cgroup, and detaches them. Programs are replaced by link update, as on devices. When another
-// program holds a hook exclusively, the start fails with an error message and none of our programs stays attached.
+// program holds a hook exclusively, the start fails with an error message and detaches the programs that it attached.
 import { statSync } from 'node:fs';
 import { ExitCode, isDenied, ExitError } from '../base/errors.ts';
 import { attachCgroup, AttachType, cgroupOfLink } from '../kernel/link.ts';
@@ -33,7 +33,7 @@ export class Sockets {
     this.#datapath = datapath;
   }
 
-  /** Attaches all hooks to the cgroup, or none: a failure removes the programs that this call attached. */
+  /** Attaches a program to each hook of the cgroup. A failure detaches the programs that this call attached. */
   attach(cgroup: string): void {
     this.#cgroup = cgroup;
     // A cgroup's id is its directory's inode number.

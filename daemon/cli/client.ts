@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Calls the daemon's gRPC API over its Unix socket, with a deadline. A failure becomes an ExitError whose message names the next
-// step. It must never print, and never pass a gRPC error or a stack trace to the user. Called by the commands.
+// step. This file must never print, and never pass a gRPC error or a stack trace to the user. Called by the commands.
 import { credentials, type ServiceError, status as code } from '@grpc/grpc-js';
 import { connect } from 'node:net';
 

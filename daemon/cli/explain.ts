@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// `sluice explain`: reads the queries, gets the explanations and prints them. A running daemon explains a packet. With --objects,
-// offline/dry-explain.ts explains it without a daemon; this module is loaded only with --objects. Called by main.ts.
+// `sluice explain`: reads the queries, gets the explanations and prints them. The explanations come from a running daemon or, with
+// --objects, from offline/dry-explain.ts, which needs no daemon and is loaded only then. Called by main.ts.
 import { readFileSync } from 'node:fs';
 import { parse } from 'yaml';
 import { z } from 'zod';

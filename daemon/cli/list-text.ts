@@ -46,8 +46,8 @@ const rowStatus = ({ row, wanted }: ServicePort): string =>
   !wanted ? 'not desired' : (row?.state ?? '').replace('ROW_STATE_', '').toLowerCase();
 
 /**
- * One line per desired backend that the policy selects. For policy Cluster, the backends that exist only in the kernel's run of
- * slots follow.
+ * One line per desired backend that the policy selects. For policy Cluster, then one line per backend that is not desired but is
+ * in a slot in the kernel.
  */
 function backendLines(service: ServicePort, policy: string, isWide: boolean): string[] {
   const isLocalSet = policy === 'Local';

@@ -7,7 +7,7 @@ import type { SettingFlag } from './context.ts';
 
 const keys: readonly Key[] = ['clusterCidr', 'detectLocalMode', 'masqueradeAll', 'nodePortAddresses', 'podInterfaces', 'serviceCidr'];
 
-/** The flags; none when the command line cannot contain plan or explain. */
+/** The flags; none when the command line contains neither "plan" nor "explain". */
 export async function settingFlags(argv: readonly string[]): Promise<SettingFlag[]> {
   if (!argv.includes('plan') && !argv.includes('explain')) return [];
   const [{ allSettings }, { optionOf }] = await Promise.all([import('../config/schema.ts'), import('../config/sources.ts')]);
@@ -16,8 +16,8 @@ export async function settingFlags(argv: readonly string[]): Promise<SettingFlag
 }
 
 /**
- * `flags`: the given flags in the form that sluiced accepts. `extra`: arguments that commander took as the value of a flag with an
- * optional value, although they are not its value.
+ * `flags`: the given flags in the form that sluiced accepts. `extra`: arguments that commander wrongly took as the value of a flag
+ * whose value is optional.
  */
 export function givenSettings(command: Command, settings: readonly SettingFlag[]): { flags: string[]; extra: string[] } {
   const [flags, extra]: [string[], string[]] = [[], []];

@@ -15,7 +15,7 @@ interface CommandLine {
   readonly print: (text: string) => void;
 }
 
-/** The settings to run with; undefined when the command line asks for a text only, which is printed. Throws ExitError. */
+/** The settings to run with. When the command line asks only for a text, prints the text and returns undefined. Throws ExitError. */
 export function configFromCommandLine({ argv, env, readFile, versions, print }: CommandLine): Config | undefined {
   const invocation = parseInvocation(argv, env, readFile);
   if (invocation.action === 'run') return invocation.config;

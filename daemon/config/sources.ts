@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The sources of settings: flags, environment variables, and a YAML or JSON file. Each setting becomes text by name, with its
-// origin; values.ts parses the text. An unknown name is rejected with the nearest known name. Called by resolve.ts; help.ts
+// The sources of settings: flags, environment variables, and a YAML or JSON file. Each given setting becomes a name, a text and
+// an origin; values.ts parses the text. An unknown name is rejected with the nearest known name. Called by resolve.ts; help.ts
 // and cli/ use the definitions of the flags.
 import { Command, CommanderError, Option } from 'commander';
 import { isMap, isScalar, isSeq, LineCounter, type Node, parseDocument } from 'yaml';
@@ -13,7 +13,7 @@ export interface GivenText {
   readonly text: string;
   /** "flag --node". */
   readonly origin: string;
-  /** As the user wrote it; error messages begin with it: "--max-slots 17", "SLUICE_MAX_SLOTS=17". */
+  /** The setting as the user wrote it; error messages begin with this text: "--max-slots 17", "SLUICE_MAX_SLOTS=17". */
   readonly shown: string;
   readonly isFlag: boolean;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Explains what would happen to a packet: runs the read-only programs on it and reads the map entries that their record names.
+// Explains what would happen to a packet: runs the read-only programs on it and reads the map entries that the programs recorded.
 // It must never decide anything itself, so that the answer is what the datapath does. Used by the explain service and by dry
 // runs.
 import { ExitCode, ExitError } from '../base/errors.ts';
@@ -30,8 +30,8 @@ interface ExplainerParts {
   /** Origin of a source address, for a question without an origin. The address is canonical. */
   readonly originOf: (source: string) => Origin;
   /**
-   * ifindex of the device through which the packet arrives. A packet of the node itself does not arrive, so it is the device
-   * through which it leaves.
+   * ifindex of the device through which the packet arrives; for a packet that the node itself sends, of the device through which
+   * the packet leaves.
    */
   readonly deviceOf: (origin: Origin, source: string, iface: string | undefined) => number;
   /** Name of a device; undefined when the answer must not name devices. */

@@ -48,7 +48,7 @@ export class Narrator {
       this.#add('source ranges', 'the source must be in loadBalancerSourceRanges', `ranges: set ${service}`);
   }
 
-  /** The set of backends for this source, and whether the source address is kept. */
+  /** Says which endpoints are eligible for this source, and whether the source address is kept. */
   policy({ flags, isLocal, masquerades }: LbExplain, origin: Origin | undefined): void {
     const name = (flags & FrontendFlag.external) === 0 ? 'internalTrafficPolicy' : 'externalTrafficPolicy';
     const hasPolicyLocal = (flags & FrontendFlag.local) !== 0;

@@ -48,8 +48,8 @@ export class ThisHost {
   }
 
   /**
-   * ifindex of the device through which a packet from `source` arrives. For a packet of the node it is the uplink through which
-   * the packet leaves. Returns loopback when neither device is found.
+   * ifindex of `iface`, if that device exists; else of the device to which `source` is routed, unless the node itself sends the
+   * packet; else of the first uplink; else of loopback.
    */
   deviceOf(origin: Origin, source: string, iface: string | undefined): number {
     const named = (name: string | undefined): number | undefined => this.#links.find((link) => link.name === name)?.ifindex;

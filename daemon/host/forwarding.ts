@@ -15,7 +15,7 @@ export interface ForwardingNeeds {
   readonly hasSocketLb: boolean;
   /** Families in use. */
   readonly families: ReadonlySet<Family>;
-  /** tc programs are attached to some device. */
+  /** True if the settings name devices to which tc programs are attached. */
   readonly hasDevices: boolean;
 }
 

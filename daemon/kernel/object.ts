@@ -12,7 +12,7 @@ const LOG_SIZE = 1 << 20;
 export type MapSpec = Omit<MapInfo, 'id'>;
 
 export interface LoadOptions {
-  /** max_entries by map name. Other maps keep their size in the object file. */
+  /** max_entries by map name. Other maps get the size that the object file defines. */
   readonly sizes?: Readonly<Record<string, number>>;
   /** Descriptors of existing maps by name, used in place of new maps. They must have the layout that maps() returns. */
   readonly reuse?: Readonly<Record<string, number>>;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Links, addresses and routes from rtnetlink, as plain rows. It must never change a device, an address or a route. Called by bpf/
-// (devices that appear and disappear), source/netlink/, explain/ and the host checks.
+// Links, addresses and routes from rtnetlink, as plain rows. It must never change a device, an address or a route. Called by
+// source/netlink/, explain/, host/ and bpf/checks.ts.
 import { attribute, attributes, type NetlinkMessage, NetlinkSocket } from './netlink.ts';
 
 const RTM_NEWLINK = 16;
@@ -105,7 +105,7 @@ export function routeTo(address: Uint8Array): Route {
   return routeOf(answer.body);
 }
 
-/** Reports devices that appear, change and disappear in the network namespace in which it was created. */
+/** Reports devices that appear, change or disappear in the network namespace in which the monitor was created. */
 export class LinkMonitor {
   readonly #socket = new NetlinkSocket(RTMGRP_LINK);
 
@@ -125,7 +125,7 @@ export class LinkMonitor {
 }
 
 /**
- * Reports that an address was added or removed in the network namespace in which it was created. The caller then reads
+ * Reports that an address was added or removed in the network namespace in which the monitor was created. The caller then calls
  * addresses() again.
  */
 export class AddressMonitor {

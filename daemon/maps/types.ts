@@ -120,7 +120,7 @@ export const HostFlag = {
 export interface BackendMapValue {
   address: string;
   port: number;
-  /** Index in lb_services of the owner. */
+  /** Index of the owner in lb_services. */
   service: number;
   /**
    * generation << 8 | BackendState bits. The generation is kept when the id is freed (state 0), so that the next use of the id

@@ -21,7 +21,7 @@ export interface RealizedFrontend {
   /** frontendKey(): "10.96.0.10:80/TCP". */
   readonly key: string;
   readonly family: Family;
-  /** Index into lb_services; 0 when the entry is not sound (wrong check or no such index) and programs do not use it. */
+  /** Index into lb_services; 0 when the programs ignore the entry because its check is wrong or lb_services has no such index. */
   readonly service: number;
   /** FrontendFlag bits. */
   readonly flags: number;
