@@ -62,11 +62,11 @@ export const kindNames = Object.keys(registry) as readonly Kind[];
 
 export const isKnownKind = (kind: string): kind is Kind => Object.hasOwn(registry, kind);
 
-/** "discovery.k8s.io" of "discovery.k8s.io/v1"; "" for the core group. */
+/** The API group: "discovery.k8s.io" for "discovery.k8s.io/v1", "" for "v1" (the core group). */
 export const apiGroupOf = (apiVersion: string): string => (apiVersion.includes('/') ? apiVersion.replace(/\/.*$/, '') : '');
 
 /**
- * A named object and its row. Without a row the object is valid, and this agent does not serve it. `key` is the key of the
+ * A named object and its row. `row` is undefined for a valid object that this agent does not serve. `key` is the key in the
  * table.
  */
 export type Definition<K extends Kind = Kind> = {

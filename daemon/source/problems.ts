@@ -8,13 +8,13 @@ export interface SourceProblem {
   readonly file: string;
   /** Counted from 1; 0 for a problem of the whole file. */
   readonly line: number;
-  /** The fields `kind`, `object` and `field` are "" when unknown, because the text does not parse. */
+  /** `kind`, `object` and `field` are "" when unknown, for example because the text does not parse. */
   readonly kind: string;
   readonly object: string;
   readonly field: string;
   /** The whole problem: "web.yaml:12: Service default/web spec.ports[0].port: must be 1..65535, is 70000". */
   readonly message: string;
-  /** Identifies a problem whose message may change while it lasts, so that it is logged once. */
+  /** Identifies a problem whose message may change while the problem lasts, so that the problem is logged once. */
   readonly identity?: string;
 }
 

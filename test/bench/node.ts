@@ -17,7 +17,7 @@ const CLIENT = 'pod9';
 const SERVERS = [1, 2];
 const PORTS = { tcp: 8080, udp: 5353 };
 
-/** All Services, each with one port. The last two are the UDP and the TCP port of the pods. */
+/** All Services, each with one port. The last two lead to the UDP and the TCP port of the pods. */
 function services(): NftService[] {
   return Array.from({ length: SERVICES }, (_, n) => {
     const protocol = n === SERVICES - 2 ? 'udp' : 'tcp';
@@ -30,7 +30,7 @@ function services(): NftService[] {
   });
 }
 
-/** The same Service as Kubernetes objects. */
+/** The Kubernetes objects of a Service. */
 function objects({ name, address, protocol, port, endpoints }: NftService): object[] {
   const metadata = { name, namespace: 'default' };
   const upper = protocol.toUpperCase();

@@ -82,7 +82,7 @@ static int listen_on(int type, const char *port)
 	return fd;
 }
 
-/* Echoes one byte per connection; the client resets it. */
+/* Echoes one byte per connection; the client resets the connection. */
 static void serve_tcp(const char *port)
 {
 	int listener = listen_on(SOCK_STREAM, port);

@@ -20,9 +20,9 @@
 #define HEADERS 54 /* Ethernet, IPv4, TCP */
 
 struct bench_state {
-	__u32 flows; /* number of source addresses and ports in turn */
+	__u32 flows; /* number of sources (address and port), used in turn */
 	__u32 next;
-	__u32 vips; /* number of destinations in turn, from that of headers */
+	__u32 vips; /* destinations, used in turn; the first is in headers */
 	__u8 headers[HEADERS];
 };
 

@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { childProcessFile, mainMay, type Room, rooms } from './rooms.ts';
 
-// The folder is outside the repository, because oxlint skips files that .gitignore lists.
+// Outside the repository, and not in a folder that .gitignore lists, because oxlint would skip that folder.
 const folder = mkdtempSync(join(tmpdir(), 'sluice-lint-'));
 const forbidden = '// forbidden';
 
@@ -33,7 +33,7 @@ function importsOf(room: Omit<Room, 'folder'>, own: string, depth: number): Line
   const up = depth === 0 ? './' : '../'.repeat(depth);
   const top = depth === 0 ? '' : (own.split('/')[0] ?? '');
   const isComposition = room.isComposition === true;
-  // A subfolder with its own row may import from the rest of its folder of daemon/.
+  // `top` is left out, because a subfolder that has its own row may import from the rest of `top`.
   const others = rooms.filter(({ folder: other }) => other !== top && !other.startsWith(`${top}/`));
   const canBase = mayImport(room, top, 'base');
   return [

@@ -9,8 +9,8 @@ const childProcess = ['node:child_process', 'child_process', 'node:cluster', 'cl
   name,
   message: 'The daemon starts no child process, except the exec plugin of a kubeconfig.',
 }));
-// A path with '..' after a folder name or './' would not match the patterns. This pattern comes first, because the search ends at a
-// pattern that allows a path.
+// An import with '..' after './' or after a folder name would not match the patterns of importRule(). This pattern is the first,
+// because oxlint skips the patterns after one that allows the import.
 const noDetour = { regex: '[^./]/+\\.\\./|^\\./+\\.\\.', message: 'Write the shortest path.' };
 const noKoffi = { group: ['koffi'], message: 'Only kernel/ calls koffi.' };
 
@@ -33,7 +33,7 @@ function importRule(room: Omit<Room, 'folder'>, { depth, mayStartChild = false }
   if (room.hasKoffi !== true) patterns.push(noKoffi);
   if (room.isPure === true)
     patterns.push({ group: ['node:*', 'pino', 'pino-pretty'], message: 'This room is pure: no clock, no I/O, no logger.' });
-  // These are paths, because the search through the patterns ends at one that allows a path.
+  // These are `paths` and not `patterns`, because oxlint skips the patterns after one that allows the import.
   const typesOnly = ['clock.ts', 'log.ts'].map((file) => ({
     name: `${up}base/${file}`,
     allowTypeImports: true,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Runs the API server double as a process of the soak. Each line of JSON on stdin is a command; the process prints "done" when it
-// has carried it out. Argument: path of the kubeconfig to write. The process prints "ready" first. places.ts starts it.
+// has carried out the command. Argument: path of the kubeconfig to write. The process prints "ready" first. places.ts starts it.
 import { createInterface } from 'node:readline';
 import type { Kind } from '../../daemon/source/kinds.ts';
 import type { RawObject } from '../support/double/objects.ts';

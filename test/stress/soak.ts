@@ -30,7 +30,7 @@ const PER_GROUP = 5;
 const MOST_BACKENDS = 40;
 const PACE_MS = 4;
 const SETTLE_MS = 30_000;
-/** Number of equal samples in a row that the first checkpoint requires. All later checkpoints are compared with it. */
+/** Number of equal samples in a row that the first checkpoint requires, because all later checkpoints are compared with the first. */
 const FIRST_LOOKS = 5;
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
@@ -47,7 +47,7 @@ class Objects {
     this.#place = place;
   }
 
-  /** Restores the objects that every checkpoint samples. */
+  /** Restores the initial objects. Called before the sample of each checkpoint. */
   async reset(): Promise<void> {
     this.#backends = Array.from({ length: SERVICES }, (_, n) => 1 + (n % 7));
     for (let n = 0; n < SERVICES; n += PER_GROUP) await this.#write(n);

@@ -53,8 +53,8 @@ interface Context {
 }
 
 /**
- * Returns no row for a slice of another service proxy (hasForeignLabel), of address type FQDN, without a Service or without ports.
- * Throws InvalidObjectError.
+ * Returns no row for a slice that belongs to another service proxy (hasForeignLabel), has address type FQDN, or has no Service or no
+ * ports. Throws InvalidObjectError.
  */
 export function convertSlice(raw: object, metadata: Metadata, at: Subject): Conversion<EndpointSlice> {
   const problems: InvalidObjectError[] = [];

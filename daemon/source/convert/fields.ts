@@ -35,7 +35,7 @@ function jsonOf(value: unknown): string {
 }
 
 /**
- * "spec.ports[0].port". A key with other characters than letters, digits, "_" and "-" is in brackets:
+ * The text of a path: "spec.ports[0].port". A key with other characters than letters, digits, "_" and "-" is in brackets:
  * "metadata.labels[a.b/c]".
  */
 export function fieldText(path: readonly PropertyKey[]): string {
@@ -59,7 +59,7 @@ export function invalid(subject: Subject, field: string, reason: string): Invali
 }
 
 /**
- * Parses `raw` with the schema. Throws InvalidObjectError for the first invalid field. `at.path` is the path of `raw` in its
+ * Parses `raw` with the schema. Throws InvalidObjectError for the first invalid field. `at.path` is the path of `raw` in the
  * object.
  */
 export function read<T>(schema: z.ZodType<T>, raw: unknown, at: Subject & { readonly path: readonly Segment[] }): T {
@@ -139,7 +139,7 @@ export interface Conversion<Row> {
   readonly problems: readonly InvalidObjectError[];
 }
 
-/** Where a list of addresses is in its object, and what its elements must be. */
+/** Where a list of addresses is in the object, and what the elements of the list must be. */
 interface ListPlace {
   readonly at: Subject;
   readonly fieldOf: (index: number) => string;
@@ -147,7 +147,7 @@ interface ListPlace {
   readonly problems: InvalidObjectError[];
 }
 
-/** Canonical texts of a list without duplicates. An invalid element is reported and ignored (test/README.md, 14.4). */
+/** The canonical texts of a list, without duplicates. An invalid element is reported and ignored (test/README.md, 14.4). */
 export function readEach(given: readonly unknown[], { at, fieldOf, kind, problems }: ListPlace): string[] {
   const found = new Set<string>();
   given.forEach((each, index) => {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Service object -> Service row. Reads the fields that kube-proxy reads (test/README.md, 1, 2 and 14) and no others. A Service with
-// an invalid field is rejected as a whole, because part of a Service could answer on a wrong address or port. Exception: in the
+// an invalid field is rejected as a whole, because a partly served Service could answer on a wrong address or port. Exception: in the
 // lists that test/README.md, 14.4, names, only the invalid entries are ignored. Pure.
 import { z } from 'zod';
 import { parseAddress, type Family } from '../../model/address.ts';
@@ -88,7 +88,7 @@ export const hasForeignLabel = (metadata: Metadata): boolean =>
   'service.kubernetes.io/headless' in metadata.labels || 'service.kubernetes.io/service-proxy-name' in metadata.labels;
 
 /**
- * Returns no row for a Service of another service proxy (hasForeignLabel), of type ExternalName, headless or without a ClusterIP.
+ * Returns no row for a Service that belongs to another service proxy (hasForeignLabel), has type ExternalName or no ClusterIP.
  * Throws InvalidObjectError.
  */
 export function convertService(

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reports when the content of a directory may have changed, by inotify. Watches the directory and each name on the path to it, so
+// Reports through inotify when the content of a directory may have changed. Watches the directory and each name on the path to it, so
 // that a link with a new target, or a directory that is removed and created again, is noticed. Never reads a file. When the
 // directory cannot be watched, retries with back-off. A change of a name on the path causes an immediate retry.
 import { lstatSync, readlinkSync, watch, type FSWatcher } from 'node:fs';
@@ -18,7 +18,7 @@ export interface DirectoryWatchOptions {
   readonly onEvent: (name: string | undefined) => void;
 }
 
-/** A name in a directory that is looked up on the path. */
+/** A name that is looked up when the path is resolved, and the directory that contains the name. */
 interface Step {
   readonly directory: string;
   readonly name: string;
@@ -42,7 +42,7 @@ export class DirectoryWatch {
     return this.#problem;
   }
 
-  /** Every start and restart ends with an event without a name. */
+  /** Every start and restart ends with a call of onEvent(undefined). */
   start(): void {
     this.#isRunning = true;
     this.#open();

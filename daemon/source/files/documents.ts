@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Text of one file -> documents, each with the objects it contains. A document's text is the unit of parsing: a caller that
-// keeps the parsed documents of the previous text parses only those that changed. Pure.
+// Text of one file -> documents, each with the objects it contains. Each document is parsed by itself: a caller that keeps the
+// parsed documents of the previous text needs to parse only the documents that changed. Pure.
 import { InvalidObjectError } from '../../base/errors.ts';
 import { fieldPath, type Subject } from '../convert/fields.ts';
 import { type Definition, isKnownKind, type Kind, kindNames } from '../kinds.ts';
@@ -56,7 +56,7 @@ export function parseDocument(text: string, isJson: boolean): ParsedDocument {
   return { ...collector.parsed, hasExplicitEnd };
 }
 
-/** Kinds of lists, each with the kind of items that do not state their own. */
+/** Kinds of lists. The value is the kind of an item that does not state a kind. */
 const lists: ReadonlyMap<string, Kind | undefined> = new Map([
   ['List', undefined],
   ...kindNames.map((kind) => [`${kind}List`, kind] as const),
@@ -138,7 +138,7 @@ class Collector {
 
   #report(error: InvalidObjectError, line: number): void {
     const { kind, object, field } = error;
-    // The message begins with the object and ": ". The object is empty if the text does not parse.
+    // The message is "KIND OBJECT FIELD: REASON". If kind, object and field are empty, the leading ": " is removed.
     this.#findings.push({ line, kind, object, field, text: error.message.replace(/^: /, '') });
   }
 }

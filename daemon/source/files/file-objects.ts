@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Objects of all files -> rows in the tables. If several files define an object, the first definition in (file name, document
-// order) is used, whatever the order of events. A retained object leaves its row unchanged; an object that is in no file is
-// deleted. No other file of files/ writes tables. Only differences are written.
+// Objects of all files -> rows in the tables. If an object is defined several times, the first definition in the first file by
+// name is used, whatever the order of events. A retained object (file-state.ts) leaves its row unchanged; an object that is in
+// no file is deleted. No other file of files/ writes tables. Only differences are written.
 import { type ObjectTables, writeRow } from '../tables.ts';
 import { problemAt, type SourceProblem } from '../problems.ts';
 import type { FileObject } from './file-state.ts';

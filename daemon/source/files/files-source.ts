@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A directory of YAML and JSON files as a source of API objects. Reads the directory once, then after each inotify event.
-// Additions and changes take effect at once. A deletion, or text that may be truncated, takes effect when it is unchanged
-// for settleMs, because editors and git empty or remove a file before they write it. Invalid input deletes nothing. A link
-// whose target outside the directory changes in place causes no event; rescan() (SIGHUP) reads it.
+// Additions and changes take effect at once. A deletion, or text that may be truncated, takes effect when it has not changed
+// for settleMs, because editors and git empty or remove a file before they write it. Invalid input deletes nothing. If the
+// target of a link is outside the directory and is changed in place, there is no event; rescan() (SIGHUP) reads it.
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Clock } from '../../base/clock.ts';
 import { messageOf } from '../../base/errors.ts';
@@ -20,7 +20,7 @@ export interface FilesSourceOptions {
   readonly tables: ObjectTables;
   readonly clock: Pick<Clock, 'setTimer'>;
   readonly log: ProblemLog;
-  /** How long a deletion must be unchanged before it takes effect. */
+  /** Time without a change after which a deletion, or text that may be truncated, takes effect. */
   readonly settleMs?: number;
 }
 
@@ -171,8 +171,8 @@ export class FilesSource implements Source {
   }
 
   /**
-   * Files that disappeared with the directory become uncertain again when it is back. Otherwise a new, empty directory would
-   * delete their objects.
+   * While the directory is missing, uncertain files count as unreadable. When the directory is created again, they are checked
+   * anew. Otherwise a new, empty directory would delete their objects at once.
    */
   #suspendUncertain(): void {
     for (const [name, { cancel }] of this.#uncertain) {
@@ -183,7 +183,7 @@ export class FilesSource implements Source {
     this.#uncertain.clear();
   }
 
-  /** The new state of the file; undefined when the file is unchanged and settled, or unchanged and not yet due. */
+  /** The new state of the file; undefined when the file is unchanged, unless it is uncertain and due. */
   async #readFile(name: string): Promise<FileState | undefined> {
     const result = readSourceFile(this.#options.directory, name);
     const previous = this.#files.get(name);

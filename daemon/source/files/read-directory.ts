@@ -14,7 +14,7 @@ export type ReadResult =
 export interface Listing {
   /** Sorted by code unit, which does not depend on the locale. */
   readonly names: readonly string[];
-  /** The target of a link may change without an event that names the link. */
+  /** Some names are symbolic links. The target of a link may change without an event that names the link. */
   readonly hasLinks: boolean;
 }
 
@@ -55,7 +55,7 @@ function readRegularFile(path: string): string {
   try {
     const stat = fstatSync(fd);
     if (!stat.isFile()) throw new Error(stat.isDirectory() ? 'EISDIR: the path is a directory' : 'the path is not a regular file');
-    // Fatal: part of a character at the end of a file that is being written is an error. A byte order mark is removed.
+    // `fatal`: an incomplete character, as at the end of a file that is being written, is an error. A byte order mark is removed.
     return new TextDecoder('utf-8', { fatal: true }).decode(readFileSync(fd));
   } finally {
     closeSync(fd);

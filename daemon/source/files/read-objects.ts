@@ -8,7 +8,7 @@ import type { ObjectTables } from '../tables.ts';
 import { compareProblems, problemOf, type SourceProblem } from '../problems.ts';
 import { listDirectory, readSourceFile } from './read-directory.ts';
 
-/** Throws the errors of readdir. Every other error is a problem of its file. */
+/** Throws the errors of readdir. Every other error is returned as a problem of the file. */
 export function readObjects(directory: string, tables: ObjectTables): readonly SourceProblem[] {
   const objects = new FileObjects(tables);
   const problems: SourceProblem[] = [];

@@ -40,7 +40,7 @@ export function readJson(text: string): ParsedValue | ParseFailure {
   }
 }
 
-/** JSON is YAML. The slow YAML parser runs only when a line is requested, and its syntax tree may be collected at any time. */
+/** JSON is also YAML. The slow YAML parser runs only when a line is requested. The syntax tree may be garbage-collected at any time. */
 function jsonLines(text: string): (path: Path) => number {
   let cached: WeakRef<ParsedYaml> | undefined;
   return (path) => {
@@ -58,12 +58,12 @@ interface ParsedYaml {
 
 function parseYaml(text: string): ParsedYaml {
   const lineCounter = new LineCounter();
-  // kubectl's parser accepts merge keys. Warnings are off because the parser would emit them on the process.
+  // Merge keys are allowed, as in kubectl. Warnings are off, because the parser would pass them to process.emitWarning().
   const documents = parseAllDocuments(text, { lineCounter, prettyErrors: false, merge: true, logLevel: 'error' });
   return { documents: [...documents], lineAt: (offset) => lineCounter.linePos(offset).line - 1 };
 }
 
-/** The documents of a YAML text without empty ones. */
+/** The documents of a YAML text that are not empty. */
 export function readYaml(text: string): (ParsedValue | ParseFailure)[] {
   const { documents, lineAt } = parseYaml(text);
   return documents.flatMap((document): (ParsedValue | ParseFailure)[] => {
@@ -82,7 +82,7 @@ export function readYaml(text: string): (ParsedValue | ParseFailure)[] {
   });
 }
 
-// Not inline: a closure made beside lineOf would retain the syntax tree.
+// Not inline: a closure made in the same scope as lineOf would retain the syntax tree.
 const constant = (line: number) => () => line;
 
 /** Offset of the key or element at the end of the path, or of the deepest one on the path that exists. */

@@ -16,7 +16,7 @@ export interface TlsMaterial {
 export interface ClusterAccess {
   /** Base addresses, tried in turn: "https://10.0.0.1:6443". At least one. */
   readonly servers: readonly URL[];
-  /** The credentials in messages: "the service account in /var/run/...", "user admin of /root/.kube/config". */
+  /** How messages name the credentials: "the service account in /var/run/...", "user admin of /root/.kube/config". */
   readonly description: string;
   /** Called for each new connection, because files may have changed. Throws CredentialError. */
   tls(): Promise<TlsMaterial>;
@@ -25,7 +25,7 @@ export interface ClusterAccess {
    * CredentialError.
    */
   authorization(): Promise<string | undefined>;
-  /** The server refused (401) a request with this value of the header. If this value is cached, it is dropped. */
+  /** Drops this value of the header from the cache, because the server refused (401) a request with it. */
   invalidate(authorization: string | undefined): void;
   /** Ends all pending calls. The object must not be used afterwards. */
   close(): void;

@@ -88,8 +88,8 @@ export class Connection implements ApiClient {
       // A client certificate is presented once per connection, so a rotated certificate requires another connection.
       connection.renew();
     }
-    // The server may have lost its connection to etcd. If it is the only server, the connection is kept, because the server may
-    // recover.
+    // The server may have lost etcd, so the next request goes to the next server. The connection to an only server is kept,
+    // because the server may recover.
     if (status >= 500 && access.servers.length > 1) connection.leave();
     const retryAfter = Number(responseHeaders['retry-after']);
     return { status, ...(retryAfter >= 0 ? { retryAfter } : {}), body: bodyOf(stream, server, makeError) };
@@ -272,8 +272,8 @@ async function* bodyOf(stream: ClientHttp2Stream, server: string, makeError: Mak
 }
 
 /**
- * The result of `call`. If it throws, throws the error that makeError returns: the connection may have ended since #open() returned
- * it.
+ * The result of `call`. If `call` throws, for example because the connection has ended since #open() returned, throws the error
+ * that makeError returns.
  */
 function orError<T>(call: () => T, makeError: (cause: unknown) => unknown): T {
   try {

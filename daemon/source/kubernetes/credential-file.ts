@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Files with credentials: tokens, certificates, keys. Each call reads the file again, because other programs rotate it. No
+// Files with credentials: tokens, certificates, keys. Each call reads the file again, because other programs replace it. No
 // message contains the content of a file.
 import { X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
@@ -7,7 +7,7 @@ import { getSystemErrorMessage } from 'node:util';
 import { messageOf } from '../../base/errors.ts';
 import { CredentialError } from './api-client.ts';
 
-/** "no such file or directory". The message of a system error is not used, because it repeats the path. */
+/** Why an operation failed: "no such file or directory". Not the message of a system error, because it repeats the path. */
 export function reasonOf(error: unknown): string {
   const { errno } = error as NodeJS.ErrnoException;
   return errno === undefined ? messageOf(error) : getSystemErrorMessage(errno);

@@ -17,7 +17,7 @@ export interface ExecOptions {
   readonly cluster: () => Promise<object>;
   readonly env: Readonly<NodeJS.ProcessEnv>;
   readonly clock: Clock;
-  /** Wall clock, in which the plugin states the expiry. */
+  /** Wall clock in ms. The plugin states the expiry as wall-clock time. */
   readonly wallNow: () => number;
 }
 
@@ -155,7 +155,7 @@ async function run({ plugin, env, clock }: ExecOptions, info: string, closing: A
 
 function start(plugin: ExecPlugin, env: NodeJS.ProcessEnv): ChildProcessByStdio<null, Readable, Readable> {
   try {
-    // Detached: the plugin has a process group of its own, which is killed as a whole, and no terminal.
+    // Detached: the plugin gets no terminal, and a process group of its own, which can be killed as a whole.
     return spawn(plugin.command, plugin.args ?? [], { env, stdio: ['ignore', 'pipe', 'pipe'], detached: true });
   } catch (cause) {
     throw startFailure(plugin, cause);

@@ -15,7 +15,7 @@ export interface AccessOptions {
   readonly apiServers: readonly URL[];
   readonly env: Readonly<NodeJS.ProcessEnv>;
   readonly clock: Clock;
-  /** Directory of the service account, other than the default only in tests. */
+  /** Directory of the service account. Only tests set it. */
   readonly serviceAccount?: string;
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Text of a kubeconfig -> its current context, validated. Does not open the files that it names. An unsupported field is an
-// error and never ignored. No message contains a secret: values of users are not shown.
+// Text of a kubeconfig -> its current context, validated. Does not open the files that the kubeconfig names. An unsupported
+// field is an error and never ignored. No message contains a secret: values of the fields of a user are not shown.
 import { dirname, resolve } from 'node:path';
 import { parseDocument } from 'yaml';
 import { z } from 'zod';
@@ -174,7 +174,7 @@ export function readCurrentContext(path: string, source: string): CurrentContext
 }
 
 function parse(path: string, source: string): unknown {
-  // Pretty errors quote lines of the file.
+  // The parser's pretty errors would quote lines of the file, which may contain credentials.
   const document = parseDocument(source, { prettyErrors: false });
   const [error] = document.errors;
   if (error === undefined) return document.toJS();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The API server as a source of API objects: one reflector per resource, all over one connection. While the server is
-// unreachable the rows stay unchanged. The source is complete when each resource was listed once.
+// unreachable, the rows stay unchanged.
 import type { Clock } from '../../base/clock.ts';
 import { type Kind, kindNames } from '../kinds.ts';
 import { compareProblems, type ProblemLog, ProblemReporter, type SourceProblem } from '../problems.ts';
@@ -22,9 +22,9 @@ export interface KubernetesSourceOptions {
   readonly onComplete: () => void;
   /** The first list of this kind is in its table. */
   readonly onListed?: (kind: Kind) => void;
-  /** Address of the API server in messages. */
+  /** How messages name the API server: its address. */
   readonly address: string;
-  /** The credentials in messages. */
+  /** How messages name the credentials. */
   readonly credentials: string;
   /** Returns numbers in [0, 1). */
   readonly random?: () => number;
@@ -83,7 +83,7 @@ export class KubernetesSource implements Source {
   }
 
   problems(): readonly SourceProblem[] {
-    // A cause that affects several resources is one problem.
+    // If several resources have a problem with the same cause, it is reported once.
     const ofReflectors = new Map(
       this.#followers.flatMap(({ reflector: { problem } }) => (problem === undefined ? [] : [[problem.identity, problem]])),
     );
@@ -105,7 +105,7 @@ export class KubernetesSource implements Source {
       if (this.#stopping.signal.aborted) return;
       this.#reporter.report(this.problems());
       const { isComplete } = this;
-      // The table may notify its observers of the last rows later in this turn.
+      // onComplete is called in the next turn, because tables may still notify observers of the last rows later in this turn.
       if (isComplete && !this.#wasComplete) setImmediate(this.#options.onComplete);
       this.#wasComplete = isComplete;
     });

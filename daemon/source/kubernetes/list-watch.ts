@@ -8,7 +8,7 @@ import type { Resource } from './resources.ts';
 import { statusOfEvent, statusOfResponse } from './status-error.ts';
 
 const PAGE_SIZE = 500;
-/** timeoutSeconds of a watch, so that a watch that the server has lost ends. */
+/** Minimum of timeoutSeconds of a watch. No watch is without end, because the server may lose track of a watch. */
 const WATCH_SECONDS = 300;
 /** A watch is given up if the server does not end it this long after timeoutSeconds. */
 const GRACE_SECONDS = 30;
@@ -133,7 +133,7 @@ const silence = (seconds: number): string => `the server sent nothing for ${seco
 
 /** Aborts a request with UnreachableError when the deadline is neither set again nor cleared in time. */
 class Deadline {
-  /** Aborted by the deadline and with the given signal. */
+  /** Aborted when the deadline expires or the given signal is aborted. */
   readonly signal: AbortSignal;
   readonly #clock: ResourceRequest['clock'];
   readonly #expired = new AbortController();

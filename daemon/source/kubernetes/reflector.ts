@@ -19,9 +19,9 @@ const unreachableDelays = { firstMs: 100, mostMs: 1000, jitter };
 const serverErrorDelays = { firstMs: 200, mostMs: 1500, jitter };
 /** The server refuses the request until its configuration or state changes. */
 const refusedDelays = { firstMs: 200, mostMs: 5000, jitter };
-/** The server ended the watch normally. Repeated ends are delayed. */
+/** The server ended the watch normally. The delay grows if this happens repeatedly. */
 const endedDelays = { firstMs: 50, mostMs: 1000, jitter };
-/** The server does not have the resource, until it is upgraded. */
+/** The server does not have the resource and must be upgraded first. */
 const absentDelays = { firstMs: 300_000, mostMs: 300_000, jitter };
 const MAX_RETRY_AFTER_SECONDS = 60;
 /**
@@ -41,7 +41,7 @@ export interface ReflectorOptions {
   readonly clock: Clock;
   /** Returns numbers in [0, 1). */
   readonly random: () => number;
-  /** The credentials in messages. */
+  /** How messages name the credentials. */
   readonly credentials: string;
   /** The first list is in the table. */
   readonly onListed: () => void;
@@ -287,8 +287,8 @@ export class Reflector {
 }
 
 /**
- * Whether the event is newer than the resourceVersion. Versions compare as numbers (KEP-5504); a version of another form is
- * accepted.
+ * Whether the event is newer than the version `previous`. Versions compare as numbers (KEP-5504); every version that is not a
+ * number counts as newer.
  */
 function isNewer(previous: string | undefined, { type, resourceVersion }: WatchEvent): boolean {
   if (previous === undefined || !/^\d+$/.test(resourceVersion) || !/^\d+$/.test(previous)) return true;

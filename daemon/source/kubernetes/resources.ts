@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The resources of the API server that the agent reads, one per kind of the registry: the path, its RBAC name and the query
+// The resources of the API server that the agent reads, one per kind of the registry: the path, the RBAC name and the query
 // parameters that select objects. Pure.
 import { apiGroupOf, type Kind, kindNames, kinds } from '../kinds.ts';
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Writes the objects of one resource, as the server sends them, to their table, and collects their problems. An invalid object
+// Receives the objects of one resource, writes the row of each object, and collects the problems of the objects. An invalid object
 // leaves its last valid row unchanged. No other file of kubernetes/ writes rows.
 import { InvalidObjectError } from '../../base/errors.ts';
 import { convertObject, identify } from '../objects.ts';

@@ -56,7 +56,7 @@ export interface LargerFigures {
   readonly rssMiB: number;
 }
 
-/** The cluster of LargerFigures has this many times the Services of the cluster of the other figures. */
+/** Number of Services in the cluster of LargerFigures, divided by the number in the cluster of all other figures. */
 export const LARGER_FACTOR = 5;
 const FILL_STEP = 1000;
 const CHANGES = 200;

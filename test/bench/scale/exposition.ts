@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reads a page of Prometheus metrics: sums over labels, and the quantiles of the observations of a histogram between two pages.
+// Reads pages of Prometheus metrics: sums over labels, and quantiles of the observations that a histogram gained between two pages.
 // Pure; cluster.ts and proxies.ts use it.
 
 interface Line {

@@ -8,7 +8,7 @@ import { lastAddress, serviceOf, sliceOf, vipOf } from './objects.ts';
 export type Order =
   /** Creates the Services and slices from number `from` on. */
   | { readonly do: 'fill'; readonly from: number; readonly count: number; readonly endpoints: number }
-  /** Moves one endpoint of one slice after another, with a pause after each. */
+  /** Moves one endpoint of a slice, then one endpoint of the next slice, and so on, with a pause after each move. */
   | { readonly do: 'one by one'; readonly services: number; readonly endpoints: number; readonly count: number; readonly pauseMs: number }
   /** Moves all endpoints of `perSecond` slices per second, at even intervals, even if the server is slower. */
   | { readonly do: 'churn'; readonly services: number; readonly endpoints: number; readonly perSecond: number; readonly seconds: number };
@@ -92,7 +92,7 @@ class Orders {
     return Promise.all(moving);
   }
 
-  /** Writes the next version of the next slice in the stride. */
+  /** Advances by STRIDE to another slice and writes the next version of this slice. */
   async #move({ services, endpoints, moved }: { services: number; endpoints: number; moved: number }): Promise<Written> {
     const n = (this.#turns * STRIDE) % services;
     this.#turns += 1;
