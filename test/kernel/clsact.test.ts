@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attaching on a kernel without TCX, where programs are filters on clsact. An option of DeviceOperations simulates this kernel. A
-// filter is replaced by a reload, repaired when the filter or its qdisc is deleted, and removed by uninstall. A daemon that has TCX
-// replaces it by a TCX link. The tests verify the filters with `tc`.
+// reload replaces each filter, a repair restores a filter that was deleted alone or with its qdisc, and uninstall removes all filters.
+// A daemon on a kernel with TCX replaces each filter by a TCX link. The tests verify the filters with `tc`.
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { pino } from 'pino';
@@ -121,7 +121,7 @@ test.for([
     remove: () => pins.remove('clsact', `tc_pod_in-${device.lxc1}`),
     says: ['tc_pod_in on lxc1: pin was missing'],
   },
-])('$what is deleted, and is repaired', ({ remove, says }) => {
+])('$what is restored after another program deleted it', ({ remove, says }) => {
   const before = pins.list('clsact');
   remove();
   expect(look().sort()).toEqual(says);
@@ -130,7 +130,7 @@ test.for([
   expect(look()).toEqual([]);
 });
 
-test('a daemon that has TCX attaches links and removes the filters of the previous daemon', () => {
+test('a daemon on a kernel with TCX attaches links and removes the filters of the previous daemon', () => {
   devices.stop();
   devices = follow(true);
   expect([filters('ingress'), filters('egress')]).toEqual([[], []]);

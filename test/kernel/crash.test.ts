@@ -179,7 +179,7 @@ function spin(ms: number): void {
   for (const until = performance.now() + ms; performance.now() < until;);
 }
 
-test(`${CHANGES} changes, each followed by kill -9`, { timeout: 1_800_000 }, async () => {
+test(`after each of ${CHANGES} changes and a kill -9, the next start corrects the maps`, { timeout: 1_800_000 }, async () => {
   const history = new History(SEED);
   const dump = (): string => dumpMaps(loaded.maps).join('\n');
   const at = { beginning: 0, middle: 0, end: 0 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The command `sluice explain --objects`: the JSON contract, the order of --flows, the flags of the daemon, and error messages. The
-// command loads the read-only programs with temporary maps, so the test needs a kernel. No map or program may remain after a command.
+// The command `sluice explain --objects`: the JSON contract, the order of the answers to --flows, the flags of the daemon, and error
+// messages. The command loads the read-only programs with temporary maps, so the test needs a kernel. No map or program may remain after
+// a command.
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

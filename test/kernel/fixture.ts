@@ -37,7 +37,7 @@ export class Bpffs {
   readonly #directory: string;
 
   constructor() {
-    // The name contains the process id, so that the next lab can remove the directory if this process is killed.
+    // The name contains the process id, so that the next Lab (test/support/lab) can remove the directory if this process is killed.
     this.#directory = mkdtempSync(join(tmpdir(), `sl${process.pid}k-`));
     this.path = join(this.#directory, 'bpf');
     mkdirSync(this.path);

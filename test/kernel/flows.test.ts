@@ -103,7 +103,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     loaded.ageFlows(LONG);
     const sent = translated(b);
     expect(sent.sourcePort).toBe(2000);
-    // Flows that are one unit older check whether they still have their port. The first client has lost the port, so its packet is dropped.
+    // Once per unit of flow_now() a flow checks that it still has its port. The first client has lost it, so its packet is dropped.
     loaded.ageFlows(1);
     expect(send(a).verdict).toBe(TC_ACT_SHOT);
     expect(translated(answerTo(sent), 'tc_pod_in').destination).toBe(outside(8));
@@ -127,7 +127,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     expect(translated(other).sourcePort).toBe(2000);
   });
 
-  test('a TCP packet of an unknown masqueraded connection is refused and not sent from another port', () => {
+  test('a TCP packet that is not a SYN and has no flow is refused, and not masqueraded with a new port', () => {
     loaded.apply([port('web', nodePort(), [backendRow(pod(2))])]);
     const before = drops('NO_FLOW');
     expect(translated(request({ flags: ACK, acknowledge: 77 }))).toMatchObject({ flags: RST, sequence: 77, source: node });
@@ -196,7 +196,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     expect(others.map((frame) => sendFrame(frame, 'tc_uplink_in').verdict)).toEqual([TC_ACT_OK, TC_ACT_OK, TC_ACT_OK]);
   });
 
-  test('ICMP errors about SCTP are translated, and those that quote a later fragment, which has no ports, are not', () => {
+  test('ICMP errors about SCTP are translated, except errors that quote a later fragment, which has no ports', () => {
     const frontend = frontendRow(vip, { protocol: 'SCTP' });
     loaded.apply([port('sig', frontend, [backendRow(pod(2))])]);
     const init = request({ protocol: 'SCTP', source: pod(1), destination: vip, destinationPort: 80, payload: Uint8Array.of(1, 0, 0, 4) });
@@ -223,7 +223,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     expect(loaded.droppedBytes()[reason]).toBe(before + frame.length);
   });
 
-  test('a reset acknowledges the packet without the padding of its frame', () => {
+  test('the acknowledgement number of a reset does not count the padding of the frame', () => {
     loaded.apply([port('dead', frontendRow(vip), [])]);
     const frame = build(request({ source: pod(1), destination: vip, destinationPort: 80, sequence: 1000 }));
     const padded = new Uint8Array(frame.length + 6);

@@ -69,7 +69,7 @@ char _license[] SEC("license") = "GPL";
     object.close();
   });
 
-  test('a missing file and a file that is not an object', () => {
+  test('is not needed to reject a missing file or a file that is not an object', () => {
     expect(() => new BpfObject(join(directory, 'none.bpf.o'))).toThrow(/open object .*none\.bpf\.o: ENOENT/);
     writeFileSync(join(directory, 'text.bpf.o'), 'not an object');
     expect(() => new BpfObject(join(directory, 'text.bpf.o'))).toThrow(/open object .*text\.bpf\.o/);
@@ -197,7 +197,7 @@ describe('links', () => {
 });
 
 describe('rtnetlink', () => {
-  test('links and addresses are those that `ip` prints', () => {
+  test('returns the links and addresses that `ip` prints', () => {
     const shown = JSON.parse(ip('-j', '-d', 'link', 'show')) as {
       ifindex: number;
       ifname: string;
@@ -220,14 +220,14 @@ describe('rtnetlink', () => {
     expect(own).toEqual(expect.arrayContaining(['10.0.0.1', 'fd00:10::1']));
   });
 
-  test('the route to an address, and ENETUNREACH without a route', () => {
+  test('returns the route to an address, and ENETUNREACH without a route', () => {
     expect(routeTo(addressBytes('10.244.1.3'))).toMatchObject({ ifindex: devices.lxc3, type: 1 });
     expect(routeTo(addressBytes('10.0.0.1'))).toMatchObject({ type: 2 });
     expect(() => routeTo(addressBytes('192.0.2.1'))).toThrow(/ENETUNREACH/);
     expect(() => routeTo(addressBytes('2001:db8::1'))).toThrow(/ENETUNREACH/);
   });
 
-  test('a dump that consists of many messages', () => {
+  test('reads a dump that consists of many messages', () => {
     const commands = Array.from({ length: 300 }, (_, i) => `link add many${i} type veth peer name peer${i}`).join('\n');
     execFileSync('ip', ['-batch', '-'], { input: commands });
     expect(links().filter((link) => /^(many|peer)\d/.test(link.name))).toHaveLength(600);
@@ -237,7 +237,7 @@ describe('rtnetlink', () => {
     expect(links().filter((link) => /^(many|peer)\d/.test(link.name))).toHaveLength(0);
   });
 
-  test('events of a device that is created, renamed and deleted', async () => {
+  test('reports events when a device is created, renamed and deleted', async () => {
     const monitor = new LinkMonitor();
     const seen: string[] = [];
     const gone = Promise.withResolvers<void>();

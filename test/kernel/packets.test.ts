@@ -119,7 +119,7 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
     unchanged({ ...answerTo(sent), destinationPort: 41_111 });
   });
 
-  test('payloads of several lengths, IPv4 options and IPv6 extension headers', () => {
+  test('packets with payloads of several lengths, IPv4 options and IPv6 extension headers are translated', () => {
     for (const length of [0, 1, 2, 7, 100, 1201])
       expect(translated(request({ payload: new Uint8Array(length).fill(7) })).payload).toHaveLength(length);
     const options = four ? Uint8Array.of(1, 1, 1, 0) : Uint8Array.of(isTcp ? 6 : 17, 0, 1, 4, 0, 0, 0, 0);
@@ -167,7 +167,7 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
     expect(translated(answerTo(second))).toMatchObject({ source: otherVip, destinationPort: 40_000 });
   });
 
-  test('13: a backend is removed: TCP keeps it until the connection closes, UDP moves with the next packet', () => {
+  test('13: when a backend is removed, a TCP flow keeps it until the connection closes, and a UDP flow moves with its next packet', () => {
     const before = translated(request());
     const others = [pod(2), pod(3)].filter((address) => address !== before.destination).map((address) => backend(address));
     loaded.apply([port('web', vip, others)]);
@@ -179,7 +179,7 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
     } else expect(after.destination).toBe(others[0]?.address);
   });
 
-  test('13: a backend stops serving: UDP moves if another backend is usable, and stays otherwise', () => {
+  test('13: when a backend stops serving, a UDP flow moves if another backend is usable, and all other flows stay', () => {
     const before = translated(request());
     const draining = backend(before.destination, { isUsable: false, isServing: false });
     loaded.apply([port('web', vip, [draining])]);
@@ -189,7 +189,7 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
     expect(translated(request(isTcp ? { flags: ACK } : {})).destination).toBe(isTcp ? before.destination : other);
   });
 
-  test('a flow whose reverse row was evicted gets it back after a few seconds', () => {
+  test('an evicted reverse row of a flow is written again after a few seconds', () => {
     const sent = translated(request());
     const map = loaded.datapath.map(four ? 'ct4' : 'ct6');
     const tuple = {
@@ -302,14 +302,14 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
     expect(read(back.packet)).toMatchObject({ source: vip, sourcePort: 80, destination: pod(1) });
   });
 
-  test('a packet of the node to a backend on its own address is dropped and counted', () => {
+  test('a packet from the node to a backend on an address of the node is dropped and counted', () => {
     const before = loaded.drops();
     loaded.apply([port('web', vip, [backend(node)])]);
     expect(send(request({ source: node }), 'tc_uplink_out', devices.eth0).verdict).toBe(TC_ACT_SHOT);
     expect(loaded.drops()['NODE_TO_SELF']).toBe((before['NODE_TO_SELF'] ?? 0) + 1);
   });
 
-  test('a reply that leaves through a device is unchanged unless the node is the backend', () => {
+  test('a reply that leaves through the device of a pod is unchanged unless the node is the backend', () => {
     const sent = translated(request());
     unchanged(answerTo(sent), 'tc_pod_out', devices.lxc1);
   });

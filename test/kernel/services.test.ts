@@ -113,7 +113,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     expect([...found.node].sort()).toEqual([pod(2), remote].sort());
   });
 
-  test('policy Local: packets from outside are dropped without a local backend, and refused without any backend', () => {
+  test('policy Local: packets from outside are dropped if no backend is local, and refused if there is no backend', () => {
     loaded.apply([port([nodePort({ policy: 'Local' })], [backendRow(remote)])]);
     dropped('NO_LOCAL_BACKEND', fromOutside(), 'tc_uplink_in');
     loaded.apply([port([nodePort({ policy: 'Local' })], [])]);
@@ -151,7 +151,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     expect(translated(answerTo(sent))).toMatchObject({ source: node, sourcePort: 30_080, destination: pod(1), destinationPort: 40_000 });
   });
 
-  test('4.6, 3.2: source ranges: other sources are dropped, even without a backend', () => {
+  test('4.6, 3.2: packets from outside the source ranges are dropped, even if there is no backend', () => {
     const ranges = { sourceRanges: [four ? '10.0.0.0/29' : 'fd00:10::/125'] };
     const frontends = [loadBalancer({ hasSourceRanges: true }), clusterIP()];
     loaded.apply([port(frontends, [backendRow(pod(2))], ranges)]);
@@ -180,7 +180,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     expect(send(request({ destination: external })).verdict).toBe(TC_ACT_OK);
   });
 
-  test('10: affinity: until the timeout, all frontends of a port use the same backend if it is in their backend set', () => {
+  test('10: until the affinity timeout, a client gets the same backend from all frontends whose backend set contains it', () => {
     const backends = [2, 3, 1].map((n) => backendRow(pod(n), { isLocal: true, isLocallyUsable: true }));
     const frontends = [clusterIP(), loadBalancer({ policy: 'Local' })];
     loaded.apply([port(frontends, backends, { affinitySeconds: 10_800 })]);

@@ -300,7 +300,7 @@ class Story {
     for (let round = 0; round < 200; round += 1) {
       const loops = this.#world.reconcilers;
       const errors = loops.flatMap((loop) => [...loop.failed()]).map(([, { error }]) => error?.message ?? '');
-      // A loop is not clean before the first list, or while prune waits for an incomplete source. In these states, waiting would not help.
+      // Before the first list, or while prune waits for an incomplete source, no loop becomes clean, so waiting would not help.
       const isClean = loops.every((loop) => loop.isClean) || !this.#world.isComplete;
       const isDone = errors.length === 0 ? isClean : !errors.some((message) => message.includes('injected'));
       if (isDone) return;

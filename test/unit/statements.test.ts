@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every statement of Service semantics that code or a test cites has its number in part B of test/README.md. Citations come
-// from the sources, from the names of tests and from the names of the packet cases. This test does not check that a statement is
-// true. The tests that cite the statement check that.
+// Each statement number that code or a test cites must exist in part B of test/README.md (Service semantics). Citations come from
+// the sources, from the names of tests and from the names of the packet cases. Whether a statement is true is checked by the tests
+// that cite it, and not here.
 import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';

@@ -101,7 +101,7 @@ describe('sluice.v1.Sluice', () => {
     });
   });
 
-  test('Status of an agent with problems', async () => {
+  test('Status returns the problems of an agent', async () => {
     view.current = troubledStatus;
     await startServer();
     expect(await call(sluiceClient(), 'Status')).toMatchObject({

@@ -98,7 +98,7 @@ describe('start', () => {
     expect(log).toEqual(['+a', '-a']);
   });
 
-  test('a signal that aborts while a unit is starting', async () => {
+  test('a signal that aborts while a unit is starting ends the start', async () => {
     const { log, lifecycle } = makeLifecycle({ a: {}, b: { start: untilAborted }, c: {} });
     const abort = new AbortController();
     const started = reasonOf(lifecycle.start(abort.signal));
@@ -137,7 +137,7 @@ describe('stop', () => {
     expect(log).toEqual([]);
   });
 
-  test('two calls stop once', async () => {
+  test('stops each unit once, even if it is called twice', async () => {
     const { log, lifecycle } = makeLifecycle({ a: {} });
     await lifecycle.start();
     const [first, second] = await Promise.all([lifecycle.stop(), lifecycle.stop()]);
@@ -148,7 +148,7 @@ describe('stop', () => {
   test.for([
     { name: 'one unit hangs', hung: ['b'] },
     { name: 'all hang', hung: ['c', 'b', 'a'] },
-  ])('$name: the report names it, the others are stopped, all in time', async ({ hung }) => {
+  ])('$name: stop() names the units that hang, stops the others and ends in time', async ({ hung }) => {
     const behaviours = Object.fromEntries(['a', 'b', 'c'].map((unit) => [unit, hung.includes(unit) ? { stop: never } : {}]));
     const { log, clock, lifecycle } = makeLifecycle(behaviours);
     await lifecycle.start();

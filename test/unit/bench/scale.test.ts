@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The tools of the benchmark at scale: generated objects have unique addresses, and metrics pages are read as by Prometheus.
+// The tools of the benchmark at scale: generated objects have unique addresses, and metrics pages are read as Prometheus reads them.
 import { Histogram, Registry } from 'prom-client';
 import { expect, test } from 'vitest';
 import { parseAddress } from '../../../daemon/model/address.ts';
@@ -40,7 +40,7 @@ test('every version of a slice changes its last address', () => {
   }
 });
 
-test('between(): count, mean and quantiles of the observations that the second page adds, over all labels', async () => {
+test('between() returns count, mean and quantiles of the observations that the second page adds, over all labels', async () => {
   const registry = new Registry();
   const seen = new Histogram({ name: 'took_seconds', help: 'x', labelNames: ['family'], buckets: [1, 2, 4], registers: [registry] });
   seen.observe({ family: 'IPv4' }, 3);

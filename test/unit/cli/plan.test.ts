@@ -190,7 +190,7 @@ status: { addresses: [{ type: InternalIP, address: 192.168.0.1 }] }
       file: { ips: ['10.0.0.1', '10.0.0.2'], primaryIPs: { IPv4: '10.0.0.2' } },
       primary: '10.0.0.2',
     },
-    { name: 'completed by the Node object with its name', file: {}, primary: '192.168.0.1' },
+    { name: 'is completed by the Node object of the same name', file: {}, primary: '192.168.0.1' },
   ])('$name', ({ file, primary, pods = '10.244.1.0/24', labels = { 'topology.kubernetes.io/zone': 'a' } }) => {
     const directory = directoryWith({ 'objects/n.yaml': object, 'node.json': JSON.stringify({ name: 'n1', ...file }) });
     const found = dryRun({

@@ -183,7 +183,7 @@ describe('texts', () => {
     expect(() => printed(['--check-config', '--node', 'N'])).toThrow('--node N is not a valid Node name');
   });
 
-  test('without these flags the settings are returned and nothing is printed', () => {
+  test('without --help, --version and --check-config, the settings are returned and nothing is printed', () => {
     expect(printed(base)).toMatchObject({ text: '', config: { node: 'n1', uplinks: ['eth0'] } });
   });
 
@@ -193,7 +193,7 @@ describe('texts', () => {
     expect(table, 'node test/support/flags-table.ts prints the table').toBe(flagsTable());
   });
 
-  test('the table says what --help says', () => {
+  test('the table in daemon/README.md has the texts of --help', () => {
     const help = printed(['--help']).text.replaceAll(/\s+/g, ' ');
     const rows = flagsTable().trim().split('\n').slice(2);
     expect(rows).toHaveLength(allSettings().length);

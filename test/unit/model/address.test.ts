@@ -152,7 +152,7 @@ describe('bytes', () => {
     expect([...addressBytes(text)]).toEqual(bytes);
   });
 
-  test('4 or 16 bytes have the same bytes after conversion to text', () => {
+  test('4 or 16 bytes are unchanged after conversion to text and back', () => {
     const sized = (size: number): fc.Arbitrary<Uint8Array> => fc.uint8Array({ minLength: size, maxLength: size });
     fc.assert(
       fc.property(fc.oneof(sized(4), sized(16)), (bytes) => {

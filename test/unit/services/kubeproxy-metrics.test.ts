@@ -68,7 +68,7 @@ describe('16: names, types and labels', () => {
     expect(await changes()).toEqual(wanted(9));
   });
 
-  test('last and last queued timestamps: by ip_family, in seconds since 1970, absent before the first event', async () => {
+  test('the timestamps "last" and "last queued" are by ip_family, in seconds since 1970, and absent before the first event', async () => {
     const { lines } = world({
       sync: (family) => (family === 'IPv4' ? { lastUpdated: 1_700_000_000_250, lastQueued: 1_700_000_000_125 } : idle.sync(family)),
     });

@@ -88,7 +88,7 @@ describe('order of writes', () => {
     expect(writes()).toEqual([]);
   });
 
-  test('one more endpoint of 1,000 costs one backend row, one run and one service row', () => {
+  test('adding one endpoint to 1,000 writes one backend row, one run and one service row', () => {
     const { operations, writes } = setup();
     const many = Array.from({ length: 1000 }, (_, n) => backendRow(podAddress(n)));
     operations.update(desiredRow('web', [vip], many));
@@ -160,7 +160,7 @@ describe('reuse of ids', () => {
     expect(maps.services.get(1)).toEqual(serviceValue({ base: 0, count: 1 }));
   });
 
-  test('the same address gets a new generation too; generations skip 0 when they wrap', () => {
+  test('an address that is removed and added again gets a new generation; generations skip 0 when they wrap', () => {
     const { operations, maps, clock } = setup();
     maps.backends.IPv4.set(1, { address: '10.0.0.9', port: 1, service: 7, meta: 0xffff_ff00 });
     operations.update(desiredRow('web', [vip], [one]));
@@ -267,7 +267,7 @@ describe('restore', () => {
     );
   });
 
-  test('leftovers that no port adopts keep their index, ids and slots until prune', () => {
+  test('entries of the previous process that no port adopts keep their index, ids and slots until prune', () => {
     const { operations, writes, maps, restarted, clock } = setup();
     operations.update(web);
     const next = restarted();
@@ -289,7 +289,7 @@ describe('restore', () => {
     expect(next.pressure().map((map) => map.used)).toEqual([1, 0, 1, 1, 1, 0, 0, 0]);
   });
 
-  test('after a restart, a frontend moves to another Service, and its first Service keeps the service index', () => {
+  test('when a frontend moves to another Service after a restart, the first Service keeps the service index', () => {
     const { operations, maps, restarted } = setup();
     operations.update(web);
     const next = restarted();
@@ -302,7 +302,7 @@ describe('restore', () => {
     expect(next.prune(tableOf(first, moved))).toBe(true);
   });
 
-  test('an index that a leftover frontend refers to is not freed before the frontend', () => {
+  test('an index that a frontend of the previous process refers to is not freed before this frontend', () => {
     const { operations, maps, clock, restarted } = setup();
     operations.update(web);
     const next = restarted();
@@ -317,7 +317,7 @@ describe('restore', () => {
         [2, 'default/db:/TCP/IPv4'],
       ]),
     );
-    // A desired row that is not applied yet contains the frontend, so prune keeps it.
+    // A desired row that is not applied yet contains the frontend, so prune keeps the frontend.
     const late = desiredRow('late', [second], [three]);
     expect(next.prune(tableOf(late))).toBe(false);
     expect(next.prune(tableOf())).toBe(true);

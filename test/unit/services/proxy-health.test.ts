@@ -53,7 +53,7 @@ async function world(listen: { address?: string; port?: number } = {}) {
   return { clock, put, queue, done, server, get, statuses, body, responses, events };
 }
 
-describe('12: a family is unhealthy if a change has been queued for the health timeout with no successful sync since', () => {
+describe('12: a family is unhealthy if a change has waited for a successful sync for at least the health timeout', () => {
   test('a family is healthy before its first sync, however long that takes', async () => {
     const { queue, clock, statuses } = await world();
     queue('IPv4');

@@ -41,7 +41,7 @@ test('1.7: nothing is programmed before the first lists are complete', () => {
   expect(early.desired.size).toBe(1);
 });
 
-test('3.3: a contested external IP moves to the next Service when its owner is deleted, and back when it is created again', () => {
+test('3.3: a contested external IP moves to the next Service when its owner is deleted, and back when the owner is created again', () => {
   const old = serviceRow({ name: 'old', created: 1, clusterIPs: { IPv4: '10.96.0.1' }, externalIPs: ['192.0.2.1'] });
   const young = serviceRow({ name: 'young', created: 2, clusterIPs: { IPv4: '10.96.0.2' }, externalIPs: ['192.0.2.1'] });
   const both = world().listed().put(young).flush().put(old).flush();

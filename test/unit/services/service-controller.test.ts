@@ -200,7 +200,7 @@ describe('a contested VIP', () => {
     expect(ownerIn(desired).sort()).toEqual(['old', 'young']);
   });
 
-  test('of two ports of one Service with the same number belongs to the port with the smaller key', () => {
+  test('belongs to the port with the smaller key if two ports of one Service have the same number', () => {
     const { desired, putService, flush, listed, controller } = setup();
     listed();
     putService({ ports: [portRow({ name: 'b' }), portRow({ name: 'a' }), portRow({ name: 'b', protocol: 'UDP' })] });
@@ -267,7 +267,7 @@ describe('this node', () => {
     expect(frontends()).toEqual(['10.96.0.10:80']);
   });
 
-  test('3.1: an external IP that is a node address takes precedence over an older NodePort until its Service is deleted', () => {
+  test('3.1: an external IP that is a node address takes precedence over an older NodePort until the Service of the IP is deleted', () => {
     const { nodes, services, desired, putService, flush, listed } = setup();
     nodes.upsert('here', here('a'));
     putService({ created: 1, type: 'NodePort', ports: [portRow({ nodePort: 30080 })] });

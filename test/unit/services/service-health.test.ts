@@ -86,7 +86,7 @@ describe('11: only for type LoadBalancer with eTP Local and non-zero healthCheck
     { name: 'LoadBalancer without ports', row: lb(1, { ports: [] }), want: false },
   ])('$name: $want', ({ row, want }) => expect(hasHealthCheck(row)).toBe(want));
 
-  test('a change of the Service that fulfils these conditions opens a listener, and a change that violates them closes it', async () => {
+  test('a listener is opened when a changed Service fulfils these conditions, and closed when it violates them', async () => {
     const { put } = await started();
     const [port = 0] = await freePorts(1);
     await put(lb(port, { externalPolicy: 'Cluster' }));
@@ -270,7 +270,7 @@ describe('11: failure to listen leaves other Services unaffected and is retried'
     expect([health.problems(), await outcome({ port: taken.port })]).toEqual([[], 503]);
   });
 
-  test('of two Services with the same port the older one gets the port, and the younger one after the older one is deleted', async () => {
+  test('of two Services with the same port, the older one has it; when the older one is deleted, the younger one gets it', async () => {
     const { put, services, settle, health } = await started();
     const [port = 0] = await freePorts(1);
     await put(lb(port, { name: 'a', created: 2000 }), lb(port, { name: 'b', created: 1000 }));
@@ -352,7 +352,7 @@ describe('11: 200 if the node has a local ready endpoint and the proxy itself is
     expect(await response()).toEqual([503, 0, true, '0']);
   });
 
-  test('endpoints that existed before their Service count, and endpoints of a slice that moves to another Service do not', async () => {
+  test('endpoints count even if they are older than their Service, but not after their slice moved to another Service', async () => {
     const { put, endpoints } = await started();
     const [port = 0] = await freePorts(1);
     await endpoints(sliceRow({ endpoints: [endpointRow('10.1.0.1', here)] }));

@@ -47,7 +47,7 @@ describe('the end of a connection', () => {
     expect((await get()).status).toBe(200);
   });
 
-  test('is not assumed after the event loop was blocked: an answer that has arrived is read first', async () => {
+  test('is not assumed just because the event loop was blocked: an answer that has arrived is read first', async () => {
     const pings = new Int32Array(new SharedArrayBuffer(4));
     const server = new Worker(pingServer, { eval: true, workerData: pings });
     onTestFinished(async () => void (await server.terminate()));
@@ -80,7 +80,7 @@ describe('the end of a connection', () => {
     expect((await get()).status).toBe(200);
   });
 
-  test('by the server is an error of all its streams; a stream that is interrupted fails too', async () => {
+  test('by the server makes every stream fail; an interrupted stream fails too, but a stream that the server ends does not', async () => {
     const { api, served } = await listen();
     const { get } = connectTo([served.url]);
     const first = new StreamReader(await get(watchServices));
@@ -125,7 +125,7 @@ describe('the end of a connection', () => {
     expect([watch.end, served.count]).toEqual(['end', 2]);
   });
 
-  test('normally, and the peer keeps its side open: pings stop and the socket is destroyed', async () => {
+  test('with a peer that keeps its side open stops the pings and destroys the socket', async () => {
     const { api, served } = await listen();
     const { proxy, url } = await proxyTo(served.url);
     const { get, clock } = connectTo([url]);
@@ -149,7 +149,7 @@ describe('the end of a connection', () => {
     await expect(get()).rejects.toThrow(new UnreachableError('the connection was closed'));
   });
 
-  test('by close() while the connection is being opened', async () => {
+  test('by close() while the connection is being opened: the request fails and no timer remains', async () => {
     const { served } = await listen();
     const { proxy, url } = await proxyTo(served.url);
     proxy.drop();

@@ -149,7 +149,7 @@ describe('aborting a request', () => {
     expect(api.watchCount).toBe(0);
   });
 
-  test('requests leave no listener on the signal and no timer', async () => {
+  test('needs no listener on the signal and no timer once the request is done', async () => {
     const { served } = await listen();
     const { get, clock, connection } = connectTo([served.url]);
     const { signal } = new AbortController();
@@ -199,7 +199,7 @@ describe('a server', () => {
     expect(await answer).toBeInstanceOf(UnreachableError);
   });
 
-  test('that answers pings and no request is given up after 10 s, and the next request opens a new connection', async () => {
+  test('that answers pings but no requests is given up after 10 s, and the next request opens a new connection', async () => {
     const { api, served } = await listen();
     const { get, clock } = connectTo([served.url]);
     const watch = new StreamReader(await get(watchServices));

@@ -54,7 +54,7 @@ describe('a plugin', () => {
     );
   });
 
-  test('is looked up in PATH, and gets the environment of the daemon, its own, its arguments and no input', async () => {
+  test('is looked up in PATH, and gets the variables of the daemon and of the kubeconfig, its arguments, and no input', async () => {
     const world = new AccessWorld();
     world.writeScript('plug', `echo "$OURS|$ITS|$1|$2|$(cat)" > ${world.path('got')}`, `cat ${world.path('printed')}`);
     world.write('printed', credential({ token: 'abc' }));
@@ -64,7 +64,7 @@ describe('a plugin', () => {
     expect(readFileSync(world.path('got'), 'utf8')).toBe('ours|its|get token|$x|\n');
   });
 
-  test('gets the cluster with provideClusterInfo only', async () => {
+  test('gets the cluster only if provideClusterInfo is set', async () => {
     const world = new AccessWorld();
     world.writeScript('plugin', `printf %s "$KUBERNETES_EXEC_INFO" > ${world.path('info')}`, `cat ${world.path('printed')}`);
     world.write('printed', credential({ token: 'abc' }));
@@ -105,7 +105,7 @@ describe('the output of a plugin is cached', () => {
     expect([await access.authorization(), runs(world)]).toEqual(['Bearer b', 2]);
   });
 
-  test('for one request if the local clock is past its expiry', async () => {
+  test('for one request only, if it has already expired by the local clock', async () => {
     const { world, access } = withPlugin(credential({ token: 'a', expirationTimestamp: '2029-12-31T00:00:00Z' }));
     expect([await access.authorization(), await access.authorization(), runs(world)]).toEqual(['Bearer a', 'Bearer a', 2]);
   });

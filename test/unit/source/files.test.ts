@@ -52,7 +52,7 @@ describe('the source reads', () => {
     expect(world.services).toEqual(['default/a', 'default/b']);
   });
 
-  test('lists: of several kinds, of one kind with items without a kind, nested, empty', async () => {
+  test('lists of several kinds, lists of one kind whose items have no kind, nested lists and empty lists', async () => {
     const service = (name: string) => ({ metadata: { name }, spec: { clusterIP: '10.0.0.1' } });
     const nested = listOf('List', [{ kind: 'Service', ...service('a') }, JSON.parse(listOf('ServiceList', [service('b')])) as object]);
     const slice = { metadata: { name: 's', labels: { 'kubernetes.io/service-name': 'a' } }, addressType: 'IPv4', ports: [{ port: 1 }] };
@@ -94,7 +94,7 @@ describe('the first scan', () => {
 });
 
 describe('a change', () => {
-  test('of a file that appears, changes and disappears', async () => {
+  test('is applied when a file appears, changes and disappears', async () => {
     const world = await startWorld({ 'a.yaml': serviceYaml('a') });
     world.write({ 'b.yaml': serviceYaml('b') });
     await world.until(() => world.services.length === 2);
@@ -106,7 +106,7 @@ describe('a change', () => {
     expect(world.log).toEqual([]);
   });
 
-  test('of a file that is replaced by rename', async () => {
+  test('is applied when a rename replaces a file', async () => {
     const world = await startWorld({ 'a.yaml': serviceYaml('a'), '.a.yaml.tmp': serviceYaml('a', '10.96.0.9') });
     renameSync(join(world.directory, '.a.yaml.tmp'), join(world.directory, 'a.yaml'));
     await world.until(() => world.tables.services.get('default/a')?.clusterIPs.IPv4 === '10.96.0.9');
@@ -254,7 +254,7 @@ describe('the directory', () => {
     expect(waits).toEqual([100, 200, 400, 800, 1600, 3200, 5000, 5000]);
   });
 
-  test('is complete and reported when it is empty', async () => {
+  test('is reported when it is empty, and the source is complete', async () => {
     const world = await startWorld({});
     expect(world.messages).toEqual([`${world.directory}: contains no *.yaml, *.yml or *.json file`]);
     expect([world.source.isComplete, world.tables.services.initialized]).toEqual([true, true]);
@@ -263,7 +263,7 @@ describe('the directory', () => {
     expect(world.messages).toEqual([]);
   });
 
-  test('deletes all rows after settleMs when it is emptied', async () => {
+  test('that is emptied loses all rows after settleMs', async () => {
     const world = await startWorld({ 'a.yaml': serviceYaml('a') });
     unlinkSync(join(world.directory, 'a.yaml'));
     await world.source.rescan();

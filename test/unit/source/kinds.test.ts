@@ -17,7 +17,7 @@ describe('resources', () => {
     expect(pathOf(apiVersion, plural)).toBe(want);
   });
 
-  test('there is one per kind; its name contains the API group', () => {
+  test('exist once per kind; their names contain the API group', () => {
     const resources = resourcesOf('node-a');
     expect(resources.map(({ kind }) => kind)).toEqual(kindNames);
     expect(resources.find(({ kind }) => kind === 'Service')).toMatchObject({ name: 'services' });
@@ -31,14 +31,14 @@ test('inherited properties of objects are not known kinds', () => {
 });
 
 describe('tables', () => {
-  test('there is one per kind, under the property that the registry names, and one for local addresses', () => {
+  test('exist for each kind, under the property that the registry names, and for local addresses', () => {
     const tables = sourceTables(() => undefined);
     expect(Object.keys(tables)).toEqual([...kindNames.map((kind) => kinds[kind].table), 'localAddresses']);
     expect(tableOf(tables, 'EndpointSlice')).toBe(tables.slices);
     expect(new Set(Object.values(tables)).size).toBe(kindNames.length + 1);
   });
 
-  test('writing an equal row changes nothing; writing no row deletes it', () => {
+  test('do not change when an equal row is written; writing undefined deletes the row', () => {
     const tables = sourceTables(() => undefined);
     const key = 'default/web';
     writeRow(tables, { kind: 'Service', key, row: serviceRow() });

@@ -25,7 +25,7 @@ describe('a kubeconfig', () => {
     expect(new AccessWorld().access({ servers, cluster: { server: '' } }).servers).toEqual(servers);
   });
 
-  test('is reduced to the entries of the current context; the first entry of a name is used', async () => {
+  test('is reduced to the entries of the current context; of entries with the same name, the first one is used', async () => {
     const text = `
 apiVersion: v1
 kind: Config
@@ -271,14 +271,14 @@ describe('a pod', () => {
 describe('the access', () => {
   const inPod = { KUBERNETES_SERVICE_HOST: '10.96.0.1', KUBERNETES_SERVICE_PORT: '443' };
 
-  test('is a configured kubeconfig, even in a pod', () => {
+  test('comes from a configured kubeconfig, even in a pod', () => {
     const world = new AccessWorld();
     world.access();
     const { access, dependsOnClusterIP } = findAccess({ kubeconfig: world.path('config'), apiServers: [], env: inPod, clock: world.clock });
     expect([hrefs(access.servers), dependsOnClusterIP]).toEqual([['https://10.0.0.1:6443/'], false]);
   });
 
-  test('is the service account, if its folder exists or KUBERNETES_SERVICE_HOST is set', () => {
+  test('comes from the service account if its folder exists or KUBERNETES_SERVICE_HOST is set', () => {
     const { folder, clock } = new AccessWorld();
     const apiServers = [new URL('https://10.0.0.1:6443')];
     const mounted = findAccess({ apiServers, env: {}, clock, serviceAccount: folder });

@@ -25,7 +25,7 @@ describe('the last valid row stays', () => {
     expect([world.services, world.source.isComplete, world.messages]).toEqual([['default/a'], true, []]);
   });
 
-  test('for an object whose new version is invalid; the problem is logged once, and once when it is resolved', async () => {
+  test('for an object whose new version is invalid; the problem is logged once, and its end is logged once', async () => {
     const world = await startWorld({ 'w.yaml': two });
     const message = 'w.yaml:17: Service default/b spec.ports[0].port: must be 1..65535, is 70000';
     world.write({ 'w.yaml': `${serviceYaml('a')}---\n${serviceYaml('b', '10.96.0.1', 70000)}` });
@@ -149,7 +149,7 @@ describe('a file that disappears during a scan', () => {
     expect([world.services, world.messages, world.source.isComplete]).toEqual([others, [], true]);
   });
 
-  test('makes the source incomplete in a later scan, and its row is deleted when it stays missing', async () => {
+  test('makes the source incomplete in a later scan; the row is deleted if the file stays missing', async () => {
     const world = await startWorld(files);
     const scan = world.source.rescan();
     await nextTurn();

@@ -193,7 +193,7 @@ describe('Node', () => {
     { name: 'another taint', raw: { spec: { taints: [{ key: 'node.kubernetes.io/unschedulable', effect: 'NoSchedule' }] } }, want: false },
     { name: "the autoscaler's taint", raw: { spec: { taints: [{ key: 'ToBeDeletedByClusterAutoscaler', effect: 'X' }] } }, want: true },
     { name: 'a deletion timestamp', raw: { metadata: { name: 'n1', deletionTimestamp: '2025-01-01T00:00:00Z' } }, want: true },
-  ])('12: is leaving is $want with $name', ({ raw, want }) => {
+  ])('12: isLeaving is $want with $name', ({ raw, want }) => {
     expect(rowOf({ ...node([]), ...raw })).toMatchObject({ isLeaving: want });
   });
 

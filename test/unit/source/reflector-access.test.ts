@@ -92,7 +92,7 @@ test('403: without the rights to list and watch, one problem is logged and the s
 describe('401: the API server does not accept the credentials', () => {
   const message = 'cannot watch services: the API server does not accept the token in /token, which may have expired (401 Unauthorized)';
 
-  test('an expired token is one problem per resource, which a rotated token resolves; rows stay', async () => {
+  test('an expired token causes one problem per resource until the token is rotated; rows stay', async () => {
     const world = await startKubernetes(oneOfEach);
     world.server.acceptsToken = false;
     world.server.cut();

@@ -113,7 +113,7 @@ describe('an outage', () => {
 });
 
 describe('a watch that is interrupted', () => {
-  test('a hundred times within events continues from its resourceVersion: no list is sent, no event is lost', async () => {
+  test('a hundred times in the middle of an event continues from its resourceVersion: no list is requested, no event is lost', async () => {
     const world = await startKubernetes(objects);
     world.requests();
     for (let round = 0; round < 100; round += 1) {
@@ -141,7 +141,7 @@ describe('a watch that is interrupted', () => {
     expect([world.services, world.deleted, world.messages]).toEqual([['default/old', 'default/web'], [], []]);
   });
 
-  test('at once with a normal end, with or without an event, does not cause a busy loop', async () => {
+  test('at once, by a normal end with or without an event, does not cause a busy loop', async () => {
     for (const content of ['', 'bookmark', 'event']) {
       const world = await startKubernetes(objects);
       world.server.fault = ({ query }) => {
@@ -243,7 +243,7 @@ describe('a watch with wrong events', () => {
     await world.advance(2000);
     world.expectEqual();
     expect(world.messages).toEqual([]);
-    // The server deleted only these two objects. It created them again later.
+    // These are the only objects that the server deleted. It created both again later.
     expect(world.deleted.filter((key) => key !== 'default/new' && key !== 'default/old')).toEqual([]);
   });
 
@@ -269,7 +269,7 @@ describe('a watch with wrong events', () => {
     world.expectEqual();
   });
 
-  test('changes before the bookmark that ends the initial events are applied: a server whose cache is behind sends them', async () => {
+  test('changes before the bookmark that ends the initial events, as from a server whose cache is behind, are applied', async () => {
     const world = await startKubernetes(objects);
     world.server.holdEvents();
     await world.source.rescan();

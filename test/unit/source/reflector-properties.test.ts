@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Random sequences of changes and faults of an API server: thousands of steps on a fake clock. Whenever the server has worked for
-// CALM_MS, the tables match its objects. A row is never deleted unless the server has deleted its object.
+// Random sequences of changes and faults of an API server: thousands of steps on a fake clock. Whenever the server has had no
+// fault for CALM_MS, the tables match its objects. A row is never deleted unless the server has deleted its object.
 import { expect, onTestFinished, test } from 'vitest';
 import type { Fault } from '../../support/double/api-server.ts';
 import { type Kind, kinds } from '../../../daemon/source/kinds.ts';
@@ -22,7 +22,7 @@ class RandomHistory {
   readonly random: () => number;
   /** Names of the steps so far. */
   readonly steps: string[] = [];
-  /** By object: the number of its removals minus the number of deletions of its row. A change to an object without a row is a removal. */
+  /** Per object: its removals minus the deletions of its row. A change after which the object has no row counts as a removal. */
   readonly #removals = new Map<string, number>();
   #fresh = 0;
 

@@ -48,7 +48,7 @@ describe('the reflector', () => {
     expect(Math.min(...gaps(found).slice(5))).toBeGreaterThanOrEqual(500);
   });
 
-  test('retries as quickly as at first after an outage and a watch of 10 s', async () => {
+  test('retries as quickly as at first once a watch has worked for 10 s after an outage', async () => {
     const world = await startKubernetes(oneOfEach);
     world.server.fail('refuse');
     await world.advance(600_000);

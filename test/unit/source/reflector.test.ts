@@ -222,7 +222,7 @@ describe('over a long time', () => {
     expect(world.log).toEqual([]);
   });
 
-  test('stop() during a delay and during a request that hangs', async () => {
+  test('stop() works during a delay and during a request that hangs', async () => {
     for (const fault of ['refuse', 'hang'] as const) {
       const world = await startKubernetes(oneOfEach);
       world.server.fail(fault);

@@ -188,7 +188,7 @@ describe('failures', () => {
     { failures: 3, random: 0, want: 4000 },
     { failures: 100, random: 0, want: 30_000 },
     { failures: 100, random: 1, want: 60_000 },
-  ])('back-off after $failures failures with chance $random is $want ms', ({ failures, random, want }) => {
+  ])('back-off after $failures failures with the random number $random is $want ms', ({ failures, random, want }) => {
     expect(backOff(failures, () => random)).toBe(want);
   });
 
@@ -346,7 +346,7 @@ describe('the periodic repair', () => {
     expect(advance(1)).toEqual(['repair', 'repair']);
     expect(log).toEqual(['repaired a was gone']);
     turns.shift()?.();
-    // An entry that no row wants is removed by prune, so a repair requests a prune.
+    // Only prune removes an entry that no row wants, so a repair requests a prune.
     expect(flush()).toEqual(['prune 1', 'repair']);
     expect(log).toEqual(['repaired a was gone', 'repaired b was changed', 'repaired c was changed']);
     expect(advance(9_999)).toEqual(['prune 1']);
