@@ -85,8 +85,8 @@ describe.each(kinds)('$what', (kind) => {
     };
     const first = await askAll(kept);
     /**
-     * Sends requests to the other frontends. After each of them it sends requests to the first frontends, because on a busy
-     * machine all these requests may take longer than the affinity timeout.
+     * Sends requests to the frontends in `left`. After each of these it sends requests to those in `kept`, because on a busy
+     * machine the whole round may take longer than the affinity timeout.
      */
     const askLeft = async (): Promise<string[]> => {
       const answered: string[] = [];
@@ -98,7 +98,7 @@ describe.each(kinds)('$what', (kind) => {
     };
     const before = { kept: first, left: await askLeft() };
     for (const server of [...before.kept, ...before.left]) expect(servers).toContain(server);
-    // Only the first frontend gets requests, for longer than the affinity timeout.
+    // Only the frontends in `kept` get requests, for longer than the affinity timeout.
     for (const end = performance.now() + TIMEOUT_SECONDS * 1000 + 500; performance.now() < end;) {
       expect(await askAll(kept)).toEqual(before.kept);
     }

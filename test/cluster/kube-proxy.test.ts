@@ -26,7 +26,7 @@ interface Difference {
 }
 
 const isPolicyLocal = ({ spec = {} }: Shape): boolean => 'externalTrafficPolicy' in spec && spec.externalTrafficPolicy === 'Local';
-/** Removes timeouts from the answer, and the source addresses that this server sees. */
+/** Removes the timeouts, and the source addresses that this server sees, from the answer. */
 const without = (server: string, answer: string): string =>
   answer
     .split(', ')

@@ -6,7 +6,7 @@ import type { Api } from './api.ts';
 
 export interface PodOptions {
   readonly labels: Readonly<Record<string, string>>;
-  /** The name of the place by default. */
+  /** Default: the name of the place. */
   readonly name?: string;
   readonly isReady?: boolean;
   readonly containers?: readonly object[];

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Kubernetes' end-to-end tests "Granular Checks: Services", under their upstream names: from pods, nodes and the endpoints
-// themselves to ClusterIPs and NodePorts, with added and removed endpoints and ports, and with large requests.
+// Kubernetes' end-to-end tests "Granular Checks: Services", under their upstream names. Pods, nodes and the endpoints
+// themselves send requests, also large ones, to ClusterIPs and NodePorts, and endpoints and ports are added and removed.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { until } from './api.ts';
 import { KubeCluster } from './kube-cluster.ts';

@@ -11,8 +11,8 @@ import { KubeCluster } from './kube-cluster.ts';
 import { Story } from './story.ts';
 
 /**
- * Maximum time until the kernel matches the API. It takes two seconds on an idle machine, and minutes without retries at short
- * intervals.
+ * Maximum time until the kernel matches the API. An idle machine needs two seconds. Without retries at short intervals it would
+ * need minutes.
  */
 const SOON_MS = 15_000;
 const OUTAGE_MS = 60_000;

@@ -118,7 +118,7 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
     }
   });
 
-  // With socket translation both connections would have the same addresses and ports in the network stack of the client.
+  // With socket translation, the direct connection and the ended flow would have the same addresses and ports in the client's stack.
   const tcOnly = hasSocketLb ? undefined : test;
   tcOnly?.('a direct connection to a backend from the source port of an ended flow is not treated as that flow', async () => {
     for (const family of families) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Compares `sluice explain` with real traffic: 1,000 random packets are each explained and then sent. The result must match the
-// explanation: the same verdict, and the named backend or, if none is named, one of the candidates. Explaining must not change
-// anything.
+// explanation: the verdict is the same, and the backend is the named one or, if none is named, one of the candidates. Explaining
+// must not change anything.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { askExplain } from '../../daemon/cli/client.ts';
 import type { Origin, PacketQuery } from '../../daemon/model/explanation.ts';

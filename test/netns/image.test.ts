@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs the content of the image as the DaemonSet does: with its command, settings and mounts, only its capabilities, and a
-// read-only root file system. The test uses a chroot, because no container runtime is available. From the Debian base image the
-// chroot contains only the libraries.
+// Runs the content of the image as the DaemonSet does: with the command, settings, mounts and capabilities of the DaemonSet, and a
+// read-only root file system. The test uses a chroot, because no container runtime is available. The chroot contains the needed
+// files of Debian instead of the Debian base image.
 import { copyFileSync, globSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -35,7 +35,7 @@ const librariesOf = (path: string): string[] => [...sh('ldd', path).matchAll(/(\
 
 const libbpf = (): string => /=> (\S*libbpf\.so\.1)$/m.exec(sh('ldconfig', '-p'))?.[1] ?? expect.fail('libbpf1 is not installed');
 const ownLibraries = (): string[] => {
-  // The addon of koffi, which also has one for musl.
+  // The addon of koffi for glibc, not the one for musl.
   const addons = globSync('opt/sluice/node_modules/**/linux_*/*.node', { cwd: image });
   expect(addons).toHaveLength(1);
   return [libbpf(), ...[libbpf(), ...['usr/local/bin/node', ...addons].map((path) => join(image, path))].flatMap(librariesOf)];

@@ -18,7 +18,7 @@ const BETWEEN_MS = 200;
  * hangs.
  */
 const LATEST_MS = 30_000;
-/** Share of the rate of an undisturbed client that a client must reach while backends change or the daemon is dead. */
+/** While backends change or the daemon is dead, a client must reach this share of the rate of an undisturbed client. */
 const LEAST_SHARE = 1 / 10;
 const YARDSTICK_MS = 2000;
 /** The sync period is longer than a test, so the daemon reads a file only when the file changes. */

@@ -30,7 +30,7 @@ const entries = (): number => Number(lab.sysctl('node', 'net.netfilter.nf_conntr
 /** The ruleset without its counters, which direct traffic changes. */
 const ruleset = (): string => lab.run('node', 'nft', 'list', 'ruleset').replaceAll(/packets \d+ bytes \d+/g, '');
 
-test('traffic of a pod does not change conntrack and the ruleset', async () => {
+test('traffic of a pod changes neither conntrack nor the ruleset', async () => {
   const before = { entries: entries(), ruleset: ruleset() };
   for (const address of [vips.IPv4, vips.IPv6]) {
     for (const [protocol, port] of [

@@ -106,7 +106,7 @@ describe('input', () => {
     await daemon.process?.line((line) => line.includes('resolved'), from);
   });
 
-  test('SIGHUP reads the target of a symbolic link again, which causes no inotify event', async () => {
+  test('SIGHUP reads the target of a symbolic link again, because a change of the target causes no inotify event', async () => {
     const target = join(lab.directory, 'elsewhere.yaml');
     const documents = (name: string): string =>
       [service(name, { IPv4: '10.96.0.40', IPv6: 'fd00:96::40' }), ...slices(name, [1])].map((each) => stringify(each)).join('---\n');

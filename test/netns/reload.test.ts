@@ -13,11 +13,11 @@ import { existing, heldBy, pinnedLinks } from '../support/lab/bpf-objects.ts';
 
 const RELOADS = 50;
 const DATAGRAMS = 100_000;
-/** Runs the ends and the observer of the stream with real-time priority, so that a busy machine does not cause a stall. */
+/** Runs both ends and the observer of the stream with real-time priority, so that a busy machine does not cause a stall. */
 const firstServed = ['chrt', '-f', '10'];
 /** Linux retransmits a lost segment after 200 ms at the earliest, unless later acknowledgements reveal the loss. */
 const RETRANSMISSION_MS = 200;
-/** Duration of the measurement before the first reload. It shows the stalls that this machine causes by itself. */
+/** Before the first reload, the stalls that this machine causes by itself are measured for this time. */
 const YARDSTICK_MS = 3000;
 /** Time that iperf3 has to begin. */
 const START_MS = 2000;
@@ -106,8 +106,8 @@ describe('a reload that fails', () => {
   };
 
   test.for([
-    // The object file contains the path of the checkout. The length of the path decides which part of the file these bytes
-    // damage.
+    // The object file contains the path of the checkout, so the length of the path decides which part of the file the test
+    // damages.
     { what: 'damaged objects', file: 'tc_uplink.bpf.o', says: /load program tc_uplink_in: EINVAL|open object \S*: LIBBPF_ERRNO__/ },
     { what: 'objects with another map layout', file: 'layout.bpf.o', says: /another map layout .*restart sluiced/ },
   ])('$what are rejected with an error message, and the old programs keep running', async ({ file, says }) => {

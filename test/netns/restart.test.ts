@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The daemon stops by signal or SIGKILL under traffic and starts again. The pinned programs continue to serve; the next daemon
+// The daemon is ended by SIGTERM, SIGINT or SIGKILL under traffic and starts again. The pinned programs continue to serve; the next daemon
 // takes them over and writes nothing if nothing has changed. The results are read from clients, bpftool and the files of the bpffs.
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// NodePorts, load balancer addresses and external IPs with two nodes, for a client behind a router, pods and node processes: which
-// backends serve and which source address they see (test/README.md, 9), and which requests are rejected or dropped
+// NodePorts, load balancer addresses and external IPs on two nodes. For pods, node processes and a client behind a router, the tests
+// check which backends serve and which source address they see (test/README.md, 9), and which requests are rejected or dropped
 // (test/README.md, 4, 5, 6). Requests are counted at the backends.
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { type LabRequest, Cluster } from '../support/lab/cluster.ts';
@@ -82,12 +82,12 @@ describe.each(everyWay)('NodePort from outside, $family $protocol', ({ family, p
     await expectServed('client', { protocol, port, address: nodeB[family] }, { servers: ['pod1', 'pod101'], source: nodeB[family] });
   });
 
-  test('policy Cluster with the only backend on the other node', async () => {
+  test('policy Cluster: the only backend serves, although it is on the other node', async () => {
     const task = { protocol, port: portOf(protocol, 2), address: nodeA[family] };
     await expectServed('client', task, { servers: ['pod101'], source: nodeA[family] });
   });
 
-  test('policy Local: only pods of the same node serve, and see the client', async () => {
+  test('policy Local: only pods of the same node serve, and see the address of the client', async () => {
     const port = portOf(protocol, 3);
     const source = clientAddresses[family];
     await expectServed('client', { protocol, port, address: nodeA[family] }, { servers: ['pod1'], source });
@@ -100,7 +100,7 @@ describe.each(everyWay)('NodePort from outside, $family $protocol', ({ family, p
     await expectServed('client', { protocol, port, address: nodeB[family] }, { servers: ['pod101'], source: clientAddresses[family] });
   });
 
-  test.for([{ n: 5 }, { n: 6 }])('without any backend: refused at the first packet ($n)', async ({ n }) => {
+  test.for([{ n: 5 }, { n: 6 }])('without any backend: refused at the first packet (Service $n)', async ({ n }) => {
     const task = { protocol, port: portOf(protocol, n), address: nodeA[family], isConnected: true, isStamped: true };
     const before = repeatedSyns(cluster.lab, 'client');
     const { failures, stamps } = await cluster.ask('client', { ...task, count: 21, parallel: 1 });

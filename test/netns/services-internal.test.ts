@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// ClusterIPs with --cluster-cidr (which clients are masqueraded), internalTrafficPolicy, NodePorts for clients on the nodes, and
+// ClusterIPs, the choice of masqueraded clients by --cluster-cidr, internalTrafficPolicy, NodePorts for clients on the nodes, and
 // session affinity (test/README.md, 5, 6, 9 and 10). There are two nodes and a client outside the cluster. Requests are counted at
 // the backends.
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
@@ -75,7 +75,7 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
       await expectServed('client', task, { servers: all, source: nodeA[family] });
     });
 
-    test('internalTrafficPolicy Local: only backends of the same node serve; without one packets are dropped', async () => {
+    test('internalTrafficPolicy Local: only backends of the same node serve; without such a backend packets are dropped', async () => {
       const task = { protocol, port, address: vip(2)[family] };
       for (const { netns, own, local } of insiders(family)) await expectServed(netns, task, { servers: local, source: own });
       await expectServed('client', task, { servers: ['pod1', 'pod2'], source: nodeA[family] });
@@ -98,7 +98,7 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
 
     // These packets go through lo, where no tc program is attached, so they need socket translation.
     const withSockets = hasSocketLb ? test : undefined;
-    withSockets?.('a node process to a NodePort of its own node', async () => {
+    withSockets?.('a node process uses a NodePort of its own node', async () => {
       for (const n of [10, 11])
         await expectServed(
           'node',

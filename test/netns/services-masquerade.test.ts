@@ -108,7 +108,7 @@ describe('ten source ports, five of which the host uses', () => {
     await held.process.kill();
   });
 
-  test('the status reports the drops, and the sockets of the host received no other packet', async () => {
+  test('the status reports the drops, and no packet of a Service reached the sockets of the host', async () => {
     expect(cluster.daemon.cli('status')).toMatch(/PORT_EXHAUSTED: +\d+ packets/);
     // The tests above sent two requests to each server for each family and protocol.
     for (const server of host) {

@@ -96,8 +96,8 @@ describe.each(families.map((family) => ({ family })))('$family', ({ family }) =>
       for (const [at, hop] of hops.entries()) {
         const what = `${way.netns} to Service ${way.n} at ${way.address}, TTL ${at + 1}: ${hop}`;
         witness.expire(at + 1, way.web);
-        // TCP fails at once if the ICMP error contains the header of its connection. For IPv6, Linux fails only at the first
-        // retransmission, after one second.
+        // For IPv4, TCP fails at once if the ICMP error contains the header of the connection. For IPv6, TCP of Linux fails only at
+        // the first retransmission, after one second.
         const timeoutMs = family === 'IPv4' ? 5000 : 100;
         const tcp = await cluster.ask(way.netns, { protocol: 'tcp', address: way.address, port: way.web, count: 1, timeoutMs });
         if (family === 'IPv4') expect(tcp.failures, what).toEqual({ EHOSTUNREACH: 1 });

@@ -72,7 +72,7 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
     await client.process.kill();
   });
 
-  test('an IPv4 VIP from an IPv6 socket', async () => {
+  test('an IPv6 socket reaches an IPv4 VIP', async () => {
     const client = await Client.start(lab, 'pod9');
     const result = await client.ask({ protocol: 'tcp', address: `::ffff:${vips.IPv4}`, port: 80, count: 30 });
     expect(result.failures).toEqual({});

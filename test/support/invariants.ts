@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Invariants of the maps that must hold after every step, even if operations failed. A frontend refers to a service index with an
-// owner and contains the check value of its own key. The slot ranges of Services do not overlap. Every slot in a range refers to
-// a present backend of the same Service. The BPF programs rely on these invariants at any time. Unit tests check the maps that
-// faulty maps wrap.
+// Invariants of the maps. They must hold after every step, even if operations failed, because the BPF programs rely on them at any
+// time. The service index in a frontend has an owner, and the check value in a frontend fits the key. The slot ranges of Services
+// do not overlap. Every slot in a range refers to a present backend of the same Service. A unit test checks them on maps whose
+// operations fail (faulty-maps.ts).
 import { families } from '../../daemon/model/address.ts';
 import { frontendCheck } from '../../daemon/maps/frontend-check.ts';
 import { BackendState, type LbMaps } from '../../daemon/maps/types.ts';

@@ -7,7 +7,7 @@ import { type Family, families } from '../../daemon/model/address.ts';
 import type { BackendMapValue, FrontendMapKey, LbMaps } from '../../daemon/maps/types.ts';
 import { serviceValue } from './builders.ts';
 
-/** Capacities of the maps that the suite needs, small enough to fill. The kernel's map of slots has rows of 16 slots. */
+/** The capacities that the suite needs, small enough that it can fill the maps. The kernel's map of slots has rows of 16 slots. */
 export const contractSizes = { frontends: 8, services: 8, slots: 64, backends: 8 } as const;
 
 const u32 = 0xffff_ffff;

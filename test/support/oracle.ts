@@ -52,7 +52,7 @@ export interface Trace {
   /** Whether the node's address becomes the source address, for every backend. */
   readonly masquerade: boolean;
   /**
-   * The candidates that have the address of the source. The source address of packets to these candidates is always rewritten.
+   * The candidates whose address is the packet's source address. For these candidates the source address is always rewritten.
    */
   readonly hairpin: readonly string[];
   /** One sentence that explains the verdict. */

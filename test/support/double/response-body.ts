@@ -39,7 +39,7 @@ export class ResponseBody implements AsyncIterable<Uint8Array> {
     this.#bytesLeft = bytes;
   }
 
-  /** Further bytes are not sent, and the body does not end. */
+  /** After this number of bytes, nothing more is sent, and the body does not end. */
   stallAfter(bytes: number): void {
     this.#bytesLeft = bytes;
     this.#isStalling = true;

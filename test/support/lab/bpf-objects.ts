@@ -19,7 +19,7 @@ export function heldBy(pid: number | 'self'): BpfObjectName[] {
   return [...new Set(names)].sort();
 }
 
-/** Returns '' for a descriptor that is already closed, as the one of the directory itself is. */
+/** Returns '' for a descriptor that is already closed, such as the descriptor with which the directory was read. */
 function infoOf(path: string): string {
   try {
     return readFileSync(path, 'utf8');

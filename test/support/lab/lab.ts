@@ -20,7 +20,7 @@ export const outsideAddresses = { IPv4: '10.0.0.254', IPv6: 'fd00:10::254' };
 export const apiAddresses = { IPv4: '10.0.9.1', IPv6: 'fd00:10:9::1' };
 /** Addresses of the client behind the router: addClient(). */
 export const clientAddresses = { IPv4: '172.20.0.9', IPv6: 'fd00:20::9' };
-/** Ranges of ClusterIPs, and of external addresses of Services. The router has routes to both through the first node. */
+/** Ranges of the ClusterIPs and of the external addresses of Services. The router routes both ranges to the first node. */
 const serviceRanges = { IPv4: '10.96.0.0/16', IPv6: 'fd00:96::/64' };
 const externalRanges = { IPv4: '203.0.113.0/24', IPv6: 'fd00:203::/64' };
 
@@ -181,7 +181,7 @@ export class Lab {
   #namespace(name: string): void {
     this.#namespaces.push(this.netns(name));
     sh('ip', 'netns', 'add', this.netns(name));
-    // Duplicate address detection is off: addresses are usable at once. Neighbour solicitations need the link-local address.
+    // Without duplicate address detection, addresses are usable at once, also the link-local one that neighbour solicitations need.
     for (const scope of ['all', 'default']) this.sysctl(name, `net.ipv6.conf.${scope}.accept_dad`, '0');
     this.ip(name, 'link', 'set', 'lo', 'up');
   }
@@ -221,7 +221,7 @@ export class Lab {
     this.#link('api', { device: 'api', addresses: apiAddresses, router });
   }
 
-  /** Sets the MTU of the router's routes to one place, or to all places. The devices keep their MTU. */
+  /** Changes the MTU of the routes that lead from the router to one place, or to all places. The devices keep their MTU. */
   narrow(mtu: number, place?: 'client' | NodeName): void {
     const routes: { to: Addresses; at: 'client' | NodeName; via?: Addresses }[] = [
       { to: clientAddresses, at: 'client' },

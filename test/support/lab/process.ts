@@ -30,8 +30,8 @@ export class LabProcess {
   #isEnded = false;
 
   constructor({ netns, cgroup, command, env }: Spawn) {
-    // The command keeps the process id of the shell, because the shell executes it with exec. The kernel kills it when this
-    // process ends.
+    // The command keeps the process id of the shell, because the shell executes it with exec. The kernel kills the command
+    // when this process ends.
     const join = cgroup === undefined ? '' : `echo $$ > '${cgroup}/cgroup.procs' && `;
     this.#child = spawn('sh', ['-c', `${join}exec setpriv --pdeathsig KILL nsenter --net='${netns}' "$@"`, 'sh', ...command], {
       stdio: ['pipe', 'pipe', 'pipe'],

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A TCP relay with faults, in its own process: LISTEN-ADDRESS LISTEN-PORT TO-PORT, where TO-PORT is on localhost. A line on stdin is a
-// command, which is answered with the number of open connections before it. "go" relays. "cut" closes all connections. "refuse" also
-// accepts no new connections. "hang" accepts connections and data, but relays nothing. Used by tests with an API server.
+// command. The answer is the number of connections that were open before the command. "go" relays. "cut" closes all connections.
+// "refuse" closes all connections and accepts no new ones. "hang" accepts connections and data, but relays nothing. Used by tests with
+// an API server.
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Finds what a process did to pinned maps in the log of `strace -f -o FILE -e trace=...`: it follows descriptors from BPF_OBJ_GET through
+// Reads from the log of `strace -f -o FILE -e trace=...` what a process did to pinned maps: it follows descriptors from BPF_OBJ_GET through
 // every duplication. It must not depend on Sluice, except that pins are in a directory named maps/. Used by netns tests.
 
 /** The system calls that must be traced for followMaps(). */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Counts packets with nftables in a namespace outside of the nodes, and can set a small TTL in packets that it sends. The counters are
-// the kernel's, so it must not depend on Sluice. Used by netns tests.
+// Counts packets with nftables in a namespace outside of the nodes, and can set a small TTL in packets that the namespace sends. The
+// kernel counts. This module must not depend on Sluice. Used by netns tests.
 import type { Lab } from './lab.ts';
 
 export class Witness {

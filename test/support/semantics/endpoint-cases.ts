@@ -34,7 +34,7 @@ const usable = (name: string, cluster: Cluster, wanted: { readonly cluster: numb
 const usableCases: SemanticsCase[] = [
   usable('conditions: absent conditions mean ready, serving and not terminating', clusterWith([endpoint(1)]), { cluster: [1] }),
   usable(
-    'local: by nodeName; an endpoint without nodeName is never local',
+    'local: nodeName decides; an endpoint without nodeName is never local',
     clusterWith([endpoint(1, here), endpoint(2, there), endpoint(3)]),
     {
       cluster: [1, 2, 3],
@@ -72,7 +72,7 @@ const usableCases: SemanticsCase[] = [
     cluster: [1, 2],
   }),
   usable(
-    '3: no ready endpoint: all endpoints that are serving while terminating, in any zone',
+    '3: if no endpoint is ready, all endpoints that are serving while terminating are used, in any zone',
     clusterWith([endpoint(1, { ...draining, ...zone('a') }), endpoint(2, { ...draining, ...zone('b') }), endpoint(3, dying)]),
     { cluster: [1, 2] },
   ),
@@ -81,7 +81,7 @@ const usableCases: SemanticsCase[] = [
     local: [1],
   }),
   usable(
-    'Local: without a ready local endpoint the draining local ones, even if ready remote endpoints exist',
+    'Local: if no local endpoint is ready, the local terminating ones are used, even if remote endpoints are ready',
     clusterWith([endpoint(1, { ...here, ...draining }), endpoint(2, there)]),
     { cluster: [2], local: [1] },
   ),
@@ -237,7 +237,7 @@ const families: SemanticsCase[] = [
     packets: [sends('pod', clusterIP, dnat(at(1))), sends('pod6', '[fd00:96::a]:80/TCP', dnat(at6))],
   },
   {
-    name: '14: the ClusterIP of a family is the entry of clusterIPs at the index of the family in ipFamilies',
+    name: '14: the entries of clusterIPs and ipFamilies belong together by index',
     cluster: {
       objects: [
         service({ clusterIP: 'fd00:96::a', clusterIPs: ['fd00:96::a', '10.96.0.10'], ipFamilies: ['IPv6', 'IPv4'] }),

@@ -43,17 +43,17 @@ const handled: SemanticsCase[] = [
     },
   ]),
   {
-    name: '1.3: clusterIP None, even if other fields are set',
+    name: '1.3: a Service with clusterIP None has no frontends, even if other fields are set',
     cluster: { objects: [raw({ clusterIP: 'None', externalIPs: ['192.0.2.1'] }), rawSlice()] },
     packets: [sends('outside', '192.0.2.1:80/TCP', none)],
   },
   {
-    name: '1.3: no clusterIP, even if other fields are set',
+    name: '1.3: a Service without clusterIP has no frontends, even if other fields are set',
     cluster: { objects: [raw({ clusterIP: '', externalIPs: ['192.0.2.1'] }), rawSlice()] },
     packets: [sends('outside', '192.0.2.1:80/TCP', none)],
   },
   {
-    name: '1.3: ExternalName, even with a clusterIP',
+    name: '1.3: an ExternalName Service has no frontends, even with a clusterIP',
     cluster: { objects: [raw({ type: 'ExternalName', externalName: 'a.b' }), rawSlice()] },
     packets: [sends('pod', '10.96.0.10:80/TCP', none)],
   },
@@ -100,7 +100,7 @@ const frontends: SemanticsCase[] = [
   { name: '2 row 1: ClusterIP', cluster: everyFrontend, packets: [sends('pod', '10.96.0.10:80/TCP', dnat(local, remote))] },
   { name: '2 row 2: external IP', cluster: everyFrontend, packets: [sends('outside', '192.0.2.1:80/TCP', masqueraded(local, remote))] },
   {
-    name: '2 row 2: external IP that is an address of the node',
+    name: '2 row 2: an external IP may be an address of the node',
     cluster: { ...everyFrontend, services: [serviceRow({ externalIPs: ['192.168.0.1'] })] },
     packets: [sends('outside', '192.168.0.1:80/TCP', masqueraded(local, remote))],
   },
@@ -235,7 +235,7 @@ const precedence: SemanticsCase[] = [
     packets: [sends('outside', '192.168.0.1:30080/TCP', masqueraded(other)), sends('pod', '10.96.0.10:80/TCP', dnat(local, remote))],
   },
   {
-    name: '3.2: source ranges come before "no endpoints"',
+    name: '3.2: a source outside of the source ranges is dropped, even if there are no endpoints',
     cluster: { services: [serviceRow({ type: 'LoadBalancer', loadBalancerIPs: ['203.0.113.5'], sourceRanges: ['10.0.0.0/8'] })] },
     packets: [sends('outside', '203.0.113.5:80/TCP', drop), sends('pod', '203.0.113.5:80/TCP', reject)],
   },
@@ -245,12 +245,12 @@ const precedence: SemanticsCase[] = [
     packets: [sends('outside', '192.0.2.1:80/TCP', masqueraded(other))],
   },
   {
-    name: '3.3: with equal age, the Service with the smaller name owns it',
+    name: '3.3: of two Services with equal age, the one with the smaller name owns a contested frontend',
     cluster: claims({ name: 'abc', created: 500 }),
     packets: [sends('outside', '192.0.2.1:80/TCP', reject)],
   },
   {
-    name: '3.3: the next Service owns it after the owner is deleted',
+    name: '3.3: after the owner of a contested frontend is deleted, the next Service owns the frontend',
     cluster: { ...claims({}), services: claims({}).services?.slice(0, 1) ?? [] },
     packets: [sends('outside', '192.0.2.1:80/TCP', masqueraded(local, remote))],
   },
@@ -323,12 +323,12 @@ const sourceRanges: SemanticsCase[] = [
     packets: [sends({ ip: '203.0.113.5', from: 'node' }, lb, served), sends('node', lb, served), sends('outside', lb, drop)],
   },
   {
-    name: '4.5: if it is not admitted, they are not admitted',
+    name: "4.5: if the node's primary address is not admitted, the Service's own load balancer addresses are not admitted",
     cluster: ranged(['10.0.0.0/8']),
     packets: [sends({ ip: '203.0.113.5', from: 'node' }, lb, drop)],
   },
   {
-    name: '4.5: a secondary address of the node has no such effect',
+    name: "4.5: an admitted secondary address of the node does not admit the Service's own load balancer addresses",
     cluster: { ...ranged(['10.0.0.0/8']), node: { ...thisNode, addresses: [...thisNode.addresses, '10.0.0.1'] } },
     packets: [sends({ ip: '203.0.113.5', from: 'node' }, lb, drop), sends({ ip: '10.0.0.1', from: 'node' }, lb, served)],
   },

@@ -74,7 +74,7 @@ const withoutBackends: SemanticsCase[] = [
     ],
   },
   {
-    name: '5 row 5: several Service CIDRs, including the one of the setting',
+    name: '5 row 5: an address in any of several Service CIDRs is dropped, also in the one of the setting',
     cluster: { ...web({}, [here, there], { serviceCidr: ['10.98.0.0/16'] }), serviceCIDRs: ['10.97.0.0/16'] },
     packets: [sends('pod', '10.98.0.1:80/TCP', drop), sends('pod', '10.97.0.1:80/TCP', drop)],
   },
@@ -166,7 +166,7 @@ const policies: SemanticsCase[] = [
 
 const masquerading: SemanticsCase[] = [
   {
-    name: '9 row 1: ClusterIP from a local pod, a node process and an outside client',
+    name: '9 row 1: at a ClusterIP a node process and an outside client are masqueraded, a local pod is not',
     cluster: web({}),
     packets: [
       sends('pod', clusterIP, dnat(local, remote)),
@@ -175,7 +175,7 @@ const masquerading: SemanticsCase[] = [
     ],
   },
   {
-    name: '9 row 1: masqueradeAll',
+    name: '9 row 1: with masqueradeAll, local pods are masqueraded too',
     cluster: web({}, [here, there], { masqueradeAll: true }),
     packets: [sends('pod', clusterIP, masqueraded(local, remote)), sends('outside', clusterIP, masqueraded(local, remote))],
   },
