@@ -175,7 +175,7 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
     });
   });
 
-  test('no packet was dropped for another reason', async () => {
+  test('no packet was dropped except for NO_LOCAL_BACKEND', async () => {
     for (const daemon of cluster.daemons)
       expect((await cluster.drops(daemon)).filter((reason) => reason !== 'NO_LOCAL_BACKEND')).toEqual([]);
   });

@@ -60,7 +60,7 @@ test('every cited statement exists', () => {
   expect(found).toEqual([]);
 });
 
-test('every statement in the name of a test exists', () => {
+test('every statement that a test name cites exists', () => {
   const found = sources.filter((file) => file.endsWith('.test.ts')).flatMap((file) => missing(file, cited(read(file), title)));
   expect(found).toEqual([]);
 });

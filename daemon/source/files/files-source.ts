@@ -42,7 +42,7 @@ export class FilesSource implements Source {
   readonly #reporter: ProblemReporter;
   readonly #watch: DirectoryWatch;
   readonly #files = new Map<string, FileState>();
-  /** The files that are incomplete or have a problem: few, however many files there are. */
+  /** The files that are incomplete or have a problem. Usually few, even in a large directory. */
   readonly #withProblems = new Map<string, FileState>();
   readonly #uncertain = new Map<string, UncertainFile>();
   #requested = { all: false, names: new Set<string>() };

@@ -73,7 +73,7 @@ async function serve(name: string, ports: { tcp: number; udp: number }): Promise
   print({ ready: name });
 }
 
-/** Text of a request. It is random, so that the answer to another request is recognised. */
+/** Text of a request. It is random, so that the answer to another request does not match. */
 const question = (size: number | undefined): string => (size === undefined ? 'hello' : randomBytes(size).toString('base64').slice(0, size));
 const isAnswer = (text: string, asked: string): boolean => text.slice(text.indexOf(' ') + 1).trimEnd() === asked;
 
