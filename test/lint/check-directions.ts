@@ -4,10 +4,10 @@
 // the marked lines. It also fails when a folder of daemon/ has no row, or when daemon/ has a program file besides main.ts.
 // check.ts runs it.
 import { spawnSync } from 'node:child_process';
-import { globSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, globSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { childProcessFile, mainMay, type Room, rooms } from './rooms.ts';
+import { childProcessFile, impure, mainMay, type Room, rooms } from './rooms.ts';
 
 // Outside the repository, and not in a folder that .gitignore lists, because oxlint would skip that folder.
 const folder = mkdtempSync(join(tmpdir(), 'sluice-lint-'));
@@ -22,23 +22,38 @@ const allow = (text: string): Line => ({ text, isAllowed: true });
 const forbid = (text: string): Line => ({ text, isAllowed: false });
 const line = (text: string, isAllowed: boolean): Line => ({ text, isAllowed });
 
-/** True when files of `from` may import files of `to`, both folders under daemon/. */
-function mayImport(from: Pick<Room, 'may'>, own: string, to: string): boolean {
+/** True when the row of `own` allows files below it to import files of the folder `to`. */
+function mayImport(room: Pick<Room, 'may'>, own: string, to: string): boolean {
   const isWithin = (outer: string): boolean => to === outer || to.startsWith(`${outer}/`);
-  return isWithin(own) || from.may.some(isWithin);
+  return isWithin(own) || room.may.some(isWithin);
 }
 
-/** The imports of a file that lies `depth` folders below daemon/, with their verdicts. */
-function importsOf(room: Omit<Room, 'folder'>, own: string, depth: number): Line[] {
+/** Imports of every other folder that has a row, and of a file of the parent folder, from a file `depth` folders below daemon/. */
+function importsOfFolders(room: Omit<Room, 'folder'>, own: string, depth: number): Line[] {
   const up = depth === 0 ? './' : '../'.repeat(depth);
-  const top = depth === 0 ? '' : (own.split('/')[0] ?? '');
-  const isComposition = room.isComposition === true;
-  // `top` is left out, because a subfolder that has its own row may import from the rest of `top`.
+  const top = own.split('/')[0] ?? '';
   const others = rooms.filter(({ folder: other }) => other !== top && !other.startsWith(`${top}/`));
-  const canBase = mayImport(room, top, 'base');
+  const lines = others.map(({ folder: other }) => line(`import '${up}${other}/imports.ts';`, mayImport(room, own, other)));
+  if (own === top) return lines;
+  const toTop = '../'.repeat(depth - 1);
+  const beside = rooms.filter(({ folder: other }) => other.startsWith(`${top}/`) && other !== own);
   return [
-    ...others.map(({ folder: other }) => line(`import '${up}${other}/imports.ts';`, mayImport(room, top, other))),
-    ...(top === 'base'
+    ...lines,
+    ...beside.map(({ folder: other }) => {
+      return line(`import '${toTop}${other.slice(top.length + 1)}/imports.ts';`, mayImport(room, own, other));
+    }),
+    line(`import '${toTop}imports.ts';`, room.hasParentFiles === true),
+  ];
+}
+
+/** The imports of a file that lies `depth` folders below daemon/, with their verdicts. `own` is the folder of its row. */
+function importsOf(room: Omit<Room, 'folder'>, { own, depth, file = '' }: { own: string; depth: number; file?: string }): Line[] {
+  const up = depth === 0 ? './' : '../'.repeat(depth);
+  const isComposition = room.isComposition === true;
+  const canBase = mayImport(room, own, 'base');
+  return [
+    ...importsOfFolders(room, own, depth),
+    ...(own === 'base'
       ? []
       : [
           allow(`import '${up}base/errors.ts';`),
@@ -46,16 +61,26 @@ function importsOf(room: Omit<Room, 'folder'>, own: string, depth: number): Line
           line(`import { clock } from '${up}base/clock.ts';`, canBase && isComposition),
           line(`import { log } from '${up}base/log.ts';`, canBase && isComposition),
         ]),
-    ...(depth === 0 ? [] : [forbid(`import '${up}main.ts';`)]),
+    ...(depth === 0 ? [] : [forbid(`import '${up}main.ts';`), ...detours(up)]),
     line(`import '${up}../proto/gen/types.ts';`, room.hasProto === true),
     forbid(`import '${up}../helper.ts';`),
     line(`import 'koffi';`, room.hasKoffi === true),
     line(`import 'node:fs';`, room.isPure !== true),
     line(`import 'pino';`, room.isPure !== true),
-    line(`import 'node:child_process';`, own === childProcessFile),
-    ...(room.isPure === true ? [forbid('export const now = Date.now();')] : []),
+    line(`import 'node:child_process';`, file === childProcessFile),
+    forbid(`import 'node:cluster';`),
+    ...(room.isPure === true ? impure.map((name) => forbid(`export const use${name}: unknown = ${name};`)) : []),
   ];
 }
+
+/** Forbidden imports of main.ts in other forms, and forms of a path that reach a folder through another one. */
+const detours = (up: string): Line[] => [
+  forbid(`export { main } from '${up}main.ts';`),
+  forbid(`export const lazily = import('${up}main.ts');`),
+  forbid(`import './${up}model/imports.ts';`),
+  forbid(`import './deeper/../${up}model/imports.ts';`),
+  forbid(`import '${up}model/../maps/imports.ts';`),
+];
 
 const textOf = (lines: readonly Line[]): string =>
   lines.map(({ text, isAllowed }) => `${text}${isAllowed ? '' : ` ${forbidden}`}\n`).join('');
@@ -68,12 +93,14 @@ function write(path: string, text: string): void {
 function writeFixtures(): void {
   for (const room of rooms) {
     const depth = room.folder.split('/').length;
-    write(`daemon/${room.folder}/imports.ts`, textOf(importsOf(room, room.folder, depth)));
-    write(`daemon/${room.folder}/below/imports.ts`, textOf(importsOf(room, room.folder, depth + 1)));
+    const own = room.folder;
+    write(`daemon/${own}/imports.ts`, textOf(importsOf(room, { own, depth })));
+    write(`daemon/${own}/below/imports.ts`, textOf(importsOf(room, { own, depth: depth + 1 })));
   }
-  const source = rooms.find(({ folder: each }) => each === 'source') ?? { may: [] };
-  write(`daemon/${childProcessFile}`, textOf(importsOf(source, childProcessFile, 2)));
-  write('daemon/main.ts', textOf(importsOf({ may: mainMay, isComposition: true }, '', 0)));
+  const own = dirname(childProcessFile);
+  const starter = rooms.find(({ folder: each }) => each === own) ?? { may: [] };
+  write(`daemon/${childProcessFile}`, textOf(importsOf(starter, { own, depth: 2, file: childProcessFile })));
+  write('daemon/main.ts', textOf(importsOf({ may: mainMay, isComposition: true }, { own: '', depth: 0 })));
   write('daemon/base/errors.ts', 'export const errors = true;\n');
   write('daemon/base/clock.ts', 'export interface Clock {\n  readonly now: number;\n}\n\nexport const clock: Clock = { now: 0 };\n');
   write('daemon/base/log.ts', 'export const log = true;\n');
@@ -120,7 +147,10 @@ function treeProblems(): string[] {
     ...entries
       .filter((entry) => entry.name.endsWith('.ts') && entry.name !== 'main.ts')
       .map((entry) => `daemon/${entry.name}: only main.ts may lie directly in daemon/`),
-    ...globSync('daemon/*/*/*/*/*.ts').map((file) => `${file}: no lint rule covers a folder this deep`),
+    ...rooms
+      .filter((room) => !existsSync(`daemon/${room.folder}`))
+      .map((room) => `test/lint/rooms.ts: daemon/${room.folder} does not exist`),
+    ...globSync('daemon/*/*/*/*/**/*.ts').map((file) => `${file}: no lint rule covers a folder this deep`),
   ];
 }
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The lint rules. Import directions come from rooms.ts; check-directions.ts proves that they are enforced. A later override of
 // a rule replaces an earlier one silently, so the last override that matches a file decides.
+import { dirname } from 'node:path';
 import { defineConfig, type OxlintOverride } from 'oxlint';
-import { childProcessFile, mainMay, type Room, rooms } from './rooms.ts';
+import { childProcessFile, impure, mainMay, type Room, rooms } from './rooms.ts';
 
 const direction = 'Imports do not run in this direction: see the table in test/lint/rooms.ts.';
 const childProcess = ['node:child_process', 'child_process', 'node:cluster', 'cluster'].map((name) => ({
@@ -17,18 +18,24 @@ const noKoffi = { group: ['koffi'], message: 'Only kernel/ calls koffi.' };
 interface RuleOptions {
   /** Number of folders between daemon/ and the file. */
   readonly depth: number;
+  /** The folder of daemon/ that contains the folder of the row; undefined when that is daemon/ itself. */
+  readonly parent?: string | undefined;
   readonly mayStartChild?: boolean;
 }
 
 /**
  * The import rule for the files of one row of rooms.ts. Patterns are written as in .gitignore and match the text of the import.
  */
-function importRule(room: Omit<Room, 'folder'>, { depth, mayStartChild = false }: RuleOptions) {
+function importRule(room: Omit<Room, 'folder'>, { depth, parent, mayStartChild = false }: RuleOptions) {
   const up = depth === 0 ? './' : '../'.repeat(depth);
   const proto = room.hasProto === true ? [`!${up}../proto/**`] : [];
-  const allowed = [`!${up}base/errors.ts`, ...room.may.map((folder) => `!${up}${folder}/**`), ...proto];
+  const toParent = '../'.repeat(Math.max(0, depth - 1));
+  const path = (folder: string): string =>
+    parent !== undefined && folder.startsWith(`${parent}/`) ? `${toParent}${folder.slice(parent.length + 1)}` : `${up}${folder}`;
+  const parentFiles = room.hasParentFiles === true ? [`!${toParent}*.ts`] : [];
+  const allowed = [`!${up}base/errors.ts`, ...room.may.map((folder) => `!${path(folder)}/**`), ...parentFiles, ...proto];
   // At depth 0 two patterns are needed, because './**' does not match '../'.
-  const outside = depth === 0 ? ['../**', './*/**'] : [`${up}**`];
+  const outside = depth === 0 ? ['../**', './*/**'] : [parent === undefined ? `${up}**` : `${toParent}**`];
   const patterns: object[] = [noDetour, { group: [...outside, ...allowed], message: direction }];
   if (room.hasKoffi !== true) patterns.push(noKoffi);
   if (room.isPure === true)
@@ -54,16 +61,13 @@ const roomOverrides = byDepth.flatMap((room) => {
   const own = room.folder.split('/').length;
   return Array.from({ length: deepest - own + 1 }, (_, below) => ({
     files: [`**/daemon/${room.folder}${'/*'.repeat(below)}/*.ts`],
-    rules: importRule(room, { depth: own + below }),
+    rules: importRule(room, { depth: own + below, parent: own === 1 ? undefined : dirname(room.folder) }),
   }));
 });
 
-// Globals that give access to a clock, I/O or a logger without an import. Files of pure folders must not use them.
-const impure =
-  'Buffer Date clearInterval clearTimeout console fetch performance process queueMicrotask setImmediate setInterval setTimeout'.split(' ');
 const pureFolders = rooms.filter(({ isPure }) => isPure === true).map(({ folder }) => `**/daemon/${folder}/**`);
 
-const execCredentialRoom = rooms.find(({ folder }) => folder === childProcessFile.split('/')[0]) ?? { may: [] };
+const execCredentialRoom = rooms.find(({ folder }) => folder === dirname(childProcessFile)) ?? { may: [] };
 
 export default defineConfig({
   plugins: ['eslint', 'typescript', 'import', 'unicorn', 'oxc', 'node', 'promise', 'vitest'],
@@ -116,7 +120,7 @@ export default defineConfig({
     ...roomOverrides,
     {
       files: [`**/daemon/${childProcessFile}`],
-      rules: importRule(execCredentialRoom, { depth: childProcessFile.split('/').length - 1, mayStartChild: true }),
+      rules: importRule(execCredentialRoom, { depth: 2, parent: dirname(dirname(childProcessFile)), mayStartChild: true }),
     },
     { files: ['**/daemon/*.ts'], rules: importRule({ may: mainMay, isComposition: true }, { depth: 0 }) },
     { files: pureFolders, rules: { 'no-restricted-globals': ['error', ...impure] } satisfies OxlintOverride['rules'] },

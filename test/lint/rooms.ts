@@ -3,10 +3,15 @@
 // check-directions.ts makes the files that prove them. daemon/README.md explains the rooms. A new room starts with a row here.
 
 export interface Room {
-  /** Folder under daemon/. */
+  /**
+   * Folder under daemon/, at most two levels deep. A folder that has its own row may import neither the folders beside it nor the
+   * files of its parent folder, unless the row allows them.
+   */
   readonly folder: string;
-  /** Other rooms that it may import; base/errors.ts may be imported from everywhere. */
+  /** Other folders with a row that it may import; base/errors.ts may be imported from everywhere. */
   readonly may: readonly string[];
+  /** May import the files that lie directly in its parent folder. */
+  readonly hasParentFiles?: boolean;
   /** May import proto/, the public API. */
   readonly hasProto?: boolean;
   /** Must not use a clock, I/O, a logger or a promise. */
@@ -26,6 +31,9 @@ export const rooms: readonly Room[] = [
   { folder: 'config', may: ['model', 'base'] },
   { folder: 'table', may: ['base'] },
   { folder: 'source', may: ['model', 'table', 'base'] },
+  { folder: 'source/convert', may: ['model', 'base'], hasParentFiles: true },
+  { folder: 'source/files', may: ['model', 'table', 'base', 'source/convert'], hasParentFiles: true },
+  { folder: 'source/kubernetes', may: ['model', 'table', 'base', 'source/convert'], hasParentFiles: true },
   // The only part of source/ that reads from the kernel.
   { folder: 'source/netlink', may: ['model', 'table', 'base', 'kernel'] },
   { folder: 'maps', may: ['model', 'kernel', 'base'] },
@@ -33,6 +41,9 @@ export const rooms: readonly Room[] = [
   { folder: 'host', may: ['kernel', 'model', 'base'] },
   { folder: 'services', may: ['model', 'table', 'maps', 'kernel', 'base'] },
   { folder: 'services/desired', may: ['model'], isPure: true },
+  { folder: 'services/controller', may: ['model', 'table', 'base', 'services/desired'] },
+  { folder: 'services/apply', may: ['model', 'table', 'maps', 'base'] },
+  { folder: 'services/health', may: ['model', 'table', 'base', 'services/desired', 'services/controller'] },
   { folder: 'explain', may: ['model', 'maps', 'kernel', 'base'] },
   { folder: 'status', may: ['model', 'maps', 'table', 'base'] },
   { folder: 'api', may: ['model', 'status', 'base'], hasProto: true },
@@ -54,3 +65,7 @@ export const mainMay: readonly string[] = ['agent', 'base', 'config', 'host', 'k
 
 /** The one file that starts a child process: the program that a kubeconfig names as its exec credential plugin. */
 export const childProcessFile = 'source/kubernetes/exec-credential.ts';
+
+/** Globals that give access to a clock, I/O or a logger without an import. Pure rooms must not use them. */
+export const impure =
+  'Buffer Date clearInterval clearTimeout console fetch performance process queueMicrotask setImmediate setInterval setTimeout'.split(' ');
