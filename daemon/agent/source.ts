@@ -17,7 +17,7 @@ import type { ObjectTables } from '../source/tables.ts';
 /** A directory, or the access to the API server. */
 export type SourceAccess = { readonly directory: string } | FoundAccess;
 
-/** How logs name the source. */
+/** Description of the source. Logs contain it. */
 export const accessText = (access: SourceAccess): string =>
   'directory' in access ? access.directory : access.access.servers.map((server) => server.origin).join(', ');
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the command line of sluiced asks for: settings to run with, or a text that is printed before the process exits. Called
-// by main.ts, which passes argv, the environment, the file reader and the print function.
+// Evaluates the command line of sluiced. The result is either the settings to run with, or nothing after a text was printed.
+// Called by main.ts, which passes argv, the environment, the file reader and the print function.
 import { helpText, type ProgramVersions, resolvedText, versionText } from './help.ts';
 import { type Invocation, parseInvocation } from './resolve.ts';
 import type { Config } from './schema.ts';

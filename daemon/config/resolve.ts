@@ -14,7 +14,7 @@ export interface ResolvedSetting {
   readonly origin: string;
 }
 
-/** What the command line asks for; "check" is --check-config. */
+/** The action that the command line requests; "check" is --check-config. */
 export type Invocation =
   | { readonly action: 'help' | 'version' }
   | { readonly action: 'run'; readonly config: Config }

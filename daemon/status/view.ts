@@ -14,13 +14,13 @@ export interface AgentView {
   services(): readonly ServiceView[];
   /** Sorted by family and id. */
   backends(): readonly BackendView[];
-  /** What the programs would do with each packet; changes no state. Throws ExitError for a packet that cannot exist. */
+  /** Runs the programs on each packet and returns their decisions. Changes no state. Throws ExitError for a packet that cannot exist. */
   explain(questions: readonly PacketQuery[]): readonly Explanation[];
   /** Cheap: every probe calls it. `reasons` is empty exactly when ready. */
   health(): Health;
 }
 
-/** What `sluice reload` did. */
+/** The result of `sluice reload`. */
 export interface ReloadReport {
   /** Hooks whose program was replaced. */
   readonly hooks: number;
@@ -36,7 +36,7 @@ export interface Health {
 /** Degraded and NotReady are failures, Warning is not. */
 export type Severity = 'Ok' | 'Warning' | 'Degraded' | 'NotReady';
 
-/** What the agent says about one subject. Made by severity.ts. */
+/** The state of one subject, as the agent reports it. Made by severity.ts. */
 export interface StatusLine {
   /** "Source", "Maps". */
   readonly subject: string;

@@ -20,7 +20,7 @@ export interface StatusCounts {
   readonly error: number;
 }
 
-/** What is logged: the first failure and the recovery of each row or step, not every attempt. `what` is "restore", "prune" or "repair". */
+/** Logs the first failure and the recovery of each row or step, but not every attempt. `what` is "restore", "prune" or "repair". */
 export interface ReconcileLog<K> {
   rowFailed(key: K, error: Error): void;
   rowRecovered(key: K, retries: number): void;

@@ -49,7 +49,7 @@ export interface Run {
   readonly expected: number;
 }
 
-/** Compiles a C file of this folder into a directory that the caller removes. */
+/** Compiles a C file of this folder and returns the path of the output in `directory`. The caller removes the directory. */
 export function compile(name: string, directory: string): string {
   const isBpf = name.endsWith('.bpf.c');
   const output = join(directory, name.replace(/\.c$/, isBpf ? '.o' : ''));

@@ -30,7 +30,7 @@ export interface Group<R extends Row = Row> {
   readonly rows: readonly R[];
   /** Limits the number of rounds, for groups whose rounds take long. */
   readonly mostRounds?: number;
-  /** Prepares the rounds. This may take long. */
+  /** Makes what all rounds need, such as nodes and maps. It may run for minutes. */
   open(rows: readonly R[]): Promise<void> | void;
   /** Returns one sample for each of these rows, in their order. */
   round(rows: readonly R[], number: number): Promise<Sample[]> | Sample[];

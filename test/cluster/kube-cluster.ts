@@ -40,7 +40,7 @@ export class KubeCluster extends Traffic {
   readonly plane: ControlPlane;
   readonly api: Api;
   readonly kubelet: Kubelet;
-  /** The relay, test/support/lab/relay.ts. Undefined if the agents connect to the API server directly. */
+  /** The TCP relay between the agents and the API server. Undefined if the agents connect to the API server directly. */
   readonly relay: LabProcess | undefined;
   readonly #daemons = new Map<NodeName, Daemon>();
   readonly #proxy: Proxy;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Acts as the scheduler and the kubelets towards the API. A Pod is a place in the lab: "pod1" to "pod199" are pods, "node" and
-// "node-b" are Pods with hostNetwork. It must not start servers: a test starts the server at a place itself.
+// Simulates the scheduler and the kubelets for the API server. Each Pod has a network namespace of the lab: "pod1" to "pod199", or
+// that of a node, "node" or "node-b", if it has hostNetwork. This file must not start servers; the tests start them.
 import { labNodes, nodeOfPod, type NodeName, podAddresses } from '../support/lab/lab.ts';
 import type { Api } from './api.ts';
 

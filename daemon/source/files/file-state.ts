@@ -41,7 +41,7 @@ export interface FileInput {
   readonly previous: FileState | undefined;
   /** The result is certain: this is the first scan, or the result was unchanged for settleMs. */
   readonly isSettled: boolean;
-  /** Awaited at intervals while much text is parsed, so that other tasks can run. */
+  /** Lets other tasks of the event loop run. Called repeatedly while a large text is parsed. */
   readonly yieldTurn: () => Promise<void>;
 }
 

@@ -22,9 +22,9 @@ export interface KubernetesSourceOptions {
   readonly onComplete: () => void;
   /** The first list of this kind is in its table. */
   readonly onListed?: (kind: Kind) => void;
-  /** How messages name the API server: its address. */
+  /** Address of the API server. Messages contain it. */
   readonly address: string;
-  /** How messages name the credentials. */
+  /** Description of the credentials. Messages contain it. */
   readonly credentials: string;
   /** Returns numbers in [0, 1). */
   readonly random?: () => number;

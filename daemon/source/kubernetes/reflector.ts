@@ -41,7 +41,7 @@ export interface ReflectorOptions {
   readonly clock: Clock;
   /** Returns numbers in [0, 1). */
   readonly random: () => number;
-  /** How messages name the credentials. */
+  /** Description of the credentials. Messages contain it. */
   readonly credentials: string;
   /** The first list is in the table. */
   readonly onListed: () => void;

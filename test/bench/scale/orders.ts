@@ -8,7 +8,7 @@ import { lastAddress, serviceOf, sliceOf, vipOf } from './objects.ts';
 export type Order =
   /** Creates the Services and slices from number `from` on. */
   | { readonly do: 'fill'; readonly from: number; readonly count: number; readonly endpoints: number }
-  /** Moves one endpoint of a slice, then one endpoint of the next slice, and so on, with a pause after each move. */
+  /** Changes `count` slices, one at a time: moves one endpoint of the slice, then waits for `pauseMs`. */
   | { readonly do: 'one by one'; readonly services: number; readonly endpoints: number; readonly count: number; readonly pauseMs: number }
   /** Moves all endpoints of `perSecond` slices per second, at even intervals, even if the server is slower. */
   | { readonly do: 'churn'; readonly services: number; readonly endpoints: number; readonly perSecond: number; readonly seconds: number };

@@ -15,7 +15,7 @@ import { vipOf } from './objects.ts';
 import { cpuSeconds } from './process-costs.ts';
 import type { AllProgrammed, Seen, WitnessOrder } from './witness.ts';
 
-/** From exec until all Services are programmed. */
+/** Figures of a cold start: from the exec() of the process until the kernel has all Services. */
 export interface ColdStart {
   readonly cpuSeconds: number;
   readonly seconds: number;

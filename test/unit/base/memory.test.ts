@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// releaseMemory() returns the memory of a large heap to the system. It runs in its own process, since it changes flags of V8.
+// Tests that releaseMemory() returns unused heap memory to the system. The test calls it in a child process, because the
+// function changes V8 flags, which would affect other tests.
 import { execFileSync } from 'node:child_process';
 import { expect, test } from 'vitest';
 

@@ -85,9 +85,6 @@ describe('status', () => {
       KubeProxyReplacement Details:
         Status:       True
         Socket LB:    Enabled
-        Protocols:    TCP, UDP
-        Services:
-          - ClusterIP
         Programs:
           tc_pod_ingress on veth0 ingress (tcx)
           sock_connect4 on /sys/fs/cgroup connect4 (cgroup)
@@ -124,9 +121,6 @@ describe('status', () => {
       KubeProxyReplacement Details:
         Status:       False
         Socket LB:    Enabled
-        Protocols:    TCP, UDP
-        Services:
-          - ClusterIP
         Programs:     none
         Drops:        none
       "
