@@ -46,9 +46,10 @@ beforeAll(() => {
 });
 afterAll(() => {
   for (const child of children) child.process.kill('SIGKILL');
-  loaded.datapath.close();
-  bpffs.close();
   rmSync(directory, { recursive: true });
+  // Without its mount, nothing in the bpffs remains, even if the datapath was not loaded.
+  bpffs.close();
+  loaded.datapath.close();
 });
 
 /** A process of crash-child.ts. */

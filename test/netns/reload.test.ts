@@ -19,8 +19,6 @@ const firstServed = ['chrt', '-f', '10'];
 const RETRANSMISSION_MS = 200;
 /** Before the first reload, the stalls that this machine causes by itself are measured for this time. */
 const YARDSTICK_MS = 3000;
-/** Time that iperf3 has to begin. */
-const START_MS = 2000;
 
 let lab: Lab;
 let daemon: Daemon;
@@ -63,8 +61,8 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
       inCgroup: true,
     });
     const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+    await iperf.line((line) => line.includes(' connected to '));
     // The time before the stream begins must not count as a stall.
-    await pause(START_MS);
     await stall.longest();
     await pause(YARDSTICK_MS);
     const usual = await stall.longest();

@@ -22,7 +22,7 @@ export const status: AgentStatus = {
     { name: 'ct4', type: 'lru_hash', capacity: 262_144, used: undefined },
   ],
   attachments: [
-    { hook: 'ingress', target: 'veth0', kind: 'tcx', program: 'tc_pod_ingress' },
+    { hook: 'ingress', target: 'veth0', kind: 'tcx', program: 'tc_pod_in' },
     { hook: 'connect4', target: '/sys/fs/cgroup', kind: 'cgroup', program: 'sock_connect4' },
   ],
   socketLb: true,

@@ -86,7 +86,7 @@ describe('status', () => {
         Status:       True
         Socket LB:    Enabled
         Programs:
-          tc_pod_ingress on veth0 ingress (tcx)
+          tc_pod_in on veth0 ingress (tcx)
           sock_connect4 on /sys/fs/cgroup connect4 (cgroup)
         Drops:
           no backend: 9007199254740993 packets, 540 bytes
