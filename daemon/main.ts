@@ -20,22 +20,35 @@ import { versions } from './host/version.ts';
 const FORCED_EXIT_MS = 4900;
 const output = new LogOutput();
 
+/**
+ * Resolves with the first signal that asks the daemon to stop. The kernel discards a signal that process 1 of a container does not
+ * handle, so this is called before anything that takes time. SIGHUP has no effect until the agent exists: it then reads everything.
+ */
+function firstStopSignal(): Promise<NodeJS.Signals> {
+  process.on('SIGHUP', () => undefined);
+  return new Promise((resolve) => {
+    process.once('SIGTERM', resolve);
+    process.once('SIGINT', resolve);
+  });
+}
+
 /** Runs until a signal. Returns the exit code. */
 async function run(config: Config): Promise<number> {
+  const stopSignal = firstStopSignal();
   const log = await createLog(config, output.stream);
   output.reportDrops(log);
   const access = findSourceAccess(config);
   log.info({ ...versions(), node: config.node, source: accessText(access), pinPath: config.pinPath }, 'starting');
   const opened = openDatapath(config);
   try {
-    return await serve(buildAgent({ config, log, access, opened }), log);
+    return await serve(buildAgent({ config, log, access, opened }), { log, stopSignal });
   } finally {
     opened.close();
   }
 }
 
-/** Starts the units, waits for a signal and stops them. Returns the exit code. */
-async function serve(agent: Agent, log: Logger): Promise<number> {
+/** Starts the units, waits for the signal and stops them. Returns the exit code. */
+async function serve(agent: Agent, { log, stopSignal }: { log: Logger; stopSignal: Promise<NodeJS.Signals> }): Promise<number> {
   const stopped = Promise.withResolvers<number>();
   const lifecycle = new Lifecycle({
     units: agent.units,
@@ -51,8 +64,7 @@ async function serve(agent: Agent, log: Logger): Promise<number> {
     for (const { unit, error: err } of report.failures) log.error({ unit, err }, 'failed to stop');
     stopped.resolve(report.unstopped.length + report.failures.length === 0 ? ExitCode.ok : ExitCode.failure);
   };
-  process.once('SIGTERM', (signal) => void stop(signal));
-  process.once('SIGINT', (signal) => void stop(signal));
+  void stopSignal.then(stop);
   process.on('SIGHUP', () => void reread(() => agent.reread(), log));
 
   try {

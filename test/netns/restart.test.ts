@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The daemon is ended by SIGTERM, SIGINT or SIGKILL under traffic and starts again. The pinned programs continue to serve; the next daemon
 // takes them over and writes nothing if nothing has changed. The results are read from clients, bpftool and the files of the bpffs.
-import { writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { BpfMap, openPin } from '../../daemon/kernel/map.ts';
@@ -45,6 +45,17 @@ function canonical({ bpffs }: Lab): string[] {
 }
 
 const linkIds = (): number[] => pinnedLinks(join(lab.bpffs, 'sluice/links')).map((link) => link.id);
+
+test.for(['SIGTERM', 'SIGHUP'] as const)('%s while the programs are loaded does not end the daemon with an error', async (signal) => {
+  const ready = daemon.start({ hasSocketLb: false }).catch(() => undefined);
+  const { process } = daemon;
+  // The daemon pins its maps before the verifier checks the programs, which takes most of the start.
+  while (!existsSync(join(lab.bpffs, 'sluice/maps'))) await new Promise((resolve) => setTimeout(resolve, 1));
+  process?.signal(signal);
+  if (signal === 'SIGHUP') await process?.line((line) => line.includes('"msg":"ready"'));
+  else expect(await process?.ended).toBe(0);
+  await ready;
+});
 
 describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translation: $hasSocketLb', ({ hasSocketLb }) => {
   test.for([{ signal: 'SIGTERM' }, { signal: 'SIGINT' }, { signal: 'SIGKILL' }] as const)(
