@@ -15,7 +15,7 @@ export function buildHealth(config: Config, tables: Services, log: Logger): Heal
     ...{ services, slices, desired, ...own, proxyHealth: config.healthzBindAddress },
     nodePortAddresses: () => healthAddresses({ ...own, settings: config }),
     ...{ clock: systemClock, schedule: setImmediate, log },
-    synced: () => syncedTables(tables),
+    synced: syncedTables(tables),
   });
 }
 

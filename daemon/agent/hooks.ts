@@ -5,7 +5,7 @@ import type { Logger } from 'pino';
 import { systemClock } from '../base/clock.ts';
 import { subsystem } from '../base/log.ts';
 import type { StatusPart } from '../base/status-part.ts';
-import type { Held } from '../bpf/attached.ts';
+import { type Held, isDeviceGone } from '../bpf/attached.ts';
 import { socketCgroup } from '../bpf/cgroup.ts';
 import { DeviceOperations } from '../bpf/devices.ts';
 import { Guard } from '../bpf/guard.ts';
@@ -48,7 +48,11 @@ export function buildHooks({ config, log, pins, datapath, onRepaired }: HooksOpt
     onFailed: (message) => subsystem(log, 'repair').error(message),
   });
   const notAttached: StatusPart = {
-    problems: () => [...loop.failed()].map(([ifindex, { error }]) => `${nameOf(ifindex)}: ${error?.message ?? ''}`),
+    // A device that does not exist any more is no problem: its row is about to be deleted.
+    problems: () =>
+      [...loop.failed()]
+        .filter(([, { error }]) => !isDeviceGone(error))
+        .map(([ifindex, { error }]) => `${nameOf(ifindex)}: ${error?.message ?? ''}`),
   };
   const startDevices = async (): Promise<void> => {
     links.start();
@@ -85,8 +89,9 @@ export function buildHooks({ config, log, pins, datapath, onRepaired }: HooksOpt
 
 function deviceLog(log: Logger, nameOf: (ifindex: number) => string): ReconcileLog<number> {
   return {
-    rowFailed: (ifindex, err) => log.error({ err, device: nameOf(ifindex) }, 'device not attached, will be retried'),
-    rowRecovered: (ifindex, retries) => log.info({ device: nameOf(ifindex), retries }, 'device attached after retries'),
+    rowFailed: (ifindex, err) =>
+      log[isDeviceGone(err) ? 'debug' : 'error']({ err, device: nameOf(ifindex) }, 'programs of the device not changed, will be retried'),
+    rowRecovered: (ifindex, retries) => log.info({ device: nameOf(ifindex), retries }, 'programs of the device changed after retries'),
     stepFailed: (step, err) => log.error({ step, err }, 'step failed, will be retried'),
     stepRecovered: (step) => log.info({ step }, 'step succeeded after retries'),
     repaired: () => undefined,

@@ -57,7 +57,7 @@ export function buildServices({ config, log, access, maps, facts, onRepaired }: 
     hostController: new HostController({ ...tables, ...own, host, ranges }),
     owners: () => operations.owners(),
     pressure: () => summed([...operations.pressure(), ...rangeOperations.pressure()]),
-    /** Starts the loops. The address sets and the host row come before the Service ports, since a frontend depends on them. */
+    /** Starts the loops, first those that the Service ports depend on. Afterwards each loop applies its table at its own pace. */
     startLoops: () => [loops.ranges, loops.host, loops.ports].forEach((loop) => loop.start()),
     stopLoops: () => Object.values(loops).forEach((loop) => loop.stop()),
     /** Resolves when every loop has done its first work. */
@@ -68,7 +68,7 @@ export function buildServices({ config, log, access, maps, facts, onRepaired }: 
 export type Services = ReturnType<typeof buildServices>;
 
 /** Writes what the loops report to the log. */
-export function reconcileLog(log: Logger, onRepaired: (message: string) => void): ReconcileLog<string> {
+function reconcileLog(log: Logger, onRepaired: (message: string) => void): ReconcileLog<string> {
   return {
     rowFailed: (row, err) => log.error({ row, err }, 'row not applied, will be retried'),
     rowRecovered: (row, retries) => log.info({ row, retries }, 'row applied after retries'),

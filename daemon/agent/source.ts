@@ -49,7 +49,7 @@ export function findSource({ config, access: found, tables, log, onComplete }: S
   const common = { tables, clock: systemClock, log: problemLog };
   if ('directory' in found) return new FilesSource({ ...common, directory: found.directory });
   const { access, dependsOnClusterIP } = found;
-  const address = access.servers.map((server) => server.origin).join(', ');
+  const address = accessText(found);
   if (dependsOnClusterIP)
     log.warn(
       `the API server is at ${address}, a ClusterIP, which is unreachable until this agent has written its frontends: set --api-server to an address that needs no Service translation`,

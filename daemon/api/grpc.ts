@@ -149,7 +149,7 @@ export class GrpcServer {
           callback({ code: expected, details: err.message });
           return;
         }
-        callback({ code: code.INTERNAL, details: 'the agent failed to read its own state; its log contains the error' });
+        callback({ code: code.INTERNAL, details: 'the call failed unexpectedly; the log of the agent contains the error' });
         return;
       }
       callback(null, response);

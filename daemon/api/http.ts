@@ -38,7 +38,7 @@ export function buildHttp({ view, metrics, log }: HttpOptions): FastifyInstance 
   http.setErrorHandler((err: Error & { statusCode?: number }, request, reply) => {
     const status = err.statusCode !== undefined && err.statusCode >= 400 && err.statusCode < 500 ? err.statusCode : 500;
     if (status === 500) log?.error({ err, url: request.url }, 'HTTP request failed');
-    sendProblem(reply, status, status === 500 ? 'the agent failed to read its own state; its log contains the error' : err.message);
+    sendProblem(reply, status, status === 500 ? 'the call failed unexpectedly; the log of the agent contains the error' : err.message);
   });
   return http;
 }

@@ -28,8 +28,8 @@ export interface Held {
   readonly attached: Attached;
 }
 
-/** The device vanished while a program was attached to it. */
-export const isDeviceGone = (error: unknown): boolean => error instanceof KernelError && error.code === 'ENODEV';
+/** The device does not exist any more: ENODEV for the device, ENOLINK for a link that the kernel has detached from it. */
+export const isDeviceGone = (error: unknown): boolean => error instanceof KernelError && ['ENODEV', 'ENOLINK'].includes(error.code);
 
 interface LinkOptions {
   readonly pins: PinDirectory;

@@ -3,7 +3,7 @@
 // over the maps that an earlier daemon pinned, and rejects maps of another layout before it changes anything. Attaches nothing.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { ExitCode, KernelError, ExitError } from '../base/errors.ts';
+import { ExitCode, KernelError, ExitError, messageOf } from '../base/errors.ts';
 import { BpfMap, closeFd, duplicate, mapInfo, openPin, pin } from '../kernel/map.ts';
 import { BpfObject, type MapSpec } from '../kernel/object.ts';
 import { initializeConfig, layoutVersion } from '../maps/datapath-state.ts';
@@ -177,7 +177,12 @@ export class Datapath {
 
   /** The file layout.bpf.o, whose BTF describes every struct that programs and codecs share. */
   #readLayout(): Buffer<ArrayBuffer> {
-    return readFileSync(join(this.#objectsPath, 'layout.bpf.o'));
+    const path = join(this.#objectsPath, 'layout.bpf.o');
+    try {
+      return readFileSync(path);
+    } catch (cause) {
+      throw new ExitError(ExitCode.layout, `the BPF object ${path} cannot be read: ${messageOf(cause)}`, { cause });
+    }
   }
 
   /**

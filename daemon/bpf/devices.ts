@@ -7,7 +7,7 @@ import { attachTcx, hasTcx, linkInfo } from '../kernel/link.ts';
 import type { DesiredDevice, DeviceRole } from '../model/device.ts';
 import type { Operations } from '../table/reconciler.ts';
 import type { TableView } from '../table/table.ts';
-import { type Attached, ClsactFilter, type Held, HeldLink, isDeviceGone } from './attached.ts';
+import { type Attached, ClsactFilter, type Held, HeldLink } from './attached.ts';
 import type { Datapath } from './datapath.ts';
 import { devicePin, parseDevicePin, type PinDirectory } from './pins.ts';
 
@@ -46,6 +46,7 @@ export interface DeviceOptions {
 /** A device with our programs, by program name. */
 interface Device {
   readonly name: string;
+  readonly appearance: number;
   readonly programs: Map<string, Attached>;
 }
 
@@ -63,21 +64,17 @@ export class DeviceOperations implements Operations<number, DesiredDevice> {
     this.#hasTcx = this.#options.hasTcx ?? hasTcx();
   }
 
-  update({ ifindex, name, role }: DesiredDevice): void {
-    if (this.#attached.get(ifindex)?.name === name) return;
-    const hooks = hooksOf[role];
-    try {
-      // The device may have had another role, under another name or for an earlier daemon: the programs of that role are removed.
-      this.#removeHooks(
-        ifindex,
-        allHooks.filter((hook) => !hooks.includes(hook)),
-      );
-      this.#attachAll({ ifindex, name }, hooks);
-    } catch (error) {
-      // The device vanished; its row is about to be deleted.
-      if (isDeviceGone(error)) return;
-      throw error;
-    }
+  update(row: DesiredDevice): void {
+    const { ifindex, name } = row;
+    const before = this.#attached.get(ifindex);
+    if (before?.name === name && before.appearance === row.appearance) return;
+    const hooks = hooksOf[row.role];
+    // The device may have had another role, under another name or for an earlier daemon: the programs of that role are removed.
+    this.#removeHooks(
+      ifindex,
+      allHooks.filter((hook) => !hooks.includes(hook)),
+    );
+    this.#attachAll(row, hooks);
     this.#options.log.info({ device: name, ifindex, programs: hooks.map(({ program }) => program) }, 'device attached');
   }
 
@@ -151,9 +148,9 @@ export class DeviceOperations implements Operations<number, DesiredDevice> {
   }
 
   /** Attaches all programs of a device, or none. */
-  #attachAll({ ifindex, name }: Pick<DesiredDevice, 'ifindex' | 'name'>, hooks: readonly Hook[]): void {
+  #attachAll({ ifindex, name, appearance }: DesiredDevice, hooks: readonly Hook[]): void {
     const programs = new Map<string, Attached>();
-    this.#attached.set(ifindex, { name, programs });
+    this.#attached.set(ifindex, { name, appearance, programs });
     try {
       for (const hook of hooks) programs.set(hook.program, this.#attach(hook, ifindex));
     } catch (error) {

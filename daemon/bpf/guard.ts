@@ -71,7 +71,7 @@ export class Guard implements StatusPart {
     if (failures.size > 0) return;
     for (const name of datapath.mapNames()) repair(`map ${name}`, () => datapath.repairPin(name));
     repair('map lb_config', () => datapath.repairConfig());
-    beforeHooks();
+    repair('devices', () => (beforeHooks(), []));
     for (const { program, target, attached } of held()) {
       repair(`${program} on ${target}`, () => repairHook(() => attached.repair(datapath.program(program))));
     }

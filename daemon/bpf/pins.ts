@@ -3,10 +3,11 @@
 // for a cgroup hook), and clsact/PROGRAM-IFINDEX (a pinned program that marks a filter, since a filter has no link). This file
 // defines names and paths; datapath.ts, attached.ts, devices.ts, sockets.ts and uninstall.ts decide which pins are created and
 // removed.
-import { accessSync, constants, existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { accessSync, constants, existsSync, mkdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { ExitCode, ExitError } from '../base/errors.ts';
 import { isBpffs, lockDirectory } from '../kernel/host.ts';
+import { pinNames, unpin } from '../kernel/map.ts';
 
 export type PinKind = 'maps' | 'links' | 'clsact';
 const kinds: readonly PinKind[] = ['links', 'clsact', 'maps'];
@@ -108,7 +109,7 @@ export class PinDirectory {
   /** Names of the pins of a kind, sorted; none when the directory does not exist. */
   list(kind: PinKind): string[] {
     const directory = join(this.path, kind);
-    return existsSync(directory) ? readdirSync(directory).sort() : [];
+    return existsSync(directory) ? pinNames(directory) : [];
   }
 
   has(kind: PinKind, name: string): boolean {
@@ -117,6 +118,6 @@ export class PinDirectory {
 
   /** Removing an absent pin succeeds. */
   remove(kind: PinKind, name: string): void {
-    rmSync(this.pathOf(kind, name), { force: true });
+    unpin(this.pathOf(kind, name));
   }
 }

@@ -4,6 +4,7 @@
 import { isNotFound, KernelError } from '../base/errors.ts';
 import { type Link, links, routeTo } from '../kernel/rtnetlink.ts';
 import { addressBytes, cidrContains } from '../model/address.ts';
+import { isPodInterface } from '../model/device.ts';
 import type { Origin } from '../model/explanation.ts';
 
 const LOOPBACK = 1;
@@ -35,7 +36,7 @@ export class ThisHost {
   }
 
   isPodInterface(name: string): boolean {
-    return this.#ranges.podInterfaces.some((prefix) => name.startsWith(prefix));
+    return this.#links.some((link) => link.name === name && isPodInterface(link, this.#ranges.podInterfaces));
   }
 
   /** node: one of the node's addresses. pod: routed to a pod interface, or in the Node's podCIDRs. external: everything else. */

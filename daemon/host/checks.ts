@@ -8,6 +8,7 @@ import { ExitCode, ExitError } from '../base/errors.ts';
 import { missingCapabilities, readSysctl } from '../kernel/host.ts';
 import { hasTcx } from '../kernel/link.ts';
 import { links } from '../kernel/rtnetlink.ts';
+import { isPodInterface } from '../model/device.ts';
 
 type PortRanges = readonly { readonly first: number; readonly last: number }[];
 
@@ -63,4 +64,4 @@ function uplink(name: string): string {
   return `exists, MTU ${link.mtu}`;
 }
 
-const podInterfaces = (prefix: string): number => links().filter((link) => link.kind === 'veth' && link.name.startsWith(prefix)).length;
+const podInterfaces = (prefix: string): number => links().filter((link) => isPodInterface(link, [prefix])).length;

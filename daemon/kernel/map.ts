@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // BPF maps by descriptor: bytes in, bytes out. The layouts of keys and values are in maps/. Every failure is a KernelError. Also opens,
 // duplicates and pins descriptors. Called by maps/, bpf/ and explain/.
+import { readdirSync, rmSync } from 'node:fs';
 import { checked, checkedErrno, closeFd, errno, kernelError, libbpf, libc, memory, type Pointer } from './native.ts';
 
 export interface MapInfo {
@@ -161,6 +162,25 @@ export function duplicate(fd: number): number {
 /** Pins a map, program or link. */
 export function pin(fd: number, path: string): void {
   checked(libbpf.objPin(fd, path), 'pin', path);
+}
+
+/** Removes a pin. Removing an absent pin succeeds. */
+export function unpin(path: string): void {
+  asKernelError('unpin', path, () => rmSync(path, { force: true }));
+}
+
+/** Names of the pins in a directory, sorted. */
+export function pinNames(directory: string): string[] {
+  return asKernelError('list', directory, () => readdirSync(directory)).sort();
+}
+
+/** Runs a call of node:fs. Throws its failure as a KernelError, as the calls of libbpf do. */
+function asKernelError<Result>(op: string, path: string, call: () => Result): Result {
+  try {
+    return call();
+  } catch (error) {
+    throw kernelError(op, path, -((error as NodeJS.ErrnoException).errno ?? 0));
+  }
 }
 
 export { closeFd };

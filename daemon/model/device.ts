@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Network devices of this node: the devices that the kernel lists, and those that must have tc programs. Types only.
+// Network devices of this node: the devices that the kernel lists, and those that must have tc programs.
 // services/controller/device-controller.ts derives the required devices from the listed devices.
 
 /** A device in the node's network namespace. Written by source/netlink/links.ts. Key: ifindex. */
@@ -10,6 +10,8 @@ export interface NetworkDevice {
   readonly kind: string;
   /** True if the device carries Ethernet frames, which the tc programs expect. */
   readonly isEthernet: boolean;
+  /** Differs between two devices that had the same ifindex and name one after the other, since the programs are gone with the first. */
+  readonly appearance: number;
 }
 
 /** Determines which programs are attached: those for pod interfaces or those for uplinks. */
@@ -20,4 +22,10 @@ export interface DesiredDevice {
   readonly ifindex: number;
   readonly name: string;
   readonly role: DeviceRole;
+  /** As in NetworkDevice. */
+  readonly appearance: number;
 }
+
+/** True for a device that gets the programs of a pod interface. */
+export const isPodInterface = ({ kind, name }: Pick<NetworkDevice, 'kind' | 'name'>, prefixes: readonly string[]): boolean =>
+  kind === 'veth' && prefixes.some((prefix) => name.startsWith(prefix));

@@ -158,7 +158,7 @@ export interface ServiceView {
   readonly backends: readonly WantedBackend[];
   /** What the kernel holds: the backends in the run of slots, each once. */
   readonly run: readonly { readonly id: number; readonly address: string; readonly port: number; readonly slots: number }[];
-  /** Such as "kernel lacks 10.0.1.3:8080"; empty exactly when kernel and desired state agree. */
+  /** Such as "kernel lacks 10.0.1.3:8080"; empty when the frontends, their flags and their backend addresses are as desired. */
   readonly differences: readonly string[];
   readonly row: { readonly state: 'pending' | 'done' | 'error'; readonly message: string; readonly retries: number };
 }

@@ -207,8 +207,9 @@ export class Reconciler<K, Row> {
       });
     } else this.#sleep();
     for (const callback of this.#statusCallbacks) callback();
-    const met = this.#waiters.filter((waiter) => waiter.isMet());
-    this.#waiters = this.#waiters.filter((waiter) => !met.includes(waiter));
+    if (this.#waiters.length === 0) return;
+    const { met = [], waiting = [] } = Object.groupBy(this.#waiters, (waiter) => (waiter.isMet() ? 'met' : 'waiting'));
+    this.#waiters = waiting;
     for (const waiter of met) waiter.resolve();
   }
 

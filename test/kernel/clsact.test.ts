@@ -40,8 +40,8 @@ function follow(hasTcx: boolean): Devices {
   const operations = new DeviceOperations({ datapath, pins, log, hasTcx });
   const table = new Table<number, DesiredDevice>('devices', setImmediate);
   const finish = table.registerSource('test');
-  table.upsert(device.lxc1, { ifindex: device.lxc1, name: 'lxc1', role: 'pod' });
-  table.upsert(device.eth0, { ifindex: device.eth0, name: 'eth0', role: 'uplink' });
+  table.upsert(device.lxc1, { ifindex: device.lxc1, name: 'lxc1', role: 'pod', appearance: 1 });
+  table.upsert(device.eth0, { ifindex: device.eth0, name: 'eth0', role: 'uplink', appearance: 2 });
   finish();
   const fail = (what: unknown, error: Error): never => {
     throw new Error(`${String(what)}: ${error.message}`);

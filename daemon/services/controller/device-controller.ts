@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Derives the table of devices that must have tc programs from the table of network devices: pod interfaces by name prefix,
 // uplinks by name. It never attaches a program: bpf/ follows the table that this controller writes.
+import { isDeepStrictEqual } from 'node:util';
 import type { StatusPart } from '../../base/status-part.ts';
-import type { DesiredDevice, NetworkDevice } from '../../model/device.ts';
+import { type DesiredDevice, isPodInterface, type NetworkDevice } from '../../model/device.ts';
 import type { Observer, Table, TableView } from '../../table/table.ts';
 
 export interface DeviceControllerOptions {
@@ -67,15 +68,14 @@ export class DeviceController implements StatusPart {
     this.#markInitialized();
   }
 
-  #desired({ ifindex, name, kind }: NetworkDevice): DesiredDevice | undefined {
+  #desired(device: NetworkDevice): DesiredDevice | undefined {
     const { uplinks, podInterfaces } = this.#options;
-    if (uplinks.includes(name)) return { ifindex, name, role: 'uplink' };
-    const isPod = kind === 'veth' && podInterfaces.some((prefix) => name.startsWith(prefix));
-    return isPod ? { ifindex, name, role: 'pod' } : undefined;
+    const { ifindex, name, appearance } = device;
+    if (uplinks.includes(name)) return { ifindex, name, appearance, role: 'uplink' };
+    return isPodInterface(device, podInterfaces) ? { ifindex, name, appearance, role: 'pod' } : undefined;
   }
 }
 
 function put(devices: Table<number, DesiredDevice>, row: DesiredDevice): void {
-  const before = devices.get(row.ifindex);
-  if (before?.name !== row.name || before.role !== row.role) devices.upsert(row.ifindex, row);
+  if (!isDeepStrictEqual(devices.get(row.ifindex), row)) devices.upsert(row.ifindex, row);
 }

@@ -28,8 +28,8 @@ export interface HealthOptions {
   readonly nodes: TableView<string, Node>;
   readonly desired: TableView<string, DesiredPort>;
   readonly nodeName: string;
-  /** The tables and their reconcilers. Called when the feed starts, because the reconcilers do not exist earlier. */
-  readonly synced: () => readonly SyncedTable[];
+  /** The tables and their loops. */
+  readonly synced: readonly SyncedTable[];
   /** Listen address of /healthz and /livez. Undefined if they are not served. */
   readonly proxyHealth: { readonly address: string; readonly port: number } | undefined;
   /** Listen addresses of the health-check node ports. Undefined means all addresses. */

@@ -34,8 +34,8 @@ export interface SyncedTable {
 export interface SyncFeedOptions {
   readonly services: TableView<string, unknown>;
   readonly slices: TableView<string, TimedSlice>;
-  /** The tables and their reconcilers. Called by start(), because the reconcilers are created later than the feed. */
-  readonly synced: () => readonly SyncedTable[];
+  /** The tables and their loops. */
+  readonly synced: readonly SyncedTable[];
   readonly health: SyncHealth;
   readonly metrics: { synced(done: SyncDone): void; programmed(family: Family, seconds: number): void };
   readonly clock: Clock;
@@ -79,7 +79,7 @@ export class SyncFeed {
       for (const { key, row } of changes) this.#times.changed(key, row);
       this.#note(this.#slices, changes);
     });
-    this.#watched = synced().map((each) => ({ ...each, observer: each.table.observe(), seen: 0, isFirstDone: false }));
+    this.#watched = synced.map((each) => ({ ...each, observer: each.table.observe(), seen: 0, isFirstDone: false }));
     for (const each of this.#watched) {
       this.#undo.push(
         () => each.observer.close(),

@@ -9,6 +9,7 @@ export class Links {
   readonly #table: Table<number, NetworkDevice>;
   readonly #markInitialized: () => void;
   #monitor: LinkMonitor | undefined;
+  #appearances = 0;
 
   constructor(table: Table<number, NetworkDevice>) {
     this.#table = table;
@@ -44,6 +45,7 @@ export class Links {
   #put({ ifindex, name, kind, isEthernet }: Link): void {
     const before = this.#table.get(ifindex);
     if (before?.name === name && before.kind === kind && before.isEthernet === isEthernet) return;
-    this.#table.upsert(ifindex, { ifindex, name, kind, isEthernet });
+    const appearance = before?.appearance ?? (this.#appearances += 1);
+    this.#table.upsert(ifindex, { ifindex, name, kind, isEthernet, appearance });
   }
 }

@@ -149,7 +149,7 @@ describe('sluice.v1.Sluice', () => {
     view.failure = new KernelError({ op: 'map look-up', object: 'ct4', errno: 9, code: 'EBADF' });
     const error = (await call(sluiceClient(), 'Status').catch((reason: unknown) => reason)) as ServiceError;
     expect(error.code).toBe(code.INTERNAL);
-    expect(error.details).toBe('the agent failed to read its own state; its log contains the error');
+    expect(error.details).toBe('the call failed unexpectedly; the log of the agent contains the error');
   });
 });
 

@@ -57,7 +57,7 @@ describe('errors are problem documents', () => {
       type: 'about:blank',
       title: 'Internal Server Error',
       status: 500,
-      detail: 'the agent failed to read its own state; its log contains the error',
+      detail: 'the call failed unexpectedly; the log of the agent contains the error',
     });
   });
 

@@ -271,7 +271,7 @@ describe('a failure is one message with an exit code', () => {
     const { exitCode, err } = await sluice('backend list');
     expect([exitCode, err]).toEqual([
       1,
-      'sluice: the daemon at DIR/s.sock failed to respond: the agent failed to read its own state; its log contains the error\n',
+      'sluice: the daemon at DIR/s.sock failed to respond: the call failed unexpectedly; the log of the agent contains the error\n',
     ]);
   });
 

@@ -49,7 +49,7 @@ test('health of a node from its first list until its deletion', async () => {
     ...{ ...tables, localAddresses: new Table<string, LocalAddress>('local-addresses', scheduler.schedule) },
     ...{ nodeName: 'node-a', clock, schedule: scheduler.schedule, log: pino({ enabled: false }) },
     ...{ proxyHealth: { address: '0.0.0.0', port: proxyPort }, nodePortAddresses: () => undefined },
-    synced: () => [{ table: desired, loop, familiesOf: familiesOfPort }],
+    synced: [{ table: desired, loop, familiesOf: familiesOfPort }],
   });
   const view = new FakeView();
   const page = buildMetrics({ view, versions: view.current, also: [health.metrics] });

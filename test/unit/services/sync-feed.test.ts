@@ -75,7 +75,7 @@ async function world({ isStarted = true, restoring }: { isStarted?: boolean; res
   const health = new SyncHealth({ wallNow });
   const feed = new SyncFeed({
     ...{ services, slices, health, clock, wallNow, schedule: scheduler.schedule },
-    synced: () => [{ table: desired, loop, familiesOf: familiesOfPort }],
+    synced: [{ table: desired, loop, familiesOf: familiesOfPort }],
     metrics: {
       synced: ({ family, seconds, isFull }) => reports.push(`${isFull ? 'full' : 'partial'} ${family} ${seconds}`),
       programmed: (family, seconds) => reports.push(`programmed ${family} ${seconds}`),
