@@ -10,9 +10,15 @@ export interface Command {
   readonly put?: readonly RawObject[];
   /** Kind and "namespace/name" of each object. */
   readonly delete?: readonly (readonly [Kind, string])[];
-  /** Disturbs the watches: cut breaks them; expire also removes the history, so that clients list again; garbage sends invalid JSON. */
-  readonly trouble?: 'cut' | 'expire' | 'garbage';
+  /**
+   * Disturbs the watches: cut breaks them; expire also removes the history, so that clients list again;
+   * garbage sends invalid JSON; endless sends a line that does not end.
+   */
+  readonly trouble?: 'cut' | 'expire' | 'garbage' | 'endless';
 }
+
+/** More than any event of a real API server has. */
+const ENDLESS_BYTES = 64 << 20;
 
 const { api, close } = await serveDouble(process.argv[2] ?? '');
 
@@ -23,6 +29,7 @@ const troubles: Readonly<Record<NonNullable<Command['trouble']>, () => void>> = 
     api.cut();
   },
   garbage: () => api.sendToWatches('{"type": "ADDED", "object": {]\n'),
+  endless: () => api.sendToWatches('x'.repeat(ENDLESS_BYTES)),
 };
 
 process.stdout.write('ready\n');

@@ -48,7 +48,7 @@ class Files implements Place {
   }
 }
 
-const troubles = ['cut', 'expire', 'garbage'] as const;
+const troubles = ['cut', 'expire', 'garbage', 'endless'] as const;
 
 class Double implements Place {
   readonly daemon: Daemon;
