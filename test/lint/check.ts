@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// `npm run check`: types, lint, import directions, format, dead code, C, the API, shell scripts, workflows and commit subjects.
-// Prints one line per tool, and the whole output of a tool that fails. The exit code is 1 if a tool failed. It must never
-// change a file: `npm run fmt` formats.
+// `npm run check`: types, lint, import directions, format, dead code, C, the API, shell scripts, workflows, documents and commit
+// subjects. Prints one line per tool, and the whole output of a tool that fails. The exit code is 1 if a tool failed. It must
+// never change a file: `npm run fmt` formats.
 import { spawn } from 'node:child_process';
 import { globSync, readFileSync } from 'node:fs';
 import { performance } from 'node:perf_hooks';
@@ -93,6 +93,7 @@ const tools: Record<string, Tool> = {
   'API breaks': () => run('buf', 'breaking', 'proto', '--against', 'test/lint/proto-baseline.binpb'),
   shell: () => script('shell.ts'),
   workflows: () => script('actionlint.ts'),
+  documents: () => script('documents.ts'),
   commits: () => script('commits.ts'),
 };
 
