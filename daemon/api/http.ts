@@ -5,9 +5,13 @@ import fastify, { type FastifyInstance, type FastifyReply } from 'fastify';
 import { STATUS_CODES } from 'node:http';
 import type { Logger } from 'pino';
 
-import { ExitCode, messageOf, ExitError } from '../base/errors.ts';
+import { ExitCode, ExitError } from '../base/errors.ts';
+import { systemReason } from '../base/reasons.ts';
 import type { Metrics } from './metrics.ts';
 import type { AgentView } from '../status/view.ts';
+
+/** Detail of the response to a request that the HTTP server rejects before it reaches a route. */
+const rejected = 'the request is not valid: use GET /healthz, /readyz or /metrics without a body';
 
 interface HttpOptions {
   readonly view: AgentView;
@@ -21,7 +25,7 @@ export function buildHttp({ view, metrics, log }: HttpOptions): FastifyInstance 
   const http = fastify({
     logger: false,
     forceCloseConnections: true,
-    frameworkErrors: (err, _request, reply) => sendProblem(reply, err.statusCode ?? 400, err.message),
+    frameworkErrors: (err, _request, reply) => sendProblem(reply, err.statusCode ?? 400, rejected),
   });
   http.get('/healthz', (_request, reply) => reply.send({ status: 'ok' }));
   http.get('/readyz', (_request, reply) => {
@@ -38,7 +42,7 @@ export function buildHttp({ view, metrics, log }: HttpOptions): FastifyInstance 
   http.setErrorHandler((err: Error & { statusCode?: number }, request, reply) => {
     const status = err.statusCode !== undefined && err.statusCode >= 400 && err.statusCode < 500 ? err.statusCode : 500;
     if (status === 500) log?.error({ err, url: request.url }, 'HTTP request failed');
-    sendProblem(reply, status, status === 500 ? 'the call failed unexpectedly; the log of the agent contains the error' : err.message);
+    sendProblem(reply, status, status === 500 ? 'the call failed unexpectedly; the log of the agent contains the error' : rejected);
   });
   return http;
 }
@@ -53,10 +57,14 @@ export async function listenHttp(http: FastifyInstance, at: { readonly address: 
   try {
     await http.listen({ host: at.address, port: at.port });
   } catch (error) {
-    const reason = messageOf(error);
-    throw new ExitError(ExitCode.failure, `cannot serve HTTP: ${reason}: set another address with --http ADDR:PORT, or --http off`, {
-      cause: error,
-    });
+    const where = `${at.address}:${at.port}`;
+    throw new ExitError(
+      ExitCode.failure,
+      `cannot serve HTTP on ${where}: ${systemReason(error)}: set another address with --http ADDR:PORT, or --http off`,
+      {
+        cause: error,
+      },
+    );
   }
   const bound = http.server.address();
   return bound !== null && typeof bound === 'object' ? bound.port : at.port;

@@ -5,7 +5,8 @@ import { chmodSync, chownSync, lstatSync, mkdirSync, readFileSync, statSync, unl
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
 
-import { ExitCode, messageOf, ExitError } from '../base/errors.ts';
+import { ExitCode, ExitError } from '../base/errors.ts';
+import { systemReason } from '../base/reasons.ts';
 
 interface SocketOptions {
   readonly path: string;
@@ -29,7 +30,7 @@ export async function listenOnSocket(options: SocketOptions, onConnection: (sock
     if (gid !== undefined) giveToGroup(path, gid);
   } catch (error) {
     server.close();
-    throw new ExitError(ExitCode.failure, `cannot change the group of ${path} to ${group}: ${messageOf(error)}`, { cause: error });
+    throw new ExitError(ExitCode.failure, `cannot change the group of ${path} to ${group}: ${systemReason(error)}`, { cause: error });
   }
   return server;
 }
@@ -51,7 +52,7 @@ function makeDirectory(directory: string): void {
     // mkdir() applies the umask to the mode.
     if (isNew) chmodSync(directory, 0o750);
   } catch (error) {
-    throw new ExitError(ExitCode.failure, `cannot create the directory ${directory} of the API socket: ${messageOf(error)}`, {
+    throw new ExitError(ExitCode.failure, `cannot create the directory ${directory} of the API socket: ${systemReason(error)}`, {
       cause: error,
     });
   }
@@ -77,7 +78,7 @@ async function removeStaleSocket(path: string): Promise<void> {
     unlinkSync(path);
   } catch (error) {
     if (codeOf(error) !== 'ENOENT')
-      throw new ExitError(ExitCode.failure, `cannot remove the stale socket ${path}: ${messageOf(error)}`, { cause: error });
+      throw new ExitError(ExitCode.failure, `cannot remove the stale socket ${path}: ${systemReason(error)}`, { cause: error });
   }
 }
 
@@ -96,7 +97,8 @@ function listenPrivately(path: string, onConnection: (socket: Socket) => void): 
   return new Promise((resolve, reject) => {
     const server = createServer(onConnection);
     server.once('error', (error) => {
-      const message = codeOf(error) === 'EADDRINUSE' ? `another process has taken ${path}` : `cannot listen on ${path}: ${error.message}`;
+      const message =
+        codeOf(error) === 'EADDRINUSE' ? `another process has taken ${path}` : `cannot listen on ${path}: ${systemReason(error)}`;
       const exitCode = codeOf(error) === 'EADDRINUSE' ? ExitCode.locked : ExitCode.failure;
       reject(new ExitError(exitCode, `${message}: set another path with --socket`, { cause: error }));
     });

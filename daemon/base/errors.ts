@@ -36,6 +36,11 @@ export const isDenied = (e: unknown): boolean => hasCode(e, 'EPERM', 'EACCES', '
 /** The message of a thrown value. */
 export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
+/** An expected failure without a class of its own. Users see its message, so the message must be ours and not that of a library. */
+export class ReasonError extends Error {
+  override readonly name = 'ReasonError';
+}
+
 /** An API object, or a part of it, is invalid and left out. Other objects are not affected. */
 export class InvalidObjectError extends Error {
   override readonly name = 'InvalidObjectError';

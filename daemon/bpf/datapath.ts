@@ -3,7 +3,8 @@
 // over the maps that an earlier daemon pinned, and rejects maps of another layout before it changes anything. Attaches nothing.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { ExitCode, KernelError, ExitError, messageOf } from '../base/errors.ts';
+import { ExitCode, KernelError, ExitError } from '../base/errors.ts';
+import { systemReason } from '../base/reasons.ts';
 import { BpfMap, closeFd, duplicate, mapInfo, openPin, pin } from '../kernel/map.ts';
 import { BpfObject, type MapSpec } from '../kernel/object.ts';
 import { initializeConfig, layoutVersion } from '../maps/datapath-state.ts';
@@ -181,7 +182,7 @@ export class Datapath {
     try {
       return readFileSync(path);
     } catch (cause) {
-      throw new ExitError(ExitCode.layout, `the BPF object ${path} cannot be read: ${messageOf(cause)}`, { cause });
+      throw new ExitError(ExitCode.layout, `the BPF object ${path} cannot be read: ${systemReason(cause)}`, { cause });
     }
   }
 

@@ -54,6 +54,7 @@ export function helpText(): string {
     command.helpInformation(),
     '\nA flag overrides its environment variable, which overrides the --config file, which overrides the default.\n',
     'A list flag may be repeated. An empty environment variable counts as not set.\n',
+    'A relative path is relative to the current directory, and in the --config file to the directory of that file.\n',
     `\nExit codes:\n${codes.join('')}`,
   ].join('');
 }

@@ -2,7 +2,9 @@
 // Resolves the settings: a default is overridden by the settings file, the file by the environment, the environment by a flag.
 // Unknown and invalid settings are rejected before anything else happens. argv, the environment and the file reader are
 // arguments; nothing else is read. Called by command-line.ts and by the commands of cli/ that take the daemon's settings.
+import { dirname } from 'node:path';
 import { ExitCode, ExitError } from '../base/errors.ts';
+import { absolutePath, userDirectory, userPath } from './paths.ts';
 import { allSettings, type Config, schema, type Setting } from './schema.ts';
 import { type GivenText, kebab, readEnvironment, readFlags, readSettingsFile } from './sources.ts';
 
@@ -28,9 +30,19 @@ export function parseInvocation(argv: readonly string[], env: Environment, readF
   const settings = allSettings();
   const flags = readFlags(argv, settings);
   if (flags.action === 'help' || flags.action === 'version') return { action: flags.action };
-  const file = flags.configFile ?? (env['SLUICE_CONFIG'] || undefined);
-  const layers = [file === undefined ? [] : readSettingsFile(file, { settings, readFile }), readEnvironment(env, settings), flags.given];
-  const given = new Map(layers.flat().map((each): [string, GivenText] => [each.name, each]));
+  const named = flags.configFile ?? (env['SLUICE_CONFIG'] || undefined);
+  const file = named === undefined ? '' : userPath(named, env);
+  const inFile = named === undefined ? [] : readSettingsFile(file, { settings, readFile });
+  const byUser = [...readEnvironment(env, settings), ...flags.given];
+  const pathNames = new Set(settings.flatMap(({ name, isPath }) => (isPath === true ? [name] : [])));
+  const located = (each: GivenText, directory: () => string): [string, GivenText] => [
+    each.name,
+    pathNames.has(each.name) ? { ...each, text: absolutePath(each.text.trim(), directory) } : each,
+  ];
+  const given = new Map([
+    ...inFile.map((each) => located(each, () => dirname(file))),
+    ...byUser.map((each) => located(each, () => userDirectory(env))),
+  ]);
   const config = check(settings, given);
   return flags.action === 'run'
     ? { action: 'run', config }

@@ -7,7 +7,6 @@ import { z } from 'zod';
 
 import { kebab, type NamedSetting } from './sources.ts';
 import {
-  absolutePath,
   apiServers,
   cidrs,
   devices,
@@ -19,6 +18,7 @@ import {
   nonEmpty,
   oneOf,
   onOff,
+  path,
   snatPorts,
   socketPath,
   wholeNumber,
@@ -34,6 +34,8 @@ interface SettingMeta {
   readonly defaultName?: string;
   /** True when the flag may be repeated. */
   readonly isList?: boolean;
+  /** True when the value is a path, which may be relative (paths.ts). */
+  readonly isPath?: boolean;
   /** Value of a flag that is given without a value. */
   readonly preset?: string;
 }
@@ -60,12 +62,14 @@ const slots = wholeNumber(16, 64 * million).refine((value) => value % 16 === 0, 
 });
 
 const shape = {
-  source: setting(nonEmpty.optional(), {
+  source: setting(path.optional(), {
     argument: 'DIR',
+    isPath: true,
     help: 'directory of Service, EndpointSlice, Node and ServiceCIDR objects in YAML or JSON; it is watched; default: the API server',
   }),
-  kubeconfig: setting(nonEmpty.optional(), {
+  kubeconfig: setting(path.optional(), {
     argument: 'FILE',
+    isPath: true,
     help: 'kubeconfig file with the address of the API server and the credentials; default: the service account of the pod',
   }),
   apiServer: setting(apiServers, {
@@ -131,16 +135,23 @@ const shape = {
     help: 'translate connect() and related system calls in cgroup socket hooks',
     defaultText: 'on',
   }),
-  cgroup: setting(absolutePath.optional(), {
+  cgroup: setting(path.optional(), {
     argument: 'DIR',
+    isPath: true,
     help: 'cgroup v2 directory to which the socket hooks are attached; default: the cgroup v2 mount',
   }),
-  pinPath: setting(absolutePath, {
+  pinPath: setting(path, {
     argument: 'DIR',
+    isPath: true,
     help: 'directory on a bpffs in which maps and links are pinned',
     defaultText: '/sys/fs/bpf/sluice',
   }),
-  socket: setting(socketPath, { argument: 'PATH', help: 'Unix socket of the gRPC API', defaultText: '/run/sluice/sluice.sock' }),
+  socket: setting(socketPath, {
+    argument: 'PATH',
+    isPath: true,
+    help: 'Unix socket of the gRPC API',
+    defaultText: '/run/sluice/sluice.sock',
+  }),
   socketGroup: setting(nonEmpty.optional(), { argument: 'NAME', help: 'group that may connect to the API socket; default: root only' }),
   http: setting(httpAddress, {
     argument: 'ADDR:PORT',

@@ -5,7 +5,10 @@
 import { Command, CommanderError, Option } from 'commander';
 import { isMap, isScalar, isSeq, LineCounter, type Node, parseDocument } from 'yaml';
 
-import { ExitCode, messageOf, ExitError } from '../base/errors.ts';
+import { ExitCode, ExitError } from '../base/errors.ts';
+import { didYouMean as nearest } from '../base/nearest.ts';
+import { systemReason, yamlReason } from '../base/reasons.ts';
+import { usageText } from './usage.ts';
 
 export interface GivenText {
   /** "pod-interfaces". */
@@ -37,6 +40,8 @@ export interface NamedSetting {
   readonly defaultName?: string;
   /** True when the flag may be repeated. */
   readonly isList?: boolean;
+  /** True when the value is a path, which may be relative (paths.ts). */
+  readonly isPath?: boolean;
   /** Value of a flag that is given without a value; undefined when the flag requires a value. */
   readonly preset?: string;
 }
@@ -76,8 +81,7 @@ export function readFlags(argv: readonly string[], settings: readonly NamedSetti
     if (!(error instanceof CommanderError)) throw error;
     if (error.code === 'commander.excessArguments')
       throw new ExitError(ExitCode.usage, `"${command.args.join(' ')}" is not a flag; sluiced --help lists the flags`);
-    const message = error.message.replace(/^error: /, '').replaceAll(/\s*\n\s*/g, ' ');
-    throw new ExitError(ExitCode.usage, `${message}; sluiced --help lists the flags`, { cause: error });
+    throw new ExitError(ExitCode.usage, usageText(error, 'sluiced'), { cause: error });
   }
   const options = new Map(command.options.map((option) => [option.name(), command.getOptionValue(option.attributeName()) as unknown]));
   const given = settings.flatMap(({ name }): GivenText[] => {
@@ -126,7 +130,7 @@ export function readSettingsFile(
   const lines = new LineCounter();
   const document = parseDocument(readOr(path, readFile), { lineCounter: lines, prettyErrors: false });
   const [broken] = document.errors;
-  if (broken !== undefined) return reject(`${path} line ${lines.linePos(broken.pos[0]).line}: ${broken.message}`, broken);
+  if (broken !== undefined) return reject(`${path} line ${lines.linePos(broken.pos[0]).line}: ${yamlReason(broken)}`, broken);
   if (document.contents === null) return [];
   if (!isMap<Node, Node | null>(document.contents)) return reject(`${path} must contain one mapping from setting names to values`);
   return document.contents.items.flatMap(({ key, value }): GivenText[] => {
@@ -168,28 +172,11 @@ function readOr(path: string, readFile: (path: string) => string): string {
   try {
     return readFile(path);
   } catch (error) {
-    throw new ExitError(ExitCode.config, `cannot read the --config file ${path}: ${messageOf(error)}`, {
+    throw new ExitError(ExitCode.config, `cannot read the --config file ${path}: ${systemReason(error)}`, {
       cause: error,
     });
   }
 }
 
 /** " (did you mean X?)" for the nearest name; a pointer to --help when no name is near. */
-function didYouMean(word: string, names: readonly string[]): string {
-  const [nearest] = names.map((name) => ({ name, distance: editDistance(word, name) })).toSorted((a, b) => a.distance - b.distance);
-  if (nearest === undefined || nearest.distance > Math.max(2, word.length / 3)) return '; sluiced --help lists the settings';
-  return ` (did you mean ${nearest.name}?)`;
-}
-
-/** Levenshtein distance. */
-function editDistance(from: string, to: string): number {
-  let row = Array.from({ length: to.length + 1 }, (_, index) => index);
-  for (let i = 0; i < from.length; i += 1) {
-    const next = [i + 1];
-    for (let j = 0; j < to.length; j += 1) {
-      next.push(Math.min((row[j + 1] ?? 0) + 1, (next[j] ?? 0) + 1, (row[j] ?? 0) + (from[i] === to[j] ? 0 : 1)));
-    }
-    row = next;
-  }
-  return row[to.length] ?? 0;
-}
+const didYouMean = (word: string, names: readonly string[]): string => nearest(word, names) || '; sluiced --help lists the settings';

@@ -23,12 +23,11 @@ export const onOff = oneOf('on', 'off').transform((value) => value === 'on');
 
 export const nonEmpty = text.min(1, { error: 'must not be empty' });
 
-export const absolutePath = text
-  .refine((value) => value.startsWith('/'), { error: 'must be an absolute path' })
-  .transform((value) => (value === '/' ? value : value.replace(/\/+$/, '')));
+/** A path without trailing slashes. resolve.ts has made it absolute. */
+export const path = nonEmpty.transform((value) => value.replace(/(?<=.)\/+$/, ''));
 
 /** sun_path has 108 bytes, including the terminating zero. */
-export const socketPath = absolutePath.refine((value) => Buffer.byteLength(value) <= 107, {
+export const socketPath = path.refine((value) => Buffer.byteLength(value) <= 107, {
   error: 'is longer than 107 bytes, the maximum length of a socket path',
 });
 

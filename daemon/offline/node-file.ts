@@ -3,7 +3,8 @@
 // object with the same name supplies the fields that the file omits. Pure. Called by dry-run.ts.
 import { parse } from 'yaml';
 import { z } from 'zod';
-import { InvalidObjectError, messageOf } from '../base/errors.ts';
+import { InvalidObjectError } from '../base/errors.ts';
+import { yamlReason } from '../base/reasons.ts';
 import { families, parseAddress } from '../model/address.ts';
 import type { Node } from '../model/node.ts';
 import { invalid, must, read, readEach, show, text, type Subject } from '../source/convert/fields.ts';
@@ -52,9 +53,10 @@ export function parseNodeFile(source: string): NodeFile {
 
 function parseText(source: string, at: Subject): unknown {
   try {
-    return parse(source);
+    // Warnings are off, because the parser would pass them to process.emitWarning().
+    return parse(source, { logLevel: 'error' });
   } catch (error) {
-    throw new InvalidObjectError({ ...at, field: '' }, `must be JSON or YAML: ${messageOf(error)}`);
+    throw new InvalidObjectError({ ...at, field: '' }, `must be JSON or YAML: ${yamlReason(error)}`);
   }
 }
 

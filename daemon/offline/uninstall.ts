@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Removes everything that Sluice created on this node, or lists it. Works only while no daemon runs. It must not stop at an item
 // that cannot be removed. Called by cli/uninstall.ts, which prints the results.
-import { messageOf } from '../base/errors.ts';
+import { failureText } from '../base/reasons.ts';
 import { removals } from '../bpf/uninstall.ts';
 
 export interface UninstallInput {
@@ -35,6 +35,6 @@ function outcomeOf(item: string, remove: () => void): RemovalResult {
     remove();
     return { item, outcome: 'removed', error: '' };
   } catch (error) {
-    return { item, outcome: 'not removed', error: messageOf(error) };
+    return { item, outcome: 'not removed', error: failureText(error) };
   }
 }

@@ -101,3 +101,7 @@ export const podAddress = (n: number): string => `10.1.${Math.floor(n / 250)}.${
 
 export const backendTexts = (backends: Iterable<{ address: string; port: number }>): string[] =>
   [...backends].map(({ address, port }) => hostPort(address, port));
+
+/** The error of a file that does not exist, as node:fs throws it. */
+export const missingFile = (path: string): Error =>
+  Object.assign(new Error(`ENOENT: no such file or directory, open '${path}'`), { errno: -2, code: 'ENOENT', syscall: 'open', path });

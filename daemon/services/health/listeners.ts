@@ -3,6 +3,7 @@
 // failed ones after a delay and with the next set(). A port that cannot be opened is reported as a problem and logged once. It
 // causes no exception and does not affect other listeners. Used by service-health.ts and proxy-health.ts.
 import type { Clock } from '../../base/clock.ts';
+import { systemReason } from '../../base/reasons.ts';
 import { type Listener, openListener, type Responder } from './listener.ts';
 
 export interface WantedListener {
@@ -137,7 +138,6 @@ const reasons: Readonly<Record<string, string>> = {
 };
 
 function reasonOf(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  const code = 'code' in error ? String(error.code) : '';
-  return reasons[code] ?? error.message;
+  const code = error instanceof Error && 'code' in error ? String(error.code) : '';
+  return reasons[code] ?? systemReason(error);
 }

@@ -58,12 +58,15 @@ export function invalid(subject: Subject, field: string, reason: string): Invali
   return new InvalidObjectError({ kind: subject.kind, object: subject.object, field }, reason);
 }
 
+/** Parse option: the message for an invalid field whose schema has none, in place of zod's. */
+export const notValid = { error: () => 'is not valid' };
+
 /**
  * Parses `raw` with the schema. Throws InvalidObjectError for the first invalid field. `at.path` is the path of `raw` in the
  * object.
  */
 export function read<T>(schema: z.ZodType<T>, raw: unknown, at: Subject & { readonly path: readonly Segment[] }): T {
-  const result = schema.safeParse(raw);
+  const result = schema.safeParse(raw, notValid);
   if (result.success) return result.data;
   const issue = result.error.issues[0];
   throw invalid(at, fieldText([...at.path, ...(issue?.path ?? [])]), issue?.message ?? 'is invalid');

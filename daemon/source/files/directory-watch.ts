@@ -6,7 +6,8 @@ import { lstatSync, readlinkSync, watch, type FSWatcher } from 'node:fs';
 import { basename, dirname, isAbsolute, join, resolve } from 'node:path';
 import { doubledMs } from '../../base/back-off.ts';
 import type { Clock } from '../../base/clock.ts';
-import { messageOf } from '../../base/errors.ts';
+import { ReasonError } from '../../base/errors.ts';
+import { systemReason } from '../../base/reasons.ts';
 
 const retryDelays = { firstMs: 100, mostMs: 5000 };
 const maxLinks = 40;
@@ -62,7 +63,7 @@ export class DirectoryWatch {
       for (const step of before) this.#watchStep(step);
       this.#add(directory, (type, name) => this.#onDirectoryEvent(type, name));
       // inotify reports no change that happened before a watch was added.
-      if (JSON.stringify(stepsTo(directory)) !== JSON.stringify(before)) throw new Error('the path changed while watches were added');
+      if (JSON.stringify(stepsTo(directory)) !== JSON.stringify(before)) throw new ReasonError('the path changed while watches were added');
       this.#problem = undefined;
       this.#failures = 0;
     } catch (error) {
@@ -72,7 +73,7 @@ export class DirectoryWatch {
   }
 
   #fail(error: unknown): void {
-    this.#problem = messageOf(error);
+    this.#problem = systemReason(error);
     this.#cancelRetry?.();
     this.#failures += 1;
     this.#cancelRetry = this.#options.clock.setTimer(doubledMs(this.#failures, retryDelays), () => this.#open());

@@ -5,7 +5,7 @@
 // target of a link is outside the directory and is changed in place, there is no event; rescan() (SIGHUP) reads it.
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Clock } from '../../base/clock.ts';
-import { messageOf } from '../../base/errors.ts';
+import { systemReason } from '../../base/reasons.ts';
 import { FileObjects } from './file-objects.ts';
 import { DirectoryWatch } from './directory-watch.ts';
 import { nextState, type FileState } from './file-state.ts';
@@ -164,7 +164,7 @@ export class FilesSource implements Source {
       this.#listingProblem = undefined;
       return new Set([...names, ...this.#files.keys()]);
     } catch (error) {
-      this.#listingProblem = messageOf(error);
+      this.#listingProblem = systemReason(error);
       this.#suspendUncertain();
       return undefined;
     }

@@ -4,6 +4,8 @@
 import { closeSync, constants, fstatSync, lstatSync, openSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { TextDecoder } from 'node:util';
+import { ReasonError } from '../../base/errors.ts';
+import { systemReason } from '../../base/reasons.ts';
 
 export type ReadResult =
   | { readonly status: 'text'; readonly text: string }
@@ -41,8 +43,9 @@ export function readSourceFile(directory: string, name: string): ReadResult {
   try {
     return { status: 'text', text: readRegularFile(path) };
   } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    if (code !== 'ENOENT') return { status: 'unreadable', reason: message };
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ERR_ENCODING_INVALID_ENCODED_DATA') return { status: 'unreadable', reason: 'the file is not UTF-8 text' };
+    if (code !== 'ENOENT') return { status: 'unreadable', reason: systemReason(error) };
     return isLink(directory, name)
       ? { status: 'unreadable', reason: 'the target of the symbolic link does not exist' }
       : { status: 'missing' };
@@ -54,7 +57,7 @@ function readRegularFile(path: string): string {
   const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   try {
     const stat = fstatSync(fd);
-    if (!stat.isFile()) throw new Error(stat.isDirectory() ? 'EISDIR: the path is a directory' : 'the path is not a regular file');
+    if (!stat.isFile()) throw new ReasonError(stat.isDirectory() ? 'the path is a directory' : 'the path is not a regular file');
     // `fatal`: an incomplete character, as at the end of a file that is being written, is an error. A byte order mark is removed.
     return new TextDecoder('utf-8', { fatal: true }).decode(readFileSync(fd));
   } finally {

@@ -12,7 +12,9 @@ import { listDirectory, readSourceFile } from './read-directory.ts';
 export function readObjects(directory: string, tables: ObjectTables): readonly SourceProblem[] {
   const objects = new FileObjects(tables);
   const problems: SourceProblem[] = [];
-  for (const name of listDirectory(directory).names) {
+  const { names } = listDirectory(directory);
+  if (names.length === 0) problems.push(problemOf(directory, 'contains no *.yaml, *.yml or *.json file'));
+  for (const name of names) {
     const result = readSourceFile(directory, name);
     if (result.status === 'unreadable') problems.push(problemOf(name, `cannot be read: ${result.reason}`));
     if (result.status !== 'text') continue;

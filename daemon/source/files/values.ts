@@ -2,7 +2,7 @@
 // Text of one document -> plain values, each with the lines of its fields. The only file that knows the parsers. Never throws:
 // text that does not parse gives a ParseFailure with the line at which the parser stopped.
 import { LineCounter, isAlias, isMap, isNode, isScalar, isSeq, parseAllDocuments, type Document } from 'yaml';
-import { messageOf } from '../../base/errors.ts';
+import { jsonReason, yamlReason } from '../../base/reasons.ts';
 import type { Subject } from '../convert/fields.ts';
 import { identify } from '../objects.ts';
 
@@ -33,10 +33,14 @@ export function readJson(text: string): ParsedValue | ParseFailure {
     const lineOf = jsonLines(text);
     return { raw, lineOf, deferredLineOf: (path) => () => lineOf(path) };
   } catch (error) {
-    const reason = messageOf(error);
-    const position = /position (\d+)/.exec(reason)?.[1];
+    const position = /position (\d+)/.exec(String(error))?.[1];
     const before = position === undefined ? text.trimEnd() : text.slice(0, Number(position));
-    return { kind: '', object: '', line: before.split('\n').length - 1, reason: `not valid JSON: ${reason}` };
+    return {
+      kind: '',
+      object: '',
+      line: before.split('\n').length - 1,
+      reason: `not valid JSON: ${jsonReason(text.replace(/^---/, ''), error)}`,
+    };
   }
 }
 
@@ -72,12 +76,12 @@ export function readYaml(text: string): (ParsedValue | ParseFailure)[] {
     try {
       // Fails on an alias without an anchor and on aliases that expand without limit.
       const raw: unknown = document.toJS();
-      if (error !== undefined) return [{ ...identify(raw), line, reason: `not valid YAML: ${error.message}` }];
+      if (error !== undefined) return [{ ...identify(raw), line, reason: `not valid YAML: ${yamlReason(error)}` }];
       if (raw === null) return [];
       const lineOf = (path: Path): number => lineAt(offsetOf(document, path));
       return [{ raw, lineOf, deferredLineOf: (path) => constant(lineOf(path)) }];
     } catch (failure) {
-      return [{ kind: '', object: '', line, reason: `not valid YAML: ${error?.message ?? messageOf(failure)}` }];
+      return [{ kind: '', object: '', line, reason: `not valid YAML: ${yamlReason(error ?? failure)}` }];
     }
   });
 }

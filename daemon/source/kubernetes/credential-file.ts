@@ -3,22 +3,15 @@
 // message contains the content of a file.
 import { X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import { getSystemErrorMessage } from 'node:util';
-import { messageOf } from '../../base/errors.ts';
+import { systemReason } from '../../base/reasons.ts';
 import { CredentialError } from './api-client.ts';
-
-/** Why an operation failed: "no such file or directory". Not the message of a system error, because it repeats the path. */
-export function reasonOf(error: unknown): string {
-  const { errno } = error as NodeJS.ErrnoException;
-  return errno === undefined ? messageOf(error) : getSystemErrorMessage(errno);
-}
 
 /** Throws CredentialError that names the file. */
 export async function readCredential(path: string): Promise<string> {
   try {
     return await readFile(path, 'utf8');
   } catch (cause) {
-    throw new CredentialError(`cannot read ${path}: ${reasonOf(cause)}`, { cause });
+    throw new CredentialError(`cannot read ${path}: ${systemReason(cause)}`, { cause });
   }
 }
 

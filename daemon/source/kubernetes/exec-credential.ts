@@ -6,9 +6,10 @@ import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import type { Readable } from 'node:stream';
 import { z } from 'zod';
 import type { Clock } from '../../base/clock.ts';
-import { fieldText, must } from '../convert/fields.ts';
+import { systemReason } from '../../base/reasons.ts';
+import { fieldText, must, notValid } from '../convert/fields.ts';
 import { CredentialError } from './api-client.ts';
-import { isCertificate, isToken, reasonOf } from './credential-file.ts';
+import { isCertificate, isToken } from './credential-file.ts';
 import type { ExecPlugin } from './kubeconfig-file.ts';
 
 export interface ExecOptions {
@@ -171,7 +172,7 @@ function killGroup(pid: number | undefined): void {
 }
 
 function statusOf(output: string, plugin: ExecPlugin): z.output<typeof statusSchema> {
-  const result = credentialSchema(plugin.apiVersion).safeParse(jsonOf(output));
+  const result = credentialSchema(plugin.apiVersion).safeParse(jsonOf(output), notValid);
   if (result.success) return result.data.status;
   const issue = result.error.issues[0];
   const field = fieldText(issue?.path ?? []);
@@ -191,7 +192,7 @@ const failure = (plugin: ExecPlugin, reason: string, cause?: unknown): Credentia
   new CredentialError(`the exec plugin ${plugin.command} ${reason}`, { cause });
 
 function startFailure(plugin: ExecPlugin, cause: unknown): CredentialError {
-  if ((cause as NodeJS.ErrnoException).code !== 'ENOENT') return failure(plugin, `cannot be started: ${reasonOf(cause)}`, cause);
+  if ((cause as NodeJS.ErrnoException).code !== 'ENOENT') return failure(plugin, `cannot be started: ${systemReason(cause)}`, cause);
   return failure(plugin, `was not found${plugin.installHint === undefined ? '' : `: ${oneLine(plugin.installHint)}`}`, cause);
 }
 

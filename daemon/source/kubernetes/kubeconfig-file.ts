@@ -5,7 +5,8 @@ import { dirname, resolve } from 'node:path';
 import { parseDocument } from 'yaml';
 import { z } from 'zod';
 import { ExitCode, ExitError } from '../../base/errors.ts';
-import { fieldText, flag, must, show, text } from '../convert/fields.ts';
+import { yamlReason } from '../../base/reasons.ts';
+import { fieldText, flag, must, notValid, show, text } from '../convert/fields.ts';
 import { isCertificate, isToken } from './credential-file.ts';
 
 interface Place {
@@ -177,13 +178,21 @@ function parse(path: string, source: string): unknown {
   // The parser's pretty errors would quote lines of the file, which may contain credentials.
   const document = parseDocument(source, { prettyErrors: false });
   const [error] = document.errors;
-  if (error === undefined) return document.toJS();
+  if (error === undefined) return valueOf(path, document);
   const line = source.slice(0, error.pos[0]).split('\n').length;
-  throw refusal({ path, field: [] }, `line ${line}: not valid YAML: ${error.message}`);
+  throw refusal({ path, field: [] }, `line ${line}: not valid YAML: ${yamlReason(error)}`);
+}
+
+function valueOf(path: string, document: { toJS(): unknown }): unknown {
+  try {
+    return document.toJS();
+  } catch (error) {
+    throw refusal({ path, field: [] }, `not valid YAML: ${yamlReason(error)}`);
+  }
 }
 
 function read<T>(schema: z.ZodType<T>, raw: unknown, at: Place): T {
-  const result = schema.safeParse(raw);
+  const result = schema.safeParse(raw, notValid);
   if (result.success) return result.data;
   const issue = result.error.issues[0];
   throw refusal({ path: at.path, field: [...at.field, ...(issue?.path ?? [])] }, issue?.message ?? 'is invalid');

@@ -5,10 +5,11 @@ import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Clock } from '../../base/clock.ts';
-import { ExitCode, messageOf, ExitError } from '../../base/errors.ts';
+import { ExitCode, ExitError } from '../../base/errors.ts';
+import { systemReason } from '../../base/reasons.ts';
 import type { ClusterAccess, TlsMaterial } from './access.ts';
 import { CredentialError } from './api-client.ts';
-import { readAuthority, readBearer, readCredential, reasonOf } from './credential-file.ts';
+import { readAuthority, readBearer, readCredential } from './credential-file.ts';
 import { ExecCredential } from './exec-credential.ts';
 import { type CurrentContext, readCurrentContext } from './kubeconfig-file.ts';
 
@@ -73,7 +74,7 @@ function readOnce(path: string): string {
   try {
     return readFileSync(path, 'utf8');
   } catch (cause) {
-    throw new ExitError(ExitCode.config, `cannot read the --kubeconfig file ${path}: ${reasonOf(cause)}`, { cause });
+    throw new ExitError(ExitCode.config, `cannot read the --kubeconfig file ${path}: ${systemReason(cause)}`, { cause });
   }
 }
 
@@ -97,7 +98,7 @@ function checkPair(cert: string, key: string, description: string): void {
   try {
     isPair = new X509Certificate(cert).checkPrivateKey(createPrivateKey(key));
   } catch (cause) {
-    throw new CredentialError(`the client certificate or key of ${description} cannot be used: ${messageOf(cause)}`, { cause });
+    throw new CredentialError(`the client certificate or key of ${description} cannot be used: they are not valid PEM texts`, { cause });
   }
   if (!isPair) throw new CredentialError(`the client key of ${description} does not match its certificate`);
 }

@@ -6,12 +6,13 @@ import { describe, expect, test } from 'vitest';
 import { configFromCommandLine } from '../../../daemon/config/command-line.ts';
 import { parseConfig } from '../../../daemon/config/resolve.ts';
 import { allSettings, type Config } from '../../../daemon/config/schema.ts';
+import { missingFile } from '../../support/builders.ts';
 import { flagsTable } from '../../support/flags-table.ts';
 
 const reader =
   (file: string | undefined) =>
   (path: string): string => {
-    if (file === undefined || path !== '/etc/s.yaml') throw new Error(`ENOENT: no such file or directory, open '${path}'`);
+    if (file === undefined || path !== '/etc/s.yaml') throw missingFile(path);
     return file;
   };
 
@@ -120,6 +121,7 @@ describe('texts', () => {
 
       A flag overrides its environment variable, which overrides the --config file, which overrides the default.
       A list flag may be repeated. An empty environment variable counts as not set.
+      A relative path is relative to the current directory, and in the --config file to the directory of that file.
 
       Exit codes:
         0  success, or stopped by a signal

@@ -210,7 +210,7 @@ describe('a link', () => {
 });
 
 describe('the directory', () => {
-  const missing = (directory: string): RegExp => new RegExp(`^${directory}: cannot be read: ENOENT`);
+  const missing = (directory: string): RegExp => new RegExp(`^${directory}: cannot be read: no such file or directory`);
 
   test('is reported when it does not exist at the start, and read when it appears', async () => {
     const directory = join(temporaryDirectory(), 'not/yet');
