@@ -2,10 +2,12 @@
 // The wiring of the status: passes the parts of the agent to the read model in status/. No logic of its own.
 import type { Repairs } from '../base/repairs.ts';
 import type { StatusPart } from '../base/status-part.ts';
+import { rowSettings } from '../config/row-settings.ts';
 import type { Config } from '../config/schema.ts';
 import { Forwarding } from '../host/forwarding.ts';
 import { versions } from '../host/version.ts';
 import { dropCounts } from '../maps/datapath-state.ts';
+import { healthCheckPort } from '../services/health/local-endpoints.ts';
 import { agentView } from '../status/agent-status.ts';
 import type { AgentView } from '../status/view.ts';
 import type { OpenDatapath } from './datapath.ts';
@@ -41,5 +43,7 @@ export function buildStatus({ config, datapath, maps, services, hooks, repairs, 
     ...{ repairs, drift: hooks.guard },
     conflicts: () => controller.conflicts(),
     explain: (questions) => explain.explain(questions),
+    ...{ ranges: services.ranges, settings: rowSettings(config) },
+    healthCheckPort: (service) => healthCheckPort(services.services.get(service)),
   });
 }

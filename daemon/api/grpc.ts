@@ -15,6 +15,7 @@ import type { SluiceHandlers } from '../../proto/gen/sluice/v1/Sluice.ts';
 import { KernelError, ExitError } from '../base/errors.ts';
 import { loadSluice } from '../../proto/load.ts';
 import { explanationMessage, packetQuery } from './explain-messages.ts';
+import { isMalformed, tolerant } from './malformed.ts';
 import { backendMessage, serviceMessage, statusMessage } from './messages.ts';
 import { listenOnSocket } from './socket.ts';
 import type { AgentView, ReloadReport } from '../status/view.ts';
@@ -106,9 +107,9 @@ export class GrpcServer {
         code.INVALID_ARGUMENT,
       ),
     };
-    server.addService(sluice.Sluice.service, handlers);
+    server.addService(tolerant(sluice.Sluice.service), handlers);
     const admin: AdminHandlers = { Reload: this.#handler(() => this.#options.reload(), code.FAILED_PRECONDITION) };
-    server.addService(sluice.Admin.service, admin);
+    server.addService(tolerant(sluice.Admin.service), admin);
     this.#addHealth(server);
     const healthDefinition = loadSync(healthProto, { longs: String, enums: String, defaults: true, oneofs: true });
     new ReflectionService({ ...definition, ...healthDefinition }).addToServer(server);
@@ -140,6 +141,10 @@ export class GrpcServer {
    */
   #handler<Request, Response>(make: (request: Request) => Response, expected?: code) {
     return (call: ServerUnaryCall<Request, Response>, callback: sendUnaryData<Response>): void => {
+      if (isMalformed(call.request)) {
+        callback({ code: code.INVALID_ARGUMENT, details: 'the request is not a message of the type that this call expects' });
+        return;
+      }
       let response: Response;
       try {
         response = make(call.request);

@@ -64,6 +64,8 @@ export function statusMessage(status: AgentStatus): StatusResponse {
     lines: statusLines(status).map(({ subject, severity, summary, details }) => {
       return { subject, severity: severities[severity], summary, details: [...details] };
     }),
+    addressSets: status.addressSets.map(({ name, cidrs }) => ({ name, cidrs: [...cidrs] })),
+    settings: status.settings.map(({ name, value }) => ({ name, value })),
   };
 }
 
@@ -98,9 +100,9 @@ export function serviceMessage(service: ServiceView): ServicePort {
     protocol,
     family,
     wanted: service.isWanted,
-    frontends: service.frontends.map(({ protocol: transport, isWanted, isRealized, ...frontend }) => {
+    frontends: service.frontends.map(({ protocol: transport, isWanted, isRealized, hasSourceRanges, ...frontend }) => {
       const { address, port, scope, type: kind, policy } = frontend;
-      return { address, port, protocol: transport, scope, type: kind, policy, wanted: isWanted, realized: isRealized };
+      return { address, port, protocol: transport, scope, type: kind, policy, hasSourceRanges, wanted: isWanted, realized: isRealized };
     }),
     backends: service.backends.map(({ address, port, use, isLocal, isUsable, isLocallyUsable }) => {
       return { address, port, state: backendStates[use], local: isLocal, usable: isUsable, locallyUsable: isLocallyUsable };
@@ -109,6 +111,9 @@ export function serviceMessage(service: ServiceView): ServicePort {
     inSync: service.differences.length === 0,
     differences: [...service.differences],
     row: { state: rowStates[row.state], message: row.message, retries: row.retries },
+    affinitySeconds: service.affinitySeconds,
+    sourceRanges: [...service.sourceRanges],
+    healthCheckNodePort: service.healthCheckNodePort,
   };
 }
 

@@ -33,12 +33,11 @@ export const askBackends = (daemon: Daemon): Promise<BackendList> =>
   ask(daemon, (client, deadline, done: Done<BackendList>) => client.listBackends({}, { deadline }, done));
 
 export const askExplain = (daemon: Daemon, queries: readonly PacketQuery[]): Promise<Explanations> => {
-  const packets = queries.map(({ sourceIP, destIP, from = '', iface = '', ...rest }) => ({
+  const packets = queries.map(({ sourceIP, destIP, from = '', iface = '', call = '', destService = '', ...rest }) => ({
     ...rest,
     sourceIp: sourceIP,
     destIp: destIP,
-    from,
-    iface,
+    ...{ from, iface, call, destService },
   }));
   return ask(daemon, (client, deadline, done: Done<Explanations>) => client.explain({ packets }, { deadline }, done));
 };
@@ -89,8 +88,12 @@ async function exitErrorOf(error: ServiceError, daemon: Daemon): Promise<ExitErr
   }
   if (error.code === code.INVALID_ARGUMENT) return exitError(ExitCode.usage, error.details);
   if (error.code === code.FAILED_PRECONDITION) return exitError(ExitCode.failure, error.details);
-  return exitError(ExitCode.failure, `${at} failed to respond: ${error.details || error.message}`);
+  return exitError(ExitCode.failure, `${at} failed to respond (${nameOf(error)}): read the log of the daemon`);
 }
+
+/** The name of the gRPC status: "INTERNAL". The details are not shown, because gRPC itself may have written them. */
+const nameOf = (error: Partial<ServiceError>): string =>
+  error.code === undefined ? 'no response' : (code[error.code] ?? 'unknown status');
 
 /** Connects again to get the errno code, which gRPC reports only inside a message. "" when the connection succeeds. */
 function connectError(path: string): Promise<string> {
@@ -100,7 +103,7 @@ function connectError(path: string): Promise<string> {
       socket.destroy();
       resolve('');
     });
-    socket.once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message));
+    socket.once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? 'unknown error'));
   });
 }
 

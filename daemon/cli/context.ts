@@ -14,7 +14,8 @@ export interface Runtime {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly out: (text: string) => void;
   readonly err: (text: string) => void;
-  readonly plan: (options: PlanOptions) => Promise<void>;
+  /** Resolves to the exit code. */
+  readonly plan: (options: PlanOptions) => Promise<number>;
   readonly explain: (options: ExplainOptions) => Promise<void>;
   /** Resolves to the exit code. */
   readonly uninstall: (options: UninstallOptions) => Promise<number>;

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// `sluice plan`: prints the frontends that a node would serve for a directory of objects. If a daemon runs, prints instead how
-// these frontends differ from those that the daemon serves. A dry run computes the frontends (offline/dry-run.ts). Changes nothing.
-// Invalid objects are reported on stderr and left out. Called by main.ts.
-import type { ServicePort__Output as ServicePort } from '../../proto/gen/sluice/v1/ServicePort.ts';
+// `sluice plan`: prints what a node would serve for a directory of objects. If a daemon runs, prints instead how this differs from what
+// the daemon serves. A dry run computes the plan (offline/dry-run.ts). Changes nothing. Objects and files that cannot be used are
+// reported on stderr and left out, and the exit code is then not 0. Called by main.ts.
 import { ExitCode, ExitError } from '../base/errors.ts';
-import { hostPort } from '../model/address.ts';
-import { dryRun } from '../offline/dry-run.ts';
-import { planChanges, planRows, type PlanRow, type ServedFrontend } from '../offline/plan.ts';
+import { rowSettings } from '../config/row-settings.ts';
+import { dryRun, type DryRun } from '../offline/dry-run.ts';
+import { planChanges, planRows, plannedState, type PlanRow, type ServedState } from '../offline/plan.ts';
 import { askServices, askStatus, type Daemon } from './client.ts';
 import { type DryRunFlags, dryRunSettings } from './dry-run-settings.ts';
-import { tableLines } from './table.ts';
+import { plannedDevices, servedState } from './served-state.ts';
+import { counted, tableLines } from './table.ts';
 
 export interface PlanOptions extends DryRunFlags {
   /** The --node FILE. When undefined, the plan is for the daemon's node, and the objects must describe this node. */
@@ -20,61 +20,89 @@ export interface PlanOptions extends DryRunFlags {
   readonly daemon: Daemon;
 }
 
-/** Prints the plan as JSON or as a table. If a daemon runs, prints the differences instead of the table. Throws ExitError. */
-export async function runPlan({ objects, nodeFile, flags, env, isJson, out, err, daemon }: PlanOptions): Promise<void> {
-  const settings = dryRunSettings({ objects, flags, env });
-  const node = nodeFile === undefined ? { name: await servedNode(daemon) } : { file: nodeFile };
-  const { ports, problems } = dryRun({ objects, node, settings });
-  for (const problem of problems) err(`sluice: ${problem}\n`);
-  const rows = planRows(ports.values());
-  if (isJson) return out(`${JSON.stringify(rows, undefined, 2)}\n`);
-  const services = await servicesOf(daemon);
-  out(services === undefined ? planText(rows) : changesText(services, rows));
+/**
+ * Prints the plan as JSON or as a table. If a daemon runs, prints the differences instead of the table. Returns the exit code: 3 when
+ * an object or a file cannot be used. Throws ExitError.
+ */
+export async function runPlan(options: PlanOptions): Promise<number> {
+  const { objects, nodeFile, flags, env, isJson, out, err, daemon } = options;
+  const served = isJson && nodeFile !== undefined ? undefined : await askDaemon(daemon, nodeFile === undefined);
+  const settings = dryRunSettings({ objects, flags: [...inherited(served?.state.settings, flags), ...flags], env });
+  const node = nodeFile === undefined ? nodeOf(served) : { file: nodeFile };
+  const run = dryRun({ objects, node, settings });
+  for (const problem of run.problems) err(`sluice: ${problem}\n`);
+  if (isJson) out(`${JSON.stringify(planRows(run), undefined, 2)}\n`);
+  else if (served === undefined) out(planText(run));
+  else {
+    const values = new Map(rowSettings(settings).map(({ name, value }) => [name, value]));
+    out(changesText(served.state, plannedState(run, { settings: values, devices: plannedDevices(served.state, settings) })));
+  }
+  if (run.problems.length === 0) return ExitCode.ok;
+  err(`sluice: the plan is incomplete: ${counted(run.problems.length, 'problem')} in ${objects}, see above\n`);
+  return ExitCode.config;
 }
 
-async function servedNode(daemon: Daemon): Promise<string> {
-  const name = (await askStatus(daemon)).agent?.node ?? '';
-  if (name === '') throw new ExitError(ExitCode.usage, 'the daemon does not report the node that it serves: pass --node FILE');
-  return name;
+interface Served {
+  readonly node: string;
+  readonly state: ServedState;
 }
 
-/** Undefined when the daemon cannot be reached. */
-async function servicesOf(daemon: Daemon): Promise<readonly ServicePort[] | undefined> {
+/** Undefined when the daemon cannot be reached and is not required. */
+async function askDaemon(daemon: Daemon, isRequired: boolean): Promise<Served | undefined> {
   try {
-    return (await askServices(daemon)).services;
+    const status = await askStatus(daemon);
+    return { node: status.agent?.node ?? '', state: servedState(status, (await askServices(daemon)).services) };
   } catch (error) {
-    if (error instanceof ExitError && error.exitCode === ExitCode.unreachable) return undefined;
+    if (!isRequired && error instanceof ExitError && error.exitCode === ExitCode.unreachable) return undefined;
     throw error;
   }
 }
 
-/** One line per backend. */
-function planText(rows: readonly PlanRow[]): string {
-  const lines = rows.map(({ frontend, service, type, scope, backends, affinitySeconds, sourceRanges }) => [
-    ...[frontend, service, type, scope],
-    ...[backends.join('\n') || 'no backend', affinitySeconds === null ? '-' : `${affinitySeconds}s`, sourceRanges.join('\n') || 'any'],
+/** The settings of the running daemon as flags, except those that the command line sets. */
+function inherited(settings: ServedState['settings'], flags: readonly string[]): string[] {
+  return [...(settings ?? [])].filter(([name]) => !flags.includes(`--${name}`)).flatMap(([name, value]) => [`--${name}`, value]);
+}
+
+/** The node that the daemon serves, with its addresses. */
+function nodeOf(served: Served | undefined): { name: string; localAddresses?: readonly string[] } {
+  if (served === undefined || served.node === '')
+    throw new ExitError(ExitCode.usage, 'the daemon does not report the node that it serves: pass --node FILE');
+  const own = served.state.addressSets?.flatMap((member) => /^node ([^/]+)/.exec(member)?.[1] ?? []);
+  return { name: served.node, ...(own === undefined || own.length === 0 ? {} : { localAddresses: own }) };
+}
+
+/** One line per backend, and then what the columns do not show. */
+function planText(run: DryRun): string {
+  const rows = planRows(run);
+  const lines = rows.map((row) => [
+    ...[row.frontend, row.service, `${row.type}${row.policy === 'Local' ? ' (Local)' : ''}`, row.scope, backendCell(row)],
+    ...[row.affinitySeconds === null ? '-' : `${row.affinitySeconds}s`, row.sourceRanges.join('\n') || 'any'],
   ]);
   const titles = ['Frontend', 'Service', 'Type', 'Scope', 'Backend', 'Affinity', 'Sources'];
-  return `${tableLines(titles, lines).flat().join('\n')}\n`;
+  const more = [
+    ...healthChecks(rows),
+    ...run.conflicts.map(
+      ({ frontend, owner, contenders }) => `conflict: ${frontend} is served for ${owner}, not for ${contenders.join(', ')}`,
+    ),
+    ...[...run.ranges.values()].filter(({ set }) => set !== 'clusterIP').map(({ set, cidr }) => `address set ${set}: ${cidr}`),
+  ];
+  return `${[...tableLines(titles, lines).flat(), ...(more.length === 0 ? [] : ['', ...more])].join('\n')}\n`;
 }
 
-/** One line per frontend or backend that the objects remove (-) or add (+). */
-export function changesText(services: readonly ServicePort[], rows: readonly PlanRow[]): string {
-  const lines = planChanges(services.flatMap(servedFrontends), rows).map(({ kind, frontend, service, backend }) => {
-    return `${kind === 'removed' ? '-' : '+'} ${frontend} ${service}${backend === undefined ? '' : ` => ${backend}`}\n`;
-  });
+const backendCell = ({ backends, terminatingBackends }: PlanRow): string =>
+  [...backends, ...terminatingBackends.map((each) => `${each} (terminating)`)].join('\n') || 'no backend';
+
+function healthChecks(rows: readonly PlanRow[]): string[] {
+  const found = rows.flatMap(({ service, healthCheckNodePort }) =>
+    healthCheckNodePort === null ? [] : [`health check of ${service.replace(/:.*/, '')}: port ${healthCheckNodePort}`],
+  );
+  return [...new Set(found)];
+}
+
+const signs = { added: '+', removed: '-', changed: '~' } as const;
+
+/** One line for each thing that is removed (-), added (+) or changed (~). */
+export function changesText(served: ServedState, planned: ServedState): string {
+  const lines = planChanges(served, planned).map(({ kind, text }) => `${signs[kind]} ${text}\n`);
   return lines.length === 0 ? 'no changes\n' : lines.join('');
-}
-
-/** The frontends that the daemon wants for a Service port, with the backends that their policy selects. */
-function servedFrontends({ namespace, name, portName, frontends, backends }: ServicePort): ServedFrontend[] {
-  return frontends
-    .filter(({ wanted }) => wanted)
-    .map(({ address, port, protocol, policy }) => ({
-      frontend: `${hostPort(address, port)}/${protocol}`,
-      service: `${namespace}/${name}:${portName}`,
-      backends: backends
-        .filter(({ usable, locallyUsable }) => (policy === 'Local' ? locallyUsable : usable))
-        .map((backend) => hostPort(backend.address, backend.port)),
-    }));
 }

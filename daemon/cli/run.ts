@@ -3,7 +3,11 @@
 // only through the Runtime argument, so that tests can call it. An error is one message on stderr, never a stack trace.
 import { Command, CommanderError, Option } from 'commander';
 
-import { ExitCode, KernelError, messageOf, ExitError } from '../base/errors.ts';
+import { ExitCode, KernelError, ExitError } from '../base/errors.ts';
+import { failureText } from '../base/reasons.ts';
+import { userPath } from '../config/paths.ts';
+import { usageText } from '../config/usage.ts';
+import { output } from './choice.ts';
 import { askBackends, askReload, askServices, askStatus } from './client.ts';
 import type { Context, Runtime, SettingFlag } from './context.ts';
 import { addExplain } from './explain-command.ts';
@@ -15,22 +19,37 @@ import { isHealthy, statusText } from './status-text.ts';
 /** Runs `sluice ARGV...`. Never rejects; resolves to the exit code. */
 export async function run(argv: readonly string[], runtime: Runtime): Promise<number> {
   const outcome = { exitCode: ExitCode.ok as number };
+  let sluice: Command | undefined;
   try {
-    await program(runtime, outcome, await settingFlags(argv)).parseAsync([...argv], { from: 'user' });
+    sluice = program(runtime, outcome, await settingFlags(argv));
+    await sluice.parseAsync([...argv], { from: 'user' });
     return outcome.exitCode;
   } catch (error) {
-    if (error instanceof CommanderError) return commanderExit(error, runtime);
-    runtime.err(`sluice: ${messageOf(error)}\n`);
+    if (error instanceof CommanderError) return commanderExit(error, runtime, commandNamed(argv, sluice));
+    runtime.err(`sluice: ${failureText(error)}\n`);
     if (error instanceof ExitError) return error.exitCode;
     return error instanceof KernelError ? ExitCode.kernel : ExitCode.failure;
   }
 }
 
-function commanderExit(error: CommanderError, runtime: Runtime): number {
+function commanderExit(error: CommanderError, runtime: Runtime, command: string): number {
   // commander has already printed the help.
   if (error.exitCode === 0) return ExitCode.ok;
-  if (error.code !== 'commander.help') runtime.err(`sluice: ${error.message.replace(/^error: /, '').replaceAll(/\s*\n\s*/g, ' ')}\n`);
+  if (error.code !== 'commander.help') runtime.err(`sluice: ${usageText(error, command)}\n`);
   return ExitCode.usage;
+}
+
+/** The command that the arguments name: "sluice service list". */
+function commandNamed(argv: readonly string[], sluice: Command | undefined): string {
+  const names = ['sluice'];
+  let at = sluice;
+  for (const word of argv) {
+    const next = at?.commands.find((command) => command.name() === word);
+    if (next === undefined) continue;
+    names.push(word);
+    at = next;
+  }
+  return names.join(' ');
 }
 
 interface GlobalOptions {
@@ -56,11 +75,11 @@ function program(runtime: Runtime, outcome: { exitCode: number }, settings: read
   );
   sluice.addHelpText(
     'after',
-    '\nExit codes:\n  0  success\n  1  the command failed, or the agent is degraded or not ready\n  2  invalid arguments\n  5  the kernel rejected a call (uninstall)\n  6  the daemon cannot be reached\npreflight exits with the code with which sluiced would fail: see sluiced --help.',
+    '\nExit codes:\n  0  success\n  1  the command failed, or the agent is degraded or not ready\n  2  invalid arguments\n  3  an object or a named file cannot be used\n  5  the kernel rejected a call (uninstall)\n  6  the daemon cannot be reached\npreflight exits with the code with which sluiced would fail: see sluiced --help.',
   );
   const daemon: Context['daemon'] = () => {
     const { socket, timeout } = sluice.opts<GlobalOptions>();
-    return { socket, timeoutMs: timeout };
+    return { socket: userPath(socket, runtime.env), timeoutMs: timeout };
   };
   const context: Context = { runtime, daemon, outcome, settings };
   addStatus(sluice, context);
@@ -72,8 +91,6 @@ function program(runtime: Runtime, outcome: { exitCode: number }, settings: read
   addUninstall(sluice, context);
   return sluice;
 }
-
-const output = (...formats: string[]): Option => new Option('-o, --output <FORMAT>', 'output format').choices(formats).default('table');
 
 /** The response in the JSON format of protobuf, as grpcurl prints it. */
 const json = (response: object): string => `${JSON.stringify(response, undefined, 2)}\n`;
@@ -157,7 +174,7 @@ function addUninstall(sluice: Command, { runtime, daemon, outcome }: Context): v
     .option('--dry-run', 'print what would be removed, and remove nothing', false)
     .action(async ({ pinPath, dryRun }: { pinPath: string; dryRun: boolean }) => {
       const print = (line: string): void => runtime.out(`${line}\n`);
-      outcome.exitCode = await runtime.uninstall({ pinPath, socket: daemon().socket, dryRun, print });
+      outcome.exitCode = await runtime.uninstall({ pinPath: userPath(pinPath, runtime.env), socket: daemon().socket, dryRun, print });
     });
 }
 

@@ -2,15 +2,17 @@
 // The settings of sluiced that decide which frontends are served, as flags of `sluice plan` and `sluice explain`. Loads the
 // schema of the settings only for these two commands, since that takes long. Called by run.ts and the two commands.
 import type { Command } from 'commander';
-import type { Key } from '../config/schema.ts';
 import type { SettingFlag } from './context.ts';
-
-const keys: readonly Key[] = ['clusterCidr', 'detectLocalMode', 'masqueradeAll', 'nodePortAddresses', 'podInterfaces', 'serviceCidr'];
 
 /** The flags; none when the command line contains neither "plan" nor "explain". */
 export async function settingFlags(argv: readonly string[]): Promise<SettingFlag[]> {
   if (!argv.includes('plan') && !argv.includes('explain')) return [];
-  const [{ allSettings }, { optionOf }] = await Promise.all([import('../config/schema.ts'), import('../config/sources.ts')]);
+  const [{ allSettings }, { optionOf }, { rowKeys }] = await Promise.all([
+    import('../config/schema.ts'),
+    import('../config/sources.ts'),
+    import('../config/row-settings.ts'),
+  ]);
+  const keys: readonly string[] = rowKeys;
   const settings = allSettings().filter(({ key }) => keys.includes(key));
   return settings.map((setting) => ({ setting, option: optionOf(setting, 'setting of sluiced; see sluiced --help') }));
 }

@@ -7,23 +7,43 @@ import type { Protocol } from './service.ts';
 /** Where a packet comes from: a pod of this node, the node itself, or any other source. */
 export type Origin = 'pod' | 'node' | 'external';
 
+/** The system call by which a process sends the packet. A socket hook treats the two differently. */
+export type SocketCall = 'connect' | 'sendto';
+
 /** The first packet of a flow, as the user describes it. */
 export interface PacketQuery {
   readonly protocol: Protocol;
   readonly sourceIP: string;
   /** 0 means that the port does not matter; explain then uses a port of its own. */
   readonly sourcePort: number;
+  /** "" if destService is given. */
   readonly destIP: string;
+  /** 0 if destService is given. */
   readonly destPort: number;
+  /** Service and port instead of address and port: "web.default:http" or "default/web:80". */
+  readonly destService?: string | undefined;
   /** Default: derived from the source address. */
   readonly from?: Origin | undefined;
   /** Name of the device that receives the packet. */
   readonly iface?: string | undefined;
+  /** Only for packets of pods and of the node. Default: connect for TCP, sendto for UDP. */
+  readonly call?: SocketCall | undefined;
 }
 
 /** One decision, and the map entry that it is based on ("" when there is none). */
 export interface Step {
-  readonly step: 'hook' | 'flow' | 'frontend' | 'source ranges' | 'policy' | 'affinity' | 'backend' | 'masquerade' | 'route' | 'verdict';
+  readonly step:
+    | 'destination'
+    | 'hook'
+    | 'flow'
+    | 'frontend'
+    | 'source ranges'
+    | 'policy'
+    | 'affinity'
+    | 'backend'
+    | 'masquerade'
+    | 'route'
+    | 'verdict';
   readonly text: string;
   /** The map entry behind the decision; "" when there is none. */
   readonly entry: string;
@@ -39,7 +59,7 @@ export interface ExplainedFrontend {
 }
 
 export interface Explanation {
-  /** NONE: no frontend matches, and the packet passes unchanged. */
+  /** NONE: the packet passes unchanged, because no frontend matches or no program processes it. */
   readonly verdict: 'DNAT' | 'REJECT' | 'DROP' | 'NONE';
   readonly frontend: ExplainedFrontend | null;
   /** "ip:port" of every backend that could be selected, sorted. */

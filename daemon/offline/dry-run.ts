@@ -4,11 +4,14 @@
 import { readFileSync } from 'node:fs';
 import { HostController } from '../services/controller/host-controller.ts';
 import { ServiceController } from '../services/controller/service-controller.ts';
-import { ExitCode, InvalidObjectError, messageOf, ExitError } from '../base/errors.ts';
+import type { Conflict } from '../services/controller/frontend-owners.ts';
+import { ExitCode, InvalidObjectError, ExitError } from '../base/errors.ts';
+import { systemReason } from '../base/reasons.ts';
 import { type DesiredHost, type DesiredPort, type DesiredRange, hostKey } from '../model/frontend.ts';
 import type { HostSettings } from '../model/host.ts';
 import { compareText } from '../model/order.ts';
 import type { Node } from '../model/node.ts';
+import type { Service } from '../model/service.ts';
 import { Table } from '../table/table.ts';
 import { readObjects } from '../source/files/read-objects.ts';
 import { type SourceTables, sourceTables } from '../source/tables.ts';
@@ -17,8 +20,8 @@ import { nodeOf, type NodeFile, parseNodeFile } from './node-file.ts';
 export interface DryRunInput {
   /** Directory of objects in YAML or JSON. */
   readonly objects: string;
-  /** The --node FILE, or the name of a node that the objects describe. */
-  readonly node: { readonly file: string } | { readonly name: string };
+  /** The --node FILE, or the name of a node that the objects describe and its local addresses, if they are known. */
+  readonly node: { readonly file: string } | { readonly name: string; readonly localAddresses?: readonly string[] };
   readonly settings: HostSettings;
 }
 
@@ -30,7 +33,11 @@ export interface DryRun {
   readonly host: DesiredHost;
   /** Members of the address sets, by rangeKey(). */
   readonly ranges: ReadonlyMap<string, DesiredRange>;
-  /** One message for each invalid object. */
+  /** Frontends that more than one Service port claims. */
+  readonly conflicts: readonly Conflict[];
+  /** Keyed by "namespace/name". */
+  readonly services: ReadonlyMap<string, Service>;
+  /** One message for each object or file that cannot be used, and for each ignored part of an object. */
   readonly problems: readonly string[];
 }
 
@@ -43,31 +50,30 @@ export function dryRun({ objects, node: given, settings }: DryRunInput): DryRun 
   const problems = readAll(objects, tables);
   const node = nodeOf(file, tables.nodes.get(file.name));
   tables.nodes.upsert(node.name, node);
-  for (const address of node.addresses) tables.localAddresses.upsert(address, { address, ifindex: 0 });
-  return { node, ...desiredRows(tables, { nodeName: node.name, settings }), problems };
+  const local = 'file' in given ? undefined : given.localAddresses;
+  for (const address of local ?? node.addresses) tables.localAddresses.upsert(address, { address, ifindex: 0 });
+  return { node, ...desiredRows(tables, { nodeName: node.name, settings }), services: new Map(tables.services.all()), problems };
 }
 
 /** The rows that the controllers of a daemon on this node compute from complete tables. The ports are sorted by key. */
 export function desiredRows(
   tables: SourceTables,
   own: { readonly nodeName: string; readonly settings: HostSettings },
-): Pick<DryRun, 'ports' | 'host' | 'ranges'> {
+): Pick<DryRun, 'ports' | 'host' | 'ranges' | 'conflicts'> {
   const desired = new Table<string, DesiredPort>('desired-ports', noListener);
   const host = new Table<string, DesiredHost>('host', noListener);
   const ranges = new Table<string, DesiredRange>('address-sets', noListener);
   const complete: Readonly<Record<string, Pick<Table<string, never>, 'registerSource'>>> = { ...tables };
   for (const table of Object.values(complete)) table.registerSource('dry run')();
-  for (const controller of [
-    new ServiceController({ ...tables, ...own, desired }),
-    new HostController({ ...tables, ...own, host, ranges }),
-  ]) {
+  const services = new ServiceController({ ...tables, ...own, desired });
+  for (const controller of [services, new HostController({ ...tables, ...own, host, ranges })]) {
     controller.start();
     controller.stop();
   }
   const ports = [...desired.all()].toSorted(([a], [b]) => compareText(a, b));
   const hostRow = host.get(hostKey);
   if (hostRow === undefined) throw new Error('the host controller wrote no row');
-  return { ports: new Map(ports), host: hostRow, ranges: new Map(ranges.all()) };
+  return { ports: new Map(ports), host: hostRow, ranges: new Map(ranges.all()), conflicts: services.conflicts() };
 }
 
 const noListener = (): void => undefined;
@@ -76,8 +82,8 @@ function readNodeFile(path: string): NodeFile {
   try {
     return parseNodeFile(readFileSync(path, 'utf8'));
   } catch (error) {
-    const reason = messageOf(error);
-    const message = error instanceof InvalidObjectError ? `${path}: ${reason}` : `cannot read the --node file: ${reason}`;
+    const isInvalid = error instanceof InvalidObjectError;
+    const message = isInvalid ? `${path}: ${error.message}` : `cannot read the --node file ${path}: ${systemReason(error)}`;
     throw new ExitError(ExitCode.config, message, { cause: error });
   }
 }
@@ -86,6 +92,6 @@ function readAll(directory: string, tables: Parameters<typeof readObjects>[1]): 
   try {
     return readObjects(directory, tables).map(({ message }) => message);
   } catch (error) {
-    throw new ExitError(ExitCode.config, `cannot read the --objects directory: ${messageOf(error)}`, { cause: error });
+    throw new ExitError(ExitCode.config, `cannot read the --objects directory ${directory}: ${systemReason(error)}`, { cause: error });
   }
 }

@@ -1,73 +1,182 @@
 // SPDX-License-Identifier: Apache-2.0
-// The result of `sluice plan`: the frontends of a dry run, and how they differ from the frontends that a daemon serves. Pure. It
-// depends neither on the API nor on the layout of the output: cli/plan.ts supplies the served frontends and prints the result.
+// The result of `sluice plan`: what a dry run serves, as rows and as items, and how the items differ from those of a running daemon.
+// Pure. It depends neither on the API nor on the layout of the output: cli/ supplies what is served and prints the result.
 import { hostPort } from '../model/address.ts';
 import { backendsFor, type DesiredPort, type Frontend, frontendKey, type FrontendType, type Scope, scopeOf } from '../model/frontend.ts';
 import { compareText } from '../model/order.ts';
+import type { TrafficPolicy } from '../model/service.ts';
+import { healthCheckPort } from '../services/health/local-endpoints.ts';
+import { type BackendUse, backendUse } from '../status/view.ts';
+import type { DryRun } from './dry-run.ts';
 
-/** A frontend and the backends that its traffic policy selects. */
-export interface ServedFrontend {
+/** One frontend of a plan. `sluice plan -o json` prints these fields in the order in which planRows() sets them. */
+export interface PlanRow {
   /** "10.96.0.10:80/TCP". */
   readonly frontend: string;
   /** "namespace/name:portName". */
   readonly service: string;
-  /** "10.244.1.2:8080", sorted as text like the candidates of `sluice explain`. */
-  readonly backends: readonly string[];
-}
-
-/** One frontend of a plan. `sluice plan -o json` prints these fields in the order in which planRows() sets them. */
-export interface PlanRow extends ServedFrontend {
   readonly type: FrontendType;
   readonly scope: Scope;
+  /** The backends that the traffic policy selects: "10.244.1.2:8080", sorted as text like the candidates of `sluice explain`. */
+  readonly backends: readonly string[];
   /** Null without session affinity. */
   readonly affinitySeconds: number | null;
   /** Source ranges that this frontend checks. */
   readonly sourceRanges: readonly string[];
-}
-
-/** A frontend, or one backend of it, that the plan adds or removes. */
-export interface PlanChange {
-  readonly kind: 'added' | 'removed';
-  readonly frontend: string;
-  readonly service: string;
-  /** Undefined when the frontend itself is added or removed. */
-  readonly backend: string | undefined;
+  readonly policy: TrafficPolicy;
+  /** Backends that keep their flows and receive no new ones. */
+  readonly terminatingBackends: readonly string[];
+  /** Null if the Service has no health check on this node. */
+  readonly healthCheckNodePort: number | null;
+  /** Keys of the Service ports that claim the frontend too and do not get it. */
+  readonly contenders: readonly string[];
 }
 
 /** The rows of a plan, sorted by frontend as text. */
-export function planRows(ports: Iterable<DesiredPort>): PlanRow[] {
-  const rows = [...ports].flatMap((port) => port.frontends.map((frontend) => rowOf(port, frontend)));
-  return rows.toSorted((a, b) => compareText(a.frontend, b.frontend));
-}
-
-function rowOf(port: DesiredPort, frontend: Frontend): PlanRow {
-  return {
+export function planRows({ ports, services, conflicts }: Pick<DryRun, 'ports' | 'services' | 'conflicts'>): PlanRow[] {
+  const contenders = new Map(conflicts.map((each) => [each.frontend, each.contenders]));
+  const rowOf = (port: DesiredPort, frontend: Frontend): PlanRow => ({
     frontend: frontendKey(frontend),
     service: `${port.namespace}/${port.name}:${port.portName}`,
     type: frontend.type,
     scope: scopeOf(frontend),
-    backends: backendsFor(port, frontend.policy)
-      .map(({ address, port: number }) => hostPort(address, number))
-      .sort(),
+    backends: textsOf(backendsFor(port, frontend.policy)),
     affinitySeconds: port.affinitySeconds === 0 ? null : port.affinitySeconds,
     sourceRanges: frontend.hasSourceRanges ? port.sourceRanges : [],
+    policy: frontend.policy,
+    terminatingBackends: textsOf(port.backends.filter((backend) => backendUse(backend) === 'terminating')),
+    healthCheckNodePort: healthCheckPort(services.get(`${port.namespace}/${port.name}`)) || null,
+    contenders: contenders.get(frontendKey(frontend)) ?? [],
+  });
+  const rows = [...ports.values()].flatMap((port) => port.frontends.map((frontend) => rowOf(port, frontend)));
+  return rows.toSorted((a, b) => compareText(a.frontend, b.frontend));
+}
+
+const textsOf = (backends: readonly { readonly address: string; readonly port: number }[]): string[] =>
+  backends.map(({ address, port }) => hostPort(address, port)).sort();
+
+/** What one daemon serves, or would serve, as far as a plan compares it. */
+export interface ServedState {
+  readonly frontends: readonly Pick<PlanRow, 'frontend' | 'service' | 'type' | 'policy' | 'backends' | 'sourceRanges'>[];
+  readonly ports: readonly ServedPort[];
+  /** By "namespace/name". */
+  readonly healthCheckPorts: ReadonlyMap<string, number>;
+  readonly conflicts: readonly { readonly frontend: string; readonly owner: string; readonly contenders: readonly string[] }[];
+  /** "pod 10.244.1.0/24". Undefined if unknown. */
+  readonly addressSets: readonly string[] | undefined;
+  /** Values by name. Undefined if unknown. */
+  readonly settings: ReadonlyMap<string, string> | undefined;
+  /** Programs by device, such as eth0: "tc_uplink_in, tc_uplink_out". Undefined if unknown. */
+  readonly devices: ReadonlyMap<string, string> | undefined;
+}
+
+export interface ServedPort {
+  /** "namespace/name:portName/TCP/IPv4". */
+  readonly key: string;
+  /** 0 without session affinity. */
+  readonly affinitySeconds: number;
+  readonly backends: readonly { readonly backend: string; readonly use: BackendUse }[];
+}
+
+/** What the dry run serves. Settings and devices are those that the plan is made for. */
+export function plannedState(run: DryRun, { settings, devices }: Pick<ServedState, 'settings' | 'devices'>): ServedState {
+  const { ports, services, conflicts, ranges } = run;
+  const healthCheckPorts = [...services].map(([key, service]) => [key, healthCheckPort(service)] as const);
+  return {
+    frontends: planRows(run),
+    ports: [...ports.values()].map(({ key, affinitySeconds, backends }) => ({
+      ...{ key, affinitySeconds },
+      backends: backends.map((each) => ({ backend: hostPort(each.address, each.port), use: backendUse(each) })),
+    })),
+    healthCheckPorts: new Map(healthCheckPorts.filter(([, port]) => port !== 0)),
+    conflicts,
+    addressSets: [...ranges.values()].filter(({ set }) => set !== 'clusterIP').map(({ set, cidr }) => `${set} ${cidr}`),
+    ...{ settings, devices },
   };
 }
 
-/** The changes that lead from the served frontends to the planned ones, sorted by frontend, Service and backend. */
-export function planChanges(served: readonly ServedFrontend[], planned: readonly ServedFrontend[]): PlanChange[] {
-  const [before, after] = [itemsOf(served), itemsOf(planned)];
-  const changes = [
-    ...[...before].filter(([key]) => !after.has(key)).map(([key, item]) => ({ key, change: { kind: 'removed' as const, ...item } })),
-    ...[...after].filter(([key]) => !before.has(key)).map(([key, item]) => ({ key, change: { kind: 'added' as const, ...item } })),
-  ];
-  return changes.toSorted((a, b) => compareText(a.key, b.key)).map(({ change }) => change);
+/** A difference: something is added or removed, or an attribute of something that stays is changed. */
+export interface PlanChange {
+  readonly kind: 'added' | 'removed' | 'changed';
+  readonly text: string;
 }
 
-/** One item per frontend and one per backend of a frontend. The keys sort a frontend directly before its backends. */
-function itemsOf(frontends: readonly ServedFrontend[]): Map<string, Omit<PlanChange, 'kind'>> {
-  const items = frontends.flatMap(({ frontend, service, backends }) =>
-    [undefined, ...backends].map((backend) => ({ frontend, service, backend })),
-  );
-  return new Map(items.map((item) => [`${item.frontend} ${item.service}${item.backend === undefined ? '' : ` => ${item.backend}`}`, item]));
+/** Something that a state contains, or one of its attributes. */
+interface Item {
+  /** What is compared: "10.96.0.10:80/TCP default/web:http". */
+  readonly subject: string;
+  /** "" for the subject itself. */
+  readonly attribute: string;
+  readonly value: string;
+  /** The value of the attribute that an added subject need not mention. */
+  readonly usual: string;
+}
+
+/** The changes that lead from what is served to what is planned, sorted by subject and attribute. */
+export function planChanges(served: ServedState, planned: ServedState): PlanChange[] {
+  // What one of the two states does not know cannot be compared.
+  const known = <T>(of: (state: ServedState) => T | undefined): boolean => of(served) !== undefined && of(planned) !== undefined;
+  const parts = {
+    addressSets: known((state) => state.addressSets),
+    settings: known((state) => state.settings),
+    devices: known((state) => state.devices),
+  };
+  const [before, after] = [itemsOf(served, parts), itemsOf(planned, parts)];
+  const keys = [...new Set([...before.keys(), ...after.keys()])].toSorted(compareText);
+  return keys.flatMap((key): PlanChange[] => {
+    const [was, is] = [before.get(key), after.get(key)];
+    if (was === undefined) return is === undefined || is.value === is.usual ? [] : [{ kind: 'added', text: textOf(is) }];
+    if (is === undefined)
+      return was.value === was.usual || ownAttributes.has(was.attribute) ? [] : [{ kind: 'removed', text: textOf(was) }];
+    if (was.value === is.value) return [];
+    return [{ kind: 'changed', text: `${is.subject}: ${is.attribute} ${was.value} -> ${is.value}` }];
+  });
+}
+
+const textOf = ({ subject, attribute, value }: Item): string => (attribute === '' ? subject : `${subject}: ${attribute} ${value}`);
+
+/** Attributes that a subject always has. They end only with the subject, so that their end need not be mentioned. */
+const ownAttributes: ReadonlySet<string> = new Set(['type', 'traffic policy', 'source ranges', 'session affinity']);
+
+/** By subject and attribute. A subject sorts directly before its attributes. */
+function itemsOf(state: ServedState, parts: Record<'addressSets' | 'settings' | 'devices', boolean>): Map<string, Item> {
+  const items: Item[] = [
+    ...state.frontends.flatMap(frontendItems),
+    ...state.ports.flatMap(portItems),
+    ...[...state.healthCheckPorts].map(([service, port]) =>
+      attribute(service, 'health check port', { value: String(port), usual: 'none' }),
+    ),
+    ...state.conflicts.map(({ frontend, owner, contenders }) =>
+      attribute(`conflict on ${frontend}`, 'served', { value: `for ${owner}, not for ${contenders.join(', ')}`, usual: '' }),
+    ),
+    ...(parts.addressSets ? (state.addressSets ?? []).map((member) => subject(`address set ${member}`)) : []),
+    ...(parts.settings ? [...(state.settings ?? [])].map(([name, value]) => settingItem(name, value)) : []),
+    ...(parts.devices ? [...(state.devices ?? [])].map(([name, programs]) => subject(`device ${name}: programs ${programs}`)) : []),
+  ];
+  return new Map(items.map((item) => [`${item.subject}\0${item.attribute}`, item]));
+}
+
+const subject = (text: string): Item => ({ subject: text, attribute: '', value: text, usual: '' });
+const attribute = (of: string, name: string, { value, usual }: { value: string; usual: string }): Item => ({
+  ...{ subject: of, attribute: name, value, usual },
+});
+const settingItem = (name: string, value: string): Item => attribute(`setting ${name}`, 'value', { value: value || 'none', usual: '' });
+
+function frontendItems({ frontend, service, type, policy, backends, sourceRanges }: ServedState['frontends'][number]): Item[] {
+  const name = `${frontend} ${service}`;
+  return [
+    subject(name),
+    attribute(name, 'type', { value: type, usual: type }),
+    attribute(name, 'traffic policy', { value: policy, usual: 'Cluster' }),
+    attribute(name, 'source ranges', { value: sourceRanges.join(', ') || 'any', usual: 'any' }),
+    ...backends.map((backend) => subject(`${name} => ${backend}`)),
+  ];
+}
+
+function portItems({ key, affinitySeconds, backends }: ServedPort): Item[] {
+  const affinity = affinitySeconds === 0 ? 'none' : `ClientIP for ${affinitySeconds} s`;
+  return [
+    attribute(key, 'session affinity', { value: affinity, usual: 'none' }),
+    ...backends.map(({ backend, use }) => attribute(`${key} => ${backend}`, 'state', { value: use, usual: 'active' })),
+  ];
 }

@@ -8,7 +8,7 @@ import { realized, type RealizedFrontend } from '../maps/read/realized.ts';
 import { flagsOf, flagsText, generationOf } from '../maps/rows.ts';
 import { families, hostPort } from '../model/address.ts';
 import type { Explanation, PacketQuery } from '../model/explanation.ts';
-import { backendsFor, type DesiredPort, frontendKey, scopeOf } from '../model/frontend.ts';
+import { backendsFor, type DesiredPort, type DesiredRange, frontendKey, scopeOf } from '../model/frontend.ts';
 import { compareText } from '../model/order.ts';
 import type { Protocol } from '../model/service.ts';
 import type { Versions } from '../model/versions.ts';
@@ -68,6 +68,10 @@ export interface AgentStatusParts {
   readonly drift: StatusPart;
   readonly conflicts: () => readonly ConflictStatus[];
   readonly explain: (questions: readonly PacketQuery[]) => readonly Explanation[];
+  readonly ranges: Pick<TableView<string, DesiredRange>, 'all'>;
+  readonly settings: AgentStatus['settings'];
+  /** Health check node port of the Service "namespace/name"; 0 if it has none. */
+  readonly healthCheckPort: (service: string) => number;
 }
 
 /** Names of the map types that the datapath uses, by the kernel's number. */
@@ -125,6 +129,7 @@ class View implements AgentView {
         .map(({ reason, packets, bytes }) => ({ reason, packets: BigInt(packets), bytes: BigInt(bytes) })),
       repairs: { total: repairs.total, last: repairs.last(), problems: drift.problems() },
       conflicts: this.#parts.conflicts(),
+      ...{ addressSets: addressSets(this.#parts.ranges), settings: this.#parts.settings },
     };
   }
 
@@ -168,6 +173,8 @@ class View implements AgentView {
     return {
       ...{ id: first?.service ?? 0, key: port.key, namespace: port.namespace, name: port.name, portName: port.portName },
       ...{ protocol: port.protocol, family: port.family, isWanted: true },
+      ...{ affinitySeconds: port.affinitySeconds, sourceRanges: port.sourceRanges },
+      healthCheckNodePort: this.#parts.healthCheckPort(`${port.namespace}/${port.name}`),
       frontends: frontends.map(({ frontend, realized: found }) => ({
         ...{ ...frontend, scope: scopeOf(frontend), isWanted: true, isRealized: found !== undefined },
       })),
@@ -196,6 +203,12 @@ class View implements AgentView {
       return { name, type: mapTypes[type] ?? String(type), capacity: row?.capacity ?? maxEntries, used: row?.used };
     });
   }
+}
+
+/** The members by set. The set of ClusterIPs is left out: it has one member per Service, and the frontends show them. */
+function addressSets(ranges: AgentStatusParts['ranges']): AgentStatus['addressSets'] {
+  const rows = [...ranges.all()].map(([, row]) => row).filter(({ set }) => set !== 'clusterIP');
+  return [...Map.groupBy(rows, ({ set }) => set)].map(([name, members]) => ({ name, cidrs: members.map(({ cidr }) => cidr).toSorted() }));
 }
 
 type Held = RealizedFrontend & { isClaimed: boolean };
@@ -243,11 +256,11 @@ function unwantedView(held: RealizedFrontend): ServiceView {
   const scope = (held.flags & FrontendFlag.external) === 0 ? 'internal' : 'external';
   return {
     ...{ id: held.service, key: text, namespace: '', name: '', portName: '', protocol: protocol as Protocol, family: held.family },
-    ...{ isWanted: false, backends: [], run: runOf(held) },
+    ...{ isWanted: false, affinitySeconds: 0, sourceRanges: [], healthCheckNodePort: 0, backends: [], run: runOf(held) },
     frontends: [
       {
         ...{ address, port: Number(port), protocol: protocol as Protocol, scope, type: '', policy: '' },
-        ...{ isWanted: false, isRealized: true },
+        ...{ hasSourceRanges: (held.flags & FrontendFlag.ranges) !== 0, isWanted: false, isRealized: true },
       },
     ],
     differences: [`kernel has frontend ${text}, which is not desired`],

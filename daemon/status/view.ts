@@ -63,6 +63,10 @@ export interface AgentStatus extends Versions, Health {
   readonly drops: readonly DropStatus[];
   readonly conflicts: readonly ConflictStatus[];
   readonly repairs: RepairStatus;
+  /** The sets "node", "pod" and "serviceCIDR"; a set without members is left out. */
+  readonly addressSets: readonly { readonly name: string; readonly cidrs: readonly string[] }[];
+  /** The settings that decide what is served, as flags accept them. */
+  readonly settings: readonly { readonly name: string; readonly value: string }[];
 }
 
 /** Changes that other programs made to the agent's state, and that the agent repaired. */
@@ -153,6 +157,12 @@ export interface ServiceView {
   readonly protocol: Protocol;
   readonly family: Family;
   readonly isWanted: boolean;
+  /** 0: no session affinity. */
+  readonly affinitySeconds: number;
+  /** They apply to the frontends with hasSourceRanges. */
+  readonly sourceRanges: readonly string[];
+  /** 0: the Service has no health check on this node. */
+  readonly healthCheckNodePort: number;
   readonly frontends: readonly FrontendView[];
   /** The backends of the desired state. */
   readonly backends: readonly WantedBackend[];
@@ -182,6 +192,7 @@ export interface FrontendView {
   /** Type and policy are "" for a frontend that no Service port wants. */
   readonly type: FrontendType | '';
   readonly policy: TrafficPolicy | '';
+  readonly hasSourceRanges: boolean;
   readonly isWanted: boolean;
   /** The frontend is in the kernel and belongs to this Service port. */
   readonly isRealized: boolean;

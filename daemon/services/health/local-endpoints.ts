@@ -9,6 +9,10 @@ export function hasHealthCheck(service: Service): boolean {
   return service.type === 'LoadBalancer' && service.externalPolicy === 'Local' && service.ports.length > 0;
 }
 
+/** The health-check node port of the Service; 0 if it must have none, or if its number is missing. */
+export const healthCheckPort = (service: Service | undefined): number =>
+  service !== undefined && hasHealthCheck(service) ? service.healthCheckNodePort : 0;
+
 /**
  * Number of distinct addresses of ready endpoints on this node, over all ports of the slices and all families of the Service.
  * The condition "ready" of the slice decides: a terminating endpoint counts only if it is also ready (publishNotReadyAddresses).

@@ -30,6 +30,8 @@ export const status: AgentStatus = {
   repairs: { total: 0, last: [], problems: [] },
   drops: [{ reason: 'no backend', packets: 9_007_199_254_740_993n, bytes: 540n }],
   conflicts: [],
+  addressSets: [{ name: 'pod', cidrs: ['10.244.1.0/24'] }],
+  settings: [{ name: 'detect-local-mode', value: 'NodeCIDR' }],
 };
 
 export const troubledStatus: AgentStatus = {
@@ -67,6 +69,7 @@ export const troubledStatus: AgentStatus = {
   conflicts: [{ frontend: '10.96.0.10:80/TCP', owner: 'default/web:http/TCP/IPv4', contenders: ['default/late:http/TCP/IPv4'] }],
 };
 
+const noExtras = { affinitySeconds: 0, sourceRanges: [], healthCheckNodePort: 0 };
 const done: ServiceView['row'] = { state: 'done', message: '', retries: 0 };
 
 export const services: readonly ServiceView[] = [
@@ -79,8 +82,12 @@ export const services: readonly ServiceView[] = [
     protocol: 'UDP',
     family: 'IPv4',
     isWanted: false,
+    ...noExtras,
     frontends: [
-      { address: '10.96.0.99', port: 53, protocol: 'UDP', scope: 'internal', type: '', policy: '', isWanted: false, isRealized: true },
+      {
+        ...{ address: '10.96.0.99', port: 53, protocol: 'UDP', scope: 'internal', type: '', policy: '' },
+        ...{ hasSourceRanges: false, isWanted: false, isRealized: true },
+      },
     ],
     backends: [],
     run: [{ id: 9, address: '10.0.9.9', port: 53, slots: 1 }],
@@ -96,6 +103,7 @@ export const services: readonly ServiceView[] = [
     protocol: 'TCP',
     family: 'IPv6',
     isWanted: true,
+    ...noExtras,
     frontends: [
       {
         address: 'fd00::a',
@@ -104,6 +112,7 @@ export const services: readonly ServiceView[] = [
         scope: 'internal',
         type: 'ClusterIP',
         policy: 'Cluster',
+        hasSourceRanges: false,
         isWanted: true,
         isRealized: true,
       },
@@ -125,6 +134,7 @@ export const services: readonly ServiceView[] = [
     protocol: 'TCP',
     family: 'IPv4',
     isWanted: true,
+    ...noExtras,
     frontends: [
       {
         address: '10.96.0.10',
@@ -133,6 +143,7 @@ export const services: readonly ServiceView[] = [
         scope: 'internal',
         type: 'ClusterIP',
         policy: 'Cluster',
+        hasSourceRanges: false,
         isWanted: true,
         isRealized: true,
       },

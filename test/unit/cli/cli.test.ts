@@ -269,26 +269,27 @@ describe('a failure is one message with an exit code', () => {
   test('a daemon that fails', async () => {
     view.failure = new KernelError({ op: 'map look-up', object: 'ct4', errno: 9, code: 'EBADF' });
     const { exitCode, err } = await sluice('backend list');
-    expect([exitCode, err]).toEqual([
-      1,
-      'sluice: the daemon at DIR/s.sock failed to respond: the call failed unexpectedly; the log of the agent contains the error\n',
-    ]);
+    expect([exitCode, err]).toEqual([1, 'sluice: the daemon at DIR/s.sock failed to respond (INTERNAL): read the log of the daemon\n']);
   });
 
   test.for([
-    { name: 'unknown command', line: 'servce list', want: "unknown command 'servce' (Did you mean service?)" },
-    { name: 'unknown flag', line: 'status --jsn', want: "unknown option '--jsn'" },
+    {
+      name: 'unknown command',
+      line: 'servce list',
+      want: '"servce" is not a command (did you mean service?); sluice --help lists the commands',
+    },
+    { name: 'unknown flag', line: 'status --jsn', want: '--jsn is not a flag; sluice status --help lists the flags' },
     {
       name: 'unknown format',
       line: 'status -o xml',
-      want: "option '-o, --output <FORMAT>' argument 'xml' is invalid. Allowed choices are table, json.",
+      want: '--output must be table or json, is "xml"',
     },
     {
       name: 'invalid time',
       line: 'status --timeout soon',
       want: '--timeout soon is not a valid time: use seconds, or a number with the unit ms, s or m',
     },
-    { name: 'too many arguments', line: 'status now', want: "too many arguments for 'status'. Expected 0 arguments but got 1: now." },
+    { name: 'too many arguments', line: 'status now', want: '"now" is too much; sluice status --help lists the arguments' },
   ])('$name', async ({ line, want }) => {
     expect(await sluice(line)).toEqual({ exitCode: 2, out: '', err: `sluice: ${want}\n` });
   });
@@ -323,8 +324,8 @@ describe('a failure is one message with an exit code', () => {
                                         atomically; if one fails, none stays replaced
         explain [options] [PACKET...]   show what happens to a packet, and why, by test runs of the programs; sends
                                         no packet and changes no state
-        plan [options]                  print the frontends that a directory of objects gives on a node, or how they
-                                        differ from a running daemon
+        plan [options]                  print what a directory of objects gives on a node, or how it differs from a
+                                        running daemon; exits with 3 when an object cannot be used
         preflight [options] [FLAGS...]  check whether sluiced can serve this host with the given flags; changes
                                         nothing; exits with the code with which sluiced would fail
         uninstall [options]             remove every program, link, map, pin and file of Sluice from this node; the
@@ -335,6 +336,7 @@ describe('a failure is one message with an exit code', () => {
         0  success
         1  the command failed, or the agent is degraded or not ready
         2  invalid arguments
+        3  an object or a named file cannot be used
         5  the kernel rejected a call (uninstall)
         6  the daemon cannot be reached
       preflight exits with the code with which sluiced would fail: see sluiced --help.
@@ -372,7 +374,12 @@ describe('uninstall', () => {
       exitCode: 5,
       err: 'sluice: unpin ct4: EPERM\n',
     },
-    { name: 'an unexpected error', error: new TypeError('odd'), exitCode: 1, err: 'sluice: odd\n' },
+    {
+      name: 'an unexpected error',
+      error: new TypeError('odd'),
+      exitCode: 1,
+      err: expect.stringMatching(/^sluice: unexpected error \(TypeError\).*: this is a defect of Sluice, please report it\n$/) as string,
+    },
   ])('that ends in $name', async ({ error, exitCode, err }) => {
     expect(await sluice('uninstall', { uninstall: () => Promise.reject(error) })).toEqual({ exitCode, out: '', err });
   });

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// Requests that cannot be decoded. gRPC would answer them with the message of the protobuf library; with this file, the handler
+// answers them with a message of ours. Called by grpc.ts.
+import type { ServiceDefinition } from '@grpc/grpc-js';
+
+/** Takes the place of a request whose bytes are not a message of the expected type. */
+const malformed = Symbol('malformed request');
+
+/** The service, with requests that never fail to decode. */
+export function tolerant<T>(service: ServiceDefinition<T>): ServiceDefinition<T> {
+  const methods = Object.entries<ServiceDefinition[string]>(service as ServiceDefinition).map(([name, method]) => {
+    const requestDeserialize = (bytes: Buffer): unknown => {
+      try {
+        return method.requestDeserialize(bytes) as unknown;
+      } catch {
+        return malformed;
+      }
+    };
+    return [name, { ...method, requestDeserialize }];
+  });
+  return Object.fromEntries(methods) as ServiceDefinition<T>;
+}
+
+export const isMalformed = (request: unknown): boolean => request === malformed;

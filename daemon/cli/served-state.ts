@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the running daemon serves, from its answers, in the form in which `sluice plan` compares it. Pure. Called by plan.ts.
+import type { ServicePort__Output as ServicePort } from '../../proto/gen/sluice/v1/ServicePort.ts';
+import type { StatusResponse__Output as Status } from '../../proto/gen/sluice/v1/StatusResponse.ts';
+import { hostPort } from '../model/address.ts';
+import type { FrontendType } from '../model/frontend.ts';
+import type { TrafficPolicy } from '../model/service.ts';
+import type { ServedPort, ServedState } from '../offline/plan.ts';
+
+const uses: Readonly<Record<ServicePort['backends'][number]['state'], ServedPort['backends'][number]['use']>> = {
+  BACKEND_STATE_UNSPECIFIED: 'quarantined',
+  BACKEND_STATE_ACTIVE: 'active',
+  BACKEND_STATE_TERMINATING: 'terminating',
+  BACKEND_STATE_QUARANTINED: 'quarantined',
+};
+
+/** A daemon of an earlier version reports no settings; settings, address sets and devices are then unknown. */
+export function servedState({ conflicts, addressSets, settings, attachments }: Status, services: readonly ServicePort[]): ServedState {
+  const wanted = services.filter((port) => port.wanted);
+  const isKnown = settings.length > 0;
+  const onDevices = attachments.filter(({ kind }) => kind !== 'ATTACHMENT_KIND_CGROUP');
+  const byDevice = [...Map.groupBy(onDevices, ({ target }) => target)];
+  const healthChecks = wanted.map((port) => [`${port.namespace}/${port.name}`, port.healthCheckNodePort] as const);
+  return {
+    frontends: wanted.flatMap(servedFrontends),
+    ports: wanted.map(({ key, affinitySeconds, backends }) => ({
+      ...{ key, affinitySeconds },
+      backends: backends.map(({ address, port, state }) => ({ backend: hostPort(address, port), use: uses[state] })),
+    })),
+    healthCheckPorts: new Map(healthChecks.filter(([, port]) => port !== 0)),
+    conflicts,
+    addressSets: isKnown ? addressSets.flatMap(({ name, cidrs }) => cidrs.map((cidr) => `${name} ${cidr}`)) : undefined,
+    settings: isKnown ? new Map(settings.map(({ name, value }) => [name, value])) : undefined,
+    devices: isKnown
+      ? new Map(byDevice.map(([device, programs]) => [device, programsText(programs.map(({ program }) => program))]))
+      : undefined,
+  };
+}
+
+export const programsText = (programs: readonly string[]): string => programs.toSorted().join(', ');
+
+/** The frontends that the daemon wants for a Service port, with the backends that their policy selects. */
+function servedFrontends({ namespace, name, portName, frontends, backends, sourceRanges }: ServicePort): ServedState['frontends'] {
+  return frontends
+    .filter(({ wanted }) => wanted)
+    .map(({ address, port, protocol, policy, type, hasSourceRanges }) => ({
+      frontend: `${hostPort(address, port)}/${protocol}`,
+      service: `${namespace}/${name}:${portName}`,
+      type: type as FrontendType,
+      policy: policy as TrafficPolicy,
+      sourceRanges: hasSourceRanges ? sourceRanges : [],
+      backends: backends
+        .filter(({ usable, locallyUsable }) => (policy === 'Local' ? locallyUsable : usable))
+        .map((backend) => hostPort(backend.address, backend.port)),
+    }));
+}
+
+/** The devices that have programs now and keep them under the planned settings, and the planned uplinks. */
+export function plannedDevices(served: ServedState | undefined, settings: Planned): ServedState['devices'] {
+  const before = served?.devices;
+  if (before === undefined) return undefined;
+  const isPlanned = (name: string, programs: string): boolean =>
+    programs.includes('tc_pod_in') ? settings.podInterfaces.some((prefix) => name.startsWith(prefix)) : settings.uplinks.includes(name);
+  // An uplink that does not exist has no programs now either; only a change of the setting makes a difference.
+  const known = served?.settings?.get('uplinks')?.split(',') ?? [];
+  const added = settings.uplinks.filter((name) => !known.includes(name));
+  return new Map([
+    ...[...before].filter(([name, programs]) => isPlanned(name, programs)),
+    ...added.map((name) => [name, programsText(['tc_uplink_in', 'tc_uplink_out'])] as const),
+  ]);
+}
+
+interface Planned {
+  readonly podInterfaces: readonly string[];
+  readonly uplinks: readonly string[];
+}
