@@ -55,7 +55,7 @@ export function buildAgent({ config, log, access, opened }: AgentOptions): Agent
   const services = buildServices({ config, log, access, maps: opened.maps, facts: { netnsCookie: netnsCookie() }, onRepaired });
   const hooks = buildHooks({ ...opened, config, log, onRepaired });
   const localAddresses = new LocalAddresses(services.localAddresses);
-  const explain = new ExplainService({ config, datapath: opened.datapath, services, maps: opened.maps });
+  const explain = new ExplainService({ config, datapath: opened.datapath, services, maps: opened.maps, held: hooks.held });
   const health = buildHealth(config, services, subsystem(log, 'health'));
   const view = buildStatus({ ...opened, config, services, hooks, repairs, health, explain });
   const apiLog = subsystem(log, 'api');

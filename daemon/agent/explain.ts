@@ -3,8 +3,9 @@
 // The first request loads the programs. A request must never write a map of the datapath. Built by agent.ts.
 import type { Config } from '../config/schema.ts';
 import type { Services } from './services.ts';
-import { Explainer } from '../explain/explainer.ts';
+import { Explainer, type SocketHooks } from '../explain/explainer.ts';
 import { ThisHost } from '../explain/this-host.ts';
+import type { Held } from '../bpf/attached.ts';
 import { type Datapath, objectsPath } from '../bpf/datapath.ts';
 import { ExplainPrograms } from '../explain/programs.ts';
 import type { LbMaps } from '../maps/types.ts';
@@ -15,6 +16,8 @@ interface ExplainServiceOptions {
   readonly datapath: Datapath;
   readonly services: Services;
   readonly maps: LbMaps;
+  /** Every program on every hook. */
+  readonly held: () => Iterable<Held>;
 }
 
 export class ExplainService {
@@ -32,11 +35,12 @@ export class ExplainService {
     const host = this.#host();
     const owners = services.owners();
     const explainer = new Explainer({
-      ...{ programs: this.#programs, maps, hasSocketLb: config.socketLb },
+      ...{ programs: this.#programs, maps, sockets: this.#sockets() },
       owners: () => owners,
       ports: (key) => services.desired.get(key),
+      service: (key) => services.services.get(key),
       originOf: (source) => host.originOf(source),
-      deviceOf: (origin, source, iface) => host.deviceOf(origin, source, iface),
+      deviceOf: (question) => host.deviceOf(question),
       deviceName: (ifindex) => host.deviceName(ifindex),
       isPodInterface: (origin, iface) => (iface === undefined ? origin === 'pod' : host.isPodInterface(iface)),
     });
@@ -52,10 +56,26 @@ export class ExplainService {
     this.#programs = undefined;
   }
 
+  /** Both hooks must be attached, because each question is about the hook of one family and one system call. */
+  #sockets(): SocketHooks {
+    const { config, held } = this.#options;
+    if (!config.socketLb) return { problem: '--socket-lb is off' };
+    const hooks = [...held()].filter(({ program }) => program.startsWith('sock_'));
+    if (hooks.length === 0) return { problem: 'no socket hook is attached' };
+    const missing = hooks.find(({ attached }) => !attached.isAttached());
+    return missing === undefined ? 'attached' : { problem: `${missing.program} is not attached to ${missing.target}` };
+  }
+
+  /** Names of the devices to which the program is attached in the kernel. */
+  *#devicesWith(program: string): IterableIterator<string> {
+    for (const each of this.#options.held()) if (each.program === program && each.attached.isAttached()) yield each.target;
+  }
+
   #host(): ThisHost {
     const { config, services } = this.#options;
     return new ThisHost({
       ...{ podInterfaces: config.podInterfaces, uplinks: config.uplinks },
+      devicesWith: (program) => this.#devicesWith(program),
       nodeCidrs: [...services.ranges.all()].flatMap(([, row]) => (row.set === 'node' ? [row.cidr] : [])),
       podCidrs: services.nodes.get(config.node)?.podCIDRs ?? [],
     });

@@ -81,7 +81,7 @@ export function buildHooks({ config, log, pins, datapath, onRepaired }: HooksOpt
     return report;
   };
   return {
-    ...{ sockets, guard, startDevices, stopDevices, attachSockets, reload },
+    ...{ sockets, guard, held, startDevices, stopDevices, attachSockets, reload },
     attachments: () => [...operations.attachments(), ...sockets.attachments()],
     status: [notAttached, controller] satisfies StatusPart[],
   };

@@ -14,6 +14,8 @@ export interface Attached {
   replace(program: number): void;
   /** Compares the attachment with the kernel and repairs it. Returns one message for each difference. */
   repair(program: number): string[];
+  /** Whether a program is attached in the kernel at this moment. */
+  isAttached(): boolean;
   /** Detaches the program. */
   remove(): void;
   /** Closes our descriptor; the program stays attached. */
@@ -79,6 +81,10 @@ export class HeldLink implements Attached {
       repaired.push('pin was missing');
     }
     return repaired;
+  }
+
+  isAttached(): boolean {
+    return this.#fd >= 0 && this.#isAlive(this.#fd);
   }
 
   remove(): void {
@@ -179,6 +185,15 @@ export class ClsactFilter implements Attached {
     ];
     if (repaired.length > 0) this.replace(program);
     return repaired;
+  }
+
+  isAttached(): boolean {
+    try {
+      return clsactProgram(this.#options.ifindex, this.#options.isIngress) !== undefined;
+    } catch (error) {
+      if (isDeviceGone(error)) return false;
+      throw error;
+    }
   }
 
   remove(): void {

@@ -5,7 +5,9 @@ import { readFileSync } from 'node:fs';
 import { parse } from 'yaml';
 import { z } from 'zod';
 import type { Explanation__Output as ExplanationMessage } from '../../proto/gen/sluice/v1/Explanation.ts';
-import { ExitCode, messageOf, ExitError } from '../base/errors.ts';
+import { ExitCode, ExitError } from '../base/errors.ts';
+import { systemReason, yamlReason } from '../base/reasons.ts';
+import { parseAddress } from '../model/address.ts';
 import type { Explanation, PacketQuery } from '../model/explanation.ts';
 import { askExplain, type Daemon } from './client.ts';
 import { dryRunSettings } from './dry-run-settings.ts';
@@ -15,6 +17,7 @@ export interface ExplainOptions {
   readonly packet: readonly string[];
   readonly from: string | undefined;
   readonly iface: string | undefined;
+  readonly call: string | undefined;
   readonly flowsFile: string | undefined;
   /** Directory of objects; undefined to query the daemon. */
   readonly objects: string | undefined;
@@ -30,25 +33,40 @@ export interface ExplainOptions {
 
 const usage = (message: string): ExitError => new ExitError(ExitCode.usage, message);
 
-const port = z.number().int().min(0).max(65_535);
-const querySchema = z.object({
-  protocol: z
-    .string()
-    .transform((word) => word.toUpperCase())
-    .pipe(z.enum(['TCP', 'UDP', 'SCTP'])),
-  sourceIP: z.string(),
-  sourcePort: port.nullish().transform((number) => number ?? 0),
-  destIP: z.string(),
-  destPort: port,
-  from: z
-    .enum(['pod', 'node', 'external'])
-    .nullish()
-    .transform((word) => word ?? undefined),
-  iface: z
-    .string()
-    .nullish()
-    .transform((word) => word ?? undefined),
-});
+/** A schema's message for a value that is not `what`. */
+const must = (what: string) => ({ error: ({ input }: { input?: unknown }) => `must be ${what}, is ${shown(input)}` });
+const shown = (value: unknown): string =>
+  (value === undefined ? 'missing' : (JSON.stringify(value) as string | undefined)?.slice(0, 80)) ?? '?';
+const optional = <S extends z.ZodType>(schema: S) => schema.nullish().transform((value) => value ?? undefined);
+
+const port = z
+  .number(must('a port from 0 to 65535'))
+  .int(must('a whole number'))
+  .min(0, must('0 or more'))
+  .max(65_535, must('65535 or less'));
+const text = z.string(must('a string'));
+const querySchema = z
+  .object(
+    {
+      protocol: text.transform((word) => word.toUpperCase()).pipe(z.enum(['TCP', 'UDP', 'SCTP'], must('tcp, udp or sctp'))),
+      sourceIP: text,
+      sourcePort: port.nullish().transform((number) => number ?? 0),
+      destIP: optional(text),
+      destPort: optional(port),
+      destService: optional(text),
+      from: optional(z.enum(['pod', 'node', 'external'], must('pod, node or external'))),
+      iface: optional(text),
+      call: optional(z.enum(['connect', 'sendto'], must('connect or sendto'))),
+    },
+    must('an object'),
+  )
+  .superRefine(({ destIP, destPort, destService }, context) => {
+    const refuse = (field: string, message: string): void => context.addIssue({ code: 'custom', path: [field], message });
+    if (destService !== undefined && (destIP ?? destPort) !== undefined) refuse('destService', 'must be given without destIP and destPort');
+    if (destService === undefined && destIP === undefined) refuse('destIP', 'must be an IP address, is missing');
+    if (destService === undefined && destPort === undefined) refuse('destPort', 'must be a port, is missing');
+  })
+  .transform(({ destIP, destPort, ...rest }): PacketQuery => ({ ...rest, destIP: destIP ?? '', destPort: destPort ?? 0 }));
 
 /** Prints one explanation, or one for each packet of --flows in the same order. Throws ExitError. */
 export async function runExplain(options: ExplainOptions): Promise<void> {
@@ -86,30 +104,50 @@ function endOf(text: string, what: string, isPortOptional: boolean): { ip: strin
   return { ip, port: number };
 }
 
-function packetOf({ packet, from, iface }: ExplainOptions): PacketQuery {
+/** A destination such as "web.default:http" or "default/web:80": the name of a Service, whose parts explain/destination.ts checks. */
+function isServiceName(text: string): boolean {
+  const host = text.replace(/:[^:]*$/, '');
+  return /^[a-z0-9][-a-z0-9./]*$/.test(host) && /[a-z]/.test(host) && parseAddress(host) === undefined;
+}
+
+function packetOf({ packet, from, iface, call }: ExplainOptions): PacketQuery {
   const [protocol = '', source = '', destination = '', ...rest] = packet;
   if (destination === '' || rest.length > 0)
     throw usage('pass PROTOCOL SOURCE:PORT DESTINATION:PORT, such as tcp 10.180.0.5:4242 10.96.0.10:80, or --flows FILE');
-  const [a, b] = [endOf(source, 'source', true), endOf(destination, 'destination', false)];
-  return read({ protocol, sourceIP: a.ip, sourcePort: a.port, destIP: b.ip, destPort: b.port, from, iface }, 'the packet');
+  const { ip: sourceIP, port: sourcePort } = endOf(source, 'source', true);
+  const common = { protocol, sourceIP, sourcePort, from, iface, call };
+  if (isServiceName(destination)) return read({ ...common, destService: destination }, 'the packet');
+  const { ip: destIP, port: destPort } = endOf(destination, 'destination', false);
+  return read({ ...common, destIP, destPort }, 'the packet');
 }
 
 function flowsOf(path: string): PacketQuery[] {
-  let flows: unknown;
-  try {
-    flows = parse(readFileSync(path, 'utf8'));
-  } catch (error) {
-    throw new ExitError(ExitCode.config, `cannot read the --flows file: ${messageOf(error)}`, { cause: error });
-  }
+  const flows = parsed(path);
   if (!Array.isArray(flows)) throw new ExitError(ExitCode.config, `${path} must contain a list of packets`);
   return flows.map((flow: unknown, index) => read(flow, `${path}[${index}]`));
 }
 
+function parsed(path: string): unknown {
+  let source: string;
+  try {
+    source = readFileSync(path, 'utf8');
+  } catch (error) {
+    throw new ExitError(ExitCode.config, `cannot read the --flows file ${path}: ${systemReason(error)}`, { cause: error });
+  }
+  try {
+    // Warnings are off, because the parser would pass them to process.emitWarning().
+    return parse(source, { logLevel: 'error' });
+  } catch (error) {
+    throw new ExitError(ExitCode.config, `the --flows file ${path} is neither YAML nor JSON: ${yamlReason(error)}`, { cause: error });
+  }
+}
+
 function read(raw: unknown, where: string): PacketQuery {
-  const result = querySchema.safeParse(raw);
+  const result = querySchema.safeParse(raw, { error: () => 'is not valid' });
   if (result.success) return result.data;
   const issue = result.error.issues[0];
-  throw usage(`${where}${issue === undefined ? '' : `.${issue.path.join('.')}: ${issue.message}`}`);
+  const field = issue === undefined || issue.path.length === 0 ? '' : `.${issue.path.join('.')}`;
+  throw usage(`${where}${field}: ${issue?.message ?? 'is not valid'}`);
 }
 
 /** The protobuf message in the form that `-o json` prints. */
@@ -125,7 +163,8 @@ const explanationOf = (message: ExplanationMessage): Explanation => ({
 
 function explanationText(explanation: Explanation, query: PacketQuery | undefined): string {
   const width = Math.max(...explanation.steps.map(({ step }) => step.length));
-  const head = query === undefined ? '' : `${query.protocol} ${query.sourceIP} -> ${query.destIP} port ${query.destPort}\n`;
+  const destination = query?.destService ?? `${query?.destIP} port ${query?.destPort}`;
+  const head = query === undefined ? '' : `${query.protocol} ${query.sourceIP} -> ${destination}\n`;
   const lines = explanation.steps.map(
     ({ step, text, entry }) => `  ${step.padEnd(width)}   ${text}${entry === '' ? '' : `   [${entry}]`}\n`,
   );

@@ -3,14 +3,19 @@
 // sentences are output of `sluice explain`. It must never decide anything: every decision is in the record. Used by explainer.ts.
 import type { LbExplain } from '../maps/gen/layouts.ts';
 import { FrontendFlag } from '../maps/types.ts';
+import { cidrContains } from '../model/address.ts';
 import type { Explanation, ExplainedFrontend, Origin, Step } from '../model/explanation.ts';
+import type { DesiredPort } from '../model/frontend.ts';
+
+/** Most source ranges that a sentence lists. */
+const SHOWN_RANGES = 16;
 
 const dropReasons: Readonly<Record<string, string>> = {
   DROP_NO_BACKEND: 'the Service port has no usable endpoint, so the packet is refused',
-  DROP_NO_LOCAL_BACKEND: 'the traffic policy is Local and all usable endpoints are on other nodes, so the packet is dropped',
+  DROP_NO_LOCAL_BACKEND: '{policy} is Local and all usable endpoints are on other nodes, so the packet is dropped',
   DROP_WRONG_PORT: 'the destination is a ClusterIP, but its Service does not have this port, so the packet is refused',
   DROP_UNALLOCATED: 'the destination is in a Service CIDR, but no Service has this address, so the packet is dropped',
-  DROP_SOURCE_RANGE: 'the source is not in loadBalancerSourceRanges, so the packet is dropped',
+  DROP_SOURCE_RANGE: 'the source {source} is in none of the loadBalancerSourceRanges{ranges}, so the packet is dropped',
   DROP_NO_NODE_ADDRESS: 'the packet must be masqueraded, but no node address of this IP family is known, so the packet is dropped',
   DROP_NO_ROUTE: 'the node has no route to the backend, so the packet is dropped',
   DROP_NODE_TO_SELF: 'the node sends to a backend on its own address, which needs socket translation, so the packet is dropped',
@@ -31,11 +36,18 @@ interface Outcome {
 export class Narrator {
   readonly #steps: Step[] = [];
 
-  constructor(hook: string) {
-    this.#add('hook', hook);
+  /** The destination was given by name. */
+  destination(text: string): void {
+    this.#add('destination', text);
   }
 
-  frontend(frontend: ExplainedFrontend | null, { service, flags }: LbExplain): void {
+  /** Which program processes the packet or the call, or that none does. */
+  hook(text: string): void {
+    this.#add('hook', text);
+  }
+
+  /** `port`: the desired row of the frontend, for the names of the source ranges. */
+  frontend(frontend: ExplainedFrontend | null, { service, flags }: LbExplain, { source, port }: Packet): void {
     if (frontend === null) return;
     const owner = frontend.service === '' ? 'an unknown Service' : frontend.service;
     const words = Object.entries(FrontendFlag).filter(([, bit]) => (flags & bit) !== 0);
@@ -44,13 +56,12 @@ export class Narrator {
       `${frontend.frontend} is a ${frontend.type === '' ? '' : `${frontend.type} `}frontend of ${owner}`,
       `frontends: service ${service}, flags ${words.map(([name]) => name).join(',') || '-'}`,
     );
-    if ((flags & FrontendFlag.ranges) !== 0)
-      this.#add('source ranges', 'the source must be in loadBalancerSourceRanges', `ranges: set ${service}`);
+    if ((flags & FrontendFlag.ranges) !== 0) this.#add('source ranges', rangesSentence(source, port), `ranges: set ${service}`);
   }
 
   /** Says which endpoints are eligible for this source, and whether the source address is kept. */
   policy({ flags, isLocal, masquerades }: LbExplain, origin: Origin | undefined): void {
-    const name = (flags & FrontendFlag.external) === 0 ? 'internalTrafficPolicy' : 'externalTrafficPolicy';
+    const name = policyName(flags);
     const hasPolicyLocal = (flags & FrontendFlag.local) !== 0;
     if (isLocal !== 0) this.#add('policy', `${name} is Local, so only endpoints on this node are eligible`);
     else if (hasPolicyLocal)
@@ -71,10 +82,20 @@ export class Narrator {
     this.#add('backend', `${count}: ${candidates.join(', ')}`, `lb_services[${service}]: ${set}`);
   }
 
-  choice(backend: string, record: LbExplain, device: string | undefined): void {
+  /** What session affinity means for a socket, whose backend the record does not name. */
+  socketAffinity({ isAffine }: LbExplain, port: DesiredPort | undefined): void {
+    const seconds = port?.affinitySeconds ?? 0;
+    if (isAffine !== 0) this.#add('affinity', `${affinityText(seconds)} selects the backend that the node already uses`);
+    else if (seconds > 0) this.#add('affinity', `${affinityText(seconds)} has no backend for the node yet, and keeps the selected one`);
+  }
+
+  choice(backend: string, record: LbExplain, { port, device }: { port: DesiredPort | undefined; device: string | undefined }): void {
+    const affinity = port?.affinitySeconds ?? 0;
     if (record.isFlow !== 0) this.#add('flow', `the packet belongs to an open flow to ${backend}`, 'ct');
-    if (record.isAffine !== 0) this.#add('affinity', `ClientIP affinity selects ${backend}`, `affinity: service ${record.service}`);
+    if (record.isAffine !== 0) this.#add('affinity', `${affinityText(affinity)} selects ${backend}`, `affinity: service ${record.service}`);
     else if (record.isFlow === 0) this.#add('backend', `the hash of the packet selects ${backend}`, `backends[${record.backendId}]`);
+    if (affinity > 0 && record.isAffine === 0 && record.isFlow === 0)
+      this.#add('affinity', `${affinityText(affinity)} has no backend for this source yet, and keeps the selected one from now on`);
     if (record.isHairpin !== 0 && record.isMasqueraded === 0)
       this.#add('masquerade', 'the backend is the source itself (hairpin), so the virtual IP becomes the source address');
     else if (record.isHairpin !== 0)
@@ -83,8 +104,12 @@ export class Narrator {
       this.#add('route', record.dev === 0 ? 'the packet is delivered to the node itself' : `the packet leaves through ${device}`);
   }
 
-  reasonOf(drop: string): string {
-    return dropReasons[drop] ?? `the packet is dropped: ${drop.replace(/^DROP_/, '')}`;
+  reasonOf(drop: string, flags: number, { source, port }: Packet): string {
+    const ranges = rangesText(port?.sourceRanges ?? []);
+    return (dropReasons[drop] ?? `the packet is dropped: ${drop.replace(/^DROP_/, '')}`)
+      .replace('{policy}', policyName(flags))
+      .replace('{source}', source)
+      .replace('{ranges}', ranges === '' ? '' : ` (${ranges})`);
   }
 
   answer({ verdict, frontend, candidates = [], backend = null, masquerade = false, drop = '', reason }: Outcome): Explanation {
@@ -95,4 +120,26 @@ export class Narrator {
   #add(step: Step['step'], text: string, entry = ''): void {
     this.#steps.push({ step, text, entry });
   }
+}
+
+/** The packet, as far as sentences need it: its source, and the desired row of the Service port that it matches. */
+export interface Packet {
+  readonly source: string;
+  readonly port: DesiredPort | undefined;
+}
+
+const policyName = (flags: number): string => ((flags & FrontendFlag.external) === 0 ? 'internalTrafficPolicy' : 'externalTrafficPolicy');
+
+const affinityText = (seconds: number): string => `session affinity ClientIP${seconds === 0 ? '' : ` (${seconds} s)`}`;
+
+function rangesText(ranges: readonly string[]): string {
+  const more = ranges.length - SHOWN_RANGES;
+  return `${ranges.slice(0, SHOWN_RANGES).join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
+}
+
+function rangesSentence(source: string, port: DesiredPort | undefined): string {
+  const ranges = port?.sourceRanges ?? [];
+  const match = ranges.find((range) => cidrContains(range, source));
+  if (match !== undefined) return `the source is in ${match}, one of the loadBalancerSourceRanges`;
+  return `the source must be in loadBalancerSourceRanges${ranges.length === 0 ? '' : `: ${rangesText(ranges)}`}`;
 }

@@ -17,7 +17,7 @@ interface PacketRun {
   readonly record: LbExplain;
 }
 
-interface ConnectRun {
+export interface ConnectRun {
   /** 0: left to the tc programs. 1: the address was rewritten. Below 0: -DROP_*. */
   readonly result: number;
   readonly record: LbExplain;

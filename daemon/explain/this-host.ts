@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // Finds out where the source of a packet is, from the devices and routes of this host at the time of the question and from the
 // address ranges of the node and its pods. It must never change a device or a route. Used by the explain service of the daemon.
-import { isNotFound, KernelError } from '../base/errors.ts';
+import { ExitCode, ExitError, isNotFound, KernelError } from '../base/errors.ts';
+import { didYouMean } from '../base/nearest.ts';
 import { type Link, links, routeTo } from '../kernel/rtnetlink.ts';
 import { addressBytes, cidrContains } from '../model/address.ts';
 import { isPodInterface } from '../model/device.ts';
 import type { Origin } from '../model/explanation.ts';
+import type { DeviceQuestion, PacketDevice } from './explainer.ts';
 
 const LOOPBACK = 1;
+/** Most devices that an error message lists. */
+const SHOWN_DEVICES = 10;
 
 export interface HostRanges {
   /** Name prefixes of pod interfaces. */
@@ -18,6 +22,8 @@ export interface HostRanges {
   readonly nodeCidrs: readonly string[];
   /** podCIDRs of the Node object, canonical. */
   readonly podCidrs: readonly string[];
+  /** Names of the devices to which the program is attached at this moment. */
+  readonly devicesWith: (program: string) => Iterable<string>;
 }
 
 /** The devices are listed when an instance is created: create one for each request. */
@@ -49,16 +55,31 @@ export class ThisHost {
   }
 
   /**
-   * ifindex of `iface`, if that device exists; else of the device to which `source` is routed, unless the node itself sends the
-   * packet; else of the first uplink; else of loopback.
+   * The device `iface`; without it, the device to which `source` is routed, or `destination` if the node itself sends the packet; else
+   * the first uplink; else loopback. Throws ExitError when `iface` does not exist.
    */
-  deviceOf(origin: Origin, source: string, iface: string | undefined): number {
-    const named = (name: string | undefined): number | undefined => this.#links.find((link) => link.name === name)?.ifindex;
-    const known = iface === undefined ? undefined : named(iface);
-    if (known !== undefined) return known;
-    const routed = origin === 'node' ? 0 : this.#routeOf(source);
-    if (routed !== 0) return routed;
-    return named(this.#ranges.uplinks[0]) ?? LOOPBACK;
+  deviceOf({ origin, source, destination, iface, hook }: DeviceQuestion): PacketDevice {
+    const program = `tc_${hook}`;
+    const device = iface === undefined ? this.#routed(origin === 'node' ? destination : source) : this.#named(iface);
+    // A pod that does not exist, or that is behind a bridge, has no device of its own that a route names.
+    const isAnyPod = iface === undefined && origin === 'pod' && device?.kind !== 'veth';
+    const found = [...this.#ranges.devicesWith(program)];
+    const isProcessed = isAnyPod ? found.length > 0 : found.includes(device?.name ?? '');
+    return { ifindex: device?.ifindex ?? LOOPBACK, problem: isProcessed ? undefined : missingText(program, isAnyPod ? undefined : device) };
+  }
+
+  #named(name: string): Link {
+    const link = this.#links.find((each) => each.name === name);
+    if (link !== undefined) return link;
+    const names = this.#links.map((each) => each.name);
+    const more = names.length - SHOWN_DEVICES;
+    const list = `${names.slice(0, SHOWN_DEVICES).join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
+    throw new ExitError(ExitCode.usage, `the device ${name} does not exist${didYouMean(name, names)}; this node has ${list}`);
+  }
+
+  #routed(address: string): Link | undefined {
+    const routed = this.#routeOf(address);
+    return this.#links.find(({ ifindex, name }) => (routed === 0 ? name === this.#ranges.uplinks[0] : ifindex === routed));
   }
 
   #routeOf(address: string): number {
@@ -79,4 +100,12 @@ function routeDevice(address: string): number {
     if (isNotFound(error) || (error instanceof KernelError && ['ENETUNREACH', 'EHOSTUNREACH'].includes(error.code))) return 0;
     throw error;
   }
+}
+
+/** Why no program processes the packet, with the next step. */
+function missingText(program: string, device: Link | undefined): string {
+  if (device?.ifindex === LOOPBACK) return `the packet goes through ${device.name}, where only the socket hooks (--socket-lb on) translate`;
+  const flag = program === 'tc_pod_in' ? '--pod-interfaces' : '--uplinks';
+  const where = device === undefined ? (program === 'tc_pod_in' ? 'any pod interface' : 'any uplink') : device.name;
+  return `${program} is not attached to ${where}: set ${flag}, or read sluice status`;
 }

@@ -4,7 +4,8 @@
 // Called by cli/explain.ts.
 import { dryRun, type DryRunInput } from './dry-run.ts';
 import { systemClock } from '../base/clock.ts';
-import { Explainer } from '../explain/explainer.ts';
+import { didYouMean } from '../base/nearest.ts';
+import { type DeviceQuestion, Explainer } from '../explain/explainer.ts';
 import { objectsPath } from '../bpf/datapath.ts';
 import { ExplainPrograms } from '../explain/programs.ts';
 import { kernelMaps } from '../maps/kernel-maps.ts';
@@ -12,12 +13,17 @@ import { SLOTS_PER_ROW } from '../maps/types.ts';
 import { cidrContains } from '../model/address.ts';
 import type { Explanation, Origin, PacketQuery } from '../model/explanation.ts';
 import type { DesiredHost, DesiredPort, DesiredRange } from '../model/frontend.ts';
+import type { HostSettings } from '../model/host.ts';
 import type { Node } from '../model/node.ts';
 import { AddressSetOperations } from '../services/apply/address-set-operations.ts';
 import { HostOperations } from '../services/apply/host-operations.ts';
 import { LbOperations } from '../services/apply/lb-operations.ts';
 
 const LOOPBACK = 1;
+
+export interface DryExplainInput extends DryRunInput {
+  readonly settings: HostSettings & { readonly socketLb: boolean };
+}
 
 export interface DryExplained {
   readonly explanations: readonly Explanation[];
@@ -26,8 +32,8 @@ export interface DryExplained {
 }
 
 /** Throws ExitError for invalid input and KernelError when the kernel does not load the programs. */
-export function dryExplain(input: DryRunInput, queries: readonly PacketQuery[]): DryExplained {
-  const { node, ports, host, ranges, problems } = dryRun(input);
+export function dryExplain(input: DryExplainInput, queries: readonly PacketQuery[]): DryExplained {
+  const { node, ports, host, ranges, services, problems } = dryRun(input);
   const programs = new ExplainPrograms({ objectsPath, sizes: sizesFor([...ports.values()], ranges.size), assumesRoute: true });
   try {
     const maps = kernelMaps((name) => programs.map(name));
@@ -39,11 +45,12 @@ export function dryExplain(input: DryRunInput, queries: readonly PacketQuery[]):
     for (const row of ranges.values()) sets.update(row);
     const owners = operations.owners();
     const explainer = new Explainer({
-      ...{ programs, maps, hasSocketLb: false },
+      ...{ programs, maps, sockets: input.settings.socketLb ? 'on request' : { problem: '--socket-lb is off' } },
       owners: () => owners,
       ports: (key) => ports.get(key),
+      service: (key) => services.get(key),
       originOf: (source) => originOf(source, node, ranges),
-      deviceOf: () => LOOPBACK,
+      deviceOf: (question) => ({ ifindex: LOOPBACK, problem: deviceProblem(question, input.settings) }),
       deviceName: () => undefined,
       isPodInterface: (origin, iface) =>
         iface === undefined ? origin === 'pod' : input.settings.podInterfaces.some((prefix) => iface.startsWith(prefix)),
@@ -52,6 +59,13 @@ export function dryExplain(input: DryRunInput, queries: readonly PacketQuery[]):
   } finally {
     programs.close();
   }
+}
+
+/** Programs are assumed to be attached everywhere, except to a device that is named and that the named settings exclude. */
+function deviceProblem({ iface, hook }: DeviceQuestion, { uplinks }: HostSettings): string | undefined {
+  if (iface === undefined || hook === 'pod_in' || uplinks.length === 0 || uplinks.includes(iface)) return undefined;
+  const near = didYouMean(iface, uplinks);
+  return `no program is attached to ${iface}, which is neither one of --uplinks ${uplinks.join(',')} nor named by --pod-interfaces${near}`;
 }
 
 /** The host row as if tc programs were attached everywhere, with placeholders for node addresses that the node file omits. */

@@ -25,7 +25,7 @@ items:
     clusterIP: 10.96.0.10
     externalTrafficPolicy: Local
     loadBalancerSourceRanges: [203.0.113.0/24]
-    ports: [{ name: http, port: 80, nodePort: 30080 }]
+    ports: [{ name: http, port: 80, nodePort: 30080 }, { name: remote, port: 81 }]
   status: { loadBalancer: { ingress: [{ ip: 192.0.2.9 }] } }
 - { kind: Service, metadata: { name: bad }, spec: { clusterIP: 1 } }
 - { kind: Service, metadata: { name: six }, spec: { clusterIP: 'fd00:96::a', ports: [{ port: 53, protocol: UDP }] } }
@@ -36,6 +36,32 @@ items:
   endpoints:
   - { addresses: [10.244.1.2], nodeName: n1 }
   - { addresses: [10.244.2.10], nodeName: n2 }
+- kind: EndpointSlice
+  metadata: { name: web-2, namespace: shop, labels: { kubernetes.io/service-name: web } }
+  addressType: IPv4
+  ports: [{ name: remote, port: 8081 }]
+  endpoints: [{ addresses: [10.244.2.10], nodeName: n2 }]
+- { kind: Service, metadata: { name: head, namespace: shop }, spec: { clusterIP: None, ports: [{ port: 80 }] } }
+- kind: Service
+  metadata: { name: sticky }
+  spec:
+    clusterIP: 10.96.0.40
+    sessionAffinity: ClientIP
+    sessionAffinityConfig: { clientIP: { timeoutSeconds: 600 } }
+    ports: [{ port: 80 }]
+- kind: EndpointSlice
+  metadata: { name: sticky-1, labels: { kubernetes.io/service-name: sticky } }
+  addressType: IPv4
+  ports: [{ name: '', port: 8080 }]
+  endpoints: [{ addresses: [10.244.2.11], nodeName: n2 }]
+- kind: Service
+  metadata: { name: dns }
+  spec: { clusterIP: 10.96.0.53, ports: [{ name: dns, port: 53, protocol: UDP }, { name: dns-tcp, port: 53 }] }
+- kind: EndpointSlice
+  metadata: { name: dns-1, labels: { kubernetes.io/service-name: dns } }
+  addressType: IPv4
+  ports: [{ name: dns, port: 5353, protocol: UDP }, { name: dns-tcp, port: 5353 }]
+  endpoints: [{ addresses: [10.244.2.20], nodeName: n2 }]
 - { kind: ServiceCIDR, apiVersion: networking.k8s.io/v1, metadata: { name: c }, spec: { cidrs: [10.96.0.0/16] } }
 `;
 const flows = [
@@ -112,6 +138,145 @@ describe('explain --objects', () => {
       'verdict',
       '',
     ]);
+  });
+
+  describe('the destination is the name of a Service', () => {
+    test.for([
+      { destination: 'web.shop:http', source: '10.244.1.7', want: '10.96.0.10:80/TCP' },
+      { destination: 'web.shop:80', source: '10.244.1.7', want: '10.96.0.10:80/TCP' },
+      { destination: 'web.shop.svc:80', source: '10.244.1.7', want: '10.96.0.10:80/TCP' },
+      { destination: 'web.shop.svc.cluster.local:80', source: '10.244.1.7', want: '10.96.0.10:80/TCP' },
+      { destination: 'web.shop.svc.cluster.local.:http', source: '10.244.1.7', want: '10.96.0.10:80/TCP' },
+      { destination: 'shop/web:http', source: '10.244.1.7', want: '10.96.0.10:80/TCP' },
+      { destination: 'six.default:53', source: 'fd00::7', protocol: 'udp', want: '[fd00:96::a]:53/UDP' },
+    ])('$destination from $source', async ({ destination, source, protocol = 'tcp', want }) => {
+      const { out } = await sluice(protocol, source, destination, ...dry, '-o', 'json');
+      const { frontend, steps } = JSON.parse(out) as Explanation;
+      expect(frontend?.frontend).toBe(want);
+      expect(steps[0]).toMatchObject({ step: 'destination', text: expect.stringContaining('ClusterIP') as string });
+    });
+
+    test.for([
+      { destination: 'web.default:80', want: 'no Service default/web with a ClusterIP is known: it does not exist, is headless' },
+      { destination: 'head.shop:80', want: 'no Service shop/head with a ClusterIP is known: it does not exist, is headless' },
+      { destination: 'web.shop:https', want: 'Service shop/web has no TCP port https: it has http (80/TCP), remote (81/TCP)' },
+      { destination: 'web.shop:82', want: 'Service shop/web has no TCP port 82: it has http (80/TCP), remote (81/TCP)' },
+      { destination: 'web.shop:http', protocol: 'udp', want: 'Service shop/web has no UDP port http: it has http (80/TCP)' },
+      {
+        destination: 'six.default:53',
+        protocol: 'udp',
+        want: 'Service default/six has no IPv4 ClusterIP, only IPv6: use a source of that family',
+      },
+      { destination: 'web:80', want: 'the destination web:80 has no namespace: use web.NAMESPACE:80' },
+      { destination: 'web.shop', want: 'the destination web.shop has no port: use NAME.NAMESPACE:PORT or NAMESPACE/NAME:PORT' },
+      { destination: 'www.example.org:80', want: 'is not the name of a Service: use NAME.NAMESPACE:PORT' },
+    ])('$destination is rejected', async ({ destination, protocol = 'tcp', want }) => {
+      const { exitCode, out, err } = await sluice(protocol, '10.244.1.7', destination, ...dry);
+      expect({ exitCode, out }).toEqual({ exitCode: 2, out: '' });
+      expect(err).toContain(`sluice: ${want.startsWith('is ') ? `the destination ${destination} ` : ''}${want}`);
+    });
+
+    test('in --flows, destService takes the place of destIP and destPort', async () => {
+      writeFileSync(file('named.yaml'), '[{ protocol: tcp, sourceIP: 10.244.1.7, destService: "shop/web:80" }]');
+      const { out } = await sluice('--flows', file('named.yaml'), ...dry, '-o', 'json');
+      expect(JSON.parse(out)).toMatchObject([{ verdict: 'DNAT', frontend: { frontend: '10.96.0.10:80/TCP' } }]);
+      writeFileSync(file('both.yaml'), '[{ protocol: tcp, sourceIP: 10.244.1.7, destIP: 10.96.0.10, destService: "shop/web:80" }]');
+      expect((await sluice('--flows', file('both.yaml'), ...dry)).err).toBe(
+        `sluice: ${file('both.yaml')}[0].destService: must be given without destIP and destPort\n`,
+      );
+    });
+  });
+
+  describe('what decides is named', () => {
+    const stepsOf = async (...argv: string[]): Promise<string[]> => {
+      const { out } = await sluice(...argv, ...dry, '-o', 'json');
+      return (JSON.parse(out) as Explanation).steps.map(({ step, text }) => `${step}: ${text}`);
+    };
+
+    test('the source ranges that drop a packet', async () => {
+      const steps = await stepsOf('tcp', '8.8.8.8', '192.0.2.9:80');
+      expect(steps).toContain('source ranges: the source must be in loadBalancerSourceRanges: 203.0.113.0/24');
+      expect(steps.at(-1)).toBe(
+        'verdict: DROP (SOURCE_RANGE): the source 8.8.8.8 is in none of the loadBalancerSourceRanges (203.0.113.0/24), so the packet is dropped',
+      );
+    });
+
+    test('the source range that admits a packet', async () => {
+      expect(await stepsOf('tcp', '203.0.113.5', '192.0.2.9:80')).toContain(
+        'source ranges: the source is in 203.0.113.0/24, one of the loadBalancerSourceRanges',
+      );
+    });
+
+    test('the policy that leaves no backend', async () => {
+      expect((await stepsOf('tcp', '203.0.113.5', '192.0.2.9:81')).at(-1)).toBe(
+        'verdict: DROP (NO_LOCAL_BACKEND): externalTrafficPolicy is Local and all usable endpoints are on other nodes, so the packet is dropped',
+      );
+    });
+
+    test('session affinity without a binding', async () => {
+      expect(await stepsOf('tcp', '10.244.1.7', 'sticky.default:80', '--cluster-cidr', '10.244.0.0/16')).toContain(
+        'affinity: session affinity ClientIP (600 s) has no backend for this source yet, and keeps the selected one from now on',
+      );
+    });
+  });
+
+  describe('connect() and sendto() of a process', () => {
+    const answer = async (call: string[], protocol = 'udp', source = '10.0.0.1'): Promise<Explanation> =>
+      JSON.parse((await sluice(protocol, source, 'dns.default:53', ...call, ...dry, '-o', 'json')).out) as Explanation;
+    const hooks = ({ steps }: Explanation): string[] => steps.filter(({ step }) => step === 'hook').map(({ text }) => text);
+
+    test('connect() of a UDP socket is left to the tc programs, and sendto() is translated', async () => {
+      const connected = await answer(['--call', 'connect']);
+      expect(hooks(connected)).toEqual([
+        'the socket hook of a node process leaves connect() to the tc programs',
+        'a socket that calls sendto() without connect() is translated by the socket hook too',
+        'tc_uplink_out processes a packet from the node',
+      ]);
+      expect(connected.backend).toBe('10.244.2.20:5353');
+      const unconnected = await answer(['--call', 'sendto']);
+      expect(hooks(unconnected)).toEqual([
+        'the socket hook of a node process translates sendto() before there is a packet',
+        'a socket that calls connect() first is left to the tc programs',
+      ]);
+      expect(unconnected.reason).toBe('the socket is translated to 10.244.2.20:5353');
+    });
+
+    test('connect() of a TCP socket is translated', async () => {
+      expect(hooks(await answer(['--call', 'connect'], 'tcp'))).toEqual([
+        'the socket hook of a node process translates connect() before there is a packet',
+      ]);
+    });
+
+    test('a pod calls the same hooks', async () => {
+      expect(hooks(await answer(['--call', 'sendto'], 'udp', '10.244.1.7'))[0]).toBe(
+        'the socket hook of a pod translates sendto() before there is a packet',
+      );
+    });
+
+    test('without --call, the answer is that of the tc program', async () => {
+      expect(hooks(await answer([]))).toEqual(['tc_uplink_out processes a packet from the node']);
+    });
+
+    test.for([
+      { args: ['tcp', '10.0.0.1', 'dns.default:53', '--call', 'sendto'], want: 'sendto() is possible for UDP only' },
+      {
+        args: ['udp', '8.8.8.8', 'dns.default:53', '--call', 'connect'],
+        want: 'connect() is a call of a pod or of the node, and the source 8.8.8.8 is external',
+      },
+      { args: ['udp', '10.0.0.1', 'dns.default:53', '--call', 'write'], want: '--call must be connect or sendto, is "write"' },
+    ])('$want', async ({ args, want }) => {
+      expect(await sluice(...args, ...dry)).toEqual({ exitCode: 2, out: '', err: expect.stringContaining(`sluice: ${want}\n`) as string });
+    });
+  });
+
+  test('a device that the uplinks do not include has no program', async () => {
+    const packet = ['tcp', '203.0.113.5', '192.0.2.9:80', ...dry, '--uplinks', 'eth0', '-o', 'json', '--iface'];
+    expect(JSON.parse((await sluice(...packet, 'eth0')).out)).toMatchObject({ verdict: 'DNAT' });
+    expect(JSON.parse((await sluice(...packet, 'eth1')).out)).toMatchObject({
+      verdict: 'NONE',
+      reason: expect.stringContaining('the packet is not translated because no program is attached to eth1') as string,
+      frontend: { type: 'LoadBalancer' },
+    });
   });
 
   test.for([

@@ -53,10 +53,11 @@ class Kernel {
     loaded.applyHost({ ...desired.host, nodeAddresses, snatPorts, hasTc }, [...desired.ranges.values()]);
     const owners = new Map(loaded.owners());
     this.#explainer = new Explainer({
-      ...{ programs, maps: loaded.maps, hasSocketLb: false, owners: () => owners },
+      ...{ programs, maps: loaded.maps, sockets: { problem: 'not part of this test' }, owners: () => owners },
       ports: (key) => desired.ports.get(key),
       originOf: (source) => this.originOf(source),
-      deviceOf: () => devices.eth0,
+      deviceOf: () => ({ ifindex: devices.eth0, problem: undefined }),
+      service: () => undefined,
       deviceName: () => undefined,
       isPodInterface: (origin, iface) =>
         iface === undefined ? origin === 'pod' : desired.podInterfaces.some((prefix) => iface.startsWith(prefix)),

@@ -2,9 +2,10 @@
 // Compares `sluice explain` with real traffic: 1,000 random packets are each explained and then sent. The result must match the
 // explanation: the verdict is the same, and the backend is the named one or, if none is named, one of the candidates. Explaining
 // must not change anything.
+import { spawnSync } from 'node:child_process';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { askExplain } from '../../daemon/cli/client.ts';
-import type { Origin, PacketQuery } from '../../daemon/model/explanation.ts';
+import type { Explanation, Origin, PacketQuery } from '../../daemon/model/explanation.ts';
 import { seededRandom } from '../support/fake-clock.ts';
 import { Daemon, service, slices, vips } from '../support/lab/daemon.ts';
 import { Lab, nodeAddresses, outsideAddresses, podAddresses } from '../support/lab/lab.ts';
@@ -132,8 +133,79 @@ describe.each([{ hasSocketLb: false }, { hasSocketLb: true }])('socket translati
     for (const verdict of ['DNAT', 'REJECT', 'DROP', 'NONE']) expect(verdicts.get(verdict) ?? 0, verdict).toBeGreaterThan(PACKETS / 100);
   });
 
+  const print = (...args: string[]): Explanation => JSON.parse(daemon.cli('explain', ...args, '-o', 'json')) as Explanation;
+  const refused = (...args: string[]): string => {
+    const [program = '', ...argv] = daemon.command('explain', ...args);
+    const { status, stderr } = spawnSync(program, argv, { encoding: 'utf8' });
+    expect(status).toBe(2);
+    return stderr;
+  };
+
+  test('a packet that no program processes is not translated, and the answer says why', () => {
+    lab.ip('node', 'link', 'add', 'spare0', 'type', 'dummy');
+    const external = print('tcp', '8.8.8.8:1', `${nodeAddresses.IPv4}:30080`, '--iface', 'spare0');
+    expect(external).toMatchObject({ verdict: 'NONE', frontend: { type: 'NodePort' } });
+    expect(external.reason).toBe(
+      'the packet is not translated because tc_uplink_in is not attached to spare0: set --uplinks, or read sluice status',
+    );
+    const local = print('sctp', nodeAddresses.IPv4, `${nodeAddresses.IPv4}:30080`);
+    expect(local.steps[0]?.text).toContain('no program processes the packet: ');
+    // A packet of the node to its own NodePort goes through lo.
+    const own = print('tcp', nodeAddresses.IPv4, `${nodeAddresses.IPv4}:30080`);
+    if (hasSocketLb) expect(own.verdict).toBe('DNAT');
+    else {
+      expect(own).toMatchObject({ verdict: 'NONE', frontend: { type: 'NodePort' } });
+      expect(own.reason).toBe(
+        'the packet is not translated because --socket-lb is off, and the packet goes through lo, where only the socket hooks (--socket-lb on) translate',
+      );
+    }
+  });
+
+  test('a device that does not exist is refused by its name', () => {
+    const message = refused('tcp', '8.8.8.8:1', `${vips.IPv4}:80`, '--iface', 'lxc99');
+    expect(message).toMatch(/^sluice: the device lxc99 does not exist \(did you mean lxc9\?\); this node has .*\n$/);
+    expect(refused('tcp', '8.8.8.8:1', `${vips.IPv4}:80`, '--iface', 'nothing-like-it')).toMatch(
+      /^sluice: the device nothing-like-it does not exist; this node has .*lo.*\n$/,
+    );
+  });
+
+  test('a Service is found by its name in the tables of the daemon', () => {
+    for (const name of ['web.default:web', 'web.default.svc.cluster.local:80', 'default/web:80']) {
+      expect(print('tcp', podAddresses(9).IPv4, name)).toMatchObject({ frontend: { frontend: `${vips.IPv4}:80/TCP` } });
+      expect(print('tcp', podAddresses(9).IPv6, name)).toMatchObject({ frontend: { frontend: `[${vips.IPv6}]:80/TCP` } });
+    }
+    expect(refused('tcp', podAddresses(9).IPv4, 'webb.default:80')).toContain('no Service default/webb with a ClusterIP is known');
+    expect(refused('tcp', podAddresses(9).IPv4, 'web.default:81')).toContain('Service default/web has no TCP port 81: it has web (80/TCP)');
+  });
+
+  test('the answer tells connect() from sendto()', () => {
+    const hooks = (...args: string[]): string[] => print(...args).steps.flatMap(({ step, text }) => (step === 'hook' ? [text] : []));
+    const udp = ['udp', nodeAddresses.IPv4, `${vips.IPv4}:53`];
+    if (!hasSocketLb) {
+      expect(hooks(...udp, '--call', 'connect')[0]).toBe('no socket hook translates connect(): --socket-lb is off');
+      return;
+    }
+    expect(hooks(...udp)).toEqual([
+      'the socket hook of a node process translates sendto() before there is a packet',
+      'a socket that calls connect() first is left to the tc programs',
+    ]);
+    expect(hooks(...udp, '--call', 'connect')).toEqual([
+      'the socket hook of a node process leaves connect() to the tc programs',
+      'a socket that calls sendto() without connect() is translated by the socket hook too',
+      'tc_uplink_out processes a packet from the node',
+    ]);
+    expect(hooks('tcp', nodeAddresses.IPv4, `${vips.IPv4}:80`)).toEqual([
+      'the socket hook of a node process translates connect() before there is a packet',
+    ]);
+  });
+
+  test('the source ranges of the daemon are named', () => {
+    expect(print('tcp', '8.8.8.8:1', `${external.IPv4}:80`).reason).toBe(
+      'the source 8.8.8.8 is in none of the loadBalancerSourceRanges (10.244.0.0/16), so the packet is dropped',
+    );
+  });
+
   test('the command prints one JSON object with null for unset fields', () => {
-    const print = (...args: string[]): unknown => JSON.parse(daemon.cli('explain', ...args, '-o', 'json'));
     expect(print('tcp', `${podAddresses(9).IPv4}:4242`, `${vips.IPv4}:80`)).toMatchObject({
       verdict: 'DNAT',
       frontend: { frontend: `${vips.IPv4}:80/TCP`, service: 'default/web:web', type: 'ClusterIP', scope: 'internal' },
