@@ -44,18 +44,18 @@ const port = z
   .int(must('a whole number'))
   .min(0, must('0 or more'))
   .max(65_535, must('65535 or less'));
-const text = z.string(must('a string'));
+const string = z.string(must('a string'));
 const querySchema = z
   .object(
     {
-      protocol: text.transform((word) => word.toUpperCase()).pipe(z.enum(['TCP', 'UDP', 'SCTP'], must('tcp, udp or sctp'))),
-      sourceIP: text,
+      protocol: string.transform((word) => word.toUpperCase()).pipe(z.enum(['TCP', 'UDP', 'SCTP'], must('tcp, udp or sctp'))),
+      sourceIP: string,
       sourcePort: port.nullish().transform((number) => number ?? 0),
-      destIP: optional(text),
+      destIP: optional(string),
       destPort: optional(port),
-      destService: optional(text),
+      destService: optional(string),
       from: optional(z.enum(['pod', 'node', 'external'], must('pod, node or external'))),
-      iface: optional(text),
+      iface: optional(string),
       call: optional(z.enum(['connect', 'sendto'], must('connect or sendto'))),
     },
     must('an object'),

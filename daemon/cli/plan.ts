@@ -102,7 +102,7 @@ function healthChecks(rows: readonly PlanRow[]): string[] {
 const signs = { added: '+', removed: '-', changed: '~' } as const;
 
 /** One line for each thing that is removed (-), added (+) or changed (~). */
-export function changesText(served: ServedState, planned: ServedState): string {
+function changesText(served: ServedState, planned: ServedState): string {
   const lines = planChanges(served, planned).map(({ kind, text }) => `${signs[kind]} ${text}\n`);
   return lines.length === 0 ? 'no changes\n' : lines.join('');
 }

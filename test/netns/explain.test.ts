@@ -142,10 +142,10 @@ describe.each([{ hasSocketLb: false }, { hasSocketLb: true }])('socket translati
   };
 
   test('a packet that no program processes is not translated, and the answer says why', () => {
-    lab.ip('node', 'link', 'add', 'spare0', 'type', 'dummy');
-    const external = print('tcp', '8.8.8.8:1', `${nodeAddresses.IPv4}:30080`, '--iface', 'spare0');
-    expect(external).toMatchObject({ verdict: 'NONE', frontend: { type: 'NodePort' } });
-    expect(external.reason).toBe(
+    lab.ip('node', 'link', 'add', 'spare0', 'type', 'veth', 'peer', 'name', 'spare1');
+    const arriving = print('tcp', '8.8.8.8:1', `${nodeAddresses.IPv4}:30080`, '--iface', 'spare0');
+    expect(arriving).toMatchObject({ verdict: 'NONE', frontend: { type: 'NodePort' } });
+    expect(arriving.reason).toBe(
       'the packet is not translated because tc_uplink_in is not attached to spare0: set --uplinks, or read sluice status',
     );
     const local = print('sctp', nodeAddresses.IPv4, `${nodeAddresses.IPv4}:30080`);

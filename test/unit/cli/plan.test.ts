@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // `sluice plan` with a real directory and a node file: the JSON, invalid arguments, and the differences to a running daemon.
 import { describe, expect, test } from 'vitest';
-import { changesText, runPlan } from '../../../daemon/cli/plan.ts';
+import { runPlan } from '../../../daemon/cli/plan.ts';
 import { run } from '../../../daemon/cli/run.ts';
 import { dryRun } from '../../../daemon/offline/dry-run.ts';
-import { planRows } from '../../../daemon/offline/plan.ts';
 import { parseNodeFile } from '../../../daemon/offline/node-file.ts';
-import type { ServicePort__Output as ServicePort } from '../../../proto/gen/sluice/v1/ServicePort.ts';
-import { backendRow, desiredRow, frontendRow, hostSettings } from '../../support/builders.ts';
+import { hostSettings } from '../../support/builders.ts';
 import { temporaryDirectory, writeFiles } from '../source/fixture.ts';
 
 const list = `

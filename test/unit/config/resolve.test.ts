@@ -160,57 +160,6 @@ describe('values', () => {
   });
 });
 
-describe('relative paths', () => {
-  const paths = ['source', 'kubeconfig', 'cgroup', 'pin-path', 'socket'] as const;
-  const resolved = ({ argv = [], env = {}, file }: Given): Record<string, string | undefined> => {
-    const config = parseConfig([...flagsOf({ file: file ?? '' }), '--node', 'n1', ...argv], env, reader(file ?? ''));
-    const { source, kubeconfig, cgroup, pinPath, socket } = config;
-    return { source, kubeconfig, cgroup, 'pin-path': pinPath, socket };
-  };
-
-  test.for(paths)('--%s is relative to the current directory', (name) => {
-    expect(resolved({ argv: [`--${name}`, './a/../b/'] })[name]).toBe(`${process.cwd()}/b`);
-  });
-
-  test.for(paths)('the environment variable of %s is relative to the current directory', (name) => {
-    const env = { [`SLUICE_${name.replace('-', '_').toUpperCase()}`]: 'b' };
-    expect(resolved({ env })[name]).toBe(`${process.cwd()}/b`);
-  });
-
-  test.for(paths)('%s in a settings file is relative to the directory of the file', (name) => {
-    expect(resolved({ file: `${name}: ../b` })[name]).toBe('/b');
-  });
-
-  test('an npm script of this package begins in the directory in which the user called npm', () => {
-    const env = { INIT_CWD: '/home/user', npm_package_name: 'sluice', npm_lifecycle_event: 'sluiced' };
-    expect(resolved({ argv: ['--source', 'x'], env })['source']).toBe('/home/user/x');
-    expect(resolved({ env: { ...env, SLUICE_PIN_PATH: 'x' } })['pin-path']).toBe('/home/user/x');
-  });
-
-  test.for([
-    { name: 'a script of another package', npm_package_name: 'other', npm_lifecycle_event: 'sluiced' },
-    {
-      name: 'another script of this package, which starts the program in a directory of its own',
-      npm_package_name: 'sluice',
-      npm_lifecycle_event: 'test',
-    },
-  ])('INIT_CWD is ignored in $name', ({ name: _, ...npm }) => {
-    expect(resolved({ argv: ['--source', 'x'], env: { INIT_CWD: '/home/user', ...npm } })['source']).toBe(`${process.cwd()}/x`);
-  });
-
-  test('--config and SLUICE_CONFIG are relative to the current directory', () => {
-    const read: string[] = [];
-    const readFile = (path: string): string => (read.push(path), 'source: x');
-    expect(parseConfig(['--config', 'c/s.yaml'], {}, readFile).source).toBe(`${process.cwd()}/c/x`);
-    parseConfig([], { SLUICE_CONFIG: './s.yaml' }, readFile);
-    expect(read).toEqual([`${process.cwd()}/c/s.yaml`, `${process.cwd()}/s.yaml`]);
-  });
-
-  test('absolute paths are not changed', () => {
-    expect(resolved({ argv: ['--source', '/a/../b'] })['source']).toBe('/a/../b');
-  });
-});
-
 describe('rejected', () => {
   const { usage, config } = ExitCode;
   test.for<{ name: string; given: Given; code: number; want: string }>([
