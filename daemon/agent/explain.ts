@@ -30,7 +30,7 @@ export class ExplainService {
 
   /** One answer for each question. Throws ExitError for a question that is not valid. */
   explain(questions: readonly PacketQuery[]): Explanation[] {
-    const { config, datapath, services, maps } = this.#options;
+    const { datapath, services, maps } = this.#options;
     this.#programs ??= new ExplainPrograms({ objectsPath, reuse: datapath.mapFds() });
     const host = this.#host();
     const owners = services.owners();

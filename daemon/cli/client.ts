@@ -92,8 +92,7 @@ async function exitErrorOf(error: ServiceError, daemon: Daemon): Promise<ExitErr
 }
 
 /** The name of the gRPC status: "INTERNAL". The details are not shown, because gRPC itself may have written them. */
-const nameOf = (error: Partial<ServiceError>): string =>
-  error.code === undefined ? 'no response' : (code[error.code] ?? 'unknown status');
+const nameOf = (error: Partial<ServiceError>): string => (error.code === undefined ? 'no response' : code[error.code]);
 
 /** Connects again to get the errno code, which gRPC reports only inside a message. "" when the connection succeeds. */
 function connectError(path: string): Promise<string> {
