@@ -2,6 +2,7 @@
 // The first phase of a start: the host is checked, the pin directory is opened and locked, the maps and programs are loaded.
 // Everything that can be rejected is rejected here, before anything is attached. The second phase (agent.ts) is built on the open
 // datapath; main.ts closes the datapath when the second phase fails or ends.
+import { requireAll } from '../base/check.ts';
 import { cgroupCheck, pinPathCheck } from '../bpf/checks.ts';
 import { Datapath, objectsPath } from '../bpf/datapath.ts';
 import { mapSizes } from '../bpf/map-sizes.ts';
@@ -22,7 +23,7 @@ export interface OpenDatapath {
 /** Throws ExitError or KernelError, and then leaves nothing open. */
 export function openDatapath(config: Config): OpenDatapath {
   const pins = new PinDirectory(config.pinPath);
-  for (const check of [...hostChecks(config), pinPathCheck(pins), cgroupCheck(config)]) check.run();
+  requireAll([...hostChecks(config), pinPathCheck(pins), cgroupCheck(config)]);
   pins.open();
   pins.lock();
   const datapath = new Datapath(pins, { objectsPath, sizes: mapSizes(config) });

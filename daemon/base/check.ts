@@ -6,8 +6,8 @@ export interface Check {
   /** "kernel", "uplink eth0". */
   readonly name: string;
   /**
-   * Returns what was found. Throws an ExitError, with the next step, when sluiced could not start, and a CheckWarning when it could
-   * start but not serve everything.
+   * Returns what was found. Throws an ExitError, with the next step, when sluiced could not start, a CheckWarning when it could start but
+   * not serve everything, and a CheckSkipped when there is nothing to check.
    */
   readonly run: () => string;
 }
@@ -15,4 +15,20 @@ export interface Check {
 /** A problem in spite of which sluiced can start. */
 export class CheckWarning extends Error {
   override readonly name = 'CheckWarning';
+}
+
+/** The check was not made. The message says why. */
+export class CheckSkipped extends Error {
+  override readonly name = 'CheckSkipped';
+}
+
+/** Runs the checks that a start must pass. Throws the ExitError of the first one that fails. */
+export function requireAll(checks: readonly Check[]): void {
+  for (const { run } of checks) {
+    try {
+      run();
+    } catch (error) {
+      if (!(error instanceof CheckWarning || error instanceof CheckSkipped)) throw error;
+    }
+  }
 }

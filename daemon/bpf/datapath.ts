@@ -9,6 +9,7 @@ import { BpfMap, closeFd, duplicate, mapInfo, openPin, pin } from '../kernel/map
 import { BpfObject, type MapSpec } from '../kernel/object.ts';
 import { initializeConfig, layoutVersion } from '../maps/datapath-state.ts';
 import { Layout } from '../maps/gen/layouts.ts';
+import { type MapSizes, type PinnedSize, sizeProblems } from './map-sizes.ts';
 import type { PinDirectory } from './pins.ts';
 
 /** Folder of the compiled objects, which the build makes. */
@@ -17,11 +18,6 @@ const objectNames = ['tc_pod', 'tc_uplink', 'sock'] as const;
 const SMALL = 64; // entries
 const zero = new Uint8Array(4);
 const perCpuTypes = new Set([5, 6, 10]); // PERCPU_HASH, PERCPU_ARRAY, LRU_PERCPU_HASH
-
-/** Sizes of maps by name. Messages name the flag that sets the size. */
-export interface MapSizes {
-  readonly [map: string]: { readonly entries: number; readonly flag: string };
-}
 
 /** Number of possible CPUs, which is the number of values that a per-CPU map returns. */
 function possibleCpus(): number {
@@ -37,6 +33,8 @@ export class Datapath {
   #objects: BpfObject[] = [];
   #layout = Buffer.alloc(0);
   #config: Uint8Array = new Uint8Array();
+  /** The maps that load() took over with another size than the settings ask for. */
+  #pinnedSizes: readonly PinnedSize[] = [];
 
   constructor(pins: PinDirectory, options: { objectsPath: string; sizes: MapSizes }) {
     this.#pins = pins;
@@ -44,10 +42,14 @@ export class Datapath {
     this.#sizes = options.sizes;
   }
 
-  /** Loads every program and pins every map. When a program cannot be loaded, no new pin remains. */
+  /**
+   * Loads every program and pins every map. A map that is pinned already keeps its size. When a program cannot be loaded, no new pin
+   * remains.
+   */
   load(): void {
     this.#layout = this.#readLayout();
     const opened = this.#openPinned();
+    this.#pinnedSizes = this.#otherSizes(opened);
     try {
       this.#objects = this.#loadObjects(Object.fromEntries(opened));
     } finally {
@@ -62,11 +64,23 @@ export class Datapath {
     }
   }
 
-  /** Describes the pinned maps. Throws ExitError when load() would reject them. Changes nothing. */
-  describePinned(): string {
+  /** One message for each size setting that the maps which load() took over do not follow. */
+  sizeProblems(): string[] {
+    return sizeProblems(this.#pinnedSizes, this.#pins.path);
+  }
+
+  /**
+   * Describes the pinned maps, and the size settings that they do not follow. Throws ExitError when load() would reject the maps.
+   * Changes nothing.
+   */
+  describePinned(): { readonly summary: string; readonly problems: readonly string[] } {
     const opened = this.#openPinned();
-    for (const fd of opened.values()) closeFd(fd);
-    return opened.size === 0 ? 'none: maps would be created' : `${opened.size} maps of this layout would be taken over`;
+    try {
+      const summary = opened.size === 0 ? 'none: maps would be created' : `${opened.size} maps of this layout would be taken over`;
+      return { summary, problems: sizeProblems(this.#otherSizes(opened), this.#pins.path) };
+    } finally {
+      for (const fd of opened.values()) closeFd(fd);
+    }
   }
 
   /**
@@ -256,21 +270,25 @@ export class Datapath {
 
   #refuseOther(spec: MapSpec, fd: number): void {
     const held = mapInfo(fd);
-    const wantedEntries = this.#sizes[spec.name]?.entries ?? spec.maxEntries;
+    // The settings do not size this map, so another size means another version.
+    const isResized = this.#sizes[spec.name] === undefined && held.maxEntries !== spec.maxEntries;
     const isSame =
       held.type === spec.type && held.keySize === spec.keySize && held.valueSize === spec.valueSize && held.flags === spec.flags;
-    if (!isSame) {
-      throw new ExitError(
-        ExitCode.layout,
-        `the pinned map ${this.#pins.pathOf('maps', spec.name)} has another layout (key ${held.keySize}, value ${held.valueSize} bytes, expected ${spec.keySize} and ${spec.valueSize}): run the version that created it, or \`sluice uninstall\` first`,
-      );
-    }
-    if (held.maxEntries !== wantedEntries) {
-      const flag = this.#sizes[spec.name]?.flag ?? 'its size';
-      throw new ExitError(
-        ExitCode.config,
-        `the pinned map ${spec.name} has room for ${held.maxEntries} entries, and --${flag} asks for ${wantedEntries}: give the old size, or \`sluice uninstall\` first`,
-      );
-    }
+    if (isSame && !isResized) return;
+    const layoutOf = ({ keySize, valueSize, maxEntries }: Omit<MapSpec, 'name'>): string =>
+      `key ${keySize} bytes, value ${valueSize} bytes${isResized ? `, ${maxEntries} entries` : ''}`;
+    throw new ExitError(
+      ExitCode.layout,
+      `the pinned map ${this.#pins.pathOf('maps', spec.name)} has another layout (${layoutOf(held)}; expected: ${layoutOf(spec)}): run the version that created it, or \`sluice uninstall\` first`,
+    );
+  }
+
+  /** The pinned maps that have another size than the settings ask for. */
+  #otherSizes(pinned: ReadonlyMap<string, number>): PinnedSize[] {
+    return Object.entries(this.#sizes).flatMap(([map, wanted]) => {
+      const fd = pinned.get(map);
+      const pinnedEntries = fd === undefined ? wanted.entries : mapInfo(fd).maxEntries;
+      return pinnedEntries === wanted.entries ? [] : [{ map, pinnedEntries, wanted }];
+    });
   }
 }

@@ -1,9 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
-// Turns the size settings into max_entries of the pinned maps, with the flag that each comes from. Pure.
+// Turns the size settings into max_entries of the pinned maps, with the flag that each comes from, and describes pinned maps of
+// another size. Pure.
 import { SLOTS_PER_ROW } from '../maps/types.ts';
-import type { MapSizes } from './datapath.ts';
 
 const RANGES = 65_536;
+
+/** Size of a map, and the flag that sets it. */
+export interface MapSize {
+  readonly entries: number;
+  /** Without "--". */
+  readonly flag: string;
+  /** The value of the flag that gives a map this number of entries. Default: the number itself. */
+  readonly valueFor?: (entries: number) => number;
+}
+
+/** Sizes of maps by name. Maps that are not in here have the size that the object file defines. */
+export interface MapSizes {
+  readonly [map: string]: MapSize;
+}
+
+/** A pinned map whose size differs from the size that the settings ask for. */
+export interface PinnedSize {
+  readonly map: string;
+  readonly pinnedEntries: number;
+  readonly wanted: MapSize;
+}
 
 /** The settings with these names. */
 export interface MapLimits {
@@ -16,10 +37,10 @@ export interface MapLimits {
 }
 
 export function mapSizes(limits: MapLimits): MapSizes {
-  const entries = (count: number, flag: string): { entries: number; flag: string } => ({ entries: count, flag });
+  const entries = (count: number, flag: string): MapSize => ({ entries: count, flag });
   const frontends = entries(limits.maxFrontends, 'max-frontends');
   // Enough for every ClusterIP and source range. The kernel allocates the entries of a trie only as they are added.
-  const ranges = entries(2 * limits.maxFrontends + RANGES, 'max-frontends');
+  const ranges = { ...entries(2 * limits.maxFrontends + RANGES, 'max-frontends'), valueFor: (count: number) => (count - RANGES) / 2 };
   const backends = entries(limits.maxBackends, 'max-backends');
   const flows = entries(limits.maxFlows, 'max-flows');
   const peers = entries(limits.maxSocketFlows, 'max-socket-flows');
@@ -27,7 +48,24 @@ export function mapSizes(limits: MapLimits): MapSizes {
     ...{ lb4_frontends: frontends, lb6_frontends: frontends, lb4_backends: backends, lb6_backends: backends },
     ...{ lb4_ranges: ranges, lb6_ranges: ranges },
     lb_services: entries(limits.maxServices, 'max-services'),
-    lb_slots: entries(limits.maxSlots / SLOTS_PER_ROW, 'max-slots'),
+    lb_slots: { ...entries(limits.maxSlots / SLOTS_PER_ROW, 'max-slots'), valueFor: (count: number) => count * SLOTS_PER_ROW },
     ...{ ct4: flows, ct6: flows, sk4_backends: peers, sk6_backends: peers, sk4_vips: peers, sk6_vips: peers },
   };
 }
+
+/** One message for each flag whose value differs from a pinned map, with the next step. */
+export function sizeProblems(differences: readonly PinnedSize[], pinPath: string): string[] {
+  const byFlagAndValue = Map.groupBy(differences, ({ wanted, pinnedEntries }) => `${wanted.flag} ${valueOf(wanted, pinnedEntries)}`);
+  return [...byFlagAndValue.values()].flatMap((group) => {
+    const [first] = group;
+    if (first === undefined) return [];
+    const { flag, entries } = first.wanted;
+    const [set, used] = [valueOf(first.wanted, entries), valueOf(first.wanted, first.pinnedEntries)];
+    const maps = group.map(({ map }) => map).sort();
+    return [
+      `--${flag} is ${set}, but the pinned ${maps.length === 1 ? 'map' : 'maps'} ${maps.join(', ')} ${maps.length === 1 ? 'was' : 'were'} created for ${used}, and sluiced uses the pinned size: set --${flag} ${used}, or stop sluiced, run \`sluice uninstall --pin-path ${pinPath}\`, which interrupts the Services of this node, and start sluiced again`,
+    ];
+  });
+}
+
+const valueOf = ({ valueFor = (count) => count }: MapSize, entries: number): number => valueFor(entries);

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { BpfMap, duplicate } from '../../daemon/kernel/map.ts';
 import { BpfObject } from '../../daemon/kernel/object.ts';
 import { testRun } from '../../daemon/kernel/test-run.ts';
-import type { MapSizes } from '../../daemon/bpf/datapath.ts';
+import type { MapSizes } from '../../daemon/bpf/map-sizes.ts';
 import type { DesiredPort } from '../../daemon/model/frontend.ts';
 import { backendRow, desiredRow, frontendRow } from '../support/builders.ts';
 import { devices, enterNamespace } from '../kernel/fixture.ts';

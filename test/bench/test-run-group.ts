@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The base class of the groups that use BPF_PROG_TEST_RUN: the harness, a bpffs and the loaded programs of Sluice. close()
 // removes everything that was opened, also if open() failed.
-import type { MapSizes } from '../../daemon/bpf/datapath.ts';
+import type { MapSizes } from '../../daemon/bpf/map-sizes.ts';
 import { Bpffs, Loaded } from '../kernel/fixture.ts';
 import { Harness } from './harness.ts';
 import type { Group, Row, Sample } from './row.ts';

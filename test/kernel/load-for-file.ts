@@ -2,7 +2,7 @@
 // The set-up of a kernel test file. Before its tests it creates a namespace and a bpffs and loads the datapath. After its tests it removes
 // them, even if loading failed.
 import { afterAll, beforeAll } from 'vitest';
-import type { MapSizes } from '../../daemon/bpf/datapath.ts';
+import type { MapSizes } from '../../daemon/bpf/map-sizes.ts';
 import { Bpffs, enterNamespace, Loaded, smallSizes } from './fixture.ts';
 
 /** Registers the hooks of vitest. `take` receives the loaded datapath. */

@@ -118,13 +118,46 @@ describe('pinned maps', () => {
     second.datapath.close();
   });
 
-  test('of a different size are rejected with an error that names the flag, and are not changed', () => {
+  test('keep their size and content when the settings ask for another size, and the difference is described', () => {
+    const first = new Loaded(bpffs);
+    first.maps.services.set(5, serviceValue({ base: 32, count: 2 }));
+    expect(first.datapath.sizeProblems()).toEqual([]);
+    first.datapath.close();
+    const sizes = {
+      ...smallSizes,
+      ...{ ct4: { entries: 4096, flag: 'max-flows' }, ct6: { entries: 4096, flag: 'max-flows' } },
+      lb_slots: { entries: 128, flag: 'max-slots', valueFor: (entries: number) => entries * 16 },
+    };
+    const second = new Loaded(bpffs, sizes);
+    expect(second.maps.services.get(5)).toEqual(serviceValue({ base: 32, count: 2 }));
+    expect(['ct4', 'ct6', 'lb_slots'].map((name) => second.datapath.map(name).info.maxEntries)).toEqual([8192, 8192, 64]);
+    const path = join(bpffs.path, 'sluice');
+    const remedy = `stop sluiced, run \`sluice uninstall --pin-path ${path}\`, which interrupts the Services of this node, and start sluiced again`;
+    const problems = [
+      `--max-flows is 4096, but the pinned maps ct4, ct6 were created for 8192, and sluiced uses the pinned size: set --max-flows 8192, or ${remedy}`,
+      `--max-slots is 2048, but the pinned map lb_slots was created for 1024, and sluiced uses the pinned size: set --max-slots 1024, or ${remedy}`,
+    ];
+    expect(second.datapath.sizeProblems().toSorted()).toEqual(problems);
+    // Programs of a reload use the same maps.
+    second.datapath.reload(() => undefined);
+    expect(second.datapath.map('ct4').info.maxEntries).toBe(8192);
+    const { summary, problems: described } = second.datapath.describePinned();
+    expect([summary, described.toSorted()]).toEqual([expect.stringMatching(/^\d+ maps of this layout would be taken over$/), problems]);
+    second.datapath.close();
+  });
+
+  test('whose size no setting determines are rejected when it differs, since they belong to another version', () => {
     new Loaded(bpffs).datapath.close();
-    const before = readdirSync(join(bpffs.path, 'sluice/maps'));
-    expect(() => new Loaded(bpffs, { ...smallSizes, ct4: { entries: 4096, flag: 'max-flows' } })).toThrow(
-      /ct4 has room for 8192 entries, and --max-flows asks for 4096/,
+    const pinned = join(bpffs.path, 'sluice/maps/lb_drops');
+    rmSync(pinned);
+    execFileSync('bpftool', [
+      ...['map', 'create', pinned, 'type', 'percpu_array', 'key', '4', 'value', '16', 'entries', '3'],
+      'name',
+      'lb_drops',
+    ]);
+    expect(() => new Loaded(bpffs)).toThrow(
+      /lb_drops has another layout \(.*3 entries; expected: .* entries\): run the version that created it/,
     );
-    expect(readdirSync(join(bpffs.path, 'sluice/maps'))).toEqual(before);
   });
 
   test('of another layout version are rejected', () => {
