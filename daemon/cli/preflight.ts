@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // `sluice preflight`: runs the checks of offline/preflight.ts with the settings that sluiced would have, and prints the results.
-// Needs no daemon and changes nothing. Called by main.ts.
+// Needs no daemon, asks the API server if it is the source, and changes nothing. Called by main.ts.
 import { readFileSync } from 'node:fs';
 import { parseConfig } from '../config/resolve.ts';
 import { type CheckResult, preflight } from '../offline/preflight.ts';
@@ -13,12 +13,12 @@ export interface PreflightOptions {
   readonly print: (text: string) => void;
 }
 
-const stateNames = { ok: 'Ok', warning: 'Warning', failed: 'Failed' } as const;
+const stateNames = { ok: 'Ok', warning: 'Warning', failed: 'Failed', skipped: 'Skipped' } as const;
 
 /** Returns the exit code: 0, or the exit code of the first check that failed. Throws ExitError when the settings are invalid. */
 export async function runPreflight({ argv, env, isJson, print }: PreflightOptions): Promise<number> {
   const config = parseConfig(argv, env, (path) => readFileSync(path, 'utf8'));
-  const checks = preflight(config);
+  const checks = await preflight(config, env);
   const exitCode = checks.find(({ state }) => state === 'failed')?.exitCode ?? 0;
   print(isJson ? `${JSON.stringify({ ok: exitCode === 0, exitCode, checks }, undefined, 2)}\n` : preflightText(checks));
   return exitCode;

@@ -75,7 +75,7 @@ function program(runtime: Runtime, outcome: { exitCode: number }, settings: read
   );
   sluice.addHelpText(
     'after',
-    '\nExit codes:\n  0  success\n  1  the command failed, or the agent is degraded or not ready\n  2  invalid arguments\n  3  an object or a named file cannot be used\n  5  the kernel rejected a call (uninstall)\n  6  the daemon cannot be reached\npreflight exits with the code with which sluiced would fail: see sluiced --help.',
+    '\nExit codes:\n  0  success\n  1  the command failed, or the agent is degraded or not ready\n  2  invalid arguments\n  3  an object or a named file cannot be used\n  5  the kernel rejected a call (uninstall)\n  6  the daemon cannot be reached\npreflight exits with the code with which sluiced would fail (see sluiced --help), and with 1 if sluiced would start and not become ready.',
   );
   const daemon: Context['daemon'] = () => {
     const { socket, timeout } = sluice.opts<GlobalOptions>();
@@ -148,7 +148,7 @@ function addPreflight(sluice: Command, { runtime, daemon, outcome }: Context): v
   sluice
     .command('preflight')
     .description(
-      'check whether sluiced can serve this host with the given flags; changes nothing; exits with the code with which sluiced would fail',
+      'check whether sluiced can serve this host with the given flags, and whether it can read from the API server; changes nothing; exits with the code with which sluiced would fail',
     )
     .argument('[FLAGS...]', 'flags of sluiced, such as --source DIR --uplinks eth0')
     .allowUnknownOption()

@@ -11,3 +11,7 @@ export interface Node {
   /** The Node has a deletionTimestamp or the taint ToBeDeletedByClusterAutoscaler (test/README.md, 12). */
   readonly isLeaving: boolean;
 }
+
+/** The message about a node name that no Node object has. */
+export const missingNode = (name: string): string =>
+  `there is no Node named ${name}, so the zone, podCIDRs and addresses of this node are unknown, and only endpoints whose nodeName is ${name} count as local: set --node to the name of this node's Node object, or create that object`;

@@ -4,11 +4,7 @@ import { accessSync, constants } from 'node:fs';
 import type { Check } from '../../base/check.ts';
 import { ExitCode, ExitError } from '../../base/errors.ts';
 
-/** `directory` is undefined when the API server is the source. */
-export const sourceCheck = (directory: string | undefined): Check => ({
-  name: 'source',
-  run: () => (directory === undefined ? 'the API server, which this check does not contact' : readable(directory)),
-});
+export const sourceCheck = (directory: string): Check => ({ name: 'source', run: () => readable(directory) });
 
 function readable(directory: string): string {
   try {

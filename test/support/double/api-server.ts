@@ -2,8 +2,16 @@
 // A double of the API server with LIST and WATCH, for faults that a real server does not have on demand. Without a fault it
 // answers as a real server does. memory-client.ts and http2-server.ts pass requests to it.
 import type { Clock } from '../../../daemon/base/clock.ts';
-import type { Kind } from '../../../daemon/source/kinds.ts';
-import { type Collection, collections, eventOf, ObjectStore, type RawObject, type Selector, selectorOf } from './objects.ts';
+import {
+  allCollections,
+  type Collection,
+  eventOf,
+  ObjectStore,
+  type RawObject,
+  type Selector,
+  selectorOf,
+  type ServedKind,
+} from './objects.ts';
 import { ResponseBody } from './response-body.ts';
 import { expired, expiredContinue, forbidden, notFound, noWatchList, type Refusal, statusOf, unauthorized } from './statuses.ts';
 
@@ -36,7 +44,7 @@ export type Fault =
   | { readonly body: string };
 
 interface Watcher {
-  readonly kind: Kind;
+  readonly kind: ServedKind;
   readonly selector: Selector;
   readonly body: ResponseBody;
   /** Lines that wait for releaseEvents(). */
@@ -58,7 +66,7 @@ export class ApiServer {
   /** How a watch from a compacted revision is refused. */
   sendsExpiredAs: 'status' | 'event' = 'event';
   /** Resources that this server does not have, like a server of an old version. */
-  readonly missingKinds = new Set<Kind>();
+  readonly missingKinds = new Set<ServedKind>();
   /** Rights that RBAC does not grant: "watch services". */
   readonly forbidden = new Set<string>();
   acceptsToken = true;
@@ -173,6 +181,7 @@ export class ApiServer {
 
   /** 'refuse' means that there is no connection. A request that hangs is answered after serve(). */
   async receive(path: string, signal: AbortSignal): Promise<Reply | 'refuse'> {
+    if (path === '/version') return this.acceptsToken ? this.#whole('{"gitVersion":"v1.99.0-double"}') : this.#refusal(unauthorized);
     const request = requestOf(path);
     this.requests.push(request);
     const fault = this.fault(request);
@@ -299,7 +308,7 @@ const lineOf = (event: { type: string; object: object }): string => `${JSON.stri
 
 function requestOf(path: string): ReceivedRequest {
   const url = new URL(path, 'http://api');
-  const collection = collections.find((each) => each.path === url.pathname);
+  const collection = allCollections.find((each) => each.path === url.pathname);
   if (collection === undefined) throw new Error(`the double has no resource at ${url.pathname}`);
   const verb = url.searchParams.get('watch') === '1' ? 'watch' : 'list';
   return { verb, collection, query: url.searchParams, path };

@@ -2,7 +2,11 @@
 // The objects of the API server double: one revision counter for all objects, as in etcd, the history of changes, and
 // selectors. Paths and faults are in api-server.ts.
 import { apiGroupOf, type Kind, kindNames, kinds } from '../../../daemon/source/kinds.ts';
+import { networkPolicies } from '../../../daemon/source/kubernetes/network-policies.ts';
 import { pathOf } from '../../../daemon/source/kubernetes/resources.ts';
+
+/** The kinds that the double has: those that the agent follows, and one that it only looks at. */
+export type ServedKind = Kind | 'NetworkPolicy';
 
 export interface RawObject {
   readonly apiVersion: string;
@@ -20,7 +24,7 @@ export interface RawObject {
 
 /** A resource as the API server names it. */
 export interface Collection {
-  readonly kind: Kind;
+  readonly kind: ServedKind;
   readonly path: string;
   /** API group; "" for the core group. */
   readonly group: string;
@@ -29,10 +33,15 @@ export interface Collection {
   readonly apiVersion: string;
 }
 
-export const collections: readonly Collection[] = kindNames.map((kind) => {
-  const { apiVersion, plural } = kinds[kind];
+function collectionOf(kind: ServedKind, { apiVersion, plural }: { readonly apiVersion: string; readonly plural: string }): Collection {
   return { kind, path: pathOf(apiVersion, plural), group: apiGroupOf(apiVersion), resource: plural, apiVersion };
-});
+}
+
+/** The resources that the agent follows. */
+export const collections: readonly Collection[] = kindNames.map((kind) => collectionOf(kind, kinds[kind]));
+
+/** Every resource of the double. */
+export const allCollections: readonly Collection[] = [...collections, collectionOf('NetworkPolicy', networkPolicies)];
 
 /** A change of one object, as etcd reports it: the object before and after. */
 export interface Change {
@@ -74,19 +83,19 @@ export class ObjectStore {
   }
 
   /** Does nothing if the object does not exist. */
-  delete(kind: Kind, key: string): void {
+  delete(kind: ServedKind, key: string): void {
     const before = this.#objects.get(`${kind} ${key}`);
     if (before === undefined) return;
     this.#objects.delete(`${kind} ${key}`);
     this.#record(before, undefined);
   }
 
-  get(kind: Kind, key: string): RawObject | undefined {
+  get(kind: ServedKind, key: string): RawObject | undefined {
     return this.#objects.get(`${kind} ${key}`);
   }
 
   /** Sorted by key, as etcd returns them. */
-  all(kind: Kind, selector: Selector = () => true): RawObject[] {
+  all(kind: ServedKind, selector: Selector = () => true): RawObject[] {
     const found = [...this.#objects.values()].filter((object) => object.kind === kind && selector(object));
     return found.toSorted((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1));
   }

@@ -78,14 +78,14 @@ describe('settings', () => {
 });
 
 describe('permissions', () => {
-  test('the ClusterRole grants list and watch on every kind in daemon/source/kinds.ts, and nothing else', () => {
+  test('the ClusterRole grants list and watch on every kind in daemon/source/kinds.ts, list on networkpolicies, and nothing else', () => {
     const granted = manifest<ClusterRole>('ClusterRole').rules.flatMap(({ apiGroups, resources, verbs }) =>
       apiGroups.flatMap((group) => resources.flatMap((resource) => verbs.map((verb) => `${verb} ${resource} in "${group}"`))),
     );
     const needed = Object.values(kinds).flatMap(({ plural, apiVersion }) =>
       ['list', 'watch'].map((verb) => `${verb} ${plural} in "${apiGroupOf(apiVersion)}"`),
     );
-    expect(granted.toSorted()).toEqual(needed.toSorted());
+    expect(granted.toSorted()).toEqual([...needed, 'list networkpolicies in "networking.k8s.io"'].toSorted());
   });
 
   test('on the node: the capabilities that the daemon requires, and no others', () => {
