@@ -13,7 +13,7 @@ import type { Config } from './config/schema.ts';
 import { ExitCode, ExitError } from './base/errors.ts';
 import { notifyServiceManager } from './kernel/host.ts';
 import { Lifecycle } from './base/lifecycle.ts';
-import { createLog, LogOutput, subsystem } from './base/log.ts';
+import { createLog, LogOutput } from './base/log.ts';
 import { releaseMemory } from './base/memory.ts';
 import { versions } from './host/version.ts';
 
@@ -76,8 +76,7 @@ async function serve(agent: Agent, { log, stopSignal }: { log: Logger; stopSigna
   }
   void agent.ready.then(() => {
     notifyServiceManager('READY=1');
-    const { counts, hostProblems } = agent.view.status();
-    for (const problem of hostProblems) subsystem(log, 'host').warn(problem);
+    const { counts } = agent.view.status();
     log.info({ ...counts, ms: Math.round(performance.now()) }, 'ready');
     log.debug({ MiB: Math.round(releaseMemory()) }, 'released memory');
   });

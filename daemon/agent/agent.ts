@@ -57,7 +57,8 @@ export function buildAgent({ config, log, access, opened }: AgentOptions): Agent
   const localAddresses = new LocalAddresses(services.localAddresses);
   const explain = new ExplainService({ config, datapath: opened.datapath, services, maps: opened.maps, held: hooks.held });
   const health = buildHealth(config, services, subsystem(log, 'health'));
-  const view = buildStatus({ ...opened, config, services, hooks, repairs, health, explain });
+  const statusLogger = subsystem(log, 'status');
+  const { view, statusLog } = buildStatus({ ...opened, config, log: statusLogger, services, hooks, repairs, health, explain });
   const apiLog = subsystem(log, 'api');
   const reload = (): ReturnType<typeof hooks.reload> => {
     const report = hooks.reload();
@@ -73,7 +74,10 @@ export function buildAgent({ config, log, access, opened }: AgentOptions): Agent
   const listen = async (): Promise<void> => {
     if (config.http !== undefined) await listenHttp(http, config.http);
   };
-  const ready = services.firstDone.then(() => grpc.publishHealth());
+  const ready = services.firstDone.then(() => {
+    grpc.publishHealth();
+    statusLog.start();
+  });
   return {
     view,
     ready,
@@ -104,6 +108,13 @@ export function buildAgent({ config, log, access, opened }: AgentOptions): Agent
         () => services.source.start(),
         () => services.source.stop(),
       ),
+      unit(
+        'network policies',
+        () => services.policies?.start(),
+        () => services.policies?.stop(),
+      ),
+      // It starts when the agent is ready, since most problems are unknown before.
+      unit('status log', nothing, () => statusLog.stop()),
       unit('http', listen, () => http.close()),
       grpc,
     ],

@@ -9,6 +9,7 @@ import { type Held, isDeviceGone } from '../bpf/attached.ts';
 import { socketCgroup } from '../bpf/cgroup.ts';
 import { DeviceOperations } from '../bpf/devices.ts';
 import { Guard } from '../bpf/guard.ts';
+import { HookInspection } from '../bpf/hook-inspection.ts';
 import { Sockets } from '../bpf/sockets.ts';
 import type { Config } from '../config/schema.ts';
 import type { DesiredDevice, NetworkDevice } from '../model/device.ts';
@@ -54,6 +55,11 @@ export function buildHooks({ config, log, pins, datapath, onRepaired }: HooksOpt
         .filter(([, { error }]) => !isDeviceGone(error))
         .map(([ifindex, { error }]) => `${nameOf(ifindex)}: ${error?.message ?? ''}`),
   };
+  const inspection = new HookInspection({
+    ...{ pins, datapath, hasSocketLb: config.socketLb, now: systemClock.now },
+    devices: () => [...desired.all()].filter(([ifindex]) => loop.status(ifindex)?.kind === 'done').map(([, device]) => device),
+    cgroup: () => sockets.held().next().value?.target,
+  });
   const startDevices = async (): Promise<void> => {
     links.start();
     controller.start();
@@ -84,6 +90,12 @@ export function buildHooks({ config, log, pins, datapath, onRepaired }: HooksOpt
     ...{ sockets, guard, held, startDevices, stopDevices, attachSockets, reload },
     attachments: () => [...operations.attachments(), ...sockets.attachments()],
     status: [notAttached, controller] satisfies StatusPart[],
+    deviceController: controller,
+    findings: {
+      devices: { summary: () => controller.summary(), problems: () => controller.missing() },
+      missingPrograms: { problems: () => inspection.findings().missing },
+      otherAgents: { problems: () => inspection.findings().others },
+    },
   };
 }
 

@@ -7,11 +7,13 @@ import { subsystem } from '../base/log.ts';
 import type { Config } from '../config/schema.ts';
 import type { LbMaps, MapPressure } from '../maps/types.ts';
 import type { DesiredHost, DesiredPort, DesiredRange } from '../model/frontend.ts';
-import { sourceTables } from '../source/tables.ts';
+import { kindNames } from '../source/kinds.ts';
+import { sourceTables, tableOf } from '../source/tables.ts';
 import { AddressSetOperations } from '../services/apply/address-set-operations.ts';
 import { type HostFacts, HostOperations } from '../services/apply/host-operations.ts';
 import { LbOperations } from '../services/apply/lb-operations.ts';
 import { HostController } from '../services/controller/host-controller.ts';
+import { NodePresence } from '../services/controller/node-presence.ts';
 import { ServiceController } from '../services/controller/service-controller.ts';
 import { Reconciler } from '../table/reconciler.ts';
 import type { ReconcileLog } from '../table/status.ts';
@@ -38,7 +40,7 @@ export function buildServices({ config, log, access, maps, facts, onRepaired }: 
   const prune = (): void => {
     for (const loop of Object.values(loops)) loop.requestPrune();
   };
-  const source = findSource({ config, access, tables, log: subsystem(log, 'source'), onComplete: prune });
+  const { source, policies } = findSource({ config, access, tables, log: subsystem(log, 'source'), onComplete: prune });
   const common = {
     ...{ clock: systemClock, schedule: setImmediate, mayPrune: () => source.isComplete, repairEveryMs: config.syncPeriod },
     log: reconcileLog(subsystem(log, 'reconcile'), onRepaired),
@@ -52,7 +54,10 @@ export function buildServices({ config, log, access, maps, facts, onRepaired }: 
   };
   const own = { nodeName: config.node, settings: config };
   return {
-    ...{ ...tables, desired, ranges, host, source, loops },
+    ...{ ...tables, desired, ranges, host, source, policies, loops },
+    /** Every table that the source fills. */
+    objects: kindNames.map((kind) => tableOf(tables, kind)),
+    nodePresence: new NodePresence({ nodes: tables.nodes, nodeName: config.node, source: source.name }),
     controller: new ServiceController({ ...tables, ...own, desired }),
     hostController: new HostController({ ...tables, ...own, host, ranges }),
     owners: () => operations.owners(),

@@ -10,6 +10,7 @@ import { FilesSource } from '../source/files/files-source.ts';
 import { Connection } from '../source/kubernetes/connection.ts';
 import { findAccess, type FoundAccess } from '../source/kubernetes/find-access.ts';
 import { KubernetesSource } from '../source/kubernetes/kubernetes-source.ts';
+import { NetworkPolicyProbe } from '../source/kubernetes/network-policies.ts';
 import type { ProblemLog } from '../source/problems.ts';
 import type { Source } from '../source/source.ts';
 import type { ObjectTables } from '../source/tables.ts';
@@ -37,8 +38,14 @@ interface SourceParts {
   readonly onComplete: () => void;
 }
 
+interface FoundSource {
+  readonly source: Source;
+  /** Undefined for a directory. */
+  readonly policies: NetworkPolicyProbe | undefined;
+}
+
 /** Builds the source and starts nothing. */
-export function findSource({ config, access: found, tables, log, onComplete }: SourceParts): Source {
+export function findSource({ config, access: found, tables, log, onComplete }: SourceParts): FoundSource {
   const problemLog: ProblemLog = {
     appeared: ({ message }) => log.warn(message),
     resolved: ({ message }) => {
@@ -47,7 +54,7 @@ export function findSource({ config, access: found, tables, log, onComplete }: S
     },
   };
   const common = { tables, clock: systemClock, log: problemLog };
-  if ('directory' in found) return new FilesSource({ ...common, directory: found.directory });
+  if ('directory' in found) return { source: new FilesSource({ ...common, directory: found.directory }), policies: undefined };
   const { access, dependsOnClusterIP } = found;
   const address = accessText(found);
   if (dependsOnClusterIP)
@@ -56,5 +63,6 @@ export function findSource({ config, access: found, tables, log, onComplete }: S
     );
   const client = new Connection({ access, clock: systemClock, userAgent: `sluiced/${versions().version}` });
   const onListed = (kind: string): void => log.debug({ kind }, 'listed');
-  return new KubernetesSource({ ...common, client, node: config.node, address, credentials: access.description, onComplete, onListed });
+  const options = { ...common, client, node: config.node, address, credentials: access.description, onComplete, onListed };
+  return { source: new KubernetesSource(options), policies: new NetworkPolicyProbe({ client, clock: systemClock }) };
 }

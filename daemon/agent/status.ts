@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // The wiring of the status: passes the parts of the agent to the read model in status/. No logic of its own.
+import type { Logger } from 'pino';
 import type { Repairs } from '../base/repairs.ts';
 import type { StatusPart } from '../base/status-part.ts';
 import { rowSettings } from '../config/row-settings.ts';
+import { systemClock } from '../base/clock.ts';
+import { mapSizes } from '../bpf/map-sizes.ts';
 import type { Config } from '../config/schema.ts';
 import { Forwarding } from '../host/forwarding.ts';
 import { versions } from '../host/version.ts';
 import { dropCounts } from '../maps/datapath-state.ts';
 import { healthCheckPort } from '../services/health/local-endpoints.ts';
 import { agentView } from '../status/agent-status.ts';
+import { StatusLog } from '../status/status-log.ts';
 import type { AgentView } from '../status/view.ts';
 import type { OpenDatapath } from './datapath.ts';
 import type { buildHooks } from './hooks.ts';
@@ -17,6 +21,7 @@ import type { Services } from './services.ts';
 
 export interface StatusOptions extends OpenDatapath {
   readonly config: Config;
+  readonly log: Logger;
   readonly services: Services;
   readonly hooks: ReturnType<typeof buildHooks>;
   readonly repairs: Repairs;
@@ -24,18 +29,34 @@ export interface StatusOptions extends OpenDatapath {
   readonly explain: ExplainService;
 }
 
-export function buildStatus({ config, datapath, maps, services, hooks, repairs, health, explain }: StatusOptions): AgentView {
+interface AgentStatusUnits {
+  readonly view: AgentView;
+  readonly statusLog: StatusLog;
+}
+
+export function buildStatus({ config, log, datapath, maps, services, hooks, repairs, health, explain }: StatusOptions): AgentStatusUnits {
   const { desired, source, loops, controller } = services;
   const hasDevices = config.podInterfaces.length + config.uplinks.length > 0;
   const forwarding = new Forwarding({
     ...{ serviceCidr: config.serviceCidr, hasSocketLb: config.socketLb, hasDevices },
     ports: () => [...desired.all()].map(([, port]) => port),
   });
-  return agentView({
-    ...{ node: config.node, hasSocketLb: config.socketLb, versions: versions(), source },
-    ...{ services: services.services, desired, otherTables: [services.ranges, services.host] },
-    ...{ portLoop: loops.ports, otherLoops: [loops.ranges, loops.host], maps },
-    mapInfos: () => datapath.mapNames().map((name) => datapath.map(name).info),
+  const sizes = mapSizes(config);
+  const findings = {
+    ...{ ...hooks.findings, node: services.nodePresence, networkPolicies: services.policies ?? policiesOfDirectory },
+    mapSizes: { problems: () => datapath.sizeProblems() },
+  };
+  const statusLog = new StatusLog({
+    // The other parts log their own problems.
+    problems: () => [forwarding, hooks.deviceController, ...Object.values(findings)].flatMap((part) => part.problems()),
+    conflicts: () => controller.conflicts(),
+    ...{ clock: systemClock, log },
+  });
+  const view = agentView({
+    ...{ node: config.node, versions: versions(), source },
+    ...{ services: services.services, objects: services.objects, desired, otherTables: [services.ranges, services.host] },
+    ...{ portLoop: loops.ports, loops, maps, findings },
+    mapInfos: () => datapath.mapNames().map((name) => ({ ...datapath.map(name).info, flag: sizes[name]?.flag })),
     ...{ pressure: services.pressure, owners: services.owners },
     drops: () => dropCounts(datapath.map('lb_drops')),
     attachments: hooks.attachments,
@@ -46,4 +67,8 @@ export function buildStatus({ config, datapath, maps, services, hooks, repairs, 
     ...{ ranges: services.ranges, settings: rowSettings(config) },
     healthCheckPort: (service) => healthCheckPort(services.services.get(service)),
   });
+  return { view, statusLog };
 }
+
+/** A directory is no cluster: NetworkPolicies in it are not enforced by anybody, and nobody expects it. */
+const policiesOfDirectory = { summary: () => 'not read from a directory', problems: () => [] };

@@ -6,7 +6,7 @@ import type { BpfMap } from '../../proto/gen/sluice/v1/BpfMap.ts';
 import type { ServicePort } from '../../proto/gen/sluice/v1/ServicePort.ts';
 import type { Source } from '../../proto/gen/sluice/v1/Source.ts';
 import type { StatusResponse } from '../../proto/gen/sluice/v1/StatusResponse.ts';
-import { mapPressure, statusLines } from '../status/severity.ts';
+import { mapPressure, overallSeverity, statusLines } from '../status/severity.ts';
 import type { AgentStatus, BackendView, MapStatus, ServiceView, SourceStatus } from '../status/view.ts';
 
 const attachmentKinds = {
@@ -34,7 +34,9 @@ const decimal = (value: number): string => Math.trunc(value).toFixed(0);
 
 /** Sets every field. */
 export function statusMessage(status: AgentStatus): StatusResponse {
+  const lines = statusLines(status);
   return {
+    severity: severities[overallSeverity(lines)],
     agent: agentMessage(status),
     ready: status.ready,
     notReadyReasons: [...status.reasons],
@@ -61,7 +63,7 @@ export function statusMessage(status: AgentStatus): StatusResponse {
       problems: [...status.repairs.problems],
     },
     conflicts: status.conflicts.map(({ frontend, owner, contenders }) => ({ frontend, owner, contenders: [...contenders] })),
-    lines: statusLines(status).map(({ subject, severity, summary, details }) => {
+    lines: lines.map(({ subject, severity, summary, details }) => {
       return { subject, severity: severities[severity], summary, details: [...details] };
     }),
     addressSets: status.addressSets.map(({ name, cidrs }) => ({ name, cidrs: [...cidrs] })),

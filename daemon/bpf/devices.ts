@@ -23,7 +23,8 @@ interface Hook {
   readonly isIngress: boolean;
 }
 
-const hooksOf: Readonly<Record<DeviceRole, readonly Hook[]>> = {
+/** The programs of a device, by its role. */
+export const hooksOf: Readonly<Record<DeviceRole, readonly Hook[]>> = {
   pod: [
     { program: 'tc_pod_in', isIngress: true },
     { program: 'tc_pod_out', isIngress: false },

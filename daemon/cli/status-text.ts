@@ -14,11 +14,11 @@ const words: Readonly<Record<Severity, string>> = {
   SEVERITY_NOT_READY: 'NotReady',
 };
 
-/** False when a line is neither Ok nor a Warning. Throws ExitError when the daemon reports no line, as an older daemon does. */
-export function isHealthy({ lines }: Status): boolean {
-  if (lines.length === 0)
+/** Whether the agent reports nothing worse than a Warning. Throws ExitError when it reports no severity, as an older daemon does. */
+export function isHealthy({ severity }: Status): boolean {
+  if (severity === 'SEVERITY_UNSPECIFIED')
     throw new ExitError(ExitCode.failure, 'the daemon does not report a status: use the sluice command of its own version');
-  return lines.every(({ severity }) => severity === 'SEVERITY_OK' || severity === 'SEVERITY_WARNING');
+  return severity === 'SEVERITY_OK' || severity === 'SEVERITY_WARNING';
 }
 
 /** The whole text. */
@@ -34,16 +34,13 @@ export function statusText(status: Status): string {
 
 function details(status: Status): string[] {
   const attached = status.attachments.map(({ hook, target, kind, program }) => {
-    return `    ${program} on ${target} ${hook} (${kind.replace('ATTACHMENT_KIND_', '').toLowerCase()})`;
+    return `  ${program} on ${target} ${hook} (${kind.replace('ATTACHMENT_KIND_', '').toLowerCase()})`;
   });
   return [
     '',
-    'KubeProxyReplacement Details:',
-    `  Status:       ${status.ready && attached.length > 0 ? 'True' : 'False'}`,
-    `  Socket LB:    ${status.socketLb ? 'Enabled' : 'Disabled'}`,
-    `  Programs:${attached.length === 0 ? '     none' : ''}`,
+    `Attached programs:${attached.length === 0 ? ' none' : ''}`,
     ...attached,
-    `  Drops:${status.drops.length === 0 ? '        none' : ''}`,
-    ...status.drops.map(({ reason, packets, bytes }) => `    ${reason}: ${counted(packets, 'packet')}, ${counted(bytes, 'byte')}`),
+    `Dropped packets since the maps were created:${status.drops.length === 0 ? ' none' : ''}`,
+    ...status.drops.map(({ reason, packets, bytes }) => `  ${reason}: ${counted(packets, 'packet')}, ${counted(bytes, 'byte')}`),
   ];
 }

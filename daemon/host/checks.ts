@@ -8,7 +8,7 @@ import { ExitCode, ExitError } from '../base/errors.ts';
 import { missingCapabilities, readSysctl } from '../kernel/host.ts';
 import { hasTcx } from '../kernel/link.ts';
 import { links } from '../kernel/rtnetlink.ts';
-import { isPodInterface } from '../model/device.ts';
+import { isPodInterface, missingPodInterfaces, missingUplink } from '../model/device.ts';
 
 type PortRanges = readonly { readonly first: number; readonly last: number }[];
 
@@ -22,7 +22,7 @@ export const hostChecks = (settings: { readonly snatPorts: PortRanges }): Check[
 /** The checks of the devices to which programs are attached. A start does not require the devices, since they may appear later. */
 export const deviceChecks = (settings: { readonly uplinks: readonly string[]; readonly podInterfaces: readonly string[] }): Check[] => [
   ...settings.uplinks.map((name) => ({ name: `uplink ${name}`, run: () => uplink(name) })),
-  ...settings.podInterfaces.map((prefix) => ({ name: `pods ${prefix}*`, run: () => `${podInterfaces(prefix)} of them exist now` })),
+  ...settings.podInterfaces.map((prefix) => ({ name: `pods ${prefix}*`, run: () => podInterfaces(prefix) })),
 ];
 
 function capabilities(): string {
@@ -59,9 +59,13 @@ function sourcePorts(ranges: PortRanges): string {
 
 function uplink(name: string): string {
   const link = links().find((each) => each.name === name);
-  if (link === undefined) throw new CheckWarning(`uplink ${name} does not exist: its programs are attached when it appears`);
+  if (link === undefined) throw new CheckWarning(missingUplink(name));
   if (!link.isEthernet) throw new CheckWarning(`uplink ${name} does not carry Ethernet frames: Sluice cannot attach programs to it`);
   return `exists, MTU ${link.mtu}`;
 }
 
-const podInterfaces = (prefix: string): number => links().filter((link) => isPodInterface(link, [prefix])).length;
+function podInterfaces(prefix: string): string {
+  const count = links().filter((link) => isPodInterface(link, [prefix])).length;
+  if (count === 0) throw new CheckWarning(missingPodInterfaces(prefix));
+  return `${count} of them exist now`;
+}

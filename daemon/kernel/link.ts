@@ -3,8 +3,8 @@
 // An update replaces the program of a link atomically; the kernel frees the old program when its last run has ended. It must never
 // touch a program or filter of another owner. Called by bpf/ and offline/.
 import { closeSync, openSync } from 'node:fs';
-import { isNotSupported } from '../base/errors.ts';
-import { checked, kernelError, libbpf } from './native.ts';
+import { isDenied, isNotFound, isNotSupported } from '../base/errors.ts';
+import { checked, closeFd, kernelError, libbpf } from './native.ts';
 
 /** Values of the kernel's enum bpf_attach_type. */
 export const AttachType = {
@@ -55,6 +55,31 @@ export function programId(fd: number): number {
   const info = new Uint8Array(8);
   checked(libbpf.objInfo(fd, info, Uint32Array.of(info.length)), 'program info', `fd ${fd}`);
   return new DataView(info.buffer).getUint32(4, true);
+}
+
+const PROGRAM_NAME_AT = 64;
+const PROGRAM_NAME_LENGTH = 16;
+
+/**
+ * Name of a loaded program by its id, at most 15 characters. Undefined when the program does not exist any more, and when this process
+ * lacks CAP_SYS_ADMIN, without which the kernel shows no program of another process.
+ */
+export function programName(id: number): string | undefined {
+  const fd = libbpf.progGetFdById(id);
+  try {
+    checked(fd, 'open program', `id ${id}`);
+  } catch (error) {
+    if (isDenied(error) || isNotFound(error)) return undefined;
+    throw error;
+  }
+  try {
+    // struct bpf_prog_info: the name follows id, tag, sizes, addresses, load time, user and map ids.
+    const info = new Uint8Array(PROGRAM_NAME_AT + PROGRAM_NAME_LENGTH);
+    checked(libbpf.objInfo(fd, info, Uint32Array.of(info.length)), 'program info', `id ${id}`);
+    return new TextDecoder().decode(info.subarray(PROGRAM_NAME_AT)).replace(/\0.*$/s, '');
+  } finally {
+    closeFd(fd);
+  }
 }
 
 /** Attaches a program to a TCX hook of a device; hasTcx() must be true. Returns the descriptor of the link. */

@@ -92,6 +92,7 @@ export const libbpf = {
     'int bpf_link_create(int prog_fd, int target_fd, int attach_type, const void *opts)',
   ),
   linkUpdate: bpf<[linkFd: number, programFd: number, options: null]>('int bpf_link_update(int link_fd, int prog_fd, const void *opts)'),
+  progGetFdById: bpf<[id: number]>('int bpf_prog_get_fd_by_id(uint32_t id)'),
   progQuery: bpf<[target: number, type: number, queryFlags: number, attachFlags: Optional, ids: Uint32Array, count: Uint32Array]>(
     'int bpf_prog_query(int target, int type, uint32_t query_flags, uint32_t *attach_flags, uint32_t *ids, uint32_t *count)',
   ),

@@ -29,3 +29,10 @@ export interface DesiredDevice {
 /** True for a device that gets the programs of a pod interface. */
 export const isPodInterface = ({ kind, name }: Pick<NetworkDevice, 'kind' | 'name'>, prefixes: readonly string[]): boolean =>
   kind === 'veth' && prefixes.some((prefix) => name.startsWith(prefix));
+
+/** The messages about devices that the settings name and the node lacks. Programs are attached as soon as such a device appears. */
+export const missingUplink = (name: string): string =>
+  `uplink ${name} does not exist: correct --uplinks (\`ip link\` prints the devices), or create the device, and its programs are attached`;
+
+export const missingPodInterfaces = (prefix: string): string =>
+  `no veth device of this node has the prefix ${prefix}: if pods run on this node, correct --pod-interfaces (\`ip link show type veth\` prints the devices)`;

@@ -2,7 +2,7 @@
 // The status of the agent, read at one moment from tables, maps and the loops: desired state, what the kernel holds, and the
 // differences between them. Reads only. agent/status.ts passes the parts; api/ shows the status.
 import type { Repairs } from '../base/repairs.ts';
-import type { StatusPart } from '../base/status-part.ts';
+import type { StatusPart, SummaryPart } from '../base/status-part.ts';
 import { BackendState, FrontendFlag, type LbMaps, type MapPressure } from '../maps/types.ts';
 import { realized, type RealizedFrontend } from '../maps/read/realized.ts';
 import { flagsOf, flagsText, generationOf } from '../maps/rows.ts';
@@ -20,6 +20,8 @@ import {
   backendUse,
   type BackendView,
   type ConflictStatus,
+  type Finding,
+  type FindingKind,
   type Health,
   type ServiceView,
   type SourceProblem,
@@ -33,7 +35,7 @@ interface StatusSource {
 }
 
 /** A reconcile loop with rows of any type. */
-type Loop = Pick<Reconciler<string, unknown>, 'failed' | 'isReady'>;
+type Loop = Pick<Reconciler<string, unknown>, 'failed' | 'failedSteps' | 'isReady'>;
 
 /** A program that is attached to a device or a cgroup. */
 interface Attachment {
@@ -44,18 +46,25 @@ interface Attachment {
 
 export interface AgentStatusParts {
   readonly node: string;
-  readonly hasSocketLb: boolean;
   readonly versions: Versions;
   readonly source: StatusSource;
-  readonly services: Pick<TableView<string, unknown>, 'size' | 'initialized'>;
+  readonly services: Pick<TableView<string, unknown>, 'size'>;
+  /** Every table that the source fills. */
+  readonly objects: readonly Pick<TableView<string, unknown>, 'initialized'>[];
   readonly desired: TableView<string, DesiredPort>;
   /** Tables besides `desired` that must be initialized before the agent is ready. */
   readonly otherTables: readonly Pick<TableView<string, unknown>, 'initialized'>[];
-  readonly portLoop: Pick<Reconciler<string, DesiredPort>, 'counts' | 'failed' | 'isReady' | 'status'>;
-  readonly otherLoops: readonly Loop[];
+  readonly portLoop: Pick<Reconciler<string, DesiredPort>, 'counts' | 'status'>;
+  /** Every loop that must be ready before the agent is ready, `portLoop` included, by name. */
+  readonly loops: Readonly<Record<string, Loop>>;
   readonly maps: LbMaps;
   /** Every map of the datapath: kernel type number and size. */
-  readonly mapInfos: () => readonly { readonly name: string; readonly type: number; readonly maxEntries: number }[];
+  readonly mapInfos: () => readonly {
+    readonly name: string;
+    readonly type: number;
+    readonly maxEntries: number;
+    readonly flag?: string | undefined;
+  }[];
   readonly pressure: () => readonly MapPressure[];
   /** Key of the DesiredPort by service index. */
   readonly owners: () => ReadonlyMap<number, string>;
@@ -67,6 +76,7 @@ export interface AgentStatusParts {
   /** Drift that could not be repaired. */
   readonly drift: StatusPart;
   readonly conflicts: () => readonly ConflictStatus[];
+  readonly findings: Readonly<Record<FindingKind, StatusPart & Partial<SummaryPart>>>;
   readonly explain: (questions: readonly PacketQuery[]) => readonly Explanation[];
   readonly ranges: Pick<TableView<string, DesiredRange>, 'all'>;
   readonly settings: AgentStatus['settings'];
@@ -75,7 +85,7 @@ export interface AgentStatusParts {
 }
 
 /** Names of the map types that the datapath uses, by the kernel's number. */
-const mapTypes: Readonly<Record<number, string>> = { 1: 'hash', 2: 'array', 6: 'percpu_array', 9: 'lru_hash' };
+const mapTypes: Readonly<Record<number, string>> = { 1: 'hash', 2: 'array', 6: 'percpu_array', 9: 'lru_hash', 11: 'lpm_trie' };
 const shownErrors = 20;
 
 const hookNames: Readonly<Record<string, string>> = {
@@ -92,36 +102,33 @@ class View implements AgentView {
   }
 
   health(): Health {
-    const { desired, otherTables, portLoop, otherLoops, source } = this.#parts;
+    const { desired, otherTables, objects, loops, source } = this.#parts;
     const reasons: string[] = [];
-    if (![desired, ...otherTables].every(({ initialized }) => initialized)) {
+    if (!objects.every(({ initialized }) => initialized)) {
       const whys = source.problems().slice(0, shownErrors);
-      reasons.push('the first list of the sources is not finished', ...whys.map(({ message }) => message));
-    } else if (![portLoop, ...otherLoops].every(({ isReady }) => isReady)) reasons.push('the first reconcile is not finished');
+      reasons.push(`the first list of the source ${source.name} is not finished`, ...whys.map(({ message }) => message));
+    } else if (![desired, ...otherTables].every(({ initialized }) => initialized)) {
+      reasons.push('the desired state is not computed yet, which needs the objects of the source and the addresses of this node');
+    } else if (!Object.values(loops).every(({ isReady }) => isReady)) reasons.push('the first reconcile is not finished');
     return { ready: reasons.length === 0, reasons };
   }
 
   status(): AgentStatus {
-    const { node, hasSocketLb, versions, source, services, portLoop, otherLoops, repairs, drift, host } = this.#parts;
-    const errors = [portLoop, ...otherLoops].flatMap((loop) => [...loop.failed()]).slice(0, shownErrors);
+    const { node, versions, source, objects, portLoop, repairs, drift, host } = this.#parts;
+    const attachments = this.#parts.attachments();
     return {
       ...{ ...versions, ...this.health() },
-      ...{ node, pid: process.pid, uptimeSeconds: process.uptime(), socketLb: hasSocketLb },
+      ...{ node, pid: process.pid, uptimeSeconds: process.uptime(), socketLb: attachments.some(({ kind }) => kind === 'cgroup') },
       sources: [
         {
-          ...{ name: source.name, isInitialized: services.initialized, isComplete: source.isComplete },
+          ...{ name: source.name, isInitialized: objects.every(({ initialized }) => initialized), isComplete: source.isComplete },
           problems: source.problems(),
         },
       ],
-      reconcile: {
-        ...portLoop.counts(),
-        errors: errors.map(([key, { error, retries }]) => ({ key, message: error?.message ?? '', retries })),
-      },
+      reconcile: { ...portLoop.counts(), ...this.#loopErrors() },
       counts: this.#counts(),
       maps: this.#mapStatus(),
-      attachments: this.#parts
-        .attachments()
-        .map(({ program, target, kind }) => ({ hook: hookNames[program] ?? program, target, kind, program })),
+      attachments: attachments.map(({ program, target, kind }) => ({ hook: hookNames[program] ?? program, target, kind, program })),
       hostProblems: host.flatMap((part) => part.problems()),
       drops: this.#parts
         .drops()
@@ -130,6 +137,7 @@ class View implements AgentView {
       repairs: { total: repairs.total, last: repairs.last(), problems: drift.problems() },
       conflicts: this.#parts.conflicts(),
       ...{ addressSets: addressSets(this.#parts.ranges), settings: this.#parts.settings },
+      findings: this.#findings(),
     };
   }
 
@@ -185,6 +193,27 @@ class View implements AgentView {
     };
   }
 
+  #loopErrors(): Pick<AgentStatus['reconcile'], 'error' | 'errors'> {
+    const loops = Object.entries(this.#parts.loops);
+    const rows = loops.flatMap(([, loop]) => [...loop.failed()]);
+    const steps = loops.flatMap(([name, loop]) => [...loop.failedSteps()].map(([step, error]) => ({ key: `${step} of ${name}`, error })));
+    return {
+      error: rows.length,
+      errors: [
+        ...steps.map(({ key, error }) => ({ key, message: error.message, retries: 0 })),
+        ...rows.slice(0, shownErrors).map(([key, { error, retries }]) => ({ key, message: error?.message ?? '', retries })),
+      ],
+    };
+  }
+
+  #findings(): AgentStatus['findings'] {
+    const found = Object.entries(this.#parts.findings).map(([kind, part]): [string, Finding] => [
+      kind,
+      { summary: part.summary?.() ?? '', problems: part.problems() },
+    ]);
+    return Object.fromEntries(found) as AgentStatus['findings'];
+  }
+
   #counts(): AgentStatus['counts'] {
     const { desired, services } = this.#parts;
     const ports = [...desired.all()].map(([, port]) => port);
@@ -198,9 +227,9 @@ class View implements AgentView {
 
   #mapStatus(): AgentStatus['maps'] {
     const used = new Map(this.#parts.pressure().map((row) => [row.map, row]));
-    return this.#parts.mapInfos().map(({ name, type, maxEntries }) => {
+    return this.#parts.mapInfos().map(({ name, type, maxEntries, flag }) => {
       const row = used.get(name);
-      return { name, type: mapTypes[type] ?? String(type), capacity: row?.capacity ?? maxEntries, used: row?.used };
+      return { name, type: mapTypes[type] ?? String(type), capacity: row?.capacity ?? maxEntries, used: row?.used, flag };
     });
   }
 }

@@ -1,35 +1,80 @@
 // SPDX-License-Identifier: Apache-2.0
-// Decides how severe each part of the status is, with one line per subject. The gRPC API returns the lines; `sluice status`
-// prints them and derives its exit code from them. Degraded and NotReady are failures, Warning is not. Pure.
-import type { AgentStatus, MapStatus, Severity, SourceProblem, SourceStatus, StatusLine } from './view.ts';
+// Decides how severe each part of the status is, with one line per subject, and how severe the whole is. The gRPC API returns both;
+// `sluice status` prints them and derives its exit code from them. Degraded and NotReady are failures, Warning is not. NotReady is in
+// the lines exactly when the agent is not ready, as /readyz and the gRPC health service report it. Pure.
+import type { AgentStatus, ConflictStatus, FindingKind, MapStatus, Severity, SourceStatus, StatusLine } from './view.ts';
 
 /** A map with this pressure is almost full. */
 const warningPressure = 0.9;
 const shownRepairs = 5;
+/** Details of one line. A person reads the first ones; the API has complete lists in other fields. */
+const shownDetails = 20;
+const shownContenders = 3;
+
+/** How severe the problems of each finding are. */
+const findingSeverities: Readonly<Record<FindingKind, Severity>> = {
+  node: 'Warning',
+  devices: 'Warning',
+  missingPrograms: 'Degraded',
+  otherAgents: 'Warning',
+  mapSizes: 'Warning',
+  networkPolicies: 'Warning',
+};
+
+/** From the mildest to the most severe. */
+const order: readonly Severity[] = ['Ok', 'Warning', 'Degraded', 'NotReady'];
 
 /** One line for each subject of the status, in the order in which people read them. */
 export function statusLines(status: AgentStatus): StatusLine[] {
   return [
     agentLine(status),
     line('Ready', status.ready ? 'Ok' : 'NotReady', { summary: status.ready ? 'yes' : 'no', details: status.reasons }),
-    ...status.sources.map(sourceLine),
+    ...status.sources.map((source) => sourceLine(source, status.ready)),
+    findingLine('Node', 'node', status),
     reconcileLine(status),
     conflictLine(status),
     hostLine(status),
+    findingLine('Devices', 'devices', status),
     attachmentLine(status),
     repairLine(status),
     mapLine(status),
+    findingLine('Policies', 'networkPolicies', status),
   ];
 }
+
+/** The severity of the whole agent: that of the most severe line. */
+export const overallSeverity = (lines: readonly StatusLine[]): Severity => worst(...lines.map(({ severity }) => severity));
+
+const worst = (...severities: readonly Severity[]): Severity =>
+  severities.reduce((most, severity) => (order.indexOf(severity) > order.indexOf(most) ? severity : most), 'Ok');
 
 /** How full a map is, 0 to 1; undefined when that is unknown. */
 export function mapPressure(map: MapStatus): number | undefined {
   return map.used === undefined || map.capacity === 0 ? undefined : map.used / map.capacity;
 }
 
-const line = (subject: string, severity: Severity, rest: { summary: string; details?: readonly string[] }): StatusLine => ({
-  ...{ subject, severity, summary: rest.summary, details: rest.details ?? [] },
-});
+function line(
+  subject: string,
+  severity: Severity,
+  { summary, details = [] }: { summary: string; details?: readonly string[] },
+): StatusLine {
+  const more = details.length - shownDetails;
+  return { subject, severity, summary, details: more > 0 ? [...details.slice(0, shownDetails), `and ${more} more`] : details };
+}
+
+/** Severity and details of some findings. */
+function judged({ findings }: AgentStatus, ...kinds: readonly FindingKind[]): { severity: Severity; details: readonly string[] } {
+  const present = kinds.filter((kind) => findings[kind].problems.length > 0);
+  return {
+    severity: worst(...present.map((kind) => findingSeverities[kind])),
+    details: present.flatMap((kind) => findings[kind].problems),
+  };
+}
+
+function findingLine(subject: string, kind: FindingKind, status: AgentStatus): StatusLine {
+  const { severity, details } = judged(status, kind);
+  return line(subject, severity, { summary: status.findings[kind].summary, details });
+}
 
 const counted = (count: number | bigint, noun: string): string => `${count} ${noun}${Number(count) === 1 ? '' : 's'}`;
 
@@ -38,8 +83,8 @@ function agentLine({ version, commit, libbpf, kernel, node, pid, uptimeSeconds }
   return line('Sluice', 'Ok', { summary: `${program}; node ${node}, pid ${pid}, up ${duration(uptimeSeconds)}` });
 }
 
-function sourceLine({ name, isInitialized, isComplete, problems }: SourceStatus): StatusLine {
-  const severity = !isInitialized ? 'NotReady' : problems.length > 0 || !isComplete ? 'Degraded' : 'Ok';
+function sourceLine({ name, isInitialized, isComplete, problems }: SourceStatus, isReady: boolean): StatusLine {
+  const severity = !isInitialized && !isReady ? 'NotReady' : problems.length > 0 || !isComplete || !isInitialized ? 'Degraded' : 'Ok';
   const parts = [
     isInitialized ? 'first list complete' : 'first list not complete',
     isComplete ? '' : 'a part could not be read',
@@ -47,21 +92,16 @@ function sourceLine({ name, isInitialized, isComplete, problems }: SourceStatus)
   ];
   return line('Source', severity, {
     summary: `${name}: ${parts.filter((part) => part !== '').join(', ')}`,
-    details: problems.map(problemText),
+    // The message names file, line, object and field.
+    details: problems.map(({ message }) => message),
   });
-}
-
-function problemText({ file, line: number, kind, object, field, message }: SourceProblem): string {
-  const place = file === '' ? '' : number === 0 ? file : `${file}:${number}`;
-  const what = [kind, object, field].filter((part) => part !== '').join(' ');
-  return [place, what, message].filter((part) => part !== '').join(': ');
 }
 
 function reconcileLine({ reconcile: { done, pending, error, errors }, counts }: AgentStatus): StatusLine {
   const sizes = [counted(counts.services, 'Service'), counted(counts.frontends, 'frontend'), counted(counts.backends, 'backend')];
-  return line('Reconcile', error > 0 ? 'Degraded' : 'Ok', {
+  return line('Reconcile', error > 0 || errors.length > 0 ? 'Degraded' : 'Ok', {
     summary: `${done} done, ${pending} pending, ${error} failed; ${sizes.join(', ')} desired`,
-    details: errors.map(({ key, message, retries }) => `${key}: ${message} (${counted(retries, 'attempt')})`),
+    details: errors.map(({ key, message, retries }) => `${key}: ${message}${retries === 0 ? '' : ` (${counted(retries, 'attempt')})`}`),
   });
 }
 
@@ -69,30 +109,44 @@ function conflictLine({ conflicts }: AgentStatus): StatusLine {
   if (conflicts.length === 0) return line('Conflicts', 'Ok', { summary: 'every frontend is claimed by one Service only' });
   return line('Conflicts', 'Warning', {
     summary: `${counted(conflicts.length, 'frontend')} claimed by more than one Service`,
-    details: conflicts.map(({ frontend, owner, contenders }) => `${frontend}: served for ${owner}, not for ${contenders.join(', ')}`),
+    details: conflicts.map(conflictText),
   });
 }
 
+/** One sentence about a contested frontend. */
+export function conflictText({ frontend, owner, contenders }: ConflictStatus): string {
+  const more = contenders.length - shownContenders;
+  const others = `${contenders.slice(0, shownContenders).join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
+  return `${frontend}: served for ${owner}, not for ${others}`;
+}
+
 function hostLine({ hostProblems }: AgentStatus): StatusLine {
-  if (hostProblems.length === 0) return line('Host', 'Ok', { summary: 'meets all requirements' });
+  if (hostProblems.length === 0) return line('Host', 'Ok', { summary: 'no problem found' });
   return line('Host', 'Degraded', { summary: counted(hostProblems.length, 'problem'), details: hostProblems });
 }
 
-function attachmentLine({ attachments }: AgentStatus): StatusLine {
-  if (attachments.length === 0) return line('Programs', 'Warning', { summary: 'none attached: no packet is translated' });
+function attachmentLine(status: AgentStatus): StatusLine {
+  const { attachments, findings } = status;
+  const { severity, details } = judged(status, 'missingPrograms', 'otherAgents');
+  if (attachments.length === 0)
+    return line('Programs', worst(severity, 'Warning'), { summary: 'none attached: no packet is translated', details });
+  const missing = findings.missingPrograms.problems.length;
   const shares = [...Map.groupBy(attachments, ({ kind }) => kind)].map(([kind, group]) => `${group.length} ${kind}`);
-  return line('Programs', 'Ok', { summary: `${attachments.length} attached (${shares.join(', ')})` });
+  const summary = missing === 0 ? `${attachments.length} attached` : `${missing} of ${attachments.length} not attached`;
+  return line('Programs', severity, { summary: `${summary} (${shares.join(', ')})`, details });
 }
 
 function repairLine({ repairs: { total, last, problems } }: AgentStatus): StatusLine {
   const severity = problems.length > 0 ? 'Degraded' : total > 0 ? 'Warning' : 'Ok';
   return line('Repairs', severity, {
-    summary: total === 0 ? 'no drift' : `${counted(total, 'difference')} repaired`,
+    summary: `${counted(total, 'difference')} repaired since the start`,
     details: [...problems, ...last.slice(0, shownRepairs).map(({ sentence, at }) => `${new Date(at).toISOString()} ${sentence}`)],
   });
 }
 
-function mapLine({ maps }: AgentStatus): StatusLine {
+function mapLine(status: AgentStatus): StatusLine {
+  const { maps } = status;
+  const sizes = judged(status, 'mapSizes');
   const known = maps.flatMap((map) => {
     const pressure = mapPressure(map);
     return pressure === undefined ? [] : [{ map, pressure }];
@@ -101,11 +155,15 @@ function mapLine({ maps }: AgentStatus): StatusLine {
     `${map.name} with ${map.used} of ${map.capacity} entries (${(pressure * 100).toFixed(1)} %)`;
   const almostFull = known.filter(({ pressure }) => pressure >= warningPressure);
   const [fullest] = known.toSorted((a, b) => b.pressure - a.pressure);
-  return line('Maps', almostFull.length === 0 ? 'Ok' : 'Warning', {
+  return line('Maps', worst(almostFull.length === 0 ? 'Ok' : 'Warning', sizes.severity), {
     summary: fullest === undefined ? counted(maps.length, 'map') : `${counted(maps.length, 'map')}, fullest: ${text(fullest)}`,
-    details: almostFull.map((each) => `${text(each)}: increase the corresponding --max-... setting`),
+    details: [...almostFull.map((each) => `${text(each)}${growth(each.map)}`), ...sizes.details],
   });
 }
+
+/** How to enlarge the map; "" for a map of fixed size. */
+const growth = ({ flag }: MapStatus): string =>
+  flag === undefined ? '' : `: increase --${flag}, which takes effect when sluiced starts after \`sluice uninstall\``;
 
 /** "1d2h", "1h2m", "2m5s", "5s": the two largest units. */
 function duration(seconds: number): string {

@@ -33,6 +33,19 @@ export interface Health {
   readonly reasons: readonly string[];
 }
 
+/**
+ * What folders of daemon/ find out about their own subject. severity.ts decides under which line of the status each appears, and how
+ * severe its problems are.
+ */
+export type FindingKind = 'node' | 'devices' | 'missingPrograms' | 'otherAgents' | 'mapSizes' | 'networkPolicies';
+
+export interface Finding {
+  /** What is the case; "" when the line of the status has a summary of its own. */
+  readonly summary: string;
+  /** One message for each thing that is wrong now, with the next step. */
+  readonly problems: readonly string[];
+}
+
 /** Degraded and NotReady are failures, Warning is not. */
 export type Severity = 'Ok' | 'Warning' | 'Degraded' | 'NotReady';
 
@@ -56,6 +69,7 @@ export interface AgentStatus extends Versions, Health {
   readonly counts: { readonly services: number; readonly frontends: number; readonly backends: number };
   readonly maps: readonly MapStatus[];
   readonly attachments: readonly AttachmentStatus[];
+  /** Socket programs are attached. */
   readonly socketLb: boolean;
   /** Messages with the next step, such as "net.ipv4.ip_forward is 0 ...: sysctl -w net.ipv4.ip_forward=1". */
   readonly hostProblems: readonly string[];
@@ -67,6 +81,7 @@ export interface AgentStatus extends Versions, Health {
   readonly addressSets: readonly { readonly name: string; readonly cidrs: readonly string[] }[];
   /** The settings that decide what is served, as flags accept them. */
   readonly settings: readonly { readonly name: string; readonly value: string }[];
+  readonly findings: Readonly<Record<FindingKind, Finding>>;
 }
 
 /** Changes that other programs made to the agent's state, and that the agent repaired. */
@@ -96,6 +111,7 @@ export interface SourceProblem {
   readonly kind: string;
   readonly object: string;
   readonly field: string;
+  /** The whole problem, with file, line, object and field. */
   readonly message: string;
 }
 
@@ -103,7 +119,7 @@ export interface ReconcileStatus {
   readonly done: number;
   readonly pending: number;
   readonly error: number;
-  /** A bounded number of the failed rows. */
+  /** A bounded number of the failed rows, and every failed step of a loop, such as "prune of ports", with `retries` 0. */
   readonly errors: readonly { readonly key: string; readonly message: string; readonly retries: number }[];
 }
 
@@ -114,6 +130,8 @@ export interface MapStatus {
   readonly capacity: number;
   /** Number of entries; undefined when counting them would require reading the whole map. */
   readonly used: number | undefined;
+  /** The setting that sizes the map, without "--"; undefined for a map of fixed size. */
+  readonly flag?: string | undefined;
 }
 
 export interface AttachmentStatus {

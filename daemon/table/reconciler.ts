@@ -55,7 +55,8 @@ export class Reconciler<K, Row> {
   readonly #statuses: Statuses<K, Row>;
   readonly #retries = new Retries<K>();
   readonly #steps = { restore: { tries: 0, due: 0 }, prune: { tries: 0, due: 0 } };
-  readonly #failing = new Set<string>();
+  /** The last error of each step that fails. */
+  readonly #failing = new Map<string, Error>();
   readonly #patrol: Patrol;
   readonly #statusCallbacks = new Set<() => void>();
   readonly #firstDone = Promise.withResolvers<void>();
@@ -105,6 +106,11 @@ export class Reconciler<K, Row> {
   /** Rows in error, deletions included. */
   failed(): IterableIterator<[K, RowStatus]> {
     return this.#statuses.failed();
+  }
+
+  /** Steps whose last attempt failed, with the error: "restore", "prune", "repair". */
+  failedSteps(): IterableIterator<[string, Error]> {
+    return this.#failing.entries();
   }
 
   /** "OK, 3 rows" or "Degraded, 1 of 3 rows failed". */
@@ -284,7 +290,7 @@ export class Reconciler<K, Row> {
       return;
     }
     if (!this.#failing.has(step)) log.stepFailed(step, failure);
-    this.#failing.add(step);
+    this.#failing.set(step, failure);
   }
 
   /** Runs some steps of the periodic comparison with the kernel, if they are due. */

@@ -3,7 +3,7 @@
 // uplinks by name. It never attaches a program: bpf/ follows the table that this controller writes.
 import { isDeepStrictEqual } from 'node:util';
 import type { StatusPart } from '../../base/status-part.ts';
-import { type DesiredDevice, isPodInterface, type NetworkDevice } from '../../model/device.ts';
+import { type DesiredDevice, isPodInterface, missingPodInterfaces, missingUplink, type NetworkDevice } from '../../model/device.ts';
 import type { Observer, Table, TableView } from '../../table/table.ts';
 
 export interface DeviceControllerOptions {
@@ -44,14 +44,30 @@ export class DeviceController implements StatusPart {
     this.#changes = undefined;
   }
 
-  /** One message for each uplink that does not exist or cannot be used. */
+  /** One message for each uplink that cannot be used. */
   problems(): string[] {
-    const { uplinks, devices } = this.#options;
-    const unusable = [...this.#unusable.values()];
-    const present = new Set([...[...devices.all()].map(([, { name }]) => name), ...unusable]);
+    return [...this.#unusable.values()].map(
+      (name) => `uplink ${name} does not carry Ethernet frames, so programs cannot be attached to it: correct --uplinks`,
+    );
+  }
+
+  /** "1 uplink, 3 pod interfaces". */
+  summary(): string {
+    if (!this.#options.links.initialized) return 'not listed yet';
+    const { uplink = [], pod = [] } = Object.groupBy([...this.#options.devices.all()], ([, { role }]) => role);
+    const counted = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? '' : 's'}`;
+    return `${counted(uplink.length, 'uplink')}, ${counted(pod.length, 'pod interface')}`;
+  }
+
+  /** One message for each uplink, and each prefix of pod interfaces, for which there is no device. */
+  missing(): string[] {
+    const { links, uplinks, podInterfaces } = this.#options;
+    if (!links.initialized) return [];
+    const present = [...links.all()].map(([, device]) => device);
+    const names = new Set(present.map(({ name }) => name));
     return [
-      ...unusable.map((name) => `uplink ${name} does not carry Ethernet frames: programs cannot be attached to it`),
-      ...uplinks.filter((name) => !present.has(name)).map((name) => `uplink ${name} does not exist: programs are attached when it appears`),
+      ...uplinks.filter((name) => !names.has(name)).map(missingUplink),
+      ...podInterfaces.filter((prefix) => !present.some((device) => isPodInterface(device, [prefix]))).map(missingPodInterfaces),
     ];
   }
 

@@ -32,6 +32,14 @@ export const status: AgentStatus = {
   conflicts: [],
   addressSets: [{ name: 'pod', cidrs: ['10.244.1.0/24'] }],
   settings: [{ name: 'detect-local-mode', value: 'NodeCIDR' }],
+  findings: {
+    node: { summary: 'node-a', problems: [] },
+    devices: { summary: '1 uplink, 3 pod interfaces', problems: [] },
+    missingPrograms: { summary: '', problems: [] },
+    otherAgents: { summary: '', problems: [] },
+    mapSizes: { summary: '', problems: [] },
+    networkPolicies: { summary: 'no NetworkPolicy in the cluster', problems: [] },
+  },
 };
 
 export const troubledStatus: AgentStatus = {
@@ -50,14 +58,14 @@ export const troubledStatus: AgentStatus = {
           kind: 'Service',
           object: 'default/web',
           field: 'spec.ports[0].port',
-          message: 'port 70000 is not between 1 and 65535',
+          message: 'web.yaml:7: Service default/web spec.ports[0].port: must be 1..65535, is 70000',
         },
-        { file: 'broken.yaml', line: 0, kind: '', object: '', field: '', message: 'cannot be read: EACCES' },
+        { file: 'broken.yaml', line: 0, kind: '', object: '', field: '', message: 'broken.yaml: cannot be read: EACCES' },
       ],
     },
   ],
   reconcile: { done: 10, pending: 1, error: 1, errors: [{ key: 'default/big:/TCP/IPv4', message: 'lb4_backends is full', retries: 3 }] },
-  maps: [{ name: 'lb4_frontends', type: 'hash', capacity: 100, used: 95 }],
+  maps: [{ name: 'lb4_frontends', type: 'hash', capacity: 100, used: 95, flag: 'max-frontends' }],
   attachments: [],
   hostProblems: ['net.ipv4.ip_forward is 0: set it to 1'],
   repairs: {

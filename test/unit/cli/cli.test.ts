@@ -75,21 +75,21 @@ describe('status', () => {
       "Sluice:      Ok   0.1.0 (commit abc1234), libbpf 1.5.0, kernel 6.18.0; node node-a, pid 4242, up 1h2m
       Ready:       Ok   yes
       Source:      Ok   files /etc/sluice: first list complete, 0 problems
+      Node:        Ok   node-a
       Reconcile:   Ok   12 done, 0 pending, 0 failed; 10 Services, 12 frontends, 30 backends desired
       Conflicts:   Ok   every frontend is claimed by one Service only
-      Host:        Ok   meets all requirements
+      Host:        Ok   no problem found
+      Devices:     Ok   1 uplink, 3 pod interfaces
       Programs:    Ok   2 attached (1 tcx, 1 cgroup)
-      Repairs:     Ok   no drift
+      Repairs:     Ok   0 differences repaired since the start
       Maps:        Ok   2 maps, fullest: lb4_frontends with 12 of 65536 entries (0.0 %)
+      Policies:    Ok   no NetworkPolicy in the cluster
 
-      KubeProxyReplacement Details:
-        Status:       True
-        Socket LB:    Enabled
-        Programs:
-          tc_pod_in on veth0 ingress (tcx)
-          sock_connect4 on /sys/fs/cgroup connect4 (cgroup)
-        Drops:
-          no backend: 9007199254740993 packets, 540 bytes
+      Attached programs:
+        tc_pod_in on veth0 ingress (tcx)
+        sock_connect4 on /sys/fs/cgroup connect4 (cgroup)
+      Dropped packets since the maps were created:
+        no backend: 9007199254740993 packets, 540 bytes
       "
     `);
   });
@@ -103,26 +103,26 @@ describe('status', () => {
       Ready:       NotReady   no
         - the first list of the source files /etc/sluice is not complete
       Source:      NotReady   files /etc/sluice: first list not complete, a part could not be read, 2 problems
-        - web.yaml:7: Service default/web spec.ports[0].port: port 70000 is not between 1 and 65535
+        - web.yaml:7: Service default/web spec.ports[0].port: must be 1..65535, is 70000
         - broken.yaml: cannot be read: EACCES
+      Node:        Ok         node-a
       Reconcile:   Degraded   10 done, 1 pending, 1 failed; 10 Services, 12 frontends, 30 backends desired
         - default/big:/TCP/IPv4: lb4_backends is full (3 attempts)
       Conflicts:   Warning    1 frontend claimed by more than one Service
         - 10.96.0.10:80/TCP: served for default/web:http/TCP/IPv4, not for default/late:http/TCP/IPv4
       Host:        Degraded   1 problem
         - net.ipv4.ip_forward is 0: set it to 1
+      Devices:     Ok         1 uplink, 3 pod interfaces
       Programs:    Warning    none attached: no packet is translated
-      Repairs:     Degraded   3 differences repaired
+      Repairs:     Degraded   3 differences repaired since the start
         - map ct4 could not be repaired: pin /sys/fs/bpf/sluice/maps/ct4: EPERM
         - 2026-11-23T04:05:06.000Z tc_pod_in on lxc1: link was detached
       Maps:        Warning    1 map, fullest: lb4_frontends with 95 of 100 entries (95.0 %)
-        - lb4_frontends with 95 of 100 entries (95.0 %): increase the corresponding --max-... setting
+        - lb4_frontends with 95 of 100 entries (95.0 %): increase --max-frontends, which takes effect when sluiced starts after \`sluice uninstall\`
+      Policies:    Ok         no NetworkPolicy in the cluster
 
-      KubeProxyReplacement Details:
-        Status:       False
-        Socket LB:    Enabled
-        Programs:     none
-        Drops:        none
+      Attached programs: none
+      Dropped packets since the maps were created: none
       "
     `);
   });
@@ -326,8 +326,9 @@ describe('a failure is one message with an exit code', () => {
                                         no packet and changes no state
         plan [options]                  print what a directory of objects gives on a node, or how it differs from a
                                         running daemon; exits with 3 when an object cannot be used
-        preflight [options] [FLAGS...]  check whether sluiced can serve this host with the given flags; changes
-                                        nothing; exits with the code with which sluiced would fail
+        preflight [options] [FLAGS...]  check whether sluiced can serve this host with the given flags, and whether
+                                        it can read from the API server; changes nothing; exits with the code with
+                                        which sluiced would fail
         uninstall [options]             remove every program, link, map, pin and file of Sluice from this node; the
                                         daemon must not be running
         help [command]                  display help for command
@@ -339,7 +340,7 @@ describe('a failure is one message with an exit code', () => {
         3  an object or a named file cannot be used
         5  the kernel rejected a call (uninstall)
         6  the daemon cannot be reached
-      preflight exits with the code with which sluiced would fail: see sluiced --help.
+      preflight exits with the code with which sluiced would fail (see sluiced --help), and with 1 if sluiced would start and not become ready.
       "
     `);
   });

@@ -63,12 +63,31 @@ test('a device that was deleted and created again with the same ifindex and name
   expect(devices.get(7)).toMatchObject({ name: 'lxc1', appearance: 2 });
 });
 
-test('an uplink that does not exist, and one that cannot have programs, are problems', () => {
+test('an uplink that cannot have programs is a problem', () => {
   markListed();
-  scheduler.flush();
-  expect(controller.problems()).toEqual(['uplink eth0 does not exist: programs are attached when it appears']);
   put({ name: 'eth0', isEthernet: false });
-  expect(controller.problems()).toEqual(['uplink eth0 does not carry Ethernet frames: programs cannot be attached to it']);
+  expect(controller.problems()).toEqual([
+    'uplink eth0 does not carry Ethernet frames, so programs cannot be attached to it: correct --uplinks',
+  ]);
+  expect(controller.missing()).toEqual([expect.stringContaining('prefix lxc')]);
   put({ name: 'eth0' });
   expect(controller.problems()).toEqual([]);
+});
+
+test('uplinks and prefixes without a device are reported with the flag to correct, once the devices are listed', () => {
+  const uplink = expect.stringMatching(/^uplink eth0 does not exist: correct --uplinks/);
+  const prefix = expect.stringMatching(/^no veth device of this node has the prefix lxc: .* correct --pod-interfaces/);
+  expect([controller.missing(), controller.summary()]).toEqual([[], 'not listed yet']);
+  markListed();
+  scheduler.flush();
+  expect([controller.missing(), controller.summary()]).toEqual([[uplink, prefix], '0 uplinks, 0 pod interfaces']);
+  // A device of another kind with the prefix gets no programs, so the prefix still matches nothing.
+  put({ kind: 'vxlan' });
+  expect(controller.missing()).toEqual([uplink, prefix]);
+  put({ ifindex: 8 });
+  put({ ifindex: 9, name: 'eth0', kind: '' });
+  expect([controller.missing(), controller.summary()]).toEqual([[], '1 uplink, 1 pod interface']);
+  links.delete(8);
+  scheduler.flush();
+  expect(controller.missing()).toEqual([prefix]);
 });

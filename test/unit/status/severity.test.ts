@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Each fact in the status of the agent has one severity. All outputs show this severity.
 import { expect, test } from 'vitest';
-import { statusLines } from '../../../daemon/status/severity.ts';
-import type { AgentStatus, MapStatus, SourceStatus } from '../../../daemon/status/view.ts';
+import { overallSeverity, statusLines } from '../../../daemon/status/severity.ts';
+import type { AgentStatus, FindingKind, MapStatus, SourceStatus } from '../../../daemon/status/view.ts';
 import { status as healthyStatus } from '../api/fixture.ts';
 
 const severityOf = (subject: string, change: Partial<AgentStatus>): string | undefined =>
@@ -15,18 +15,27 @@ const noRepairs = { total: 0, last: [], problems: [] };
 
 test('every status line of a healthy agent has severity Ok', () => {
   expect(statusLines(healthyStatus).map(({ subject, severity }) => `${subject} ${severity}`)).toEqual(
-    ['Sluice', 'Ready', 'Source', 'Reconcile', 'Conflicts', 'Host', 'Programs', 'Repairs', 'Maps'].map((subject) => `${subject} Ok`),
+    [...['Sluice', 'Ready', 'Source', 'Node', 'Reconcile', 'Conflicts', 'Host', 'Devices', 'Programs', 'Repairs', 'Maps', 'Policies']].map(
+      (subject) => `${subject} Ok`,
+    ),
   );
+  expect(overallSeverity(statusLines(healthyStatus))).toBe('Ok');
 });
 
 test.for<{ subject: string; change: Partial<AgentStatus>; want: string }>([
   { subject: 'Ready', change: { ready: false, reasons: ['the first reconcile is not finished'] }, want: 'NotReady' },
-  { subject: 'Source', change: { sources: [{ ...source, isInitialized: false }] }, want: 'NotReady' },
+  { subject: 'Source', change: { ready: false, sources: [{ ...source, isInitialized: false }] }, want: 'NotReady' },
   { subject: 'Source', change: { sources: [{ ...source, isComplete: false }] }, want: 'Degraded' },
   { subject: 'Source', change: { sources: [{ ...source, problems: [problem] }] }, want: 'Degraded' },
   { subject: 'Source', change: { sources: [source] }, want: 'Ok' },
   { subject: 'Reconcile', change: { reconcile: { done: 0, pending: 3, error: 0, errors: [] } }, want: 'Ok' },
   { subject: 'Reconcile', change: { reconcile: { done: 0, pending: 0, error: 1, errors: [] } }, want: 'Degraded' },
+  // Another loop than that of the Service ports fails, or a step of a loop.
+  {
+    subject: 'Reconcile',
+    change: { reconcile: { done: 9, pending: 0, error: 0, errors: [{ key: 'prune of ports', message: 'EIO', retries: 0 }] } },
+    want: 'Degraded',
+  },
   { subject: 'Conflicts', change: { conflicts: [{ frontend: 'f', owner: 'a', contenders: ['b'] }] }, want: 'Warning' },
   { subject: 'Host', change: { hostProblems: ['net.ipv4.ip_forward is 0'] }, want: 'Degraded' },
   { subject: 'Programs', change: { attachments: [] }, want: 'Warning' },
@@ -39,4 +48,54 @@ test.for<{ subject: string; change: Partial<AgentStatus>; want: string }>([
   { subject: 'Maps', change: { maps: [{ ...map, used: undefined }] }, want: 'Ok' },
 ])('$subject is $want', ({ subject, change, want }) => {
   expect(severityOf(subject, change)).toBe(want);
+});
+
+const found = (kind: FindingKind, problem: string): Partial<AgentStatus> => ({
+  findings: { ...healthyStatus.findings, [kind]: { ...healthyStatus.findings[kind], problems: [problem] } },
+});
+
+test.for<{ kind: FindingKind; subject: string; want: string }>([
+  { kind: 'node', subject: 'Node', want: 'Warning' },
+  { kind: 'devices', subject: 'Devices', want: 'Warning' },
+  { kind: 'missingPrograms', subject: 'Programs', want: 'Degraded' },
+  { kind: 'otherAgents', subject: 'Programs', want: 'Warning' },
+  { kind: 'mapSizes', subject: 'Maps', want: 'Warning' },
+  { kind: 'networkPolicies', subject: 'Policies', want: 'Warning' },
+])('the finding $kind makes the line $subject a $want and is its detail', ({ kind, subject, want }) => {
+  const lines = statusLines({ ...healthyStatus, ...found(kind, 'the problem') });
+  expect(lines.find((line) => line.subject === subject)).toMatchObject({ severity: want, details: ['the problem'] });
+  expect(lines.filter(({ severity }) => severity !== 'Ok')).toHaveLength(1);
+  expect(overallSeverity(lines)).toBe(want);
+});
+
+test('the programs are said to be attached only if the kernel has them on their hooks', () => {
+  const summaryOf = (change: Partial<AgentStatus>): string | undefined =>
+    statusLines({ ...healthyStatus, ...change }).find((line) => line.subject === 'Programs')?.summary;
+  expect(summaryOf({})).toBe('2 attached (1 tcx, 1 cgroup)');
+  expect(summaryOf(found('missingPrograms', 'tc_pod_in on veth0 is not attached'))).toBe('1 of 2 not attached (1 tcx, 1 cgroup)');
+});
+
+test('NotReady is in the lines exactly when the agent is not ready', () => {
+  const notReady = (change: Partial<AgentStatus>): boolean =>
+    statusLines({ ...healthyStatus, ...change }).some(({ severity }) => severity === 'NotReady');
+  expect(notReady({ ready: false, reasons: ['the first reconcile is not finished'] })).toBe(true);
+  expect(notReady({ ready: true, sources: [{ ...source, isInitialized: false }] })).toBe(false);
+});
+
+test('a line has a bounded number of details, and a contested frontend a bounded number of names', () => {
+  const contenders = Array.from({ length: 10_000 }, (_, index) => `default/s${index}`);
+  const conflicts = Array.from({ length: 10_000 }, (_, index) => ({ frontend: `10.0.0.1:${index}/TCP`, owner: 'default/a', contenders }));
+  const line = statusLines({ ...healthyStatus, conflicts }).find(({ subject }) => subject === 'Conflicts');
+  expect(line?.details).toHaveLength(21);
+  expect(line?.details[0]).toBe('10.0.0.1:0/TCP: served for default/a, not for default/s0, default/s1, default/s2 and 9997 more');
+  expect(line?.details.at(-1)).toBe('and 9980 more');
+});
+
+test('an almost full map names the setting that sizes it, and what makes the setting take effect', () => {
+  const line = (flag?: string): readonly string[] | undefined =>
+    statusLines({ ...healthyStatus, maps: [{ ...map, used: 95, flag }] }).find(({ subject }) => subject === 'Maps')?.details;
+  expect(line('max-slots')).toEqual([
+    'lb_slots with 95 of 100 entries (95.0 %): increase --max-slots, which takes effect when sluiced starts after `sluice uninstall`',
+  ]);
+  expect(line()).toEqual(['lb_slots with 95 of 100 entries (95.0 %)']);
 });

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0
+// Asks the kernel which programs are on the hooks that this daemon uses: programs of ours that are missing, and programs of another
+// sluiced, which has another pin path. Reads only; guard.ts repairs. The result is kept for a second, because a node has hundreds of hooks.
+// Called by the status.
+import { readdirSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { isNotFound, isNotSupported, KernelError } from '../base/errors.ts';
+import { isBpffs, isCgroup2 } from '../kernel/host.ts';
+import { cgroupPrograms, clsactProgram, hasTcx, linkInfo, programId, programName, tcxPrograms } from '../kernel/link.ts';
+import { closeFd, openPin } from '../kernel/map.ts';
+import type { DesiredDevice } from '../model/device.ts';
+import type { Datapath } from './datapath.ts';
+import { hooksOf } from './devices.ts';
+import type { PinDirectory } from './pins.ts';
+import { socketHooks } from './sockets.ts';
+
+export interface HookInspectionOptions {
+  readonly datapath: Pick<Datapath, 'program'>;
+  readonly pins: PinDirectory;
+  /** The devices whose programs are attached. */
+  readonly devices: () => Iterable<DesiredDevice>;
+  /** Whether the settings ask for socket programs. */
+  readonly hasSocketLb: boolean;
+  /** The cgroup whose socket programs are attached; undefined when there is none. */
+  readonly cgroup: () => string | undefined;
+  /** Clock time in milliseconds. */
+  readonly now: () => number;
+}
+
+/** What is on the hooks now. One message for each finding, with the next step. */
+export interface HookFindings {
+  /** Programs of ours that are not on their hook. */
+  readonly missing: readonly string[];
+  /** Other daemons that have programs on the same hooks. */
+  readonly others: readonly string[];
+}
+
+interface Hook {
+  /** Our program for this hook. */
+  readonly program: string;
+  /** Device name, or cgroup directory. */
+  readonly target: string;
+  /** False for a cgroup above ours, which has no program of ours. */
+  readonly isOurs: boolean;
+  /** The programs that are on the hook. */
+  readonly ids: readonly number[];
+}
+
+/** A program on a hook of ours, or on the same hook of a cgroup above ours. */
+interface ForeignProgram {
+  readonly id: number;
+  /** "tc_pod_in on lxc1". */
+  readonly hook: string;
+}
+
+/** A second question within this time gets the same answer. */
+const KEPT_MS = 1000;
+/** The pins of other daemons are searched again after this time, if programs of an unknown owner are on the hooks. */
+const PINS_KEPT_MS = 10_000;
+/** Limits of the search for pin paths on the bpffs. Other programs may keep thousands of pins there. */
+const MAX_PIN_DEPTH = 4;
+const MAX_PIN_DIRECTORIES = 1000;
+const MAX_KNOWN_NAMES = 4096;
+const SHOWN_HOOKS = 3;
+
+const ourNames: ReadonlySet<string> = new Set([
+  ...Object.values(hooksOf).flatMap((hooks) => hooks.map(({ program }) => program)),
+  ...socketHooks.map(({ program }) => program),
+]);
+
+export class HookInspection {
+  readonly #options: HookInspectionOptions;
+  readonly #names = new Map<number, string | undefined>();
+  #findings: { readonly at: number; readonly value: HookFindings } | undefined;
+  #pinPaths: { readonly at: number; readonly value: ReadonlyMap<number, string> } | undefined;
+
+  constructor(options: HookInspectionOptions) {
+    this.#options = options;
+  }
+
+  findings(): HookFindings {
+    const now = this.#options.now();
+    if (this.#findings === undefined || now - this.#findings.at >= KEPT_MS) this.#findings = { at: now, value: this.#inspectOrReport() };
+    return this.#findings.value;
+  }
+
+  /** A failure of the kernel must not make the whole status fail. */
+  #inspectOrReport(): HookFindings {
+    try {
+      return this.#inspect();
+    } catch (error) {
+      if (!(error instanceof KernelError)) throw error;
+      return { missing: [`the programs on the hooks are unknown, because the kernel does not list them: ${error.message}`], others: [] };
+    }
+  }
+
+  #inspect(): HookFindings {
+    const { hasSocketLb, cgroup } = this.#options;
+    const missing = hasSocketLb && cgroup() === undefined ? ['the socket programs are not attached to a cgroup: the log says why'] : [];
+    const foreign: ForeignProgram[] = [];
+    for (const { program, target, isOurs, ids } of this.#hooks()) {
+      const own = programId(this.#options.datapath.program(program));
+      const hook = `${program} on ${target}`;
+      if (isOurs && !ids.includes(own))
+        missing.push(`${hook} is not attached: sluiced attaches it again within --sync-period, and logs the reason when that fails`);
+      foreign.push(...ids.filter((id) => id !== own).map((id) => ({ id, hook })));
+    }
+    return { missing, others: this.#otherDaemons(foreign) };
+  }
+
+  /** Our hooks, and the same hooks of the cgroups above ours, whose programs run too. Devices that are gone are left out. */
+  *#hooks(): IterableIterator<Hook> {
+    const isTcx = hasTcx();
+    for (const { ifindex, name, role } of this.#options.devices()) {
+      for (const { program, isIngress } of hooksOf[role]) {
+        const ids = idsOf(() => (isTcx ? tcxPrograms(ifindex, isIngress) : filterPrograms(ifindex, isIngress)));
+        if (ids !== undefined) yield { program, target: name, isOurs: true, ids };
+      }
+    }
+    const cgroup = this.#options.cgroup();
+    if (cgroup === undefined) return;
+    for (const { program, type } of socketHooks) {
+      yield { program, target: cgroup, isOurs: true, ids: idsOf(() => cgroupPrograms(cgroup, type).ids) ?? [] };
+      for (let above = dirname(cgroup); isInCgroup2(above); above = dirname(above))
+        yield { program, target: above, isOurs: false, ids: idsOf(() => cgroupPrograms(above, type).ids) ?? [] };
+    }
+  }
+
+  /** One message for each other daemon. */
+  #otherDaemons(programs: readonly ForeignProgram[]): string[] {
+    if (programs.length === 0) return [];
+    const candidates = programs.filter(({ id }) => {
+      const name = this.#nameOf(id);
+      return name === undefined || ourNames.has(name);
+    });
+    if (candidates.length === 0) return [];
+    const pinPaths = this.#pinPathsOfPrograms();
+    // Without CAP_SYS_ADMIN the name of a program is unknown. Then only its pin shows that it belongs to a sluiced.
+    const found = candidates.filter(({ id }) => pinPaths.has(id) || this.#nameOf(id) !== undefined);
+    return [...Map.groupBy(found, ({ id }) => pinPaths.get(id) ?? '')].map(([pinPath, group]) => otherDaemon(pinPath, group));
+  }
+
+  #nameOf(id: number): string | undefined {
+    if (!this.#names.has(id)) {
+      if (this.#names.size >= MAX_KNOWN_NAMES) this.#names.clear();
+      this.#names.set(id, programName(id));
+    }
+    return this.#names.get(id);
+  }
+
+  #pinPathsOfPrograms(): ReadonlyMap<number, string> {
+    const now = this.#options.now();
+    if (this.#pinPaths === undefined || now - this.#pinPaths.at >= PINS_KEPT_MS)
+      this.#pinPaths = { at: now, value: pinnedPrograms(this.#options.pins.path) };
+    return this.#pinPaths.value;
+  }
+}
+
+function otherDaemon(pinPath: string, programs: readonly ForeignProgram[]): string {
+  const hooks = [...new Set(programs.map(({ hook }) => hook))];
+  const more = hooks.length > SHOWN_HOOKS ? ` and ${hooks.length - SHOWN_HOOKS} more` : '';
+  const where = `${hooks.slice(0, SHOWN_HOOKS).join(', ')}${more}`;
+  const [owner, remedy] =
+    pinPath === ''
+      ? ['an unknown pin path', '`sluice uninstall --pin-path DIR` with its pin path']
+      : [`the pin path ${pinPath}`, `\`sluice uninstall --pin-path ${pinPath}\``];
+  return `programs of another sluiced, with ${owner}, are on the hooks of this one (${where}), so packets and connections are translated twice: stop the other sluiced and run ${remedy}`;
+}
+
+/** The program of the filter that sluiced creates. A second sluiced replaces the filter, because both use the same handle. */
+function filterPrograms(ifindex: number, isIngress: boolean): number[] {
+  const id = clsactProgram(ifindex, isIngress);
+  return id === undefined ? [] : [id];
+}
+
+/** The ids that `query` returns; undefined when the device or the cgroup does not exist any more. */
+function idsOf(query: () => readonly number[]): readonly number[] | undefined {
+  try {
+    return query();
+  } catch (error) {
+    if (isNotFound(error) || isNotSupported(error)) return undefined;
+    throw error;
+  }
+}
+
+function isInCgroup2(directory: string): boolean {
+  try {
+    return isCgroup2(directory);
+  } catch {
+    return false;
+  }
+}
+
+/** The programs whose links or filters are pinned below other pin paths of the same bpffs: pin path by program id. */
+function pinnedPrograms(ownPath: string): ReadonlyMap<number, string> {
+  const found = new Map<number, string>();
+  for (const path of otherPinPaths(ownPath)) {
+    for (const kind of ['links', 'clsact'] as const) {
+      for (const name of namesIn(join(path, kind)).pins) {
+        const id = programOfPin(kind, join(path, kind, name));
+        if (id !== undefined) found.set(id, path);
+      }
+    }
+  }
+  return found;
+}
+
+/** The directories of the same bpffs that hold the pins of another sluiced. */
+function otherPinPaths(ownPath: string): string[] {
+  let root = ownPath;
+  while (dirname(root) !== root && isOnBpffs(dirname(root))) root = dirname(root);
+  const found: string[] = [];
+  let directories = [root];
+  let visited = 0;
+  for (let depth = 0; depth <= MAX_PIN_DEPTH && directories.length > 0; depth += 1) {
+    const below: string[] = [];
+    for (const path of directories) {
+      if (path === ownPath || visited >= MAX_PIN_DIRECTORIES) continue;
+      visited += 1;
+      const names = namesIn(path).directories;
+      if (['links', 'maps', 'clsact'].every((name) => names.includes(name))) found.push(path);
+      else below.push(...names.map((name) => join(path, name)));
+    }
+    directories = below;
+  }
+  return found;
+}
+
+function isOnBpffs(path: string): boolean {
+  try {
+    return isBpffs(path);
+  } catch {
+    return false;
+  }
+}
+
+/** The names in a directory of a bpffs; none when it cannot be read. */
+function namesIn(path: string): { readonly directories: readonly string[]; readonly pins: readonly string[] } {
+  try {
+    const entries = readdirSync(path, { withFileTypes: true });
+    const { directories = [], pins = [] } = Object.groupBy(entries, (entry) => (entry.isDirectory() ? 'directories' : 'pins'));
+    return { directories: directories.map(({ name }) => name), pins: pins.map(({ name }) => name) };
+  } catch {
+    return { directories: [], pins: [] };
+  }
+}
+
+/** Id of the program of a pinned link, or of a pinned program; undefined when the pin cannot be opened. */
+function programOfPin(kind: 'links' | 'clsact', path: string): number | undefined {
+  let fd: number | undefined;
+  try {
+    fd = openPin(path);
+    if (fd === undefined) return undefined;
+    return kind === 'links' ? linkInfo(fd).programId : programId(fd);
+  } catch (error) {
+    if (error instanceof KernelError) return undefined;
+    throw error;
+  } finally {
+    if (fd !== undefined) closeFd(fd);
+  }
+}

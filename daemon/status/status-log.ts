@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// Logs what the status reports without a log line of its own: problems of the host, of the settings and between Services. Each is logged
+// once when it appears or changes, and once when it is resolved, however often it is computed. Reads only. Built and started by agent/.
+import type { Logger } from 'pino';
+import type { Clock } from '../base/clock.ts';
+import { conflictText } from './severity.ts';
+import type { ConflictStatus } from './view.ts';
+
+export interface StatusLogOptions {
+  /** The present problems. */
+  readonly problems: () => readonly string[];
+  readonly conflicts: () => readonly ConflictStatus[];
+  readonly clock: Pick<Clock, 'setTimer'>;
+  readonly log: Pick<Logger, 'info' | 'warn'>;
+}
+
+/** How often the problems are compared with those that were logged. */
+const PERIOD_MS = 5000;
+/** Log lines of one comparison. Ten thousand Services can contest one VIP. */
+const MAX_LINES = 50;
+
+export class StatusLog {
+  readonly #options: StatusLogOptions;
+  /** Text of each problem that was logged, by what it is about. */
+  #logged = new Map<string, string>();
+  #cancel = (): void => undefined;
+
+  constructor(options: StatusLogOptions) {
+    this.#options = options;
+  }
+
+  /** Compares now, and then periodically until stop(). */
+  start(): void {
+    this.look();
+    this.#cancel = this.#options.clock.setTimer(PERIOD_MS, () => this.start());
+  }
+
+  stop(): void {
+    this.#cancel();
+  }
+
+  /** Logs the difference to the previous call. */
+  look(): void {
+    const { log } = this.#options;
+    const before = this.#logged;
+    this.#logged = this.#present();
+    const appeared = [...this.#logged].filter(([subject, text]) => before.get(subject) !== text).map(([, text]) => text);
+    const resolved = [...before].filter(([subject]) => !this.#logged.has(subject)).map(([, text]) => text);
+    for (const text of appeared.slice(0, MAX_LINES)) log.warn(text);
+    if (appeared.length > MAX_LINES) log.warn({ more: appeared.length - MAX_LINES }, 'more problems; see sluice status');
+    for (const text of resolved.slice(0, MAX_LINES)) log.info(`resolved: ${text}`);
+    if (resolved.length > MAX_LINES) log.info({ more: resolved.length - MAX_LINES }, 'more problems resolved');
+  }
+
+  #present(): Map<string, string> {
+    const { problems, conflicts } = this.#options;
+    return new Map([
+      ...problems().map((text): [string, string] => [text, text]),
+      ...conflicts().map((conflict): [string, string] => [`frontend ${conflict.frontend}`, `frontend ${conflictText(conflict)}`]),
+    ]);
+  }
+}

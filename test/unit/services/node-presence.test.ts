@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+// The report about the Node object of this agent.
+import { expect, test } from 'vitest';
+import type { Node } from '../../../daemon/model/node.ts';
+import { NodePresence } from '../../../daemon/services/controller/node-presence.ts';
+import { Table } from '../../../daemon/table/table.ts';
+
+const node = (name: string): Node => ({ name, addresses: [], labels: {}, podCIDRs: [], isLeaving: false });
+
+test('a name that no Node has is a problem, but not before the first list, and not after the Node was created', () => {
+  const nodes = new Table<string, Node>('nodes', () => undefined);
+  const finish = nodes.registerSource('test');
+  const presence = new NodePresence({ nodes, nodeName: 'worker-1', source: 'files /etc/sluice' });
+  nodes.upsert('worker-2', node('worker-2'));
+  expect([presence.summary(), presence.problems()]).toEqual(['worker-1; Nodes are not listed yet', []]);
+  finish();
+  expect([presence.summary(), presence.problems()]).toEqual([
+    'worker-1 does not exist in the source files /etc/sluice',
+    [expect.stringMatching(/^there is no Node named worker-1, .*: set --node to the name of this node's Node object/)],
+  ]);
+  nodes.upsert('worker-1', node('worker-1'));
+  expect([presence.summary(), presence.problems()]).toEqual(['worker-1', []]);
+  nodes.delete('worker-1');
+  expect(presence.problems()).toHaveLength(1);
+});
