@@ -56,9 +56,9 @@ export function buildHooks({ config, log, pins, datapath, onRepaired }: HooksOpt
         .map(([ifindex, { error }]) => `${nameOf(ifindex)}: ${error?.message ?? ''}`),
   };
   const inspection = new HookInspection({
-    ...{ pins, datapath, hasSocketLb: config.socketLb, now: systemClock.now },
+    ...{ pins, datapath, hasSocketLb: config.socketLb, now: () => systemClock.now() },
     devices: () => [...desired.all()].filter(([ifindex]) => loop.status(ifindex)?.kind === 'done').map(([, device]) => device),
-    cgroup: () => sockets.held().next().value?.target,
+    cgroup: () => [...sockets.held()][0]?.target,
   });
   const startDevices = async (): Promise<void> => {
     links.start();

@@ -2,7 +2,7 @@
 // Loading and attaching: verifier messages, pinned maps of a different layout or size, TCX links and clsact filters, cgroup links, and
 // rtnetlink compared with `ip`. The tests use a private namespace, bpffs and cgroup.
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';

@@ -201,7 +201,7 @@ describe('a host on which sluiced runs', () => {
     expect(asked.report).toMatchObject({ ok: true, exitCode: 0 });
     expect(asked.report.checks.map(({ name, state }) => `${name} ${state}`)).toEqual([
       ...['capabilities ok', 'kernel ok', 'source ports ok', 'bpffs ok', 'pinned state ok', 'programs ok', 'cgroup ok'],
-      ...['uplink eth0 ok', 'pods lxc* ok', 'order on eth0 ok', 'source ok'],
+      ...['uplink eth0 ok', 'pods lxc* ok', 'order on eth0 ok', 'source ok', 'API server skipped'],
     ]);
     expect(traces()).toEqual([]);
     const shell = ['unshare', '-m', 'sh', '-c', `${before === '' ? '' : `${before} && `}exec "$@"`, 'sh'];
@@ -237,6 +237,43 @@ test('preflight warns about another program on the TCX hook of the uplink, and a
   expect(warnings).toEqual([
     expect.stringMatching(/^TCX program \d+ is on eth0 already: our programs run after it/),
     expect.stringContaining('sysctl -w net.ipv4.ip_forward=1'),
+  ]);
+});
+
+test('preflight asks the API server: exit code 1 when sluiced would start and not become ready', async () => {
+  const kubeconfig = join(lab.directory, 'kubeconfig');
+  const cluster = { server: 'https://127.0.0.1:1' };
+  const config = {
+    ...{ apiVersion: 'v1', kind: 'Config', 'current-context': 'c', clusters: [{ name: 'c', cluster }] },
+    ...{ users: [{ name: 'u', user: { token: 'secret' } }], contexts: [{ name: 'c', context: { cluster: 'c', user: 'u' } }] },
+  };
+  writeFileSync(kubeconfig, JSON.stringify(config), { mode: 0o600 });
+  const flags = daemon.flags(true).filter((flag) => flag !== '--source' && flag !== daemon.source);
+  const { code, text, report } = await preflight('', [], [...flags, '--kubeconfig', kubeconfig]);
+  expect(code).toBe(1);
+  const results = report.checks.slice(report.checks.findIndex(({ name }) => name === 'source'));
+  expect(results.map(({ name, state }) => `${name} ${state}`)).toEqual([
+    ...['source ok', 'API server https://127.0.0.1:1 failed'],
+    ...['services', 'endpointslices.discovery.k8s.io', 'nodes', 'servicecidrs.networking.k8s.io', 'networkpolicies.networking.k8s.io'].map(
+      (name) => `right ${name} skipped`,
+    ),
+  ]);
+  expect(results[1]?.message).toMatch(/ECONNREFUSED/);
+  expect(text).not.toContain('secret');
+});
+
+test('preflight warns of devices that do not exist, and skips checks that have nothing to check', async () => {
+  const flags = [...daemon.flags(false), '--uplinks', 'later0', '--pod-interfaces', 'cali'];
+  const { code, report } = await preflight('', [], flags);
+  expect(code).toBe(0);
+  expect(report.checks.filter(({ state }) => state !== 'ok').map(({ name, state, message }) => `${name} ${state}: ${message}`)).toEqual([
+    'cgroup skipped: --socket-lb is off, so nothing is attached to a cgroup',
+    expect.stringMatching(/^uplink later0 warning: uplink later0 does not exist: correct --uplinks/),
+    expect.stringMatching(/^pods cali\* warning: no veth device of this node has the prefix cali: .* correct --pod-interfaces/),
+    'order on later0 skipped: later0 does not exist',
+    expect.stringMatching(/^API server skipped: the source is the directory/),
+    // Without socket programs the node's own processes need a route to the Services.
+    ...report.checks.filter(({ name, state }) => name === 'host' && state === 'warning').map(({ message }) => `host warning: ${message}`),
   ]);
 });
 

@@ -108,9 +108,10 @@ async function right(resource: Resource, node: string, get: Get | undefined): Pr
         return { state: 'ok', message: 'the server does not have this resource, which the agent does not need' };
       if (response.status !== 200) return refused('list', resource.name, response);
       const { items, metadata } = listOf(await readSmallBody(response));
-      const resourceVersion = String(metadata['resourceVersion'] ?? '');
+      const { resourceVersion } = metadata;
+      const from = typeof resourceVersion === 'string' ? { resourceVersion } : {};
       const watch = await answered(
-        () => get(pathOf(resource, { watch: '1', timeoutSeconds: '1', resourceVersion })),
+        () => get(pathOf(resource, { watch: '1', timeoutSeconds: '1', ...from })),
         async (opened) => (opened.status === 200 ? granted : refused('watch', resource.name, opened)),
       );
       if (watch.state !== 'ok') return { state: 'warning', message: `${watch.message}; until then the agent lists it once a minute` };

@@ -82,7 +82,7 @@ export class NetworkPolicyProbe implements SummaryPart {
     } finally {
       cancelLimit();
     }
-    this.#cancelTimer = clock.setTimer(nextMs, () => (this.#running = this.#ask()));
+    this.#cancelTimer = clock.setTimer(nextMs, () => this.start());
   }
 }
 

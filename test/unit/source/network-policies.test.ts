@@ -44,7 +44,7 @@ class World {
   }
 }
 
-const unenforced = expect.stringMatching(/^Sluice does not enforce NetworkPolicies, .*: check that another agent/);
+const unenforced: unknown = expect.stringMatching(/^Sluice does not enforce NetworkPolicies, .*: check that another agent/);
 
 test('policies are reported, with one LIST of one object', async () => {
   const world = new World();
