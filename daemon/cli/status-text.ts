@@ -33,6 +33,7 @@ export function statusText(status: Status): string {
 }
 
 function details(status: Status): string[] {
+  const drops = status.drops.filter(({ packets }) => packets !== '0');
   const attached = status.attachments.map(({ hook, target, kind, program }) => {
     return `  ${program} on ${target} ${hook} (${kind.replace('ATTACHMENT_KIND_', '').toLowerCase()})`;
   });
@@ -40,7 +41,7 @@ function details(status: Status): string[] {
     '',
     `Attached programs:${attached.length === 0 ? ' none' : ''}`,
     ...attached,
-    `Dropped packets since the maps were created:${status.drops.length === 0 ? ' none' : ''}`,
-    ...status.drops.map(({ reason, packets, bytes }) => `  ${reason}: ${counted(packets, 'packet')}, ${counted(bytes, 'byte')}`),
+    `Dropped packets since the maps were created:${drops.length === 0 ? ' none' : ''}`,
+    ...drops.map(({ reason, packets, bytes }) => `  ${reason}: ${counted(packets, 'packet')}, ${counted(bytes, 'byte')}`),
   ];
 }

@@ -196,11 +196,14 @@ class View implements AgentView {
   #loopErrors(): Pick<AgentStatus['reconcile'], 'error' | 'errors'> {
     const loops = Object.entries(this.#parts.loops);
     const rows = loops.flatMap(([, loop]) => [...loop.failed()]);
-    const steps = loops.flatMap(([name, loop]) => [...loop.failedSteps()].map(([step, error]) => ({ key: `${step} of ${name}`, error })));
+    const steps = loops.flatMap(([name, loop]) =>
+      loop.failedSteps().map(({ step, ...failure }) => ({ key: `${step} of ${name}`, ...failure })),
+    );
     return {
       error: rows.length,
       errors: [
-        ...steps.map(({ key, error }) => ({ key, message: error.message, retries: 0 })),
+        // They come first: while a step fails, no row may be applied at all.
+        ...steps.map(({ key, error, retries }) => ({ key, message: error.message, retries })),
         ...rows.slice(0, shownErrors).map(([key, { error, retries }]) => ({ key, message: error?.message ?? '', retries })),
       ],
     };

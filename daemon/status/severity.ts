@@ -101,7 +101,7 @@ function reconcileLine({ reconcile: { done, pending, error, errors }, counts }: 
   const sizes = [counted(counts.services, 'Service'), counted(counts.frontends, 'frontend'), counted(counts.backends, 'backend')];
   return line('Reconcile', error > 0 || errors.length > 0 ? 'Degraded' : 'Ok', {
     summary: `${done} done, ${pending} pending, ${error} failed; ${sizes.join(', ')} desired`,
-    details: errors.map(({ key, message, retries }) => `${key}: ${message}${retries === 0 ? '' : ` (${counted(retries, 'attempt')})`}`),
+    details: errors.map(({ key, message, retries }) => `${key}: ${message} (${counted(retries, 'attempt')})`),
   });
 }
 

@@ -16,8 +16,10 @@ export interface StatusLogOptions {
 
 /** How often the problems are compared with those that were logged. */
 const PERIOD_MS = 5000;
-/** Log lines of one comparison. Ten thousand Services can contest one VIP. */
+/** Log lines of one comparison. Ten thousand frontends can be contested. */
 const MAX_LINES = 50;
+/** Conflicts that are compared. More of them have no further use for a reader, and each comparison takes time from the event loop. */
+const MAX_CONFLICTS = 1000;
 
 export class StatusLog {
   readonly #options: StatusLogOptions;
@@ -56,7 +58,9 @@ export class StatusLog {
     const { problems, conflicts } = this.#options;
     return new Map([
       ...problems().map((text): [string, string] => [text, text]),
-      ...conflicts().map((conflict): [string, string] => [`frontend ${conflict.frontend}`, `frontend ${conflictText(conflict)}`]),
+      ...conflicts()
+        .slice(0, MAX_CONFLICTS)
+        .map((conflict): [string, string] => [`frontend ${conflict.frontend}`, `frontend ${conflictText(conflict)}`]),
     ]);
   }
 }

@@ -119,7 +119,7 @@ export interface ReconcileStatus {
   readonly done: number;
   readonly pending: number;
   readonly error: number;
-  /** A bounded number of the failed rows, and every failed step of a loop, such as "prune of ports", with `retries` 0. */
+  /** A bounded number of the failed rows, and every failed step of a loop, such as "prune of ports". */
   readonly errors: readonly { readonly key: string; readonly message: string; readonly retries: number }[];
 }
 

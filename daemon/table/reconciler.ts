@@ -55,8 +55,7 @@ export class Reconciler<K, Row> {
   readonly #statuses: Statuses<K, Row>;
   readonly #retries = new Retries<K>();
   readonly #steps = { restore: { tries: 0, due: 0 }, prune: { tries: 0, due: 0 } };
-  /** The last error of each step that fails. */
-  readonly #failing = new Map<string, Error>();
+  readonly #failing = new Map<string, { readonly error: Error; readonly retries: number }>();
   readonly #patrol: Patrol;
   readonly #statusCallbacks = new Set<() => void>();
   readonly #firstDone = Promise.withResolvers<void>();
@@ -108,9 +107,9 @@ export class Reconciler<K, Row> {
     return this.#statuses.failed();
   }
 
-  /** Steps whose last attempt failed, with the error: "restore", "prune", "repair". */
-  failedSteps(): IterableIterator<[string, Error]> {
-    return this.#failing.entries();
+  /** The steps whose last attempt failed: "restore", "prune" or "repair". */
+  failedSteps(): { readonly step: string; readonly error: Error; readonly retries: number }[] {
+    return [...this.#failing].map(([step, failure]) => ({ step, ...failure }));
   }
 
   /** "OK, 3 rows" or "Degraded, 1 of 3 rows failed". */
@@ -289,8 +288,9 @@ export class Reconciler<K, Row> {
       if (this.#failing.delete(step)) log.stepRecovered(step);
       return;
     }
-    if (!this.#failing.has(step)) log.stepFailed(step, failure);
-    this.#failing.set(step, failure);
+    const before = this.#failing.get(step);
+    if (before === undefined) log.stepFailed(step, failure);
+    this.#failing.set(step, { error: failure, retries: (before?.retries ?? 0) + 1 });
   }
 
   /** Runs some steps of the periodic comparison with the kernel, if they are due. */

@@ -101,7 +101,7 @@ test('a step that fails in any loop makes the agent degraded, with the error, un
   agent.start();
   expect(agent.view.status().reconcile).toMatchObject({
     error: 0,
-    errors: [{ key: 'prune of host', message: 'map delete lb4_ranges: EIO', retries: 0 }],
+    errors: [{ key: 'prune of host', message: 'map delete lb4_ranges: EIO', retries: 1 }],
   });
   expect(agent.severities()).toContain('Reconcile Degraded');
   agent.failure = undefined;

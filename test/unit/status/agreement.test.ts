@@ -96,7 +96,7 @@ const situations: readonly Situation[] = [
   { what: 'a row fails', change: { reconcile: { done: 1, pending: 0, error: 1, errors: [failedRow] } }, want: 'Degraded' },
   {
     what: 'a step of a loop fails',
-    change: { reconcile: { done: 1, pending: 0, error: 0, errors: [{ ...failedRow, key: 'prune of host', retries: 0 }] } },
+    change: { reconcile: { done: 1, pending: 0, error: 0, errors: [{ ...failedRow, key: 'prune of host' }] } },
     want: 'Degraded',
   },
   { what: 'the host has a problem', change: { hostProblems: ['net.ipv4.ip_forward is 0'] }, want: 'Degraded' },

@@ -33,7 +33,7 @@ test.for<{ subject: string; change: Partial<AgentStatus>; want: string }>([
   // Another loop than that of the Service ports fails, or a step of a loop.
   {
     subject: 'Reconcile',
-    change: { reconcile: { done: 9, pending: 0, error: 0, errors: [{ key: 'prune of ports', message: 'EIO', retries: 0 }] } },
+    change: { reconcile: { done: 9, pending: 0, error: 0, errors: [{ key: 'prune of ports', message: 'EIO', retries: 2 }] } },
     want: 'Degraded',
   },
   { subject: 'Conflicts', change: { conflicts: [{ frontend: 'f', owner: 'a', contenders: ['b'] }] }, want: 'Warning' },
@@ -50,8 +50,8 @@ test.for<{ subject: string; change: Partial<AgentStatus>; want: string }>([
   expect(severityOf(subject, change)).toBe(want);
 });
 
-const found = (kind: FindingKind, problem: string): Partial<AgentStatus> => ({
-  findings: { ...healthyStatus.findings, [kind]: { ...healthyStatus.findings[kind], problems: [problem] } },
+const found = (kind: FindingKind, text: string): Partial<AgentStatus> => ({
+  findings: { ...healthyStatus.findings, [kind]: { ...healthyStatus.findings[kind], problems: [text] } },
 });
 
 test.for<{ kind: FindingKind; subject: string; want: string }>([
