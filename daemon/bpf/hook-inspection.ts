@@ -25,6 +25,8 @@ export interface HookInspectionOptions {
   readonly cgroup: () => string | undefined;
   /** Clock time in milliseconds. */
   readonly now: () => number;
+  /** Whether the kernel has TCX. Default: the kernel is queried. */
+  readonly hasTcx?: boolean;
 }
 
 /** What is on the hooks now. One message for each finding, with the next step. */
@@ -98,8 +100,10 @@ export class HookInspection {
     const { hasSocketLb, cgroup } = this.#options;
     const missing = hasSocketLb && cgroup() === undefined ? ['the socket programs are not attached to a cgroup: the log says why'] : [];
     const foreign: ForeignProgram[] = [];
+    const ownIds = new Map<string, number>();
     for (const { program, target, isOurs, ids } of this.#hooks()) {
-      const own = programId(this.#options.datapath.program(program));
+      const own = ownIds.get(program) ?? programId(this.#options.datapath.program(program));
+      ownIds.set(program, own);
       const hook = `${program} on ${target}`;
       if (isOurs && !ids.includes(own))
         missing.push(`${hook} is not attached: sluiced attaches it again within --sync-period, and logs the reason when that fails`);
@@ -110,7 +114,7 @@ export class HookInspection {
 
   /** Our hooks, and the same hooks of the cgroups above ours, whose programs run too. Devices that are gone are left out. */
   *#hooks(): IterableIterator<Hook> {
-    const isTcx = hasTcx();
+    const isTcx = this.#options.hasTcx ?? hasTcx();
     for (const { ifindex, name, role } of this.#options.devices()) {
       for (const { program, isIngress } of hooksOf[role]) {
         const ids = idsOf(() => (isTcx ? tcxPrograms(ifindex, isIngress) : filterPrograms(ifindex, isIngress)));

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+// The programs on our hooks, as the kernel lists them: those of ours that are missing, those of another sluiced, and those of other programs,
+// which are no concern of ours. With TCX and with clsact filters, in a private namespace and bpffs.
+import { join } from 'node:path';
+import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { HookInspection } from '../../daemon/bpf/hook-inspection.ts';
+import { PinDirectory } from '../../daemon/bpf/pins.ts';
+import { attachClsact, attachTcx, detachClsact, programName } from '../../daemon/kernel/link.ts';
+import { closeFd, pin } from '../../daemon/kernel/map.ts';
+import { BpfObject } from '../../daemon/kernel/object.ts';
+import type { DesiredDevice } from '../../daemon/model/device.ts';
+import { Bpffs, devices, enterNamespace, Loaded, objectsPath } from './fixture.ts';
+
+let bpffs: Bpffs;
+let loaded: Loaded;
+let now = 0;
+let desired: DesiredDevice[];
+const close: (() => void)[] = [];
+
+beforeAll(() => enterNamespace());
+beforeEach(() => {
+  bpffs = new Bpffs();
+  loaded = new Loaded(bpffs);
+  close.push(
+    () => bpffs.close(),
+    () => loaded.datapath.close(),
+  );
+  desired = [{ ifindex: devices.lxc3, name: 'lxc3', role: 'pod', appearance: 1 }];
+});
+afterEach(() => {
+  for (const task of close.splice(0).toReversed()) task();
+});
+
+const pins = (): PinDirectory => new PinDirectory(join(bpffs.path, 'sluice'));
+
+function inspection(hasTcx: boolean, hasSocketLb = false): HookInspection {
+  return new HookInspection({
+    ...{ datapath: loaded.datapath, pins: pins(), devices: () => desired, cgroup: () => undefined, hasSocketLb, hasTcx },
+    now: () => (now += 60_000),
+  });
+}
+
+/** Loads a second set of programs, with maps that are pinned below another path of the same bpffs. */
+function secondDatapath(): { readonly program: (name: string) => number; readonly pins: PinDirectory } {
+  const other = new PinDirectory(join(bpffs.path, 'other'));
+  other.open();
+  const object = new BpfObject(join(objectsPath, 'tc_pod.bpf.o'));
+  object.load();
+  close.push(() => object.close());
+  return { program: (name) => object.programFd(name), pins: other };
+}
+
+function attach(program: number, isIngress: boolean): number {
+  const link = attachTcx(program, devices.lxc3, isIngress);
+  close.push(() => closeFd(link));
+  return link;
+}
+
+describe('TCX', () => {
+  test('a program is missing until it is on its hook', () => {
+    const findings = (): ReturnType<HookInspection['findings']> => inspection(true).findings();
+    const message = (name: string): unknown =>
+      expect.stringMatching(new RegExp(`^${name} on lxc3 is not attached: sluiced attaches it again`));
+    expect(findings().missing).toEqual([message('tc_pod_in'), message('tc_pod_out')]);
+    attach(loaded.datapath.program('tc_pod_in'), true);
+    expect(findings().missing).toEqual([message('tc_pod_out')]);
+    attach(loaded.datapath.program('tc_pod_out'), false);
+    expect(findings()).toEqual({ missing: [], others: [] });
+  });
+
+  test('a program of another owner on the hook is neither missing nor another sluiced', () => {
+    for (const isIngress of [true, false]) attach(loaded.datapath.program(isIngress ? 'tc_pod_in' : 'tc_pod_out'), isIngress);
+    const foreign = new BpfObject(join(objectsPath, 'explain.bpf.o'));
+    foreign.load({ reuse: loaded.datapath.mapFds() });
+    close.push(() => foreign.close());
+    const [name = ''] = foreign.programNames();
+    attach(foreign.programFd(name), true);
+    expect(inspection(true).findings()).toEqual({ missing: [], others: [] });
+  });
+
+  test('programs of another sluiced are found by their name, and by their pin, which names the pin path', () => {
+    for (const isIngress of [true, false]) attach(loaded.datapath.program(isIngress ? 'tc_pod_in' : 'tc_pod_out'), isIngress);
+    const second = secondDatapath();
+    const link = attach(second.program('tc_pod_in'), true);
+    expect(inspection(true).findings().others).toEqual([
+      expect.stringMatching(/^programs of another sluiced, with an unknown pin path, are on the hooks of this one \(tc_pod_in on lxc3\)/),
+    ]);
+    pin(link, second.pins.pathOf('links', `tc_pod_in-${devices.lxc3}`));
+    expect(inspection(true).findings().others).toEqual([
+      expect.stringMatching(
+        new RegExp(`with the pin path ${second.pins.path}, .* run \`sluice uninstall --pin-path ${second.pins.path}\`$`),
+      ),
+    ]);
+  });
+
+  test('a device that is gone is left out', () => {
+    desired = [{ ifindex: 999_999, name: 'gone', role: 'pod', appearance: 1 }];
+    expect(inspection(true).findings()).toEqual({ missing: [], others: [] });
+  });
+});
+
+test('clsact: a missing filter, and a filter that another sluiced replaced', () => {
+  const findings = (): ReturnType<HookInspection['findings']> => inspection(false).findings();
+  expect(findings().missing).toHaveLength(2);
+  for (const isIngress of [true, false]) {
+    attachClsact(loaded.datapath.program(isIngress ? 'tc_pod_in' : 'tc_pod_out'), devices.lxc3, isIngress);
+    close.push(() => detachClsact(devices.lxc3, isIngress));
+  }
+  expect(findings()).toEqual({ missing: [], others: [] });
+  attachClsact(secondDatapath().program('tc_pod_in'), devices.lxc3, true);
+  expect(findings()).toEqual({
+    missing: [expect.stringContaining('tc_pod_in on lxc3 is not attached')],
+    others: [expect.stringContaining('programs of another sluiced')],
+  });
+});
+
+test('socket programs that the settings ask for and that are on no cgroup are missing', () => {
+  desired = [];
+  expect(inspection(true, true).findings().missing).toEqual(['the socket programs are not attached to a cgroup: the log says why']);
+  expect(inspection(true, false).findings().missing).toEqual([]);
+});
+
+test('a second question within a second gets the same answer', () => {
+  let time = 0;
+  const options = { datapath: loaded.datapath, pins: pins(), devices: () => desired, cgroup: () => undefined, hasSocketLb: false };
+  const kept = new HookInspection({ ...options, hasTcx: true, now: () => time });
+  expect(kept.findings().missing).toHaveLength(2);
+  attach(loaded.datapath.program('tc_pod_in'), true);
+  time = 999;
+  expect(kept.findings().missing).toHaveLength(2);
+  time = 1000;
+  expect(kept.findings().missing).toHaveLength(1);
+});
+
+test('the name of a program that does not exist is unknown', () => {
+  expect(programName(0x7fffffff)).toBeUndefined();
+});
+
+test('two hundred and fifty pods: what one inspection costs', () => {
+  for (const isIngress of [true, false]) attach(loaded.datapath.program(isIngress ? 'tc_pod_in' : 'tc_pod_out'), isIngress);
+  const [device] = desired as [DesiredDevice];
+  desired = Array.from({ length: 250 }, () => device);
+  const all = inspection(true);
+  all.findings();
+  const began = performance.now();
+  for (let round = 0; round < 10; round += 1) expect(all.findings()).toEqual({ missing: [], others: [] });
+  // The time depends on the load of the machine, so it is printed and not checked.
+  console.log(`inspection of 500 hooks: ${((performance.now() - began) / 10).toFixed(1)} ms`);
+});
