@@ -135,6 +135,49 @@ describe('the settings', () => {
   });
 });
 
+describe('NetworkPolicies of the cluster', () => {
+  const policy = { apiVersion: 'networking.k8s.io/v1', kind: 'NetworkPolicy', metadata: { name: 'deny', namespace: 'default' } };
+
+  /** Serves the API server double in the namespace of the node, and returns a daemon that uses it. */
+  async function withApiServer(objects: readonly object[], forbidden: readonly string[] = []): Promise<Daemon> {
+    const kubeconfig = join(lab.directory, 'kubeconfig');
+    const code = `
+      const { serveDouble } = await import(process.argv[1]);
+      const { api } = await serveDouble(process.argv[2]);
+      api.put(...JSON.parse(process.argv[3]));
+      for (const right of JSON.parse(process.argv[4])) api.forbidden.add(right);
+      console.log('serving');`;
+    const double = join(root, 'test/support/double/serve.ts');
+    const given = [double, kubeconfig, JSON.stringify(objects), JSON.stringify(forbidden)];
+    const served = lab.start('node', [process.execPath, '--input-type=module', '-e', code, ...given]);
+    await served.line((line) => line === 'serving');
+    daemon = new Daemon(lab, 'node-a', ['--kubeconfig', kubeconfig]);
+    await daemon.start({ hasSocketLb: true });
+    return daemon;
+  }
+
+  test('are a warning, and preflight finds every right', async () => {
+    await withApiServer([...nodes(), policy]);
+    const { lines } = await until((answer) => answer.lines.get('Policies')?.severity === 'SEVERITY_WARNING');
+    expect(lines.get('Policies')).toMatchObject({
+      summary: 'the cluster has 1 NetworkPolicy',
+      details: [expect.stringMatching(/^Sluice does not enforce NetworkPolicies/)],
+    });
+    expect(ask()).toMatchObject({ exitCode: 0, severity: 'SEVERITY_WARNING' });
+    const cli = join(root, 'daemon/cli/main.ts');
+    const text = lab.run('node', process.execPath, cli, 'preflight', ...daemon.flags(true));
+    const results = [...text.matchAll(/^(API server \S+|right \S+): +(\w+)/gm)].map(([, , state]) => state);
+    expect(results).toEqual(Array.from({ length: 6 }, () => 'Ok'));
+  });
+
+  test('are unknown without the right to list them, which is no problem', async () => {
+    await withApiServer([...nodes(), policy], ['list networkpolicies']);
+    const { lines, exitCode, severity } = await until((answer) => answer.lines.get('Policies')?.summary !== 'not asked yet');
+    expect({ exitCode, severity }).toEqual({ exitCode: 0, severity: 'SEVERITY_OK' });
+    expect(lines.get('Policies')?.summary).toMatch(/^unknown: the ClusterRole does not grant the verb "list" on networkpolicies/);
+  });
+});
+
 describe('another sluiced', () => {
   /** Starts a second daemon for the same node with a pin path of its own. */
   async function second(flags = daemon.flags(true)): Promise<LabProcess> {
