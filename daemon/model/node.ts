@@ -14,4 +14,4 @@ export interface Node {
 
 /** The message about a node name that no Node object has. */
 export const missingNode = (name: string): string =>
-  `there is no Node named ${name}, so the zone, podCIDRs and addresses of this node are unknown, and only endpoints whose nodeName is ${name} count as local: set --node to the name of this node's Node object, or create that object`;
+  `there is no Node named ${name}, so its zone and podCIDRs are unknown, its addresses are taken from the devices of the host, and only endpoints whose nodeName is ${name} count as local: set --node to the name of this node's Node object, or create that object`;
