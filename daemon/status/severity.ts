@@ -139,7 +139,7 @@ function attachmentLine(status: AgentStatus): StatusLine {
 function repairLine({ repairs: { total, last, problems } }: AgentStatus): StatusLine {
   const severity = problems.length > 0 ? 'Degraded' : total > 0 ? 'Warning' : 'Ok';
   return line('Repairs', severity, {
-    summary: `${counted(total, 'difference')} repaired since the start`,
+    summary: `${counted(total, 'difference')} repaired`,
     details: [...problems, ...last.slice(0, shownRepairs).map(({ sentence, at }) => `${new Date(at).toISOString()} ${sentence}`)],
   });
 }

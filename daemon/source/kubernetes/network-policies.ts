@@ -111,7 +111,7 @@ function unenforced(count: string): Found {
   return {
     summary: `the cluster has ${count} ${count === '1' ? 'NetworkPolicy' : 'NetworkPolicies'}`,
     problems: [
-      'Sluice does not enforce NetworkPolicies, and packets that it forwards to another device do not pass netfilter: check that another agent, such as a CNI plugin, enforces the policies without netfilter (iptables, nftables)',
+      'Sluice does not enforce NetworkPolicies, and packets that it forwards to another device pass neither netfilter nor clsact filters of the node: check that another agent, such as a CNI plugin, enforces the policies elsewhere',
     ],
   };
 }

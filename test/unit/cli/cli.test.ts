@@ -81,7 +81,7 @@ describe('status', () => {
       Host:        Ok   no problem found
       Devices:     Ok   1 uplink, 3 pod interfaces
       Programs:    Ok   2 attached (1 tcx, 1 cgroup)
-      Repairs:     Ok   0 differences repaired since the start
+      Repairs:     Ok   0 differences repaired
       Maps:        Ok   2 maps, fullest: lb4_frontends with 12 of 65536 entries (0.0 %)
       Policies:    Ok   no NetworkPolicy in the cluster
 
@@ -114,7 +114,7 @@ describe('status', () => {
         - net.ipv4.ip_forward is 0: set it to 1
       Devices:     Ok         1 uplink, 3 pod interfaces
       Programs:    Warning    none attached: no packet is translated
-      Repairs:     Degraded   3 differences repaired since the start
+      Repairs:     Degraded   3 differences repaired
         - map ct4 could not be repaired: pin /sys/fs/bpf/sluice/maps/ct4: EPERM
         - 2026-11-23T04:05:06.000Z tc_pod_in on lxc1: link was detached
       Maps:        Warning    1 map, fullest: lb4_frontends with 95 of 100 entries (95.0 %)
