@@ -25,7 +25,16 @@ function packages(): string[] {
 function sources(): string[] {
   const objects = globSync('datapath/gen/*.bpf.o', { cwd: root });
   if (objects.length === 0) throw new Error('datapath/gen contains no object: run `npm run build`');
-  return ['LICENSE', 'package.json', 'daemon', 'datapath/LICENSE', ...objects, 'proto/load.ts', 'proto/sluice'];
+  return [
+    'LICENSE',
+    'package.json',
+    'daemon',
+    'datapath/LICENSE',
+    ...objects,
+    'proto/load.ts',
+    'proto/sluice',
+    'proto/gen/descriptors.binpb',
+  ];
 }
 
 function writeCommand(path: string, command: string): void {

@@ -1,36 +1,65 @@
 // SPDX-License-Identifier: Apache-2.0
-// Generates proto/gen/, the TypeScript types of the API, from the .proto files. Called by .ci/setup; if nothing changed, it
-// generates nothing. It must never leave an incomplete gen/: a new folder is generated beside gen/ and then renamed.
+// Generates proto/gen/ from the .proto files: the TypeScript types of the API, and the file descriptors that reflection serves. Called by
+// .ci/setup; if nothing changed, it generates nothing. It must never leave an incomplete gen/: a new folder is generated beside gen/
+// and then renamed.
 import { spawnSync } from 'node:child_process';
-import { globSync, mkdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { globSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const here = dirname(fileURLToPath(import.meta.url));
 const out = join(here, 'gen');
+const { resolve } = createRequire(import.meta.url);
 
 // These options must match the options in load.ts. Otherwise the types differ from the values at run time.
 const options = ['--grpcLib=@grpc/grpc-js', '--importFileExtension=.ts', '--longs=String', '--enums=String', '--defaults', '--oneofs'];
 
+const loader = resolve('@grpc/proto-loader/package.json');
+const compiler = resolve('@bufbuild/buf/package.json');
+/** The services that the daemon serves: its own, health and reflection. The files are in the subfolder of the folder. */
+const served = [
+  { folder: here, subfolder: 'sluice' },
+  { folder: join(dirname(resolve('grpc-health-check/package.json')), 'proto'), subfolder: 'health' },
+  { folder: join(dirname(resolve('@grpc/reflection/package.json')), 'build/proto'), subfolder: 'grpc' },
+];
+
 const modified = (path: string): number => statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
 
-/** Generates the types if a .proto file, this file or the generator is newer than the types. Returns true if it did. Idempotent. */
+function run(...args: readonly string[]): void {
+  const { status, stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8', cwd: here });
+  if (status !== 0) throw new Error(`${args[0] ?? ''} failed: ${stderr || stdout}`);
+}
+
+/** Generates gen/ if a .proto file, this file or a generator is newer. Returns true if it did. Idempotent. */
 export function buildProto(): boolean {
-  const loader = createRequire(import.meta.url).resolve('@grpc/proto-loader/package.json');
   const sources = globSync('sluice/**/*.proto', { cwd: here }).toSorted();
-  const newest = Math.max(...[...sources.map((file) => join(here, file)), fileURLToPath(import.meta.url), loader].map(modified));
+  const newest = Math.max(...[...sources.map((file) => join(here, file)), fileURLToPath(import.meta.url), loader, compiler].map(modified));
   if (modified(join(out, 'sluice.ts')) > newest) return false;
 
   const made = join(here, `.gen-${process.pid}`);
   mkdirSync(made);
   try {
     const generator = join(dirname(loader), 'build', 'bin', 'proto-loader-gen-types.js');
-    const run = spawnSync(process.execPath, [generator, ...options, '-I', here, '-O', made, '--', ...sources], {
-      encoding: 'utf8',
-      cwd: here,
+    run(generator, ...options, '-I', here, '-O', made, '--', ...sources);
+    const sets = served.map(({ folder, subfolder }, index) => {
+      const file = join(made, `${index}.binpb`);
+      run(
+        join(dirname(compiler), 'bin', 'buf'),
+        'build',
+        folder,
+        '--path',
+        join(folder, subfolder),
+        '--as-file-descriptor-set',
+        '-o',
+        file,
+      );
+      const bytes = readFileSync(file);
+      rmSync(file);
+      return bytes;
     });
-    if (run.status !== 0) throw new Error(`proto-loader-gen-types failed: ${run.stderr || run.stdout}`);
+    // Serialized FileDescriptorSets that are joined are one set of all their files.
+    writeFileSync(join(made, 'descriptors.binpb'), Buffer.concat(sets));
     rmSync(out, { recursive: true, force: true });
     renameSync(made, out);
   } finally {
@@ -39,4 +68,4 @@ export function buildProto(): boolean {
   return true;
 }
 
-if (import.meta.main && buildProto()) process.stdout.write('proto/gen: types generated\n');
+if (import.meta.main && buildProto()) process.stdout.write('proto/gen: types and descriptors generated\n');

@@ -28,14 +28,15 @@ export class ExplainService {
     this.#options = options;
   }
 
-  /** One answer for each question. Throws ExitError for a question that is not valid. */
-  explain(questions: readonly PacketQuery[]): Explanation[] {
-    const { datapath, services, maps } = this.#options;
-    this.#programs ??= new ExplainPrograms({ objectsPath, reuse: datapath.mapFds() });
+  /** One answer for each question, computed when the caller takes it. Throws ExitError for a question that is not valid. */
+  *explain(questions: readonly PacketQuery[]): Generator<Explanation, void> {
+    const { services, maps } = this.#options;
     const host = this.#host();
     const owners = services.owners();
     const explainer = new Explainer({
-      ...{ programs: this.#programs, maps, sockets: this.#sockets() },
+      // A reload between two questions unloads the programs.
+      programs: { run: (...packet) => this.#loaded().run(...packet), connect: (call) => this.#loaded().connect(call) },
+      ...{ maps, sockets: this.#sockets() },
       owners: () => owners,
       ports: (key) => services.desired.get(key),
       service: (key) => services.services.get(key),
@@ -44,7 +45,7 @@ export class ExplainService {
       deviceName: (ifindex) => host.deviceName(ifindex),
       isPodInterface: (origin, iface) => (iface === undefined ? origin === 'pod' : host.isPodInterface(iface)),
     });
-    return questions.map((question) => explainer.explain(question));
+    for (const question of questions) yield explainer.explain(question);
   }
 
   /**
@@ -69,6 +70,11 @@ export class ExplainService {
   /** Names of the devices to which the program is attached in the kernel. */
   *#devicesWith(program: string): IterableIterator<string> {
     for (const each of this.#options.held()) if (each.program === program && each.attached.isAttached()) yield each.target;
+  }
+
+  #loaded(): ExplainPrograms {
+    this.#programs ??= new ExplainPrograms({ objectsPath, reuse: this.#options.datapath.mapFds() });
+    return this.#programs;
   }
 
   #host(): ThisHost {

@@ -39,6 +39,7 @@ export const explanationMessage = (explanation: Explanation): ExplanationMessage
     verdict: explanation.verdict,
     frontend: explanation.frontend,
     candidates: [...explanation.candidates],
+    moreCandidates: explanation.moreCandidates,
     backend: explanation.backend ?? '',
   },
   ...{ masquerade: explanation.masquerade, reason: explanation.reason, steps: [...explanation.steps] },

@@ -1,24 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 // The gRPC server: sluice.v1.Sluice, sluice.v1.Admin, health and reflection on one Unix socket. It reads an AgentView. Only the
-// service Admin changes the state of the agent. A call that fails is answered with a gRPC status, never with a stack trace. Started
-// and stopped by agent.ts.
-import { type sendUnaryData, Server, ServerCredentials, type ServerUnaryCall, status as code, type UntypedHandleCall } from '@grpc/grpc-js';
-import { loadSync } from '@grpc/proto-loader';
-import { ReflectionService } from '@grpc/reflection';
-import { HealthImplementation, protoPath as healthProto } from 'grpc-health-check';
-import type { Server as NetServer, Socket } from 'node:net';
+// service Admin changes the state of the agent. A call that fails is answered with a gRPC status, never with a stack trace. Its work
+// is done in slices and only while somebody waits for it; limits.ts has the limits. Started and stopped by agent.ts.
+import { type sendUnaryData, Server, type ServerUnaryCall, type ServiceDefinition, status as code } from '@grpc/grpc-js';
+import type { Server as NetServer } from 'node:net';
 import type { Logger } from 'pino';
 
-import type { AdminHandlers } from '../../proto/gen/sluice/v1/Admin.ts';
 import type { ExplainRequest__Output } from '../../proto/gen/sluice/v1/ExplainRequest.ts';
-import type { SluiceHandlers } from '../../proto/gen/sluice/v1/Sluice.ts';
-import { KernelError, ExitError } from '../base/errors.ts';
-import { loadSluice } from '../../proto/load.ts';
+import { fileDescriptors, loadSluice, maxPackets } from '../../proto/load.ts';
+import { ExitError, KernelError } from '../base/errors.ts';
+import type { AgentView, BackendView, ReloadReport, ServiceView } from '../status/view.ts';
+import { CallError } from './call-error.ts';
+import { type ConnectionLimits, Connections } from './connections.ts';
 import { explanationMessage, packetQuery } from './explain-messages.ts';
+import { Health } from './health.ts';
+import { maxCallsPerConnection, maxExplains, maxRequestBytes, maxResponseBytes } from './limits.ts';
 import { isMalformed, tolerant } from './malformed.ts';
 import { backendMessage, serviceMessage, statusMessage } from './messages.ts';
+import { PagedList, type PageRequest } from './pages.ts';
+import { addReflection } from './reflection.ts';
+import { AbandonedError, Shared, Slices } from './slices.ts';
 import { listenOnSocket } from './socket.ts';
-import type { AgentView, ReloadReport } from '../status/view.ts';
 
 interface GrpcOptions {
   readonly view: AgentView;
@@ -28,52 +30,64 @@ interface GrpcOptions {
   /** Name of the group that may connect. */
   readonly socketGroup?: string | undefined;
   readonly log?: Logger | undefined;
+  /** Smaller limits, for tests. */
+  readonly limits?: Partial<ConnectionLimits>;
 }
 
-/** Names that a health request may contain; "" is the whole server. */
-const healthNames = ['', 'sluice.v1.Sluice', 'sluice.v1.Admin'];
-
-/** Time for running calls to finish when the server stops. */
+/** Milliseconds for running calls to finish when the server stops. */
 const graceMs = 500;
+/** Most rows of a page; see sluice.proto. */
+const maxPageSize = { services: 1000, backends: 5000 } as const;
+
+const serverOptions = {
+  'grpc.max_concurrent_streams': maxCallsPerConnection,
+  'grpc.max_receive_message_length': maxRequestBytes,
+  'grpc.max_send_message_length': maxResponseBytes,
+  'grpc.enable_channelz': 0,
+} as const;
+
+/** Makes a serialized response. The signal aborts when the client has left or its deadline has passed. */
+type Answer<Request> = (request: Request, signal: AbortSignal) => Promise<Buffer>;
+
+/** Status of errors that are the client's or the host's, and whose message the client gets. */
+interface Expected {
+  readonly exitError?: code;
+  readonly kernelError?: code;
+}
 
 export class GrpcServer {
   readonly name = 'grpc';
   readonly #options: GrpcOptions;
-  readonly #health = new HealthImplementation(Object.fromEntries(healthNames.map((name) => [name, 'NOT_SERVING' as const])));
-  readonly #connections = new Set<Socket>();
-  #isServing = false;
+  readonly #health: Health;
+  readonly #slices = new Slices();
+  #explains = 0;
   #isStopping = false;
   #server: Server | undefined;
   #listener: NetServer | undefined;
+  #connections: Connections | undefined;
 
   constructor(options: GrpcOptions) {
     this.#options = options;
+    this.#health = new Health(() => !this.#isStopping && options.view.health().ready);
   }
 
   /** Starts to listen. Throws ExitError when the socket cannot be created. */
   async start(): Promise<void> {
     const server = this.#build();
-    const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
+    const connections = new Connections(server, this.#options.limits);
     const { path, group } = { path: this.#options.socketPath, group: this.#options.socketGroup };
-    const listener = await listenOnSocket({ path, group }, (socket) => {
-      this.#connections.add(socket);
-      socket.once('close', () => this.#connections.delete(socket));
-      injector.injectConnection(socket);
-    });
+    this.#listener = await listenOnSocket({ path, group }, (socket) => connections.add(socket));
     this.#server = server;
-    this.#listener = listener;
+    this.#connections = connections;
     this.publishHealth();
   }
 
   /** Sends a change of readiness to the watchers. Cheap and idempotent: call it whenever readiness may have changed. */
   publishHealth(): void {
-    const isServing = !this.#isStopping && this.#options.view.health().ready;
-    if (isServing === this.#isServing) return;
-    this.#isServing = isServing;
-    for (const name of healthNames) this.#health.setStatus(name, isServing ? 'SERVING' : 'NOT_SERVING');
+    this.#health.publish();
   }
 
-  /** Ends within a second: reports NOT_SERVING, waits half a second for running calls, removes the socket. Idempotent. */
+  /** Ends within a second: reports NOT_SERVING, waits up to half a second for running calls, removes the socket. Idempotent. */
   async stop(): Promise<void> {
     const [server, listener] = [this.#server, this.#listener];
     if (server === undefined || listener === undefined) return;
@@ -82,82 +96,158 @@ export class GrpcServer {
     this.publishHealth();
     // close() unlinks the path of the socket.
     const unlinked = new Promise<void>((resolve) => void listener.close(() => resolve()));
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, graceMs);
-      server.tryShutdown(() => {
-        clearTimeout(timer);
-        resolve();
-      });
-    });
+    await this.#connections?.close(graceMs);
     server.forceShutdown();
-    for (const socket of this.#connections) socket.destroy();
     await unlinked;
   }
 
   #build(): Server {
-    const { definition, sluice } = loadSluice();
-    const server = new Server();
+    const sluice = loadSluice();
+    const server = new Server(serverOptions);
     const { view } = this.#options;
-    const handlers: SluiceHandlers = {
-      Status: this.#handler(() => statusMessage(view.status())),
-      ListServices: this.#handler(() => ({ services: view.services().map(serviceMessage) })),
-      ListBackends: this.#handler(() => ({ backends: view.backends().map(backendMessage) })),
+    const { Status, ListServices, ListBackends, Explain } = sluice.Sluice.service;
+    const { Reload } = sluice.Admin.service;
+    const status = this.#shared(() => Status.responseSerialize(statusMessage(view.status())));
+    const services = new PagedList<ServiceView>({
+      ...{ slices: this.#slices, rows: () => view.services(), keyOf: ({ key }) => key, maxPageSize: maxPageSize.services },
+      serialize: (row) => ListServices.responseSerialize({ services: [serviceMessage(row)] }),
+      serializeToken: (nextPageToken) => ListServices.responseSerialize({ nextPageToken }),
+    });
+    const backends = new PagedList<BackendView>({
+      ...{ slices: this.#slices, rows: () => view.backends(), maxPageSize: maxPageSize.backends },
+      keyOf: ({ family, id }) => `${family} ${String(id).padStart(10, '0')}`,
+      serialize: (row) => ListBackends.responseSerialize({ backends: [backendMessage(row)] }),
+      serializeToken: (nextPageToken) => ListBackends.responseSerialize({ nextPageToken }),
+    });
+    const reload = this.#shared(() => Reload.responseSerialize(this.#options.reload()));
+    server.addService(tolerant(serialized(sluice.Sluice.service)), {
+      Status: this.#handler((_request, signal) => status(signal)),
+      ListServices: this.#handler((request: PageRequest, signal) => services.page(request, signal)),
+      ListBackends: this.#handler((request: PageRequest, signal) => backends.page(request, signal)),
       Explain: this.#handler(
-        (request: ExplainRequest__Output) => ({ explanations: view.explain(request.packets.map(packetQuery)).map(explanationMessage) }),
-        code.INVALID_ARGUMENT,
+        async (request: ExplainRequest__Output, signal) =>
+          Explain.responseSerialize({ explanations: await this.#explain(request, signal) }),
+        { exitError: code.INVALID_ARGUMENT, kernelError: code.FAILED_PRECONDITION },
       ),
-    };
-    server.addService(tolerant(sluice.Sluice.service), handlers);
-    const admin: AdminHandlers = { Reload: this.#handler(() => this.#options.reload(), code.FAILED_PRECONDITION) };
-    server.addService(tolerant(sluice.Admin.service), admin);
-    this.#addHealth(server);
-    const healthDefinition = loadSync(healthProto, { longs: String, enums: String, defaults: true, oneofs: true });
-    new ReflectionService({ ...definition, ...healthDefinition }).addToServer(server);
+    });
+    server.addService(tolerant(serialized(sluice.Admin.service)), {
+      Reload: this.#handler((_request, signal) => reload(signal), {
+        exitError: code.FAILED_PRECONDITION,
+        kernelError: code.FAILED_PRECONDITION,
+      }),
+    });
+    this.#health.addTo(server);
+    addReflection(server, fileDescriptors());
     return server;
   }
 
-  /** Every health call reads the readiness of the view first, so that the response is current. */
-  #addHealth(server: Server): void {
-    const fresh =
-      (handler: (...call: unknown[]) => void) =>
-      (...call: unknown[]): void => {
-        this.publishHealth();
-        handler(...call);
-      };
-    this.#health.addToServer({
-      addService: (definition, implementation) => {
-        const wrapped = Object.entries(implementation).map(([name, handler]): [string, UntypedHandleCall] => [
-          name,
-          fresh(handler as (...call: unknown[]) => void),
-        ]);
-        server.addService(definition, Object.fromEntries(wrapped));
-      },
+  /** Work of one step, done once for all callers that wait for it. */
+  #shared(work: () => Buffer): (signal: AbortSignal) => Promise<Buffer> {
+    const shared = new Shared(this.#slices, function* () {
+      yield work();
     });
+    return async (signal) => {
+      const [bytes] = await shared.get(signal);
+      if (bytes === undefined) throw new Error('the work has no result');
+      return bytes;
+    };
+  }
+
+  async #explain({ packets }: ExplainRequest__Output, signal: AbortSignal) {
+    if (packets.length > maxPackets) {
+      throw new CallError(
+        code.INVALID_ARGUMENT,
+        `packets has ${packets.length} elements, and at most ${maxPackets} are allowed: send several requests`,
+      );
+    }
+    if (this.#explains >= maxExplains) {
+      throw new CallError(code.RESOURCE_EXHAUSTED, `${maxExplains} Explain calls are in progress: try again later`);
+    }
+    const questions = packets.map((packet, index) => named(packets.length, index, () => packetQuery(packet)));
+    this.#explains += 1;
+    try {
+      const { view } = this.#options;
+      const answers = numbered(questions.length, view.explain(questions));
+      const { rows } = await this.#slices.collect(answers, () => !signal.aborted);
+      return rows.map(explanationMessage);
+    } finally {
+      this.#explains -= 1;
+    }
+  }
+
+  #handler<Request>(answer: Answer<Request>, expected: Expected = {}) {
+    return (call: ServerUnaryCall<Request, Buffer>, callback: sendUnaryData<Buffer>): void =>
+      void this.#respond(call, callback, { answer, expected });
+  }
+
+  /** Never rejects. */
+  async #respond<Request>(
+    call: ServerUnaryCall<Request, Buffer>,
+    callback: sendUnaryData<Buffer>,
+    { answer, expected }: { readonly answer: Answer<Request>; readonly expected: Expected },
+  ): Promise<void> {
+    if (isMalformed(call.request)) {
+      callback({ code: code.INVALID_ARGUMENT, details: 'the request is not a message of the type that this call expects' });
+      return;
+    }
+    const leaving = new AbortController();
+    call.once('cancelled', () => leaving.abort());
+    let bytes: Buffer;
+    try {
+      bytes = await answer(call.request, leaving.signal);
+    } catch (error) {
+      callback(this.#rejection(error, { expected, path: call.getPath() }));
+      return;
+    }
+    callback(null, bytes);
   }
 
   /**
-   * Answers an ExitError or KernelError with the status `expected` and the error's message, if `expected` is given. Answers any
-   * other error with INTERNAL, without details. Every error is logged.
+   * A CallError has its own status, and an ExitError or KernelError has the status in `expected`, if there is one; the client gets the
+   * message. Any other error is INTERNAL, without details, and is logged.
    */
-  #handler<Request, Response>(make: (request: Request) => Response, expected?: code) {
-    return (call: ServerUnaryCall<Request, Response>, callback: sendUnaryData<Response>): void => {
-      if (isMalformed(call.request)) {
-        callback({ code: code.INVALID_ARGUMENT, details: 'the request is not a message of the type that this call expects' });
-        return;
-      }
-      let response: Response;
-      try {
-        response = make(call.request);
-      } catch (err) {
-        this.#options.log?.error({ err, call: call.getPath() }, 'API call failed');
-        if (expected !== undefined && (err instanceof ExitError || err instanceof KernelError)) {
-          callback({ code: expected, details: err.message });
-          return;
-        }
-        callback({ code: code.INTERNAL, details: 'the call failed unexpectedly; the log of the agent contains the error' });
-        return;
-      }
-      callback(null, response);
-    };
+  #rejection(err: unknown, { expected, path }: { readonly expected: Expected; readonly path: string }) {
+    if (err instanceof AbandonedError) return { code: code.CANCELLED, details: 'the client has left' };
+    const status = expectedStatus(err, expected);
+    if (status !== undefined && err instanceof Error) {
+      this.#options.log?.debug({ err, call: path }, 'API call rejected');
+      return { code: status, details: err.message };
+    }
+    this.#options.log?.error({ err, call: path }, 'API call failed');
+    return { code: code.INTERNAL, details: 'the call failed unexpectedly; the log of the agent contains the error' };
+  }
+}
+
+function expectedStatus(error: unknown, expected: Expected): code | undefined {
+  if (error instanceof CallError) return error.code;
+  if (error instanceof ExitError) return expected.exitError;
+  return error instanceof KernelError ? expected.kernelError : undefined;
+}
+
+/** The service with handlers that return serialized responses, so that their size is known and several callers can share them. */
+function serialized(service: ServiceDefinition): ServiceDefinition {
+  const methods = Object.entries(service).map(
+    ([name, method]) => [name, { ...method, responseSerialize: (bytes: Buffer) => bytes }] as const,
+  );
+  return Object.fromEntries(methods);
+}
+
+/** Adds the index of the packet to the message of an ExitError, if there are several packets. */
+function named<T>(count: number, index: number, make: () => T): T {
+  try {
+    return make();
+  } catch (error) {
+    if (count === 1 || !(error instanceof ExitError)) throw error;
+    throw new ExitError(error.exitCode, `packets[${index}]: ${error.message}`, { cause: error });
+  }
+}
+
+/** The answers to `count` packets, with errors that name the packet. */
+function* numbered<Row>(count: number, answers: Iterable<Row>): Generator<Row, void> {
+  const iterator = answers[Symbol.iterator]();
+  for (let index = 0; ; index += 1) {
+    const step = named(count, index, () => iterator.next());
+    if (step.done === true) return;
+    yield step.value;
   }
 }

@@ -30,7 +30,25 @@ const severities = {
 
 const rowStates = { pending: 'ROW_STATE_PENDING', done: 'ROW_STATE_DONE', error: 'ROW_STATE_ERROR' } as const;
 
+/** Most elements of a repeated field, so that every message fits into 1 MiB. sluice.proto has the same numbers. */
+const most = {
+  problems: 500,
+  conflicts: 500,
+  contenders: 20,
+  details: 500,
+  frontends: 500,
+  backends: 5000,
+  frontendsOfBackend: 20,
+} as const;
+/** Most UTF-16 code units of a text that names objects. */
+const mostText = 1000;
+
 const decimal = (value: number): string => Math.trunc(value).toFixed(0);
+
+/** Number of elements that the first `count` leave out. */
+const more = (elements: readonly unknown[], count: number): number => Math.max(0, elements.length - count);
+
+const short = (text: string): string => (text.length <= mostText ? text : `${text.slice(0, mostText)}...`);
 
 /** Sets every field. */
 export function statusMessage(status: AgentStatus): StatusResponse {
@@ -62,9 +80,12 @@ export function statusMessage(status: AgentStatus): StatusResponse {
       last: status.repairs.last.map(({ sentence, at }) => ({ sentence, time: new Date(at).toISOString() })),
       problems: [...status.repairs.problems],
     },
-    conflicts: status.conflicts.map(({ frontend, owner, contenders }) => ({ frontend, owner, contenders: [...contenders] })),
+    conflicts: status.conflicts.slice(0, most.conflicts).map(({ frontend, owner, contenders }) => {
+      return { frontend, owner, contenders: contenders.slice(0, most.contenders), moreContenders: more(contenders, most.contenders) };
+    }),
+    moreConflicts: more(status.conflicts, most.conflicts),
     lines: lines.map(({ subject, severity, summary, details }) => {
-      return { subject, severity: severities[severity], summary, details: [...details] };
+      return { subject, severity: severities[severity], summary, details: detailTexts(details) };
     }),
     addressSets: status.addressSets.map(({ name, cidrs }) => ({ name, cidrs: [...cidrs] })),
     settings: status.settings.map(({ name, value }) => ({ name, value })),
@@ -76,12 +97,20 @@ function agentMessage(status: AgentStatus): NonNullable<StatusResponse['agent']>
   return { version, commit, libbpf, kernel, node, pid, uptimeSeconds: decimal(uptimeSeconds) };
 }
 
+function detailTexts(details: readonly string[]): string[] {
+  const omitted = more(details, most.details);
+  return [...details.slice(0, most.details).map(short), ...(omitted === 0 ? [] : [`and ${omitted} more`])];
+}
+
 function sourceMessage(source: SourceStatus): Source {
   return {
     name: source.name,
     initialized: source.isInitialized,
     complete: source.isComplete,
-    problems: source.problems.map(({ file, line, kind, object, field, message }) => ({ file, line, kind, object, field, message })),
+    problems: source.problems.slice(0, most.problems).map(({ file, line, kind, object, field, message }) => {
+      return { file: short(file), line, kind: short(kind), object: short(object), field: short(field), message: short(message) };
+    }),
+    moreProblems: more(source.problems, most.problems),
   };
 }
 
@@ -102,14 +131,19 @@ export function serviceMessage(service: ServiceView): ServicePort {
     protocol,
     family,
     wanted: service.isWanted,
-    frontends: service.frontends.map(({ protocol: transport, isWanted, isRealized, hasSourceRanges, ...frontend }) => {
-      const { address, port, scope, type: kind, policy } = frontend;
-      return { address, port, protocol: transport, scope, type: kind, policy, hasSourceRanges, wanted: isWanted, realized: isRealized };
-    }),
-    backends: service.backends.map(({ address, port, use, isLocal, isUsable, isLocallyUsable }) => {
+    frontends: service.frontends
+      .slice(0, most.frontends)
+      .map(({ protocol: transport, isWanted, isRealized, hasSourceRanges, ...frontend }) => {
+        const { address, port, scope, type: kind, policy } = frontend;
+        return { address, port, protocol: transport, scope, type: kind, policy, hasSourceRanges, wanted: isWanted, realized: isRealized };
+      }),
+    moreFrontends: more(service.frontends, most.frontends),
+    backends: service.backends.slice(0, most.backends).map(({ address, port, use, isLocal, isUsable, isLocallyUsable }) => {
       return { address, port, state: backendStates[use], local: isLocal, usable: isUsable, locallyUsable: isLocallyUsable };
     }),
-    run: service.run.map(({ id: backend, address, port, slots }) => ({ id: backend, address, port, slots })),
+    moreBackends: more(service.backends, most.backends),
+    run: service.run.slice(0, most.backends).map(({ id: backend, address, port, slots }) => ({ id: backend, address, port, slots })),
+    moreRun: more(service.run, most.backends),
     inSync: service.differences.length === 0,
     differences: [...service.differences],
     row: { state: rowStates[row.state], message: row.message, retries: row.retries },
@@ -122,5 +156,9 @@ export function serviceMessage(service: ServiceView): ServicePort {
 /** A backend entry. */
 export function backendMessage(backend: BackendView): Backend {
   const { id, family, address, port, generation, service, frontends, flags, isWanted } = backend;
-  return { id, family, address, port, generation, service, frontends: [...frontends], flags: [...flags], wanted: isWanted };
+  return {
+    ...{ id, family, address, port, generation, service, flags: [...flags], wanted: isWanted },
+    frontends: frontends.slice(0, most.frontendsOfBackend),
+    moreFrontends: more(frontends, most.frontendsOfBackend),
+  };
 }

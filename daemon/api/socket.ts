@@ -96,7 +96,8 @@ function probe(path: string): Promise<string> {
 function listenPrivately(path: string, onConnection: (socket: Socket) => void): Promise<Server> {
   return new Promise((resolve, reject) => {
     const server = createServer(onConnection);
-    server.once('error', (error) => {
+    // The listener stays: later errors, such as EMFILE of accept(), cost that connection only.
+    server.on('error', (error) => {
       const message =
         codeOf(error) === 'EADDRINUSE' ? `another process has taken ${path}` : `cannot listen on ${path}: ${systemReason(error)}`;
       const exitCode = codeOf(error) === 'EADDRINUSE' ? ExitCode.locked : ExitCode.failure;

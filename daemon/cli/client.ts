@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Calls the daemon's gRPC API over its Unix socket, with a deadline. A failure becomes an ExitError whose message names the next
+// Calls the daemon's gRPC API over its Unix socket, with a deadline, and follows the pages of lists. A failure becomes an ExitError whose message names the next
 // step. This file must never print, and never pass a gRPC error or a stack trace to the user. Called by the commands.
 import { credentials, type ServiceError, status as code } from '@grpc/grpc-js';
 import { connect } from 'node:net';
@@ -11,7 +11,7 @@ import type { ListServicesResponse__Output as ServiceList } from '../../proto/ge
 import type { ReloadResponse__Output as Reload } from '../../proto/gen/sluice/v1/ReloadResponse.ts';
 import type { SluiceClient } from '../../proto/gen/sluice/v1/Sluice.ts';
 import type { StatusResponse__Output as Status } from '../../proto/gen/sluice/v1/StatusResponse.ts';
-import { loadSluice } from '../../proto/load.ts';
+import { loadSluice, maxPackets } from '../../proto/load.ts';
 import { ExitCode, ExitError } from '../base/errors.ts';
 import type { PacketQuery } from '../model/explanation.ts';
 
@@ -24,14 +24,35 @@ type Done<T> = (error: ServiceError | null, response?: T) => void;
 
 /** Gets the status. Rejects with an ExitError, as every ask function of this file does. */
 export const askStatus = (daemon: Daemon): Promise<Status> =>
-  ask(daemon, (client, deadline, done: Done<Status>) => client.status({}, { deadline }, done));
+  session(daemon, 'Sluice', (call) => call<Status>((client, options, done) => client.status({}, options, done)));
 
-export const askServices = (daemon: Daemon): Promise<ServiceList> =>
-  ask(daemon, (client, deadline, done: Done<ServiceList>) => client.listServices({}, { deadline }, done));
+/** All pages of the list. */
+export const askServices = (daemon: Daemon): Promise<Pick<ServiceList, 'services'>> =>
+  session(daemon, 'Sluice', async (call) => {
+    const services: ServiceList['services'] = [];
+    for (let pageToken: string | undefined = ''; pageToken !== undefined;) {
+      const request = { pageToken };
+      const page: ServiceList = await call<ServiceList>((client, options, done) => client.listServices(request, options, done));
+      for (const service of page.services) services.push(service);
+      pageToken = page.nextPageToken || undefined;
+    }
+    return { services };
+  });
 
-export const askBackends = (daemon: Daemon): Promise<BackendList> =>
-  ask(daemon, (client, deadline, done: Done<BackendList>) => client.listBackends({}, { deadline }, done));
+/** All pages of the list. */
+export const askBackends = (daemon: Daemon): Promise<Pick<BackendList, 'backends'>> =>
+  session(daemon, 'Sluice', async (call) => {
+    const backends: BackendList['backends'] = [];
+    for (let pageToken: string | undefined = ''; pageToken !== undefined;) {
+      const request = { pageToken };
+      const page: BackendList = await call<BackendList>((client, options, done) => client.listBackends(request, options, done));
+      for (const backend of page.backends) backends.push(backend);
+      pageToken = page.nextPageToken || undefined;
+    }
+    return { backends };
+  });
 
+/** One explanation for each query. Sends as many requests as are needed. */
 export const askExplain = (daemon: Daemon, queries: readonly PacketQuery[]): Promise<Explanations> => {
   const packets = queries.map(({ sourceIP, destIP, from = '', iface = '', call = '', destService = '', ...rest }) => ({
     ...rest,
@@ -39,32 +60,45 @@ export const askExplain = (daemon: Daemon, queries: readonly PacketQuery[]): Pro
     destIp: destIP,
     ...{ from, iface, call, destService },
   }));
-  return ask(daemon, (client, deadline, done: Done<Explanations>) => client.explain({ packets }, { deadline }, done));
+  return session(daemon, 'Sluice', async (call) => {
+    const explanations: Explanations['explanations'] = [];
+    for (let first = 0; first < packets.length; first += maxPackets) {
+      const request = { packets: packets.slice(first, first + maxPackets) };
+      const part = await call<Explanations>((client, options, done) => client.explain(request, options, done)).catch(
+        (error: ServiceError) => {
+          error.details = error.details.replace(/^packets\[(\d+)\]/, (_, index: string) => `packets[${first + Number(index)}]`);
+          throw error;
+        },
+      );
+      for (const explanation of part.explanations) explanations.push(explanation);
+    }
+    return { explanations };
+  });
 };
 
 export const askReload = (daemon: Daemon): Promise<Reload> =>
-  askOf<Reload, AdminClient>(daemon, 'Admin', (client, deadline, done) => client.reload({}, { deadline }, done));
+  session(daemon, 'Admin', (call) => call<Reload>((client, options, done) => client.reload({}, options, done)));
 
-const ask = <T>(daemon: Daemon, request: Request<T, SluiceClient>): Promise<T> => askOf(daemon, 'Sluice', request);
+interface Clients {
+  readonly Sluice: SluiceClient;
+  readonly Admin: AdminClient;
+}
 
-type Request<T, C> = (client: C, deadline: Date, done: Done<T>) => void;
+type Call<Client> = <T>(request: (client: Client, options: { readonly deadline: Date }, done: Done<T>) => void) => Promise<T>;
 
-async function askOf<T, C extends SluiceClient | AdminClient>(
-  daemon: Daemon,
-  service: 'Sluice' | 'Admin',
-  request: Request<T, C>,
-): Promise<T> {
-  const { sluice } = loadSluice();
-  // The response of a node with 100,000 endpoints exceeds gRPC's default limit of 4 MiB.
-  const options = { 'grpc.max_receive_message_length': -1 };
-  const client = new sluice[service](`unix:${daemon.socket}`, credentials.createInsecure(), options) as C;
+/** Runs `work` with one connection. Each call has a deadline of its own. */
+async function session<S extends keyof Clients, T>(daemon: Daemon, service: S, work: (call: Call<Clients[S]>) => Promise<T>): Promise<T> {
+  const client = new (loadSluice()[service])(`unix:${daemon.socket}`, credentials.createInsecure()) as Clients[S];
   try {
-    return await new Promise<T>((resolve, reject) => {
-      request(client, new Date(Date.now() + daemon.timeoutMs), (error, response) => {
-        if (response === undefined) reject(error ?? new Error('the response is empty'));
-        else resolve(response);
-      });
-    });
+    return await work(
+      (request) =>
+        new Promise((resolve, reject) => {
+          request(client, { deadline: new Date(Date.now() + daemon.timeoutMs) }, (error, response) => {
+            if (response === undefined) reject(error ?? new Error('the response is empty'));
+            else resolve(response);
+          });
+        }),
+    );
   } catch (error) {
     throw await exitErrorOf(error as ServiceError, daemon);
   } finally {
@@ -87,6 +121,7 @@ async function exitErrorOf(error: ServiceError, daemon: Daemon): Promise<ExitErr
     return exitError(ExitCode.failure, `${at} does not implement this call: use the sluice command of the daemon's version`);
   }
   if (error.code === code.INVALID_ARGUMENT) return exitError(ExitCode.usage, error.details);
+  if (error.code === code.RESOURCE_EXHAUSTED) return exitError(ExitCode.failure, `${at} rejected the call: ${error.details}`);
   if (error.code === code.FAILED_PRECONDITION) return exitError(ExitCode.failure, error.details);
   return exitError(ExitCode.failure, `${at} failed to respond (${nameOf(error)}): read the log of the daemon`);
 }

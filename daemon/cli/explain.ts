@@ -155,6 +155,7 @@ const explanationOf = (message: ExplanationMessage): Explanation => ({
   verdict: message.verdict as Explanation['verdict'],
   frontend: message.frontend === null ? null : (message.frontend as Explanation['frontend']),
   candidates: message.candidates,
+  moreCandidates: message.moreCandidates,
   backend: message.backend === '' ? null : message.backend,
   masquerade: message.masquerade,
   reason: message.reason,

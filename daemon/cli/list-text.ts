@@ -64,12 +64,14 @@ function backendLines(service: ServicePort, policy: string, isWide: boolean): st
   });
   for (const [at, { id, slots }] of inKernel)
     lines.push({ at, words: ['kernel only', ...(isWide ? [`id ${id}`, counted(slots, 'slot')] : [])] });
-  return lines.map(({ at, words }, index) => `${index + 1} => ${at}/${service.protocol} (${words.join(', ')})`);
+  const texts = lines.map(({ at, words }, index) => `${index + 1} => ${at}/${service.protocol} (${words.join(', ')})`);
+  return service.moreBackends === 0 ? texts : [...texts, `and ${service.moreBackends} more`];
 }
 
 function remarks(service: ServicePort): string[] {
   const { row, wanted, differences } = service;
   const remark = [...differences];
+  if (service.moreFrontends > 0) remark.push(`${counted(service.moreFrontends, 'frontend')} not shown`);
   if (wanted && row?.state === 'ROW_STATE_ERROR') remark.push(`${counted(row.retries, 'attempt')} failed: ${row.message}`);
   if (wanted && row?.state === 'ROW_STATE_PENDING') remark.push('not applied yet');
   return remark;
@@ -83,7 +85,7 @@ export function backendsText(backends: readonly Backend[]): string {
     String(backend.generation),
     backend.flags.join(','),
     backend.wanted ? backend.service : `! not desired${backend.service === '' ? '' : ` (${backend.service})`}`,
-    backend.frontends.join('\n'),
+    [...backend.frontends, ...(backend.moreFrontends === 0 ? [] : [`and ${backend.moreFrontends} more`])].join('\n'),
   ]);
   const lines = tableLines(['ID', 'Backend', 'Generation', 'Flags', 'Service', 'Frontend'], rows);
   return `${lines.flat().join('\n')}\n`;

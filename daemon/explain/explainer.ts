@@ -9,7 +9,7 @@ import { DropReason, type LbExplain } from '../maps/gen/layouts.ts';
 import { FrontendFlag, type LbMaps } from '../maps/types.ts';
 import { resolveDestination } from './destination.ts';
 import { frameOf } from './frame.ts';
-import { Narrator } from './narrator.ts';
+import { type Candidates, Narrator } from './narrator.ts';
 import type { ConnectRun, ExplainPrograms, PacketHook } from './programs.ts';
 import type { Explanation, ExplainedFrontend, Origin, PacketQuery, SocketCall } from '../model/explanation.ts';
 import { protocolNumbers, type Service } from '../model/service.ts';
@@ -21,6 +21,9 @@ const ANY_PORT = 49_152;
 const SOCKET_REWRITE = 1;
 /** Drops that are answered with a reset or an ICMP error. */
 const refusals = ['DROP_NO_BACKEND', 'DROP_WRONG_PORT', 'DROP_NO_FLOW'];
+
+/** Most candidates of an answer; see Explanation in proto/sluice/v1. A packet must cost the same for every size of a Service. */
+const maxCandidates = 100;
 
 interface ExplainerParts {
   readonly programs: Pick<ExplainPrograms, 'run' | 'connect'>;
@@ -137,7 +140,7 @@ export class Explainer {
     const candidates = this.#candidates(record, destination);
     narrator.candidates(candidates, record);
     narrator.socketAffinity(record, port);
-    const backend = candidates.length === 1 ? (candidates[0] ?? null) : null;
+    const backend = candidates.count === 1 ? (candidates.texts[0] ?? null) : null;
     const which = backend ?? 'one of these backends';
     return narrator.answer({ verdict: 'DNAT', frontend, candidates, backend, reason: `the socket is translated to ${which}` });
   }
@@ -192,7 +195,7 @@ export class Explainer {
     const backend = this.#backendText(record.backendId, destination);
     narrator.choice(backend, record, { port, device: this.#parts.deviceName(record.dev) });
     return narrator.answer({
-      ...{ verdict: 'DNAT', frontend, candidates: record.isFlow === 0 ? candidates : [backend], backend },
+      ...{ verdict: 'DNAT', frontend, candidates: record.isFlow === 0 ? candidates : { texts: [backend], count: 1 }, backend },
       masquerade: record.isMasqueraded !== 0 || record.isHairpin !== 0,
       reason: record.isFlow === 0 ? `the packet is translated to ${backend}` : `the packet follows its open flow to ${backend}`,
     });
@@ -233,12 +236,21 @@ export class Explainer {
     return { frontend, port };
   }
 
-  /** The backends of the set that the program used, as the maps hold them: "ip:port", sorted. */
-  #candidates(record: LbExplain, destination: string): string[] {
-    if (record.service === 0) return [];
+  /** The backends of the set that the program used, as the maps hold them. */
+  #candidates(record: LbExplain, destination: string): Candidates {
+    if (record.service === 0) return { texts: [], count: 0 };
     const row = this.#parts.maps.services.get(record.service);
     const run = record.isLocal === 0 ? row : { base: row.localBase, count: row.localCount };
-    return [...new Set(this.#parts.maps.slots.read(run.base, run.count))].map((id) => this.#backendText(id, destination)).sort();
+    const ids = new Set(this.#parts.maps.slots.read(run.base, run.count));
+    return {
+      texts: [
+        ...ids
+          .values()
+          .take(maxCandidates)
+          .map((id) => this.#backendText(id, destination)),
+      ].sort(),
+      count: ids.size,
+    };
   }
 
   #backendText(id: number, destination: string): string {

@@ -23,10 +23,19 @@ const dropReasons: Readonly<Record<string, string>> = {
   DROP_PORT_EXHAUSTED: 'no source port is free for this backend, so the packet is dropped',
 };
 
+/** Most candidates that a step names. */
+const namedCandidates = 10;
+
+/** Backends that could be selected: "ip:port" of some, sorted, and the number of all. */
+export interface Candidates {
+  readonly texts: readonly string[];
+  readonly count: number;
+}
+
 interface Outcome {
   readonly verdict: Explanation['verdict'];
   readonly frontend: ExplainedFrontend | null;
-  readonly candidates?: readonly string[];
+  readonly candidates?: Candidates;
   readonly backend?: string | null;
   readonly masquerade?: boolean;
   readonly drop?: string;
@@ -76,10 +85,12 @@ export class Narrator {
     );
   }
 
-  candidates(candidates: readonly string[], { service, isLocal }: LbExplain): void {
+  candidates({ texts, count }: Candidates, { service, isLocal }: LbExplain): void {
     const set = isLocal === 0 ? 'base, count' : 'localBase, localCount';
-    const count = candidates.length === 1 ? '1 backend is eligible' : `${candidates.length} backends are eligible`;
-    this.#add('backend', `${count}: ${candidates.join(', ')}`, `lb_services[${service}]: ${set}`);
+    const total = count === 1 ? '1 backend is eligible' : `${count} backends are eligible`;
+    const named = texts.slice(0, namedCandidates).join(', ');
+    const others = count > namedCandidates ? ` and ${count - namedCandidates} more` : '';
+    this.#add('backend', `${total}: ${named}${others}`, `lb_services[${service}]: ${set}`);
   }
 
   /** What session affinity means for a socket, whose backend the record does not name. */
@@ -112,9 +123,18 @@ export class Narrator {
       .replace('{ranges}', ranges === '' ? '' : ` (${ranges})`);
   }
 
-  answer({ verdict, frontend, candidates = [], backend = null, masquerade = false, drop = '', reason }: Outcome): Explanation {
+  answer({
+    verdict,
+    frontend,
+    candidates = { texts: [], count: 0 },
+    backend = null,
+    masquerade = false,
+    drop = '',
+    reason,
+  }: Outcome): Explanation {
     this.#add('verdict', drop === '' ? `${verdict}: ${reason}` : `${verdict} (${drop.replace(/^DROP_/, '')}): ${reason}`);
-    return { verdict, frontend, candidates, backend, masquerade, reason, steps: this.#steps };
+    const moreCandidates = candidates.count - candidates.texts.length;
+    return { verdict, frontend, candidates: candidates.texts, moreCandidates, backend, masquerade, reason, steps: this.#steps };
   }
 
   #add(step: Step['step'], text: string, entry = ''): void {

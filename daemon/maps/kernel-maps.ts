@@ -15,7 +15,16 @@ import {
   lbHostCodec,
   lbServiceCodec,
 } from './gen/layouts.ts';
-import { type ArrayMap, type HashMap, type LbMaps, type RangeMap, type RangeMapKey, type SlotMap, SLOTS_PER_ROW } from './types.ts';
+import {
+  type ArrayMap,
+  type HashMap,
+  type LbMaps,
+  type Range,
+  type RangeMap,
+  type RangeMapKey,
+  type SlotMap,
+  SLOTS_PER_ROW,
+} from './types.ts';
 
 /** Opens a map by name. Throws when it does not exist. */
 export type OpenMap = (name: string) => BpfMap;
@@ -134,14 +143,16 @@ class KernelArray<V> implements ArrayMap<V> {
     }
   }
 
-  rows(): [number, V][] {
+  rows({ base, count: length }: Range = { base: 0, count: this.capacity }): [number, V][] {
+    inRange(base, length, this);
+    const end = base + length;
     return this.#map.withMapping((buffer) => {
       const found: [number, V][] = [];
       const { bytes, longs } = new Memory(buffer);
       const perRow = this.#stride / LONG;
       const rowsAtOnce = Math.floor(zeros.length / this.#stride);
-      for (let first = 0; first < this.capacity; first += rowsAtOnce) {
-        const count = Math.min(rowsAtOnce, this.capacity - first);
+      for (let first = base; first < end; first += rowsAtOnce) {
+        const count = Math.min(rowsAtOnce, end - first);
         if (isZero(new Uint8Array(buffer, first * this.#stride, count * this.#stride))) continue;
         for (let index = first; index < first + count; index += 1) {
           let at = index * perRow;

@@ -29,8 +29,8 @@ export interface ArrayMap<V> {
   holds(index: number, value: V): boolean;
   /** Writes only the 64-bit words that differ, in order, each by one atomic store. */
   set(index: number, value: V): void;
-  /** Indices and rows that are not all zeros, in order. */
-  rows(): [number, V][];
+  /** Indices and rows that are not all zeros, in order. With `range`, only those from index `base` to `base + count - 1`. */
+  rows(range?: Range): [number, V][];
 }
 
 /** Slots in one element of the slot array; see datapath/lib/backend.h. */

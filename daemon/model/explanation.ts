@@ -62,8 +62,10 @@ export interface Explanation {
   /** NONE: the packet passes unchanged, because no frontend matches or no program processes it. */
   readonly verdict: 'DNAT' | 'REJECT' | 'DROP' | 'NONE';
   readonly frontend: ExplainedFrontend | null;
-  /** "ip:port" of every backend that could be selected, sorted. */
+  /** "ip:port" of the backends that could be selected, sorted. Limited in number. */
   readonly candidates: readonly string[];
+  /** Number of backends that could be selected and that `candidates` leaves out. */
+  readonly moreCandidates: number;
   /** Null when the selection depends on something that the query does not contain. */
   readonly backend: string | null;
   /** True when the source address is rewritten. */

@@ -3,21 +3,16 @@
 // differences between them. Reads only. agent/status.ts passes the parts; api/ shows the status.
 import type { Repairs } from '../base/repairs.ts';
 import type { StatusPart, SummaryPart } from '../base/status-part.ts';
-import { BackendState, FrontendFlag, type LbMaps, type MapPressure } from '../maps/types.ts';
-import { realized, type RealizedFrontend } from '../maps/read/realized.ts';
-import { flagsOf, flagsText, generationOf } from '../maps/rows.ts';
-import { families, hostPort } from '../model/address.ts';
+import type { MapPressure } from '../maps/types.ts';
 import type { Explanation, PacketQuery } from '../model/explanation.ts';
-import { backendsFor, type DesiredPort, type DesiredRange, frontendKey, scopeOf } from '../model/frontend.ts';
-import { compareText } from '../model/order.ts';
-import type { Protocol } from '../model/service.ts';
+import type { DesiredPort, DesiredRange } from '../model/frontend.ts';
 import type { Versions } from '../model/versions.ts';
 import type { Reconciler } from '../table/reconciler.ts';
 import type { TableView } from '../table/table.ts';
+import { backendViews, type ListParts, serviceViews } from './lists.ts';
 import {
   type AgentStatus,
   type AgentView,
-  backendUse,
   type BackendView,
   type ConflictStatus,
   type Finding,
@@ -44,20 +39,18 @@ interface Attachment {
   readonly kind: 'tcx' | 'clsact' | 'cgroup';
 }
 
-export interface AgentStatusParts {
+export interface AgentStatusParts extends ListParts {
   readonly node: string;
   readonly versions: Versions;
   readonly source: StatusSource;
   readonly services: Pick<TableView<string, unknown>, 'size'>;
   /** Every table that the source fills. */
   readonly objects: readonly Pick<TableView<string, unknown>, 'initialized'>[];
-  readonly desired: TableView<string, DesiredPort>;
   /** Tables besides `desired` that must be initialized before the agent is ready. */
   readonly otherTables: readonly Pick<TableView<string, unknown>, 'initialized'>[];
   readonly portLoop: Pick<Reconciler<string, DesiredPort>, 'counts' | 'status'>;
   /** Every loop that must be ready before the agent is ready, `portLoop` included, by name. */
   readonly loops: Readonly<Record<string, Loop>>;
-  readonly maps: LbMaps;
   /** Every map of the datapath: kernel type number and size. */
   readonly mapInfos: () => readonly {
     readonly name: string;
@@ -66,8 +59,6 @@ export interface AgentStatusParts {
     readonly flag?: string | undefined;
   }[];
   readonly pressure: () => readonly MapPressure[];
-  /** Key of the DesiredPort by service index. */
-  readonly owners: () => ReadonlyMap<number, string>;
   readonly drops: () => readonly { readonly reason: string; readonly packets: number; readonly bytes: number }[];
   readonly attachments: () => readonly Attachment[];
   /** What is wrong with the host, its devices and its ports. */
@@ -77,11 +68,9 @@ export interface AgentStatusParts {
   readonly drift: StatusPart;
   readonly conflicts: () => readonly ConflictStatus[];
   readonly findings: Readonly<Record<FindingKind, StatusPart & Partial<SummaryPart>>>;
-  readonly explain: (questions: readonly PacketQuery[]) => readonly Explanation[];
+  readonly explain: (questions: readonly PacketQuery[]) => Iterable<Explanation>;
   readonly ranges: Pick<TableView<string, DesiredRange>, 'all'>;
   readonly settings: AgentStatus['settings'];
-  /** Health check node port of the Service "namespace/name"; 0 if it has none. */
-  readonly healthCheckPort: (service: string) => number;
 }
 
 /** Names of the map types that the datapath uses, by the kernel's number. */
@@ -141,56 +130,16 @@ class View implements AgentView {
     };
   }
 
-  explain(questions: readonly PacketQuery[]): readonly Explanation[] {
+  explain(questions: readonly PacketQuery[]): Iterable<Explanation> {
     return this.#parts.explain(questions);
   }
 
-  services(): readonly ServiceView[] {
-    const held = new Map<string, Held>(realized(this.#parts.maps).map((frontend) => [frontend.key, { ...frontend, isClaimed: false }]));
-    const views = [...this.#parts.desired.all()].map(([, port]) => this.#serviceView(port, held));
-    const unwanted = [...held.values()].filter((frontend) => !frontend.isClaimed).map(unwantedView);
-    return [...views, ...unwanted].toSorted((a, b) => compareText(a.key, b.key));
+  services(): Iterable<ServiceView | undefined> {
+    return serviceViews(this.#parts);
   }
 
-  backends(): readonly BackendView[] {
-    const { maps } = this.#parts;
-    const owners = this.#parts.owners();
-    const frontendsOf = Map.groupBy(realized(maps), (frontend) => frontend.service);
-    const found: BackendView[] = [];
-    for (const family of families) {
-      for (const [id, { address, port, service, meta }] of maps.backends[family].rows()) {
-        if ((meta & BackendState.present) === 0) continue;
-        const key = owners.get(service) ?? '';
-        const wanted = this.#parts.desired.get(key)?.backends ?? [];
-        found.push({
-          ...{ id, family, address, port, service: key, generation: generationOf(meta) },
-          frontends: (frontendsOf.get(service) ?? []).filter((each) => each.family === family).map((each) => each.key),
-          flags: (['usable', 'local', 'serving', 'present'] as const).filter((flag) => (meta & BackendState[flag]) !== 0),
-          isWanted: wanted.some((backend) => backend.address === address && backend.port === port),
-        });
-      }
-    }
-    return found;
-  }
-
-  #serviceView(port: DesiredPort, held: Map<string, Held>): ServiceView {
-    const frontends = port.frontends.map((frontend) => ({ frontend, realized: held.get(frontendKey(frontend)) }));
-    for (const { realized: found } of frontends) if (found !== undefined) found.isClaimed = true;
-    const first = frontends.find(({ realized: found }) => found !== undefined)?.realized;
-    const status = this.#parts.portLoop.status(port.key);
-    return {
-      ...{ id: first?.service ?? 0, key: port.key, namespace: port.namespace, name: port.name, portName: port.portName },
-      ...{ protocol: port.protocol, family: port.family, isWanted: true },
-      ...{ affinitySeconds: port.affinitySeconds, sourceRanges: port.sourceRanges },
-      healthCheckNodePort: this.#parts.healthCheckPort(`${port.namespace}/${port.name}`),
-      frontends: frontends.map(({ frontend, realized: found }) => ({
-        ...{ ...frontend, scope: scopeOf(frontend), isWanted: true, isRealized: found !== undefined },
-      })),
-      backends: port.backends.map((backend) => ({ ...backend, use: backendUse(backend) })),
-      run: runOf(first),
-      differences: differencesOf(port, frontends),
-      row: { state: status?.kind ?? 'pending', message: status?.error?.message ?? '', retries: status?.retries ?? 0 },
-    };
+  backends(): Iterable<BackendView | undefined> {
+    return backendViews(this.#parts);
   }
 
   #loopErrors(): Pick<AgentStatus['reconcile'], 'error' | 'errors'> {
@@ -241,63 +190,6 @@ class View implements AgentView {
 function addressSets(ranges: AgentStatusParts['ranges']): AgentStatus['addressSets'] {
   const rows = [...ranges.all()].map(([, row]) => row).filter(({ set }) => set !== 'clusterIP');
   return [...Map.groupBy(rows, ({ set }) => set)].map(([name, members]) => ({ name, cidrs: members.map(({ cidr }) => cidr).toSorted() }));
-}
-
-type Held = RealizedFrontend & { isClaimed: boolean };
-
-/** Each backend of the run once, with the number of slots that name it. */
-function runOf(held: RealizedFrontend | undefined): ServiceView['run'] {
-  const byId = Map.groupBy(held?.backends ?? [], (backend) => backend.id);
-  return [...byId.values()].flatMap(([backend, ...others]) =>
-    backend === undefined ? [] : [{ id: backend.id, address: backend.address, port: backend.port, slots: 1 + others.length }],
-  );
-}
-
-/** One line for each difference between the kernel and the desired state. */
-function differencesOf(
-  port: DesiredPort,
-  frontends: readonly { readonly frontend: DesiredPort['frontends'][number]; readonly realized: RealizedFrontend | undefined }[],
-): string[] {
-  const lines: string[] = [];
-  const textsOf = (backends: readonly { address: string; port: number }[]): Set<string> =>
-    new Set(backends.map((backend) => hostPort(backend.address, backend.port)));
-  const wantedSets = {
-    Cluster: textsOf(backendsFor(port, 'Cluster')),
-    Local: textsOf(backendsFor(port, 'Local')),
-  };
-  for (const { frontend, realized: found } of frontends) {
-    if (found === undefined) {
-      lines.push(`kernel lacks frontend ${frontendKey(frontend)}`);
-      continue;
-    }
-    if (found.flags !== flagsOf(frontend))
-      lines.push(`kernel has flags ${flagsText(found.flags)} for ${frontendKey(frontend)}, desired: ${flagsText(flagsOf(frontend))}`);
-    const wanted = wantedSets[frontend.policy];
-    const held = textsOf(frontend.policy === 'Local' ? found.localBackends : found.backends);
-    for (const each of wanted.difference(held)) lines.push(`kernel lacks ${each} for ${frontendKey(frontend)}`);
-    for (const each of held.difference(wanted)) lines.push(`kernel has ${each} for ${frontendKey(frontend)}, which is not desired`);
-    if (found.dangling > 0) lines.push(`${found.dangling} slots of ${frontendKey(frontend)} name no backend`);
-  }
-  return lines;
-}
-
-/** The view of a frontend that is in the kernel but that no Service port wants. */
-function unwantedView(held: RealizedFrontend): ServiceView {
-  const [, address = '', port = '', protocol = ''] = /^\[?([^\]]*?)\]?:(\d+)\/(\w+)$/.exec(held.key) ?? [];
-  const text = held.key;
-  const scope = (held.flags & FrontendFlag.external) === 0 ? 'internal' : 'external';
-  return {
-    ...{ id: held.service, key: text, namespace: '', name: '', portName: '', protocol: protocol as Protocol, family: held.family },
-    ...{ isWanted: false, affinitySeconds: 0, sourceRanges: [], healthCheckNodePort: 0, backends: [], run: runOf(held) },
-    frontends: [
-      {
-        ...{ address, port: Number(port), protocol: protocol as Protocol, scope, type: '', policy: '' },
-        ...{ hasSourceRanges: (held.flags & FrontendFlag.ranges) !== 0, isWanted: false, isRealized: true },
-      },
-    ],
-    differences: [`kernel has frontend ${text}, which is not desired`],
-    row: { state: 'pending', message: '', retries: 0 },
-  };
 }
 
 export const agentView = (parts: AgentStatusParts): AgentView => new View(parts);

@@ -7,15 +7,19 @@ import type { Backend, FrontendType, Scope } from '../model/frontend.ts';
 import type { Protocol, TrafficPolicy } from '../model/service.ts';
 import type { Versions } from '../model/versions.ts';
 
-/** The interface to the agent that api/ uses. Every call returns a new snapshot and may throw KernelError when a map cannot be read. */
+/**
+ * The interface to the agent that api/ uses. Every call reads the current state and may throw KernelError when a map cannot be read.
+ * The iterables do their work while the caller takes their elements, so that the caller may pause; an undefined element is only a place
+ * to pause. Each row is read at one moment, and different rows may be read at different moments.
+ */
 export interface AgentView {
   status(): AgentStatus;
   /** Sorted by key. A frontend that only the kernel holds has isWanted false. */
-  services(): readonly ServiceView[];
+  services(): Iterable<ServiceView | undefined>;
   /** Sorted by family and id. */
-  backends(): readonly BackendView[];
+  backends(): Iterable<BackendView | undefined>;
   /** Runs the programs on each packet and returns their decisions. Changes no state. Throws ExitError for a packet that cannot exist. */
-  explain(questions: readonly PacketQuery[]): readonly Explanation[];
+  explain(questions: readonly PacketQuery[]): Iterable<Explanation>;
   /** Cheap: every probe calls it. `reasons` is empty exactly when ready. */
   health(): Health;
 }
@@ -186,7 +190,10 @@ export interface ServiceView {
   readonly backends: readonly WantedBackend[];
   /** What the kernel holds: the backends in the run of slots, each once. */
   readonly run: readonly { readonly id: number; readonly address: string; readonly port: number; readonly slots: number }[];
-  /** Such as "kernel lacks 10.0.1.3:8080"; empty when the frontends, their flags and their backend addresses are as desired. */
+  /**
+   * Such as "kernel lacks 10.0.1.3:8080"; empty when the frontends, their flags and their backend addresses are as desired. Limited in
+   * length; the last line then says so.
+   */
   readonly differences: readonly string[];
   readonly row: { readonly state: 'pending' | 'done' | 'error'; readonly message: string; readonly retries: number };
 }

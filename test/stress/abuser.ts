@@ -43,8 +43,8 @@ async function unreadCalls(path: string): Promise<never> {
 }
 
 async function explainCalls(path: string, address: string): Promise<never> {
-  const { sluice } = loadSluice();
-  const client = new sluice.Sluice(`unix:${path}`, credentials.createInsecure());
+  const { Sluice } = loadSluice();
+  const client = new Sluice(`unix:${path}`, credentials.createInsecure());
   const packet = { protocol: 'TCP', sourceIp: '10.244.1.9', destIp: address, destPort: 80 };
   const packets = Array.from({ length: EXPLAIN_PACKETS }, (_, n) => ({ ...packet, sourcePort: 1024 + n }));
   for (;;) {

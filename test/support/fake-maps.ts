@@ -12,6 +12,7 @@ import type {
   HashMap,
   HostMapValue,
   LbMaps,
+  Range,
   RangeMap,
   RangeMapKey,
   ServiceMapValue,
@@ -148,11 +149,12 @@ class FakeArray<V extends object> implements ArrayMap<V> {
     this.#rows.set(index, { ...value });
   }
 
-  rows(): [number, V][] {
+  rows({ base, count }: Range = { base: 0, count: this.capacity }): [number, V][] {
+    if (count > 0) [base, base + count - 1].forEach((index) => this.#check(index));
     const text = (row: V): string => JSON.stringify(row, (_, value: unknown) => (typeof value === 'bigint' ? String(value) : value));
     const isZero = (row: V): boolean => text(row) === text(this.#zero);
     return [...this.#rows]
-      .filter(([, row]) => !isZero(row))
+      .filter(([index, row]) => index >= base && index < base + count && !isZero(row))
       .map(([index, row]): [number, V] => [index, { ...row }])
       .sort(([a], [b]) => a - b);
   }

@@ -74,7 +74,7 @@ function faultyArray<V>(map: ArrayMap<V>, fault: Fault): ArrayMap<V> {
     get: (index) => (fault(name, 'read'), map.get(index)),
     holds: (index, value) => (fault(name, 'read'), map.holds(index, value)),
     set: (index, value) => (fault(name, 'write'), map.set(index, value)),
-    rows: () => (fault(name, 'read'), map.rows()),
+    rows: (range) => (fault(name, 'read'), map.rows(range)),
   };
 }
 

@@ -151,6 +151,15 @@ function testBackends(family: Family, make: () => LbMaps): void {
     ]);
   });
 
+  test('rows() of a range lists the rows in the range only', () => {
+    const map = make().backends[family];
+    const row = { address: addresses[family][1], port: 80, service: 1, meta: 0x100 };
+    for (const id of [0, 2, 3, 5, map.capacity - 1]) map.set(id, row);
+    const ids = (base: number, count: number): number[] => map.rows({ base, count }).map(([id]) => id);
+    expect([ids(0, 3), ids(3, 2), ids(4, 1), ids(5, map.capacity - 5), ids(2, 0)]).toEqual([[0, 2], [3], [], [5, map.capacity - 1], []]);
+    expect(() => map.rows({ base: 1, count: map.capacity })).toThrow(RangeError);
+  });
+
   test('an index outside of the map is a RangeError', () => {
     const map = make().backends[family];
     for (const index of [-1, map.capacity, 0.5]) {

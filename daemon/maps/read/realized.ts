@@ -2,9 +2,9 @@
 // The realized state of each frontend, read from the maps alone, for comparison with the desired rows. It must not use state of the
 // daemon, because it has to reveal errors in that state. Used by the status and by tests.
 import type { Family } from '../../model/address.ts';
-import { generationOf } from '../rows.ts';
-import { BackendState, type LbMaps, type Range } from '../types.ts';
-import { readRun, readSnapshot } from './snapshot.ts';
+import { generationOf, stateOf } from '../rows.ts';
+import { BackendState, type FrontendMapKey, type LbMaps } from '../types.ts';
+import { frontendEntry, readRun } from './snapshot.ts';
 
 export interface RealizedBackend {
   readonly id: number;
@@ -33,29 +33,67 @@ export interface RealizedFrontend {
   readonly dangling: number;
 }
 
-const none: Range = { base: 0, count: 0 };
+/** What the slots of a service index hold, in one family. Frontends of one Service port share it. */
+type Run = Pick<RealizedFrontend, 'backends' | 'localBackends' | 'dangling'>;
 
-/** All frontends in the maps, sorted by key. Throws what the maps throw. */
-export function realized(maps: LbMaps): RealizedFrontend[] {
-  const snapshot = readSnapshot(maps);
-  return snapshot.frontends.map(({ text: key, family, value, flags, isSound }) => {
-    if (!isSound) return { key, family, service: 0, flags, backends: [], localBackends: [], dangling: 0 };
-    const row = snapshot.services.get(value.service);
-    const slotsOf = (run: Range): number[] => (row === undefined ? [] : (readRun(maps, run) ?? []));
-    const backendsOf = (slots: readonly number[]): RealizedBackend[] =>
-      slots.flatMap((id) => {
-        const backend = snapshot.backends[family].get(id);
-        return backend === undefined || backend.service !== value.service ? [] : [realizedBackend(id, backend)];
-      });
-    const [slots, localSlots] = [slotsOf(row ?? none), slotsOf({ base: row?.localBase ?? 0, count: row?.localCount ?? 0 })];
+const empty: Run = { backends: [], localBackends: [], dangling: 0 };
+
+/** Reads frontends one at a time; each is read at one moment. Create one for a group of frontends that are read at the same moment. */
+export class RealizedReader {
+  readonly #maps: LbMaps;
+  readonly #runs = new Map<string, Run>();
+
+  constructor(maps: LbMaps) {
+    this.#maps = maps;
+  }
+
+  /** Undefined when the map has no such entry. Throws what the maps throw. */
+  frontend(family: Family, mapKey: FrontendMapKey): RealizedFrontend | undefined {
+    const value = this.#maps.frontends[family].get(mapKey);
+    if (value === undefined) return undefined;
+    const { text: key, flags, isSound } = frontendEntry(this.#maps, family, [mapKey, value]);
+    if (!isSound) return { key, family, service: 0, flags, ...empty };
+    return { key, family, service: value.service, flags, ...this.#run(family, value.service) };
+  }
+
+  #run(family: Family, service: number): Run {
+    const name = `${family} ${service}`;
+    let run = this.#runs.get(name);
+    if (run === undefined) {
+      run = this.#readRun(family, service);
+      this.#runs.set(name, run);
+    }
+    return run;
+  }
+
+  #readRun(family: Family, service: number): Run {
+    const maps = this.#maps;
+    const { base, count, localBase, localCount } = maps.services.get(service);
+    // A backend usually has several slots.
+    const read = new Map<number, RealizedBackend | undefined>();
+    const backendOf = (id: number): RealizedBackend | undefined => {
+      if (!read.has(id)) read.set(id, realizedBackend(maps, { family, id, service }));
+      return read.get(id);
+    };
+    const [slots, localSlots] = [
+      { base, count },
+      { base: localBase, count: localCount },
+    ].map((range) => readRun(maps, range) ?? []);
+    const backendsOf = (ids: readonly number[] = []): RealizedBackend[] => ids.map(backendOf).filter((backend) => backend !== undefined);
     const [backends, localBackends] = [backendsOf(slots), backendsOf(localSlots)];
-    const dangling = slots.length - backends.length + localSlots.length - localBackends.length;
-    return { key, family, service: value.service, flags, backends, localBackends, dangling };
-  });
+    const dangling = (slots?.length ?? 0) - backends.length + (localSlots?.length ?? 0) - localBackends.length;
+    return { backends, localBackends, dangling };
+  }
 }
 
-function realizedBackend(id: number, row: { address: string; port: number; meta: number }): RealizedBackend {
-  const { address, port, meta } = row;
+/** Undefined when the map has no such backend of this service. */
+function realizedBackend(
+  maps: LbMaps,
+  { family, id, service }: { readonly family: Family; readonly id: number; readonly service: number },
+): RealizedBackend | undefined {
+  if (id === 0 || id >= maps.backends[family].capacity) return undefined;
+  const { address, port, meta, service: owner } = maps.backends[family].get(id);
+  if (owner !== service || stateOf(meta) === 0) return undefined;
   const has = (bit: number): boolean => (meta & bit) !== 0;
   return {
     ...{ id, generation: generationOf(meta), address, port },

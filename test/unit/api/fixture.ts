@@ -202,7 +202,7 @@ export class FakeView implements AgentView {
     return this.#or(this.current);
   }
 
-  services(): readonly ServiceView[] {
+  services(): Iterable<ServiceView> {
     return this.#or(this.rows);
   }
 
@@ -211,11 +211,12 @@ export class FakeView implements AgentView {
   }
 
   /** Explains each packet as passing unchanged. */
-  explain(queries: readonly PacketQuery[]): readonly Explanation[] {
+  explain(queries: readonly PacketQuery[]): Iterable<Explanation> {
     const none = {
       verdict: 'NONE',
       frontend: null,
       candidates: [],
+      moreCandidates: 0,
       backend: null,
       masquerade: false,
       reason: 'not ours',

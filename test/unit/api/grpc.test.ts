@@ -65,7 +65,7 @@ function call(client: Client, method: string): Promise<unknown> {
   );
 }
 
-const sluiceClient = (): Client => clientOf(loadSluice().sluice.Sluice);
+const sluiceClient = (): Client => clientOf(loadSluice().Sluice);
 
 const packageClient = (file: string, ...path: string[]): ServiceClientConstructor => {
   const loaded = loadPackageDefinition(loadSync(file, { longs: String, enums: String, defaults: true, oneofs: true }));

@@ -216,9 +216,12 @@ describe('service list', () => {
     expect(listed[1]).toMatchObject({ key: 'default/api:/TCP/IPv6', inSync: false, row: { state: 'ROW_STATE_ERROR' } });
   });
 
-  test('30,000 Services exceed the default size of a gRPC message', async () => {
+  test('30,000 Services are listed, page by page', async () => {
     const [, , web] = services as [ServiceView, ServiceView, ServiceView];
-    view.rows = Array.from({ length: 30_000 }, (_, id) => ({ ...web, id, key: `default/web-${id}:http/TCP/IPv4`, name: `web-${id}` }));
+    view.rows = Array.from({ length: 30_000 }, (_, id) => {
+      const name = `web-${String(id).padStart(5, '0')}`;
+      return { ...web, id, key: `default/${name}:http/TCP/IPv4`, name };
+    });
     const { exitCode, out } = await sluice('service list --timeout 30s');
     expect(exitCode).toBe(0);
     expect(out.split('\n')).toHaveLength(60_002);

@@ -10,12 +10,12 @@ import { type DesiredPort, frontendKey } from '../../../daemon/model/frontend.ts
 import type { EndpointSlice, SliceEndpoint } from '../../../daemon/model/endpoint-slice.ts';
 import type { NamedPort, Service } from '../../../daemon/model/service.ts';
 import { dumpMaps } from '../../support/dump-maps.ts';
-import { realized } from '../../../daemon/maps/read/realized.ts';
 import { flagsOf } from '../../../daemon/maps/rows.ts';
 import { type FakeLbMaps, fakeLbMaps } from '../../support/fake-maps.ts';
 import { type FaultyLbMaps, faultyLbMaps } from '../../support/faulty-maps.ts';
 import { brokenInvariants } from '../../support/invariants.ts';
 import { type Objects, thisNode, World } from '../../support/world.ts';
+import { realized } from '../../support/realized.ts';
 
 const sizes = { frontends: 64, services: 64, slots: 512, backends: 128 };
 

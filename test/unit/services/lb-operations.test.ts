@@ -6,10 +6,10 @@ import type { DesiredPort } from '../../../daemon/model/frontend.ts';
 import { Table } from '../../../daemon/table/table.ts';
 import { dumpMaps } from '../../support/dump-maps.ts';
 import { LbOperations } from '../../../daemon/services/apply/lb-operations.ts';
-import { realized } from '../../../daemon/maps/read/realized.ts';
 import { type FakeCapacities, fakeLbMaps } from '../../support/fake-maps.ts';
 import { backendRow, backendTexts, desiredRow, frontendRow, podAddress, serviceValue } from '../../support/builders.ts';
 import { FakeClock } from '../../support/fake-clock.ts';
+import { realized } from '../../support/realized.ts';
 
 function setup(capacities: Partial<FakeCapacities> = {}) {
   const maps = fakeLbMaps(capacities);

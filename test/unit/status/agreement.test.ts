@@ -48,7 +48,7 @@ const call = (client: Client, method: string): Promise<unknown> =>
 const { grpc } = loadPackageDefinition(loadSync(healthProto, { enums: String, defaults: true })) as unknown as {
   grpc: { health: { v1: { Health: ServiceClientConstructor } } };
 };
-const sluiceClient = clientOf(loadSluice().sluice.Sluice as unknown as ServiceClientConstructor);
+const sluiceClient = clientOf(loadSluice().Sluice as unknown as ServiceClientConstructor);
 const healthClient = clientOf(grpc.health.v1.Health);
 
 async function sluiceStatus(): Promise<{ exitCode: number; text: string }> {

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+// The connections of the gRPC API and the calls on them, with their limits: how many there are, how long a call lasts, and how many
+// bytes of responses wait until the clients have read them. A client that does not read a response loses its connection. It must
+// never look into a request. Created by grpc.ts.
+import {
+  type ConnectionInjector,
+  experimental,
+  type Server,
+  ServerCredentials,
+  ServerInterceptingCall,
+  type ServerInterceptingCallInterface,
+  status as code,
+} from '@grpc/grpc-js';
+import type { Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import {
+  callMs,
+  closingMs,
+  idleConnectionMs,
+  maxConnections,
+  smallResponseBytes,
+  unreadBytes,
+  unreadBytesPerConnection,
+} from './limits.ts';
+
+type CallListener = Parameters<ServerInterceptingCallInterface['start']>[0];
+
+/** Limits of a Connections object. Tests pass smaller ones. */
+export interface ConnectionLimits {
+  readonly maxConnections: number;
+  readonly idleConnectionMs: number;
+  readonly callMs: number;
+}
+
+/** Milliseconds between two looks at the running calls while the server stops. */
+const pollMs = 10;
+/** Milliseconds for the last messages of streams when the server stops. */
+const lastBytesMs = 50;
+
+const defaultLimits: ConnectionLimits = { maxConnections, idleConnectionMs, callMs };
+
+export class Connections {
+  readonly #server: Server;
+  readonly #limits: ConnectionLimits;
+  readonly #open = new Set<Connection>();
+  readonly #unread = { bytes: 0 };
+
+  constructor(server: Server, limits: Partial<ConnectionLimits> = {}) {
+    this.#server = server;
+    this.#limits = { ...defaultLimits, ...limits };
+  }
+
+  /** Serves a new connection. If there are too many, closes the one that has been idle longest, or the oldest if none is idle. */
+  add(socket: Socket): void {
+    if (this.#open.size >= this.#limits.maxConnections) {
+      const [oldest] = [...this.#open].toSorted((a, b) => Number(a.isBusy) - Number(b.isBusy) || a.since - b.since);
+      oldest?.destroy();
+    }
+    const connection = new Connection({ server: this.#server, limits: this.#limits, socket, unread: this.#unread });
+    this.#open.add(connection);
+    connection.onClose = () => this.#open.delete(connection);
+  }
+
+  /** Closes every connection: first waits up to `ms` for calls without streams, then gives the last bytes a moment. */
+  async close(ms: number): Promise<void> {
+    const until = performance.now() + ms;
+    while ([...this.#open].some(({ hasRequest }) => hasRequest) && performance.now() < until) await sleep(pollMs);
+    if (this.#open.size === 0) return;
+    for (const connection of this.#open) connection.drain();
+    await sleep(lastBytesMs);
+    for (const connection of [...this.#open]) connection.destroy();
+  }
+}
+
+interface ConnectionOptions {
+  readonly server: Server;
+  readonly limits: ConnectionLimits;
+  readonly socket: Socket;
+  /** Bytes of all connections. */
+  readonly unread: { bytes: number };
+}
+
+class Connection {
+  readonly #options: ConnectionOptions;
+  readonly #injector: ConnectionInjector;
+  onClose: () => void = () => undefined;
+  /** Time at which the last call ended, or at which the connection was made. */
+  since = performance.now();
+  #calls = 0;
+  /** Calls without streams among them. */
+  #requests = 0;
+  #unread = 0;
+  #isClosed = false;
+  #idle: NodeJS.Timeout | undefined;
+
+  constructor(options: ConnectionOptions) {
+    this.#options = options;
+    const { server, limits, socket } = options;
+    const credentials = experimental.createServerCredentialsWithInterceptors(ServerCredentials.createInsecure(), [
+      ({ requestStream, responseStream }, call) =>
+        new TrackedCall(call, { connection: this, limits, isStream: requestStream || responseStream }),
+    ]);
+    // Each connection has an injector of its own, because an interceptor cannot find out which connection its call is on.
+    this.#injector = server.createConnectionInjector(credentials);
+    socket.once('close', () => this.#close());
+    this.#injector.injectConnection(socket);
+    this.#startIdle();
+  }
+
+  get isBusy(): boolean {
+    return this.#calls > 0;
+  }
+
+  get hasRequest(): boolean {
+    return this.#requests > 0;
+  }
+
+  callBegins(isStream: boolean): void {
+    this.#calls += 1;
+    if (!isStream) this.#requests += 1;
+    clearTimeout(this.#idle);
+  }
+
+  callEnds(isStream: boolean): void {
+    this.#calls -= 1;
+    if (!isStream) this.#requests -= 1;
+    if (this.#calls === 0) this.#startIdle();
+  }
+
+  /** Returns undefined, or the reason for which a response of this size must not be sent now. */
+  reserve(bytes: number): string | undefined {
+    const { unread } = this.#options;
+    if (this.#unread + bytes > unreadBytesPerConnection) {
+      return `this connection has ${this.#unread} bytes of responses that the client has not read, and at most ${unreadBytesPerConnection} are kept`;
+    }
+    if (unread.bytes + bytes > unreadBytes) {
+      return `the clients have not read ${unread.bytes} bytes of responses, and at most ${unreadBytes} are kept`;
+    }
+    this.#unread += bytes;
+    unread.bytes += bytes;
+    return undefined;
+  }
+
+  release(bytes: number): void {
+    // After the close, everything has been released.
+    if (this.#isClosed) return;
+    this.#unread -= bytes;
+    this.#options.unread.bytes -= bytes;
+  }
+
+  /** Asks the client to use another connection, and closes this one when its calls have ended. */
+  drain(): void {
+    this.#injector.drain(closingMs);
+  }
+
+  destroy(): void {
+    this.#options.socket.destroy();
+    this.#close();
+  }
+
+  #startIdle(): void {
+    if (this.#isClosed) return;
+    this.since = performance.now();
+    this.#idle = setTimeout(() => {
+      this.drain();
+      setTimeout(() => this.destroy(), closingMs).unref();
+    }, this.#options.limits.idleConnectionMs).unref();
+  }
+
+  #close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    clearTimeout(this.#idle);
+    this.#options.unread.bytes -= this.#unread;
+    this.#injector.destroy();
+    this.onClose();
+  }
+}
+
+interface TrackedCallOptions {
+  readonly connection: Connection;
+  readonly limits: ConnectionLimits;
+  /** The client or the server may send several messages, so the call may last. */
+  readonly isStream: boolean;
+}
+
+/**
+ * One call. It has a limit on its time until the response, on the time in which the client reads a response, and on the bytes that the
+ * client has not read. Responses that count are Buffers; see grpc.ts.
+ */
+class TrackedCall extends ServerInterceptingCall {
+  readonly #connection: Connection;
+  readonly #limits: ConnectionLimits;
+  readonly #isStream: boolean;
+  readonly #timer: NodeJS.Timeout | undefined;
+  /** Bytes that are reserved for the response. */
+  #reserved = 0;
+  /** Runs while a message is being written that the client has not read. */
+  #writing: NodeJS.Timeout | undefined;
+  #hasEnded = false;
+
+  constructor(call: ServerInterceptingCallInterface, { connection, limits, isStream }: TrackedCallOptions) {
+    super(call);
+    this.#connection = connection;
+    this.#limits = limits;
+    this.#isStream = isStream;
+    if (!isStream) this.#timer = setTimeout(() => this.#expire(), limits.callMs).unref();
+    connection.callBegins(isStream);
+  }
+
+  override start(listener: CallListener): void {
+    super.start({
+      onReceiveMetadata: (metadata) => listener.onReceiveMetadata(metadata),
+      onReceiveMessage: (message) => listener.onReceiveMessage(message),
+      onReceiveHalfClose: () => listener.onReceiveHalfClose(),
+      // Called once: after the trailers of the response, or when the client leaves, or when its deadline passes.
+      onCancel: () => {
+        // A deadline does not free a message that is being written.
+        const isStillWriting = this.#writing !== undefined && Date.now() >= Number(this.getDeadline());
+        if (!isStillWriting) this.#end();
+        listener.onCancel();
+      },
+    });
+  }
+
+  override sendMessage(message: unknown, callback: () => void): void {
+    const bytes = Buffer.isBuffer(message) && message.length > smallResponseBytes ? message.length : 0;
+    const obstacle = bytes === 0 ? undefined : this.#connection.reserve(bytes);
+    if (obstacle !== undefined) {
+      super.sendStatus({ code: code.RESOURCE_EXHAUSTED, details: `${obstacle}: try again later` });
+      return;
+    }
+    this.#reserved += bytes;
+    this.#writing = setTimeout(() => this.#connection.destroy(), this.#limits.callMs).unref();
+    super.sendMessage(message, () => {
+      clearTimeout(this.#writing);
+      this.#writing = undefined;
+      this.#connection.release(this.#reserved);
+      this.#reserved = 0;
+      callback();
+    });
+  }
+
+  #expire(): void {
+    if (this.#writing !== undefined) return;
+    super.sendStatus({ code: code.DEADLINE_EXCEEDED, details: `the call did not end within ${this.#limits.callMs / 1000} s` });
+  }
+
+  #end(): void {
+    if (this.#hasEnded) return;
+    this.#hasEnded = true;
+    clearTimeout(this.#timer);
+    clearTimeout(this.#writing);
+    this.#connection.release(this.#reserved);
+    this.#reserved = 0;
+    this.#connection.callEnds(this.#isStream);
+  }
+}

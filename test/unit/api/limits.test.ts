@@ -1,0 +1,408 @@
+// SPDX-License-Identifier: Apache-2.0
+// The limits of the gRPC API, with clients that ask too much, read nothing, or leave: the event loop stays free, memory stays bounded,
+// and other clients are served.
+import { type Client, credentials, loadPackageDefinition, type ServiceError, status as code } from '@grpc/grpc-js';
+import { loadSync } from '@grpc/proto-loader';
+import { protoPath as healthProto } from 'grpc-health-check';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { connect, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+
+import type { ConnectionLimits } from '../../../daemon/api/connections.ts';
+import { GrpcServer } from '../../../daemon/api/grpc.ts';
+import * as limits from '../../../daemon/api/limits.ts';
+import { askExplain, askServices, askStatus } from '../../../daemon/cli/client.ts';
+import type { Explanation, PacketQuery } from '../../../daemon/model/explanation.ts';
+import type { AgentStatus, ServiceView } from '../../../daemon/status/view.ts';
+import { loadSluice, maxPackets } from '../../../proto/load.ts';
+import { RawClient, statusOf } from './abuse-fixture.ts';
+import { FakeView, services } from './fixture.ts';
+
+/** Work takes this time for each row or packet, as it does on a large cluster. */
+const rowMs = 1;
+/** Longest pause of the event loop that a test accepts. It is far above a slice, because a loaded machine adds pauses of its own. */
+const longestMs = 250;
+
+function work(ms: number): void {
+  for (const end = performance.now() + ms; performance.now() < end;);
+}
+
+/** A view whose rows cost time. It counts what was computed. */
+class SlowView extends FakeView {
+  rounds = 0;
+  computed = 0;
+
+  override *services(): Iterable<ServiceView> {
+    this.rounds += 1;
+    for (const row of this.rows) {
+      work(rowMs);
+      this.computed += 1;
+      yield row;
+    }
+  }
+
+  override status(): AgentStatus {
+    this.rounds += 1;
+    work(20);
+    return super.status();
+  }
+
+  override *explain(questions: readonly PacketQuery[]): Iterable<Explanation> {
+    for (const answer of super.explain(questions)) {
+      work(rowMs);
+      this.computed += 1;
+      yield answer;
+    }
+  }
+}
+
+let directory: string;
+let socketPath: string;
+let view: SlowView;
+const undo: (() => unknown)[] = [];
+
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'sluice-limits-'));
+  socketPath = join(directory, 's.sock');
+  view = new SlowView();
+});
+
+afterEach(async () => {
+  for (const task of undo.splice(0).reverse()) await task();
+  rmSync(directory, { recursive: true, force: true });
+});
+
+async function startServer(smaller: Partial<ConnectionLimits> = {}, reload = () => ({ hooks: 1, milliseconds: 1 })): Promise<GrpcServer> {
+  const server = new GrpcServer({ view, reload, socketPath, limits: smaller });
+  await server.start();
+  undo.push(() => server.stop());
+  return server;
+}
+
+function rawClient(window?: number): RawClient {
+  const client = new RawClient(socketPath, window);
+  undo.push(() => client.close());
+  return client;
+}
+
+/** A connection that sends nothing. */
+async function silent(): Promise<{ readonly socket: Socket; readonly closed: Promise<void> }> {
+  const socket = connect(socketPath).resume();
+  undo.push(() => socket.destroy());
+  const closed = new Promise<void>((resolve) => void socket.once('close', () => resolve()));
+  await new Promise<void>((resolve) => void socket.once('connect', () => resolve()));
+  return { socket, closed };
+}
+
+const sluiceClient = () => {
+  const client = new (loadSluice().Sluice)(`unix:${socketPath}`, credentials.createInsecure());
+  undo.push(() => client.close());
+  return client;
+};
+
+const daemon = () => ({ socket: socketPath, timeoutMs: 60_000 });
+
+const packet: PacketQuery = { protocol: 'TCP', sourceIP: '10.0.0.1', sourcePort: 0, destIP: '10.96.0.1', destPort: 80 };
+const message = { protocol: 'TCP', sourceIp: '10.0.0.1', destIp: '10.96.0.1', destPort: 80 };
+
+/** Many rows, each of about `bytes` bytes. */
+function manyRows(count: number, bytes = 0): ServiceView[] {
+  const [, , web] = services as [ServiceView, ServiceView, ServiceView];
+  const difference = 'x'.repeat(bytes);
+  return Array.from({ length: count }, (_, n) => ({ ...web, key: `default/web-${String(n).padStart(6, '0')}`, differences: [difference] }));
+}
+
+async function until(isTrue: () => boolean): Promise<void> {
+  for (const end = Date.now() + 60_000; !isTrue();) {
+    if (Date.now() > end) throw new Error('the condition did not become true');
+    await sleep(5);
+  }
+}
+
+/** The longest time in which the event loop did nothing else, while `task` runs. */
+async function longestPause(task: () => Promise<unknown>): Promise<number> {
+  const delay = monitorEventLoopDelay({ resolution: 5 });
+  delay.enable();
+  await task();
+  delay.disable();
+  return delay.max / 1e6;
+}
+
+describe('work in slices', () => {
+  test('a long list, long explanations and many calls never hold the event loop', async () => {
+    view.rows = manyRows(600);
+    await startServer();
+    // Raw clients, because this process would have to decode all responses.
+    const raw = [rawClient(), rawClient(), rawClient(), rawClient()];
+    const call = (client: RawClient, method: string) => statusOf(client.call(`/sluice.v1.Sluice/${method}`, [Buffer.alloc(0)]).resume());
+    const calls = (method: string): Promise<unknown>[] => raw.flatMap((client) => Array.from({ length: 8 }, () => call(client, method)));
+    await Promise.all(calls('Status'));
+    const pause = await longestPause(() =>
+      Promise.all([...calls('ListServices'), ...calls('Status'), askExplain(daemon(), Array<PacketQuery>(600).fill(packet))]),
+    );
+    expect(pause).toBeLessThan(longestMs);
+  });
+
+  test('200 simultaneous callers of a list share its work, and all get the same response', async () => {
+    view.rows = manyRows(50);
+    await startServer();
+    const client = sluiceClient();
+    const list = (): Promise<unknown> =>
+      new Promise(
+        (resolve, reject) => void client.listServices({}, (error, response) => (error === null ? resolve(response) : reject(error))),
+      );
+    const responses = await Promise.all(Array.from({ length: 200 }, list));
+    expect(new Set(responses.map((response) => JSON.stringify(response))).size).toBe(1);
+    // The client sends maxCallsPerConnection calls at a time. Each group needs one round, or two if it arrives in two parts.
+    expect(view.rounds).toBeLessThanOrEqual((2 * 200) / limits.maxCallsPerConnection + 2);
+  });
+
+  test('a call never gets a result that is older than the call', async () => {
+    view.rows = manyRows(30);
+    await startServer();
+    for (let round = 0; round < 5; round += 1) {
+      const before = askServices(daemon());
+      await until(() => view.computed > round * 60);
+      const changed = manyRows(31 + round);
+      view.rows = changed;
+      expect((await askServices(daemon())).services).toHaveLength(changed.length);
+      await before;
+    }
+  });
+
+  test('simultaneous reloads are one reload', async () => {
+    let reloads = 0;
+    await startServer({}, () => ({ hooks: (reloads += 1), milliseconds: 1 }));
+    const client = new (loadSluice().Admin)(`unix:${socketPath}`, credentials.createInsecure());
+    undo.push(() => client.close());
+    await Promise.all(Array.from({ length: 100 }, () => new Promise<void>((resolve) => void client.reload({}, () => resolve()))));
+    expect(reloads).toBeLessThanOrEqual((2 * 100) / limits.maxCallsPerConnection + 2);
+  });
+});
+
+describe('calls whose client has left', () => {
+  test.for([
+    { name: 'is cancelled', options: {}, isCancelled: true },
+    { name: 'has passed its deadline', options: { deadlineMs: 500 }, isCancelled: false },
+  ])('the work of a call that $name stops', async ({ options, isCancelled }) => {
+    view.rows = manyRows(3000);
+    await startServer();
+    const client = sluiceClient();
+    const deadline = 'deadlineMs' in options ? new Date(Date.now() + options.deadlineMs) : new Date(Date.now() + 60_000);
+    const packets = Array<typeof message>(maxPackets).fill(message);
+    const codes = await Promise.all(
+      [
+        (done: (error: ServiceError | null) => void) => client.listServices({}, { deadline }, done),
+        (done: (error: ServiceError | null) => void) => client.explain({ packets }, { deadline }, done),
+      ].map(async (call) => {
+        const ended = Promise.withResolvers<number | undefined>();
+        const running = call((error) => ended.resolve(error?.code));
+        if (isCancelled) {
+          await until(() => view.computed > 0);
+          running.cancel();
+        }
+        return ended.promise;
+      }),
+    );
+    const expected = isCancelled ? code.CANCELLED : code.DEADLINE_EXCEEDED;
+    expect(codes).toEqual([expected, expected]);
+    // The server learns of the end a moment later.
+    await sleep(100);
+    const stopped = view.computed;
+    await sleep(200);
+    expect(view.computed).toBe(stopped);
+    expect(stopped).toBeLessThan(1000);
+  });
+});
+
+describe('requests that are too large', () => {
+  const explain = (count: number): Promise<ServiceError | null> =>
+    new Promise(
+      (resolve) => void sluiceClient().explain({ packets: Array<typeof message>(count).fill(message) }, (error) => resolve(error)),
+    );
+
+  test('Explain rejects more packets than the limit, and names the limit', async () => {
+    await startServer();
+    expect(await explain(maxPackets)).toBeNull();
+    expect(await explain(maxPackets + 1)).toMatchObject({
+      code: code.INVALID_ARGUMENT,
+      details: `packets has ${maxPackets + 1} elements, and at most ${maxPackets} are allowed: send several requests`,
+    });
+    expect(await explain(50_000)).toMatchObject({ code: code.RESOURCE_EXHAUSTED });
+    expect(view.computed).toBe(maxPackets);
+  });
+
+  test('the client of the sluice command sends several requests, in order', async () => {
+    await startServer();
+    const { explanations } = await askExplain(daemon(), Array<PacketQuery>(300).fill(packet));
+    expect(explanations).toHaveLength(300);
+    const wrong = Array.from({ length: 300 }, (_, n) => (n === 200 ? { ...packet, from: 'nowhere' as 'pod' } : packet));
+    await expect(askExplain(daemon(), wrong)).rejects.toThrow('packets[200]: from must be pod, node or external, is "nowhere"');
+  });
+
+  test('more Explain calls than the limit are rejected, and later calls succeed', async () => {
+    await startServer();
+    const results = await Promise.all(Array.from({ length: 14 }, () => explain(maxPackets)));
+    const rejected = results.filter((error) => error !== null);
+    expect(rejected.length).toBe(14 - limits.maxExplains);
+    expect(rejected[0]).toMatchObject({
+      code: code.RESOURCE_EXHAUSTED,
+      details: `${limits.maxExplains} Explain calls are in progress: try again later`,
+    });
+    expect(await explain(1)).toBeNull();
+  });
+});
+
+describe('connections', () => {
+  test('a new connection replaces the one that has been idle longest, and a connection with a call stays', async () => {
+    await startServer({ maxConnections: 4 });
+    const busy = rawClient();
+    busy.call('/grpc.health.v1.Health/Watch', [Buffer.alloc(0)]);
+    await nextTurn();
+    const idle = [await silent(), await silent(), await silent()];
+    const [first] = idle;
+    expect(await askStatus(daemon())).toBeDefined();
+    await first?.closed;
+    expect([busy.session.destroyed, ...idle.map(({ socket }) => socket.destroyed)]).toEqual([false, true, false, false]);
+  });
+
+  test('1,100 idle connections do not keep other clients out', async () => {
+    await startServer();
+    for (let n = 0; n < 1100; n += 1) await silent();
+    expect(await askStatus(daemon())).toBeDefined();
+  });
+
+  test('a connection is closed when it is idle for long, and not while a call is in progress', async () => {
+    await startServer({ idleConnectionMs: 100 });
+    const busy = rawClient();
+    busy.call('/grpc.health.v1.Health/Watch', [Buffer.alloc(0)]);
+    const { closed } = await silent();
+    await closed;
+    expect(busy.session.destroyed).toBe(false);
+  });
+
+  test('a connection has a limited number of calls', async () => {
+    await startServer();
+    const client = rawClient();
+    await new Promise<void>((resolve) => void client.session.once('remoteSettings', () => resolve()));
+    expect(client.session.remoteSettings.maxConcurrentStreams).toBe(limits.maxCallsPerConnection);
+  });
+});
+
+describe('responses that are not read', () => {
+  const list = '/sluice.v1.Sluice/ListServices';
+
+  test('cost their client the further responses and then the connection, and no other client anything', async () => {
+    view.rows = manyRows(120, 12_000);
+    await startServer({ callMs: 10_000 });
+    const client = rawClient();
+    const calls = Array.from({ length: limits.maxCallsPerConnection }, () => client.call(list, [Buffer.alloc(0)]));
+    const rejected = await Promise.race(
+      calls.map(async (call) => ((await statusOf(call)).code === '8' ? statusOf(call) : new Promise<never>(() => undefined))),
+    );
+    expect(rejected).toBeDefined();
+    // Another client is served meanwhile.
+    expect((await askServices(daemon())).services).toHaveLength(120);
+    await client.closed;
+    expect((await askServices(daemon())).services).toHaveLength(120);
+  });
+
+  test('2,560 unread lists hold no more than the budget', async () => {
+    view.rows = manyRows(300, 5000);
+    await startServer();
+    const before = process.memoryUsage().arrayBuffers;
+    for (let n = 0; n < 160; n += 1) {
+      const client = rawClient(0);
+      for (let each = 0; each < limits.maxCallsPerConnection; each += 1) client.call(list, [Buffer.alloc(0)]);
+      await nextTurn();
+    }
+    await until(() => view.computed >= view.rows.length);
+    expect(await askStatus(daemon())).toBeDefined();
+    await sleep(1000);
+    expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(3 * limits.unreadBytes);
+  });
+
+  test('a request that is never completed ends', async () => {
+    await startServer({ callMs: 200 });
+    const client = rawClient();
+    const call = client.call(list, [], { isComplete: false });
+    const status = statusOf(call);
+    call.resume();
+    expect(await status).toEqual({ code: String(code.DEADLINE_EXCEEDED), message: 'the call did not end within 0.2 s' });
+  });
+});
+
+describe('streams', () => {
+  const watchPath = '/grpc.health.v1.Health/Watch';
+  /** HealthCheckRequest{service}. */
+  const healthRequest = (service: string): Buffer => {
+    const text = Buffer.from(service);
+    const length = text.length < 128 ? [text.length] : [(text.length & 0x7f) | 0x80, (text.length >> 7) & 0x7f];
+    return Buffer.concat([Buffer.from([0x0a, ...length]), text]);
+  };
+
+  test('health watches are limited, also those of unknown services, and Check still works', async () => {
+    await startServer();
+    const [first, second] = [rawClient(), rawClient()];
+    for (let n = 0; n < 10; n += 1) first.call(watchPath, [healthRequest('')]);
+    for (let n = 0; n < 6; n += 1) second.call(watchPath, [healthRequest(`unknown-${n}`)]);
+    await sleep(200);
+    const status = statusOf(second.call(watchPath, [healthRequest('')]).resume());
+    expect(await status).toMatchObject({ code: '8', message: expect.stringContaining('16 watches are in progress') as string });
+    expect((await statusOf(second.call('/grpc.health.v1.Health/Check', [healthRequest('')]).resume())).code).toBe('0');
+    first.close();
+    await until(() => first.session.destroyed);
+    await sleep(100);
+    const again = second.call(watchPath, [healthRequest('')]).resume();
+    const answered = new Promise((resolve) => void again.once('data', resolve));
+    expect(await answered).toBeDefined();
+  });
+
+  test('a watch of an unknown service stays open and keeps nothing', async () => {
+    await startServer();
+    const health = loadPackageDefinition(loadSync(healthProto, { enums: String })) as unknown as {
+      grpc: { health: { v1: { Health: new (...args: unknown[]) => Client & { Watch(request: object): NodeJS.ReadableStream } } } };
+    };
+    const client = new health.grpc.health.v1.Health(`unix:${socketPath}`, credentials.createInsecure());
+    undo.push(() => client.close());
+    const watch = client.Watch({ service: 'no.such.Service' });
+    watch.on('error', () => undefined);
+    expect(await new Promise((resolve) => void watch.once('data', resolve))).toEqual({ status: 'SERVICE_UNKNOWN' });
+  });
+
+  test('reflection does not read requests whose answers the client does not read', async () => {
+    await startServer();
+    const root = dirname(createRequire(import.meta.url).resolve('@grpc/reflection/package.json'));
+    const proto = loadSync(join(root, 'build/proto/grpc/reflection/v1/reflection.proto'), { oneofs: true });
+    const definition = proto['grpc.reflection.v1.ServerReflection'] as unknown as {
+      ServerReflectionInfo: { requestSerialize(value: object): Buffer };
+    };
+    const request = definition.ServerReflectionInfo.requestSerialize({ fileContainingSymbol: 'sluice.v1.Sluice' });
+    const client = rawClient();
+    const stream = client.call('/grpc.reflection.v1.ServerReflection/ServerReflectionInfo', [request], { isComplete: false });
+    await until(() => stream.readableLength > 0);
+    const framed = Buffer.concat([Buffer.from([0, 0, 0, 0, request.length]), request]);
+    const total = 20_000;
+    const before = process.memoryUsage().rss;
+    stream.write(Buffer.concat(Array<Buffer>(total).fill(framed)));
+    await sleep(1000);
+    // Each answer has some 30 KB. The server must not have made 20,000 of them.
+    expect(process.memoryUsage().rss - before).toBeLessThan(150 * 1024 * 1024);
+    expect(await askStatus(daemon())).toBeDefined();
+  });
+
+  test('reflection streams are limited', async () => {
+    await startServer();
+    const client = rawClient();
+    const path = '/grpc.reflection.v1.ServerReflection/ServerReflectionInfo';
+    for (let n = 0; n < limits.maxReflections; n += 1) client.call(path, [], { isComplete: false });
+    await sleep(100);
+    const status = statusOf(client.call(path, [], { isComplete: false }).resume());
+    expect(await status).toMatchObject({ code: '8', message: expect.stringContaining('reflection streams are open') as string });
+  });
+});
