@@ -11,7 +11,7 @@ import { credentials } from '@grpc/grpc-js';
 /** Calls that one gRPC connection leaves unread, and the time after which it starts again. */
 const UNREAD_CALLS = 500;
 const UNREAD_MS = 3000;
-const EXPLAIN_PACKETS = 20_000;
+const EXPLAIN_PACKETS = 128;
 const PIPELINED_REQUESTS = 2000;
 const IDLE_CONNECTIONS = 1100;
 const SLOW_CONNECTIONS = 50;
