@@ -3,10 +3,12 @@
 // first, then programs are attached, then the loops and the sources start, and the APIs start last. The parts are connected by
 // hand, without a framework, so that a reader can follow the connections. No logic of its own; main.ts runs it.
 import type { Logger } from 'pino';
+import { eventLoopMetrics } from '../api/event-loop.ts';
 import { GrpcServer } from '../api/grpc.ts';
 import { buildHttp, listenHttp } from '../api/http.ts';
-import { buildMetrics, processMetrics } from '../api/metrics.ts';
+import { buildMetrics, httpMetrics, metricsPage, processMetrics } from '../api/metrics.ts';
 import { systemClock } from '../base/clock.ts';
+import { HttpServers } from '../base/http-servers.ts';
 import type { Unit } from '../base/lifecycle.ts';
 import { subsystem } from '../base/log.ts';
 import { Repairs } from '../base/repairs.ts';
@@ -56,21 +58,24 @@ export function buildAgent({ config, log, access, opened }: AgentOptions): Agent
   const hooks = buildHooks({ ...opened, config, log, onRepaired });
   const localAddresses = new LocalAddresses(services.localAddresses);
   const explain = new ExplainService({ config, datapath: opened.datapath, services, maps: opened.maps, held: hooks.held });
-  const health = buildHealth(config, services, subsystem(log, 'health'));
+  const apiLog = subsystem(log, 'api');
+  const servers = new HttpServers();
+  // The health parts serve the metrics that the view and they themselves contribute to.
+  const health = buildHealth({ config, tables: services, servers, page: () => page(), log: subsystem(log, 'health') });
   const statusLogger = subsystem(log, 'status');
   const { view, statusLog } = buildStatus({ ...opened, config, log: statusLogger, services, hooks, repairs, health, explain });
-  const apiLog = subsystem(log, 'api');
+  const also = [processMetrics, eventLoopMetrics, httpMetrics(servers), health.metrics];
+  const page = metricsPage(buildMetrics({ view, versions: versions(), also }), {
+    clock: systemClock,
+    onError: (err) => apiLog.error({ err }, 'the metrics cannot be computed'),
+  });
   const reload = (): ReturnType<typeof hooks.reload> => {
     const report = hooks.reload();
     explain.close();
     return report;
   };
   const grpc = new GrpcServer({ view, reload, socketPath: config.socket, socketGroup: config.socketGroup, log: apiLog });
-  const http = buildHttp({
-    view,
-    metrics: buildMetrics({ view, versions: versions(), also: [processMetrics, health.metrics] }),
-    log: apiLog,
-  });
+  const http = buildHttp({ view, page, servers, clock: systemClock, log: apiLog });
   const listen = async (): Promise<void> => {
     if (config.http !== undefined) await listenHttp(http, config.http);
   };

@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // The HTTP server with probes and metrics. buildHttp() creates the routes without listening, so that tests can inject requests;
-// listenHttp() binds the address. Every error is an RFC 9457 problem document without internal details. Called by agent.ts.
-import fastify, { type FastifyInstance, type FastifyReply } from 'fastify';
+// listenHttp() binds the address. Every error is an RFC 9457 problem document without internal details. A request must never cause
+// an expensive computation: the caller limits how often metrics are computed. Called by agent.ts.
+import fastify, { type FastifyInstance, type FastifyReply, type FastifyServerFactory } from 'fastify';
 import { STATUS_CODES } from 'node:http';
 import type { Logger } from 'pino';
 
 import { ExitCode, ExitError } from '../base/errors.ts';
 import { systemReason } from '../base/reasons.ts';
-import type { Metrics } from './metrics.ts';
+import { cached } from '../base/cached.ts';
+import type { Clock } from '../base/clock.ts';
+import type { HttpServers } from '../base/http-servers.ts';
+import type { MetricsPage } from '../base/metrics.ts';
 import type { AgentView } from '../status/view.ts';
 
 /** Detail of the response to a request that the HTTP server rejects before it reaches a route. */
@@ -15,41 +19,57 @@ const rejected = 'the request is not valid: use GET /healthz, /readyz or /metric
 
 interface HttpOptions {
   readonly view: AgentView;
-  readonly metrics: Metrics;
+  /** The metrics; see metricsPage(). */
+  readonly page: () => Promise<MetricsPage>;
+  readonly servers: Pick<HttpServers, 'create'>;
+  readonly clock: Pick<Clock, 'now'>;
   readonly log?: Logger | undefined;
 }
 
+/** Milliseconds for which the readiness is served again, since its reasons may be many. */
+const READY_MS = 250;
+
+/** Bytes of a request body. No route reads one. */
+const BODY_BYTES = 1024;
+
+const failed = 'the call failed unexpectedly; the log of the agent contains the error';
+
 /** GET /healthz: 200 while the process responds. GET /readyz: 200, or 503 with the reasons. GET /metrics: Prometheus text. */
-export function buildHttp({ view, metrics, log }: HttpOptions): FastifyInstance {
-  // Keep-alive connections of scrapers must not delay close().
+export function buildHttp({ view, page, servers, clock, log }: HttpOptions): FastifyInstance {
+  const health = cached(() => view.health(), { ms: READY_MS, clock });
   const http = fastify({
     logger: false,
+    bodyLimit: BODY_BYTES,
+    serverFactory: ((handler) => servers.create(handler)) satisfies FastifyServerFactory,
+    // Keep-alive connections of scrapers must not delay close().
     forceCloseConnections: true,
-    frameworkErrors: (err, _request, reply) => sendProblem(reply, err.statusCode ?? 400, rejected),
+    frameworkErrors: (err, _request, reply) => void sendProblem(reply, err.statusCode ?? 400, rejected),
   });
   http.get('/healthz', (_request, reply) => reply.send({ status: 'ok' }));
   http.get('/readyz', (_request, reply) => {
-    const { ready, reasons } = view.health();
+    const { ready, reasons } = health();
     return reply.code(ready ? 200 : 503).send({ ready, reasons });
   });
   http.get('/metrics', async (_request, reply) => {
-    const text = await metrics.scrape();
-    return reply.type(metrics.contentType).send(text);
+    const answer = await page().catch(() => undefined);
+    // The page logs its failure, once for all requests that share it.
+    if (answer === undefined) return sendProblem(reply, 500, failed);
+    return reply.type(answer.contentType).send(answer.body);
   });
   http.setNotFoundHandler((request, reply) => {
-    sendProblem(reply, 404, `${request.method} ${request.url} does not exist: use GET /healthz, /readyz or /metrics`);
+    void sendProblem(reply, 404, `${request.method} ${request.url} does not exist: use GET /healthz, /readyz or /metrics`);
   });
   http.setErrorHandler((err: Error & { statusCode?: number }, request, reply) => {
     const status = err.statusCode !== undefined && err.statusCode >= 400 && err.statusCode < 500 ? err.statusCode : 500;
     if (status === 500) log?.error({ err, url: request.url }, 'HTTP request failed');
-    sendProblem(reply, status, status === 500 ? 'the call failed unexpectedly; the log of the agent contains the error' : rejected);
+    void sendProblem(reply, status, status === 500 ? failed : rejected);
   });
   return http;
 }
 
-function sendProblem(reply: FastifyReply, status: number, detail: string): void {
+function sendProblem(reply: FastifyReply, status: number, detail: string): FastifyReply {
   const problem = { type: 'about:blank', title: STATUS_CODES[status] ?? 'Error', status, detail };
-  void reply.code(status).type('application/problem+json').send(problem);
+  return reply.code(status).type('application/problem+json').send(problem);
 }
 
 /** Binds the address and returns the port; for port 0, the kernel chooses one. Throws ExitError when the address is not available. */

@@ -74,7 +74,9 @@ export function statusMessage(status: AgentStatus): StatusResponse {
     attachments: status.attachments.map(({ hook, target, kind, program }) => ({ hook, target, program, kind: attachmentKinds[kind] })),
     socketLb: status.socketLb,
     hostProblems: [...status.hostProblems],
-    drops: status.drops.map(({ reason, packets, bytes }) => ({ reason, packets: packets.toString(), bytes: bytes.toString() })),
+    drops: status.drops
+      .filter(({ packets }) => packets > 0n)
+      .map(({ reason, packets, bytes }) => ({ reason, packets: packets.toString(), bytes: bytes.toString() })),
     repairs: {
       total: decimal(status.repairs.total),
       last: status.repairs.last.map(({ sentence, at }) => ({ sentence, time: new Date(at).toISOString() })),

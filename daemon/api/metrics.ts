@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // The Prometheus registry, filled from AgentView at each scrape. Metric names follow those of Cilium, with the prefix "sluice".
-// It counts nothing itself: the counters are in the kernel and in the rows of the view. Called by agent.ts.
+// It counts nothing itself: the counters are in the kernel and in the rows of the view. A counter whose label values are known
+// exists from the start, with the value 0, so that rate() sees its first increase. Called by agent.ts.
 import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client';
 
-import type { MetricPart } from '../base/metrics.ts';
+import { cached } from '../base/cached.ts';
+import type { Clock } from '../base/clock.ts';
+import type { HttpServers } from '../base/http-servers.ts';
+import type { MetricPart, MetricsPage } from '../base/metrics.ts';
 import type { Versions } from '../model/versions.ts';
 import { mapPressure } from '../status/severity.ts';
 import type { AgentStatus, AgentView } from '../status/view.ts';
@@ -19,6 +23,46 @@ export const processMetrics: MetricPart = (registry) => {
   collectDefaultMetrics({ register: registry });
   return () => undefined;
 };
+
+/** The connections of the HTTP servers. */
+export const httpMetrics =
+  (servers: Pick<HttpServers, 'connections'>): MetricPart =>
+  (registry) => {
+    const registers = [registry];
+    const open = new Gauge({ name: 'sluice_http_connections', help: 'Open connections of all HTTP ports.', registers });
+    const closed = new Counter({
+      name: 'sluice_http_connections_evicted_total',
+      help: 'Connections that were closed to make room for others, because their source or all sources together had too many.',
+      registers,
+    });
+    return () => {
+      open.set(servers.connections.open);
+      closed.reset();
+      closed.inc(servers.connections.closed);
+    };
+  };
+
+/** Milliseconds for which a page of metrics is served again. Prometheus scrapes every 15 to 60 s. */
+const PAGE_MS = 1000;
+
+export interface PageOptions {
+  readonly clock: Pick<Clock, 'now'>;
+  /** Called once for each page that cannot be computed. */
+  readonly onError: (error: unknown) => void;
+}
+
+/** The metrics for any number of callers: they are computed at most once a second, and simultaneous callers share the page. */
+export function metricsPage(metrics: Metrics, { clock, onError }: PageOptions): () => Promise<MetricsPage> {
+  const compute = async (): Promise<MetricsPage> => {
+    try {
+      return { contentType: metrics.contentType, body: Buffer.from(await metrics.scrape()) };
+    } catch (error) {
+      onError(error);
+      throw error;
+    }
+  };
+  return cached(compute, { ms: PAGE_MS, clock });
+}
 
 type Fill = (status: AgentStatus) => void;
 
@@ -45,7 +89,7 @@ export function buildMetrics(options: MetricsOptions): Metrics {
   const others = (options.also ?? []).map((part) => part(registry));
   return {
     contentType: registry.contentType,
-    scrape: () => {
+    scrape: async () => {
       const status = options.view.status();
       for (const fill of fills) fill(status);
       for (const fill of others) fill();

@@ -163,6 +163,11 @@ const shape = {
     help: 'address of /healthz and /livez as kube-proxy serves them, for load balancers and the kubelet; "off" disables them',
     defaultText: '0.0.0.0:10256',
   }),
+  metricsBindAddress: setting(httpAddress, {
+    argument: 'ADDR:PORT',
+    help: 'address of /metrics, /proxyMode and /healthz where collectors of kube-proxy expect them; "off" disables them',
+    defaultText: '127.0.0.1:10249',
+  }),
   syncPeriod: setting(duration, {
     argument: 'TIME',
     help: 'interval at which pins, links and maps are compared with the desired state and repaired',

@@ -119,10 +119,7 @@ class View implements AgentView {
       maps: this.#mapStatus(),
       attachments: attachments.map(({ program, target, kind }) => ({ hook: hookNames[program] ?? program, target, kind, program })),
       hostProblems: host.flatMap((part) => part.problems()),
-      drops: this.#parts
-        .drops()
-        .filter(({ packets }) => packets > 0)
-        .map(({ reason, packets, bytes }) => ({ reason, packets: BigInt(packets), bytes: BigInt(bytes) })),
+      drops: this.#parts.drops().map(({ reason, packets, bytes }) => ({ reason, packets: BigInt(packets), bytes: BigInt(bytes) })),
       repairs: { total: repairs.total, last: repairs.last(), problems: drift.problems() },
       conflicts: this.#parts.conflicts(),
       ...{ addressSets: addressSets(this.#parts.ranges), settings: this.#parts.settings },

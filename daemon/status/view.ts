@@ -77,7 +77,7 @@ export interface AgentStatus extends Versions, Health {
   readonly socketLb: boolean;
   /** Messages with the next step, such as "net.ipv4.ip_forward is 0 ...: sysctl -w net.ipv4.ip_forward=1". */
   readonly hostProblems: readonly string[];
-  /** Counters that are not zero. */
+  /** The counters of all reasons, also those that are zero. */
   readonly drops: readonly DropStatus[];
   readonly conflicts: readonly ConflictStatus[];
   readonly repairs: RepairStatus;

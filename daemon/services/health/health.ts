@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Builds the health parts of the proxy, which are compatible with kube-proxy: the feed of sync results, the server of /healthz and
-// /livez, the health-check node ports of Services and kube-proxy's metrics. Called by the agent, which starts the units.
+// /livez, the health-check node ports of Services, kube-proxy's metrics and their port. Called by the agent, which starts the units.
 import type { Logger } from 'pino';
 import type { Clock } from '../../base/clock.ts';
+import type { HttpServers } from '../../base/http-servers.ts';
 import type { Unit } from '../../base/lifecycle.ts';
-import type { MetricPart } from '../../base/metrics.ts';
+import type { MetricPart, MetricsPage } from '../../base/metrics.ts';
 import type { StatusPart } from '../../base/status-part.ts';
 import { families } from '../../model/address.ts';
 import type { DesiredPort } from '../../model/frontend.ts';
@@ -18,6 +19,7 @@ import { KubeProxyMetrics } from './kubeproxy-metrics.ts';
 import type { ListenerEvent } from './listeners.ts';
 import { NodeEligibility } from './node-eligibility.ts';
 import { ProxyHealthServer } from './proxy-health.ts';
+import { ProxyMetricsServer } from './proxy-metrics.ts';
 import { ServiceHealth } from './service-health.ts';
 import { SyncFeed, type SyncedTable } from './sync-feed.ts';
 import { SyncHealth } from './sync-health.ts';
@@ -32,6 +34,11 @@ export interface HealthOptions {
   readonly synced: readonly SyncedTable[];
   /** Listen address of /healthz and /livez. Undefined if they are not served. */
   readonly proxyHealth: { readonly address: string; readonly port: number } | undefined;
+  /** Listen address of /metrics and /proxyMode. Undefined if they are not served. */
+  readonly proxyMetrics: { readonly address: string; readonly port: number } | undefined;
+  /** All metrics of the agent, not only those of these parts. */
+  readonly page: () => Promise<MetricsPage>;
+  readonly servers: Pick<HttpServers, 'create'>;
   /** Listen addresses of the health-check node ports. Undefined means all addresses. */
   readonly nodePortAddresses: () => readonly string[] | undefined;
   readonly localAddresses: TableView<string, LocalAddress>;
@@ -68,7 +75,7 @@ export function healthAddresses({ nodeName, nodes, localAddresses, settings }: H
 
 /** Builds the parts. Starts nothing. */
 export function healthParts(options: HealthOptions): HealthParts {
-  const { services, slices, nodes, localAddresses, desired, nodeName, synced, clock, schedule, log } = options;
+  const { services, slices, nodes, localAddresses, desired, nodeName, synced, servers, clock, schedule, log } = options;
   const onEvent = ({ kind, message }: ListenerEvent): void => (kind === 'failed' ? log.error(message) : log.info(message));
   const kubeProxy = new KubeProxyMetrics();
   const sync = new SyncHealth();
@@ -76,24 +83,27 @@ export function healthParts(options: HealthOptions): HealthParts {
   const node = new NodeEligibility(nodes, nodeName);
   const isHealthy = (): boolean => sync.isHealthy(clock.now());
   const ofServices = new ServiceHealth({
-    ...{ services, slices, nodeName, isHealthy, clock, onEvent },
+    ...{ services, slices, nodeName, isHealthy, servers, clock, onEvent },
     ...{ addresses: options.nodePortAddresses, addressTables: [nodes, localAddresses] },
   });
   const onResponse = kubeProxy.probed.bind(kubeProxy);
-  const at = options.proxyHealth;
-  const ofProxy = at === undefined ? undefined : new ProxyHealthServer({ at, sync, node, clock, onEvent, onResponse });
+  const own = { servers, clock, onEvent };
+  const { proxyHealth, proxyMetrics, page } = options;
+  const ofProxy = proxyHealth === undefined ? undefined : new ProxyHealthServer({ ...own, at: proxyHealth, sync, node, onResponse });
+  const ofMetrics = proxyMetrics === undefined ? undefined : new ProxyMetricsServer({ ...own, at: proxyMetrics, page });
   return {
     units: [
       { name: 'sync feed', start: async () => feed.start(), stop: async () => feed.stop() },
       { name: 'node eligibility', start: async () => node.start(), stop: async () => node.stop() },
       { name: 'service health', start: async () => ofServices.start(), stop: () => ofServices.stop() },
       { name: 'proxy health', start: async () => ofProxy?.start(), stop: async () => ofProxy?.stop() },
+      { name: 'proxy metrics', start: async () => ofMetrics?.start(), stop: async () => ofMetrics?.stop() },
     ],
     metrics: kubeProxy.part({
       sync: (family) => sync.status(family, clock.now()),
       changes: () => feed.changes(),
       ports: () => new Map(desired.all()).values(),
     }),
-    problems: () => [...ofServices.problems(), ...(ofProxy?.problems() ?? [])],
+    problems: () => [...ofServices.problems(), ...(ofProxy?.problems() ?? []), ...(ofMetrics?.problems() ?? [])],
   };
 }

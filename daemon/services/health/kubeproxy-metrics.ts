@@ -2,7 +2,7 @@
 // kube-proxy's metrics under the names that kube-proxy uses (test/README.md, 16), so that existing dashboards and alerts keep
 // working. Callers update the histograms and the probe counters; all other metrics are read from ProxyView at each scrape.
 // Metrics that have a meaning only with iptables, nftables or conntrack are omitted. The programming duration also exists
-// under a sluice_ name, with finer buckets.
+// under a sluice_ name, with finer buckets. Histograms and counters exist from the start, with all their label values.
 import { Counter, exponentialBuckets, Gauge, Histogram, linearBuckets, type Metric, type Registry } from 'prom-client';
 import { families, type Family } from '../../model/address.ts';
 import { type DesiredPort, type Scope, scopeOf } from '../../model/frontend.ts';
@@ -40,7 +40,7 @@ const programmingBuckets = [0.25, 0.5, ...linearBuckets(1, 1, 59), ...linearBuck
 const fineBuckets = [...exponentialBuckets(0.001, 2, 8), ...programmingBuckets];
 
 const histogram = (name: string, help: string, buckets: number[]) =>
-  new Histogram({ name: `kubeproxy_${name}`, help, labelNames: ['ip_family'], buckets, registers: [] });
+  new Histogram({ name: `kubeproxy_${name}`, help, labelNames: ['ip_family' as const], buckets, registers: [] });
 const gauge = <Label extends string>(name: string, help: string, labelNames: Label[]) =>
   new Gauge({ name: `kubeproxy_${name}`, help, labelNames, registers: [] });
 const counter = <Label extends string>(name: string, help: string, labelNames: Label[]) =>
@@ -62,12 +62,17 @@ export class KubeProxyMetrics {
   readonly #programming = histogram(programming.name, programming.help, programmingBuckets);
   readonly #fineProgramming = new Histogram({
     ...programming,
-    ...{ name: `sluice_${programming.name}`, labelNames: ['ip_family'], buckets: fineBuckets, registers: [] },
+    ...{ name: `sluice_${programming.name}`, labelNames: ['ip_family' as const], buckets: fineBuckets, registers: [] },
   });
   readonly #probes = {
     '/healthz': counter('proxy_healthz_total', 'Responses of /healthz by status code.', ['code']),
     '/livez': counter('proxy_livez_total', 'Responses of /livez by status code.', ['code']),
   };
+
+  constructor() {
+    for (const ip_family of families) for (const each of this.#histograms()) each.zero({ ip_family });
+    for (const each of Object.values(this.#probes)) for (const code of probeCodes) each.inc({ code }, 0);
+  }
 
   synced({ family, seconds, isFull }: SyncDone): void {
     for (const each of [this.#sync, isFull ? this.#full : this.#partial]) each.observe({ ip_family: family }, seconds);
@@ -84,8 +89,7 @@ export class KubeProxyMetrics {
   /** For buildMetrics(). */
   part(view: ProxyView): MetricPart {
     return (registry) => {
-      const histograms = [this.#sync, this.#full, this.#partial, this.#programming, this.#fineProgramming];
-      const pushed = [...histograms, ...Object.values(this.#probes)];
+      const pushed = [...this.#histograms(), ...Object.values(this.#probes)];
       const { metrics, fills } = pulled();
       for (const metric of [...pushed, ...metrics]) registry.registerMetric(metric as Parameters<Registry['registerMetric']>[0]);
       return () => {
@@ -93,7 +97,14 @@ export class KubeProxyMetrics {
       };
     };
   }
+
+  #histograms(): Histogram<'ip_family'>[] {
+    return [this.#sync, this.#full, this.#partial, this.#programming, this.#fineProgramming];
+  }
 }
+
+/** The status codes of the responses of /healthz and /livez. */
+const probeCodes = ['200', '503'] as const;
 
 /** The metrics that are read at a scrape, and the functions that read them. */
 function pulled(): { metrics: Metric<string>[]; fills: ((view: ProxyView) => void)[] } {

@@ -3,6 +3,7 @@
 // Local. A load balancer probes the port to find out whether this node has endpoints of the Service. The class follows the tables,
 // and must not open a port before their first list is complete. local-endpoints.ts counts endpoints, listeners.ts opens ports.
 import type { Clock } from '../../base/clock.ts';
+import type { HttpServers } from '../../base/http-servers.ts';
 import type { EndpointSlice } from '../../model/endpoint-slice.ts';
 import { objectKey } from '../../model/object-key.ts';
 import type { Service } from '../../model/service.ts';
@@ -27,6 +28,7 @@ export interface ServiceHealthOptions {
   /** The tables that addresses() depends on. addresses() is called again after each change of one of these tables. */
   readonly addressTables?: readonly Pick<TableView<string, unknown>, 'onChange'>[];
   readonly clock: Clock;
+  readonly servers: Pick<HttpServers, 'create'>;
   readonly onEvent: (event: ListenerEvent) => void;
 }
 
@@ -48,7 +50,7 @@ export class ServiceHealth {
 
   constructor(options: ServiceHealthOptions) {
     this.#options = options;
-    this.#listeners = new Listeners({ clock: options.clock, retryMs, onEvent: options.onEvent });
+    this.#listeners = new Listeners({ ...options, retryMs });
   }
 
   /** Does not fail if a port cannot be opened: problems() reports it. */

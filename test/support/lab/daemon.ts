@@ -63,7 +63,8 @@ export class Daemon {
       ...[...this.#sourceFlags, '--node', this.node, '--pod-interfaces', 'lxc', '--uplinks', 'eth0'],
       ...['--pin-path', join(this.lab.bpffs, this.node === 'node-a' ? 'sluice' : 'sluice-b')],
       ...['--cgroup', this.lab.cgroupOf(this.node), '--socket', this.socket],
-      ...['--socket-lb', hasSocketLb ? 'on' : 'off', '--http', 'off', '--log-level', 'debug'],
+      ...['--socket-lb', hasSocketLb ? 'on' : 'off', '--log-level', 'debug'],
+      ...['--http', 'off', '--metrics-bind-address', 'off'],
       // Small maps, so that reading all of them is fast.
       ...['--max-services', '1024', '--max-frontends', '1024', '--max-backends', '4096', '--max-slots', '65536', '--max-flows', '65536'],
     ];

@@ -195,10 +195,13 @@ export const backends: readonly BackendView[] = [
 export class FakeView implements AgentView {
   current: AgentStatus = status;
   rows: readonly ServiceView[] = services;
+  statusCalls = 0;
+  healthCalls = 0;
   /** If set, every method except health() throws this error. */
   failure: Error | undefined;
 
   status(): AgentStatus {
+    this.statusCalls += 1;
     return this.#or(this.current);
   }
 
@@ -226,6 +229,7 @@ export class FakeView implements AgentView {
   }
 
   health(): Health {
+    this.healthCalls += 1;
     return { ready: this.current.ready, reasons: this.current.reasons };
   }
 

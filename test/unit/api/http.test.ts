@@ -3,8 +3,11 @@
 import { afterEach, describe, expect, test } from 'vitest';
 
 import { buildHttp, listenHttp } from '../../../daemon/api/http.ts';
-import { buildMetrics, processMetrics } from '../../../daemon/api/metrics.ts';
+import { eventLoopMetrics } from '../../../daemon/api/event-loop.ts';
+import { buildMetrics, httpMetrics, metricsPage, processMetrics } from '../../../daemon/api/metrics.ts';
 import { KernelError, ExitError } from '../../../daemon/base/errors.ts';
+import { HttpServers } from '../../../daemon/base/http-servers.ts';
+import { FakeClock } from '../../support/fake-clock.ts';
 import { FakeView, troubledStatus } from './fixture.ts';
 
 const undo: (() => Promise<unknown>)[] = [];
@@ -14,10 +17,13 @@ afterEach(async () => {
 
 function makeHttp() {
   const view = new FakeView();
+  const clock = new FakeClock();
+  const errors: unknown[] = [];
   const metrics = buildMetrics({ view, versions: view.current });
-  const http = buildHttp({ view, metrics });
+  const page = metricsPage(metrics, { clock, onError: (error) => errors.push(error) });
+  const http = buildHttp({ view, page, servers: new HttpServers(), clock });
   undo.push(() => http.close());
-  return { view, http };
+  return { view, http, clock, errors };
 }
 
 describe('probes', () => {
@@ -50,9 +56,11 @@ describe('errors are problem documents', () => {
   });
 
   test('the error of a failing view contains neither errno nor stack trace', async () => {
-    const { view, http } = makeHttp();
+    const { view, http, errors } = makeHttp();
     view.failure = new KernelError({ op: 'map look-up', object: 'ct4', errno: 9, code: 'EBADF' });
     const response = await http.inject('/metrics');
+    await http.inject('/metrics');
+    expect(errors).toEqual([view.failure]);
     expect(response.json()).toEqual({
       type: 'about:blank',
       title: 'Internal Server Error',
@@ -73,8 +81,8 @@ describe('errors are problem documents', () => {
 describe('/metrics', () => {
   const samples = (text: string): string[] => text.split('\n').filter((line) => line !== '' && !line.startsWith('#'));
 
-  test('every scrape reads the view', async () => {
-    const { view, http } = makeHttp();
+  test('a scrape after more than a second reads the view again', async () => {
+    const { view, http, clock } = makeHttp();
     const first = await http.inject('/metrics');
     expect(first.headers['content-type']).toMatch('text/plain');
     expect(samples(first.body).map((line) => line.replace(process.version, 'NODE'))).toMatchInlineSnapshot(`
@@ -96,7 +104,9 @@ describe('/metrics', () => {
         "sluice_bpf_map_pressure{map_name="lb4_frontends"} 0.00018310546875",
       ]
     `);
-    view.current = { ...troubledStatus, drops: [{ reason: 'no backend', packets: 7n, bytes: 700n }] };
+    const drops = ['no backend', 'no route'].map((reason, index) => ({ reason, packets: BigInt(7 - 7 * index), bytes: 0n }));
+    view.current = { ...troubledStatus, drops };
+    clock.advance(1000);
     expect(samples((await http.inject('/metrics')).body).filter((line) => !line.includes('build_info'))).toMatchInlineSnapshot(`
       [
         "sluice_ready 0",
@@ -109,11 +119,56 @@ describe('/metrics', () => {
         "sluice_source_problems{source="files /etc/sluice"} 2",
         "sluice_repairs_total 3",
         "sluice_drop_count_total{reason="no backend"} 7",
-        "sluice_drop_bytes_total{reason="no backend"} 700",
+        "sluice_drop_count_total{reason="no route"} 0",
+        "sluice_drop_bytes_total{reason="no backend"} 0",
+        "sluice_drop_bytes_total{reason="no route"} 0",
         "sluice_bpf_map_capacity{map_name="lb4_frontends"} 100",
         "sluice_bpf_map_pressure{map_name="lb4_frontends"} 0.95",
       ]
     `);
+  });
+
+  test('is computed at most once a second, however many callers ask, and simultaneous callers share the page', async () => {
+    const { view, http, clock } = makeHttp();
+    const scrape = async (count: number): Promise<number> => {
+      const responses = await Promise.all(Array.from({ length: count }, () => http.inject('/metrics')));
+      expect(responses.every(({ statusCode, body }) => statusCode === 200 && body === responses[0]?.body)).toBe(true);
+      return view.statusCalls;
+    };
+    expect(await scrape(500)).toBe(1);
+    clock.advance(999);
+    expect(await scrape(500)).toBe(1);
+    clock.advance(1);
+    expect(await scrape(500)).toBe(2);
+  });
+
+  test('the probes do not compute the status, and do not determine the readiness for each request', async () => {
+    const { view, http, clock } = makeHttp();
+    for (let count = 0; count < 100; count += 1) await Promise.all([http.inject('/healthz'), http.inject('/readyz')]);
+    expect([view.statusCalls, view.healthCalls]).toEqual([0, 1]);
+    view.current = troubledStatus;
+    clock.advance(250);
+    expect((await http.inject('/readyz')).statusCode).toBe(503);
+  });
+
+  test('the delay of the event loop contains a pause of the process, and does not depend on how often it is scraped', async () => {
+    const view = new FakeView();
+    const metrics = buildMetrics({ view, versions: view.current, also: [eventLoopMetrics] });
+    const longest = async (): Promise<number> =>
+      Number(/sluice_event_loop_delay_seconds\{quantile="1"\} (\S+)/.exec(await metrics.scrape())?.[1]);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 400);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(await longest()).toBeGreaterThan(0.35);
+    expect(await longest()).toBeGreaterThan(0.35);
+  });
+
+  test('connections are counted, and those that were closed to make room for others', async () => {
+    const view = new FakeView();
+    const metrics = buildMetrics({ view, versions: view.current, also: [httpMetrics({ connections: { open: 3, closed: 70 } })] });
+    const text = await metrics.scrape();
+    expect(text).toMatch(/^sluice_http_connections 3$/m);
+    expect(text).toMatch(/^sluice_http_connections_evicted_total 70$/m);
   });
 
   test('two agents in one process have separate registries, each with the metrics of its process', async () => {

@@ -94,6 +94,9 @@ describe('texts', () => {
         --healthz-bind-address <ADDR:PORT>            address of /healthz and /livez as kube-proxy serves them, for
                                                       load balancers and the kubelet; "off" disables them
                                                       (SLUICE_HEALTHZ_BIND_ADDRESS, default 0.0.0.0:10256)
+        --metrics-bind-address <ADDR:PORT>            address of /metrics, /proxyMode and /healthz where collectors
+                                                      of kube-proxy expect them; "off" disables them
+                                                      (SLUICE_METRICS_BIND_ADDRESS, default 127.0.0.1:10249)
         --sync-period <TIME>                          interval at which pins, links and maps are compared with the
                                                       desired state and repaired (SLUICE_SYNC_PERIOD, default 10s)
         --log-level <LEVEL>                           lowest level that is logged: trace, debug, info, warn, error
@@ -147,34 +150,35 @@ describe('texts', () => {
     );
     expect(config).toBeUndefined();
     expect(text).toMatchInlineSnapshot(`
-      "source: "/my dir"                    # /etc/s.yaml line 1
-      # kubeconfig:                        # not set
-      # api-server:                        # not set
-      node: n1                             # flag --node
-      # pod-interfaces:                    # not set
-      uplinks: eth0                        # environment SLUICE_UPLINKS
-      # service-cidr:                      # not set
-      # cluster-cidr:                      # not set
-      detect-local-mode: ClusterCIDR       # default
-      masquerade-all: off                  # default
-      node-port-addresses: primary         # default
-      snat-ports: 1024-29999,61000-65535   # default
-      socket-lb: on                        # default
-      # cgroup:                            # not set
-      pin-path: /sys/fs/bpf/sluice         # default
-      socket: /run/sluice/sluice.sock      # default
-      # socket-group:                      # not set
-      http: "[::1]:1"                      # flag --http
-      healthz-bind-address: 0.0.0.0:10256  # default
-      sync-period: 10s                     # default
-      log-level: info                      # default
-      log-format: json                     # default
-      max-services: 65536                  # default
-      max-frontends: 65536                 # default
-      max-backends: 262144                 # default
-      max-slots: 1048576                   # default
-      max-flows: 262144                    # default
-      max-socket-flows: 65536              # default
+      "source: "/my dir"                      # /etc/s.yaml line 1
+      # kubeconfig:                          # not set
+      # api-server:                          # not set
+      node: n1                               # flag --node
+      # pod-interfaces:                      # not set
+      uplinks: eth0                          # environment SLUICE_UPLINKS
+      # service-cidr:                        # not set
+      # cluster-cidr:                        # not set
+      detect-local-mode: ClusterCIDR         # default
+      masquerade-all: off                    # default
+      node-port-addresses: primary           # default
+      snat-ports: 1024-29999,61000-65535     # default
+      socket-lb: on                          # default
+      # cgroup:                              # not set
+      pin-path: /sys/fs/bpf/sluice           # default
+      socket: /run/sluice/sluice.sock        # default
+      # socket-group:                        # not set
+      http: "[::1]:1"                        # flag --http
+      healthz-bind-address: 0.0.0.0:10256    # default
+      metrics-bind-address: 127.0.0.1:10249  # default
+      sync-period: 10s                       # default
+      log-level: info                        # default
+      log-format: json                       # default
+      max-services: 65536                    # default
+      max-frontends: 65536                   # default
+      max-backends: 262144                   # default
+      max-slots: 1048576                     # default
+      max-flows: 262144                      # default
+      max-socket-flows: 65536                # default
       "
     `);
     const again = parseConfig(['--config', '/etc/s.yaml'], {}, reader(text));

@@ -52,6 +52,7 @@ test('defaults', () => {
       { first: 61_000, last: 65_535 },
     ],
     healthzBindAddress: { address: '0.0.0.0', port: 10_256 },
+    metricsBindAddress: { address: '127.0.0.1', port: 10_249 },
     socketLb: true,
     syncPeriod: 10_000,
     apiServer: [],
@@ -145,6 +146,12 @@ describe('values', () => {
     },
     { name: 'one SNAT range', given: { argv: ['--snat-ports', '2000-2999'] }, want: { snatPorts: [{ first: 2000, last: 2999 }] } },
     { name: 'no health server', given: { argv: ['--healthz-bind-address', 'off'] }, want: { healthzBindAddress: undefined } },
+    { name: 'no metrics server', given: { argv: ['--metrics-bind-address', 'off'] }, want: { metricsBindAddress: undefined } },
+    {
+      name: 'the metrics server on all addresses',
+      given: { env: { SLUICE_METRICS_BIND_ADDRESS: '[::]:10249' } },
+      want: { metricsBindAddress: { address: '::', port: 10_249 } },
+    },
     {
       name: 'a trailing slash',
       given: { argv: ['--pin-path', '/sys/fs/bpf/x/', '--cgroup', '/cg//'] },

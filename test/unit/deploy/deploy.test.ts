@@ -5,12 +5,13 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { buildHttp } from '../../../daemon/api/http.ts';
-import { buildMetrics } from '../../../daemon/api/metrics.ts';
+import { HttpServers } from '../../../daemon/base/http-servers.ts';
 import { parseConfig } from '../../../daemon/config/resolve.ts';
 import { allSettings, type Config } from '../../../daemon/config/schema.ts';
 import { missingCapabilities } from '../../../daemon/kernel/host.ts';
 import { apiGroupOf, kinds } from '../../../daemon/source/kinds.ts';
 import { type ClusterRole, type ConfigMap, daemonPod, deploy, manifest, manifests } from '../../support/lab/manifest.ts';
+import { FakeClock } from '../../support/fake-clock.ts';
 import { FakeView, troubledStatus } from '../api/fixture.ts';
 
 const { pod, container } = daemonPod();
@@ -107,11 +108,14 @@ describe('probes', () => {
 
   test('an agent that waits for its first list is alive and not ready', async () => {
     const view = new FakeView();
-    const http = buildHttp({ view, metrics: buildMetrics({ view, versions: view.current }) });
+    const clock = new FakeClock();
+    const page = (): Promise<never> => Promise.reject(new Error('not called'));
+    const http = buildHttp({ view, page, servers: new HttpServers(), clock });
     const statuses = (): Promise<number[]> =>
       Promise.all([startupProbe, livenessProbe, readinessProbe].map(async ({ httpGet }) => (await http.inject(httpGet.path)).statusCode));
     expect(await statuses()).toEqual([200, 200, 200]);
     view.current = troubledStatus;
+    clock.advance(1000);
     expect(await statuses()).toEqual([200, 200, 503]);
     await http.close();
   });

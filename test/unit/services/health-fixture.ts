@@ -12,14 +12,15 @@ export interface Reply {
 interface Ask {
   readonly port: number;
   readonly host?: string;
+  readonly localAddress?: string;
   readonly method?: string;
   readonly path?: string;
 }
 
 /** Sends a request. Rejects with the system error if no process listens on the port. */
-export function ask({ port, host = '127.0.0.1', method = 'GET', path = '/' }: Ask): Promise<Reply> {
+export function ask({ port, host = '127.0.0.1', localAddress, method = 'GET', path = '/' }: Ask): Promise<Reply> {
   const { promise, resolve, reject } = Promise.withResolvers<Reply>();
-  const asked = request({ host, port, method, path, agent: false });
+  const asked = request({ host, port, localAddress, method, path, agent: false });
   asked.on('error', reject);
   asked.on('response', (response) => {
     const chunks: Buffer[] = [];

@@ -4,9 +4,10 @@
 import { pino } from 'pino';
 import { expect, test } from 'vitest';
 
-import { buildMetrics } from '../../../daemon/api/metrics.ts';
+import { buildMetrics, metricsPage } from '../../../daemon/api/metrics.ts';
 import { familiesOfPort } from '../../../daemon/services/health/sync-feed.ts';
 import { healthParts } from '../../../daemon/services/health/health.ts';
+import { HttpServers } from '../../../daemon/base/http-servers.ts';
 import { Lifecycle } from '../../../daemon/base/lifecycle.ts';
 import { KernelError } from '../../../daemon/base/errors.ts';
 import type { DesiredPort } from '../../../daemon/model/frontend.ts';
@@ -25,7 +26,7 @@ const scheduler = new ManualScheduler();
 const table = <Row>(name: string): Table<string, Row> => new Table<string, Row>(name, scheduler.schedule);
 
 test('health of a node from its first list until its deletion', async () => {
-  const [proxyPort = 0, servicePort = 0] = await freePorts(2);
+  const [proxyPort = 0, metricsPort = 0, servicePort = 0] = await freePorts(3);
   const clock = new FakeClock();
   const tables = {
     ...{ services: table<Service>('services'), slices: table<EndpointSlice>('slices') },
@@ -49,10 +50,12 @@ test('health of a node from its first list until its deletion', async () => {
     ...{ ...tables, localAddresses: new Table<string, LocalAddress>('local-addresses', scheduler.schedule) },
     ...{ nodeName: 'node-a', clock, schedule: scheduler.schedule, log: pino({ enabled: false }) },
     ...{ proxyHealth: { address: '0.0.0.0', port: proxyPort }, nodePortAddresses: () => undefined },
+    ...{ proxyMetrics: { address: '127.0.0.1', port: metricsPort }, servers: new HttpServers(), page: () => page() },
     synced: [{ table: desired, loop, familiesOf: familiesOfPort }],
   });
   const view = new FakeView();
-  const page = buildMetrics({ view, versions: view.current, also: [health.metrics] });
+  const metrics = buildMetrics({ view, versions: view.current, also: [health.metrics] });
+  const page = metricsPage(metrics, { clock, onError: (error) => expect.fail(String(error)) });
   const lifecycle = new Lifecycle({ units: health.units, clock });
   const settle = async (): Promise<void> => {
     for (let round = 0; round < 5; round += 1) {
@@ -97,7 +100,7 @@ test('health of a node from its first list until its deletion', async () => {
   expect(await probes()).toEqual([503, 200, 200]);
   expect((await ask({ port: proxyPort, path: '/healthz' })).body).toContain('"nodeEligible":false,"healthy":true');
 
-  const text = await page.scrape();
+  const { body: text } = await ask({ port: metricsPort, path: '/metrics' });
   for (const line of [
     'kubeproxy_proxy_healthz_total{code="200"} 3',
     'kubeproxy_proxy_healthz_total{code="503"} 3',

@@ -53,6 +53,21 @@ describe('16: names, types and labels', () => {
     expect(text).toContain('sluice_ready 1');
   });
 
+  test('every counter and every histogram has all its label values from the start, with the value 0', async () => {
+    const { lines } = world();
+    const counts = (await lines()).filter((line) => /_count\{|_total\{code|_changes_total/.test(line));
+    const durations = ['sync', 'sync_full', 'sync_partial'].map((name) => `${name}_proxy_rules`);
+    expect(counts.toSorted()).toEqual(
+      [
+        ...[...durations, 'network_programming'].flatMap((name) =>
+          ['IPv4', 'IPv6'].map((family) => `${name}_duration_seconds_count{ip_family="${family}"} 0`),
+        ),
+        ...['healthz', 'livez'].flatMap((path) => ['200', '503'].map((code) => `proxy_${path}_total{code="${code}"} 0`)),
+        ...['endpoint', 'service'].map((kind) => `sync_proxy_rules_${kind}_changes_total 0`),
+      ].toSorted(),
+    );
+  });
+
   test('changes: gauges and counters without labels, read at every scrape', async () => {
     let total = 7;
     const { lines } = world({ changes: () => ({ services: { total, pending: 1 }, slices: { total: 20, pending: 2 } }) });
@@ -82,7 +97,10 @@ describe('16: names, types and labels', () => {
     const { metrics, lines } = world();
     for (const status of [200, 200, 503]) metrics.probed('/healthz', status);
     metrics.probed('/livez', 200);
-    expect(await lines('proxy_')).toEqual(['healthz_total{code="200"} 2', 'healthz_total{code="503"} 1', 'livez_total{code="200"} 1']);
+    expect(await lines('proxy_')).toEqual([
+      ...['healthz_total{code="200"} 2', 'healthz_total{code="503"} 1'],
+      ...['livez_total{code="200"} 1', 'livez_total{code="503"} 0'],
+    ]);
   });
 });
 
@@ -106,6 +124,7 @@ describe('16: histograms', () => {
       '{ip_family="IPv4"} 3',
       '{ip_family="IPv6"} 4',
       'full_{ip_family="IPv4"} 2',
+      'full_{ip_family="IPv6"} 0',
       'partial_{ip_family="IPv4"} 1',
       'partial_{ip_family="IPv6"} 4',
     ]);

@@ -3,6 +3,7 @@
 // on an ephemeral port of the loopback. The clock is a fake.
 import { afterEach, describe, expect, test } from 'vitest';
 
+import { HttpServers } from '../../../daemon/base/http-servers.ts';
 import type { ListenerEvent } from '../../../daemon/services/health/listeners.ts';
 import { NodeEligibility } from '../../../daemon/services/health/node-eligibility.ts';
 import { type ProbePath, ProxyHealthServer } from '../../../daemon/services/health/proxy-health.ts';
@@ -34,7 +35,7 @@ async function world(listen: { address?: string; port?: number } = {}) {
   const responses: string[] = [];
   const events: ListenerEvent[] = [];
   const server = new ProxyHealthServer({
-    ...{ at: { address: '0.0.0.0', port: 0, ...listen }, sync, node, clock, wallNow },
+    ...{ at: { address: '0.0.0.0', port: 0, ...listen }, sync, node, clock, wallNow, servers: new HttpServers() },
     onEvent: (event) => events.push(event),
     onResponse: (path: ProbePath, status) => responses.push(`${path} ${status}`),
   });

@@ -8,6 +8,7 @@ import { afterEach, describe, expect, test } from 'vitest';
 
 import type { ListenerEvent } from '../../../daemon/services/health/listeners.ts';
 import { countLocalReady, hasHealthCheck } from '../../../daemon/services/health/local-endpoints.ts';
+import { HttpServers } from '../../../daemon/base/http-servers.ts';
 import { ServiceHealth } from '../../../daemon/services/health/service-health.ts';
 import type { EndpointSlice } from '../../../daemon/model/endpoint-slice.ts';
 import type { Service } from '../../../daemon/model/service.ts';
@@ -43,7 +44,15 @@ function world(setting: Partial<Setting> = {}) {
   const clock = new FakeClock();
   const events: ListenerEvent[] = [];
   const health = new ServiceHealth({
-    ...{ services, slices, nodeName: 'node-a', clock, isHealthy: () => state.isHealthy, addresses: () => state.addresses },
+    ...{
+      services,
+      slices,
+      nodeName: 'node-a',
+      clock,
+      servers: new HttpServers(),
+      isHealthy: () => state.isHealthy,
+      addresses: () => state.addresses,
+    },
     addressTables: [localAddresses],
     onEvent: (event) => events.push(event),
   });

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// The delay of the event loop as a metric: how late the process was to do what was due. Everything in the process waits this long,
+// such as a probe or the change of a Service. The figures cover whole minutes and do not depend on who scrapes; the metrics
+// nodejs_eventloop_lag_* of prom-client are reset by every scrape, and contain the sampling interval. Called by agent.ts.
+import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { Gauge } from 'prom-client';
+
+import type { MetricPart } from '../base/metrics.ts';
+
+/** Interval of the samples in milliseconds. A sample is the time since the previous one, so the interval is subtracted. */
+const SAMPLE_MS = 10;
+
+/** Milliseconds. A figure is the larger of those of the current window and of the window before. */
+const WINDOW_MS = 60_000;
+
+const quantiles = [0.5, 0.9, 0.99, 1];
+
+/** Starts to sample. The samples cost 100 wake-ups a second without JavaScript, as those of prom-client do. */
+export const eventLoopMetrics: MetricPart = (registry) => {
+  const monitor = monitorEventLoopDelay({ resolution: SAMPLE_MS });
+  monitor.enable();
+  const current = (): number[] =>
+    quantiles.map((quantile) => {
+      if (monitor.count === 0) return 0;
+      const nanoseconds = quantile === 1 ? monitor.max : monitor.percentile(quantile * 100);
+      return Math.max(0, nanoseconds / 1e9 - SAMPLE_MS / 1000);
+    });
+  let previous = quantiles.map(() => 0);
+  const rotate = (): void => {
+    previous = current();
+    monitor.reset();
+  };
+  setInterval(rotate, WINDOW_MS).unref();
+  const delay = new Gauge({
+    name: 'sluice_event_loop_delay_seconds',
+    help: 'Delay of the event loop, in the current minute or the one before, whichever is larger. The quantile 1 is the longest delay.',
+    labelNames: ['quantile'],
+    registers: [registry],
+  });
+  return () => {
+    for (const [index, seconds] of current().entries()) {
+      delay.set({ quantile: String(quantiles[index]) }, Math.max(seconds, previous[index] ?? 0));
+    }
+  };
+};

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// Makes the HTTP servers of the process: all share one limit of connections and take turns, so that no client of one port can exhaust
+// the descriptors, the memory or the time of the others. It must never refuse a connection: the least recently used idle one is
+// closed instead. What a server answers is up to its caller; a handler that needs long must yield by itself.
+import { createServer, type RequestListener, type Server } from 'node:http';
+import type { Socket } from 'node:net';
+import { type ConnectionLimits, ConnectionShares, sourceOf } from './connection-shares.ts';
+import { SlicedSocket, SliceQueue } from './sliced-socket.ts';
+
+/** Each connection holds a descriptor and up to 64 KiB of received data, and has at most 10 requests without a response. */
+const defaultLimits: ConnectionLimits = { total: 256, perSource: 32 };
+
+/** Milliseconds. Probes and scrapes are short; a client that takes longer only occupies a connection. */
+const timeouts = {
+  /** From the accepted connection, or from the first byte of a later request, to the end of the headers. */
+  headersTimeout: 10_000,
+  /** From the same moment to the end of the body. */
+  requestTimeout: 10_000,
+  /** From a response to the next request. */
+  keepAliveTimeout: 10_000,
+  /** Interval at which the first two are checked. */
+  connectionsCheckingInterval: 2000,
+};
+
+/** Milliseconds without a byte in either direction, such as a client that does not read its response. */
+const STALL_MS = 10_000;
+
+/** Bytes of the request line and the headers together. */
+const HEADER_BYTES = 8192;
+const HEADER_COUNT = 64;
+
+export class HttpServers {
+  readonly #shares: ConnectionShares<SlicedSocket>;
+  readonly #queue = new SliceQueue();
+
+  constructor(limits: ConnectionLimits = defaultLimits) {
+    this.#shares = new ConnectionShares(limits);
+  }
+
+  /** Open connections of all servers, and connections that were closed to make room for others. For the metrics. */
+  get connections(): { readonly open: number; readonly closed: number } {
+    return { open: this.#shares.size, closed: this.#shares.closed };
+  }
+
+  /** Makes a server that does not listen yet. */
+  create(onRequest: RequestListener): Server {
+    const server = createServer({ ...timeouts, maxHeaderSize: HEADER_BYTES });
+    server.maxHeadersCount = HEADER_COUNT;
+    server.timeout = STALL_MS;
+    // accept() fails when descriptors are exhausted. The port stays open, and the client tries again.
+    server.on('error', () => undefined);
+    // node:http serves any stream that is emitted as a connection.
+    const serve = server.listeners('connection') as unknown as ((connection: SlicedSocket) => void)[];
+    server.removeAllListeners('connection');
+    server.on('connection', (socket: Socket) => {
+      const connection = new SlicedSocket(socket, this.#queue);
+      this.#shares.add(connection, sourceOf(socket.remoteAddress));
+      connection.once('close', () => this.#shares.remove(connection));
+      for (const each of serve) each.call(server, connection);
+    });
+    server.on('request', (request, response) => {
+      const connection = request.socket as unknown as SlicedSocket;
+      connection.began(request);
+      this.#shares.used(connection, true);
+      response.once('close', () => {
+        connection.ended(request);
+        if (!connection.isBusy) this.#shares.used(connection, false);
+      });
+    });
+    server.on('request', onRequest);
+    return server;
+  }
+}

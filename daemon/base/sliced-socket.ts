@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+// A TCP connection that passes what it receives on in small slices, so that a client cannot make the HTTP parser of Node.js work on
+// 64 KiB of pipelined requests (more than 2,000) without a pause. The connections of all servers take turns in one queue, whose
+// work between two polls of the event loop has a time limit. A connection gets its next slice when its complete requests have been
+// answered. It must never hold up a connection whose requests are answered. Used by http-servers.ts.
+import type { IncomingMessage } from 'node:http';
+import type { Socket } from 'node:net';
+import { Duplex } from 'node:stream';
+import { systemClock } from './clock.ts';
+
+/** Bytes. The shortest valid request has 25 bytes, so a slice ends at most 10 requests. A typical request is one slice. */
+const SLICE_BYTES = 250;
+
+/** Time for slices between two polls of the event loop. The event loop accepts one connection per port between two polls. */
+const TURN_MS = 2;
+
+/** The queue in which connections wait for their next slice, first come, first served. */
+export class SliceQueue {
+  readonly #waiting = new Set<() => void>();
+  #isScheduled = false;
+
+  /** Adds a task at the end, once. */
+  add(task: () => void): void {
+    this.#waiting.add(task);
+    if (this.#isScheduled) return;
+    this.#isScheduled = true;
+    setImmediate(() => this.#run());
+  }
+
+  remove(task: () => void): void {
+    this.#waiting.delete(task);
+  }
+
+  #run(): void {
+    this.#isScheduled = false;
+    const until = systemClock.now() + TURN_MS;
+    for (const task of [...this.#waiting]) {
+      this.#waiting.delete(task);
+      task();
+      if (systemClock.now() >= until) break;
+    }
+    const [next] = this.#waiting;
+    if (next !== undefined) this.add(next);
+  }
+}
+
+export class SlicedSocket extends Duplex {
+  readonly #socket: Socket;
+  readonly #queue: SliceQueue;
+  /** Requests without a response. */
+  readonly #pending = new Set<IncomingMessage>();
+  readonly #feed = (): void => this.#push();
+  #isWanted = false;
+
+  constructor(socket: Socket, queue: SliceQueue) {
+    super({ allowHalfOpen: true, readableHighWaterMark: SLICE_BYTES, writableHighWaterMark: socket.writableHighWaterMark });
+    this.#socket = socket;
+    this.#queue = queue;
+    socket.on('readable', () => this.#schedule());
+    socket.on('end', () => this.push(null));
+    socket.on('timeout', () => this.emit('timeout'));
+    socket.on('error', (error) => this.destroy(error));
+    socket.on('close', () => this.destroy());
+  }
+
+  get remoteAddress(): string | undefined {
+    return this.#socket.remoteAddress;
+  }
+
+  /** True while a request has no response. */
+  get isBusy(): boolean {
+    return this.#pending.size > 0;
+  }
+
+  began(request: IncomingMessage): void {
+    this.#pending.add(request);
+  }
+
+  ended(request: IncomingMessage): void {
+    this.#pending.delete(request);
+    this.#schedule();
+  }
+
+  /** node:http calls it for its time-outs; see net.Socket.setTimeout(). */
+  setTimeout(ms: number): this {
+    this.#socket.setTimeout(ms);
+    return this;
+  }
+
+  /** node:http calls it after the last response; see net.Socket.destroySoon(). */
+  destroySoon(): void {
+    if (this.writable) this.end();
+    if (this.writableFinished) this.destroy();
+    else this.once('finish', () => this.destroy());
+  }
+
+  override _read(): void {
+    this.#isWanted = true;
+    this.#schedule();
+  }
+
+  override _write(chunk: Buffer, _encoding: BufferEncoding, callback: (error?: Error | null) => void): void {
+    this.#socket.write(chunk, callback);
+  }
+
+  override _writev(chunks: { readonly chunk: Buffer }[], callback: (error?: Error | null) => void): void {
+    this.#socket.cork();
+    for (const { chunk } of chunks.slice(0, -1)) this.#socket.write(chunk);
+    this.#socket.write(chunks.at(-1)?.chunk ?? Buffer.alloc(0), callback);
+    this.#socket.uncork();
+  }
+
+  override _final(callback: (error?: Error | null) => void): void {
+    this.#socket.end(callback);
+  }
+
+  override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
+    this.#queue.remove(this.#feed);
+    this.#socket.destroy();
+    callback(error);
+  }
+
+  /** Waits in the queue if there is something to pass on. A complete request must be answered first. */
+  #schedule(): void {
+    if (this.#canPush()) this.#queue.add(this.#feed);
+  }
+
+  #canPush(): boolean {
+    if (this.destroyed || !this.#isWanted || this.#socket.readableLength === 0) return false;
+    for (const { complete } of this.#pending) if (complete) return false;
+    return true;
+  }
+
+  #push(): void {
+    if (!this.#canPush()) return;
+    const slice = this.#socket.read(Math.min(SLICE_BYTES, this.#socket.readableLength)) as Buffer | null;
+    if (slice === null) return;
+    this.#isWanted = false;
+    this.push(slice);
+  }
+}

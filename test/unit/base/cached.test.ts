@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// How often an expensive computation runs, and how old a result can be.
+import { describe, expect, test } from 'vitest';
+
+import { cached } from '../../../daemon/base/cached.ts';
+import { FakeClock } from '../../support/fake-clock.ts';
+
+describe('a result', () => {
+  test('is used again until it is as old as the limit', () => {
+    const clock = new FakeClock();
+    let runs = 0;
+    const get = cached(() => (runs += 1), { ms: 1000, clock });
+    expect([get(), get()]).toEqual([1, 1]);
+    clock.advance(999);
+    expect(get()).toBe(1);
+    clock.advance(1);
+    expect(get()).toBe(2);
+  });
+
+  test('is not kept if the computation throws', () => {
+    let runs = 0;
+    const get = cached(
+      () => {
+        runs += 1;
+        if (runs === 1) throw new Error('first');
+        return runs;
+      },
+      { ms: 1000, clock: new FakeClock() },
+    );
+    expect(get).toThrow('first');
+    expect(get()).toBe(2);
+  });
+});
+
+describe('a promise', () => {
+  test('is shared while it is pending, however long that takes, and its age counts from its end', async () => {
+    const clock = new FakeClock();
+    const computations: PromiseWithResolvers<string>[] = [];
+    const get = cached(
+      () => {
+        const computation = Promise.withResolvers<string>();
+        computations.push(computation);
+        return computation.promise;
+      },
+      { ms: 1000, clock },
+    );
+    const first = [get(), get()];
+    clock.advance(5000);
+    first.push(get());
+    computations[0]?.resolve('a');
+    expect(await Promise.all(first)).toEqual(['a', 'a', 'a']);
+    clock.advance(999);
+    expect(await get()).toBe('a');
+    clock.advance(1);
+    void get();
+    expect(computations).toHaveLength(2);
+  });
+
+  test('that is rejected is shared and kept like any other', async () => {
+    const clock = new FakeClock();
+    let runs = 0;
+    const get = cached(() => Promise.reject(new Error(String((runs += 1)))), { ms: 1000, clock });
+    const outcome = (): Promise<unknown> => get().catch((error: unknown) => (error as Error).message);
+    expect(await Promise.all([outcome(), outcome()])).toEqual(['1', '1']);
+    expect(await outcome()).toBe('1');
+    clock.advance(1000);
+    expect(await outcome()).toBe('2');
+  });
+});
