@@ -12,13 +12,14 @@ import { PinDirectory } from '../bpf/pins.ts';
 import { deviceChecks, hostChecks } from '../host/checks.ts';
 import { versions } from '../host/version.ts';
 import { forwardingProblems } from '../host/forwarding.ts';
+import { portChecks, type PortSettings } from '../host/ports.ts';
 import type { Family } from '../model/address.ts';
 import { sourceCheck } from '../source/files/check.ts';
 import { checkAccess } from '../source/kubernetes/access-check.ts';
 import { findAccess, type FoundAccess } from '../source/kubernetes/find-access.ts';
 
 /** The settings of sluiced with the same names. */
-export interface PreflightSettings extends MapLimits, SocketSettings {
+export interface PreflightSettings extends MapLimits, SocketSettings, PortSettings {
   readonly source?: string | undefined;
   readonly kubeconfig?: string | undefined;
   readonly apiServer: readonly URL[];
@@ -49,6 +50,7 @@ export async function preflight(settings: PreflightSettings, env: Readonly<NodeJ
     cgroupCheck(settings),
     ...deviceChecks(settings),
     ...orderChecks(settings.uplinks, pins),
+    ...portChecks(settings),
   ];
   return [...checks.map(resultOf), ...(await sourceResults(settings, env)), ...forwardingWarnings(settings)];
 }
