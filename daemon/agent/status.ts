@@ -39,7 +39,7 @@ export function buildStatus({ config, log, datapath, maps, services, hooks, repa
   const hasDevices = config.podInterfaces.length + config.uplinks.length > 0;
   const forwarding = new Forwarding({
     ...{ serviceCidr: config.serviceCidr, hasSocketLb: config.socketLb, hasDevices },
-    ports: () => [...desired.all()].map(([, port]) => port),
+    ports: () => desired.all().map(([, port]) => port),
   });
   const sizes = mapSizes(config);
   const findings = {

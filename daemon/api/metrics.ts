@@ -2,6 +2,7 @@
 // The Prometheus registry, filled from AgentView at each scrape. Metric names follow those of Cilium, with the prefix "sluice".
 // It counts nothing itself: the counters are in the kernel and in the rows of the view. A counter whose label values are known
 // exists from the start, with the value 0, so that rate() sees its first increase. Called by agent.ts.
+import { setImmediate } from 'node:timers/promises';
 import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client';
 
 import { cached } from '../base/cached.ts';
@@ -92,7 +93,12 @@ export function buildMetrics(options: MetricsOptions): Metrics {
     scrape: async () => {
       const status = options.view.status();
       for (const fill of fills) fill(status);
-      for (const fill of others) fill();
+      // With many Services, each part takes milliseconds. Requests and changes are processed between the parts.
+      for (const fill of others) {
+        await setImmediate();
+        fill();
+      }
+      await setImmediate();
       return registry.metrics();
     },
   };

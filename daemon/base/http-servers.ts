@@ -7,8 +7,11 @@ import type { Socket } from 'node:net';
 import { type ConnectionLimits, ConnectionShares, sourceOf } from './connection-shares.ts';
 import { SlicedSocket, SliceQueue } from './sliced-socket.ts';
 
-/** Each connection holds a descriptor and up to 64 KiB of received data, and has at most 10 requests without a response. */
-const defaultLimits: ConnectionLimits = { total: 256, perSource: 32 };
+/**
+ * Each connection holds a descriptor and up to 64 KiB of received data, and has at most 10 requests without a response. The share of
+ * a source is so large that a probe is sent before 64 other connections of its source push it out.
+ */
+const defaultLimits: ConnectionLimits = { total: 512, perSource: 64 };
 
 /** Milliseconds. Probes and scrapes are short; a client that takes longer only occupies a connection. */
 const timeouts = {
@@ -53,8 +56,9 @@ export class HttpServers {
     const serve = server.listeners('connection') as unknown as ((connection: SlicedSocket) => void)[];
     server.removeAllListeners('connection');
     server.on('connection', (socket: Socket) => {
-      const connection = new SlicedSocket(socket, this.#queue);
-      this.#shares.add(connection, sourceOf(socket.remoteAddress));
+      const source = sourceOf(socket.remoteAddress);
+      const connection = new SlicedSocket(socket, { queue: this.#queue, source });
+      this.#shares.add(connection, source);
       connection.once('close', () => this.#shares.remove(connection));
       for (const each of serve) each.call(server, connection);
     });

@@ -14,48 +14,66 @@ const SLICE_BYTES = 250;
 /** Time for slices between two polls of the event loop. The event loop accepts one connection per port between two polls. */
 const TURN_MS = 2;
 
-/** The queue in which connections wait for their next slice, first come, first served. */
+/** The queue in which connections wait for their next slice. The sources take turns, and so do the connections of a source. */
 export class SliceQueue {
-  readonly #waiting = new Set<() => void>();
+  readonly #waiting = new Map<string, Set<() => void>>();
   #isScheduled = false;
 
-  /** Adds a task at the end, once. */
-  add(task: () => void): void {
-    this.#waiting.add(task);
+  /** Adds a task at the end of the tasks of its source, once. */
+  add(source: string, task: () => void): void {
+    const tasks = this.#waiting.get(source);
+    if (tasks === undefined) this.#waiting.set(source, new Set([task]));
+    else tasks.add(task);
+    this.#schedule();
+  }
+
+  #schedule(): void {
     if (this.#isScheduled) return;
     this.#isScheduled = true;
     setImmediate(() => this.#run());
   }
 
-  remove(task: () => void): void {
-    this.#waiting.delete(task);
-  }
-
+  /** Tasks that are added meanwhile wait for the next turn. */
   #run(): void {
     this.#isScheduled = false;
     const until = systemClock.now() + TURN_MS;
-    for (const task of [...this.#waiting]) {
-      this.#waiting.delete(task);
-      task();
-      if (systemClock.now() >= until) break;
-    }
-    const [next] = this.#waiting;
-    if (next !== undefined) this.add(next);
+    for (let left = this.#size(); left > 0 && systemClock.now() < until; left -= 1) this.#next()?.();
+    if (this.#waiting.size > 0) this.#schedule();
+  }
+
+  /** Takes the first task of the source whose turn it is, which then waits behind the other sources. */
+  #next(): (() => void) | undefined {
+    const [entry] = this.#waiting;
+    if (entry === undefined) return undefined;
+    const [source, tasks] = entry;
+    const [task] = tasks;
+    if (task !== undefined) tasks.delete(task);
+    this.#waiting.delete(source);
+    if (tasks.size > 0) this.#waiting.set(source, tasks);
+    return task;
+  }
+
+  #size(): number {
+    let size = 0;
+    for (const tasks of this.#waiting.values()) size += tasks.size;
+    return size;
   }
 }
 
 export class SlicedSocket extends Duplex {
   readonly #socket: Socket;
   readonly #queue: SliceQueue;
+  readonly #source: string;
   /** Requests without a response. */
   readonly #pending = new Set<IncomingMessage>();
   readonly #feed = (): void => this.#push();
   #isWanted = false;
 
-  constructor(socket: Socket, queue: SliceQueue) {
+  constructor(socket: Socket, { queue, source }: { readonly queue: SliceQueue; readonly source: string }) {
     super({ allowHalfOpen: true, readableHighWaterMark: SLICE_BYTES, writableHighWaterMark: socket.writableHighWaterMark });
     this.#socket = socket;
     this.#queue = queue;
+    this.#source = source;
     socket.on('readable', () => this.#schedule());
     socket.on('end', () => this.push(null));
     socket.on('timeout', () => this.emit('timeout'));
@@ -115,14 +133,13 @@ export class SlicedSocket extends Duplex {
   }
 
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
-    this.#queue.remove(this.#feed);
     this.#socket.destroy();
     callback(error);
   }
 
   /** Waits in the queue if there is something to pass on. A complete request must be answered first. */
   #schedule(): void {
-    if (this.#canPush()) this.#queue.add(this.#feed);
+    if (this.#canPush()) this.#queue.add(this.#source, this.#feed);
   }
 
   #canPush(): boolean {

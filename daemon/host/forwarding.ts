@@ -5,7 +5,7 @@
 import type { StatusPart } from '../base/status-part.ts';
 import { readSysctl } from '../kernel/host.ts';
 import { routeTo } from '../kernel/rtnetlink.ts';
-import { addressBytes, type Family, familyOf, parseAddress } from '../model/address.ts';
+import { addressBytes, families, type Family, familyOf, parseAddress } from '../model/address.ts';
 import type { DesiredPort } from '../model/frontend.ts';
 
 export interface ForwardingNeeds {
@@ -75,6 +75,7 @@ export class Forwarding implements StatusPart {
     for (const port of ports()) {
       const address = port.frontends[0]?.address;
       if (address !== undefined && !inUse.has(port.family)) inUse.set(port.family, address);
+      if (inUse.size === families.length) break;
     }
     const ranges = serviceCidr.map((range) => parseAddress(range.split('/')[0] ?? '')?.text).filter((text) => text !== undefined);
     return forwardingProblems({

@@ -165,13 +165,12 @@ class View implements AgentView {
 
   #counts(): AgentStatus['counts'] {
     const { desired, services } = this.#parts;
-    const ports = [...desired.all()].map(([, port]) => port);
-    const sum = (of: (port: DesiredPort) => number): number => ports.reduce((total, port) => total + of(port), 0);
-    return {
-      services: services.size,
-      frontends: sum((port) => port.frontends.length),
-      backends: sum((port) => port.backends.length),
-    };
+    let [frontends, backends] = [0, 0];
+    for (const [, port] of desired.all()) {
+      frontends += port.frontends.length;
+      backends += port.backends.length;
+    }
+    return { services: services.size, frontends, backends };
   }
 
   #mapStatus(): AgentStatus['maps'] {

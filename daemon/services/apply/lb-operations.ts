@@ -111,19 +111,15 @@ export class LbOperations implements Operations<string, DesiredPort> {
     const { pools, quarantine } = this.#state;
     quarantine.releaseDue();
     const { frontends, services, slots, backends, ranges } = this.#maps;
-    const ports = [...this.#state.ports.values()];
+    const rangeCounts = { IPv4: 0, IPv6: 0 };
+    for (const port of this.#state.ports.values()) rangeCounts[port.family] += port.ranges.size;
     const row = (map: { name: string; capacity: number }, used: number): MapPressure => ({ map: map.name, used, capacity: map.capacity });
     return [
       ...families.map((family) => row(frontends[family], pools.frontendCounts[family])),
       row(services, pools.indices.used),
       row(slots, pools.runs.used),
       ...families.map((family) => row(backends[family], pools.backendIds[family].used)),
-      ...families.map((family) =>
-        row(
-          ranges[family],
-          ports.filter((port) => port.family === family).reduce((sum, port) => sum + port.ranges.size, 0),
-        ),
-      ),
+      ...families.map((family) => row(ranges[family], rangeCounts[family])),
     ];
   }
 

@@ -102,7 +102,7 @@ export function healthParts(options: HealthOptions): HealthParts {
     metrics: kubeProxy.part({
       sync: (family) => sync.status(family, clock.now()),
       changes: () => feed.changes(),
-      ports: () => new Map(desired.all()).values(),
+      ports: () => desired.all().map(([, port]) => port),
     }),
     problems: () => [...ofServices.problems(), ...(ofProxy?.problems() ?? []), ...(ofMetrics?.problems() ?? [])],
   };
