@@ -53,9 +53,9 @@ describe('connections', () => {
     expect(servers.connections.closed).toBeGreaterThan(1000);
   });
 
-  test('with an idle connection from each of 600 sources, every probe is answered', async () => {
+  test('with an idle connection from each of 1,100 sources, every probe is answered', async () => {
     const { servers, port } = await serve(short);
-    for (let number = 1; number <= 600; number += 1)
+    for (let number = 1; number <= 1100; number += 1)
       await clients.open(port, `127.0.${1 + Math.floor(number / 200)}.${1 + (number % 200)}`);
     for (let round = 0; round < 20; round += 1) expect([await probe(port), await from('127.0.9.9')(port)]).toEqual([200, 200]);
     expect(servers.connections.open).toBeLessThanOrEqual(512);
@@ -72,7 +72,7 @@ describe('connections', () => {
 
   test('connections that send their headers byte by byte, or have closed their half, do not keep a probe from its answer', async () => {
     const { port } = await serve(short);
-    const [slow, half] = [await clients.openMany(100, port), await clients.openMany(100, port, '127.0.0.2')];
+    const [slow, half] = [await clients.openMany(1100, port), await clients.openMany(100, port, '127.0.0.2')];
     for (const { socket } of half) socket.write('GET / HT');
     for (const { socket } of half) socket.end();
     for (const byte of 'GET / HTTP/1.1\r\nHost:') {
