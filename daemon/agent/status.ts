@@ -14,6 +14,7 @@ import { healthCheckPort } from '../services/health/local-endpoints.ts';
 import { agentView } from '../status/agent-status.ts';
 import { StatusLog } from '../status/status-log.ts';
 import type { AgentView } from '../status/view.ts';
+import { rowsOf } from '../table/table.ts';
 import type { OpenDatapath } from './datapath.ts';
 import type { buildHooks } from './hooks.ts';
 import type { ExplainService } from './explain.ts';
@@ -39,7 +40,7 @@ export function buildStatus({ config, log, datapath, maps, services, hooks, repa
   const hasDevices = config.podInterfaces.length + config.uplinks.length > 0;
   const forwarding = new Forwarding({
     ...{ serviceCidr: config.serviceCidr, hasSocketLb: config.socketLb, hasDevices },
-    ports: () => desired.all().map(([, port]) => port),
+    ports: () => rowsOf(desired),
   });
   const sizes = mapSizes(config);
   const findings = {

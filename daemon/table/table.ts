@@ -181,3 +181,8 @@ export class Table<K, Row> implements TableView<K, Row> {
     });
   }
 }
+
+/** The rows without their keys, read while the caller iterates. */
+export function* rowsOf<Row>(table: TableView<unknown, Row>): IterableIterator<Row> {
+  for (const [, row] of table.all()) yield row;
+}

@@ -66,7 +66,14 @@ class Prober {
   }
 }
 
-const crowd = async (mode: string, port: number, count: number, sources: readonly string[] = []): Promise<LabProcess> => {
+interface Misuse {
+  readonly mode: string;
+  readonly port: number;
+  readonly count: number;
+  readonly sources: readonly string[];
+}
+
+const crowd = async ({ mode, port, count, sources }: Misuse): Promise<LabProcess> => {
   const script = join(import.meta.dirname, '../support/lab/crowd.ts');
   const started = lab.start('node', [process.execPath, script, mode, '127.0.0.1', String(port), String(count), ...sources]);
   await started.line((line) => line === 'open');
@@ -109,8 +116,9 @@ test.for([
   { mode: 'pipeline', what: '4 connections that pipeline requests without end', port: 9880, count: 4, sources: [] },
   { mode: 'pipeline', what: '4 connections that pipeline requests without end', port: METRICS, count: 4, sources: [] },
   { mode: 'unread', what: '40 connections that do not read 2,000 responses', port: 9880, count: 40, sources: [] },
-])('port $port answers every probe while there are $what', async ({ mode, port, count, sources }) => {
-  const misuse = await crowd(mode, port, count, sources);
+])('port $port answers every probe while there are $what', async (misused) => {
+  const { port } = misused;
+  const misuse = await crowd(misused);
   const prober = new Prober('node');
   try {
     const answers: Answer[] = [];

@@ -13,7 +13,7 @@ import type { HostSettings, LocalAddress } from '../../model/host.ts';
 import type { EndpointSlice } from '../../model/endpoint-slice.ts';
 import type { Node } from '../../model/node.ts';
 import type { Service } from '../../model/service.ts';
-import type { Scheduler, TableView } from '../../table/table.ts';
+import { rowsOf, type Scheduler, type TableView } from '../../table/table.ts';
 import { nodeContext } from '../desired/node-context.ts';
 import { KubeProxyMetrics } from './kubeproxy-metrics.ts';
 import type { ListenerEvent } from './listeners.ts';
@@ -102,7 +102,7 @@ export function healthParts(options: HealthOptions): HealthParts {
     metrics: kubeProxy.part({
       sync: (family) => sync.status(family, clock.now()),
       changes: () => feed.changes(),
-      ports: () => desired.all().map(([, port]) => port),
+      ports: () => rowsOf(desired),
     }),
     problems: () => [...ofServices.problems(), ...(ofProxy?.problems() ?? []), ...(ofMetrics?.problems() ?? [])],
   };

@@ -17,8 +17,9 @@ let isAnnounced = false;
 const roles: Readonly<Record<string, (socket: Socket) => void>> = {
   idle: (socket) => void socket.resume(),
   slow: (socket) => {
-    const bytes = [...`${REQUEST.slice(0, -2)}X-Filler: `, ...'y'.repeat(10_000)][Symbol.iterator]();
-    const timer = setInterval(() => socket.write(bytes.next().value ?? 'y'), BYTE_MS);
+    const start = `${REQUEST.slice(0, -2)}X-Filler: `;
+    let sent = 0;
+    const timer = setInterval(() => socket.write(start.charAt(sent++) || 'y'), BYTE_MS);
     socket.resume().once('close', () => clearInterval(timer));
   },
   half: (socket) => void socket.resume().end('GET / HT'),
