@@ -3,6 +3,7 @@
 // failed ones after a delay and with the next set(). A port that cannot be opened is reported as a problem and logged once. It
 // causes no exception and does not affect other listeners. Used by service-health.ts and proxy-health.ts.
 import type { Clock } from '../../base/clock.ts';
+import { ReasonError } from '../../base/errors.ts';
 import type { HttpServers } from '../../base/http-servers.ts';
 import { systemReason } from '../../base/reasons.ts';
 import { type Listener, openListener, type Responder } from './listener.ts';
@@ -113,7 +114,7 @@ export class Listeners {
 
   async #tryOpen(id: string, place: Place): Promise<void> {
     try {
-      if (place.address === '') throw new Error('no address of this node matches the configured addresses');
+      if (place.address === '') throw new ReasonError('no address of this node matches the configured addresses');
       const { servers } = this.#options;
       const { address, port, respond } = place;
       this.#open.set(id, { place, listener: await openListener({ servers, at: { address, port }, respond }) });
