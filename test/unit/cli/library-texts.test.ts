@@ -14,6 +14,8 @@ import { run } from '../../../daemon/cli/run.ts';
 import { parseConfig } from '../../../daemon/config/resolve.ts';
 import { parseNodeFile } from '../../../daemon/offline/node-file.ts';
 import { readJson, readYaml } from '../../../daemon/source/files/values.ts';
+import { HttpServers } from '../../../daemon/base/http-servers.ts';
+import { FakeClock } from '../../support/fake-clock.ts';
 import { FakeView } from '../api/fixture.ts';
 import { writeFiles } from '../source/fixture.ts';
 
@@ -252,8 +254,13 @@ describe('the API', () => {
     },
   );
 
+  const makeHttp = () => {
+    const page = () => Promise.resolve({ contentType: 'text/plain', body: Buffer.from('') });
+    return buildHttp({ view: new FakeView(), page, servers: new HttpServers(), clock: new FakeClock() });
+  };
+
   test('HTTP requests that the server rejects itself', async () => {
-    const http = buildHttp({ view: new FakeView(), metrics: { contentType: 'text/plain', scrape: () => Promise.resolve('') } });
+    const http = makeHttp();
     const { statusCode, body } = await http.inject({ method: 'GET', url: '/%c0' });
     expectOurs(body);
     expect([statusCode, JSON.parse(body)]).toEqual([
@@ -264,8 +271,7 @@ describe('the API', () => {
   });
 
   test('an HTTP address that is in use', async () => {
-    const make = () => buildHttp({ view: new FakeView(), metrics: { contentType: 'text/plain', scrape: () => Promise.resolve('') } });
-    const [one, two] = [make(), make()];
+    const [one, two] = [makeHttp(), makeHttp()];
     const port = await listenHttp(one, { address: '127.0.0.1', port: 0 });
     await expect(listenHttp(two, { address: '127.0.0.1', port })).rejects.toThrow(
       `cannot serve HTTP on 127.0.0.1:${port}: address already in use: set another address`,
