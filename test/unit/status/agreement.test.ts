@@ -10,7 +10,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { GrpcServer } from '../../../daemon/api/grpc.ts';
 import { buildHttp } from '../../../daemon/api/http.ts';
-import { buildMetrics } from '../../../daemon/api/metrics.ts';
+import { buildMetrics, metricsPage } from '../../../daemon/api/metrics.ts';
+import { HttpServers } from '../../../daemon/base/http-servers.ts';
 import { run } from '../../../daemon/cli/run.ts';
 import type { AgentStatus, FindingKind, Severity } from '../../../daemon/status/view.ts';
 import { loadSluice } from '../../../proto/load.ts';
@@ -20,7 +21,10 @@ const directory = mkdtempSync(join(tmpdir(), 'sluice-agree-'));
 const socketPath = join(directory, 's.sock');
 const view = new FakeView();
 const server = new GrpcServer({ view, reload: () => ({ hooks: 0, milliseconds: 0 }), socketPath });
-const http = buildHttp({ view, metrics: buildMetrics({ view, versions: healthy }) });
+/** Each look at this clock is a second later, so that no answer is used again. */
+const clock = { time: 0, now: () => (clock.time += 1000) };
+const page = metricsPage(buildMetrics({ view, versions: healthy }), { clock, onError: (error) => expect.fail(String(error)) });
+const http = buildHttp({ view, page, servers: new HttpServers(), clock });
 const clients: Client[] = [];
 
 beforeAll(() => server.start());
