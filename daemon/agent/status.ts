@@ -64,6 +64,7 @@ export function buildStatus({ config, log, datapath, maps, services, hooks, repa
     host: [forwarding, ...hooks.status, health],
     ...{ repairs, drift: hooks.guard },
     conflicts: () => controller.conflicts(),
+    conflictCount: () => controller.conflictCount,
     explain: (questions) => explain.explain(questions),
     ...{ ranges: services.ranges, settings: rowSettings(config) },
     healthCheckPort: (service) => healthCheckPort(services.services.get(service)),

@@ -26,6 +26,7 @@ import {
 interface StatusSource {
   readonly name: string;
   readonly isComplete: boolean;
+  readonly omissions?: string;
   problems(): readonly SourceProblem[];
 }
 
@@ -68,6 +69,8 @@ export interface AgentStatusParts extends ListParts {
   readonly drift: StatusPart;
   readonly conflicts: () => readonly ConflictStatus[];
   readonly findings: Readonly<Record<FindingKind, StatusPart & Partial<SummaryPart>>>;
+  /** Number of contested frontends, of which conflicts() may list only a part. */
+  readonly conflictCount: () => number;
   readonly explain: (questions: readonly PacketQuery[]) => Iterable<Explanation>;
   readonly ranges: Pick<TableView<string, DesiredRange>, 'all'>;
   readonly settings: AgentStatus['settings'];
@@ -111,7 +114,7 @@ class View implements AgentView {
       sources: [
         {
           ...{ name: source.name, isInitialized: objects.every(({ initialized }) => initialized), isComplete: source.isComplete },
-          problems: source.problems(),
+          ...{ problems: source.problems(), omissions: source.omissions ?? '' },
         },
       ],
       reconcile: { ...portLoop.counts(), ...this.#loopErrors() },
@@ -121,7 +124,7 @@ class View implements AgentView {
       hostProblems: host.flatMap((part) => part.problems()),
       drops: this.#parts.drops().map(({ reason, packets, bytes }) => ({ reason, packets: BigInt(packets), bytes: BigInt(bytes) })),
       repairs: { total: repairs.total, last: repairs.last(), problems: drift.problems() },
-      conflicts: this.#parts.conflicts(),
+      ...{ conflicts: this.#parts.conflicts(), conflictCount: this.#parts.conflictCount() },
       ...{ addressSets: addressSets(this.#parts.ranges), settings: this.#parts.settings },
       findings: this.#findings(),
     };

@@ -83,12 +83,13 @@ function agentLine({ version, commit, libbpf, kernel, node, pid, uptimeSeconds }
   return line('Sluice', 'Ok', { summary: `${program}; node ${node}, pid ${pid}, up ${duration(uptimeSeconds)}` });
 }
 
-function sourceLine({ name, isInitialized, isComplete, problems }: SourceStatus, isReady: boolean): StatusLine {
+function sourceLine({ name, isInitialized, isComplete, problems, omissions = '' }: SourceStatus, isReady: boolean): StatusLine {
   const severity = !isInitialized && !isReady ? 'NotReady' : problems.length > 0 || !isComplete || !isInitialized ? 'Degraded' : 'Ok';
   const parts = [
     isInitialized ? 'first list complete' : 'first list not complete',
     isComplete ? '' : 'a part could not be read',
     counted(problems.length, 'problem'),
+    omissions,
   ];
   return line('Source', severity, {
     summary: `${name}: ${parts.filter((part) => part !== '').join(', ')}`,
@@ -105,17 +106,17 @@ function reconcileLine({ reconcile: { done, pending, error, errors }, counts }: 
   });
 }
 
-function conflictLine({ conflicts }: AgentStatus): StatusLine {
+function conflictLine({ conflicts, conflictCount = conflicts.length }: AgentStatus): StatusLine {
   if (conflicts.length === 0) return line('Conflicts', 'Ok', { summary: 'every frontend is claimed by one Service only' });
   return line('Conflicts', 'Warning', {
-    summary: `${counted(conflicts.length, 'frontend')} claimed by more than one Service`,
+    summary: `${counted(conflictCount, 'frontend')} claimed by more than one Service`,
     details: conflicts.map(conflictText),
   });
 }
 
 /** One sentence about a contested frontend. */
-export function conflictText({ frontend, owner, contenders }: ConflictStatus): string {
-  const more = contenders.length - shownContenders;
+export function conflictText({ frontend, owner, contenders, more: unlisted = 0 }: ConflictStatus): string {
+  const more = contenders.length + unlisted - shownContenders;
   const others = `${contenders.slice(0, shownContenders).join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
   return `${frontend}: served for ${owner}, not for ${others}`;
 }

@@ -79,7 +79,10 @@ export interface AgentStatus extends Versions, Health {
   readonly hostProblems: readonly string[];
   /** The counters of all reasons, also those that are zero. */
   readonly drops: readonly DropStatus[];
+  /** A bounded number of the contested frontends. */
   readonly conflicts: readonly ConflictStatus[];
+  /** Number of all contested frontends; by default those in `conflicts`. */
+  readonly conflictCount?: number;
   readonly repairs: RepairStatus;
   /** The sets "node", "pod" and "serviceCIDR"; a set without members is left out. */
   readonly addressSets: readonly { readonly name: string; readonly cidrs: readonly string[] }[];
@@ -105,7 +108,10 @@ export interface SourceStatus {
   readonly isInitialized: boolean;
   /** False when a part could not be read; the last known objects of that part stay in force. */
   readonly isComplete: boolean;
+  /** Bounded by the source; the last element may state how many more there are. */
   readonly problems: readonly SourceProblem[];
+  /** What the source leaves out on purpose; "" or undefined when it leaves out nothing. */
+  readonly omissions?: string;
 }
 
 /** Empty strings and line 0 stand for "unknown". */
@@ -158,8 +164,10 @@ export interface ConflictStatus {
   readonly frontend: string;
   /** Key of the DesiredPort that owns the frontend. */
   readonly owner: string;
-  /** Keys of the Service ports that claim the frontend but do not own it. */
+  /** Keys of the first Service ports that claim the frontend but do not own it. */
   readonly contenders: readonly string[];
+  /** Number of further ones. */
+  readonly more?: number;
 }
 
 /** active: the backend receives new flows. terminating: it only keeps its flows. quarantined: it receives no flows. */

@@ -4,6 +4,11 @@
 // (test/README.md, 3.1 and 3.3). The result does not depend on the order in which claims are made. Used by
 // service-controller.ts.
 import { type Frontend, frontendKey } from '../../model/frontend.ts';
+import { ClaimHeap } from './claim-heap.ts';
+
+/** Contenders of one frontend that a Conflict lists, and conflicts that are listed: the status is read each second, by people too. */
+const LISTED_CONTENDERS = 10;
+const LISTED_CONFLICTS = 1000;
 
 export interface Claimant {
   /** Key of the DesiredPort. */
@@ -24,8 +29,10 @@ export interface Conflict {
   readonly frontend: string;
   /** Key of the DesiredPort that owns the frontend. */
   readonly owner: string;
-  /** Keys of the DesiredPorts that claim the frontend but do not own it, in order of precedence. */
+  /** Keys of the first DesiredPorts that claim the frontend but do not own it, in order of precedence. */
   readonly contenders: readonly string[];
+  /** Number of further ones. */
+  readonly more: number;
 }
 
 const compareText = (a: string, b: string): number => (a < b ? -1 : Number(a > b));
@@ -36,50 +43,75 @@ const compareClaims = (a: Claim, b: Claim): number =>
   compareText(a.service, b.service) ||
   compareText(a.key, b.key);
 
+const ownersOf = (before: string | undefined, after: string | undefined): string[] =>
+  before === after ? [] : [before, after].filter((key) => key !== undefined);
+
 export class FrontendOwners {
-  /** By frontendKey(). Each list is sorted by compareClaims and not empty. */
-  readonly #claims = new Map<string, Claim[]>();
+  /** By frontendKey(). Almost every frontend has one claim; a heap is made only for a contested frontend. */
+  readonly #claims = new Map<string, Claim | ClaimHeap<Claim>>();
   readonly #contested = new Set<string>();
 
-  add(frontend: Frontend, claimant: Claimant): void {
+  /** Adds or replaces the claim of the Service port. Returns the keys of the old and the new owner if the owner has changed. */
+  add(frontend: Frontend, claimant: Claimant): readonly string[] {
     const key = frontendKey(frontend);
-    const others = (this.#claims.get(key) ?? []).filter((other) => other.key !== claimant.key);
-    this.#set(key, [...others, { ...claimant, isNodePort: frontend.type === 'NodePort' }].sort(compareClaims));
+    const claim = { ...claimant, isNodePort: frontend.type === 'NodePort' };
+    const present = this.#claims.get(key);
+    if (present === undefined || (!(present instanceof ClaimHeap) && present.key === claim.key)) {
+      this.#claims.set(key, claim);
+      return [];
+    }
+    const before = this.#ownerOf(key);
+    const heap = present instanceof ClaimHeap ? present : new ClaimHeap<Claim>(compareClaims);
+    if (!(present instanceof ClaimHeap)) heap.add(present);
+    heap.add(claim);
+    this.#claims.set(key, heap);
+    this.#contested.add(key);
+    return ownersOf(before, this.#ownerOf(key));
   }
 
-  /** Removes the claim of the Service port, if there is one. */
-  remove(frontend: Frontend, portKey: string): void {
+  /** Removes the claim of the Service port, if there is one. Returns the keys of the old and the new owner if the owner has changed. */
+  remove(frontend: Frontend, portKey: string): readonly string[] {
     const key = frontendKey(frontend);
     const claims = this.#claims.get(key);
-    if (claims === undefined) return;
-    this.#set(
-      key,
-      claims.filter((other) => other.key !== portKey),
-    );
+    if (!(claims instanceof ClaimHeap)) {
+      if (claims?.key === portKey) this.#claims.delete(key);
+      return [];
+    }
+    const before = this.#ownerOf(key);
+    claims.remove(portKey);
+    const { top } = claims;
+    if (claims.size <= 1) {
+      this.#contested.delete(key);
+      if (top === undefined) this.#claims.delete(key);
+      else this.#claims.set(key, top);
+    }
+    return ownersOf(before, top?.key);
   }
 
   isOwner(frontend: Frontend, portKey: string): boolean {
-    return this.claimants(frontend)[0]?.key === portKey;
+    return this.#ownerOf(frontendKey(frontend)) === portKey;
   }
 
-  /** The Service ports that claim the frontend, in order of precedence. The first one owns it. */
-  claimants(frontend: Frontend): readonly Claimant[] {
-    return this.#claims.get(frontendKey(frontend)) ?? [];
-  }
-
+  /** Up to LISTED_CONFLICTS conflicts, sorted by frontend. */
   conflicts(): Conflict[] {
-    const conflicts: Conflict[] = [];
-    for (const frontend of [...this.#contested].sort(compareText)) {
-      const [owner, ...contenders] = (this.#claims.get(frontend) ?? []).map((claim) => claim.key);
-      if (owner !== undefined) conflicts.push({ frontend, owner, contenders });
-    }
-    return conflicts;
+    const listed = [...this.#contested.values().take(LISTED_CONFLICTS)].sort(compareText);
+    return listed.flatMap((frontend) => this.#conflictOf(frontend));
   }
 
-  #set(key: string, claims: Claim[]): void {
-    if (claims.length === 0) this.#claims.delete(key);
-    else this.#claims.set(key, claims);
-    if (claims.length > 1) this.#contested.add(key);
-    else this.#contested.delete(key);
+  /** Number of frontends that more than one Service port claims. */
+  get conflictCount(): number {
+    return this.#contested.size;
+  }
+
+  #conflictOf(frontend: string): Conflict[] {
+    const claims = this.#claims.get(frontend);
+    if (!(claims instanceof ClaimHeap)) return [];
+    const [owner = '', ...contenders] = claims.first(1 + LISTED_CONTENDERS).map(({ key }) => key);
+    return [{ frontend, owner, contenders, more: claims.size - 1 - contenders.length }];
+  }
+
+  #ownerOf(key: string): string | undefined {
+    const claims = this.#claims.get(key);
+    return claims instanceof ClaimHeap ? claims.top?.key : claims?.key;
   }
 }

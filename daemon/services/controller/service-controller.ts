@@ -65,9 +65,14 @@ export class ServiceController {
     this.#sliceChanges?.close();
   }
 
-  /** Frontends that more than one Service port claims, sorted. */
+  /** Frontends that more than one Service port claims, sorted. At most a thousand are listed. */
   conflicts(): Conflict[] {
     return this.#owners.conflicts();
+  }
+
+  /** Number of frontends that more than one Service port claims. */
+  get conflictCount(): number {
+    return this.#owners.conflictCount;
   }
 
   #run(): void {
@@ -104,7 +109,7 @@ export class ServiceController {
 
   /**
    * Replaces the rows and claims of a Service. Adds to `touched` every port whose row may change, including ports of other Services
-   * that claim the same frontend.
+   * that gain or lose a frontend.
    */
   #recompute(serviceKey: string, { node, touched }: { node: NodeContext; touched: Set<string> }): void {
     const service = this.#options.services.get(serviceKey);
@@ -122,8 +127,7 @@ export class ServiceController {
   #withdraw(key: string, touched: Set<string>): void {
     touched.add(key);
     for (const frontend of this.#wanted.get(key)?.frontends ?? []) {
-      this.#owners.remove(frontend, key);
-      for (const rival of this.#owners.claimants(frontend)) touched.add(rival.key);
+      for (const owner of this.#owners.remove(frontend, key)) touched.add(owner);
     }
     this.#wanted.delete(key);
   }
@@ -132,8 +136,7 @@ export class ServiceController {
     touched.add(port.key);
     this.#wanted.set(port.key, port);
     for (const frontend of port.frontends) {
-      this.#owners.add(frontend, { key: port.key, ...by });
-      for (const rival of this.#owners.claimants(frontend)) touched.add(rival.key);
+      for (const owner of this.#owners.add(frontend, { key: port.key, ...by })) touched.add(owner);
     }
   }
 

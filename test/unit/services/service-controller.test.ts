@@ -178,7 +178,7 @@ describe('a contested VIP', () => {
     for (const [i, owner] of line.entries()) {
       expect(ownerIn(desired)).toEqual([owner]);
       const contenders = line.slice(i + 1).map(keyOf);
-      const conflict = { frontend: '10.96.0.10:80/TCP', owner: keyOf(owner), contenders };
+      const conflict = { frontend: '10.96.0.10:80/TCP', owner: keyOf(owner), contenders, more: 0 };
       expect(controller.conflicts()).toEqual(contenders.length === 0 ? [] : [conflict]);
       services.delete(`default/${owner}`);
       flush();
@@ -211,6 +211,65 @@ describe('a contested VIP', () => {
     expect(controller.conflicts()).toHaveLength(1);
   });
 });
+
+describe('many Services that claim one VIP', () => {
+  const keyOf = (i: number): string => `default/${String(i).padStart(5, '0')}:/TCP/IPv4`;
+
+  /** Time of the task in ms. */
+  function timeOf(task: () => void): number {
+    const began = process.cpuUsage();
+    task();
+    const { user, system } = process.cpuUsage(began);
+    return (user + system) / 1000;
+  }
+
+  /** CPU time in ms in which `count` Services are added one by one, and removed one by one, the owner first. */
+  function cost(count: number, addressOf: (i: number) => string): number {
+    const { services, desired, putService, flush, listed } = setup();
+    listed();
+    return timeOf(() => {
+      for (let i = 0; i < count; i += 1) {
+        putService({ name: String(i).padStart(5, '0'), clusterIPs: { IPv4: addressOf(i) } });
+        flush();
+      }
+      for (let i = 0; i < count; i += 1) {
+        services.delete(`default/${String(i).padStart(5, '0')}`);
+        flush();
+      }
+      expect(desired.size).toBe(0);
+    });
+  }
+
+  test('cost about as much as Services with different VIPs', () => {
+    const different = cost(2000, (i) => `10.96.${i >> 8}.${i & 255}`);
+    expect(cost(2000, () => '10.96.0.10')).toBeLessThan(5 * different + 500);
+  });
+
+  test('write only the rows of the old and the new owner, in any order, and are listed up to a limit', () => {
+    const { services, desired, controller, putService, flush, listed } = setup();
+    listed();
+    const names = seededOrder(300);
+    for (const i of names) putService({ name: String(i).padStart(5, '0') });
+    flush();
+    expect(controller.conflictCount).toBe(1);
+    const contenders = Array.from({ length: 10 }, (_, i) => keyOf(i + 1));
+    expect(controller.conflicts()).toEqual([{ frontend: '10.96.0.10:80/TCP', owner: keyOf(0), contenders, more: 289 }]);
+    const present = new Set(names);
+    for (const i of seededOrder(299)) {
+      const owner = Math.min(...present);
+      services.delete(`default/${String(i).padStart(5, '0')}`);
+      present.delete(i);
+      const keys = flush().map((change) => change.key);
+      expect(keys).toEqual(i === owner ? [keyOf(Math.min(...present)), keyOf(i)] : [keyOf(i)]);
+      expect(desired.get(keyOf(Math.min(...present)))?.frontends).toHaveLength(1);
+    }
+    expect(controller.conflicts()).toEqual([]);
+  });
+});
+
+/** 0..count-1 in an arbitrary order. */
+const seededOrder = (count: number): number[] =>
+  Array.from({ length: count }, (_, i) => i).toSorted((a, b) => ((a * 7919) % 1009) - ((b * 7919) % 1009) || a - b);
 
 describe('this node', () => {
   const two = {
