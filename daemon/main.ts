@@ -2,7 +2,6 @@
 // sluiced: reads the settings, starts the units of the agent in order, waits for a signal, and stops the units in reverse order.
 // It must never detach the programs or remove the maps: they continue to work in the kernel after the process has ended or
 // crashed. When a start fails, one message is printed on stderr and the exit code tells the cause.
-import { readFileSync } from 'node:fs';
 import type { Logger } from 'pino';
 import { type Agent, buildAgent } from './agent/agent.ts';
 import { openDatapath } from './agent/datapath.ts';
@@ -10,10 +9,12 @@ import { accessText, findSourceAccess } from './agent/source.ts';
 import { systemClock } from './base/clock.ts';
 import { configFromCommandLine } from './config/command-line.ts';
 import type { Config } from './config/schema.ts';
+import { readSettingsText } from './config/sources.ts';
 import { ExitCode, ExitError } from './base/errors.ts';
 import { notifyServiceManager } from './kernel/host.ts';
 import { Lifecycle } from './base/lifecycle.ts';
 import { createLog, LogOutput } from './base/log.ts';
+import { printable } from './base/printable.ts';
 import { releaseMemory } from './base/memory.ts';
 import { versions } from './host/version.ts';
 
@@ -99,14 +100,14 @@ async function main(): Promise<number> {
     const config = configFromCommandLine({
       argv: process.argv.slice(2),
       env: process.env,
-      readFile: (path) => readFileSync(path, 'utf8'),
+      readFile: readSettingsText,
       versions,
       print: (text) => process.stdout.write(text),
     });
     return config === undefined ? ExitCode.ok : await run(config);
   } catch (error) {
     if (error instanceof ExitError) {
-      process.stderr.write(`sluiced: ${error.message}\n`);
+      process.stderr.write(`sluiced: ${printable(error.message)}\n`);
       return error.exitCode;
     }
     throw error;

@@ -4,6 +4,7 @@
 // main.ts creates the only logger; agent.ts passes child loggers to the parts of the daemon.
 import { type DestinationStream, destination, type Logger, type LoggerOptions, pino, stdSerializers } from 'pino';
 
+import { printableLogLine, printableValue } from './printable.ts';
 import { InvalidObjectError, KernelError, ExitError } from './errors.ts';
 
 interface LogOptions {
@@ -50,6 +51,7 @@ export async function createLog(options: LogOptions, to: DestinationStream): Pro
     timestamp: () => `,"ts":"${new Date().toISOString()}"`,
     formatters: { level: (level) => ({ level }) },
     serializers: { err: errorFields },
+    hooks: { streamWrite: options.logFormat === 'json' ? printableLogLine : textLine },
   };
   return pino(settings, options.logFormat === 'json' ? to : await textStream(to));
 }
@@ -68,6 +70,11 @@ function errorFields(error: unknown): unknown {
   }
   if (error instanceof InvalidObjectError || error instanceof ExitError) return { name: error.name, message: error.message };
   return stdSerializers.err(error);
+}
+
+/** A record for textStream(), which prints its texts as they are. */
+function textLine(line: string): string {
+  return `${JSON.stringify(printableValue(JSON.parse(line)))}\n`;
 }
 
 async function textStream(to: DestinationStream): Promise<DestinationStream> {

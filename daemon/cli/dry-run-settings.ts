@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The settings of a dry run: `sluice plan` and `sluice explain --objects` use the daemon's settings, so that they compute what
 // a daemon with these flags, this environment and this settings file would serve.
-import { readFileSync } from 'node:fs';
 import { parseConfig } from '../config/resolve.ts';
+import { readSettingsText } from '../config/sources.ts';
 import type { Config } from '../config/schema.ts';
 
 export interface DryRunFlags {
@@ -17,5 +17,5 @@ export interface DryRunFlags {
 export function dryRunSettings({ objects, flags, env }: DryRunFlags): Config {
   // parseConfig() requires --source and --node. The dry run does not use these two settings: the directory and the node are its own
   // arguments.
-  return parseConfig(['--source', objects, '--node', 'dry-run', ...flags], env, (path) => readFileSync(path, 'utf8'));
+  return parseConfig(['--source', objects, '--node', 'dry-run', ...flags], env, readSettingsText);
 }

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // `sluice explain`: reads the queries, gets the explanations and prints them. The explanations come from a running daemon or, with
 // --objects, from offline/dry-explain.ts, which needs no daemon and is loaded only then. Called by main.ts.
-import { readFileSync } from 'node:fs';
 import { parse } from 'yaml';
 import { z } from 'zod';
 import type { Explanation__Output as ExplanationMessage } from '../../proto/gen/sluice/v1/Explanation.ts';
+import { readBoundedText } from '../base/bounded-read.ts';
+import { checkNesting } from '../base/nesting.ts';
+import { printable, printableJson, printableValue } from '../base/printable.ts';
 import { ExitCode, ExitError } from '../base/errors.ts';
 import { systemReason, yamlReason } from '../base/reasons.ts';
 import { parseAddress } from '../model/address.ts';
@@ -30,6 +32,9 @@ export interface ExplainOptions {
   readonly err: (text: string) => void;
   readonly daemon: Daemon;
 }
+
+/** The --flows file: 50,000 packets. */
+const MAX_FLOWS_BYTES = 8 * 2 ** 20;
 
 const usage = (message: string): ExitError => new ExitError(ExitCode.usage, message);
 
@@ -73,9 +78,12 @@ export async function runExplain(options: ExplainOptions): Promise<void> {
   const queries = options.flowsFile === undefined ? [packetOf(options)] : flowsOf(options.flowsFile);
   const explanations =
     options.objects === undefined ? await askDaemon(options, queries) : await askObjects(options, options.objects, queries);
-  if (!options.isJson) return options.out(explanations.map((explanation, i) => explanationText(explanation, queries[i])).join('\n'));
+  if (!options.isJson) {
+    const texts = printableValue(explanations).map((explanation, i) => explanationText(explanation, printableValue(queries[i])));
+    return options.out(texts.join('\n'));
+  }
   const [only] = explanations;
-  options.out(`${JSON.stringify(options.flowsFile === undefined ? only : explanations, undefined, 2)}\n`);
+  options.out(`${printableJson(JSON.stringify(options.flowsFile === undefined ? only : explanations, undefined, 2))}\n`);
 }
 
 async function askDaemon({ daemon }: ExplainOptions, queries: readonly PacketQuery[]): Promise<Explanation[]> {
@@ -88,7 +96,7 @@ async function askObjects(options: ExplainOptions, objects: string, queries: rea
   const { dryExplain } = await import('../offline/dry-explain.ts');
   const settings = dryRunSettings({ objects, flags: options.flags, env: options.env });
   const { explanations, problems } = dryExplain({ objects, node: { file: options.nodeFile }, settings }, queries);
-  for (const problem of problems) options.err(`sluice: ${problem}\n`);
+  for (const problem of problems) options.err(`sluice: ${printable(problem)}\n`);
   return explanations;
 }
 
@@ -130,7 +138,8 @@ function flowsOf(path: string): PacketQuery[] {
 function parsed(path: string): unknown {
   let source: string;
   try {
-    source = readFileSync(path, 'utf8');
+    source = readBoundedText(path, { maxBytes: MAX_FLOWS_BYTES, waitsForPipe: true });
+    checkNesting(source);
   } catch (error) {
     throw new ExitError(ExitCode.config, `cannot read the --flows file ${path}: ${systemReason(error)}`, { cause: error });
   }

@@ -3,6 +3,7 @@
 // the daemon serves. A dry run computes the plan (offline/dry-run.ts). Changes nothing. Objects and files that cannot be used are
 // reported on stderr and left out, and the exit code is then not 0. Called by main.ts.
 import { ExitCode, ExitError } from '../base/errors.ts';
+import { printable, printableJson, printableValue } from '../base/printable.ts';
 import { rowSettings } from '../config/row-settings.ts';
 import { dryRun, type DryRun } from '../offline/dry-run.ts';
 import { planChanges, planRows, plannedState, type PlanRow, type ServedState } from '../offline/plan.ts';
@@ -30,15 +31,15 @@ export async function runPlan(options: PlanOptions): Promise<number> {
   const settings = dryRunSettings({ objects, flags: [...inherited(served?.state.settings, flags), ...flags], env });
   const node = nodeFile === undefined ? nodeOf(served) : { file: nodeFile };
   const run = dryRun({ objects, node, settings });
-  for (const problem of run.problems) err(`sluice: ${problem}\n`);
-  if (isJson) out(`${JSON.stringify(planRows(run), undefined, 2)}\n`);
+  for (const problem of run.problems) err(`sluice: ${printable(problem)}\n`);
+  if (isJson) out(`${printableJson(JSON.stringify(planRows(run), undefined, 2))}\n`);
   else if (served === undefined) out(planText(run));
   else {
     const values = new Map(rowSettings(settings).map(({ name, value }) => [name, value]));
     out(changesText(served.state, plannedState(run, { settings: values, devices: plannedDevices(served.state, settings) })));
   }
   if (run.problems.length === 0) return ExitCode.ok;
-  err(`sluice: the plan is incomplete: ${counted(run.problems.length, 'problem')} in ${objects}, see above\n`);
+  err(`sluice: the plan is incomplete: ${counted(run.problems.length, 'problem')} in ${printable(objects)}, see above\n`);
   return ExitCode.config;
 }
 
@@ -73,7 +74,7 @@ function nodeOf(served: Served | undefined): { name: string; localAddresses?: re
 
 /** One line per backend, and then what the columns do not show. */
 function planText(run: DryRun): string {
-  const rows = planRows(run);
+  const rows = printableValue(planRows(run));
   const lines = rows.map((row) => [
     ...[row.frontend, row.service, `${row.type}${row.policy === 'Local' ? ' (Local)' : ''}`, row.scope, backendCell(row)],
     ...[row.affinitySeconds === null ? '-' : `${row.affinitySeconds}s`, row.sourceRanges.join('\n') || 'any'],
@@ -81,7 +82,7 @@ function planText(run: DryRun): string {
   const titles = ['Frontend', 'Service', 'Type', 'Scope', 'Backend', 'Affinity', 'Sources'];
   const more = [
     ...healthChecks(rows),
-    ...run.conflicts.map(
+    ...printableValue(run.conflicts).map(
       ({ frontend, owner, contenders }) => `conflict: ${frontend} is served for ${owner}, not for ${contenders.join(', ')}`,
     ),
     ...[...run.ranges.values()].filter(({ set }) => set !== 'clusterIP').map(({ set, cidr }) => `address set ${set}: ${cidr}`),
@@ -103,6 +104,6 @@ const signs = { added: '+', removed: '-', changed: '~' } as const;
 
 /** One line for each thing that is removed (-), added (+) or changed (~). */
 function changesText(served: ServedState, planned: ServedState): string {
-  const lines = planChanges(served, planned).map(({ kind, text }) => `${signs[kind]} ${text}\n`);
+  const lines = planChanges(served, planned).map(({ kind, text }) => `${signs[kind]} ${printable(text)}\n`);
   return lines.length === 0 ? 'no changes\n' : lines.join('');
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // `sluice preflight`: runs the checks of offline/preflight.ts with the settings that sluiced would have, and prints the results.
 // Needs no daemon, asks the API server if it is the source, and changes nothing. Called by main.ts.
-import { readFileSync } from 'node:fs';
+import { printable, printableJson } from '../base/printable.ts';
 import { parseConfig } from '../config/resolve.ts';
+import { readSettingsText } from '../config/sources.ts';
 import { type CheckResult, preflight } from '../offline/preflight.ts';
 
 export interface PreflightOptions {
@@ -17,14 +18,16 @@ const stateNames = { ok: 'Ok', warning: 'Warning', failed: 'Failed', skipped: 'S
 
 /** Returns the exit code: 0, or the exit code of the first check that failed. Throws ExitError when the settings are invalid. */
 export async function runPreflight({ argv, env, isJson, print }: PreflightOptions): Promise<number> {
-  const config = parseConfig(argv, env, (path) => readFileSync(path, 'utf8'));
+  const config = parseConfig(argv, env, readSettingsText);
   const checks = await preflight(config, env);
   const exitCode = checks.find(({ state }) => state === 'failed')?.exitCode ?? 0;
-  print(isJson ? `${JSON.stringify({ ok: exitCode === 0, exitCode, checks }, undefined, 2)}\n` : preflightText(checks));
+  print(isJson ? `${printableJson(JSON.stringify({ ok: exitCode === 0, exitCode, checks }, undefined, 2))}\n` : preflightText(checks));
   return exitCode;
 }
 
 function preflightText(checks: readonly CheckResult[]): string {
   const width = Math.max(...checks.map(({ name }) => name.length)) + 1;
-  return checks.map(({ name, state, message }) => `${`${name}:`.padEnd(width)}   ${stateNames[state].padEnd(7)}   ${message}\n`).join('');
+  return checks
+    .map(({ name, state, message }) => `${`${name}:`.padEnd(width)}   ${stateNames[state].padEnd(7)}   ${printable(message)}\n`)
+    .join('');
 }

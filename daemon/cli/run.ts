@@ -3,6 +3,7 @@
 // only through the Runtime argument, so that tests can call it. An error is one message on stderr, never a stack trace.
 import { Command, CommanderError, Option } from 'commander';
 
+import { printable, printableJson, printableValue } from '../base/printable.ts';
 import { ExitCode, KernelError, ExitError } from '../base/errors.ts';
 import { failureText } from '../base/reasons.ts';
 import { userPath } from '../config/paths.ts';
@@ -26,7 +27,7 @@ export async function run(argv: readonly string[], runtime: Runtime): Promise<nu
     return outcome.exitCode;
   } catch (error) {
     if (error instanceof CommanderError) return commanderExit(error, runtime, commandNamed(argv, sluice));
-    runtime.err(`sluice: ${failureText(error)}\n`);
+    runtime.err(`sluice: ${printable(failureText(error))}\n`);
     if (error instanceof ExitError) return error.exitCode;
     return error instanceof KernelError ? ExitCode.kernel : ExitCode.failure;
   }
@@ -35,7 +36,7 @@ export async function run(argv: readonly string[], runtime: Runtime): Promise<nu
 function commanderExit(error: CommanderError, runtime: Runtime, command: string): number {
   // commander has already printed the help.
   if (error.exitCode === 0) return ExitCode.ok;
-  if (error.code !== 'commander.help') runtime.err(`sluice: ${usageText(error, command)}\n`);
+  if (error.code !== 'commander.help') runtime.err(`sluice: ${printable(usageText(error, command))}\n`);
   return ExitCode.usage;
 }
 
@@ -93,7 +94,7 @@ function program(runtime: Runtime, outcome: { exitCode: number }, settings: read
 }
 
 /** The response in the JSON format of protobuf, as grpcurl prints it. */
-const json = (response: object): string => `${JSON.stringify(response, undefined, 2)}\n`;
+const json = (response: object): string => `${printableJson(JSON.stringify(response, undefined, 2))}\n`;
 
 function addStatus(sluice: Command, { runtime, daemon, outcome }: Context): void {
   sluice
@@ -105,7 +106,7 @@ function addStatus(sluice: Command, { runtime, daemon, outcome }: Context): void
     .action(async (options: { output: string }) => {
       const status = await askStatus(daemon());
       outcome.exitCode = isHealthy(status) ? ExitCode.ok : ExitCode.failure;
-      runtime.out(options.output === 'json' ? json(status) : statusText(status));
+      runtime.out(options.output === 'json' ? json(status) : statusText(printableValue(status)));
     });
 }
 
@@ -117,7 +118,7 @@ function addLists(sluice: Command, { runtime, daemon }: Context): void {
     .addOption(output('table', 'wide', 'json'))
     .action(async (options: { output: string }) => {
       const response = await askServices(daemon());
-      runtime.out(options.output === 'json' ? json(response) : servicesText(response.services, options.output === 'wide'));
+      runtime.out(options.output === 'json' ? json(response) : servicesText(printableValue(response.services), options.output === 'wide'));
     });
   const backend = sluice.command('backend').description('inspect backend entries in the kernel');
   backend
@@ -126,7 +127,7 @@ function addLists(sluice: Command, { runtime, daemon }: Context): void {
     .addOption(output('table', 'json'))
     .action(async (options: { output: string }) => {
       const response = await askBackends(daemon());
-      runtime.out(options.output === 'json' ? json(response) : backendsText(response.backends));
+      runtime.out(options.output === 'json' ? json(response) : backendsText(printableValue(response.backends)));
     });
 }
 

@@ -2,6 +2,7 @@
 // `sluice uninstall`: prints what offline/uninstall.ts removes. It works only while no daemon runs. Called by main.ts. This module
 // loads kernel/, so main.ts loads it only for this command.
 import { ExitCode } from '../base/errors.ts';
+import { printable } from '../base/printable.ts';
 import { uninstall, type UninstallInput } from '../offline/uninstall.ts';
 
 export interface UninstallOptions extends UninstallInput {
@@ -15,7 +16,7 @@ export function runUninstall({ print, ...input }: UninstallOptions): number {
   for (const { item, outcome, error } of uninstall(input)) {
     count += 1;
     if (outcome === 'not removed') failures += 1;
-    print(outcome === 'not removed' ? `not removed: ${item}: ${error}` : `${outcome} ${item}`);
+    print(printable(outcome === 'not removed' ? `not removed: ${item}: ${error}` : `${outcome} ${item}`));
   }
   if (count === 0) print('nothing to remove');
   return failures === 0 ? ExitCode.ok : ExitCode.failure;

@@ -5,6 +5,7 @@ import type { ResolvedSetting } from './resolve.ts';
 import { allSettings } from './schema.ts';
 import { daemonCommand } from './sources.ts';
 import { ExitCode } from '../base/errors.ts';
+import { printableJson } from '../base/printable.ts';
 
 /** Versions that `--version` prints. */
 export interface ProgramVersions {
@@ -25,7 +26,8 @@ export function resolvedText(resolved: readonly ResolvedSetting[]): string {
 }
 
 /** Quotes text that YAML would not read back as the same string. */
-const quoted = (text: string): string => (/^[A-Za-z0-9/][-\w./,:]*$/.test(text) && !/:$|^\d+:\d/.test(text) ? text : JSON.stringify(text));
+const quoted = (text: string): string =>
+  /^[A-Za-z0-9/][-\w./,:]*$/.test(text) && !/:$|^\d+:\d/.test(text) ? text : printableJson(JSON.stringify(text));
 
 export function versionText({ version, commit, libbpf, kernel }: ProgramVersions): string {
   return `sluiced ${version}\ncommit ${commit === '' ? 'unknown' : commit}\nlibbpf ${libbpf}\nkernel ${kernel}\n`;

@@ -5,10 +5,18 @@
 import { Command, CommanderError, Option } from 'commander';
 import { isMap, isScalar, isSeq, LineCounter, type Node, parseDocument } from 'yaml';
 
+import { readBoundedText } from '../base/bounded-read.ts';
 import { ExitCode, ExitError } from '../base/errors.ts';
 import { didYouMean as nearest } from '../base/nearest.ts';
+import { yamlNestingFault } from '../base/nesting.ts';
 import { systemReason, yamlReason } from '../base/reasons.ts';
 import { usageText } from './usage.ts';
+
+/** A settings file. With every setting and its comments it has 10 KiB. */
+const MAX_SETTINGS_BYTES = 256 * 2 ** 10;
+
+/** The file reader of sluiced and sluice, for readSettingsFile(). */
+export const readSettingsText = (path: string): string => readBoundedText(path, { maxBytes: MAX_SETTINGS_BYTES });
 
 export interface GivenText {
   /** "pod-interfaces". */
@@ -128,7 +136,10 @@ export function readSettingsFile(
   { settings, readFile }: { readonly settings: readonly NamedSetting[]; readonly readFile: (path: string) => string },
 ): GivenText[] {
   const lines = new LineCounter();
-  const document = parseDocument(readOr(path, readFile), { lineCounter: lines, prettyErrors: false });
+  const content = readOr(path, readFile);
+  const deep = yamlNestingFault(content);
+  if (deep !== undefined) return reject(`${path} line ${deep.line + 1}: ${deep.reason}`);
+  const document = parseDocument(content, { lineCounter: lines, prettyErrors: false });
   const [broken] = document.errors;
   if (broken !== undefined) return reject(`${path} line ${lines.linePos(broken.pos[0]).line}: ${yamlReason(broken)}`, broken);
   if (document.contents === null) return [];

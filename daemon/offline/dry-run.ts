@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The dry run: uses the daemon's own controllers to compute the desired rows that a daemon on a given node would have for a directory
 // of objects. Needs no daemon, kernel or clock. Synchronous; reads files only. Called by `sluice plan` and dry-explain.ts.
-import { readFileSync } from 'node:fs';
 import { HostController } from '../services/controller/host-controller.ts';
 import { ServiceController } from '../services/controller/service-controller.ts';
+import { readBoundedText } from '../base/bounded-read.ts';
 import type { Conflict } from '../services/controller/frontend-owners.ts';
 import { ExitCode, InvalidObjectError, ExitError } from '../base/errors.ts';
 import { systemReason } from '../base/reasons.ts';
@@ -16,6 +16,9 @@ import { Table } from '../table/table.ts';
 import { readObjects } from '../source/files/read-objects.ts';
 import { type SourceTables, sourceTables } from '../source/tables.ts';
 import { nodeOf, type NodeFile, parseNodeFile } from './node-file.ts';
+
+/** The --node file. */
+const MAX_NODE_FILE_BYTES = 2 ** 20;
 
 export interface DryRunInput {
   /** Directory of objects in YAML or JSON. */
@@ -80,7 +83,7 @@ const noListener = (): void => undefined;
 
 function readNodeFile(path: string): NodeFile {
   try {
-    return parseNodeFile(readFileSync(path, 'utf8'));
+    return parseNodeFile(readBoundedText(path, { maxBytes: MAX_NODE_FILE_BYTES, waitsForPipe: true }));
   } catch (error) {
     const isInvalid = error instanceof InvalidObjectError;
     const message = isInvalid ? `${path}: ${error.message}` : `cannot read the --node file ${path}: ${systemReason(error)}`;

@@ -3,6 +3,7 @@
 // object with the same name supplies the fields that the file omits. Pure. Called by dry-run.ts.
 import { parse } from 'yaml';
 import { z } from 'zod';
+import { checkNesting } from '../base/nesting.ts';
 import { InvalidObjectError } from '../base/errors.ts';
 import { yamlReason } from '../base/reasons.ts';
 import { families, parseAddress } from '../model/address.ts';
@@ -53,6 +54,7 @@ export function parseNodeFile(source: string): NodeFile {
 
 function parseText(source: string, at: Subject): unknown {
   try {
+    checkNesting(source);
     // Warnings are off, because the parser would pass them to process.emitWarning().
     return parse(source, { logLevel: 'error' });
   } catch (error) {

@@ -216,6 +216,19 @@ describe('service list', () => {
     expect(listed[1]).toMatchObject({ key: 'default/api:/TCP/IPv6', inSync: false, row: { state: 'ROW_STATE_ERROR' } });
   });
 
+  test('names and messages cannot control the terminal, and JSON stays JSON', async () => {
+    const [[, , web], control] = [services as [ServiceView, ServiceView, ServiceView], /(?!\n)[\p{Cc}\u202e]/u] as const;
+    const evil = 'web\u001b[2J\u009b31m\r\n10.0.0.1:80   forged\u202e';
+    view.rows = [{ ...web, name: evil, differences: [evil], row: { state: 'error', message: evil, retries: 1 } }];
+    const out = (await sluice('service list -o wide')).out + (await sluice('service list')).out;
+    expect([control.test(out), out.includes('\n10.0.0.1:80   forged')]).toEqual([false, false]);
+    const json = (await sluice('service list -o json')).out;
+    expect([control.test(json), JSON.parse(json)]).toMatchObject([false, { services: [{ name: evil, differences: [evil] }] }]);
+    view.current = { ...troubledStatus, hostProblems: [evil], node: evil };
+    for (const line of ['status', `--timeout ${evil.replaceAll(' ', '')} status`])
+      expect(Object.values(await sluice(line)).join('')).not.toMatch(control);
+  });
+
   test('30,000 Services are listed, page by page', async () => {
     const [, , web] = services as [ServiceView, ServiceView, ServiceView];
     view.rows = Array.from({ length: 30_000 }, (_, id) => {
