@@ -6,6 +6,7 @@ import type { Logger } from 'pino';
 import { systemClock } from '../base/clock.ts';
 import type { Config } from '../config/schema.ts';
 import { versions } from '../host/version.ts';
+import { sourceCheck } from '../source/files/check.ts';
 import { FilesSource } from '../source/files/files-source.ts';
 import { Connection } from '../source/kubernetes/connection.ts';
 import { findAccess, type FoundAccess } from '../source/kubernetes/find-access.ts';
@@ -22,9 +23,12 @@ export type SourceAccess = { readonly directory: string } | FoundAccess;
 export const accessText = (access: SourceAccess): string =>
   'directory' in access ? access.directory : access.access.servers.map((server) => server.origin).join(', ');
 
-/** Throws ExitError when there is neither a directory nor a cluster. */
+/** Throws ExitError when there is neither a directory that exists nor a cluster. */
 export function findSourceAccess(config: Config): SourceAccess {
-  if (config.source !== undefined) return { directory: config.source };
+  if (config.source !== undefined) {
+    sourceCheck(config.source).run();
+    return { directory: config.source };
+  }
   const { kubeconfig, apiServer: apiServers } = config;
   return findAccess({ kubeconfig, apiServers, env: process.env, clock: systemClock });
 }
@@ -52,6 +56,7 @@ export function findSource({ config, access: found, tables, log, onComplete }: S
       log.info(`resolved: ${message}`);
       setImmediate(onComplete);
     },
+    noted: (text) => log.info(text),
   };
   const common = { tables, clock: systemClock, log: problemLog };
   if ('directory' in found) return { source: new FilesSource({ ...common, directory: found.directory }), policies: undefined };

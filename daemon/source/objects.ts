@@ -3,14 +3,15 @@
 // objects here, so files and the API server give the same rows. Writes no table and logs nothing.
 import type { InvalidObjectError } from '../base/errors.ts';
 import { invalid, metadataSchema, read, show, type Subject } from './convert/fields.ts';
-import { type Definition, isKnownKind, type Kind, kinds } from './kinds.ts';
+import { apiGroupOf, type Definition, isKnownKind, type Kind, kinds } from './kinds.ts';
 
 interface Problems {
   /** Errors about the parts of the object that are not in the row, or the reason why there is no row. */
   readonly problems: readonly InvalidObjectError[];
 }
 
-export type Converted = (Definition & Problems) | ({ readonly kind: 'unknown' } & Problems);
+/** `ignored` names the kind of an object that the agent does not use, for people: "Deployment". */
+export type Converted = (Definition & Problems) | ({ readonly kind: 'unknown'; readonly ignored?: string } & Problems);
 
 const isObject = (raw: unknown): raw is Readonly<Record<string, unknown>> => typeof raw === 'object' && raw !== null && !Array.isArray(raw);
 
@@ -29,15 +30,20 @@ export function identify(raw: unknown): Subject {
   return { kind, object: `${namespace || 'default'}/${name}` };
 }
 
-/** Throws InvalidObjectError when the object as a whole cannot be used. An unknown kind is reported as a problem. */
+/**
+ * Throws InvalidObjectError when the object as a whole cannot be used. An object of a known kind and API group, but of another
+ * version, is reported as a problem: the object was meant for this agent.
+ */
 export function convertObject(raw: unknown): Converted {
   const at = identify(raw);
   if (!isObject(raw)) throw invalid(at, '', `must be an object, is ${show(raw)}`);
   if (at.kind === '') throw invalid(at, 'kind', `must be a string, is ${show(raw['kind'])}`);
-  if (!isKnownKind(at.kind)) return { kind: 'unknown', problems: [invalid(at, 'kind', 'unknown kind')] };
+  if (!isKnownKind(at.kind)) return { kind: 'unknown', problems: [], ignored: at.kind };
   // A file may omit the apiVersion. If it is present, it distinguishes a Knative Service from a core Service.
   const version = raw['apiVersion'] ?? undefined;
   const { apiVersion } = kinds[at.kind];
+  if (typeof version === 'string' && apiGroupOf(version) !== apiGroupOf(apiVersion))
+    return { kind: 'unknown', problems: [], ignored: `${at.kind} of ${textOf(version)}` };
   if (version !== undefined && version !== apiVersion) {
     return {
       kind: 'unknown',

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Problems of a source and of the objects in it, as rows for people, logs and the API. A problem does not change what is
 // served.
+import { printable } from '../base/printable.ts';
 import { compareText } from '../model/order.ts';
+
+/** Problems that a source reports one by one, with a log line each. */
+export const MAX_PROBLEMS = 1000;
 
 export interface SourceProblem {
   /** Name in the directory, or the directory itself when it cannot be used; "" for a source without files. */
@@ -22,12 +26,18 @@ export interface SourceProblem {
 export interface ProblemLog {
   appeared(problem: SourceProblem): void;
   resolved(problem: SourceProblem): void;
+  /** Receives what is no problem, and what people may want to know once. */
+  noted?(text: string): void;
 }
 
 /** A problem at a place. The message is the place and the text. */
 export function problemAt(place: Omit<SourceProblem, 'message'>, text: string): SourceProblem {
   const { file, line, kind, object, field } = place;
-  return { file, line, kind, object, field, message: `${file}${line === 0 ? '' : `:${line}`}: ${text}` };
+  const at = printable(file);
+  return {
+    ...{ file: at, line, kind: printable(kind), object: printable(object), field: printable(field) },
+    message: printable(`${at}${line === 0 ? '' : `:${line}`}: ${text}`),
+  };
 }
 
 /** A problem of a whole file or directory. */
@@ -36,6 +46,19 @@ export const problemOf = (file: string, text: string): SourceProblem => problemA
 /** Orders by file, line and message. */
 export function compareProblems(a: SourceProblem, b: SourceProblem): number {
   return compareText(a.file, b.file) || a.line - b.line || compareText(a.message, b.message);
+}
+
+/** The problems, sorted. If there are more than MAX_PROBLEMS, the last element states the number of those that are left out. */
+export function limited(problems: Iterable<SourceProblem>): SourceProblem[] {
+  const kept: SourceProblem[] = [];
+  let more = 0;
+  for (const problem of problems) {
+    if (kept.length < MAX_PROBLEMS) kept.push(problem);
+    else more += 1;
+  }
+  kept.sort(compareProblems);
+  const text = `${more} more problems are not listed`;
+  return more === 0 ? kept : [...kept, { file: '', line: 0, kind: '', object: '', field: '', message: text, identity: 'more problems' }];
 }
 
 /** Reports the difference to the previous problems. A problem that only moves to another line is not reported again. */

@@ -14,6 +14,8 @@ export interface Source {
   rescan(): Promise<void>;
   /** The present problems, sorted. */
   problems(): readonly SourceProblem[];
+  /** What the source leaves out on purpose, for people; "" when it leaves out nothing. */
+  readonly omissions: string;
   /** Everything was read and understood. Only then may map entries without a row be pruned. */
   readonly isComplete: boolean;
 }

@@ -73,9 +73,9 @@ describe('input', () => {
   test.for([
     { name: 'invalid YAML', text: 'kind: Service\nmetadata: {name: web', says: /broken\.yaml:\d/ },
     {
-      name: 'an unknown kind',
-      text: stringify({ apiVersion: 'v1', kind: 'Sevrice', metadata: { name: 'x' } }),
-      says: /broken\.yaml:2: Sevrice .*kind/,
+      name: 'another version of a kind',
+      text: stringify({ apiVersion: 'v2', kind: 'Service', metadata: { name: 'x' } }),
+      says: /broken\.yaml:1: Service .*apiVersion/,
     },
     {
       name: 'an invalid address',

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The check whether a directory can be a source. It does not read the content of the directory.
-import { accessSync, constants } from 'node:fs';
+// The check whether a directory can be a source, for `sluice preflight` and for the start of sluiced. It does not read the content of
+// the directory.
+import { accessSync, constants, opendirSync } from 'node:fs';
 import type { Check } from '../../base/check.ts';
 import { ExitCode, ExitError } from '../../base/errors.ts';
 
@@ -9,6 +10,8 @@ export const sourceCheck = (directory: string): Check => ({ name: 'source', run:
 function readable(directory: string): string {
   try {
     accessSync(directory, constants.R_OK | constants.X_OK);
+    // Root may open a file of any mode, so that access() does not tell a file from a directory.
+    opendirSync(directory).closeSync();
   } catch (cause) {
     const code = (cause as NodeJS.ErrnoException).code ?? '';
     throw new ExitError(ExitCode.config, `--source ${directory} cannot be read (${code}): name a directory`, { cause });

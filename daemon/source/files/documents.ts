@@ -5,7 +5,9 @@ import { InvalidObjectError } from '../../base/errors.ts';
 import { fieldPath, type Subject } from '../convert/fields.ts';
 import { type Definition, isKnownKind, type Kind, kindNames } from '../kinds.ts';
 import { convertObject, identify } from '../objects.ts';
-import { looksLikeJson, readJson, readYaml, type ParsedValue, type ParseFailure, type Path } from './values.ts';
+import type { Path } from '../json-text.ts';
+import { MAX_FILE_PROBLEMS } from './limits.ts';
+import { looksLikeJson, readJson, readYaml, type ParsedValue, type ParseFailure } from './values.ts';
 
 /** A message about a field. `line` is counted from 0 at the start of the document's text. */
 export interface Finding extends Subject {
@@ -14,12 +16,17 @@ export interface Finding extends Subject {
   readonly text: string;
 }
 
-/** The content of one document's text. Lines are counted from 0 at its start. */
+/** The content of one document's text, as plain data that a worker thread can send. Lines are counted from 0 at its start. */
 export interface ParsedDocument {
-  readonly definitions: readonly { readonly definition: Definition; readonly line: () => number }[];
+  readonly definitions: readonly { readonly definition: Definition; readonly line: number }[];
   /** Objects of a known kind and name that are invalid. */
   readonly rejected: readonly { readonly kind: Kind; readonly key: string }[];
+  /** At most MAX_FILE_PROBLEMS. */
   readonly findings: readonly Finding[];
+  /** Number of further findings. */
+  readonly moreFindings: number;
+  /** Number of objects of each kind that the agent does not use: "Deployment". */
+  readonly ignored: ReadonlyMap<string, number>;
   /** Part of the text could not be read, and it is unknown which objects that part contains. */
   readonly hasUnreadablePart: boolean;
   /** The end of the text is recognisable from its syntax (JSON): if the text were truncated, it would not parse. */
@@ -56,6 +63,18 @@ export function parseDocument(text: string, isJson: boolean): ParsedDocument {
   return { ...collector.parsed, hasExplicitEnd };
 }
 
+/** A document that was not parsed, for a reason that completes "the document ...". */
+export const unreadableDocument = (reason: string): ParsedDocument => ({
+  ...{ definitions: [], rejected: [], moreFindings: 0, ignored: new Map(), hasUnreadablePart: true, hasExplicitEnd: true },
+  findings: [{ kind: '', object: '', field: '', line: 0, text: `the document ${reason}` }],
+});
+
+/** Adds to the number of objects of a kind. Kinds beyond the first hundred are counted together. */
+export function countKind(counts: Map<string, number>, kind: string, count = 1): void {
+  const key = counts.has(kind) || counts.size < 100 ? kind : 'other kinds';
+  counts.set(key, (counts.get(key) ?? 0) + count);
+}
+
 /** Kinds of lists. The value is the kind of an item that does not state a kind. */
 const lists: ReadonlyMap<string, Kind | undefined> = new Map([
   ['List', undefined],
@@ -90,6 +109,8 @@ class Collector {
   readonly #definitions: ParsedDocument['definitions'][number][] = [];
   readonly #rejected: ParsedDocument['rejected'][number][] = [];
   readonly #findings: Finding[] = [];
+  readonly #ignored = new Map<string, number>();
+  #moreFindings = 0;
   #hasUnreadablePart = false;
 
   get parsed(): Omit<ParsedDocument, 'hasExplicitEnd'> {
@@ -97,6 +118,8 @@ class Collector {
       definitions: this.#definitions,
       rejected: this.#rejected,
       findings: this.#findings,
+      moreFindings: this.#moreFindings,
+      ignored: this.#ignored,
       hasUnreadablePart: this.#hasUnreadablePart,
     };
   }
@@ -104,7 +127,7 @@ class Collector {
   add(value: ParsedValue | ParseFailure): void {
     if ('reason' in value) {
       this.#hasUnreadablePart = true;
-      this.#report(new InvalidObjectError({ ...value, field: '' }, value.reason), value.line);
+      this.#report(new InvalidObjectError({ ...value, field: '' }, value.reason), () => value.line);
       return;
     }
     this.#convert(value, { raw: value.raw, path: [] });
@@ -117,8 +140,9 @@ class Collector {
       const items = itemsOf(place);
       if (items !== undefined) return items.forEach((item) => this.#convert(value, item));
       const { problems, ...definition } = convertObject(raw);
-      for (const problem of problems) this.#report(problem, value.lineOf([...path, ...fieldPath(problem.field)]));
-      if (definition.kind !== 'unknown') this.#definitions.push({ definition, line: value.deferredLineOf(path) });
+      for (const problem of problems) this.#report(problem, () => value.lineOf([...path, ...fieldPath(problem.field)]));
+      if (definition.kind !== 'unknown') this.#definitions.push({ definition, line: value.lineOf(path) });
+      else if (definition.ignored !== undefined) countKind(this.#ignored, definition.ignored);
     });
   }
 
@@ -129,16 +153,21 @@ class Collector {
     } catch (error) {
       if (!(error instanceof InvalidObjectError)) throw error;
       const { kind, object, field } = error;
-      this.#report(error, value.lineOf([...path, ...fieldPath(field)]));
+      this.#report(error, () => value.lineOf([...path, ...fieldPath(field)]));
       // If the name or the namespace is invalid, the object may be any object that the file contained before.
       if (isKnownKind(kind) && object !== '' && !field.startsWith('metadata.name')) this.#rejected.push({ kind, key: object });
       else this.#hasUnreadablePart = true;
     }
   }
 
-  #report(error: InvalidObjectError, line: number): void {
+  /** To find the line takes time, so it is found only for the findings that are kept. */
+  #report(error: InvalidObjectError, lineOf: () => number): void {
+    if (this.#findings.length === MAX_FILE_PROBLEMS) {
+      this.#moreFindings += 1;
+      return;
+    }
     const { kind, object, field } = error;
     // The message is "KIND OBJECT FIELD: REASON". If kind, object and field are empty, the leading ": " is removed.
-    this.#findings.push({ line, kind, object, field, text: error.message.replace(/^: /, '') });
+    this.#findings.push({ line: lineOf(), kind, object, field, text: error.message.replace(/^: /, '') });
   }
 }

@@ -24,8 +24,9 @@ export class FileObjects {
     for (const [id, objects] of Map.groupBy(after, (object) => object.id)) {
       for (const object of objects) this.#changed.set(id, object);
       const others = this.#byId.get(id) ?? [];
-      const at = others.findIndex((other) => other.file > file);
-      this.#byId.set(id, at === -1 ? [...others, ...objects] : others.toSpliced(at, 0, ...objects));
+      // From the end, because files are read in the order of their names.
+      const at = others.findLastIndex((other) => other.file < file) + 1;
+      this.#byId.set(id, others.toSpliced(at, 0, ...objects));
     }
   }
 
@@ -51,14 +52,18 @@ export class FileObjects {
   }
 
   /** Definitions that are ignored because of an earlier one. */
-  problems(): SourceProblem[] {
-    return [...this.#duplicated].flatMap((id) => {
+  *problems(): Generator<SourceProblem> {
+    for (const id of this.#duplicated) {
       const [first, ...ignored] = (this.#byId.get(id) ?? []).filter(({ definition }) => definition !== undefined);
-      if (first === undefined) return [];
-      return ignored.map(({ file, line, kind, key }) => {
-        const text = `${kind} ${key} metadata.name: is already defined at ${first.file}:${first.line()}, this definition is ignored`;
-        return problemAt({ file, line: line(), kind, object: key, field: 'metadata.name' }, text);
-      });
-    });
+      for (const { file, line, kind, key } of first === undefined ? [] : ignored) {
+        const text = `${kind} ${key} metadata.name: is already defined at ${first?.file}:${first?.line}, this definition is ignored`;
+        yield problemAt({ file, line, kind, object: key, field: 'metadata.name' }, text);
+      }
+    }
+  }
+
+  /** Number of different objects. */
+  get size(): number {
+    return this.#byId.size;
   }
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Result of reading one file -> the state of the file: the objects it defines, the objects that are retained from before,
-// and its problems. Text that is invalid, truncated or unreadable must never delete an object. Pure except for yieldTurn.
+// and its problems. Text that is invalid, truncated or unreadable must never delete an object. Pure.
 import type { Definition, Kind } from '../kinds.ts';
-import { parseDocument, splitDocuments, type DocumentText, type ParsedDocument } from './documents.ts';
+import { countKind, splitDocuments, unreadableDocument, type DocumentText, type ParsedDocument } from './documents.ts';
+import { MAX_FILE_PROBLEMS } from './limits.ts';
 import { problemAt, problemOf, type SourceProblem } from '../problems.ts';
 import type { ReadResult } from './read-directory.ts';
 
@@ -16,14 +17,17 @@ export interface FileObject {
   /** Undefined for a retained object: the file contained it and may still contain it, so its row stays unchanged. */
   readonly definition: Definition | undefined;
   /** Counted from 1. */
-  readonly line: () => number;
+  readonly line: number;
 }
 
 export interface FileState {
   readonly result: ReadResult;
   /** In document order. An object that is defined twice is listed twice. */
   readonly objects: readonly FileObject[];
+  /** At most MAX_FILE_PROBLEMS, and one that states the number of the others. */
   readonly problems: readonly SourceProblem[];
+  /** Number of objects of each kind that the agent does not use. */
+  readonly ignored: ReadonlyMap<string, number>;
   /** The whole file was understood, and its state is not uncertain. */
   readonly isComplete: boolean;
   /**
@@ -41,18 +45,26 @@ export interface FileInput {
   readonly previous: FileState | undefined;
   /** The result is certain: this is the first scan, or the result was unchanged for settleMs. */
   readonly isSettled: boolean;
-  /** Lets other tasks of the event loop run. Called repeatedly while a large text is parsed. */
-  readonly yieldTurn: () => Promise<void>;
+  /** The documents of textsToParse(). */
+  readonly parsed: ReadonlyMap<string, ParsedDocument>;
 }
 
 const retained = ({ id, file, kind, key, line }: FileObject): FileObject => ({ id, file, kind, key, line, definition: undefined });
 
 const idOf = (kind: string, key: string): string => `${kind} ${key}`;
 
-export async function nextState(input: FileInput): Promise<FileState> {
+export function nextState(input: FileInput): FileState {
   const { name, result, previous, isSettled } = input;
   const objects = (previous?.objects ?? []).map(retained);
-  const kept = { result, objects, problems: [], isComplete: false, isUncertain: false, parsed: previous?.parsed ?? new Map() };
+  const kept = {
+    result,
+    objects,
+    problems: [],
+    ignored: new Map<string, number>(),
+    isComplete: false,
+    isUncertain: false,
+    parsed: previous?.parsed ?? new Map(),
+  };
   switch (result.status) {
     case 'unreadable':
       return { ...kept, problems: [problemOf(name, `cannot be read: ${result.reason}`)] };
@@ -66,10 +78,11 @@ export async function nextState(input: FileInput): Promise<FileState> {
 
 type TextInput = FileInput & { readonly result: { readonly status: 'text'; readonly text: string } };
 
-async function stateOfText(input: TextInput): Promise<FileState> {
-  const { name, result, previous, isSettled } = input;
-  const texts = name.endsWith('.json') ? [{ text: result.text, line: 0 }] : splitDocuments(result.text);
-  const parsed = await parseAll(texts, input);
+function stateOfText({ name, result, previous, isSettled, parsed: given }: TextInput): FileState {
+  const texts = textsOf(name, result.text);
+  const parsed = new Map(
+    texts.map(({ text }) => [text, previous?.parsed.get(text) ?? given.get(text) ?? unreadableDocument('was not parsed')]),
+  );
   const isTruncated = !isSettled && mayBeTruncated(texts, parsed);
   // If the file may be truncated, its last document is not used.
   const contents = contentsOf(name, isTruncated ? texts.slice(0, -1) : texts, parsed);
@@ -80,28 +93,21 @@ async function stateOfText(input: TextInput): Promise<FileState> {
     result,
     objects: isUncertain || contents.hasUnreadablePart ? [...contents.objects, ...missing.map(retained)] : contents.objects,
     problems: contents.problems,
+    ignored: contents.ignored,
     isComplete: contents.isComplete && !isUncertain,
     isUncertain,
     parsed,
   };
 }
 
-/** Parses the documents that the previous text did not contain. Yields after every 64 KiB, which is about 40 ms of YAML. */
-async function parseAll(texts: readonly DocumentText[], { name, previous, yieldTurn }: FileInput): Promise<Map<string, ParsedDocument>> {
-  const parsed = new Map<string, ParsedDocument>();
-  let parsedLength = 0;
-  for (const { text } of texts) {
-    let document = previous?.parsed.get(text);
-    if (document === undefined) {
-      document = parsed.get(text) ?? parseDocument(text, name.endsWith('.json'));
-      parsedLength += text.length;
-    }
-    parsed.set(text, document);
-    if (parsedLength < 65_536) continue;
-    parsedLength = 0;
-    await yieldTurn();
-  }
-  return parsed;
+/** The texts of the documents in a file. */
+export const textsOf = (name: string, text: string): DocumentText[] =>
+  name.endsWith('.json') ? [{ text, line: 0 }] : splitDocuments(text);
+
+/** The texts that must be parsed for the next state of the file. */
+export function textsToParse(name: string, result: ReadResult, previous: FileState | undefined): string[] {
+  if (result.status !== 'text') return [];
+  return textsOf(name, result.text).flatMap(({ text }) => (previous?.parsed.has(text) === true ? [] : [text]));
 }
 
 /** A complete YAML file ends with a newline and parses. The end of a JSON text is recognisable from its syntax. */
@@ -115,6 +121,7 @@ function mayBeTruncated(texts: readonly DocumentText[], parsed: ReadonlyMap<stri
 interface FileContents {
   readonly objects: FileObject[];
   readonly problems: SourceProblem[];
+  readonly ignored: Map<string, number>;
   isComplete: boolean;
   hasUnreadablePart: boolean;
 }
@@ -125,22 +132,25 @@ export function contentsOf(
   texts: readonly DocumentText[],
   parsed: ReadonlyMap<string, ParsedDocument>,
 ): Readonly<FileContents> {
-  const contents: FileContents = { objects: [], problems: [], isComplete: true, hasUnreadablePart: false };
+  let more = 0;
+  const contents: FileContents = { objects: [], problems: [], ignored: new Map(), isComplete: true, hasUnreadablePart: false };
   for (const { text, line: start } of texts) {
     const document = parsed.get(text);
     if (document === undefined) continue;
     for (const { definition, line } of document.definitions) {
       const { kind, key } = definition;
-      contents.objects.push({ id: idOf(kind, key), file, kind, key, definition, line: () => start + line() + 1 });
+      contents.objects.push({ id: idOf(kind, key), file, kind, key, definition, line: start + line + 1 });
     }
     for (const { kind, key } of document.rejected) {
-      contents.objects.push({ id: idOf(kind, key), file, kind, key, definition: undefined, line: () => 0 });
+      contents.objects.push({ id: idOf(kind, key), file, kind, key, definition: undefined, line: 0 });
     }
-    for (const finding of document.findings) {
-      contents.problems.push(problemAt({ ...finding, file, line: start + finding.line + 1 }, finding.text));
-    }
+    const kept = document.findings.slice(0, MAX_FILE_PROBLEMS - contents.problems.length);
+    for (const finding of kept) contents.problems.push(problemAt({ ...finding, file, line: start + finding.line + 1 }, finding.text));
+    more += document.findings.length - kept.length + document.moreFindings;
+    for (const [kind, count] of document.ignored) countKind(contents.ignored, kind, count);
     if (document.hasUnreadablePart) contents.hasUnreadablePart = true;
     if (document.hasUnreadablePart || document.rejected.length > 0) contents.isComplete = false;
   }
+  if (more > 0) contents.problems.push({ ...problemOf(file, `has ${more} more problems`), identity: `${file} has more problems` });
   return contents;
 }

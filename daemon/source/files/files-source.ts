@@ -5,12 +5,18 @@
 // target of a link is outside the directory and is changed in place, there is no event; rescan() (SIGHUP) reads it.
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Clock } from '../../base/clock.ts';
+import { sizeText } from '../../base/bounded-read.ts';
+import { printable } from '../../base/printable.ts';
+import { compareText } from '../../model/order.ts';
+import { DocumentParser, isLarge } from './document-parser.ts';
+import type { ParsedDocument } from './documents.ts';
 import { systemReason } from '../../base/reasons.ts';
 import { FileObjects } from './file-objects.ts';
 import { DirectoryWatch } from './directory-watch.ts';
-import { nextState, type FileState } from './file-state.ts';
+import { nextState, textsToParse, type FileState } from './file-state.ts';
 import { kindNames } from '../kinds.ts';
-import { ProblemReporter, compareProblems, problemOf, type ProblemLog, type SourceProblem } from '../problems.ts';
+import { MAX_NAMES, MAX_OBJECTS, MAX_TOTAL_BYTES } from './limits.ts';
+import { ProblemReporter, limited, problemOf, type ProblemLog, type SourceProblem } from '../problems.ts';
 import type { Source } from '../source.ts';
 import { type ObjectTables, tableOf } from '../tables.ts';
 import { isLink, isSourceName, listDirectory, readSourceFile, type ReadResult } from './read-directory.ts';
@@ -25,7 +31,11 @@ export interface FilesSourceOptions {
 }
 
 const defaultSettleMs = 100;
-const filesPerTurn = 64;
+/** Text that is read in one turn of the event loop: 1 ms. Reading a name takes as long as reading this number of characters. */
+const TURN_CHARS = 1 << 20;
+const FILE_CHARS = TURN_CHARS / 64;
+
+const SHOWN_KINDS = 10;
 
 /** A file whose state is uncertain. */
 interface UncertainFile {
@@ -33,6 +43,13 @@ interface UncertainFile {
   readonly cancel: () => void;
   /** settleMs have passed: if the file is unchanged, its state is settled. */
   isDue: boolean;
+}
+
+/** The texts of a large file that are parsed while other files are read. */
+interface ParseJob {
+  /** Undefined until all texts are parsed. */
+  parsed: ReadonlyMap<string, ParsedDocument> | undefined;
+  readonly done: Promise<void>;
 }
 
 export class FilesSource implements Source {
@@ -44,7 +61,16 @@ export class FilesSource implements Source {
   readonly #files = new Map<string, FileState>();
   /** The files that are incomplete or have a problem. Usually few, even in a large directory. */
   readonly #withProblems = new Map<string, FileState>();
+  /** The files that contain objects of other kinds. */
+  readonly #withIgnored = new Map<string, FileState>();
   readonly #uncertain = new Map<string, UncertainFile>();
+  readonly #parser: DocumentParser;
+  /** By file. A file has one job at a time; a change meanwhile is noticed when the job is done. */
+  readonly #jobs = new Map<string, ParseJob>();
+  /** Of all files, including those that the present scan has read. */
+  readonly #total = { chars: 0, objects: 0 };
+  #charsThisTurn = 0;
+  #reportedKinds = '';
   #requested = { all: false, names: new Set<string>() };
   #running: Promise<void> | undefined;
   #finishFirstList: (() => void) | undefined;
@@ -58,6 +84,7 @@ export class FilesSource implements Source {
     this.name = `files ${options.directory}`;
     this.#objects = new FileObjects(options.tables);
     this.#reporter = new ProblemReporter(options.log);
+    this.#parser = new DocumentParser(options.clock);
     this.#watch = new DirectoryWatch({ directory: options.directory, clock: options.clock, onEvent: (name) => this.#onEvent(name) });
   }
 
@@ -81,29 +108,52 @@ export class FilesSource implements Source {
     this.#watch.stop();
     for (const { cancel } of this.#uncertain.values()) cancel();
     this.#uncertain.clear();
+    await this.#parser.close();
     await this.#running;
   }
 
   /** Reads the whole directory again. Returns when this is done. */
-  rescan(): Promise<void> {
+  async rescan(): Promise<void> {
     this.#requested.all = true;
-    return this.#run();
+    await this.#run();
+    await Promise.all(this.#jobs.values().map(({ done }) => done));
+    await this.#run();
   }
 
   /** The present problems, sorted by file and line. */
   problems(): readonly SourceProblem[] {
+    return limited(this.#allProblems());
+  }
+
+  *#allProblems(): Generator<SourceProblem> {
     const { directory } = this.#options;
-    const problems = [...this.#withProblems.values()].flatMap((file) => file.problems);
-    if (this.#listingProblem !== undefined) problems.push(problemOf(directory, `cannot be read: ${this.#listingProblem}`));
-    else if (this.#watch.problem !== undefined)
-      problems.push(problemOf(directory, `cannot be watched, will be retried: ${this.#watch.problem}`));
-    else if (this.#isListed && this.#files.size === 0) problems.push(problemOf(directory, 'contains no *.yaml, *.yml or *.json file'));
-    return [...problems, ...this.#objects.problems()].toSorted(compareProblems);
+    if (this.#listingProblem !== undefined) yield problemOf(directory, `cannot be read: ${this.#listingProblem}`);
+    else if (this.#watch.problem !== undefined) yield problemOf(directory, `cannot be watched, will be retried: ${this.#watch.problem}`);
+    else if (this.#isListed && this.#files.size === 0) yield problemOf(directory, 'contains no *.yaml, *.yml or *.json file');
+    if (this.#parser.problem !== undefined)
+      yield problemOf(directory, `cannot be parsed, will be retried: a thread cannot be started: ${this.#parser.problem}`);
+    for (const file of this.#withProblems.values()) yield* file.problems;
+    yield* this.#objects.problems();
+  }
+
+  /** "ignores Deployment (3), Pod (1)": the objects that the agent does not use; "" when there are none. */
+  get omissions(): string {
+    const counts = new Map<string, number>();
+    for (const { ignored } of this.#withIgnored.values())
+      for (const [kind, count] of ignored) counts.set(kind, (counts.get(kind) ?? 0) + count);
+    const texts = [...counts].toSorted(([a], [b]) => compareText(a, b)).map(([kind, count]) => `${kind} (${count})`);
+    const more = texts.length > SHOWN_KINDS ? ` and ${texts.length - SHOWN_KINDS} more kinds` : '';
+    return texts.length === 0 ? '' : printable(`ignores ${texts.slice(0, SHOWN_KINDS).join(', ')}${more}`);
   }
 
   /** All files were read and understood, and no state is uncertain. */
   get isComplete(): boolean {
-    return this.#isListed && this.#listingProblem === undefined && this.#withProblems.values().every((file) => file.isComplete);
+    return (
+      this.#isListed &&
+      this.#listingProblem === undefined &&
+      this.#jobs.size === 0 &&
+      this.#withProblems.values().every((file) => file.isComplete)
+    );
   }
 
   #onEvent(name: string | undefined): void {
@@ -140,12 +190,15 @@ export class FilesSource implements Source {
     const isPartial = !requested.all && this.#isListed && !this.#hasLinks && ![...requested.names].some((name) => isLink(directory, name));
     const names = isPartial ? requested.names : this.#list();
     const changed = new Map<string, FileState>();
-    let count = 0;
     for (const name of names ?? []) {
       const state = await this.#readFile(name);
-      if (state !== undefined) changed.set(name, state);
-      count += 1;
-      if (count % filesPerTurn === 0) await nextTurn();
+      if (state !== undefined) {
+        changed.set(name, state);
+        this.#addToTotal(state, this.#files.get(name));
+      }
+      if (this.#charsThisTurn < TURN_CHARS) continue;
+      this.#charsThisTurn = 0;
+      await nextTurn();
     }
     if (this.#isStopped) return;
     this.#commit(changed);
@@ -154,6 +207,20 @@ export class FilesSource implements Source {
       this.#finishFirstList?.();
     }
     this.#reporter.report(this.problems());
+    this.#reportOmissions();
+  }
+
+  /** Reports the kinds of objects that the agent does not use, once for each set of kinds. */
+  #reportOmissions(): void {
+    const { omissions } = this;
+    const kinds = omissions.replaceAll(/ \(\d+\)/g, '');
+    if (kinds !== '' && kinds !== this.#reportedKinds) this.#options.log.noted?.(`${this.name} ${omissions}`);
+    this.#reportedKinds = kinds;
+  }
+
+  #addToTotal(state: FileState, previous: FileState | undefined): void {
+    this.#total.chars += sizeOf(state).chars - sizeOf(previous).chars;
+    this.#total.objects += sizeOf(state).objects - sizeOf(previous).objects;
   }
 
   /** All present and former names; undefined when the directory cannot be listed. */
@@ -162,7 +229,7 @@ export class FilesSource implements Source {
       const { names, hasLinks } = listDirectory(this.#options.directory);
       this.#hasLinks = hasLinks;
       this.#listingProblem = undefined;
-      return new Set([...names, ...this.#files.keys()]);
+      return new Set([...names, ...this.#files.keys(), ...this.#jobs.keys()]);
     } catch (error) {
       this.#listingProblem = systemReason(error);
       this.#suspendUncertain();
@@ -178,32 +245,84 @@ export class FilesSource implements Source {
     for (const [name, { cancel }] of this.#uncertain) {
       cancel();
       const state = this.#files.get(name);
-      if (state !== undefined) this.#files.set(name, { ...state, result: { status: 'unreadable', reason: 'the directory is missing' } });
+      if (state === undefined) continue;
+      const suspended: FileState = { ...state, result: { status: 'unreadable', reason: 'the directory is missing' } };
+      this.#addToTotal(suspended, state);
+      this.#files.set(name, suspended);
     }
     this.#uncertain.clear();
   }
 
-  /** The new state of the file; undefined when the file is unchanged, unless it is uncertain and due. */
+  /** The new state of the file; undefined when the file is unchanged, unless it is uncertain and due, and while it is parsed. */
   async #readFile(name: string): Promise<FileState | undefined> {
-    const result = readSourceFile(this.#options.directory, name);
     const previous = this.#files.get(name);
-    const isDue = this.#uncertain.get(name)?.isDue === true;
+    const result = this.#withinLimits(name, readSourceFile(this.#options.directory, name), previous);
+    this.#charsThisTurn += FILE_CHARS + (result.status === 'text' ? result.text.length : 0);
+    // A deletion waits for the parser, because the object may have moved to the file that is parsed.
+    const isDue = this.#uncertain.get(name)?.isDue === true && this.#jobs.values().every(({ parsed }) => parsed !== undefined);
     const isUnchanged = previous !== undefined && isSameResult(previous.result, result);
+    if (isUnchanged && this.#jobs.get(name)?.parsed !== undefined) this.#jobs.delete(name);
     if (isUnchanged && !isDue) return undefined;
-    return nextState({ name, result, previous, isSettled: !this.#isListed || (isUnchanged && isDue), yieldTurn: nextTurn });
+    const parsed = await this.#parsedTexts(name, textsToParse(name, result, previous));
+    if (parsed === undefined) return undefined;
+    const isSettled = !this.#isListed || (isUnchanged && isDue);
+    const state = nextState({ name, result, previous, isSettled, parsed });
+    const growth = sizeOf(state).objects - sizeOf(previous).objects;
+    if (growth <= 0 || this.#total.objects + growth <= MAX_OBJECTS) return state;
+    const reason = `the files of the directory would define more than ${MAX_OBJECTS} objects`;
+    return nextState({ name, result: { status: 'unreadable', reason }, previous, isSettled, parsed });
+  }
+
+  /** Undefined while a job parses the texts. The first scan waits for them, because it must be complete. */
+  async #parsedTexts(name: string, texts: readonly string[]): Promise<ReadonlyMap<string, ParsedDocument> | undefined> {
+    const isJson = name.endsWith('.json');
+    const job = this.#jobs.get(name);
+    const missing = texts.filter((text) => job?.parsed?.has(text) !== true);
+    if (this.#isListed && isLarge(missing)) {
+      if (job === undefined || job.parsed !== undefined) this.#startJob(name, this.#parser.parse(texts, isJson));
+      return undefined;
+    }
+    if (job?.parsed !== undefined) this.#jobs.delete(name);
+    return new Map([...(job?.parsed ?? []), ...(await this.#parser.parse(missing, isJson))]);
+  }
+
+  #startJob(name: string, parsing: Promise<ReadonlyMap<string, ParsedDocument>>): void {
+    const done = parsing.then((parsed) => {
+      job.parsed = parsed;
+      // Reads everything: files whose deletions waited for this job, and a file that is missing by now.
+      this.#requested.all = true;
+      void this.#run();
+    });
+    const job: ParseJob = { parsed: undefined, done };
+    this.#jobs.set(name, job);
+  }
+
+  /** Refuses a text with which the directory would exceed a limit. */
+  #withinLimits(name: string, result: ReadResult, previous: FileState | undefined): ReadResult {
+    if (result.status !== 'text') return result;
+    const growth = result.text.length - sizeOf(previous).chars;
+    if (growth > 0 && this.#total.chars + growth > MAX_TOTAL_BYTES)
+      return { status: 'unreadable', reason: `the files of the directory would be larger than ${sizeText(MAX_TOTAL_BYTES)} together` };
+    if (previous === undefined && this.#files.size >= MAX_NAMES)
+      return { status: 'unreadable', reason: `the directory contains more than ${MAX_NAMES} files` };
+    return result;
   }
 
   /** Commits all files together, so that an object that moves from one file to another is never missing. */
   #commit(changed: ReadonlyMap<string, FileState>): void {
     for (const [name, state] of changed) {
-      this.#objects.replace(name, this.#files.get(name)?.objects ?? [], state.objects);
+      const previous = this.#files.get(name);
+      this.#objects.replace(name, previous?.objects ?? [], state.objects);
       this.#uncertain.get(name)?.cancel();
       this.#uncertain.delete(name);
       if (state.isUncertain) this.#waitUntilSettled(name);
-      if (state.result.status === 'missing' && !state.isUncertain) this.#files.delete(name);
+      const isGone = state.result.status === 'missing' && !state.isUncertain;
+      if (isGone) this.#files.delete(name);
       else this.#files.set(name, state);
       if (state.isComplete && state.problems.length === 0) this.#withProblems.delete(name);
       else this.#withProblems.set(name, state);
+      if (state.ignored.size === 0) this.#withIgnored.delete(name);
+      else this.#withIgnored.set(name, state);
     }
     this.#objects.commit();
   }
@@ -218,6 +337,12 @@ export class FilesSource implements Source {
     this.#uncertain.set(name, file);
   }
 }
+
+/** What the file adds to the total of the directory. */
+const sizeOf = (state: FileState | undefined): { readonly chars: number; readonly objects: number } => ({
+  chars: state?.result.status === 'text' ? state.result.text.length : 0,
+  objects: state?.objects.length ?? 0,
+});
 
 function isSameResult(a: ReadResult, b: ReadResult): boolean {
   if (a.status === 'text') return b.status === 'text' && a.text === b.text;

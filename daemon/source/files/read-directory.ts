@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reads the names in the directory and the text of one file. Each call blocks: the files are local configuration, a call takes
 // microseconds, and a promise would cost more than the read. Keeps no state.
-import { closeSync, constants, fstatSync, lstatSync, openSync, readdirSync, readFileSync } from 'node:fs';
+import { type Dirent, lstatSync, opendirSync } from 'node:fs';
 import { join } from 'node:path';
 import { TextDecoder } from 'node:util';
+import { readBounded } from '../../base/bounded-read.ts';
+import { MAX_FILE_BYTES, MAX_NAMES } from './limits.ts';
 import { ReasonError } from '../../base/errors.ts';
 import { systemReason } from '../../base/reasons.ts';
 
@@ -23,10 +25,24 @@ export interface Listing {
 /** Whether the source reads files of this name: *.yaml, *.yml, *.json, not hidden. */
 export const isSourceName = (name: string): boolean => /^[^.].*\.(ya?ml|json)$/.test(name);
 
-/** Throws the errors of readdir. */
+/** Throws the errors of readdir, and an error for a directory with more than MAX_NAMES names. */
 export function listDirectory(directory: string): Listing {
-  const entries = readdirSync(directory, { withFileTypes: true }).filter(({ name }) => isSourceName(name));
+  const entries = entriesOf(directory).filter(({ name }) => isSourceName(name));
   return { names: entries.map(({ name }) => name).toSorted(), hasLinks: entries.some((entry) => entry.isSymbolicLink()) };
+}
+
+function entriesOf(directory: string): Dirent[] {
+  const entries: Dirent[] = [];
+  const open = opendirSync(directory, { bufferSize: 1024 });
+  try {
+    for (let entry = open.readSync(); entry !== null; entry = open.readSync()) {
+      if (entries.length === MAX_NAMES) throw new ReasonError(`it contains more than ${MAX_NAMES} files`);
+      entries.push(entry);
+    }
+  } finally {
+    open.closeSync();
+  }
+  return entries;
 }
 
 export function isLink(directory: string, name: string): boolean {
@@ -41,7 +57,8 @@ export function isLink(directory: string, name: string): boolean {
 export function readSourceFile(directory: string, name: string): ReadResult {
   const path = join(directory, name);
   try {
-    return { status: 'text', text: readRegularFile(path) };
+    // `fatal`: an incomplete character, as at the end of a file that is being written, is an error. A byte order mark is removed.
+    return { status: 'text', text: new TextDecoder('utf-8', { fatal: true }).decode(readBounded(path, { maxBytes: MAX_FILE_BYTES })) };
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === 'ERR_ENCODING_INVALID_ENCODED_DATA') return { status: 'unreadable', reason: 'the file is not UTF-8 text' };
@@ -49,18 +66,5 @@ export function readSourceFile(directory: string, name: string): ReadResult {
     return isLink(directory, name)
       ? { status: 'unreadable', reason: 'the target of the symbolic link does not exist' }
       : { status: 'missing' };
-  }
-}
-
-function readRegularFile(path: string): string {
-  // Without O_NONBLOCK, opening a named pipe would block the daemon until a writer opens it.
-  const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
-  try {
-    const stat = fstatSync(fd);
-    if (!stat.isFile()) throw new ReasonError(stat.isDirectory() ? 'the path is a directory' : 'the path is not a regular file');
-    // `fatal`: an incomplete character, as at the end of a file that is being written, is an error. A byte order mark is removed.
-    return new TextDecoder('utf-8', { fatal: true }).decode(readFileSync(fd));
-  } finally {
-    closeSync(fd);
   }
 }

@@ -2,10 +2,10 @@
 // Reads a directory of objects once, for dry runs: fills the tables as the files source does with its first scan, and
 // returns the problems. Synchronous. Watches nothing and keeps no state.
 import { FileObjects } from './file-objects.ts';
-import { parseDocument, splitDocuments } from './documents.ts';
-import { contentsOf } from './file-state.ts';
+import { parseDocument } from './documents.ts';
+import { contentsOf, textsOf } from './file-state.ts';
 import type { ObjectTables } from '../tables.ts';
-import { compareProblems, problemOf, type SourceProblem } from '../problems.ts';
+import { limited, problemOf, type SourceProblem } from '../problems.ts';
 import { listDirectory, readSourceFile } from './read-directory.ts';
 
 /** Throws the errors of readdir. Every other error is returned as a problem of the file. */
@@ -19,11 +19,11 @@ export function readObjects(directory: string, tables: ObjectTables): readonly S
     if (result.status === 'unreadable') problems.push(problemOf(name, `cannot be read: ${result.reason}`));
     if (result.status !== 'text') continue;
     const isJson = name.endsWith('.json');
-    const texts = isJson ? [{ text: result.text, line: 0 }] : splitDocuments(result.text);
+    const texts = textsOf(name, result.text);
     const contents = contentsOf(name, texts, new Map(texts.map(({ text }) => [text, parseDocument(text, isJson)])));
     objects.replace(name, [], contents.objects);
     problems.push(...contents.problems);
   }
   objects.commit();
-  return [...problems, ...objects.problems()].toSorted(compareProblems);
+  return limited([...problems, ...objects.problems()]);
 }

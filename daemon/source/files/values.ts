@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 // Text of one document -> plain values, each with the lines of its fields. The only file that knows the parsers. Never throws:
-// text that does not parse gives a ParseFailure with the line at which the parser stopped.
+// text that does not parse gives a ParseFailure with the line at which the parser stopped. The nesting is limited before a parser
+// is called.
 import { LineCounter, isAlias, isMap, isNode, isScalar, isSeq, parseAllDocuments, type Document } from 'yaml';
+import { sizeText } from '../../base/bounded-read.ts';
+import { type NestingFault, yamlNestingFault } from '../../base/nesting.ts';
 import { jsonReason, yamlReason } from '../../base/reasons.ts';
-import type { Subject } from '../convert/fields.ts';
+import { show, type Subject } from '../convert/fields.ts';
+import { depthFault, duplicateKey, type JsonFault, JsonPlaces, type Path } from '../json-text.ts';
 import { identify } from '../objects.ts';
+import { MAX_YAML_BYTES } from './limits.ts';
 
-export type Path = readonly (string | number)[];
-
-/** Lines are counted from 0 at the start of the text. */
 export interface ParsedValue {
   readonly raw: unknown;
-  /** Line of the field, or of the nearest ancestor that exists. */
+  /** Line of the field, or of the nearest ancestor that exists. Lines are counted from 0 at the start of the text. */
   readonly lineOf: (path: Path) => number;
-  /** Returns a function that gives the same line later and does not retain the syntax tree. */
-  readonly deferredLineOf: (path: Path) => () => number;
 }
 
 /** Kind and name of the object are included as far as the parser could read them. */
@@ -28,48 +28,49 @@ export const looksLikeJson = (text: string): boolean => /^(---)?\s*\{/.test(text
 
 /** Parses a JSON text. A leading "---" is allowed, because YAML files may contain JSON documents. */
 export function readJson(text: string): ParsedValue | ParseFailure {
+  const json = text.startsWith('---') ? `   ${text.slice(3)}` : text;
+  const places = new JsonPlaces(json);
+  const failureAt = ({ offset, reason }: JsonFault, subject: Subject): ParseFailure => ({
+    ...{ kind: subject.kind, object: subject.object, line: places.lineAt(offset) },
+    reason: `not valid JSON: ${reason}`,
+  });
+  const unknown: Subject = { kind: '', object: '' };
+  const deep = depthFault(json);
+  if (deep !== undefined) return failureAt(deep, unknown);
+  let raw: unknown;
   try {
-    const raw: unknown = JSON.parse(text.replace(/^---/, ''));
-    const lineOf = jsonLines(text);
-    return { raw, lineOf, deferredLineOf: (path) => () => lineOf(path) };
+    raw = JSON.parse(json);
   } catch (error) {
     const position = /position (\d+)/.exec(String(error))?.[1];
-    const before = position === undefined ? text.trimEnd() : text.slice(0, Number(position));
-    return {
-      kind: '',
-      object: '',
-      line: before.split('\n').length - 1,
-      reason: `not valid JSON: ${jsonReason(text.replace(/^---/, ''), error)}`,
-    };
+    const offset = position === undefined ? json.trimEnd().length : Number(position);
+    return failureAt({ offset, reason: jsonReason(json, error) }, unknown);
   }
+  const twice = duplicateKey(json);
+  if (twice !== undefined)
+    return failureAt({ offset: twice.offset, reason: `the key ${show(twice.key)} occurs twice in an object` }, identify(raw));
+  return { raw, lineOf: (path) => places.lineAt(places.offsetOf(path)) };
 }
 
-/** JSON is also YAML. The slow YAML parser runs only when a line is requested. The syntax tree may be garbage-collected at any time. */
-function jsonLines(text: string): (path: Path) => number {
-  let cached: WeakRef<ParsedYaml> | undefined;
-  return (path) => {
-    const parsed = cached?.deref() ?? parseYaml(text);
-    cached = new WeakRef(parsed);
-    const [document] = parsed.documents;
-    return document === undefined ? 0 : parsed.lineAt(offsetOf(document, path));
-  };
-}
-
-interface ParsedYaml {
-  readonly documents: readonly Document.Parsed[];
-  readonly lineAt: (offset: number) => number;
-}
-
-function parseYaml(text: string): ParsedYaml {
-  const lineCounter = new LineCounter();
-  // Merge keys are allowed, as in kubectl. Warnings are off, because the parser would pass them to process.emitWarning().
-  const documents = parseAllDocuments(text, { lineCounter, prettyErrors: false, merge: true, logLevel: 'error' });
-  return { documents: [...documents], lineAt: (offset) => lineCounter.linePos(offset).line - 1 };
-}
+/** Whether parsing the YAML text can take longer than its length suggests: aliases repeat what they refer to. */
+export const mayHaveAliases = (text: string): boolean => /(^|[\s[{,])\*[^\s*]/.test(text);
 
 /** The documents of a YAML text that are not empty. */
 export function readYaml(text: string): (ParsedValue | ParseFailure)[] {
-  const { documents, lineAt } = parseYaml(text);
+  const refusal = yamlRefusal(text);
+  if (refusal !== undefined) return [{ kind: '', object: '', ...refusal }];
+  try {
+    return parseYaml(text);
+  } catch (error) {
+    // The parser throws only for what it did not expect, for example when the stack is exhausted.
+    return [{ kind: '', object: '', line: 0, reason: `not valid YAML: ${yamlReason(error)}` }];
+  }
+}
+
+function parseYaml(text: string): (ParsedValue | ParseFailure)[] {
+  const lineCounter = new LineCounter();
+  // Merge keys are allowed, as in kubectl. Warnings are off, because the parser would pass them to process.emitWarning().
+  const documents = [...parseAllDocuments(text, { lineCounter, prettyErrors: false, merge: true, logLevel: 'error' })];
+  const lineAt = (offset: number): number => lineCounter.linePos(offset).line - 1;
   return documents.flatMap((document): (ParsedValue | ParseFailure)[] => {
     const [error] = document.errors;
     const line = lineAt(error?.pos[0] ?? offsetOf(document, []));
@@ -77,17 +78,19 @@ export function readYaml(text: string): (ParsedValue | ParseFailure)[] {
       // Fails on an alias without an anchor and on aliases that expand without limit.
       const raw: unknown = document.toJS();
       if (error !== undefined) return [{ ...identify(raw), line, reason: `not valid YAML: ${yamlReason(error)}` }];
-      if (raw === null) return [];
-      const lineOf = (path: Path): number => lineAt(offsetOf(document, path));
-      return [{ raw, lineOf, deferredLineOf: (path) => constant(lineOf(path)) }];
+      return raw === null ? [] : [{ raw, lineOf: (path: Path): number => lineAt(offsetOf(document, path)) }];
     } catch (failure) {
       return [{ kind: '', object: '', line, reason: `not valid YAML: ${yamlReason(error ?? failure)}` }];
     }
   });
 }
 
-// Not inline: a closure made in the same scope as lineOf would retain the syntax tree.
-const constant = (line: number) => () => line;
+/** Why the YAML parser is not called. */
+function yamlRefusal(text: string): NestingFault | undefined {
+  if (text.length <= MAX_YAML_BYTES) return yamlNestingFault(text);
+  const most = sizeText(MAX_YAML_BYTES);
+  return { line: 0, reason: `a YAML document may have at most ${most}: separate the objects by "---" lines, or use JSON` };
+}
 
 /** Offset of the key or element at the end of the path, or of the deepest one on the path that exists. */
 function offsetOf(document: Document.Parsed, path: Path): number {

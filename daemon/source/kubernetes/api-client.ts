@@ -19,6 +19,8 @@ export interface ApiClient {
    * does not respond in time, CredentialError when there are no credentials, and the signal's reason when the signal is aborted.
    */
   get(path: string, signal: AbortSignal): Promise<ApiResponse>;
+  /** Text about this server, or from it, without the credentials that were sent to it (redact.ts). */
+  redact(text: string): string;
 }
 
 /** No complete response: connection refused or interrupted, time-out, untrusted certificate. The message states the reason. */

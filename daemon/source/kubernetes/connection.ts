@@ -6,10 +6,13 @@ import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants, ty
 import { connect as connectTcp, isIP, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import { doubledMs } from '../../base/back-off.ts';
+import { sizeText } from '../../base/bounded-read.ts';
 import type { Clock } from '../../base/clock.ts';
 import { messageOf } from '../../base/errors.ts';
 import type { ClusterAccess, TlsMaterial } from './access.ts';
 import { type ApiClient, type ApiResponse, CredentialError, UnreachableError } from './api-client.ts';
+import { MAX_HEADER_BYTES, MAX_HEADERS } from './limits.ts';
+import { Redactor } from './redact.ts';
 
 /** Limit for name resolution. A resolver tries the next name server after 5 s. */
 const LOOKUP_MS = 12_000;
@@ -56,6 +59,7 @@ type MakeError = (message: string, cause?: unknown) => unknown;
 
 export class Connection implements ApiClient {
   readonly #options: ConnectionOptions;
+  readonly #redactor = new Redactor();
   /** Aborted by close(). */
   readonly #closing = new AbortController();
   /** Handshakes in a row that timed out. */
@@ -72,6 +76,7 @@ export class Connection implements ApiClient {
     signal.throwIfAborted();
     const { access, userAgent } = this.#options;
     const authorization = await orAborted(access.authorization(), signal);
+    this.#redactor.remember(authorization);
     signal.throwIfAborted();
     const connection = await orAborted(this.#open(), signal);
     const { session, server, prefix } = connection;
@@ -95,6 +100,10 @@ export class Connection implements ApiClient {
     return { status, ...(retryAfter >= 0 ? { retryAfter } : {}), body: bodyOf(stream, server, makeError) };
   }
 
+  redact(text: string): string {
+    return this.#redactor.redact(text);
+  }
+
   /** Ends all streams. No request is accepted afterwards. */
   close(): void {
     this.#closing.abort(new UnreachableError('the connection was closed'));
@@ -113,7 +122,11 @@ export class Connection implements ApiClient {
     // receives later errors too.
     stream.on('error', (error) => reject(makeError(interrupted(server, error), error)));
     stream.once('close', () => reject(makeError(`${server} closed the connection`)));
-    stream.once('response', resolve);
+    stream.once('response', (headers: IncomingHttpHeaders) => {
+      if (sizeOf(headers) <= MAX_HEADER_BYTES) return resolve(headers);
+      reject(makeError(`${server} sent headers of more than ${sizeText(MAX_HEADER_BYTES)}`));
+      stream.close(constants.NGHTTP2_CANCEL);
+    });
     return promise.finally(cancel);
   }
 
@@ -160,13 +173,14 @@ export class Connection implements ApiClient {
     closing.throwIfAborted();
     const tls = url.protocol === 'https:' ? await this.#options.access.tls() : undefined;
     closing.throwIfAborted();
+    this.#redactor.remember(tls?.key);
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const socket = orError(
       () => socketTo(url, tls),
       (cause) => new CredentialError(`${this.#options.access.description} cannot be used: ${messageOf(cause)}`, { cause }),
     );
     const settings = { enablePush: false, initialWindowSize: WINDOW_BYTES };
-    const session = connect(url, { createConnection: () => socket, settings });
+    const session = connect(url, { createConnection: () => socket, settings, maxHeaderListPairs: MAX_HEADERS });
     const destroy = (): void => session.destroy();
     closing.addEventListener('abort', destroy);
     const cancel = this.#limitSteps(socket, (reason) => session.destroy(new Error(reason)));
@@ -248,6 +262,9 @@ export class Connection implements ApiClient {
     };
   }
 }
+
+const sizeOf = (headers: IncomingHttpHeaders): number =>
+  Object.entries(headers).reduce((sum, [name, value]) => sum + name.length + String(value).length, 0);
 
 const interrupted = (server: string, error: unknown): string => `the connection to ${server} was interrupted: ${messageOf(error)}`;
 

@@ -2,14 +2,17 @@
 // Files with credentials: tokens, certificates, keys. Each call reads the file again, because other programs replace it. No
 // message contains the content of a file.
 import { X509Certificate } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
+import { readBoundedText } from '../../base/bounded-read.ts';
 import { systemReason } from '../../base/reasons.ts';
 import { CredentialError } from './api-client.ts';
 
-/** Throws CredentialError that names the file. */
+/** A kubeconfig, or a file with a token, a key or certificates. The certificates of all public authorities take 220 KiB. */
+export const MAX_CREDENTIAL_BYTES = 2 ** 20;
+
+/** Throws CredentialError that names the file. Reading blocks, as the files of the kubelet are in memory. */
 export async function readCredential(path: string): Promise<string> {
   try {
-    return await readFile(path, 'utf8');
+    return await Promise.resolve(readBoundedText(path, { maxBytes: MAX_CREDENTIAL_BYTES }));
   } catch (cause) {
     throw new CredentialError(`cannot read ${path}: ${systemReason(cause)}`, { cause });
   }

@@ -2,6 +2,11 @@
 // Decoders for JSON that arrives in pieces: the items of a list one by one, a watch line by line. One object is parsed at a
 // time, so that a list of 100 MB needs no more memory than one piece of it. Called by list-watch.ts.
 
+import { sizeText } from '../../base/bounded-read.ts';
+import { MAX_DEPTH } from '../../base/nesting.ts';
+import { depthFault } from '../json-text.ts';
+import { MAX_FRAME_BYTES, MAX_OBJECT_BYTES } from './limits.ts';
+
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
 const OPEN_BRACE = 0x7b;
@@ -13,17 +18,35 @@ const LINE_FEED = 0x0a;
 
 const bufferOf = (piece: Uint8Array): Buffer => Buffer.from(piece.buffer, piece.byteOffset, piece.byteLength);
 
-/** Collects pieces of a text until the text is complete. */
+/** The server sent more than a limit allows. The message says what, without the name of the resource. */
+export class LimitError extends Error {
+  override readonly name = 'LimitError';
+}
+
+/** Collects pieces of a text until the text is complete. Throws LimitError when the text becomes too long. */
 class Pieces {
+  readonly #maxBytes: number;
+  readonly #what: string;
   #pieces: Buffer[] = [];
+  #bytes = 0;
+
+  constructor(maxBytes: number, what: string) {
+    this.#maxBytes = maxBytes;
+    this.#what = what;
+  }
 
   add(piece: Buffer): void {
-    if (piece.length > 0) this.#pieces.push(piece);
+    if (piece.length === 0) return;
+    this.#bytes += piece.length;
+    if (this.#bytes > this.#maxBytes) throw new LimitError(`the server sent ${this.#what} of more than ${sizeText(this.#maxBytes)}`);
+    // A copy, because the stream owns the piece.
+    this.#pieces.push(Buffer.from(piece));
   }
 
   take(): string {
     const text = Buffer.concat(this.#pieces).toString();
     this.#pieces = [];
+    this.#bytes = 0;
     return text;
   }
 
@@ -32,11 +55,13 @@ class Pieces {
   }
 }
 
+const tooDeep = (): LimitError => new LimitError(`the server sent JSON that is nested more than ${MAX_DEPTH} levels deep`);
+
 /** Decodes lines of text. A line without a line feed is not returned. */
 export class LineDecoder {
-  readonly #incomplete = new Pieces();
+  readonly #incomplete = new Pieces(MAX_OBJECT_BYTES, 'an event');
 
-  /** The lines that end in this piece, without empty lines. */
+  /** The lines that end in this piece, without empty lines. Throws LimitError. */
   push(piece: Uint8Array): string[] {
     const buffer = bufferOf(piece);
     const lines: string[] = [];
@@ -46,8 +71,7 @@ export class LineDecoder {
       if (line !== '') lines.push(line);
       from = at + 1;
     }
-    // A copy, because the stream owns the piece.
-    this.#incomplete.add(Buffer.from(buffer.subarray(from)));
+    this.#incomplete.add(buffer.subarray(from));
     return lines;
   }
 
@@ -57,32 +81,40 @@ export class LineDecoder {
   }
 }
 
+/** Lines up to this length are parsed without a check of their depth: no more than this number of levels fits into one. */
+const SHALLOW_CHARS = 16_384;
+
+/** Parses one line of a watch. Throws SyntaxError and LimitError. */
+export function parseLine(line: string): unknown {
+  if (line.length > SHALLOW_CHARS && depthFault(line) !== undefined) throw tooDeep();
+  return JSON.parse(line);
+}
+
 /** Decodes a Kubernetes List: the elements of "items", which are objects, and the fields around them. */
 export class ListDecoder {
   /** The text without the items. */
-  readonly #outside = new Pieces();
-  readonly #item = new Pieces();
+  readonly #outside = new Pieces(MAX_FRAME_BYTES, 'a list whose fields besides the items have a size');
+  readonly #item = new Pieces(MAX_OBJECT_BYTES, 'an object');
   /** Open braces and brackets outside items. */
   #depth = 0;
   #isInItems = false;
   #isInItem = false;
-  /** Open braces of the item. */
-  #braces = 0;
+  /** Open braces and brackets of the item. */
+  #itemDepth = 0;
   #isInString = false;
   /** The previous byte was a backslash. */
   #isEscaped = false;
   /** The last string at depth 1, undecoded: the key, if a value follows. */
   #key = '';
 
-  /** The items that end in this piece, parsed. Throws SyntaxError. */
+  /** The items that end in this piece, parsed. Throws SyntaxError and LimitError. */
   push(piece: Uint8Array): unknown[] {
     const buffer = bufferOf(piece);
     const items: unknown[] = [];
     for (let from = 0; from < buffer.length;) {
       const isItem = this.#isInItem;
       const end = isItem ? this.#endOfItem(buffer, from) : this.#endOfOutside(buffer, from);
-      // A copy, because the stream owns the piece.
-      (isItem ? this.#item : this.#outside).add(Buffer.from(buffer.subarray(from, end)));
+      (isItem ? this.#item : this.#outside).add(buffer.subarray(from, end));
       if (isItem && !this.#isInItem) items.push(JSON.parse(this.#item.take()));
       // The text outside the items must not contain the commas between items.
       from = this.#isBetweenItems && buffer[end] === COMMA ? end + 1 : end;
@@ -104,7 +136,7 @@ export class ListDecoder {
    * most bytes of a list.
    */
   #endOfItem(buffer: Buffer, from: number): number {
-    let braces = this.#braces;
+    let depth = this.#itemDepth;
     let isInString = this.#isInString;
     let isEscaped = this.#isEscaped;
     let at = from;
@@ -115,10 +147,12 @@ export class ListDecoder {
         else if (byte === QUOTE) isInString = false;
         else if (byte === BACKSLASH) isEscaped = true;
       } else if (byte === QUOTE) isInString = true;
-      else if (byte === OPEN_BRACE) braces += 1;
-      else if (byte === CLOSE_BRACE && (braces -= 1) === 0) break;
+      else if (byte === OPEN_BRACE || byte === OPEN_BRACKET) {
+        depth += 1;
+        if (depth > MAX_DEPTH) throw tooDeep();
+      } else if ((byte === CLOSE_BRACE || byte === CLOSE_BRACKET) && (depth -= 1) === 0) break;
     }
-    this.#braces = braces;
+    this.#itemDepth = depth;
     this.#isInString = isInString;
     this.#isEscaped = isEscaped;
     if (at === buffer.length) return at;
@@ -154,6 +188,7 @@ export class ListDecoder {
     } else if (byte === OPEN_BRACKET || byte === OPEN_BRACE) {
       if (this.#depth === 1) this.#isInItems = byte === OPEN_BRACKET && this.#key === 'items';
       this.#depth += 1;
+      if (this.#depth > MAX_DEPTH) throw tooDeep();
     } else if (byte === CLOSE_BRACKET || byte === CLOSE_BRACE) {
       this.#depth -= 1;
       if (this.#depth === 1) this.#isInItems = false;

@@ -5,6 +5,7 @@ import { dirname, resolve } from 'node:path';
 import { parseDocument } from 'yaml';
 import { z } from 'zod';
 import { ExitCode, ExitError } from '../../base/errors.ts';
+import { yamlNestingFault } from '../../base/nesting.ts';
 import { yamlReason } from '../../base/reasons.ts';
 import { fieldText, flag, must, notValid, show, text } from '../convert/fields.ts';
 import { isCertificate, isToken } from './credential-file.ts';
@@ -175,6 +176,8 @@ export function readCurrentContext(path: string, source: string): CurrentContext
 }
 
 function parse(path: string, source: string): unknown {
+  const deep = yamlNestingFault(source);
+  if (deep !== undefined) throw refusal({ path, field: [] }, `line ${deep.line + 1}: ${deep.reason}`);
   // The parser's pretty errors would quote lines of the file, which may contain credentials.
   const document = parseDocument(source, { prettyErrors: false });
   const [error] = document.errors;

@@ -2,14 +2,14 @@
 // Access to the API server by a kubeconfig. The file itself is read once, when the daemon starts, so that an invalid file
 // prevents the start. The files that it names are read each time they are needed, because other programs rotate them.
 import { createPrivateKey, X509Certificate } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { readBoundedText } from '../../base/bounded-read.ts';
 import type { Clock } from '../../base/clock.ts';
 import { ExitCode, ExitError } from '../../base/errors.ts';
 import { systemReason } from '../../base/reasons.ts';
 import type { ClusterAccess, TlsMaterial } from './access.ts';
 import { CredentialError } from './api-client.ts';
-import { readAuthority, readBearer, readCredential } from './credential-file.ts';
+import { MAX_CREDENTIAL_BYTES, readAuthority, readBearer, readCredential } from './credential-file.ts';
 import { ExecCredential } from './exec-credential.ts';
 import { type CurrentContext, readCurrentContext } from './kubeconfig-file.ts';
 
@@ -72,7 +72,7 @@ export function kubeconfigAccess({ path, servers: given = [], env, clock, wallNo
 
 function readOnce(path: string): string {
   try {
-    return readFileSync(path, 'utf8');
+    return readBoundedText(path, { maxBytes: MAX_CREDENTIAL_BYTES });
   } catch (cause) {
     throw new ExitError(ExitCode.config, `cannot read the --kubeconfig file ${path}: ${systemReason(cause)}`, { cause });
   }

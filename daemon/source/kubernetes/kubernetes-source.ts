@@ -3,7 +3,7 @@
 // unreachable, the rows stay unchanged.
 import type { Clock } from '../../base/clock.ts';
 import { type Kind, kindNames } from '../kinds.ts';
-import { compareProblems, type ProblemLog, ProblemReporter, type SourceProblem } from '../problems.ts';
+import { limited, type ProblemLog, ProblemReporter, type SourceProblem } from '../problems.ts';
 import type { Source } from '../source.ts';
 import { type ObjectTables, tableOf } from '../tables.ts';
 import type { ApiClient } from './api-client.ts';
@@ -37,6 +37,7 @@ interface Follower {
 
 export class KubernetesSource implements Source {
   readonly name: string;
+  readonly omissions = '';
   readonly #options: KubernetesSourceOptions;
   readonly #followers: readonly Follower[];
   readonly #reporter: ProblemReporter;
@@ -52,7 +53,7 @@ export class KubernetesSource implements Source {
     this.#reporter = new ProblemReporter(options.log);
     const { client, clock, credentials, random = Math.random } = options;
     this.#followers = resourcesOf(options.node).map((resource) => {
-      const writer = new TableWriter(resource, options.tables);
+      const writer = new TableWriter(resource, { tables: options.tables, redact: (text) => client.redact(text) });
       const onListed = (): void => {
         options.onListed?.(resource.kind);
         this.#finish.get(resource.kind)?.();
@@ -88,7 +89,8 @@ export class KubernetesSource implements Source {
       this.#followers.flatMap(({ reflector: { problem } }) => (problem === undefined ? [] : [[problem.identity, problem]])),
     );
     const own = [...ofReflectors.values()].map((problem) => ({ file: '', line: 0, kind: '', object: '', field: '', ...problem }));
-    return [...own, ...this.#followers.flatMap(({ writer }) => writer.problems())].toSorted(compareProblems);
+    const ofObjects = this.#followers.values().flatMap(({ writer }) => writer.problems());
+    return limited([own.values(), ofObjects].values().flatMap((each) => each));
   }
 
   /** Each resource was listed, and each object has a row or needs none. */

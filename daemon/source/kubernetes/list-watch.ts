@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // LIST and WATCH of one resource as streams: pages of a list, events of a watch. A refusal is thrown as StatusError, an
-// interruption as UnreachableError. It keeps no state and never retries; reflector.ts does both.
+// interruption as UnreachableError, and more data than limits.ts allows as LimitError. It keeps no state and never retries; reflector.ts does both.
 import type { Clock } from '../../base/clock.ts';
 import { type ApiClient, UnreachableError } from './api-client.ts';
-import { LineDecoder, ListDecoder } from './json-stream.ts';
+import { sizeText } from '../../base/bounded-read.ts';
+import { show } from '../convert/fields.ts';
+import { LimitError, LineDecoder, ListDecoder, parseLine } from './json-stream.ts';
+import { MAX_LIST_BYTES, MAX_OBJECTS, MAX_PAGES } from './limits.ts';
 import type { Resource } from './resources.ts';
 import { statusOfEvent, statusOfResponse } from './status-error.ts';
 
@@ -54,8 +57,10 @@ export async function* list(given: ResourceRequest): AsyncGenerator<Page> {
   const request = { ...given, signal: deadline.signal };
   let continueToken = '';
   let resourceVersion = '';
+  const total = new ListTotal();
   try {
     do {
+      total.add({ pages: 1 });
       const query = {
         ...request.resource.selectors,
         limit: String(PAGE_SIZE),
@@ -64,7 +69,9 @@ export async function* list(given: ResourceRequest): AsyncGenerator<Page> {
       const decoder = new ListDecoder();
       for await (const piece of await fetchBody(request, query, deadline)) {
         deadline.set(SILENCE_SECONDS, silence);
-        yield { items: decode(() => decoder.push(piece)) };
+        const items = decode(() => decoder.push(piece));
+        total.add({ bytes: piece.length, objects: items.length });
+        yield { items };
       }
       deadline.clear();
       const { metadata } = (decode(() => decoder.end()) ?? {}) as { metadata?: { continue?: string; resourceVersion?: string } };
@@ -99,6 +106,7 @@ export async function* watch(
   const seconds = Math.round(WATCH_SECONDS * (1 + request.random()));
   const query = { ...request.resource.selectors, watch: '1', allowWatchBookmarks: 'true', timeoutSeconds: String(seconds), ...start };
   const decoder = new LineDecoder();
+  const initial = new ListTotal();
   const startTotal = (): void => {
     deadline.clear();
     total.set(seconds + GRACE_SECONDS, (limit) => `the server did not end a watch of ${seconds} s within ${limit} s`);
@@ -111,7 +119,8 @@ export async function* watch(
     let hasBookmarks = false;
     for await (const piece of pieces) {
       if (isBeforeEnd) deadline.set(SILENCE_SECONDS, silence);
-      const events = decoder.push(piece).map((line) => eventOf(decode(() => JSON.parse(line) as unknown)));
+      const events = decode(() => decoder.push(piece)).map((line) => eventOf(decode(() => parseLine(line))));
+      if (isBeforeEnd) initial.add({ bytes: piece.length, objects: events.length });
       const bookmarks = events.filter((event) => event.type === 'BOOKMARK');
       hasBookmarks ||= bookmarks.some((bookmark) => !bookmark.endsInitialEvents);
       if (isBeforeEnd && bookmarks.some((bookmark) => bookmark.endsInitialEvents)) {
@@ -124,6 +133,22 @@ export async function* watch(
   } finally {
     deadline.clear();
     total.clear();
+  }
+}
+
+/** What a list has sent so far. */
+class ListTotal {
+  readonly #total = { pages: 0, bytes: 0, objects: 0 };
+
+  /** Throws LimitError. */
+  add({ pages = 0, bytes = 0, objects = 0 }: { readonly pages?: number; readonly bytes?: number; readonly objects?: number }): void {
+    const total = this.#total;
+    total.pages += pages;
+    total.bytes += bytes;
+    total.objects += objects;
+    if (total.pages > MAX_PAGES) throw new LimitError(`the server sent a list of more than ${MAX_PAGES} pages`);
+    if (total.bytes > MAX_LIST_BYTES) throw new LimitError(`the server sent a list of more than ${sizeText(MAX_LIST_BYTES)}`);
+    if (total.objects > MAX_OBJECTS) throw new LimitError(`the server sent a list of more than ${MAX_OBJECTS} objects`);
   }
 }
 
@@ -169,6 +194,7 @@ function decode<T>(decoder: () => T): T {
   try {
     return decoder();
   } catch (error) {
+    if (error instanceof LimitError) throw error;
     throw new MalformedResponseError('the server sent invalid JSON', { cause: error });
   }
 }
@@ -203,6 +229,6 @@ function eventOf(raw: unknown): WatchEvent {
       throw new MalformedResponseError(`the server ended a watch with an error (${status.code} ${status.message})`);
     }
     default:
-      throw new MalformedResponseError(`the server sent an event of unknown type ${JSON.stringify(type)}`);
+      throw new MalformedResponseError(`the server sent an event of unknown type ${show(type)}`);
   }
 }

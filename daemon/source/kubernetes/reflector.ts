@@ -6,6 +6,7 @@ import type { Clock } from '../../base/clock.ts';
 import { messageOf } from '../../base/errors.ts';
 import { BackOff } from '../../base/back-off.ts';
 import { type ApiClient, CredentialError, UnreachableError } from './api-client.ts';
+import { LimitError } from './json-stream.ts';
 import { list, MalformedResponseError, type ResourceRequest, watch, type WatchEvent } from './list-watch.ts';
 import type { Resource } from './resources.ts';
 import { StatusError } from './status-error.ts';
@@ -23,6 +24,8 @@ const refusedDelays = { firstMs: 200, mostMs: 5000, jitter };
 const endedDelays = { firstMs: 50, mostMs: 1000, jitter };
 /** The server does not have the resource and must be upgraded first. */
 const absentDelays = { firstMs: 300_000, mostMs: 300_000, jitter };
+/** The server sends more than limits.ts allows. Each try transfers as much again, and an administrator must remove the cause. */
+const limitDelays = { firstMs: 1000, mostMs: 60_000, jitter };
 const MAX_RETRY_AFTER_SECONDS = 60;
 /**
  * Refusals that do not depend on the form of the request, so that a LIST would be refused too. (A 403 may concern WATCH
@@ -219,12 +222,13 @@ export class Reflector {
   #failed(error: unknown): number {
     if (error instanceof StatusError) return this.#refused(error);
     const { resource } = this.#options;
-    const isMalformed = error instanceof MalformedResponseError;
+    const isLimit = error instanceof LimitError;
+    const isMalformed = isLimit || error instanceof MalformedResponseError;
     if (!(isMalformed || error instanceof UnreachableError || error instanceof CredentialError)) throw error;
     if (isMalformed) this.#resourceVersion = undefined;
     const what = isMalformed ? resource.name : 'the API server';
     this.#setProblem({ identity: `watch ${what}`, message: `cannot watch ${what}: ${messageOf(error)}` });
-    return this.#backOff.next(error.name, isMalformed ? serverErrorDelays : unreachableDelays);
+    return this.#backOff.next(error.name, isLimit ? limitDelays : isMalformed ? serverErrorDelays : unreachableDelays);
   }
 
   #refused(error: StatusError): number {
@@ -266,7 +270,9 @@ export class Reflector {
     }
   }
 
-  #setProblem(problem: ReflectorProblem | undefined): void {
+  #setProblem(found: ReflectorProblem | undefined): void {
+    // The only place through which texts of the server and of exec plugins leave this file.
+    const problem = found === undefined ? undefined : { ...found, message: this.#options.client.redact(found.message) };
     if (problem?.message === this.#problem?.message) return;
     this.#problem = problem;
     this.#options.onChange();

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // A refusal by the API server: a Status object, either the body of a response or the object of an ERROR event in a watch.
 import type { ApiResponse } from './api-client.ts';
+import { MAX_ERROR_BYTES } from './limits.ts';
 
-/** Its message is the message that the server sent. */
+/** Its message is the message that the server sent. It may contain anything, also the token of the request: see redact.ts. */
 export class StatusError extends Error {
   override readonly name = 'StatusError';
   /** HTTP status code. */
@@ -36,8 +37,6 @@ export function statusOfEvent(raw: unknown): StatusError {
   return new StatusError(typeof code === 'number' ? code : 500, raw);
 }
 
-const MAX_BODY_BYTES = 64 * 1024;
-
 /** The error in the body of a response. The body need not be a Status object. */
 export async function statusOfResponse({ status, retryAfter, body }: ApiResponse): Promise<StatusError> {
   const pieces: Uint8Array[] = [];
@@ -45,7 +44,7 @@ export async function statusOfResponse({ status, retryAfter, body }: ApiResponse
   for await (const piece of body) {
     pieces.push(piece);
     length += piece.length;
-    if (length > MAX_BODY_BYTES) break;
+    if (length > MAX_ERROR_BYTES) break;
   }
   const text = Buffer.concat(pieces).toString();
   try {

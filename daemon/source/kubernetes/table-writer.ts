@@ -5,6 +5,7 @@ import { InvalidObjectError } from '../../base/errors.ts';
 import { convertObject, identify } from '../objects.ts';
 import type { SourceProblem } from '../problems.ts';
 import { type ObjectTables, tableOf, writeRow } from '../tables.ts';
+import { MAX_OBJECT_PROBLEMS } from './limits.ts';
 import type { Resource } from './resources.ts';
 
 interface ObjectProblems {
@@ -16,11 +17,14 @@ interface ObjectProblems {
 export class TableWriter {
   readonly #resource: Resource;
   readonly #tables: ObjectTables;
+  readonly #redact: (text: string) => string;
   readonly #problems = new Map<string, ObjectProblems>();
 
-  constructor(resource: Resource, tables: ObjectTables) {
+  /** `redact`: see ApiClient. Values of an object, which messages show, may repeat the token. */
+  constructor(resource: Resource, { tables, redact }: { readonly tables: ObjectTables; readonly redact: (text: string) => string }) {
     this.#resource = resource;
     this.#tables = tables;
+    this.#redact = redact;
   }
 
   /** Writes an object that was added or changed. Returns its key. */
@@ -52,8 +56,8 @@ export class TableWriter {
     for (const key of [...this.#problems.keys()]) if (!keys.has(key)) this.#problems.delete(key);
   }
 
-  problems(): SourceProblem[] {
-    return [...this.#problems.values()].flatMap(({ problems }) => problems);
+  *problems(): Generator<SourceProblem> {
+    for (const { problems } of this.#problems.values()) yield* problems;
   }
 
   /** Every object has a row or needs none. */
@@ -76,7 +80,14 @@ export class TableWriter {
       this.#problems.delete(key);
       return;
     }
-    const problems = errors.map(({ kind, object, field, message }) => ({ file: '', line: 0, kind, object, field, message }));
+    const redact = this.#redact;
+    const problems = errors.slice(0, MAX_OBJECT_PROBLEMS).map(({ kind, object, field, message }) => ({
+      ...{ file: '', line: 0, kind: redact(kind), object: redact(object), field: redact(field), message: redact(message) },
+    }));
+    const { kind, object } = problems[0] ?? { kind: '', object: '' };
+    const more = errors.length - problems.length;
+    const message = `${kind} ${object}: has ${more} more problems`;
+    if (more > 0) problems.push({ file: '', line: 0, kind, object, field: '', message });
     this.#problems.set(key, { problems, hasNoRow });
   }
 

@@ -3,6 +3,7 @@
 // A request is answered within one turn of the event loop.
 import type { Clock } from '../../../daemon/base/clock.ts';
 import { type ApiClient, type ApiResponse, UnreachableError } from '../../../daemon/source/kubernetes/api-client.ts';
+import { Redactor } from '../../../daemon/source/kubernetes/redact.ts';
 import type { ApiServer } from './api-server.ts';
 import { InterruptedError, type ResponseBody } from './response-body.ts';
 
@@ -11,6 +12,7 @@ const RESPONSE_MS = 10_000;
 export class MemoryClient implements ApiClient {
   readonly #server: ApiServer;
   readonly #clock: Pick<Clock, 'setTimer'>;
+  readonly redactor = new Redactor();
   isClosed = false;
 
   constructor(server: ApiServer, clock: Pick<Clock, 'setTimer'>) {
@@ -29,6 +31,10 @@ export class MemoryClient implements ApiClient {
     if (reply === 'refuse') throw new UnreachableError('http://double cannot be reached: connect ECONNREFUSED');
     const { status, retryAfter, body } = reply;
     return { status, ...(retryAfter === undefined ? {} : { retryAfter }), body: bodyOf(body, signal) };
+  }
+
+  redact(text: string): string {
+    return this.redactor.redact(text);
   }
 
   close(): void {

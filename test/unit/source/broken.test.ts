@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Invalid files. Each problem names the file, the line, the object and the field. Valid objects are used. A row is deleted only if
 // its object was certainly removed from the directory.
-import { chmodSync, mkdirSync, rmdirSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { chmodSync, mkdirSync, rmdirSync, symlinkSync, truncateSync, unlinkSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { dirname, join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { type Files, serviceYaml, sliceYaml, startIn, startWorld, temporaryDirectory, writeFiles } from './fixture.ts';
@@ -57,10 +59,57 @@ describe('the first scan reports', () => {
       isComplete: false,
     },
     {
-      name: 'an unknown kind',
-      files: { 'web.yaml': 'apiVersion: v1\nkind: Servce\nmetadata: {name: web, namespace: shop}\n' },
-      want: ['web.yaml:2: Servce shop/web kind: unknown kind'],
+      name: 'a known kind of another version',
+      files: { 'web.yaml': 'apiVersion: v2\nkind: Service\nmetadata: {name: web, namespace: shop}\n' },
+      want: ['web.yaml:1: Service shop/web apiVersion: must be v1, is "v2"'],
       isComplete: true,
+    },
+    {
+      name: 'JSON with a duplicate key',
+      files: { 'web.json': '{"kind": "Service",\n"metadata": {"name": "web"},\n"spec": {"ports": [{"port": 1, "p\\u006frt": 2}]}}' },
+      want: ['web.json:3: Service default/web: not valid JSON: the key "port" occurs twice in an object'],
+      isComplete: false,
+    },
+    {
+      name: 'JSON that is nested too deeply',
+      files: { 'web.json': `{"a":\n${'['.repeat(400_000)}` },
+      want: ['web.json:2: not valid JSON: is nested more than 200 levels deep'],
+      isComplete: false,
+    },
+    ...(['[', '{', '{a: ', '- ', '? '] as const).map((nest) => ({
+      name: `YAML that is nested too deeply by "${nest}"`,
+      files: { 'web.yaml': `---\na: 1\n---\n${nest.repeat(400_000)}\n` },
+      want: [expect.stringMatching(/^web\.yaml:2: .*kind: must be a string/), 'web.yaml:4: is nested more than 200 levels deep'],
+      isComplete: false,
+    })),
+    {
+      name: 'YAML whose aliases expand without limit',
+      files: {
+        'web.yaml': `a0: &a0 [x]\n${Array.from({ length: 9 }, (_, i) => `a${i + 1}: &a${i + 1} [${`*a${i}, `.repeat(9)}]\n`).join('')}`,
+      },
+      want: ['web.yaml:1: not valid YAML: an alias has no anchor, or the aliases expand to too many values'],
+      isComplete: false,
+    },
+    {
+      name: 'a YAML document that is too large',
+      files: { 'web.yaml': `kind: Service\nx: ${'x'.repeat(4 * 2 ** 20)}\n---\n${serviceYaml('small')}` },
+      want: ['web.yaml:1: a YAML document may have at most 4 MiB: separate the objects by "---" lines, or use JSON'],
+      services: ['default/small'],
+      isComplete: false,
+    },
+    {
+      name: 'more problems in a file than are listed',
+      files: {
+        'web.yaml': Array.from({ length: 150 }, (_, i) => `kind: Service\nmetadata: {name: s${i}}\nspec: {clusterIP: x}\n`).join('---\n'),
+      },
+      want: [
+        'web.yaml: has 50 more problems',
+        ...Array.from(
+          { length: 100 },
+          (_, i) => expect.stringMatching(`^web\\.yaml:${4 * i + 3}: Service default/s${i} spec.clusterIP: `) as unknown,
+        ),
+      ],
+      isComplete: false,
     },
     {
       name: 'a Service with an invalid IP',
@@ -179,7 +228,12 @@ describe('the first scan reports', () => {
 
 describe('an unreadable file', () => {
   const ways: { name: string; make: (path: string) => void; undo: (path: string) => void; want: RegExp }[] = [
-    { name: 'a directory', make: mkdirSync, undo: rmdirSync, want: /^x\.yaml: cannot be read: the path is a directory$/ },
+    {
+      name: 'a directory',
+      make: mkdirSync,
+      undo: rmdirSync,
+      want: /^x\.yaml: cannot be read: the path is a directory, not a regular file$/,
+    },
     {
       name: 'a link in a loop',
       make: (path) => symlinkSync('x.yaml', path),
@@ -196,7 +250,32 @@ describe('an unreadable file', () => {
       name: 'a link to a device',
       make: (path) => symlinkSync('/dev/null', path),
       undo: unlinkSync,
-      want: /^x\.yaml: cannot be read: the path is not a regular file$/,
+      want: /^x\.yaml: cannot be read: the path is a device, not a regular file$/,
+    },
+    {
+      name: 'a named pipe',
+      make: (path) => execFileSync('mkfifo', [path]),
+      undo: unlinkSync,
+      want: /^x\.yaml: cannot be read: the path is a named pipe, not a regular file$/,
+    },
+    {
+      name: 'a link to a socket',
+      make: (path) => {
+        const socket = createServer().listen(`${path}.sock`);
+        onTestFinished(() => void socket.close());
+        symlinkSync(`${path}.sock`, path);
+      },
+      undo: unlinkSync,
+      want: /^x\.yaml: cannot be read: (the path is a socket, not a regular file|the target of the symbolic link does not exist)$/,
+    },
+    {
+      name: 'a file that is too large',
+      make: (path) => {
+        writeFileSync(path, '');
+        truncateSync(path, 2 ** 40);
+      },
+      undo: unlinkSync,
+      want: /^x\.yaml: cannot be read: the file is larger than 32 MiB$/,
     },
     {
       name: 'invalid UTF-8',

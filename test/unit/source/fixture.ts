@@ -34,6 +34,8 @@ export class World {
   readonly tables = sourceTables(queueMicrotask);
   /** "+ message" when a problem appeared, "- message" when it was resolved. */
   readonly log: string[] = [];
+  /** What the source noted without a problem. */
+  readonly notes: string[] = [];
   readonly source: FilesSource;
   readonly #waiting = new Set<() => void>();
 
@@ -48,7 +50,11 @@ export class World {
       tables: this.tables,
       clock: this.clock,
       settleMs,
-      log: { appeared: ({ message }) => add(`+ ${message}`), resolved: ({ message }) => add(`- ${message}`) },
+      log: {
+        appeared: ({ message }) => add(`+ ${message}`),
+        resolved: ({ message }) => add(`- ${message}`),
+        noted: (text) => this.notes.push(text),
+      },
     });
     for (const table of Object.values(this.tables)) table.onChange(() => this.#wake());
   }

@@ -223,16 +223,21 @@ describe('ServiceCIDR', () => {
 
 describe('any object', () => {
   test.for([
-    { name: 'another kind', raw: { kind: 'Servce', metadata: { name: 'web', namespace: 'a' } }, want: 'Servce a/web kind: unknown kind' },
+    { name: 'another kind', raw: { kind: 'Deployment', metadata: { name: 'web', namespace: 'a' } }, ignored: 'Deployment' },
     {
       name: 'the kind in another group',
       raw: { ...service({}), apiVersion: 'serving.knative.dev/v1' },
-      want: 'Service default/web apiVersion: must be v1, is "serving.knative.dev/v1"',
+      ignored: 'Service of serving.knative.dev/v1',
     },
-    { name: 'the name of an inherited property', raw: { kind: 'constructor' }, want: 'constructor kind: unknown kind' },
-  ])('of an unknown kind is a problem and not an error: $name', ({ raw, want }) => {
+    { name: 'the name of an inherited property', raw: { kind: 'constructor' }, ignored: 'constructor' },
+  ])('of another kind is ignored: $name', ({ raw, ignored }) => {
+    expect(convertObject(raw)).toEqual({ kind: 'unknown', problems: [], ignored });
+  });
+
+  test('of a known kind and another version is a problem and not an error', () => {
+    const raw = { ...service({}), apiVersion: 'v2' };
     expect(rowOf(raw)).toBe('unknown kind');
-    expect(problemsOf(raw)).toEqual([want]);
+    expect(problemsOf(raw)).toEqual(['Service default/web apiVersion: must be v1, is "v2"']);
   });
 
   test.for([

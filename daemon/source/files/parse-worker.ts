@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// The worker thread that parses large texts for document-parser.ts. It sends the result in parts, because the event loop of the
+// daemon stands still while it receives a message. It must never read a file or keep a result longer than its request.
+import { parentPort } from 'node:worker_threads';
+import { parseDocument, type ParsedDocument } from './documents.ts';
+
+export interface ParseRequest {
+  readonly text: string;
+  readonly isJson: boolean;
+}
+
+/** The next definitions of the document; with `rest`, the last ones. */
+export interface ParsePart {
+  readonly definitions: ParsedDocument['definitions'];
+  readonly rest: Omit<ParsedDocument, 'definitions'> | undefined;
+}
+
+/** Receiving a part of 100 definitions takes 1 ms. */
+const PART_DEFINITIONS = 100;
+
+let definitions: ParsedDocument['definitions'] = [];
+let rest: ParsePart['rest'];
+
+/** Answers a request, or "next", with one part. */
+function answer(request: ParseRequest | 'next'): ParsePart {
+  if (request !== 'next') ({ definitions, ...rest } = parseDocument(request.text, request.isJson));
+  const part = { definitions: definitions.slice(0, PART_DEFINITIONS), rest };
+  definitions = definitions.slice(PART_DEFINITIONS);
+  return definitions.length === 0 ? part : { ...part, rest: undefined };
+}
+
+parentPort?.on('message', (request: ParseRequest | 'next') => parentPort?.postMessage(answer(request)));
+parentPort?.postMessage('ready');

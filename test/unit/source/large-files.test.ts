@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+// Large and unusual directories: the cost of a file is in proportion to its size, the event loop stays free while a file is parsed,
+// and a file that exceeds a limit keeps the rows that it had.
+import { unlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { expect, test } from 'vitest';
+import { JsonPlaces } from '../../../daemon/source/json-text.ts';
+import { serviceYaml, startWorld } from './fixture.ts';
+
+const service = (i: number, clusterIP = `10.96.${i >> 8}.${i & 255}`): object => ({
+  ...{ apiVersion: 'v1', kind: 'Service', metadata: { name: `s${i}`, annotations: { note: 'x'.repeat(700) } } },
+  spec: { clusterIP, ports: [{ port: 80 }] },
+});
+const listOf = (items: readonly object[]): string => JSON.stringify({ kind: 'List', items }, undefined, 1);
+
+/** Longest time in ms for which the event loop stood still during the task. */
+async function stallDuring(task: () => Promise<void>): Promise<number> {
+  const delay = monitorEventLoopDelay({ resolution: 5 });
+  delay.enable();
+  await task();
+  delay.disable();
+  return delay.max / 1e6;
+}
+
+test('a wrong value at the end of a JSON list of 8 MB is found without holding up the event loop', async () => {
+  const world = await startWorld({ 'a.yaml': serviceYaml('a') });
+  const items = Array.from({ length: 8000 }, (_, i) => service(i, i === 7990 ? 'x' : undefined));
+  const stall = await stallDuring(async () => {
+    world.write({ 'big.json': listOf(items) });
+    await world.source.rescan();
+  });
+  expect(world.messages).toEqual([expect.stringMatching(/^big\.json:\d+: Service default\/s7990 spec\.clusterIP: must be an IP address/)]);
+  expect(world.tables.services.size).toBe(8000);
+  // The parser alone would need more than ten seconds for the line.
+  expect(stall).toBeLessThan(2000);
+});
+
+test('each of many wrong values costs the same, and its line is right', async () => {
+  const items = Array.from({ length: 3000 }, (_, i) => service(i, 'x'));
+  const text = listOf(items);
+  const world = await startWorld({ 'big.json': text });
+  const lines = text.split('\n');
+  expect(world.messages).toHaveLength(101);
+  for (const message of world.messages.slice(1)) {
+    const [, line, name] = /^big\.json:(\d+): Service default\/(s\d+) /.exec(message) ?? [];
+    expect(lines[Number(line) - 1]).toContain('"clusterIP": "x"');
+    expect(lines.slice(0, Number(line)).findLast((each) => each.includes('"name": "s'))).toContain(`"${name}"`);
+  }
+});
+
+test('a place in JSON is found by its path, whatever its keys and strings contain', () => {
+  const text = '{"a\\"}]": ["]", {"b": [1, {"c\\u0064": true}]}], "e": {}, "f": 1}';
+  const places = new JsonPlaces(text);
+  const at = (...path: (string | number)[]): string => text.slice(places.offsetOf(path));
+  expect(at('a"}]', 1, 'b', 1, 'cd')).toMatch(/^"c\\u0064": true/);
+  expect(at('a"}]', 1, 'b', 1)).toMatch(/^\{"c/);
+  expect(at('f')).toBe('"f": 1}');
+  expect(at('e', 'missing')).toMatch(/^"e"/);
+});
+
+test('a large file is parsed while other files are read, and deletions wait for it', async () => {
+  const moved = serviceYaml('moved');
+  const world = await startWorld({ 'big.json': listOf([service(1)]), 'small.yaml': moved });
+  const { revision } = world;
+  const items = [...Array.from({ length: 2000 }, (_, i) => service(i)), { ...service(1), metadata: { name: 'moved' } }];
+  world.write({ 'big.json': listOf(items) });
+  unlinkSync(join(world.directory, 'small.yaml'));
+  world.write({ 'other.yaml': serviceYaml('other') });
+  await world.until(() => world.services.includes('default/other'));
+  expect(world.services).toEqual(['default/moved', 'default/other', 'default/s1']);
+  expect([world.source.isComplete, world.revision]).toEqual([false, revision + 1]);
+  let isMissing = false;
+  world.tables.services.onChange(() => (isMissing ||= world.tables.services.get('default/moved') === undefined));
+  await world.source.rescan();
+  await world.settle();
+  expect([world.tables.services.size, isMissing, world.source.isComplete]).toEqual([2002, false, true]);
+});
+
+test('a document that takes too long is refused, and its objects keep their rows', async () => {
+  const world = await startWorld({ 'w.yaml': serviceYaml('web') });
+  // The clock of the test runs ahead while the thread parses.
+  world.write({ 'w.yaml': `${serviceYaml('web', '10.96.0.9')}${'  # a comment\n'.repeat(200_000)}` });
+  const done = world.source.rescan();
+  while (world.messages.length === 0) {
+    await new Promise((resolve) => void setImmediate(resolve));
+    world.clock.advance(1000);
+  }
+  await done;
+  expect(world.messages).toEqual(['w.yaml:1: the document takes more than 30 s to parse: divide it']);
+  expect(world.tables.services.get('default/web')?.clusterIPs.IPv4).toBe('10.96.0.1');
+  world.write({ 'w.yaml': serviceYaml('web', '10.96.0.9') });
+  await world.until(() => world.tables.services.get('default/web')?.clusterIPs.IPv4 === '10.96.0.9');
+  expect(world.messages).toEqual([]);
+});
+
+test('files that are too large together are refused by name, whatever is in them', async () => {
+  const comment = `#${'x'.repeat(31 * 2 ** 20)}\n`;
+  const names = ['a.json', 'b.json', 'c.json', 'd.json', 'e.json'];
+  const world = await startWorld({});
+  for (const name of names) writeFileSync(join(world.directory, name), comment);
+  await world.source.rescan();
+  expect(world.messages.filter((message) => message.includes('larger than 128 MiB together'))).toEqual([
+    'e.json: cannot be read: the files of the directory would be larger than 128 MiB together',
+  ]);
+});
+
+test('objects of other kinds are no problem, and are noted once', async () => {
+  const other = (kind: string, apiVersion = 'apps/v1'): string => `apiVersion: ${apiVersion}\nkind: ${kind}\nmetadata: {name: x}\n`;
+  const texts = [
+    other('Deployment'),
+    other('Deployment'),
+    other('Pod', 'v1'),
+    other('Service', 'serving.knative.dev/v1'),
+    serviceYaml('a'),
+  ];
+  const world = await startWorld({ 'a.yaml': texts.join('---\n') });
+  expect([world.messages, world.source.isComplete, world.services]).toEqual([[], true, ['default/a']]);
+  expect(world.source.omissions).toBe('ignores Deployment (2), Pod (1), Service of serving.knative.dev/v1 (1)');
+  world.write({ 'b.yaml': other('Deployment') });
+  await world.source.rescan();
+  expect(world.source.omissions).toContain('Deployment (3)');
+  expect(world.notes).toEqual([`${world.source.name} ignores Deployment (2), Pod (1), Service of serving.knative.dev/v1 (1)`]);
+});
