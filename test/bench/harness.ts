@@ -49,6 +49,23 @@ export interface Run {
   readonly expected: number;
 }
 
+const bytesOf = (address: string): number[] => address.split('.').map(Number);
+
+/** Key and value of floor_vips. `backend`: row of the first of its two backends in floor_backends. */
+export const floorVip = ({ address, port, backend }: { address: string; port: number; backend: number }): [Uint8Array, Uint8Array] => [
+  Uint8Array.of(...bytesOf(address), port >> 8, port & 255, 6, 0),
+  Uint8Array.of(backend, 0, 0, 0),
+];
+
+/** Key and value of floor_backends. `device`: interface index; 0 for a backend on the node. */
+export const floorBackend = (
+  row: number,
+  { address, port, device }: { address: string; port: number; device: number },
+): [Uint8Array, Uint8Array] => [
+  Uint8Array.of(row, 0, 0, 0),
+  Uint8Array.of(...bytesOf(address), port >> 8, port & 255, device & 255, device >> 8),
+];
+
 /** Compiles a C file of this folder and returns the path of the output in `directory`. The caller removes the directory. */
 export function compile(name: string, directory: string): string {
   const isBpf = name.endsWith('.bpf.c');
@@ -85,18 +102,16 @@ export class Harness {
   }
 
   /**
-   * Fills the maps of the floor program: this number of VIPs, two backends behind lxc2 and lxc3, and two backends without a
-   * route.
+   * Fills the maps of the floor programs: this number of VIPs, all with the same two backends. The backends are behind lxc2 and
+   * lxc3, or without a route.
    */
-  fillFloor(vips: number): void {
+  fillFloor(vips: number, hasRoute = true): void {
     const table = this.openMap('floor_vips');
     const backends = this.openMap('floor_backends');
-    for (let n = 0; n < vips; n += 1) table.set(Uint8Array.of(...vip(n).split('.').map(Number), 0, 80, 6, 0), new Uint8Array(4));
-    for (const n of [0, 1]) {
-      const device = n === 0 ? devices.lxc2 : devices.lxc3;
-      backends.set(Uint8Array.of(n, 0, 0, 0), Uint8Array.of(10, 244, 1, 2 + n, 0x1f, 0x90, device & 255, device >> 8));
-      backends.set(Uint8Array.of(2 + n, 0, 0, 0), Uint8Array.of(10, 250, 0, 2 + n, 0x1f, 0x90, 0, 0));
-    }
+    const network = hasRoute ? '10.244.1' : '10.250.0';
+    for (let n = 0; n < vips; n += 1) table.set(...floorVip({ address: vip(n), port: 80, backend: 0 }));
+    for (const [n, device] of [devices.lxc2, devices.lxc3].entries())
+      backends.set(...floorBackend(n, { address: `${network}.${2 + n}`, port: 8080, device }));
     table.close();
     backends.close();
   }

@@ -46,7 +46,7 @@ export class HookBench extends TestRunGroup<HookRow> {
     if (mount === undefined) throw new Error('No cgroup v2 file system is mounted.');
     this.load(benchSizes(SERVICES)).apply(Array.from({ length: SERVICES }, (_, n) => portOf(n, ['10.250.0.2', '10.250.0.3'])));
     this.#peer = compile('peer.c', this.harness.directory);
-    this.harness.fillFloor(SERVICES);
+    this.harness.fillFloor(SERVICES, false);
     const cgroup = join(mount, `sluice-bench-${process.pid}`);
     mkdirSync(cgroup);
     this.#cgroup = cgroup;

@@ -37,6 +37,9 @@ const say = (text: string): void => void process.stderr.write(`${text}\n`);
 let interrupted: NodeJS.Signals | undefined;
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => (interrupted = signal));
 
+/** Markdown of the groups that ran, for the report. */
+const notes: string[] = [];
+
 async function measure<R extends Row>(group: Group<R>, rounds: number): Promise<Result[]> {
   const rows = group.rows.filter(({ name }) => new RegExp(values.only).test(name));
   if (rows.length === 0) return [];
@@ -51,6 +54,8 @@ async function measure<R extends Row>(group: Group<R>, rounds: number): Promise<
       await new Promise(setImmediate);
       if (interrupted !== undefined) throw new Error(`The benchmark was interrupted by ${interrupted}.`);
     }
+    const note = group.notes?.() ?? '';
+    if (note !== '') notes.push(note);
   } finally {
     await group.close();
   }
@@ -73,7 +78,7 @@ async function run(): Promise<number> {
   const began = performance.now();
   const rounds = Number(values.rounds);
   const results = values.scale ? await atScale(rounds) : await usual(rounds);
-  console.log(table(results));
+  console.log([table(results), ...notes].join('\n\n'));
   if (values.compare !== undefined) return compare(results, JSON.parse(readFileSync(values.compare, 'utf8')) as Result[]) === 0 ? 0 : 1;
   if (values['no-write'] || values.only !== '' || values.services !== undefined) return 0;
   const at = {
@@ -84,7 +89,7 @@ async function run(): Promise<number> {
   };
   const path = join(import.meta.dirname, 'RESULTS.md');
   const before = partsOf(readFileSync(path, 'utf8'));
-  const parts: Parts = values.scale ? { ...before, scale: scaleReport(results, at) } : { ...before, main: report(results, at) };
+  const parts: Parts = values.scale ? { ...before, scale: scaleReport(results, at) } : { ...before, main: report(results, notes.join('\n\n'), at) };
   writeFileSync(path, textOf(parts));
   writeResults(results);
   return 0;

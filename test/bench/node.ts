@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One node of the veth rows: a lab with a client pod, two backend pods and one implementation of Services. Four such nodes run at
-// the same time and are measured in turn. The client uses the last of 10,000 Services; the other Services have endpoints that do
-// not exist. path-rows.ts uses it.
+// the same time and are measured in turn. On each node the client connects to a VIP and directly to the backends of this VIP, in
+// turn. The VIP is the last of 10,000 Services; the other Services have endpoints that do not exist. path-rows.ts uses it.
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -9,8 +9,8 @@ import { Daemon } from '../support/lab/daemon.ts';
 import { Lab, podAddresses } from '../support/lab/lab.ts';
 import { kubeProxyRules, type NftService } from './nft.ts';
 
-/** How the client's packets reach a backend. */
-export type Way = 'direct' | 'socket' | 'tc' | 'nft';
+/** How the client's packets reach a backend. A bare node has no programs, no rules and no VIP. */
+export type Way = 'bare' | 'socket' | 'tc' | 'nft';
 
 const SERVICES = 10_000;
 const CLIENT = 'pod9';
@@ -51,17 +51,36 @@ function objects({ name, address, protocol, port, endpoints }: NftService): obje
   ];
 }
 
-interface Connects {
+/** Connections whose SYN-ACK was handled in one of two ways. p50 in ns. */
+interface Mode {
+  readonly count: number;
+  readonly p50: number;
+}
+
+/** The connections to one destination in one round. */
+export interface Connects {
   readonly count: number;
   readonly failures: number;
   readonly seconds: number;
+  /** CPU time in ns of the client and of the servers, including the work of the kernel for them. */
+  readonly clientNs: number;
+  readonly serverNs: number;
   readonly p50: number;
+  readonly p99: number;
+  /** connect() returned without a sleep. */
+  readonly inside: Mode;
+  /** connect() slept until the SYN-ACK arrived. */
+  readonly slept: Mode;
 }
+
+/** Whether packets go to the VIP or directly to its backends. */
+export type Destination = 'vip' | 'direct';
 
 export class BenchNode {
   readonly way: Way;
   readonly #lab = new Lab();
   readonly #peer: string;
+  readonly #serverPids: number[] = [];
 
   /** `peer`: path of the compiled peer.c. */
   constructor(way: Way, peer: string) {
@@ -75,10 +94,11 @@ export class BenchNode {
       for (const protocol of ['tcp', 'udp'] as const) {
         const server = this.#lab.start(`pod${number}`, [this.#peer, `serve-${protocol}`, String(PORTS[protocol])]);
         await server.line((line) => line === 'ready');
+        if (protocol === 'tcp') this.#serverPids.push(server.pid);
       }
     }
     if (this.way === 'nft') this.#loadRules();
-    else if (this.way !== 'direct') await this.#startDaemon();
+    else if (this.way !== 'bare') await this.#startDaemon();
   }
 
   #loadRules(): void {
@@ -95,30 +115,36 @@ export class BenchNode {
     await daemon.start({ hasSocketLb: this.way === 'socket', isSmall: false, extra: ['--log-level', 'info'] });
   }
 
-  /** Makes connections one after the other for this time. Throws if one fails. */
-  async connect(ms: number): Promise<Connects> {
-    const result = (await this.#ask('connect', 'tcp', ms)) as Connects;
-    if (result.failures > 0 || result.count === 0)
-      throw new Error(`${this.way}: ${result.failures} of ${result.count} connections failed.`);
-    return result;
+  /**
+   * Makes connections one after the other for this time, to the VIP and directly to the backends in turn. On a bare node both are
+   * direct. Throws if a connection fails.
+   */
+  async connect(ms: number): Promise<Readonly<Record<Destination, Connects>>> {
+    const direct = SERVERS.map((number) => `${podAddresses(number).IPv4}:${PORTS.tcp}`).join(',');
+    const vip = this.way === 'bare' ? direct : `${services()[SERVICES - 1]?.address}:80`;
+    const [throughVip, directly] = (await this.#ask('connect', String(ms), this.#serverPids.join(','), vip, direct)) as Connects[];
+    for (const side of [throughVip, directly]) {
+      if (side === undefined || side.failures > 0 || side.count === 0)
+        throw new Error(`${this.way}: ${side?.failures} of ${side?.count} connections failed.`);
+    }
+    return { vip: throughVip as Connects, direct: directly as Connects };
   }
 
   /**
    * Datagrams per second that reached the sockets of the pods, including datagrams that were dropped at a full receive buffer.
    */
-  async flood(ms: number): Promise<number> {
+  async flood(ms: number, destination: Destination): Promise<number> {
     const before = this.#arrived();
-    const { count, seconds } = (await this.#ask('flood', 'udp', ms)) as Connects;
+    const to = destination === 'direct' ? [podAddresses(1).IPv4, String(PORTS.udp)] : [services()[SERVICES - 2]?.address ?? '', '80'];
+    const { count, seconds } = (await this.#ask('flood', ...to, String(ms))) as { count: number; seconds: number };
     const arrived = this.#arrived() - before;
     if (arrived < count * 0.99) throw new Error(`${this.way}: Only ${arrived} of ${count} datagrams arrived.`);
     return arrived / seconds;
   }
 
-  async #ask(role: string, protocol: 'tcp' | 'udp', ms: number): Promise<unknown> {
-    const last = services()[SERVICES - (protocol === 'udp' ? 2 : 1)];
-    const [address, port] = this.way === 'direct' ? [podAddresses(1).IPv4, PORTS[protocol]] : [last?.address ?? '', 80];
-    const client = this.#lab.start(CLIENT, [this.#peer, role, address, String(port), String(ms)], { inCgroup: true });
-    const answer = await client.line((line) => line.startsWith('{'));
+  async #ask(...args: readonly string[]): Promise<unknown> {
+    const client = this.#lab.start(CLIENT, [this.#peer, ...args], { inCgroup: true });
+    const answer = await client.line((line) => /^[[{]/.test(line));
     await client.ended;
     return JSON.parse(answer);
   }

@@ -1,47 +1,76 @@
 // SPDX-License-Identifier: Apache-2.0
-// The veth rows: TCP connections and UDP packets through a ClusterIP, compared with direct routing on the same kind of veth and
-// with nftables rules. Every round measures four nodes in turn, each for a fraction of a second. All traffic stays in network
-// namespaces. main.ts runs them.
+// The veth rows: TCP connections and UDP packets through a ClusterIP, compared with direct traffic between the same pods on the same
+// node. The nodes are measured in turn. All traffic stays in network namespaces. main.ts runs them. connect() has two modes, which
+// differ more than what is measured: it finds the SYN-ACK at once, or sleeps until it arrives. The modes are compared separately.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { compile } from './harness.ts';
-import { BenchNode, type Way } from './node.ts';
+import { BenchNode, type Connects, type Destination, type Way } from './node.ts';
+import { figure } from './report.ts';
 import type { Goal, Group, Row, Sample } from './row.ts';
+import { median } from './stats.ts';
 
-const CONNECT_MS = 500;
-const FLOOD_MS = 400;
-const MICROSECOND = 1000;
+const CONNECT_MS = 1000;
+const FLOOD_MS = 300;
+/** A mode with fewer connections in a round has no p50 in this round. */
+const FEWEST_CONNECTIONS = 100;
 
-type Metric = 'p50' | 'rate' | 'packets';
+type Metric = 'inside' | 'slept' | 'cpu' | 'rate' | 'packets';
 
 interface PathRow extends Row {
   readonly metric: Metric;
   readonly way: Way;
+  /** The node of the direct traffic that is the yardstick. */
+  readonly beside: Way;
 }
 
-const units: Record<Metric, string> = { p50: 'us', rate: '1/s', packets: '1/s' };
+const units: Record<Metric, string> = { inside: 'us', slept: 'us', cpu: 'us', rate: '1/s', packets: '1/s' };
 
-const row = (name: string, metric: Metric, goal: Omit<Goal, 'of'> & { way: Way }): PathRow => ({
-  ...{ name, metric, way: goal.way, yardstick: 'direct routing', unit: units[metric] },
-  goal: { of: 'ratio', limit: goal.limit, side: goal.side },
-});
+const row = (name: string, metric: Metric, goal: Omit<Goal, 'of' | 'side'> & { way: Way; beside?: Way }): PathRow => {
+  const { way, beside = way, limit } = goal;
+  return {
+    ...{ name: `${name}, 10,000 Services, ${way}`, metric, way, beside, unit: units[metric] },
+    yardstick: beside === way ? 'direct, same node' : 'direct, node without programs',
+    goal: { of: 'ratio', limit, side: metric === 'rate' || metric === 'packets' ? 'atLeast' : 'atMost' },
+  };
+};
+
+const rowsOf = (way: 'socket' | 'tc', limit: number): PathRow[] => [
+  row('connect p50, SYN-ACK found inside connect()', 'inside', { way, limit }),
+  row('connect p50, SYN-ACK after a sleep', 'slept', { way, limit }),
+  row('CPU per connection', 'cpu', { way, limit: 1.1 }),
+  row('CPU per connection and idle programs', 'cpu', { way, beside: 'bare', limit: 1.1 }),
+  row('connections', 'rate', { way, limit: 0.9 }),
+];
+
+const microseconds = (side: Connects, metric: 'inside' | 'slept' | 'cpu'): number => {
+  if (metric === 'cpu') return (side.clientNs + side.serverNs) / side.count / 1000;
+  return side[metric].count < FEWEST_CONNECTIONS ? NaN : side[metric].p50 / 1000;
+};
+
+/** What one node measured in one round. */
+interface Measured {
+  readonly connects?: Readonly<Record<Destination, Connects>>;
+  readonly packets?: Readonly<Record<Destination, number>>;
+}
+
+const names: Record<Way, string> = { bare: 'without programs', socket: 'socket', tc: 'tc', nft: 'nftables' };
 
 export class PathBench implements Group<PathRow> {
   readonly rows = [
-    row('connect p50, 10,000 Services, socket', 'p50', { way: 'socket', limit: 1.06, side: 'atMost' }),
-    row('connect p50, 10,000 Services, tc', 'p50', { way: 'tc', limit: 1.16, side: 'atMost' }),
-    row('connections, 10,000 Services, socket', 'rate', { way: 'socket', limit: 0.9, side: 'atLeast' }),
-    row('connections, 10,000 Services, tc', 'rate', { way: 'tc', limit: 0.9, side: 'atLeast' }),
-    row('UDP packets, 10,000 Services, tc', 'packets', { way: 'tc', limit: 0.9, side: 'atLeast' }),
+    ...rowsOf('socket', 1.06),
+    ...rowsOf('tc', 1.1),
+    row('UDP packets', 'packets', { way: 'tc', limit: 0.9 }),
   ];
   readonly #nodes: BenchNode[] = [];
+  readonly #rounds: ReadonlyMap<Way, Measured>[] = [];
   #directory = '';
 
   async open(rows: readonly PathRow[]): Promise<void> {
     this.#directory = mkdtempSync(join(tmpdir(), 'sluice-bench-'));
     const peer = compile('peer.c', this.#directory);
-    for (const way of new Set<Way>(['direct', 'nft', ...rows.map((each) => each.way)])) {
+    for (const way of new Set<Way>(['bare', 'nft', ...rows.map((each) => each.way)])) {
       const node = new BenchNode(way, peer);
       this.#nodes.push(node);
       await node.open();
@@ -49,23 +78,74 @@ export class PathBench implements Group<PathRow> {
   }
 
   async round(rows: readonly PathRow[], number: number): Promise<Sample[]> {
-    const taken = new Map<string, number>();
-    const has = (...metrics: readonly Metric[]): boolean => rows.some(({ metric }) => metrics.includes(metric));
+    const taken = new Map<Way, Measured>();
+    const hasPackets = rows.some(({ metric }) => metric === 'packets');
+    const hasConnects = rows.some(({ metric }) => metric !== 'packets');
     // The order of the nodes rotates from round to round.
     const first = number % this.#nodes.length;
     for (const node of [...this.#nodes.slice(first), ...this.#nodes.slice(0, first)]) {
-      if (has('p50', 'rate')) {
-        const { p50, count, seconds } = await node.connect(CONNECT_MS);
-        taken.set(`${node.way} p50`, p50 / MICROSECOND).set(`${node.way} rate`, count / seconds);
-      }
-      if (has('packets') && node.way !== 'socket') taken.set(`${node.way} packets`, await node.flood(FLOOD_MS));
+      taken.set(node.way, {
+        ...(hasConnects ? { connects: await node.connect(CONNECT_MS) } : {}),
+        ...(hasPackets && (node.way === 'tc' || node.way === 'nft') ? { packets: await floods(node, number) } : {}),
+      });
     }
-    const of = (way: Way, metric: Metric): number => taken.get(`${way} ${metric}`) ?? NaN;
-    return rows.map(({ way, metric }) => ({ ours: of(way, metric), theirs: of('direct', metric), peer: of('nft', metric) }));
+    this.#rounds.push(taken);
+    return rows.map(({ way, metric, beside }) => ({
+      ours: figureOf(taken.get(way), metric, 'vip'),
+      theirs: figureOf(taken.get(beside), metric, 'direct'),
+      peer: figureOf(taken.get('nft'), metric, 'vip'),
+      peerTheirs: figureOf(taken.get(beside === way ? 'nft' : beside), metric, 'direct'),
+    }));
+  }
+
+  /** Both modes of connect() on every node. */
+  notes(): string {
+    const lines = this.#nodes.flatMap(({ way }) => {
+      const rounds = this.#rounds.flatMap((round) => round.get(way)?.connects ?? []);
+      if (rounds.length === 0) return [];
+      return (way === 'bare' ? (['direct'] as const) : (['vip', 'direct'] as const)).map((destination) =>
+        modesLine(
+          way,
+          destination,
+          rounds.map((each) => each[destination]),
+        ),
+      );
+    });
+    if (lines.length === 0) return '';
+    const head = '| node | connections | found inside connect(), share | p50, us | after a sleep, p50, us | all, p50, us | p99, us | CPU of client + servers, us |';
+    return ['Both modes of connect(), medians of the rounds:', '', head, '|---|---|---|---|---|---|---|---|', ...lines].join('\n');
   }
 
   async close(): Promise<void> {
     await Promise.all(this.#nodes.map((node) => node.close()));
     if (this.#directory !== '') rmSync(this.#directory, { recursive: true });
   }
+}
+
+/** Floods to both destinations. Their order changes from round to round. */
+async function floods(node: BenchNode, round: number): Promise<Record<Destination, number>> {
+  const order: readonly Destination[] = round % 2 === 0 ? ['vip', 'direct'] : ['direct', 'vip'];
+  const found = { vip: NaN, direct: NaN };
+  for (const destination of order) found[destination] = await node.flood(FLOOD_MS, destination);
+  return found;
+}
+
+function figureOf(measured: Measured | undefined, metric: Metric, destination: Destination): number {
+  if (metric === 'packets') return measured?.packets?.[destination] ?? NaN;
+  const side = measured?.connects?.[destination];
+  if (side === undefined) return NaN;
+  return metric === 'rate' ? side.count / side.seconds : microseconds(side, metric);
+}
+
+function modesLine(way: Way, destination: Destination, sides: readonly Connects[]): string {
+  const middle = (of: (side: Connects) => number): string => figure(median(sides.map(of).filter(Number.isFinite)));
+  const cells = [
+    ...[names[way], destination === 'vip' ? 'to the VIP' : 'direct'],
+    `${middle(({ inside, count }) => (100 * inside.count) / count)} %`,
+    middle((side) => microseconds(side, 'inside')),
+    middle((side) => microseconds(side, 'slept')),
+    ...[middle(({ p50 }) => p50 / 1000), middle(({ p99 }) => p99 / 1000)],
+    `${middle(({ clientNs, count }) => clientNs / count / 1000)} + ${middle(({ serverNs, count }) => serverNs / count / 1000)}`,
+  ];
+  return `| ${cells.join(' | ')} |`;
 }

@@ -4,83 +4,22 @@
  * because a script would take longer than the measured operation. Servers
  * answer until they are killed. Clients run for the given time or count and
  * print one line of JSON. They do not depend on Sluice and send only to the
- * address in the arguments.
+ * addresses in the arguments.
  */
-#define _GNU_SOURCE
-#include <arpa/inet.h>
+#include "peer.h"
 #include <errno.h>
-#include <linux/bpf.h>
-#include <sched.h>
 #include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/syscall.h>
+#include <sys/resource.h>
 #include <sys/time.h>
-#include <time.h>
-#include <unistd.h>
 
-#define SAMPLES (1 << 20)
+#define SAMPLES (1 << 17) /* connections of one side in one run */
 #define BATCH 32
 #define PAYLOAD 64 /* bytes of a datagram */
-
-static void fail(const char *what)
-{
-	perror(what);
-	exit(1);
-}
-
-static __u64 now(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return time.tv_sec * 1000000000ULL + time.tv_nsec;
-}
-
-/* Clients run on the first CPU, servers on the last. */
-static void pin_to(int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	if (sched_setaffinity(0, sizeof(set), &set))
-		fail("sched_setaffinity");
-}
-
-static struct sockaddr_in address_of(const char *address, const char *port)
-{
-	struct sockaddr_in to = { .sin_family = AF_INET };
-
-	to.sin_port = htons(atoi(port));
-	if (inet_pton(AF_INET, address, &to.sin_addr) != 1)
-		fail(address);
-	return to;
-}
-
-static int open_socket(int type)
-{
-	int fd = socket(AF_INET, type | SOCK_CLOEXEC, 0);
-
-	if (fd < 0)
-		fail("socket");
-	return fd;
-}
-
-static int listen_on(int type, const char *port)
-{
-	struct sockaddr_in any = address_of("0.0.0.0", port);
-	int fd = open_socket(type), yes = 1, room = 1 << 24;
-
-	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
-	setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof(room));
-	if (bind(fd, (void *)&any, sizeof(any)) ||
-	    (type == SOCK_STREAM && listen(fd, 4096)))
-		fail("bind");
-	return fd;
-}
+#define BLOCK 64 /* connections to one side before the turn of the other */
+#define SIDES 2
+#define MOST_TARGETS 4
+#define MOST_SERVERS 4
 
 /* Echoes one byte per connection; the client resets the connection. */
 static void serve_tcp(const char *port)
@@ -117,6 +56,30 @@ static void serve_udp(const char *port)
 		recvmmsg(fd, messages, BATCH, MSG_WAITFORONE, NULL);
 }
 
+/*
+ * connect() waits for the SYN-ACK in one of two ways. Either it arrives before
+ * connect() sleeps, or connect() sleeps until it arrives. The second way takes
+ * twice as long, and which one happens depends on the machine. The number of
+ * voluntary context switches of this thread tells them apart.
+ */
+enum mode { INSIDE, SLEPT, MODES };
+
+/* The connections to one kind of destination. */
+struct side {
+	struct sockaddr_in to[MOST_TARGETS]; /* one is picked at random */
+	__u32 targets;
+	__u32 taken[MODES][SAMPLES]; /* ns of connect() */
+	__u32 count[MODES];
+	__u32 failures;
+	__u64 elapsed, client_cpu, server_cpu; /* ns */
+};
+
+/* The CPU clocks of the servers. */
+struct servers {
+	clockid_t clocks[MOST_SERVERS];
+	__u32 count;
+};
+
 static int by_size(const void *a, const void *b)
 {
 	__u32 x = *(const __u32 *)a, y = *(const __u32 *)b;
@@ -124,40 +87,156 @@ static int by_size(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* One connection at a time: connect() (timed), one byte each way, reset. */
-static void connect_for(const struct sockaddr_in *to, const char *ms)
+static long sleeps(void)
 {
-	static __u32 taken[SAMPLES];
+	struct rusage usage;
+
+	if (getrusage(RUSAGE_THREAD, &usage))
+		fail("getrusage");
+	return usage.ru_nvcsw;
+}
+
+/* xorshift32 */
+static __u32 random_number(void)
+{
+	static __u32 state = 2463534242;
+
+	state ^= state << 13;
+	state ^= state >> 17;
+	state ^= state << 5;
+	return state;
+}
+
+static __u64 cpu_of(const struct servers *servers)
+{
+	__u64 sum = 0;
+
+	for (__u32 i = 0; i < servers->count; i++)
+		sum += read_clock(servers->clocks[i]);
+	return sum;
+}
+
+/* Opens a connection: connect() (timed), one byte each way, reset. */
+static void connect_once(struct side *side)
+{
+	const struct sockaddr_in *to =
+		&side->to[random_number() % side->targets];
 	struct linger reset = { .l_onoff = 1 };
 	struct timeval patience = { .tv_sec = 1 };
-	__u64 began = now(), until = began + atoi(ms) * 1000000ULL, end;
-	__u32 count = 0, failures = 0;
+	int fd = open_socket(SOCK_STREAM);
+	enum mode mode;
+	char byte = 'x';
+	__u64 start, took;
+	long before;
+	bool done;
 
-	while ((end = now()) < until && count < SAMPLES && failures < 10) {
-		int fd = open_socket(SOCK_STREAM);
-		char byte = 'x';
-		__u64 start;
-		bool done;
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+	before = sleeps();
+	start = now();
+	done = !connect(fd, (void *)to, sizeof(*to));
+	took = now() - start;
+	mode = sleeps() > before ? SLEPT : INSIDE;
+	done = done && write(fd, &byte, 1) == 1 && read(fd, &byte, 1) == 1;
+	close(fd);
+	if (done && side->count[mode] < SAMPLES)
+		side->taken[mode][side->count[mode]++] = took;
+	side->failures += !done;
+}
 
-		setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience,
-			   sizeof(patience));
-		setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience,
-			   sizeof(patience));
-		setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
-		start = now();
-		done = !connect(fd, (void *)to, sizeof(*to));
-		taken[count] = now() - start;
-		done = done && write(fd, &byte, 1) == 1 &&
-		       read(fd, &byte, 1) == 1;
-		close(fd);
-		count += done;
-		failures += !done;
+/* The turn of one side: a block of connections, with the CPU time they took. */
+static void connect_block(struct side *side, const struct servers *servers)
+{
+	__u64 server = cpu_of(servers), began = now();
+	__u64 client = read_clock(CLOCK_PROCESS_CPUTIME_ID);
+
+	for (int i = 0; i < BLOCK; i++)
+		connect_once(side);
+	side->client_cpu += read_clock(CLOCK_PROCESS_CPUTIME_ID) - client;
+	side->elapsed += now() - began;
+	side->server_cpu += cpu_of(servers) - server;
+}
+
+static __u32 quantile(const __u32 *sorted, __u32 count, __u32 percent)
+{
+	return count ? sorted[(__u64)(count - 1) * percent / 100] : 0;
+}
+
+static void print_side(struct side *side)
+{
+	static __u32 all[MODES * SAMPLES];
+	__u32 total = 0;
+
+	for (int mode = 0; mode < MODES; mode++) {
+		memcpy(all + total, side->taken[mode],
+		       side->count[mode] * sizeof(*all));
+		total += side->count[mode];
+		qsort(side->taken[mode], side->count[mode], sizeof(*all),
+		      by_size);
 	}
-	qsort(taken, count, sizeof(*taken), by_size);
-	printf("{\"count\":%u,\"failures\":%u,\"seconds\":%.6f,\"p50\":%u,"
-	       "\"p99\":%u}\n",
-	       count, failures, (end - began) / 1e9, taken[count / 2],
-	       taken[(__u64)count * 99 / 100]);
+	qsort(all, total, sizeof(*all), by_size);
+	printf("{\"count\":%u,\"failures\":%u,\"seconds\":%.6f,"
+	       "\"clientNs\":%llu,\"serverNs\":%llu,\"p50\":%u,\"p99\":%u,"
+	       "\"inside\":{\"count\":%u,\"p50\":%u},"
+	       "\"slept\":{\"count\":%u,\"p50\":%u}}",
+	       total, side->failures, side->elapsed / 1e9, side->client_cpu,
+	       side->server_cpu, quantile(all, total, 50),
+	       quantile(all, total, 99), side->count[INSIDE],
+	       quantile(side->taken[INSIDE], side->count[INSIDE], 50),
+	       side->count[SLEPT],
+	       quantile(side->taken[SLEPT], side->count[SLEPT], 50));
+}
+
+/* "10.96.0.1:80,10.96.0.2:80" */
+static void parse_targets(struct side *side, char *list)
+{
+	char *each;
+
+	while ((each = strsep(&list, ","))) {
+		char *address = strsep(&each, ":");
+
+		if (!each || side->targets == MOST_TARGETS)
+			fail("targets");
+		side->to[side->targets++] = address_of(address, each);
+	}
+}
+
+/* Process ids, separated by commas. */
+static void parse_servers(struct servers *servers, char *list)
+{
+	char *each;
+
+	while ((each = strsep(&list, ","))) {
+		if (servers->count == MOST_SERVERS ||
+		    clock_getcpuclockid(atoi(each),
+					&servers->clocks[servers->count++]))
+			fail("servers");
+	}
+}
+
+/*
+ * Connects to the two sides in turn, one connection at a time, so that both
+ * find the machine in the same state.
+ */
+static void connect_for(const char *ms, char *pids, char *lists[SIDES])
+{
+	static struct side sides[SIDES];
+	struct servers servers = {};
+	__u64 until = now() + atoi(ms) * 1000000ULL;
+
+	parse_servers(&servers, pids);
+	for (int i = 0; i < SIDES; i++)
+		parse_targets(&sides[i], lists[i]);
+	while (now() < until && sides[0].failures + sides[1].failures < 10) {
+		for (int i = 0; i < SIDES; i++)
+			connect_block(&sides[i], &servers);
+	}
+	printf("[");
+	print_side(&sides[0]);
+	printf(",");
+	print_side(&sides[1]);
+	printf("]\n");
 }
 
 /* One UDP flow, as fast as the kernel accepts it. */
@@ -195,11 +274,9 @@ static void flood_for(const struct sockaddr_in *to, const char *ms)
 static void ask_hook(const struct sockaddr_in *to, const char *calls,
 		     bool is_fresh)
 {
-	union bpf_attr attr = { .enable_stats.type = BPF_STATS_RUN_TIME };
 	int fd = open_socket(SOCK_STREAM);
 
-	if (syscall(__NR_bpf, BPF_ENABLE_STATS, &attr, sizeof(attr)) < 0)
-		fail("BPF_ENABLE_STATS");
+	enable_bpf_statistics();
 	for (int left = atoi(calls); left > 0; left--) {
 		if (is_fresh) {
 			close(fd);
@@ -212,31 +289,38 @@ static void ask_hook(const struct sockaddr_in *to, const char *calls,
 	puts("done");
 }
 
+static void serve(const char *role, const char *port)
+{
+	pin_server();
+	if (!strcmp(role, "serve-tcp"))
+		serve_tcp(port);
+	if (!strcmp(role, "serve-udp"))
+		serve_udp(port);
+}
+
 int main(int argc, char **argv)
 {
 	const char *role = argc > 1 ? argv[1] : "";
 	struct sockaddr_in to;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	if (argc == 3) {
-		pin_to(sysconf(_SC_NPROCESSORS_ONLN) - 1);
-		if (!strcmp(role, "serve-tcp"))
-			serve_tcp(argv[2]);
-		if (!strcmp(role, "serve-udp"))
-			serve_udp(argv[2]);
+	if (argc == 3)
+		serve(role, argv[2]);
+	pin_client();
+	if (argc == 6 && !strcmp(role, "connect")) {
+		connect_for(argv[2], argv[3], argv + 4);
+		return 0;
 	}
 	if (argc != 5) {
-		fputs("peer serve-tcp|serve-udp PORT; peer connect|flood "
-		      "ADDRESS PORT MS; peer hook-same|hook-fresh ADDRESS PORT "
-		      "CALLS\n",
+		fputs("peer serve-tcp|serve-udp PORT; peer connect MS "
+		      "SERVER-PID,... ADDRESS:PORT,... ADDRESS:PORT,...; "
+		      "peer flood ADDRESS PORT MS; peer hook-same|hook-fresh "
+		      "ADDRESS PORT CALLS\n",
 		      stderr);
 		return 2;
 	}
-	pin_to(0);
 	to = address_of(argv[2], argv[3]);
-	if (!strcmp(role, "connect"))
-		connect_for(&to, argv[4]);
-	else if (!strcmp(role, "flood"))
+	if (!strcmp(role, "flood"))
 		flood_for(&to, argv[4]);
 	else
 		ask_hook(&to, argv[4], !strcmp(role, "hook-fresh"));

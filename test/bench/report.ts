@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // Writes the table of results, the text of RESULTS.md around it, and the comparison with an earlier run. Pure except for
 // compare(), which prints. main.ts calls it.
-import type { Result } from './row.ts';
+import { NOT_SEEN, type Result } from './row.ts';
 import { type Interval, isRegression } from './stats.ts';
 
-const ratioText = ({ low, median: middle, high }: Interval): string => `${middle.toFixed(2)} (${low.toFixed(2)}-${high.toFixed(2)})`;
+const ratioText = ({ low, median: middle, high }: Interval): string =>
+  Number.isNaN(middle) ? '' : `${middle.toFixed(2)} (${low.toFixed(2)}-${high.toFixed(2)})`;
 
 /** Rounded, because the machine is noisy and more digits would mean nothing. */
-const figure = (value: number): string =>
-  Math.abs(value) < 100 ? value.toFixed(1).replace(/\.0$/, '') : Math.round(value).toLocaleString('en');
+export const figure = (value: number): string =>
+  Number.isNaN(value) ? '' : Math.abs(value) < 100 ? value.toFixed(1).replace(/\.0$/, '') : Math.round(value).toLocaleString('en');
 
 function goalText({ goal, unit }: Result): string {
   return `${goal.side === 'atMost' ? '<=' : '>='} ${goal.limit}${goal.of === 'ratio' ? '' : ` ${unit}`}`;
@@ -35,7 +36,8 @@ export interface Circumstances {
   readonly minutes: number;
 }
 
-export function report(results: readonly Result[], at: Circumstances): string {
+/** `notes`: tables of the groups that follow the rows. */
+export function report(results: readonly Result[], notes: string, at: Circumstances): string {
   return `# Bench results
 
 Made by \`npm run bench\` on ${at.date}, commit ${at.commit}, in ${at.minutes.toFixed(1)} minutes. Each row has ${at.rounds} interleaved rounds, the memory row 5.
@@ -44,6 +46,8 @@ Made by \`npm run bench\` on ${at.date}, commit ${at.commit}, in ${at.minutes.to
 - Versions: ${at.versions}.
 
 ${table(results)}
+
+${notes}
 
 The ratio of a row is measured in each round, and its 95 % interval is that of the median ratio, by bootstrap. The verdict compares the interval
 with the goal: met if the whole interval meets the goal, missed if no part of it does, otherwise undecided. Where the goal has a unit, it applies
@@ -130,6 +134,10 @@ export function compare(results: readonly Result[], before: readonly Result[]): 
     const then = before.find((each) => each.row === now.row);
     if (then === undefined) {
       console.log(`new    ${now.row}: ${ratioText(now.ratio)}`);
+      continue;
+    }
+    if (then.verdict === NOT_SEEN || now.verdict === NOT_SEEN) {
+      console.log(`none   ${now.row}: not seen in ${now.verdict === NOT_SEEN ? 'this run' : 'the earlier run'}`);
       continue;
     }
     const isWorse = isRegression(then.ratio, now.ratio, now.goal.side);

@@ -7,8 +7,9 @@ import { interval, type Interval, median, type Side, verdict } from './stats.ts'
 export interface Sample {
   readonly ours: number;
   readonly theirs: number;
-  /** The figure of a third system, for comparison. */
+  /** The figure of a third system, for comparison, and the yardstick for it if it has another one. */
   readonly peer?: number;
+  readonly peerTheirs?: number;
 }
 
 export interface Row {
@@ -34,6 +35,8 @@ export interface Group<R extends Row = Row> {
   open(rows: readonly R[]): Promise<void> | void;
   /** Returns one sample for each of these rows, in their order. */
   round(rows: readonly R[], number: number): Promise<Sample[]> | Sample[];
+  /** Markdown that belongs to the rows of this run, after the rounds: figures that are no row. */
+  notes?(): string;
   /** Removes everything that open() made, also if open() failed. */
   close(): Promise<void> | void;
 }
@@ -50,15 +53,22 @@ export interface Result {
   readonly verdict: string;
 }
 
+/** Verdict of a row whose figures were missing in most rounds, because what it measures did not occur on this machine. */
+export const NOT_SEEN = 'not seen';
+
+/** A round without one of the two figures (NaN) does not count. */
 export function resultOf(row: Row, samples: readonly Sample[]): Result {
-  const ratio = interval(samples.map(({ ours, theirs }) => ours / theirs));
-  const judged = row.goal.of === 'ratio' ? ratio : interval(samples.map(({ ours }) => ours));
-  const peers = samples.flatMap(({ peer, theirs }) => (peer === undefined ? [] : [{ value: peer, ratio: peer / theirs }]));
+  const seen = samples.filter(({ ours, theirs }) => Number.isFinite(ours) && Number.isFinite(theirs));
+  const ratio = interval(seen.map(({ ours, theirs }) => ours / theirs));
+  const judged = row.goal.of === 'ratio' ? ratio : interval(seen.map(({ ours }) => ours));
+  const peers = samples.flatMap(({ peer, theirs, peerTheirs = theirs }) =>
+    peer === undefined || !Number.isFinite(peer / peerTheirs) ? [] : [{ value: peer, ratio: peer / peerTheirs }],
+  );
   const peer = { value: median(peers.map(({ value }) => value)), ratio: median(peers.map((each) => each.ratio)) };
   return {
     ...{ row: row.name, yardstick: row.yardstick, unit: row.unit, goal: row.goal },
-    ...{ ours: median(samples.map(({ ours }) => ours)), theirs: median(samples.map(({ theirs }) => theirs)), ratio },
+    ...{ ours: median(seen.map(({ ours }) => ours)), theirs: median(seen.map(({ theirs }) => theirs)), ratio },
     ...(peers.length === 0 ? {} : { peer }),
-    verdict: verdict(judged, row.goal),
+    verdict: seen.length * 2 < samples.length ? NOT_SEEN : verdict(judged, row.goal),
   };
 }

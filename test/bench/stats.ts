@@ -15,7 +15,9 @@ export type Verdict = 'met' | 'missed' | 'undecided';
 
 const RESAMPLES = 2000;
 
+/** NaN if there are no values. */
 export function median(values: readonly number[]): number {
+  if (values.length === 0) return NaN;
   const sorted = values.toSorted((a, b) => a - b);
   const middle = sorted.length >> 1;
   return sorted.length % 2 === 1 ? (sorted[middle] ?? NaN) : ((sorted[middle - 1] ?? NaN) + (sorted[middle] ?? NaN)) / 2;

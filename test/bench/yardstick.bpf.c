@@ -3,9 +3,10 @@
  * The yardsticks of the benchmark, not part of the product: a wrapper that
  * gives each repetition of a test run a fresh packet and calls the program
  * under test; an empty program, whose time is subtracted; the floor, the
- * smallest tc program that does the work of tc_pod_in for IPv4 TCP (VIP hash,
- * two LRU rows per flow, DNAT, checksum helpers, redirect); and the smallest
- * connect hook.
+ * smallest tc programs that serve IPv4 TCP (VIP hash, two LRU rows per flow,
+ * NAT of requests and replies, checksum helpers, redirect); and the smallest
+ * connect hook. A test run uses bench_floor; the programs floor_* are attached
+ * to the devices of a node and serve real connections.
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -13,6 +14,7 @@
 #include <linux/ip.h>
 #include <linux/pkt_cls.h>
 #include <linux/tcp.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
@@ -96,17 +98,20 @@ struct floor_vip {
 	__u16 protocol;
 };
 
+#define FLOOR_REPLY 0x8000 /* in device: replace the source */
+
+/* A backend, and the translation of one direction of a flow. */
 struct floor_backend {
 	__be32 address;
 	__be16 port;
-	__u16 device;
+	__u16 device; /* redirect to it; 0: the node's stack */
 };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 131072);
 	__type(key, struct floor_vip);
-	__type(value, __u32);
+	__type(value, __u32); /* the first of its two backends */
 } floor_vips SEC(".maps");
 
 struct {
@@ -131,20 +136,51 @@ static __always_inline __u16 csum16(__u64 sum)
 	return ~(__u16)(sum + (sum >> 16));
 }
 
-SEC("tc")
-int bench_floor(struct __sk_buff *skb)
+/*
+ * Opens a flow: the row for requests, and the row for replies, which restores
+ * the VIP. The two backends of a VIP are adjacent rows.
+ */
+static __always_inline int floor_open(const struct floor_key *key, __u32 first,
+				      __u16 client, struct floor_backend *to)
+{
+	__u32 chosen = first + (bpf_get_prandom_u32() & 1);
+	struct floor_backend *backend, reply;
+	struct floor_key back = {};
+
+	backend = bpf_map_lookup_elem(&floor_backends, &chosen);
+	if (!backend)
+		return -1;
+	*to = *backend;
+	bpf_map_update_elem(&floor_flows, key, to, BPF_ANY);
+	back.saddr = to->address;
+	back.daddr = key->saddr;
+	back.sport = to->port;
+	back.dport = key->sport;
+	back.protocol = IPPROTO_TCP;
+	reply.address = key->daddr;
+	reply.port = key->dport;
+	reply.device = client | FLOOR_REPLY;
+	bpf_map_update_elem(&floor_flows, &back, &reply, BPF_ANY);
+	return 0;
+}
+
+/* `client`: the device on which requests arrive; 0: the node's sockets. */
+static __always_inline int floor_walk(struct __sk_buff *skb, __u16 client,
+				      bool may_redirect)
 {
 	void *data = (void *)(long)skb->data;
 	void *end = (void *)(long)skb->data_end;
 	struct iphdr *ip = data + ETH_HLEN;
 	struct tcphdr *tcp = (void *)(ip + 1);
-	struct floor_backend *flow, *backend, to;
+	struct floor_backend *flow, to;
 	struct floor_key key = {};
 	struct floor_vip vip;
-	__u32 *index, chosen;
+	__be32 address;
+	__be16 port;
+	__u32 *first;
 
-	if ((void *)(tcp + 1) > end || ip->protocol != IPPROTO_TCP ||
-	    ip->ihl != 5)
+	if (skb->protocol != bpf_htons(ETH_P_IP) || (void *)(tcp + 1) > end ||
+	    ip->protocol != IPPROTO_TCP || ip->ihl != 5)
 		return TC_ACT_OK;
 	key.saddr = ip->saddr;
 	key.daddr = ip->daddr;
@@ -154,34 +190,65 @@ int bench_floor(struct __sk_buff *skb)
 	vip.address = key.daddr;
 	vip.port = key.dport;
 	vip.protocol = IPPROTO_TCP;
-	index = bpf_map_lookup_elem(&floor_vips, &vip);
+	first = bpf_map_lookup_elem(&floor_vips, &vip);
 	flow = bpf_map_lookup_elem(&floor_flows, &key);
-	if (!index)
-		return TC_ACT_OK;
-	if (flow) {
+	if (flow)
 		to = *flow;
+	else if (!first)
+		return TC_ACT_OK;
+	else if (floor_open(&key, *first, client, &to))
+		return TC_ACT_SHOT;
+	if (to.device & FLOOR_REPLY) {
+		address = key.saddr;
+		port = key.sport;
+		ip->saddr = to.address;
+		tcp->source = to.port;
 	} else {
-		chosen = (*index + bpf_get_prandom_u32()) & 1;
-		backend = bpf_map_lookup_elem(&floor_backends, &chosen);
-		if (!backend)
-			return TC_ACT_SHOT;
-		to = *backend;
-		bpf_map_update_elem(&floor_flows, &key, &to, BPF_ANY);
-		key.saddr = to.address;
-		key.daddr = ip->saddr;
-		key.sport = to.port;
-		key.dport = tcp->source;
-		bpf_map_update_elem(&floor_flows, &key, &to, BPF_ANY);
+		address = key.daddr;
+		port = key.dport;
+		ip->daddr = to.address;
+		tcp->dest = to.port;
 	}
-	ip->daddr = to.address;
-	ip->check = csum16((__u64)(__u16)~ip->check + (__u32)~vip.address +
+	ip->check = csum16((__u64)(__u16)~ip->check + (__u32)~address +
 			   to.address);
-	tcp->dest = to.port;
 	bpf_l4_csum_replace(skb, ETH_HLEN + 20 + offsetof(struct tcphdr, check),
-			    vip.address, to.address, BPF_F_PSEUDO_HDR | 4);
+			    address, to.address, BPF_F_PSEUDO_HDR | 4);
 	bpf_l4_csum_replace(skb, ETH_HLEN + 20 + offsetof(struct tcphdr, check),
-			    vip.port, to.port, 2);
+			    port, to.port, 2);
+	to.device &= ~FLOOR_REPLY;
+	if (!may_redirect || !to.device)
+		return TC_ACT_OK;
 	return bpf_redirect_neigh(to.device, NULL, 0, 0);
+}
+
+SEC("tc")
+int bench_floor(struct __sk_buff *skb)
+{
+	return floor_walk(skb, skb->ifindex, true);
+}
+
+SEC("tc")
+int floor_pod_in(struct __sk_buff *skb)
+{
+	return floor_walk(skb, skb->ifindex, true);
+}
+
+SEC("tc")
+int floor_pod_out(struct __sk_buff *skb)
+{
+	return floor_walk(skb, 0, false);
+}
+
+SEC("tc")
+int floor_uplink_in(struct __sk_buff *skb)
+{
+	return floor_walk(skb, skb->ifindex, true);
+}
+
+SEC("tc")
+int floor_uplink_out(struct __sk_buff *skb)
+{
+	return floor_walk(skb, 0, false);
 }
 
 struct floor_peer {
@@ -214,17 +281,17 @@ int bench_floor_hook(struct bpf_sock_addr *ctx)
 	struct floor_backend *backend;
 	struct floor_peer peer = {};
 	struct floor_vip vip;
-	__u32 *index, chosen;
+	__u32 *first, chosen;
 
 	if (ctx->protocol != IPPROTO_TCP)
 		return 1;
 	vip.address = ctx->user_ip4;
 	vip.port = ctx->user_port;
 	vip.protocol = IPPROTO_TCP;
-	index = bpf_map_lookup_elem(&floor_vips, &vip);
-	if (!index)
+	first = bpf_map_lookup_elem(&floor_vips, &vip);
+	if (!first)
 		return 1;
-	chosen = 2 + ((*index + bpf_get_prandom_u32()) & 1);
+	chosen = *first + (bpf_get_prandom_u32() & 1);
 	backend = bpf_map_lookup_elem(&floor_backends, &chosen);
 	if (!backend)
 		return 1;

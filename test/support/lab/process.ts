@@ -17,6 +17,7 @@ interface Spawn {
   readonly env: Readonly<Record<string, string>>;
 }
 
+/** Limit of a wait for a line whose caller names no other limit, in ms: far more than any single step of a test takes. */
 const LINE_TIMEOUT_MS = 60_000;
 const SHOWN_LINES = 20;
 
@@ -24,6 +25,8 @@ export class LabProcess {
   readonly #child: ChildProcess;
   /** All lines of stdout and stderr. */
   readonly lines: string[] = [];
+  /** The lines of stdout: what ask() takes for an answer. */
+  readonly #answers: string[] = [];
   /** Exit code; -1 when a signal ended the process. */
   readonly ended: Promise<number>;
   readonly #waiters = new Set<() => void>();
@@ -37,9 +40,9 @@ export class LabProcess {
       stdio: ['pipe', 'pipe', 'pipe'],
       env: { ...process.env, ...env },
     });
-    for (const stream of [this.#child.stdout, this.#child.stderr]) {
-      if (stream !== null) createInterface({ input: stream }).on('line', (line) => this.#onLine(line));
-    }
+    const { stdout, stderr } = this.#child;
+    if (stdout !== null) createInterface({ input: stdout }).on('line', (line) => this.#onLine(line, this.#answers));
+    if (stderr !== null) createInterface({ input: stderr }).on('line', (line) => this.#onLine(line));
     this.ended = new Promise((resolve) => {
       this.#child.once('close', (code) => {
         this.#isEnded = true;
@@ -54,28 +57,34 @@ export class LabProcess {
   }
 
   /** Waits for a line that `is` accepts, from index `from` on. Rejects with the last lines when the process ends or on a timeout. */
-  async line(is: (line: string) => boolean, from = 0): Promise<string> {
-    const timeout = Date.now() + LINE_TIMEOUT_MS;
+  async line(is: (line: string) => boolean, from = 0, timeoutMs = LINE_TIMEOUT_MS): Promise<string> {
+    return this.#find(() => this.lines.slice(from).find(is), timeoutMs);
+  }
+
+  /**
+   * Sends a line. Resolves with the next line of stdout. A question whose answer takes long needs a `timeoutMs` of its own. What the
+   * process writes to stderr is no answer; it is in the error message when the process ends without one.
+   */
+  async ask(question: string, timeoutMs = LINE_TIMEOUT_MS): Promise<string> {
+    const from = this.#answers.length;
+    this.#child.stdin?.write(`${question}\n`);
+    return this.#find(() => this.#answers[from], timeoutMs);
+  }
+
+  async #find(find: () => string | undefined, timeoutMs: number): Promise<string> {
+    const timeout = Date.now() + timeoutMs;
     for (;;) {
-      const found = this.lines.slice(from).find(is);
+      const found = find();
       if (found !== undefined) return found;
       if (this.#isEnded || Date.now() > timeout) {
-        throw new Error(
-          `${this.#isEnded ? 'the process ended' : 'the line did not appear in time'}; its last lines are:\n${this.lines.slice(-SHOWN_LINES).join('\n')}`,
-        );
+        const reason = this.#isEnded ? 'the process ended' : `the line did not appear within ${timeoutMs} ms`;
+        throw new Error(`${reason}; its last lines are:\n${this.lines.slice(-SHOWN_LINES).join('\n')}`);
       }
       await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, 1000);
+        const timer = setTimeout(resolve, Math.min(1000, timeoutMs));
         this.#waiters.add(() => (clearTimeout(timer), resolve()));
       });
     }
-  }
-
-  /** Sends a line. Resolves with the next line of output. */
-  async ask(question: string): Promise<string> {
-    const from = this.lines.length;
-    this.#child.stdin?.write(`${question}\n`);
-    return this.line(() => true, from);
   }
 
   signal(signal: NodeJS.Signals): void {
@@ -91,8 +100,9 @@ export class LabProcess {
     this.signal('SIGKILL');
   }
 
-  #onLine(line: string): void {
+  #onLine(line: string, more?: string[]): void {
     this.lines.push(line);
+    more?.push(line);
     this.#wake();
   }
 

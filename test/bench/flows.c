@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * Real connections for the in-situ rows of the benchmark: a server with any
+ * number of connections, and a client that holds thousands of them, or opens
+ * one after the other. The client makes one round for each line on stdin, in
+ * which each connection is used once. The kernel counts the runs of BPF
+ * programs only during a round. It does not depend on Sluice and sends only to
+ * the addresses in the arguments.
+ */
+#include "peer.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/time.h>
+
+#define EVENTS 256
+#define LINE 64
+#define SPARE_FILES 64 /* for stdio, listener, epoll, statistics */
+
+static void allow_files(rlim_t count)
+{
+	struct rlimit limit = { count, count };
+
+	if (setrlimit(RLIMIT_NOFILE, &limit))
+		fail("setrlimit");
+}
+
+/* Echoes what arrives on any connection. */
+static void serve(const char *port, const char *most)
+{
+	int listener = listen_on(SOCK_STREAM, port), poll = epoll_create1(0);
+	static struct epoll_event events[EVENTS];
+	struct epoll_event wanted = { .events = EPOLLIN };
+	char bytes[LINE];
+
+	allow_files(atoi(most) + SPARE_FILES);
+	wanted.data.fd = listener;
+	if (epoll_ctl(poll, EPOLL_CTL_ADD, listener, &wanted))
+		fail("epoll_ctl");
+	puts("ready");
+	for (;;) {
+		int count = epoll_wait(poll, events, EVENTS, -1);
+
+		for (int i = 0; i < count; i++) {
+			int fd = events[i].data.fd;
+			ssize_t got;
+
+			if (fd == listener) {
+				wanted.data.fd = accept(listener, NULL, NULL);
+				if (wanted.data.fd < 0 ||
+				    epoll_ctl(poll, EPOLL_CTL_ADD,
+					      wanted.data.fd, &wanted))
+					fail("accept");
+				continue;
+			}
+			got = read(fd, bytes, sizeof(bytes));
+			if (got <= 0 || write(fd, bytes, got) != got)
+				close(fd);
+		}
+	}
+}
+
+/* Where the connections go, and where they come from. */
+struct plan {
+	struct sockaddr_in first;
+	__u32 count;
+	__u32 addresses, ports; /* used in turn, from the first one on */
+	__u16 source_port; /* of the first connection; 0: chosen by the kernel */
+};
+
+/*
+ * Each connection that is held has its own source port. Otherwise the kernel
+ * could use one port for connections to two VIPs, which would be one
+ * connection at their common backend.
+ */
+static int open_connection(const struct plan *plan, __u32 i)
+{
+	struct sockaddr_in to = plan->first, from = { .sin_family = AF_INET };
+	struct timeval patience = { .tv_sec = 5 };
+	int fd = open_socket(SOCK_STREAM), yes = 1;
+
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+	from.sin_port = htons(plan->source_port + i);
+	if (plan->source_port && bind(fd, (void *)&from, sizeof(from)))
+		fail("bind");
+	to.sin_addr.s_addr =
+		htonl(ntohl(to.sin_addr.s_addr) + i % plan->addresses);
+	to.sin_port = htons(ntohs(to.sin_port) + i % plan->ports);
+	if (connect(fd, (void *)&to, sizeof(to)))
+		fail("connect");
+	return fd;
+}
+
+static void exchange(int fd)
+{
+	char byte = 'x';
+
+	if (write(fd, &byte, 1) != 1 || read(fd, &byte, 1) != 1)
+		fail("no answer on a connection");
+}
+
+/* A connection from SYN to RST. */
+static void open_and_reset(const struct plan *plan, __u32 i)
+{
+	struct linger reset = { .l_onoff = 1 };
+	int fd = open_connection(plan, i);
+
+	exchange(fd);
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+	close(fd);
+}
+
+/* `held`: the connections to use; NULL: a new one each time. */
+static void go_round(const struct plan *plan, const int *held)
+{
+	int statistics = enable_bpf_statistics();
+
+	for (__u32 i = 0; i < plan->count; i++) {
+		if (held)
+			exchange(held[i]);
+		else
+			open_and_reset(plan, i);
+	}
+	close(statistics);
+	printf("%u\n", plan->count);
+}
+
+int main(int argc, char **argv)
+{
+	struct plan plan = {};
+	char line[LINE];
+	int *held = NULL;
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	if (argc == 4 && !strcmp(argv[1], "serve")) {
+		pin_server();
+		serve(argv[2], argv[3]);
+	}
+	if (argc != 8) {
+		fputs("flows serve PORT CONNECTIONS; flows hold|open COUNT "
+		      "SOURCE-PORT ADDRESS PORT ADDRESSES PORTS\n",
+		      stderr);
+		return 2;
+	}
+	pin_client();
+	plan.count = atoi(argv[2]);
+	plan.source_port = atoi(argv[3]);
+	plan.first = address_of(argv[4], argv[5]);
+	plan.addresses = atoi(argv[6]);
+	plan.ports = atoi(argv[7]);
+	if (!strcmp(argv[1], "hold")) {
+		allow_files(plan.count + SPARE_FILES);
+		held = calloc(plan.count, sizeof(*held));
+		if (!held)
+			fail("calloc");
+		for (__u32 i = 0; i < plan.count; i++) {
+			held[i] = open_connection(&plan, i);
+			exchange(held[i]);
+		}
+	}
+	puts("ready");
+	while (fgets(line, sizeof(line), stdin))
+		go_round(&plan, held);
+	return 0;
+}
