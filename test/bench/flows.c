@@ -8,38 +8,51 @@
  * the addresses in the arguments.
  */
 #include "peer.h"
-#include <errno.h>
-#include <fcntl.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/time.h>
 
 #define EVENTS 256
+#define WORKERS 4
 #define LINE 64
-#define SPARE_FILES 64 /* for stdio, listener, epoll, statistics */
+#define SPARE_FILES 64 /* for stdio and statistics */
 
+/* As many files as the hard limit allows, which is enough or an error. */
 static void allow_files(rlim_t count)
 {
-	struct rlimit limit = { count, count };
+	struct rlimit limit;
 
+	if (getrlimit(RLIMIT_NOFILE, &limit))
+		fail("getrlimit");
+	if (count > limit.rlim_max) {
+		fprintf(stderr, "%lu open files are needed, %lu are allowed\n",
+			(unsigned long)count, (unsigned long)limit.rlim_max);
+		exit(1);
+	}
+	limit.rlim_cur = limit.rlim_max;
 	if (setrlimit(RLIMIT_NOFILE, &limit))
 		fail("setrlimit");
 }
 
-/* Echoes what arrives on any connection. */
-static void serve(const char *port, const char *most)
+static void watch(int poll, int fd)
 {
-	int listener = listen_on(SOCK_STREAM, port), poll = epoll_create1(0);
+	struct epoll_event wanted = { .events = EPOLLIN, .data.fd = fd };
+
+	if (fd < 0 || epoll_ctl(poll, EPOLL_CTL_ADD, fd, &wanted))
+		fail("watch");
+}
+
+/* Echoes what arrives on any connection. */
+static void echo(int listener)
+{
 	static struct epoll_event events[EVENTS];
-	struct epoll_event wanted = { .events = EPOLLIN };
+	int poll = epoll_create1(0);
 	char bytes[LINE];
 
-	allow_files(atoi(most) + SPARE_FILES);
-	wanted.data.fd = listener;
-	if (epoll_ctl(poll, EPOLL_CTL_ADD, listener, &wanted))
-		fail("epoll_ctl");
-	puts("ready");
+	watch(poll, listener);
 	for (;;) {
 		int count = epoll_wait(poll, events, EVENTS, -1);
 
@@ -48,11 +61,7 @@ static void serve(const char *port, const char *most)
 			ssize_t got;
 
 			if (fd == listener) {
-				wanted.data.fd = accept(listener, NULL, NULL);
-				if (wanted.data.fd < 0 ||
-				    epoll_ctl(poll, EPOLL_CTL_ADD,
-					      wanted.data.fd, &wanted))
-					fail("accept");
+				watch(poll, accept(listener, NULL, NULL));
 				continue;
 			}
 			got = read(fd, bytes, sizeof(bytes));
@@ -60,6 +69,24 @@ static void serve(const char *port, const char *most)
 				close(fd);
 		}
 	}
+}
+
+/* Several processes share the connections, since each may have few files. */
+static void serve(const char *port)
+{
+	int listeners[WORKERS];
+
+	allow_files(0);
+	for (int i = 0; i < WORKERS; i++)
+		listeners[i] = listen_on(SOCK_STREAM, port);
+	for (int i = 1; i < WORKERS; i++) {
+		if (!fork()) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			echo(listeners[i]);
+		}
+	}
+	puts("ready");
+	echo(listeners[0]);
 }
 
 /* Where the connections go, and where they come from. */
@@ -136,12 +163,12 @@ int main(int argc, char **argv)
 	int *held = NULL;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	if (argc == 4 && !strcmp(argv[1], "serve")) {
+	if (argc == 3 && !strcmp(argv[1], "serve")) {
 		pin_server();
-		serve(argv[2], argv[3]);
+		serve(argv[2]);
 	}
 	if (argc != 8) {
-		fputs("flows serve PORT CONNECTIONS; flows hold|open COUNT "
+		fputs("flows serve PORT; flows hold|open COUNT "
 		      "SOURCE-PORT ADDRESS PORT ADDRESSES PORTS\n",
 		      stderr);
 		return 2;

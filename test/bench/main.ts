@@ -17,6 +17,7 @@ import { PathBench } from './path-rows.ts';
 import { compare, type Parts, partsOf, report, scaleReport, table, textOf } from './report.ts';
 import { type Group, type Result, resultOf, type Row, type Sample } from './row.ts';
 import { ScaleBench } from './scale-rows.ts';
+import { SituBench } from './situ-rows.ts';
 import { TcBench } from './tc-rows.ts';
 
 const { values } = parseArgs({
@@ -97,12 +98,14 @@ async function run(): Promise<number> {
 
 async function usual(rounds: number): Promise<Result[]> {
   // These groups must run before the groups that use BPF_PROG_TEST_RUN, which move this process into another network namespace.
+  const situ = await measure(new SituBench(), rounds);
   const last = [...(await measure(new PathBench(), rounds)), ...(await measure(new MemoryBench(), rounds))];
   return [
     ...(await measure(new TcBench(), rounds)),
     ...(await measure(new FrontendBench(), rounds)),
     ...(await measure(new SnatBench(), rounds)),
     ...(await measure(new HookBench(), rounds)),
+    ...situ,
     ...last,
   ];
 }

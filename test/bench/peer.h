@@ -84,6 +84,7 @@ static inline int listen_on(int type, const char *port)
 	int fd = open_socket(type), yes = 1, room = 1 << 24;
 
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
+	setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &yes, sizeof(yes));
 	setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof(room));
 	if (bind(fd, (void *)&any, sizeof(any)) ||
 	    (type == SOCK_STREAM && listen(fd, 4096)))

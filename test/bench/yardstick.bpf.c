@@ -209,8 +209,8 @@ static __always_inline int floor_walk(struct __sk_buff *skb, __u16 client,
 		ip->daddr = to.address;
 		tcp->dest = to.port;
 	}
-	ip->check = csum16((__u64)(__u16)~ip->check + (__u32)~address +
-			   to.address);
+	ip->check =
+		csum16((__u64)(__u16)~ip->check + (__u32)~address + to.address);
 	bpf_l4_csum_replace(skb, ETH_HLEN + 20 + offsetof(struct tcphdr, check),
 			    address, to.address, BPF_F_PSEUDO_HDR | 4);
 	bpf_l4_csum_replace(skb, ETH_HLEN + 20 + offsetof(struct tcphdr, check),

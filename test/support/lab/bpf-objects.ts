@@ -52,8 +52,12 @@ export interface PinnedLink {
   readonly prog_id: number;
 }
 
-/** Every link that is pinned in a directory, in the order of the pins' names. */
-export const pinnedLinks = (directory: string): PinnedLink[] =>
-  readdirSync(directory)
-    .sort()
-    .map((name) => JSON.parse(sh('bpftool', '-j', 'link', 'show', 'pinned', join(directory, name))) as PinnedLink);
+/** Every link that is pinned in a directory, by the name of its pin, in the order of the names. */
+export const pinnedLinksByName = (directory: string): Map<string, PinnedLink> =>
+  new Map(
+    readdirSync(directory)
+      .sort()
+      .map((name) => [name, JSON.parse(sh('bpftool', '-j', 'link', 'show', 'pinned', join(directory, name))) as PinnedLink]),
+  );
+
+export const pinnedLinks = (directory: string): PinnedLink[] => [...pinnedLinksByName(directory).values()];
