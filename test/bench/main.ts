@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `npm run bench`: measures each row and its yardstick in interleaved rounds, and reports the ratio with its interval. Writes
 // test/bench/RESULTS.md and results.json. `--compare FILE` compares this run with an earlier results.json, `--only REGEX` selects
-// rows, `--scale` runs only the rows of a large cluster. The benchmarks use their own namespaces, cgroups and bpffs and remove
+// rows, `--scale` and `--large` run only the rows of large clusters, with a real API server or with its double. The benchmarks use their own namespaces, cgroups and bpffs and remove
 // them. They must never send a packet outside these namespaces.
 import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -11,10 +11,11 @@ import { parseArgs } from 'node:util';
 import { libbpfVersion } from '../../daemon/kernel/object.ts';
 import { FrontendBench } from './frontend-rows.ts';
 import { HookBench } from './hook-rows.ts';
+import { LargeBench } from './large-rows.ts';
 import { MemoryBench } from './memory-rows.ts';
 import { SnatBench } from './snat-rows.ts';
 import { PathBench } from './path-rows.ts';
-import { compare, type Parts, partsOf, report, scaleReport, table, textOf } from './report.ts';
+import { compare, largeReport, partsOf, report, scaleReport, table, textOf } from './report.ts';
 import { type Group, type Result, resultOf, type Row, type Sample } from './row.ts';
 import { ScaleBench } from './scale-rows.ts';
 import { SituBench } from './situ-rows.ts';
@@ -25,6 +26,7 @@ const { values } = parseArgs({
     rounds: { type: 'string', default: '15' },
     only: { type: 'string', default: '' },
     scale: { type: 'boolean', default: false },
+    large: { type: 'boolean', default: false },
     // Number of Services, for a trial run of the rows at scale. The results of a trial run are not written.
     services: { type: 'string' },
     compare: { type: 'string' },
@@ -32,8 +34,16 @@ const { values } = parseArgs({
   },
 });
 
-const scaleRows = new Set(new ScaleBench({ services: 0, endpoints: 0 }, () => undefined).rows.map(({ name }) => name));
 const say = (text: string): void => void process.stderr.write(`${text}\n`);
+
+/** Each command has a part of RESULTS.md and rows of results.json, and keeps those of the other commands. */
+type Command = 'main' | 'scale' | 'large';
+const command: Command = values.scale ? 'scale' : values.large ? 'large' : 'main';
+const rowsOfCommand: Readonly<Record<Exclude<Command, 'main'>, ReadonlySet<string>>> = {
+  scale: new Set(new ScaleBench({ services: 0, endpoints: 0 }, say).rows.map(({ name }) => name)),
+  large: new Set(new LargeBench(say).rows.map(({ name }) => name)),
+};
+const commandOf = (row: string): Command => (rowsOfCommand.scale.has(row) ? 'scale' : rowsOfCommand.large.has(row) ? 'large' : 'main');
 
 let interrupted: NodeJS.Signals | undefined;
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => (interrupted = signal));
@@ -78,7 +88,10 @@ async function run(): Promise<number> {
   if ((loadavg()[0] ?? 0) > 0.5) say('WARNING: The machine is busy. The results are not reliable.');
   const began = performance.now();
   const rounds = Number(values.rounds);
-  const results = values.scale ? await atScale(rounds) : await usual(rounds);
+  const measureAll: Readonly<Record<Command, (count: number) => Promise<Result[]>>> = {
+    ...{ main: usual, scale: atScale, large: (count) => measure(new LargeBench(say), count) },
+  };
+  const results = await measureAll[command](rounds);
   console.log([table(results), ...notes].join('\n\n'));
   if (values.compare !== undefined) return compare(results, JSON.parse(readFileSync(values.compare, 'utf8')) as Result[]) === 0 ? 0 : 1;
   if (values['no-write'] || values.only !== '' || values.services !== undefined) return 0;
@@ -90,8 +103,12 @@ async function run(): Promise<number> {
   };
   const path = join(import.meta.dirname, 'RESULTS.md');
   const before = partsOf(readFileSync(path, 'utf8'));
-  const parts: Parts = values.scale ? { ...before, scale: scaleReport(results, at) } : { ...before, main: report(results, notes.join('\n\n'), at) };
-  writeFileSync(path, textOf(parts));
+  const texts: Readonly<Record<Command, () => string>> = {
+    main: () => report(results, notes.join('\n\n'), at),
+    scale: () => scaleReport(results, at),
+    large: () => largeReport(results, at),
+  };
+  writeFileSync(path, textOf({ ...before, [command]: texts[command]() }));
   writeResults(results);
   return 0;
 }
@@ -115,13 +132,12 @@ function atScale(rounds: number): Promise<Result[]> {
   return measure(new ScaleBench({ services, endpoints: 10 }, say), rounds);
 }
 
-/** Keeps the rows of the groups that did not run. */
+/** Keeps the rows of the commands that did not run. */
 function writeResults(results: readonly Result[]): void {
   const path = join(import.meta.dirname, 'results.json');
-  const isScale = ({ row }: Result): boolean => scaleRows.has(row);
-  const kept = (JSON.parse(readFileSync(path, 'utf8')) as Result[]).filter((each) => isScale(each) !== values.scale);
-  const all = values.scale ? [...kept, ...results] : [...results, ...kept];
-  writeFileSync(path, `${JSON.stringify(all, undefined, 1)}\n`);
+  const kept = (JSON.parse(readFileSync(path, 'utf8')) as Result[]).filter(({ row }) => commandOf(row) !== command);
+  const of = (each: Command): readonly Result[] => (each === command ? results : kept.filter(({ row }) => commandOf(row) === each));
+  writeFileSync(path, `${JSON.stringify([...of('main'), ...of('scale'), ...of('large')], undefined, 1)}\n`);
 }
 
 process.exitCode = await run();

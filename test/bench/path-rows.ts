@@ -58,11 +58,7 @@ interface Measured {
 const names: Record<Way, string> = { bare: 'without programs', socket: 'socket', tc: 'tc', nft: 'nftables' };
 
 export class PathBench implements Group<PathRow> {
-  readonly rows = [
-    ...rowsOf('socket', 1.06),
-    ...rowsOf('tc', 1.1),
-    row('UDP packets', 'packets', { way: 'tc', limit: 0.9 }),
-  ];
+  readonly rows = [...rowsOf('socket', 1.06), ...rowsOf('tc', 1.1), row('UDP packets', 'packets', { way: 'tc', limit: 0.9 })];
   readonly #nodes: BenchNode[] = [];
   readonly #rounds: ReadonlyMap<Way, Measured>[] = [];
   #directory = '';
@@ -112,7 +108,8 @@ export class PathBench implements Group<PathRow> {
       );
     });
     if (lines.length === 0) return '';
-    const head = '| node | connections | found inside connect(), share | p50, us | after a sleep, p50, us | all, p50, us | p99, us | CPU of client + servers, us |';
+    const head =
+      '| node | connections | found inside connect(), share | p50, us | after a sleep, p50, us | all, p50, us | p99, us | CPU of client + servers, us |';
     return ['Both modes of connect(), medians of the rounds:', '', head, '|---|---|---|---|---|---|---|---|', ...lines].join('\n');
   }
 

@@ -3,7 +3,8 @@
 // memory, the latency of a change, and churn. In every round both proxies run one after the other with the same objects,
 // credentials and changes, and each starts without earlier state. main.ts runs these rows with --scale.
 import { buildTools } from '../cluster/tools.ts';
-import { LARGER_FACTOR, type LargerFigures, type Figures, ScaleCluster, type Size, type SluicedFigures } from './scale/cluster.ts';
+import { LARGER_FACTOR, type Figures, ScaleCluster, type SluicedFigures } from './scale/cluster.ts';
+import type { LargerFigures, Size } from './scale/double-cluster.ts';
 import { SCALE_ROUNDS } from './report.ts';
 import type { Goal, Group, Row, Sample } from './row.ts';
 

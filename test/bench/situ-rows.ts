@@ -26,7 +26,6 @@ const row = (name: string, limit: number, { traffic, hook }: Pick<SituRow, 'traf
 const ESTABLISHED = 1.6;
 const PASS = 1.3;
 const SOCKET = 1.15;
-const NEW = 1.1;
 
 /** The traffic that no program of any node translates, by which the empty programs are measured. */
 const emptyTraffic = (hook: Hook): Traffic => (hook === 'sock_connect4' ? 'socketMiss' : 'direct');
@@ -43,7 +42,8 @@ export class SituBench implements Group<SituRow> {
     row('not ours, to a pod', PASS, { traffic: 'direct', hook: 'tc_pod_out' }),
     row('not ours, from outside', PASS, { traffic: 'direct', hook: 'tc_uplink_in' }),
     row('not ours, to outside', PASS, { traffic: 'direct', hook: 'tc_uplink_out' }),
-    row('pod to ClusterIP, new connections, SYN to RST', NEW, { traffic: 'opened', hook: 'tc_pod_in' }),
+    // All packets but the first are those of an established flow.
+    row('pod to ClusterIP, new connections, SYN to RST', ESTABLISHED, { traffic: 'opened', hook: 'tc_pod_in' }),
     row('connect() to a ClusterIP', SOCKET, { traffic: 'socketHit', hook: 'sock_connect4' }),
     row('connect() to no Service', SOCKET, { traffic: 'socketMiss', hook: 'sock_connect4' }),
   ];

@@ -10,7 +10,7 @@ export type Order =
   | { readonly do: 'fill'; readonly from: number; readonly count: number; readonly endpoints: number }
   /** Changes `count` slices, one at a time: moves one endpoint of the slice, then waits for `pauseMs`. */
   | { readonly do: 'one by one'; readonly services: number; readonly endpoints: number; readonly count: number; readonly pauseMs: number }
-  /** Moves all endpoints of `perSecond` slices per second, at even intervals, even if the server is slower. */
+  /** Moves all endpoints of `perSecond` slices per second, at even intervals, as long as MOST_IN_FLIGHT changes are unanswered at most. */
   | { readonly do: 'churn'; readonly services: number; readonly endpoints: number; readonly perSecond: number; readonly seconds: number };
 
 /** A change of one slice. Times in ms. */
@@ -32,6 +32,8 @@ export interface Holder {
 }
 
 const IN_FLIGHT = 30;
+/** Changes without an answer. A real API server rejects more than 200 writes at a time. A slower server gets fewer changes instead. */
+const MOST_IN_FLIGHT = 100;
 /** Services change in this stride, so that Services with adjacent numbers do not change one after the other. */
 const STRIDE = 7919;
 
@@ -83,13 +85,24 @@ class Orders {
 
   async #churn({ perSecond, seconds, ...size }: Order & { do: 'churn' }): Promise<Written[]> {
     const began = now();
-    const moving: Promise<Written>[] = [];
-    while (moving.length < perSecond * seconds) {
-      const due = Math.min(perSecond * seconds, ((now() - began) / 1000) * perSecond);
-      while (moving.length < due) moving.push(this.#move({ ...size, moved: size.endpoints }));
+    const elapsed = (): number => (now() - began) / 1000;
+    const written: Written[] = [];
+    const moving = new Set<Promise<void>>();
+    const failures: unknown[] = [];
+    for (let started = 0; elapsed() < seconds && started < perSecond * seconds && failures.length === 0;) {
+      const due = Math.min(perSecond * seconds, elapsed() * perSecond);
+      for (; started < due && moving.size < MOST_IN_FLIGHT; started += 1) {
+        const one: Promise<void> = this.#move({ ...size, moved: size.endpoints })
+          .then((each) => void written.push(each))
+          .catch((error: unknown) => void failures.push(error))
+          .finally(() => moving.delete(one));
+        moving.add(one);
+      }
       await pause(1);
     }
-    return Promise.all(moving);
+    await Promise.all(moving);
+    if (failures.length > 0) throw failures[0];
+    return written;
   }
 
   /** Advances by STRIDE to another slice and writes the next version of this slice. */

@@ -25,10 +25,14 @@ export interface ColdStart {
 export interface Proxy {
   readonly name: string;
   readonly pid: number;
-  start(services: number): Promise<ColdStart>;
+  /** `endpoints`: of each Service. */
+  start(services: number, endpoints: number): Promise<ColdStart>;
   metrics(): Promise<Page>;
   stop(): Promise<void>;
 }
+
+/** Time limit of a cold start in ms: a hundred times what it takes on an idle machine. */
+const COLD_START_MS = 900_000;
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -64,20 +68,24 @@ export class Sluiced implements Proxy {
 
   /** Fills the code cache, as on a node where sluiced has run before. */
   async warmUp(): Promise<void> {
-    await this.start(0);
+    await this.start(0, 0);
     // Node.js writes the code cache only when the process exits normally, as after SIGTERM.
     await this.#daemon.process?.kill('SIGTERM');
     await this.stop();
   }
 
-  async start(services: number): Promise<ColdStart> {
+  async start(services: number, endpoints: number): Promise<ColdStart> {
     this.#witness = this.#lab.start('node', [process.execPath, join(import.meta.dirname, 'witness.ts'), this.#pins]);
     const began = Date.now();
     const starting = this.#daemon.start({
-      ...{ hasSocketLb: true, isSmall: false, isTuned: true, env: { NODE_COMPILE_CACHE: this.#cache } },
+      ...{ hasSocketLb: true, isSmall: false, isTuned: true, readyMs: COLD_START_MS, env: { NODE_COMPILE_CACHE: this.#cache } },
       extra: ['--cluster-cidr', podRange, '--http', SLUICED_HTTP, '--log-level', 'debug', ...this.#more],
     });
-    const [full] = await Promise.all([this.#see<AllProgrammed>({ see: 'all', services, pid: this.pid }), starting]);
+    const seeing = this.#see<AllProgrammed>({ see: 'all', services, pid: this.pid }, COLD_START_MS);
+    const [full] = await Promise.all([seeing, starting]);
+    // A frontend is written after its backends, so all backends must be there when all frontends are.
+    const wanted = services * endpoints;
+    if (full.backends < wanted) throw new Error(`The maps have ${full.backends} backends of ${wanted}.`);
     const listed = this.#daemon.process?.lines.findLast((line) => line.includes('"msg":"listed"')) ?? '{}';
     const { ts = '' } = JSON.parse(listed) as { ts?: string };
     return { cpuSeconds: full.cpuSeconds, seconds: (full.at - began) / 1000, secondsAfterList: (full.at - Date.parse(ts)) / 1000 };
@@ -103,8 +111,8 @@ export class Sluiced implements Proxy {
     if (existsSync(this.#pins)) rmSync(this.#pins, { recursive: true });
   }
 
-  async #see<T>(order: WitnessOrder): Promise<T> {
-    return JSON.parse((await this.#witness?.ask(JSON.stringify(order))) ?? 'null') as T;
+  async #see<T>(order: WitnessOrder, timeoutMs?: number): Promise<T> {
+    return JSON.parse((await this.#witness?.ask(JSON.stringify(order), timeoutMs)) ?? 'null') as T;
   }
 }
 

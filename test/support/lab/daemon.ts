@@ -27,6 +27,8 @@ export interface DaemonOptions {
   readonly isTuned?: boolean;
   /** False: maps have the default sizes. */
   readonly isSmall?: boolean;
+  /** Time limit for the start in ms, for a daemon with very many objects. */
+  readonly readyMs?: number;
 }
 
 export class Daemon {
@@ -50,12 +52,12 @@ export class Daemon {
 
   /** Starts the daemon. Resolves when the daemon is ready. */
   async start(options: DaemonOptions): Promise<void> {
-    const { hasSocketLb, extra = [], env = {}, main = join(root, 'daemon/main.ts'), isTuned = false, isSmall = true } = options;
+    const { hasSocketLb, extra = [], env = {}, main = join(root, 'daemon/main.ts'), isTuned = false, isSmall = true, readyMs } = options;
     const flags = [...this.flags(hasSocketLb), ...(isSmall ? [] : defaultSizes), ...extra];
     const command = isTuned ? ['sh', join(root, 'daemon/sluiced.sh')] : [process.execPath, main];
     const path = `${dirname(process.execPath)}:${process.env['PATH'] ?? ''}`;
     this.process = this.lab.start(labNodes[this.node].netns, [...command, ...flags], { env: { PATH: path, ...env } });
-    await this.process.line((line) => line.includes('"msg":"ready"'));
+    await this.process.line((line) => line.includes('"msg":"ready"'), 0, readyMs);
   }
 
   flags(hasSocketLb: boolean): string[] {

@@ -5,10 +5,11 @@ import { partsOf, textOf } from '../../bench/report.ts';
 
 const main = '# Bench results\n\n| a |\n';
 const scale = '## At scale\n\n| b |\n';
+const large = '## Large clusters\n\n| d |\n';
 const earlier = '## Earlier\n\nBefore.\n';
 
 test.for([
-  { name: 'all three', text: `${main}\n${scale}\n${earlier}` },
+  { name: 'all four', text: `${main}\n${scale}\n${large}\n${earlier}` },
   { name: 'without the part at scale', text: `${main}\n${earlier}` },
   { name: 'only the first part', text: main },
 ])('splitting and joining gives the same text: $name', ({ text }) => {
