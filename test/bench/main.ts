@@ -78,7 +78,7 @@ async function measure<R extends Row>(group: Group<R>, rounds: number): Promise<
   );
 }
 
-const version = (command: string, ...args: readonly string[]): string => execFileSync(command, args, { encoding: 'utf8' }).trim();
+const version = (program: string, ...args: readonly string[]): string => execFileSync(program, args, { encoding: 'utf8' }).trim();
 
 async function run(): Promise<number> {
   const load = loadavg()

@@ -7,6 +7,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Daemon } from '../support/lab/daemon.ts';
 import { Lab, podAddresses } from '../support/lab/lab.ts';
+import { sh } from '../support/lab/shell.ts';
 import { kubeProxyRules, type NftService } from './nft.ts';
 
 /** How the client's packets reach a backend. A bare node has no programs, no rules and no VIP. */
@@ -76,6 +77,15 @@ export interface Connects {
 /** Whether packets go to the VIP or directly to its backends. */
 export type Destination = 'vip' | 'direct';
 
+/** Which CPU handles the packets that arrive at a pod: that of their sender (the default for a veth), or the second CPU. */
+export type Steering = 'sender' | 'second';
+
+/** Sets receive packet steering for eth0 of a pod. */
+export function steer(lab: Lab, pod: string, to: Steering): void {
+  const mask = to === 'sender' ? 0 : 2;
+  sh('ip', 'netns', 'exec', lab.netns(pod), 'sh', '-c', `echo ${mask} > /sys/class/net/eth0/queues/rx-0/rps_cpus`);
+}
+
 export class BenchNode {
   readonly way: Way;
   readonly #lab = new Lab();
@@ -119,7 +129,8 @@ export class BenchNode {
    * Makes connections one after the other for this time, to the VIP and directly to the backends in turn. On a bare node both are
    * direct. Throws if a connection fails.
    */
-  async connect(ms: number): Promise<Readonly<Record<Destination, Connects>>> {
+  async connect(ms: number, steering: Steering): Promise<Readonly<Record<Destination, Connects>>> {
+    steer(this.#lab, CLIENT, steering);
     const direct = SERVERS.map((number) => `${podAddresses(number).IPv4}:${PORTS.tcp}`).join(',');
     const vip = this.way === 'bare' ? direct : `${services()[SERVICES - 1]?.address}:80`;
     const [throughVip, directly] = (await this.#ask('connect', String(ms), this.#serverPids.join(','), vip, direct)) as Connects[];

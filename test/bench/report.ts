@@ -76,8 +76,10 @@ to the figure of Sluice instead of the ratio. The machine is shared and noisy, s
   state of the machine. It makes one TCP connection at a time: connect() is timed, then each side sends a byte and the client resets the connection.
   connect() has two modes, whose difference is larger than any figure here: the SYN-ACK is there before connect() waits, or connect() sleeps until
   it arrives. The number of voluntary context switches (getrusage) tells them apart. Each mode is compared with the same mode; a mode that is rare on
-  this machine is "not seen". The CPU time per connection is that of client and servers by their CPU clocks. It does not depend on the mode. It includes
-  the work of the kernel in their context, unless the kernel accounts interrupt time separately (CONFIG_IRQ_TIME_ACCOUNTING). The rows "and idle
+  this machine is "not seen". On a veth the sender's CPU handles a packet, so that the first mode is common. For the second mode the CPU of the
+  client's packets is changed by receive packet steering (RPS) in a second part of each round. The CPU time per connection is that of client and
+  servers by their CPU clocks, in the first part. It does not depend on the mode. It includes the work of the kernel in their context, unless the
+  kernel accounts interrupt time separately (CONFIG_IRQ_TIME_ACCOUNTING). The rows "including idle
   programs" compare with the node without programs, so they also contain what the programs cost packets to no Service. The client runs on the first
   CPU, the servers on the last. The UDP row sends one flow of 64-byte datagrams, counted at the receiver.
 - **memory row**: RSS of the daemon, ready and idle, with one Service and maps of default size. The yardstick is a Node.js process that does

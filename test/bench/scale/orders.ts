@@ -33,14 +33,14 @@ export interface Holder {
 
 const IN_FLIGHT = 30;
 /** Changes without an answer. A real API server rejects more than 200 writes at a time. A slower server gets fewer changes instead. */
-const MOST_IN_FLIGHT = 100;
+export const MOST_IN_FLIGHT = 100;
 /** Services change in this stride, so that Services with adjacent numbers do not change one after the other. */
 const STRIDE = 7919;
 
 const now = (): number => Number(process.hrtime.bigint()) / 1e6;
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
-class Orders {
+export class Orders {
   readonly #holder: Holder;
   readonly #generations = new Map<number, number>();
   #turns = 0;

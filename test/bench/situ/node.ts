@@ -15,9 +15,10 @@ import { BACKEND_PORT, groups, nodePorts, objects, type Place, vipOf } from './s
 /** The programs on the node. */
 export type Kind = 'sluice' | 'floor' | 'empty';
 
-export const FLOWS = 10_000;
-/** New connections of a round. A connection has at least four packets in each direction. */
-const OPENED = 2000;
+/** Connections that a client holds, unless a test asks for fewer. */
+const FLOWS = 10_000;
+/** New connections of a round per connection that would be held: a connection has several packets in each direction. */
+const OPENED_SHARE = 0.2;
 /** Time limit of a round and of opening all connections, for a slow machine. */
 const ROUND_MS = 300_000;
 
@@ -25,7 +26,7 @@ interface Plan {
   readonly netns: string;
   readonly role: 'hold' | 'open';
   readonly inCgroup?: boolean;
-  /** Of the first of FLOWS connections; each has its own. 0: chosen by the kernel. */
+  /** Of the first connection; each has its own. 0: chosen by the kernel. */
   readonly sourcePort: number;
   readonly address: string;
   readonly port: number;
@@ -69,12 +70,14 @@ interface Shown {
 
 export class SituNode {
   readonly kind: Kind;
+  readonly #flows: number;
   readonly #lab = new Lab();
   readonly #clients = new Map<Traffic, LabProcess>();
   #ids: ProgramIds | undefined;
 
-  constructor(kind: Kind) {
+  constructor(kind: Kind, flows = FLOWS) {
     this.kind = kind;
+    this.#flows = flows;
   }
 
   /** `flows`: path of the compiled flows.c; `yardstick`: path of the compiled yardstick.bpf.c. */
@@ -90,7 +93,8 @@ export class SituNode {
     this.#ids = this.kind === 'sluice' ? await this.#startDaemon() : await this.#startYardstick(paths.yardstick, this.kind);
     for (const traffic of wanted) {
       const { netns, role, sourcePort, address, port, addresses, ports, ...rest }: Plan = traffics[traffic];
-      const numbers = [role === 'hold' ? FLOWS : OPENED, sourcePort, address, port, addresses, ports].map(String);
+      const count = role === 'hold' ? this.#flows : this.#flows * OPENED_SHARE;
+      const numbers = [count, sourcePort, address, port, addresses, ports].map(String);
       const client = lab.start(netns, [paths.flows, role, ...numbers], { inCgroup: rest.inCgroup ?? false });
       await client.line((line) => line === 'ready', 0, ROUND_MS);
       this.#clients.set(traffic, client);

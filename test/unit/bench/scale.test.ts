@@ -5,6 +5,8 @@ import { expect, test } from 'vitest';
 import { parseAddress } from '../../../daemon/model/address.ts';
 import { convertObject } from '../../../daemon/source/objects.ts';
 import { between, Page } from '../../bench/scale/exposition.ts';
+import { mapFlags } from '../../bench/scale/double-cluster.ts';
+import { MOST_IN_FLIGHT, Orders } from '../../bench/scale/orders.ts';
 import { lastAddress, serviceOf, sliceOf, vipOf } from '../../bench/scale/objects.ts';
 
 const addressesOf = (slice: ReturnType<typeof sliceOf>): string[] => slice.endpoints.flatMap(({ addresses }) => addresses);
@@ -55,4 +57,29 @@ test('between() returns count, mean and quantiles of the observations that the s
   // A quantile above the last finite bucket bound is reported as that bound.
   expect(quantile(0.99)).toBe(4);
   expect(after.sum('took_seconds_count', 'family="IPv6"')).toBe(1);
+});
+
+test('the map sizes of a cluster: defaults as long as a fifth stays free', () => {
+  expect(mapFlags({ services: 44_000, endpoints: 1 })).toEqual([]);
+  expect(mapFlags({ services: 5000, endpoints: 50 })).toEqual(['--max-backends', '524288']);
+  expect(mapFlags({ services: 50_000, endpoints: 10 })).toEqual(['--max-backends', '1048576']);
+});
+
+test('churn: a server that does not answer gets a bounded number of changes, and every change that it answers is returned', async () => {
+  const waiting: (() => void)[] = [];
+  const replace = (): Promise<void> => new Promise((resolve) => waiting.push(resolve));
+  const orders = new Orders({ create: () => Promise.resolve(), replace });
+  const going = orders.carryOut({ do: 'churn', services: 100, endpoints: 1, perSecond: 10_000, seconds: 0.1 });
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  expect(waiting).toHaveLength(MOST_IN_FLIGHT);
+  for (const answer of waiting) answer();
+  expect(await going).toHaveLength(MOST_IN_FLIGHT);
+});
+
+test('churn: a change that the server rejects rejects the order', async () => {
+  let count = 0;
+  const replace = (): Promise<void> => ((count += 1) === 3 ? Promise.reject(new Error('429 too many requests')) : Promise.resolve());
+  const orders = new Orders({ create: () => Promise.resolve(), replace });
+  const going = orders.carryOut({ do: 'churn', services: 100, endpoints: 1, perSecond: 1000, seconds: 0.1 });
+  await expect(going).rejects.toThrow('429 too many requests');
 });
