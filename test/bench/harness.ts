@@ -83,13 +83,23 @@ export class Harness {
   readonly #target: BpfMap;
 
   constructor() {
-    const object = compile('yardstick.bpf.c', this.directory);
     if (!hasEntered) enterNamespace();
     hasEntered = true;
-    this.#yardstick = new BpfObject(object);
-    this.#yardstick.load();
+    this.#yardstick = this.#load();
     this.#state = this.openMap('bench_state');
     this.#target = this.openMap('bench_target');
+  }
+
+  /** A failure leaves no directory behind. */
+  #load(): BpfObject {
+    try {
+      const object = new BpfObject(compile('yardstick.bpf.c', this.directory));
+      object.load();
+      return object;
+    } catch (error) {
+      rmSync(this.directory, { recursive: true });
+      throw error;
+    }
   }
 
   program(name: string): number {
