@@ -5,11 +5,13 @@ import type { Logger } from 'pino';
 import { systemClock } from '../base/clock.ts';
 import { subsystem } from '../base/log.ts';
 import type { Config } from '../config/schema.ts';
+import type { ApiServerAddress } from '../model/api-server.ts';
 import type { LbMaps, MapPressure } from '../maps/types.ts';
 import type { DesiredHost, DesiredPort, DesiredRange } from '../model/frontend.ts';
 import { kindNames } from '../source/kinds.ts';
 import { sourceTables, tableOf } from '../source/tables.ts';
 import { AddressSetOperations } from '../services/apply/address-set-operations.ts';
+import { CaptureOperations } from '../services/apply/capture-operations.ts';
 import { type HostFacts, HostOperations } from '../services/apply/host-operations.ts';
 import { LbOperations } from '../services/apply/lb-operations.ts';
 import { HostController } from '../services/controller/host-controller.ts';
@@ -46,11 +48,18 @@ export function buildServices({ config, log, access, maps, facts, onRepaired }: 
     log: reconcileLog(subsystem(log, 'reconcile'), onRepaired),
   };
   const operations = new LbOperations({ maps, clock: systemClock });
-  const rangeOperations = new AddressSetOperations(maps);
+  const rangeOperations = new AddressSetOperations(maps, ranges);
+  const serviceLog = subsystem(log, 'services');
+  const captures = new CaptureOperations({
+    ...{ ports: operations, ranges: rangeOperations },
+    onWithdrawn: (what) =>
+      serviceLog.warn(`withdrew ${what}, which an earlier process served, because the agent reaches the API server there`),
+  });
   const loops = {
     ranges: new Reconciler<string, DesiredRange>({ ...common, table: ranges, operations: rangeOperations }),
     host: new Reconciler<string, DesiredHost>({ ...common, table: host, operations: new HostOperations(maps, facts) }),
     ports: new Reconciler<string, DesiredPort>({ ...common, table: desired, operations }),
+    apiServers: new Reconciler<string, ApiServerAddress>({ ...common, table: tables.apiServers, operations: captures }),
   };
   const own = { nodeName: config.node, settings: config };
   return {
@@ -58,12 +67,12 @@ export function buildServices({ config, log, access, maps, facts, onRepaired }: 
     /** Every table that the source fills. */
     objects: kindNames.map((kind) => tableOf(tables, kind)),
     nodePresence: new NodePresence({ nodes: tables.nodes, nodeName: config.node, source: source.name }),
-    controller: new ServiceController({ ...tables, ...own, desired }),
+    controller: new ServiceController({ ...tables, ...own, desired, onRefused: (message) => serviceLog.warn(message) }),
     hostController: new HostController({ ...tables, ...own, host, ranges }),
     owners: () => operations.owners(),
     pressure: () => summed([...operations.pressure(), ...rangeOperations.pressure()]),
     /** Starts the loops, first those that the Service ports depend on. Afterwards each loop applies its table at its own pace. */
-    startLoops: () => [loops.ranges, loops.host, loops.ports].forEach((loop) => loop.start()),
+    startLoops: () => [loops.ranges, loops.host, loops.ports, loops.apiServers].forEach((loop) => loop.start()),
     stopLoops: () => Object.values(loops).forEach((loop) => loop.stop()),
     /** Resolves when every loop has done its first work. */
     firstDone: Promise.all(Object.values(loops).map((loop) => loop.firstDone)),

@@ -8,13 +8,14 @@ import type { Config } from '../config/schema.ts';
 import { versions } from '../host/version.ts';
 import { sourceCheck } from '../source/files/check.ts';
 import { FilesSource } from '../source/files/files-source.ts';
+import { ApiServerAddresses } from '../source/kubernetes/api-server-addresses.ts';
 import { Connection } from '../source/kubernetes/connection.ts';
 import { findAccess, type FoundAccess } from '../source/kubernetes/find-access.ts';
 import { KubernetesSource } from '../source/kubernetes/kubernetes-source.ts';
 import { NetworkPolicyProbe } from '../source/kubernetes/network-policies.ts';
 import type { ProblemLog } from '../source/problems.ts';
 import type { Source } from '../source/source.ts';
-import type { ObjectTables } from '../source/tables.ts';
+import type { SourceTables } from '../source/tables.ts';
 
 /** A directory, or the access to the API server. */
 export type SourceAccess = { readonly directory: string } | FoundAccess;
@@ -36,7 +37,7 @@ export function findSourceAccess(config: Config): SourceAccess {
 interface SourceParts {
   readonly config: Config;
   readonly access: SourceAccess;
-  readonly tables: ObjectTables;
+  readonly tables: Omit<SourceTables, 'localAddresses'>;
   readonly log: Logger;
   /** Called when Source.isComplete may have become true. */
   readonly onComplete: () => void;
@@ -59,14 +60,19 @@ export function findSource({ config, access: found, tables, log, onComplete }: S
     noted: (text) => log.info(text),
   };
   const common = { tables, clock: systemClock, log: problemLog };
-  if ('directory' in found) return { source: new FilesSource({ ...common, directory: found.directory }), policies: undefined };
+  if ('directory' in found) {
+    // Without an API server there is no connection to protect.
+    tables.apiServers.registerSource('files')();
+    return { source: new FilesSource({ ...common, directory: found.directory }), policies: undefined };
+  }
   const { access, dependsOnClusterIP } = found;
   const address = accessText(found);
   if (dependsOnClusterIP)
     log.warn(
       `the API server is at ${address}, a ClusterIP, which is unreachable until this agent has written its frontends: set --api-server to an address that needs no Service translation`,
     );
-  const client = new Connection({ access, clock: systemClock, userAgent: `sluiced/${versions().version}` });
+  const addresses = new ApiServerAddresses(tables.apiServers, access.servers);
+  const client = new Connection({ access, addresses, clock: systemClock, userAgent: `sluiced/${versions().version}` });
   const onListed = (kind: string): void => log.debug({ kind }, 'listed');
   const options = { ...common, client, node: config.node, address, credentials: access.description, onComplete, onListed };
   return { source: new KubernetesSource(options), policies: new NetworkPolicyProbe({ client, clock: systemClock }) };

@@ -36,7 +36,7 @@ interface AgentStatusUnits {
 }
 
 export function buildStatus({ config, log, datapath, maps, services, hooks, repairs, health, explain }: StatusOptions): AgentStatusUnits {
-  const { desired, source, loops, controller } = services;
+  const { desired, source, loops, controller, hostController } = services;
   const hasDevices = config.podInterfaces.length + config.uplinks.length > 0;
   const forwarding = new Forwarding({
     ...{ serviceCidr: config.serviceCidr, hasSocketLb: config.socketLb, hasDevices },
@@ -65,6 +65,7 @@ export function buildStatus({ config, log, datapath, maps, services, hooks, repa
     ...{ repairs, drift: hooks.guard },
     conflicts: () => controller.conflicts(),
     conflictCount: () => controller.conflictCount,
+    unserved: () => ({ refused: [...controller.refused(), ...hostController.problems()], excluded: controller.excluded() }),
     explain: (questions) => explain.explain(questions),
     ...{ ranges: services.ranges, settings: rowSettings(config) },
     healthCheckPort: (service) => healthCheckPort(services.services.get(service)),

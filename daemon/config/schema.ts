@@ -11,6 +11,7 @@ import {
   cidrs,
   devices,
   duration,
+  externalIps,
   httpAddress,
   looseCidrs,
   nodeName,
@@ -123,6 +124,12 @@ const shape = {
     argument: 'all|primary|CIDR,...',
     help: 'node addresses that serve NodePorts: all except loopback, the primary addresses of the Node, or those within the CIDRs',
     defaultText: 'primary',
+    isList: true,
+  }),
+  externalIps: setting(externalIps, {
+    argument: 'on|off|CIDR,...',
+    help: 'external IPs of Services that are served: all, none, or those within the CIDRs; whoever may create a Service with an external IP receives the traffic to that address from all nodes',
+    defaultText: 'on',
     isList: true,
   }),
   snatPorts: setting(snatPorts, {

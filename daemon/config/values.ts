@@ -107,6 +107,15 @@ export const nodePortAddresses = text.transform((value, context): 'all' | 'prima
   return z.NEVER;
 });
 
+/** "on", "off", or a list of CIDRs that is not empty. */
+export const externalIps = text.transform((value, context): 'on' | 'off' | readonly string[] => {
+  if (value === 'on' || value === 'off') return value;
+  const { data } = looseCidrs.safeParse(value);
+  if (data !== undefined && data.length > 0) return data;
+  context.addIssue({ code: 'custom', message: 'must be on, off, or CIDRs such as 203.0.113.0/24' });
+  return z.NEVER;
+});
+
 interface PortRange {
   readonly first: number;
   readonly last: number;

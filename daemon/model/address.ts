@@ -45,6 +45,25 @@ export function parseCidr(text: string): Address | undefined {
   return { family: address.family, text: `${network}/${bits}` };
 }
 
+/** Ranges whose addresses belong to no single host that a packet could be sent to from here, by what an address in them is. */
+const specialRanges: readonly (readonly [range: string, what: string])[] = [
+  ['0.0.0.0/32', 'the unspecified address'],
+  ['::/128', 'the unspecified address'],
+  ['127.0.0.0/8', 'a loopback address'],
+  ['::1/128', 'a loopback address'],
+  ['169.254.0.0/16', 'a link-local address'],
+  ['fe80::/10', 'a link-local address'],
+  ['224.0.0.0/4', 'a multicast address'],
+  ['ff00::/8', 'a multicast address'],
+  ['255.255.255.255/32', 'the broadcast address'],
+];
+
+/** "a loopback address" for a canonical address that cannot be the address of a Service; undefined for every other address. */
+export const specialKindOf = (address: string): string | undefined => specialRanges.find(([range]) => cidrContains(range, address))?.[1];
+
+export const isLoopback = (address: string): boolean => specialKindOf(address) === 'a loopback address';
+export const isLinkLocal = (address: string): boolean => specialKindOf(address) === 'a link-local address';
+
 /** The CIDR of one address: "10.0.0.1" -> "10.0.0.1/32". */
 export const hostCidr = (address: string): string => `${address}/${bitsOf(familyOf(address))}`;
 

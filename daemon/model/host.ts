@@ -20,6 +20,8 @@ export interface HostSettings {
   readonly masqueradeAll: boolean;
   /** 'all', 'primary' or a list of canonical CIDRs. */
   readonly nodePortAddresses: 'all' | 'primary' | readonly string[];
+  /** Whether spec.externalIPs are served: all ('on'), none ('off'), or those in canonical CIDRs. */
+  readonly externalIps: 'on' | 'off' | readonly string[];
   /** Name prefixes of pod interfaces; tc programs are attached to them. */
   readonly podInterfaces: readonly string[];
   /** Names of the devices that connect the node to the network; tc programs are attached to them. */

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The tables that sources fill: one per row of the kind registry, and the local addresses of the node. Built here for the
-// daemon, for dry runs and for tests. Sources write rows through writeRow(), which writes differences only.
+// The tables that sources fill: one per row of the kind registry, the local addresses of the node and the addresses of the API server.
+// Built here for the daemon, for dry runs and for tests. Sources write rows through writeRow(), which writes differences only.
 import { isDeepStrictEqual } from 'node:util';
+import type { ApiServerAddress } from '../model/api-server.ts';
 import type { LocalAddress } from '../model/host.ts';
 import { type Scheduler, Table } from '../table/table.ts';
 import { type Definition, type Kind, kindNames, kinds, type RowOf, type TableNameOf } from './kinds.ts';
@@ -12,13 +13,15 @@ export type ObjectTables = { readonly [K in Kind as TableNameOf<K>]: Table<strin
 export type SourceTables = ObjectTables & {
   /** Keyed by address. Written by netlink/. */
   readonly localAddresses: Table<string, LocalAddress>;
+  /** Keyed by apiServerKey(). Written by kubernetes/; empty when the source is a directory. */
+  readonly apiServers: Table<string, ApiServerAddress>;
 };
 
 /** Empty tables. */
 export function sourceTables(schedule: Scheduler): SourceTables {
   const entries = kindNames.map((kind) => [kinds[kind].table, new Table<string, never>(kinds[kind].table, schedule)] as const);
   const objects = Object.fromEntries(entries) as Readonly<Record<TableNameOf<Kind>, Table<string, never>>>;
-  return { ...objects, localAddresses: new Table('localAddresses', schedule) };
+  return { ...objects, localAddresses: new Table('localAddresses', schedule), apiServers: new Table('apiServers', schedule) };
 }
 
 /** The table that holds the rows of this kind. */

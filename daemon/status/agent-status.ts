@@ -20,6 +20,7 @@ import {
   type Health,
   type ServiceView,
   type SourceProblem,
+  type UnservedStatus,
 } from './view.ts';
 
 /** A source of objects, as far as the status shows it. */
@@ -71,6 +72,7 @@ export interface AgentStatusParts extends ListParts {
   readonly findings: Readonly<Record<FindingKind, StatusPart & Partial<SummaryPart>>>;
   /** Number of contested frontends, of which conflicts() may list only a part. */
   readonly conflictCount: () => number;
+  readonly unserved: () => UnservedStatus;
   readonly explain: (questions: readonly PacketQuery[]) => Iterable<Explanation>;
   readonly ranges: Pick<TableView<string, DesiredRange>, 'all'>;
   readonly settings: AgentStatus['settings'];
@@ -127,6 +129,7 @@ class View implements AgentView {
       ...{ conflicts: this.#parts.conflicts(), conflictCount: this.#parts.conflictCount() },
       ...{ addressSets: addressSets(this.#parts.ranges), settings: this.#parts.settings },
       findings: this.#findings(),
+      unserved: this.#parts.unserved(),
     };
   }
 

@@ -33,6 +33,7 @@ export function statusLines(status: AgentStatus): StatusLine[] {
     findingLine('Node', 'node', status),
     reconcileLine(status),
     conflictLine(status),
+    ...unservedLines(status),
     hostLine(status),
     findingLine('Devices', 'devices', status),
     attachmentLine(status),
@@ -76,7 +77,7 @@ function findingLine(subject: string, kind: FindingKind, status: AgentStatus): S
   return line(subject, severity, { summary: status.findings[kind].summary, details });
 }
 
-const counted = (count: number | bigint, noun: string): string => `${count} ${noun}${Number(count) === 1 ? '' : 's'}`;
+const counted = (count: number | bigint, noun: string, plural = `${noun}s`): string => `${count} ${Number(count) === 1 ? noun : plural}`;
 
 function agentLine({ version, commit, libbpf, kernel, node, pid, uptimeSeconds }: AgentStatus): StatusLine {
   const program = `${version}${commit === '' ? '' : ` (commit ${commit})`}, libbpf ${libbpf}, kernel ${kernel}`;
@@ -119,6 +120,19 @@ export function conflictText({ frontend, owner, contenders, more: unlisted = 0 }
   const more = contenders.length + unlisted - shownContenders;
   const others = `${contenders.slice(0, shownContenders).join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
   return `${frontend}: served for ${owner}, not for ${others}`;
+}
+
+/** No line when everything is served. What the operator excluded is no problem; it is shown so that nobody has to search for it. */
+function unservedLines({ unserved: { refused, excluded } }: AgentStatus): StatusLine[] {
+  const protectedLine = line('Refused', 'Warning', {
+    summary: `${counted(refused.length, 'entry', 'entries')} would take over the connection to the API server`,
+    details: refused,
+  });
+  const excludedLine = line('External IPs', 'Ok', {
+    summary: `${counted(excluded.length, 'Service')} with external IPs that --external-ips excludes`,
+    details: excluded,
+  });
+  return [...(refused.length === 0 ? [] : [protectedLine]), ...(excluded.length === 0 ? [] : [excludedLine])];
 }
 
 function hostLine({ hostProblems }: AgentStatus): StatusLine {

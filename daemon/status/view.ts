@@ -83,6 +83,7 @@ export interface AgentStatus extends Versions, Health {
   readonly conflicts: readonly ConflictStatus[];
   /** Number of all contested frontends; by default those in `conflicts`. */
   readonly conflictCount?: number;
+  readonly unserved: UnservedStatus;
   readonly repairs: RepairStatus;
   /** The sets "node", "pod" and "serviceCIDR"; a set without members is left out. */
   readonly addressSets: readonly { readonly name: string; readonly cidrs: readonly string[] }[];
@@ -168,6 +169,14 @@ export interface ConflictStatus {
   readonly contenders: readonly string[];
   /** Number of further ones. */
   readonly more?: number;
+}
+
+/** What Services ask for and this node does not serve, one message each. */
+export interface UnservedStatus {
+  /** It would take over the connection to the API server. */
+  readonly refused: readonly string[];
+  /** The operator excluded it with --external-ips. One message per Service. */
+  readonly excluded: readonly string[];
 }
 
 /** active: the backend receives new flows. terminating: it only keeps its flows. quarantined: it receives no flows. */

@@ -4,6 +4,7 @@
 // simulates kill -9: it must keep nothing but the maps.
 import { HostController } from '../../daemon/services/controller/host-controller.ts';
 import { ServiceController } from '../../daemon/services/controller/service-controller.ts';
+import type { ApiServerAddress } from '../../daemon/model/api-server.ts';
 import type { DesiredHost, DesiredPort, DesiredRange } from '../../daemon/model/frontend.ts';
 import type { HostSettings, LocalAddress } from '../../daemon/model/host.ts';
 import type { EndpointSlice } from '../../daemon/model/endpoint-slice.ts';
@@ -15,6 +16,7 @@ import { type Kind, kindNames, type RowOf } from '../../daemon/source/kinds.ts';
 import { type SourceTables, sourceTables, tableOf } from '../../daemon/source/tables.ts';
 import { Table } from '../../daemon/table/table.ts';
 import { AddressSetOperations } from '../../daemon/services/apply/address-set-operations.ts';
+import { CaptureOperations } from '../../daemon/services/apply/capture-operations.ts';
 import { HostOperations } from '../../daemon/services/apply/host-operations.ts';
 import { LbOperations } from '../../daemon/services/apply/lb-operations.ts';
 import { Reconciler } from '../../daemon/table/reconciler.ts';
@@ -214,12 +216,18 @@ export class World {
       repairEveryMs: REPAIR_EVERY_MS,
       ...(this.#options.batchSize === undefined ? {} : { batchSize: this.#options.batchSize }),
     };
+    const rangeOperations = new AddressSetOperations(this.maps, ranges);
+    const captures = new CaptureOperations({
+      ...{ ports: operations, ranges: rangeOperations },
+      onWithdrawn: (what) => this.log.push(`withdrawn ${what}`),
+    });
     const hostOperations = new HostOperations(this.maps, { netnsCookie: 1n });
     const reconciler = new Reconciler<string, DesiredPort>({ ...common, table: desired, operations });
     const reconcilers = [
-      new Reconciler<string, DesiredRange>({ ...common, table: ranges, operations: new AddressSetOperations(this.maps) }),
+      new Reconciler<string, DesiredRange>({ ...common, table: ranges, operations: rangeOperations }),
       new Reconciler<string, DesiredHost>({ ...common, table: host, operations: hostOperations }),
       reconciler,
+      new Reconciler<string, ApiServerAddress>({ ...common, table: tables.apiServers, operations: captures }),
     ];
     hostController.start();
     controller.start();

@@ -72,7 +72,7 @@ describe('a Service, from YAML to bytes', () => {
 
   test('2. desired: the controller computes the row of the Service; while a backend is ready, draining ones get no new flows', () => {
     const own = { nodes, localAddresses, nodeName: 'node-1', settings: hostSettings() };
-    new ServiceController({ services, slices, desired, ...own }).start();
+    new ServiceController({ services, slices, desired, apiServers: new Table('api-servers', setImmediate), ...own }).start();
     expect(desired.get('default/web:http/TCP/IPv4')).toMatchObject({
       frontends: [{ address: '10.96.0.10', port: 80, protocol: 'TCP', type: 'ClusterIP', policy: 'Cluster', hasSourceRanges: false }],
       backends: [

@@ -3,7 +3,7 @@
 // CIDRs. The tries also hold the source ranges of Service ports, which belong to lb-operations.ts and must not be changed here.
 // Every operation is idempotent; the in-memory copy changes only after the map call succeeded. Called by the Reconciler.
 import { AddressSetNumber, type LbMaps, type MapPressure, type RangeMapKey } from '../../maps/types.ts';
-import { type Family, families, familyOf } from '../../model/address.ts';
+import { cidrContains, type Family, families, familyOf } from '../../model/address.ts';
 import { type DesiredRange, rangeKey } from '../../model/frontend.ts';
 import { cidrText, rangeMapKey } from '../../maps/rows.ts';
 import type { Operations } from '../../table/reconciler.ts';
@@ -24,13 +24,18 @@ export class AddressSetOperations implements Operations<string, DesiredRange> {
   readonly #maps: LbMaps['ranges'];
   /** The trie entries that are members of an address set, by rangeKey(). */
   readonly #applied = new Map<string, Applied>();
+  readonly #rows: Pick<TableView<string, DesiredRange>, 'get'> | undefined;
+  #isRestored = false;
   #freed = 0;
 
-  constructor(maps: Pick<LbMaps, 'ranges'>) {
+  /** `rows` is the table that the Reconciler applies; only withdrawAround() reads it. */
+  constructor(maps: Pick<LbMaps, 'ranges'>, rows?: Pick<TableView<string, DesiredRange>, 'get'>) {
     this.#maps = maps.ranges;
+    this.#rows = rows;
   }
 
   restore(): void {
+    this.#isRestored = false;
     this.#applied.clear();
     for (const family of families) {
       for (const key of this.#maps[family].entries()) {
@@ -38,6 +43,7 @@ export class AddressSetOperations implements Operations<string, DesiredRange> {
         if (text !== undefined) this.#applied.set(text, { family, key });
       }
     }
+    this.#isRestored = true;
   }
 
   update(row: DesiredRange): void {
@@ -53,6 +59,19 @@ export class AddressSetOperations implements Operations<string, DesiredRange> {
     this.#maps[entry.family].remove(entry.key);
     this.#applied.delete(key);
     this.#freed += 1;
+  }
+
+  /**
+   * Removes the ClusterIPs and Service CIDRs of an earlier process that contain the address and that no row wants. Returns their keys.
+   * Must not be called for an address that is a ClusterIP in use.
+   */
+  withdrawAround(address: string): string[] {
+    if (!this.#isRestored) this.restore();
+    const sets: readonly number[] = [AddressSetNumber.clusterIP, AddressSetNumber.serviceCIDR];
+    const found = [...this.#applied].filter(([, { key }]) => sets.includes(key.set) && cidrContains(cidrText(key), address));
+    const unwanted = found.map(([key]) => key).filter((key) => this.#rows?.get(key) === undefined);
+    for (const key of unwanted) this.delete(key);
+    return unwanted;
   }
 
   prune(rows: TableView<string, DesiredRange>): boolean {

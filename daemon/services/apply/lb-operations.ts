@@ -5,7 +5,7 @@
 // call; LbState, the in-memory copy of the maps, changes only after the corresponding map call succeeded. Called by the Reconciler.
 import type { Clock } from '../../base/clock.ts';
 import { KernelError } from '../../base/errors.ts';
-import { families } from '../../model/address.ts';
+import { families, type Family } from '../../model/address.ts';
 import { type DesiredPort, type Frontend, frontendKey } from '../../model/frontend.ts';
 import { objectKey } from '../../model/object-key.ts';
 import type { TableView } from '../../table/table.ts';
@@ -14,7 +14,7 @@ import { FrontendFlag, type LbMaps, type MapPressure, type RangeMapKey, type Ser
 import { BackendRows, layOut, type WantedBackends, wantedBackends } from './backend-rows.ts';
 import { repairDrift } from './drift.ts';
 import { blankLeftover, type LbState, type LiveFrontend, type LivePort, noRun, noService, noSpace } from './lb-state.ts';
-import { pruneLeftovers, referencedIndices } from './prune.ts';
+import { type LeftoverResult, pruneLeftovers, referencedIndices, withdrawLeftover } from './prune.ts';
 import type { Operations } from '../../table/reconciler.ts';
 import { adopt, restoreState } from './restore.ts';
 import { flagsOf, isInUse, isSameService, mapKeyOf, rangeMapKey } from '../../maps/rows.ts';
@@ -90,6 +90,16 @@ export class LbOperations implements Operations<string, DesiredPort> {
       for (const [, row] of rows.all()) for (const frontend of row.frontends) wanted.add(frontendKey(frontend));
     }
     return pruneLeftovers(this.#state, this.#maps, (key) => wanted.has(key));
+  }
+
+  /**
+   * Withdraws the frontend with this frontendKey() if it is a leftover and no ClusterIP. A ClusterIP and a frontend that this process
+   * applied are left.
+   */
+  withdrawLeftover(key: string, family: Family): LeftoverResult {
+    if (this.#restored === undefined) this.restore();
+    if (this.#state.owners.has(key)) return { backends: [] };
+    return withdrawLeftover(this.#state, this.#maps, { key, family });
   }
 
   repair(): Iterator<string[], void> {

@@ -2,8 +2,8 @@
 // Withdraws the leftovers of an earlier process that no desired row has adopted. As in every deletion, the order is: frontends, the
 // service row, backends. It must not be called before every source is complete: with incomplete tables it would withdraw Services
 // in use. Called by LbOperations; may be called again at any time.
-import { families } from '../../model/address.ts';
-import type { LbMaps } from '../../maps/types.ts';
+import { families, type Family } from '../../model/address.ts';
+import { FrontendFlag, type LbMaps } from '../../maps/types.ts';
 import { type LbState, type Leftovers, noService, type StrayBackend } from './lb-state.ts';
 import type { FrontendEntry } from '../../maps/read/snapshot.ts';
 import { generationOf, isInUse, slotRangeOf } from '../../maps/rows.ts';
@@ -42,6 +42,27 @@ export function pruneLeftovers(state: LbState, maps: LbMaps, isWanted: (frontend
       leftovers.unsoundSlots.length ===
     0
   );
+}
+
+/** What became of a leftover frontend. `backends` are those of a ClusterIP, which is not withdrawn. */
+export type LeftoverResult = 'absent' | 'withdrawn' | { readonly backends: readonly { readonly address: string; readonly port: number }[] };
+
+/**
+ * Deletes one leftover frontend, unless it is a ClusterIP. May be called before every source is complete: the caller knows that no
+ * row will want the frontend.
+ */
+export function withdrawLeftover(state: LbState, maps: LbMaps, { key, family }: { key: string; family: Family }): LeftoverResult {
+  const frontend = state.leftovers.frontends.get(key);
+  if (frontend === undefined) return 'absent';
+  if (frontend.isSound && (frontend.flags & FrontendFlag.external) === 0) {
+    const rows = state.leftovers.services.get(frontend.value.service)?.backends[family].values() ?? [];
+    return { backends: [...rows].map(({ address, port }) => ({ address, port })) };
+  }
+  pruneFrontend(state, maps, frontend);
+  // An entry that another program changed after restore is recorded anew and deleted by the second call.
+  const changed = state.leftovers.frontends.get(key);
+  if (changed !== undefined) pruneFrontend(state, maps, changed);
+  return 'withdrawn';
 }
 
 /** Service indices that a leftover frontend refers to. An index must not be freed before the frontend is deleted. */

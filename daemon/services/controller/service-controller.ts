@@ -3,9 +3,12 @@
 // of them are recomputed when the zone or the addresses of this node change. Only rows that differ are written, so an event
 // without effect on a row causes no further work. It must not write before every source has completed its first list:
 // incomplete input would withdraw Services that exist.
+import { apiServerPlaces, kubernetesService } from '../desired/api-servers.ts';
 import { desiredPorts } from '../desired/desired-ports.ts';
 import { type NodeContext, nodeContext } from '../desired/node-context.ts';
 import { isSamePort } from '../desired/order.ts';
+import { excludedExternalIPs, refusedFrontends } from '../desired/unserved.ts';
+import type { ApiServerAddress } from '../../model/api-server.ts';
 import { type DesiredPort, frontendKey } from '../../model/frontend.ts';
 import type { HostSettings, LocalAddress } from '../../model/host.ts';
 import type { EndpointSlice } from '../../model/endpoint-slice.ts';
@@ -23,11 +26,15 @@ export interface ServiceControllerOptions {
   /** Keyed by name. */
   readonly nodes: TableView<string, Node>;
   readonly localAddresses: TableView<string, LocalAddress>;
+  /** Need not be initialized: an address that becomes known later withdraws what is served there. */
+  readonly apiServers: TableView<string, ApiServerAddress>;
   /** Written by this controller only. It is initialized by the first computation. */
   readonly desired: Table<string, DesiredPort>;
   /** Name of this node. */
   readonly nodeName: string;
   readonly settings: HostSettings;
+  /** Called with each message of refused(), once. */
+  readonly onRefused?: (message: string) => void;
 }
 
 export class ServiceController {
@@ -39,6 +46,10 @@ export class ServiceController {
   /** Port keys of each Service. */
   readonly #portsOf = new Map<string, string[]>();
   readonly #slices = new SliceIndex();
+  /** The messages of refused() by Service; Services without messages are absent. */
+  readonly #refused = new Map<string, readonly string[]>();
+  /** The messages of excluded() by Service. */
+  readonly #excluded = new Map<string, string>();
   #node: NodeContext | undefined;
   #serviceChanges: Observer<string, Service> | undefined;
   #sliceChanges: Observer<string, EndpointSlice> | undefined;
@@ -51,10 +62,10 @@ export class ServiceController {
 
   /** Computes the rows now, if the input is complete, and again one tick after each change. */
   start(): void {
-    const { services, slices, nodes, localAddresses } = this.#options;
+    const { services, slices, nodes, localAddresses, apiServers } = this.#options;
     this.#serviceChanges = services.observe();
     this.#sliceChanges = slices.observe();
-    this.#unsubscribes = [services, slices, nodes, localAddresses].map((table) => table.onChange(() => this.#run()));
+    this.#unsubscribes = [services, slices, nodes, localAddresses, apiServers].map((table) => table.onChange(() => this.#run()));
     this.#run();
   }
 
@@ -75,11 +86,21 @@ export class ServiceController {
     return this.#owners.conflictCount;
   }
 
+  /** One message for each frontend that is not served because it would take over the connection to the API server. */
+  refused(): string[] {
+    return [...this.#refused.values()].flat();
+  }
+
+  /** One message for each Service with external IPs that the settings exclude. */
+  excluded(): string[] {
+    return [...this.#excluded.values()];
+  }
+
   #run(): void {
     const { services, slices, nodes, localAddresses } = this.#options;
     if (![services, slices, nodes, localAddresses].every((table) => table.initialized)) return;
-    const node = this.#currentNode();
     const changed = this.#changedServices();
+    const node = this.#currentNode();
     if (node !== this.#node) for (const [service] of services.all()) changed.add(service);
     this.#node = node;
     const touched = new Set<string>();
@@ -92,9 +113,13 @@ export class ServiceController {
    * The properties of this node that all Services depend on. Returns the same object as the previous call if the content is equal.
    */
   #currentNode(): NodeContext {
-    const { nodes, localAddresses, nodeName, settings } = this.#options;
+    const { services, nodes, localAddresses, apiServers, nodeName, settings } = this.#options;
     const local = [...localAddresses.all()].map(([, row]) => row);
-    const node = nodeContext({ nodeName, node: nodes.get(nodeName), localAddresses: local, settings });
+    const places = apiServerPlaces({
+      ...{ apiServers: [...apiServers.all()].map(([, row]) => row), localAddresses: local },
+      ...{ kubernetes: services.get(kubernetesService), slices: [...this.#slices.of(kubernetesService)] },
+    });
+    const node = nodeContext({ nodeName, node: nodes.get(nodeName), localAddresses: local, settings, apiServerPlaces: places });
     return this.#node !== undefined && JSON.stringify(this.#node) === JSON.stringify(node) ? this.#node : node;
   }
 
@@ -121,7 +146,20 @@ export class ServiceController {
         serviceKey,
         ports.map((port) => port.key),
       );
+    this.#note(serviceKey, service, node);
     for (const port of ports) this.#claim(port, { service: serviceKey, created: service?.created ?? 0 }, touched);
+  }
+
+  /** Records what the Service asks for and this node does not serve. */
+  #note(serviceKey: string, service: Service | undefined, node: NodeContext): void {
+    const before = this.#refused.get(serviceKey) ?? [];
+    const refused = service === undefined ? [] : refusedFrontends(service, node);
+    for (const message of refused) if (!before.includes(message)) this.#options.onRefused?.(message);
+    if (refused.length === 0) this.#refused.delete(serviceKey);
+    else this.#refused.set(serviceKey, refused);
+    const excluded = service === undefined ? undefined : excludedExternalIPs(service, node);
+    if (excluded === undefined) this.#excluded.delete(serviceKey);
+    else this.#excluded.set(serviceKey, excluded);
   }
 
   #withdraw(key: string, touched: Set<string>): void {

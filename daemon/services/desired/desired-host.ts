@@ -2,7 +2,7 @@
 // Computes the DesiredHost row and the members of the address sets from this node, the Service CIDRs and the range of the
 // ClusterIPs (test/README.md, 5, 6.4 and 9). The set of ClusterIPs is not computed here: host-controller.ts updates it one
 // Service at a time. Pure. The result is always complete; host-controller.ts writes only the differences.
-import { cidrBounds, type Family, familyOf, hostCidr } from '../../model/address.ts';
+import { cidrBounds, cidrContains, type Family, familyOf, hostCidr } from '../../model/address.ts';
 import { type DesiredHost, type DesiredRange, type PodDetection, rangeKey } from '../../model/frontend.ts';
 import type { ServiceCIDR } from '../../model/service-cidr.ts';
 import { type AddressRanges, widened } from './cluster-ips.ts';
@@ -12,19 +12,26 @@ export interface HostInput extends NodeInput {
   /** The range from the lowest to the highest ClusterIP. */
   readonly clusterIPs: AddressRanges;
   readonly serviceCIDRs: Iterable<ServiceCIDR>;
+  /** The result of noClusterIPs(). A Service CIDR that contains such an address is left out. Default: none. */
+  readonly noClusterIPs?: ReadonlySet<string>;
 }
 
 export interface HostOutput {
   readonly host: DesiredHost;
   /** The members of all address sets except clusterIP, by rangeKey(). */
   readonly ranges: ReadonlyMap<string, DesiredRange>;
+  /** Service CIDRs that are left out. */
+  readonly refusedCIDRs: readonly string[];
 }
 
 export function desiredHost(input: HostInput): HostOutput {
   const context = nodeContext(input);
   const pods = podRanges(input);
   const own = [...[...input.localAddresses].map(({ address }) => address), ...(input.node?.addresses ?? [])];
-  const serviceCIDRs = [...input.settings.serviceCidr, ...[...input.serviceCIDRs].flatMap(({ cidrs }) => cidrs)];
+  const given = [...input.settings.serviceCidr, ...[...input.serviceCIDRs].flatMap(({ cidrs }) => cidrs)];
+  const reserved = [...(input.noClusterIPs ?? [])];
+  const refusedCIDRs = given.filter((cidr) => reserved.some((address) => cidrContains(cidr, address)));
+  const serviceCIDRs = given.filter((cidr) => !refusedCIDRs.includes(cidr));
   const ranges: DesiredRange[] = [
     ...own.map((address) => ({ set: 'node' as const, cidr: hostCidr(address) })),
     ...pods.map((cidr) => ({ set: 'pod' as const, cidr })),
@@ -34,6 +41,7 @@ export function desiredHost(input: HostInput): HostOutput {
   return {
     host: hostRow(input, { context, pods, clusterRange }),
     ranges: new Map(ranges.map((range) => [rangeKey(range), range])),
+    refusedCIDRs: [...new Set(refusedCIDRs)],
   };
 }
 

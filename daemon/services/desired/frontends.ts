@@ -4,14 +4,23 @@
 // Called by desired-ports.ts.
 import { cidrContains, type Family, familyOf, hostCidr } from '../../model/address.ts';
 import { type Frontend, frontendKey, type FrontendType } from '../../model/frontend.ts';
+import type { HostSettings } from '../../model/host.ts';
 import type { Service, ServicePort, TrafficPolicy } from '../../model/service.ts';
+import { capturesApiServer } from './api-servers.ts';
 import type { NodeContext } from './node-context.ts';
+
+/** The frontends that the Service port claims, without those that would take over the connection to the API server. */
+export function frontendsOf(service: Service, port: ServicePort, at: { family: Family; node: NodeContext }): Frontend[] {
+  const claimed = claimedFrontends(service, port, at);
+  const { apiServerPlaces: places } = at.node;
+  return places.length === 0 ? claimed : claimed.filter((frontend) => !capturesApiServer(service, frontend, places));
+}
 
 /**
  * The frontends, each address:port/protocol once. If an address has several roles, the first of these is used: ClusterIP, load
  * balancer address, external IP, NodePort.
  */
-export function frontendsOf(service: Service, port: ServicePort, { family, node }: { family: Family; node: NodeContext }): Frontend[] {
+export function claimedFrontends(service: Service, port: ServicePort, { family, node }: { family: Family; node: NodeContext }): Frontend[] {
   const found = new Map<string, Frontend>();
   const external = externalPolicyOf(service);
   const hasRanges = ofFamily(service.sourceRanges, family).length > 0;
@@ -30,10 +39,15 @@ export function frontendsOf(service: Service, port: ServicePort, { family, node 
   if (clusterIP === undefined) return [];
   add('ClusterIP', [clusterIP]);
   add('LoadBalancer', ofFamily(service.loadBalancerIPs, family));
-  add('ExternalIP', ofFamily(service.externalIPs, family));
+  const isServed = (address: string): boolean => isServedExternalIP(address, node.externalIps);
+  add('ExternalIP', ofFamily(service.externalIPs, family).filter(isServed));
   if (port.nodePort !== 0) add('NodePort', node.nodePortAddresses[family]);
   return [...found.values()];
 }
+
+/** Whether the setting --external-ips includes the address. */
+export const isServedExternalIP = (address: string, setting: HostSettings['externalIps']): boolean =>
+  setting === 'on' || (setting !== 'off' && setting.some((cidr) => cidrContains(cidr, address)));
 
 /** The external policy Local applies only to Services that accept traffic from outside the cluster (test/README.md, 6.3). */
 function externalPolicyOf({ type, externalIPs, externalPolicy }: Service): TrafficPolicy {

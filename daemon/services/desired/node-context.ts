@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The properties of this node that desired rows depend on: its primary addresses, its NodePort addresses and its zone. Pure.
+// The properties of this node that desired rows depend on: its primary addresses, its NodePort addresses, its zone
+// and the addresses that it must not serve. Pure.
 // Equal contexts give equal rows, so the controllers recompute all Services only when the context changes.
-import { cidrContains, compareAddresses, families, type Family, familyOf } from '../../model/address.ts';
+import { cidrContains, compareAddresses, families, type Family, familyOf, isLinkLocal, isLoopback } from '../../model/address.ts';
 import type { HostSettings, LocalAddress } from '../../model/host.ts';
 import type { Node } from '../../model/node.ts';
 
@@ -15,6 +16,9 @@ export interface NodeContext {
   readonly primaryIPs: ByFamily<string>;
   /** Addresses that serve NodePorts, sorted by value. */
   readonly nodePortAddresses: Readonly<Record<Family, readonly string[]>>;
+  readonly externalIps: HostSettings['externalIps'];
+  /** The result of apiServerPlaces(): no Service is served there. */
+  readonly apiServerPlaces: readonly string[];
 }
 
 export interface NodeInput {
@@ -23,9 +27,11 @@ export interface NodeInput {
   readonly node: Node | undefined;
   readonly localAddresses: Iterable<LocalAddress>;
   readonly settings: HostSettings;
+  /** Default: none. */
+  readonly apiServerPlaces?: readonly string[];
 }
 
-export function nodeContext({ nodeName, node, localAddresses, settings }: NodeInput): NodeContext {
+export function nodeContext({ nodeName, node, localAddresses, settings, apiServerPlaces = [] }: NodeInput): NodeContext {
   const local = [...localAddresses];
   const primaryIPs: Partial<Record<Family, string>> = {};
   const nodePortAddresses: Record<Family, readonly string[]> = { IPv4: [], IPv6: [] };
@@ -36,7 +42,8 @@ export function nodeContext({ nodeName, node, localAddresses, settings }: NodeIn
     nodePortAddresses[family] = nodePortsOn({ family, own, primary }, settings.nodePortAddresses);
   }
   const zone = node?.labels['topology.kubernetes.io/zone'];
-  return { nodeName, zone: zone === '' ? undefined : zone, primaryIPs, nodePortAddresses };
+  const { externalIps } = settings;
+  return { nodeName, zone: zone === '' ? undefined : zone, primaryIPs, nodePortAddresses, externalIps, apiServerPlaces };
 }
 
 /**
@@ -68,6 +75,3 @@ function nodePortsOn({ family, own, primary }: OwnAddresses, setting: HostSettin
   if (cidrs.length === 0 || cidrs.some((cidr) => cidr.endsWith('/0'))) return all;
   return all.filter((address) => cidrs.some((cidr) => cidrContains(cidr, address)));
 }
-
-const isLoopback = (address: string): boolean => cidrContains('127.0.0.0/8', address) || address === '::1';
-const isLinkLocal = (address: string): boolean => cidrContains('169.254.0.0/16', address) || cidrContains('fe80::/10', address);

@@ -4,7 +4,7 @@
 // specific to a kind of object or a table.
 import { z } from 'zod';
 import { InvalidObjectError } from '../../base/errors.ts';
-import { parseAddress, parseCidr } from '../../model/address.ts';
+import { parseAddress, parseCidr, specialKindOf } from '../../model/address.ts';
 import type { NamedPort, Protocol } from '../../model/service.ts';
 
 /** The object that a message refers to. */
@@ -146,7 +146,7 @@ export interface Conversion<Row> {
 interface ListPlace {
   readonly at: Subject;
   readonly fieldOf: (index: number) => string;
-  readonly kind: 'an IP address' | 'a CIDR';
+  readonly kind: 'an IP address' | 'a CIDR' | 'the address of a Service';
   readonly problems: InvalidObjectError[];
 }
 
@@ -155,8 +155,14 @@ export function readEach(given: readonly unknown[], { at, fieldOf, kind, problem
   const found = new Set<string>();
   given.forEach((each, index) => {
     const parsed = typeof each !== 'string' ? undefined : kind === 'a CIDR' ? parseCidr(each.trim()) : parseAddress(each);
-    if (parsed === undefined) problems.push(invalid(at, fieldOf(index), `must be ${kind}, is ${show(each)}: the entry is ignored`));
+    const special = parsed !== undefined && kind === 'the address of a Service' ? specialKindOf(parsed.text) : undefined;
+    const wanted = kind === 'a CIDR' ? 'a CIDR' : 'an IP address';
+    if (parsed === undefined) problems.push(invalid(at, fieldOf(index), `must be ${wanted}, is ${show(each)}: the entry is ignored`));
+    else if (special !== undefined) problems.push(invalid(at, fieldOf(index), `${mustNotBe(special, each)}: the entry is ignored`));
     else found.add(parsed.text);
   });
   return [...found];
 }
+
+/** The reason why an address of a special kind is rejected. A Service with such an address would take over traffic of the host itself. */
+export const mustNotBe = (special: string, given: unknown): string => `must not be ${special}, is ${show(given)}`;

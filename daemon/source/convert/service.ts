@@ -3,11 +3,12 @@
 // an invalid field is rejected as a whole, because a partly served Service could answer on a wrong address or port. Exception: in the
 // lists that test/README.md, 14.4, names, only the invalid entries are ignored. Pure.
 import { z } from 'zod';
-import { parseAddress, type Family } from '../../model/address.ts';
+import { parseAddress, specialKindOf, type Family } from '../../model/address.ts';
 import type { Service, ServicePort } from '../../model/service.ts';
 import {
   invalid,
   must,
+  mustNotBe,
   optionalPort,
   portFields,
   read,
@@ -110,7 +111,12 @@ export function convertService(
     type: spec.type ?? 'ClusterIP',
     clusterIPs: clusterIPsOf(spec, at),
     ports: distinctPorts(spec.ports ?? [], at),
-    externalIPs: readEach(spec.externalIPs ?? [], { at, fieldOf: (i) => `spec.externalIPs[${i}]`, kind: 'an IP address', problems }),
+    externalIPs: readEach(spec.externalIPs ?? [], {
+      at,
+      fieldOf: (i) => `spec.externalIPs[${i}]`,
+      kind: 'the address of a Service',
+      problems,
+    }),
     loadBalancerIPs: loadBalancerIPsOf(raw.status, at, problems),
     sourceRanges: readEach(spec.loadBalancerSourceRanges ?? [], {
       ...{ at, fieldOf: (i: number) => `spec.loadBalancerSourceRanges[${i}]`, kind: 'a CIDR', problems },
@@ -135,7 +141,7 @@ function loadBalancerIPsOf(raw: unknown, at: Subject, problems: InvalidObjectErr
   const fieldOf = (i: number): string => `status.loadBalancer.ingress[${given[i]?.index ?? i}].ip`;
   return readEach(
     given.map(({ ip }) => ip),
-    { at, fieldOf, kind: 'an IP address', problems },
+    { at, fieldOf, kind: 'the address of a Service', problems },
   );
 }
 
@@ -156,6 +162,8 @@ function clusterIPsOf(spec: Spec, at: Subject): Partial<Record<Family, string>> 
     const field = fromList ? `spec.clusterIPs[${index}]` : 'spec.clusterIP';
     const address = parseAddress(given);
     if (address === undefined) throw invalid(at, field, `must be an IP address, is ${show(given)}`);
+    const special = specialKindOf(address.text);
+    if (special !== undefined) throw invalid(at, field, mustNotBe(special, given));
     const family = spec.ipFamilies?.length ? spec.ipFamilies[index] : index === 0 ? address.family : undefined;
     if (family === undefined) return;
     if (address.family !== family)

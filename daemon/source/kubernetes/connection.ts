@@ -2,14 +2,16 @@
 // One HTTP/2 connection to the API server, shared by all lists and watches and opened on demand. Pings detect a peer that
 // stopped responding, whatever the streams do. After a failure the next server is tried. It never retries a request;
 // reflector.ts does.
+import { lookup, type LookupAddress } from 'node:dns';
 import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants, type IncomingHttpHeaders } from 'node:http2';
-import { connect as connectTcp, isIP, type Socket } from 'node:net';
+import { connect as connectTcp, isIP, type LookupFunction, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import { doubledMs } from '../../base/back-off.ts';
 import { sizeText } from '../../base/bounded-read.ts';
 import type { Clock } from '../../base/clock.ts';
 import { messageOf } from '../../base/errors.ts';
 import type { ClusterAccess, TlsMaterial } from './access.ts';
+import { type ApiServerAddresses, hostOf, portOf } from './api-server-addresses.ts';
 import { type ApiClient, type ApiResponse, CredentialError, UnreachableError } from './api-client.ts';
 import { MAX_HEADER_BYTES, MAX_HEADERS } from './limits.ts';
 import { Redactor } from './redact.ts';
@@ -37,6 +39,8 @@ export interface ConnectionOptions {
   readonly clock: Pick<Clock, 'setTimer'>;
   /** "sluiced/0.1.0". */
   readonly userAgent: string;
+  /** Told what the names of servers resolve to, and which connections are open. */
+  readonly addresses?: Pick<ApiServerAddresses, 'resolved' | 'connected'>;
 }
 
 interface OpenConnection {
@@ -176,11 +180,15 @@ export class Connection implements ApiClient {
     this.#redactor.remember(tls?.key);
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const socket = orError(
-      () => socketTo(url, tls),
+      () => socketTo(url, { tls, onResolved: (found) => this.#options.addresses?.resolved(url, found) }),
       (cause) => new CredentialError(`${this.#options.access.description} cannot be used: ${messageOf(cause)}`, { cause }),
     );
     const settings = { enablePush: false, initialWindowSize: WINDOW_BYTES };
     const session = connect(url, { createConnection: () => socket, settings, maxHeaderListPairs: MAX_HEADERS });
+    socket.once('connect', () => {
+      const closed = this.#options.addresses?.connected(url, socket.remoteAddress ?? '');
+      if (closed !== undefined) socket.once('close', closed);
+    });
     const destroy = (): void => session.destroy();
     closing.addEventListener('abort', destroy);
     const cancel = this.#limitSteps(socket, (reason) => session.destroy(new Error(reason)));
@@ -268,10 +276,20 @@ const sizeOf = (headers: IncomingHttpHeaders): number =>
 
 const interrupted = (server: string, error: unknown): string => `the connection to ${server} was interrupted: ${messageOf(error)}`;
 
+interface SocketParts {
+  readonly tls: TlsMaterial | undefined;
+  readonly onResolved: (addresses: readonly string[]) => void;
+}
+
 /** The same socket that node:http2 would create. It is created here because node:http2 does not report the steps of connecting. */
-function socketTo(url: URL, tls: TlsMaterial | undefined): Socket {
-  const host = url.hostname.replace(/^\[|\]$/g, '');
-  const at = { host, port: Number(url.port) || (tls === undefined ? 80 : 443) };
+function socketTo(url: URL, { tls, onResolved }: SocketParts): Socket {
+  const host = hostOf(url);
+  const resolve: LookupFunction = (name, options, done) =>
+    lookup(name, options, (error, found: string | LookupAddress[], family?: number) => {
+      if (error === null) onResolved(typeof found === 'string' ? [found] : found.map(({ address }) => address));
+      done(error, found, family);
+    });
+  const at = { host, port: portOf(url), lookup: resolve };
   if (tls === undefined) return connectTcp(at);
   return connectTls({ ...at, ALPNProtocols: ['h2'], ...(isIP(host) === 0 ? { servername: host } : {}), ...tls });
 }

@@ -40,6 +40,7 @@ export const status: AgentStatus = {
     mapSizes: { summary: '', problems: [] },
     networkPolicies: { summary: 'no NetworkPolicy in the cluster', problems: [] },
   },
+  unserved: { refused: [], excluded: [] },
 };
 
 export const troubledStatus: AgentStatus = {

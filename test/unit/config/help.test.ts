@@ -76,6 +76,10 @@ describe('texts', () => {
         --node-port-addresses <all|primary|CIDR,...>  node addresses that serve NodePorts: all except loopback, the
                                                       primary addresses of the Node, or those within the CIDRs
                                                       (SLUICE_NODE_PORT_ADDRESSES, default primary)
+        --external-ips <on|off|CIDR,...>              external IPs of Services that are served: all, none, or those
+                                                      within the CIDRs; whoever may create a Service with an
+                                                      external IP receives the traffic to that address from all
+                                                      nodes (SLUICE_EXTERNAL_IPS, default on)
         --snat-ports <FIRST-LAST,...>                 source ports of masqueraded flows: one or two ranges that
                                                       overlap neither NodePorts nor net.ipv4.ip_local_port_range
                                                       (SLUICE_SNAT_PORTS, default 1024-29999,61000-65535)
@@ -161,6 +165,7 @@ describe('texts', () => {
       detect-local-mode: ClusterCIDR         # default
       masquerade-all: off                    # default
       node-port-addresses: primary           # default
+      external-ips: on                       # default
       snat-ports: 1024-29999,61000-65535     # default
       socket-lb: on                          # default
       # cgroup:                              # not set

@@ -47,6 +47,7 @@ test('defaults', () => {
     detectLocalMode: 'ClusterCIDR',
     masqueradeAll: false,
     nodePortAddresses: 'primary',
+    externalIps: 'on',
     snatPorts: [
       { first: 1024, last: 29_999 },
       { first: 61_000, last: 65_535 },
@@ -143,6 +144,12 @@ describe('values', () => {
       name: 'NodePorts on addresses within CIDRs',
       given: { file: 'node-port-addresses: [192.168.0.1/24, "::/0"]' },
       want: { nodePortAddresses: ['192.168.0.0/24', '::/0'] },
+    },
+    { name: 'no external IPs', given: { argv: ['--external-ips', 'off'] }, want: { externalIps: 'off' } },
+    {
+      name: 'external IPs within CIDRs',
+      given: { argv: ['--external-ips', '203.0.113.7/24', '--external-ips', 'fd00::/64'] },
+      want: { externalIps: ['203.0.113.0/24', 'fd00::/64'] },
     },
     { name: 'one SNAT range', given: { argv: ['--snat-ports', '2000-2999'] }, want: { snatPorts: [{ first: 2000, last: 2999 }] } },
     { name: 'no health server', given: { argv: ['--healthz-bind-address', 'off'] }, want: { healthzBindAddress: undefined } },

@@ -15,6 +15,7 @@ import {
   numberOf4,
   parseAddress,
   parseCidr,
+  specialKindOf,
 } from '../../../daemon/model/address.ts';
 
 describe('numberOf4', () => {
@@ -171,4 +172,33 @@ test.for([
   { address: 'fd00::1', port: 443, want: '[fd00::1]:443' },
 ])('hostPort: $want', ({ address, port, want }) => {
   expect(hostPort(address, port)).toBe(want);
+});
+
+test.for([
+  { given: '0.0.0.0', want: 'the unspecified address' },
+  { given: '::', want: 'the unspecified address' },
+  { given: '::ffff:0.0.0.0', want: 'the unspecified address' },
+  { given: '127.0.0.1', want: 'a loopback address' },
+  { given: '127.255.255.255', want: 'a loopback address' },
+  { given: '127.000.000.001', want: 'a loopback address' },
+  { given: '::1', want: 'a loopback address' },
+  { given: '::ffff:127.0.0.1', want: 'a loopback address' },
+  { given: '::ffff:7f00:1', want: 'a loopback address' },
+  { given: '169.254.169.254', want: 'a link-local address' },
+  { given: 'fe80::1', want: 'a link-local address' },
+  { given: 'febf::1', want: 'a link-local address' },
+  { given: '::ffff:169.254.0.1', want: 'a link-local address' },
+  { given: '224.0.0.1', want: 'a multicast address' },
+  { given: '239.255.255.255', want: 'a multicast address' },
+  { given: 'ff01::1', want: 'a multicast address' },
+  { given: 'ff02::1', want: 'a multicast address' },
+  { given: '::ffff:224.0.0.1', want: 'a multicast address' },
+  { given: '255.255.255.255', want: 'the broadcast address' },
+  { given: '::ffff:255.255.255.255', want: 'the broadcast address' },
+  ...['0.0.0.1', '10.0.0.255', '126.255.255.255', '128.0.0.1', '169.253.0.1', '223.255.255.255', '240.0.0.1', '255.255.255.254'].map(
+    (given) => ({ given, want: undefined }),
+  ),
+  ...['::2', 'fd00::1', 'fec0::1', 'fe00::1', '2001:db8::', '64:ff9b::1'].map((given) => ({ given, want: undefined })),
+])('$given is $want', ({ given, want }) => {
+  expect(specialKindOf(parseAddress(given)?.text ?? '')).toBe(want);
 });

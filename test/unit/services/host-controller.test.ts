@@ -4,6 +4,7 @@
 import { describe, expect, test } from 'vitest';
 import { HostController } from '../../../daemon/services/controller/host-controller.ts';
 import { type DesiredHost, type DesiredRange, hostKey } from '../../../daemon/model/frontend.ts';
+import type { ApiServerAddress } from '../../../daemon/model/api-server.ts';
 import type { HostSettings, LocalAddress } from '../../../daemon/model/host.ts';
 import type { Node } from '../../../daemon/model/node.ts';
 import { objectKey } from '../../../daemon/model/object-key.ts';
@@ -21,8 +22,9 @@ function setup(settings: Partial<HostSettings> = {}) {
   const localAddresses = new Table<string, LocalAddress>('local-addresses', scheduler.schedule);
   const host = new Table<string, DesiredHost>('host', scheduler.schedule);
   const ranges = new Table<string, DesiredRange>('address-sets', scheduler.schedule);
+  const apiServers = new Table<string, ApiServerAddress>('api-servers', scheduler.schedule);
   const marks = [services, nodes, serviceCIDRs, localAddresses].map((table) => table.registerSource('test'));
-  const inputs = { services, nodes, serviceCIDRs, localAddresses };
+  const inputs = { services, nodes, serviceCIDRs, localAddresses, apiServers };
   const controller = new HostController({ ...inputs, host, ranges, nodeName: 'here', settings: hostSettings(settings) });
   const changes = [host.observe(), ranges.observe()];
   controller.start();

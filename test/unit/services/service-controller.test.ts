@@ -4,6 +4,7 @@
 import { describe, expect, test } from 'vitest';
 import { ServiceController } from '../../../daemon/services/controller/service-controller.ts';
 import type { DesiredPort } from '../../../daemon/model/frontend.ts';
+import type { ApiServerAddress } from '../../../daemon/model/api-server.ts';
 import type { HostSettings, LocalAddress } from '../../../daemon/model/host.ts';
 import type { EndpointSlice } from '../../../daemon/model/endpoint-slice.ts';
 import type { Node } from '../../../daemon/model/node.ts';
@@ -20,9 +21,10 @@ function setup(settings: Partial<HostSettings> = {}) {
   const nodes = new Table<string, Node>('nodes', scheduler.schedule);
   const localAddresses = new Table<string, LocalAddress>('local-addresses', scheduler.schedule);
   const desired = new Table<string, DesiredPort>('desired', scheduler.schedule);
+  const apiServers = new Table<string, ApiServerAddress>('api-servers', scheduler.schedule);
   const marks = [services, slices, nodes, localAddresses].map((table) => table.registerSource('test'));
   const own = { nodes, localAddresses, nodeName: 'here', settings: hostSettings(settings) };
-  const controller = new ServiceController({ services, slices, desired, ...own });
+  const controller = new ServiceController({ services, slices, desired, apiServers, ...own });
   const changes = desired.observe();
   controller.start();
   const putService = (fields: Partial<Service> = {}): void => services.upsert(objectKey(serviceRow(fields)), serviceRow(fields));
@@ -32,7 +34,7 @@ function setup(settings: Partial<HostSettings> = {}) {
     return changes.take();
   };
   const listed = (): void => marks.forEach((mark) => mark());
-  return { services, slices, nodes, localAddresses, desired, controller, putService, putSlice, flush, listed, marks };
+  return { services, slices, nodes, localAddresses, apiServers, desired, controller, putService, putSlice, flush, listed, marks };
 }
 
 const web = 'default/web:/TCP/IPv4';

@@ -4,6 +4,9 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { onTestFinished } from 'vitest';
 import type { ClusterAccess } from '../../../daemon/source/kubernetes/access.ts';
+import { ApiServerAddresses } from '../../../daemon/source/kubernetes/api-server-addresses.ts';
+import type { ApiServerAddress } from '../../../daemon/model/api-server.ts';
+import { Table } from '../../../daemon/table/table.ts';
 import type { ApiResponse } from '../../../daemon/source/kubernetes/api-client.ts';
 import { Connection } from '../../../daemon/source/kubernetes/connection.ts';
 import { ApiServer } from '../../support/double/api-server.ts';
@@ -51,7 +54,15 @@ export async function proxyTo(url: URL) {
   return { proxy, url: new URL(`http://127.0.0.1:${proxy.port}`) };
 }
 
-export function connectTo(servers: readonly URL[], given: Partial<ClusterAccess> = {}) {
+/** The table of the addresses of these servers. */
+export function addressesOf(servers: readonly URL[]) {
+  const table = new Table<string, ApiServerAddress>('api-servers', setImmediate);
+  const addresses = new ApiServerAddresses(table, servers);
+  const rows = (): string[] => [...table.all()].map(([key]) => key).sort();
+  return { table, addresses, rows };
+}
+
+export function connectTo(servers: readonly URL[], given: Partial<ClusterAccess> = {}, addresses?: ApiServerAddresses) {
   const clock = new CountingClock();
   const invalidated = { times: 0 };
   const access: ClusterAccess = {
@@ -60,7 +71,7 @@ export function connectTo(servers: readonly URL[], given: Partial<ClusterAccess>
     close: () => undefined,
     ...given,
   };
-  const connection = new Connection({ access, clock, userAgent: 'sluiced/test' });
+  const connection = new Connection({ access, clock, userAgent: 'sluiced/test', ...(addresses === undefined ? {} : { addresses }) });
   onTestFinished(() => connection.close());
   const { signal } = new AbortController();
   const get = (path = services, by = signal): Promise<ApiResponse> => connection.get(path, by);

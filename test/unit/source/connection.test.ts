@@ -7,7 +7,18 @@ import { describe, expect, test } from 'vitest';
 import { CredentialError, UnreachableError } from '../../../daemon/source/kubernetes/api-client.ts';
 import { ListDecoder } from '../../../daemon/source/kubernetes/json-stream.ts';
 import { tooMany, unavailable } from '../../support/double/statuses.ts';
-import { closedPort, connectTo, listen, proxyTo, StreamReader, services, textOf, until, watchServices } from './connection-fixture.ts';
+import {
+  addressesOf,
+  closedPort,
+  connectTo,
+  listen,
+  proxyTo,
+  StreamReader,
+  services,
+  textOf,
+  until,
+  watchServices,
+} from './connection-fixture.ts';
 import { service } from './kubernetes-fixture.ts';
 
 describe('requests', () => {
@@ -245,5 +256,44 @@ describe('a server', () => {
     await get();
     expect([first.served.count, second.served.count]).toEqual([1, 1]);
     await until(() => first.served.sessions.length === 0);
+  });
+});
+
+describe('the addresses of the API server', () => {
+  test('are those in the URLs from the start, with the default port of the scheme', () => {
+    const { rows } = addressesOf([new URL('https://192.0.2.1'), new URL('https://[2001:DB8::1]:6443'), new URL('https://localhost:1')]);
+    expect(rows()).toEqual(['192.0.2.1:443', '[2001:db8::1]:6443']);
+  });
+
+  test('are those that the name of a server resolves to, before a packet is sent, and the far end of each open connection', async () => {
+    const { served } = await listen();
+    const closed = await closedPort();
+    const named = new URL(`http://localhost:${served.url.port}`);
+    const servers = [new URL(`http://localhost:${closed.port}`), named];
+    const { table, rows, addresses } = addressesOf(servers);
+    const { get, connection } = connectTo(servers, {}, addresses);
+    expect(rows()).toEqual([]);
+    // The first server refuses the connection.
+    await expect(get()).rejects.toThrow(UnreachableError);
+    expect(rows()).toContain(`127.0.0.1:${closed.port}`);
+    await get();
+    expect(rows()).toContain(`127.0.0.1:${served.url.port}`);
+    // The name changes its addresses. The open connection keeps the one that it has.
+    addresses.resolved(named, ['192.0.2.7', 'not an address']);
+    expect(rows()).toEqual(expect.arrayContaining([`127.0.0.1:${named.port}`, `192.0.2.7:${named.port}`]));
+    connection.close();
+    await until(() => table.get(`127.0.0.1:${named.port}`) === undefined);
+    expect(rows()).toContain(`192.0.2.7:${named.port}`);
+    expect(table.initialized).toBe(true);
+  });
+
+  test('are bounded per server', () => {
+    const server = new URL('https://api.example');
+    const { rows, addresses } = addressesOf([server]);
+    addresses.resolved(
+      server,
+      Array.from({ length: 1000 }, (_, n) => `10.0.${n >> 8}.${n & 255}`),
+    );
+    expect(rows()).toHaveLength(64);
   });
 });

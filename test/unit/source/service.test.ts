@@ -112,6 +112,33 @@ describe('Service', () => {
     );
   });
 
+  test.for([
+    { address: '127.0.0.1', is: 'a loopback address' },
+    { address: '::1', is: 'a loopback address' },
+    { address: '::ffff:127.0.0.1', is: 'a loopback address' },
+    { address: '169.254.169.254', is: 'a link-local address' },
+    { address: 'fe80::1', is: 'a link-local address' },
+    { address: '224.0.0.1', is: 'a multicast address' },
+    { address: 'ff02::1', is: 'a multicast address' },
+    { address: '0.0.0.0', is: 'the unspecified address' },
+    { address: '::', is: 'the unspecified address' },
+    { address: '255.255.255.255', is: 'the broadcast address' },
+  ])('14.8: $address as an external IP or load balancer address is left out and reported, the rest is used', ({ address, is }) => {
+    const raw = {
+      ...service({ type: 'LoadBalancer', clusterIP: '10.0.0.1', externalIPs: ['192.0.2.1', address] }),
+      status: { loadBalancer: { ingress: [{ ip: address }, { ip: '192.0.2.9' }] } },
+    };
+    expect(rowOf(raw)).toMatchObject({ clusterIPs: { IPv4: '10.0.0.1' }, externalIPs: ['192.0.2.1'], loadBalancerIPs: ['192.0.2.9'] });
+    expect(problemsOf(raw)).toEqual([
+      `Service default/web spec.externalIPs[1]: must not be ${is}, is "${address}": the entry is ignored`,
+      `Service default/web status.loadBalancer.ingress[0].ip: must not be ${is}, is "${address}": the entry is ignored`,
+    ]);
+    expect(rejectionOf(service({ clusterIP: address }))).toMatchObject({
+      field: 'spec.clusterIP',
+      message: `Service default/web spec.clusterIP: must not be ${is}, is "${address}"`,
+    });
+  });
+
   test('14: an invalid element of a list is ignored and reported, the rest of the object is used', () => {
     const raw = {
       ...service({

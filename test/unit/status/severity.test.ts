@@ -37,6 +37,8 @@ test.for<{ subject: string; change: Partial<AgentStatus>; want: string }>([
     want: 'Degraded',
   },
   { subject: 'Conflicts', change: { conflicts: [{ frontend: 'f', owner: 'a', contenders: ['b'] }] }, want: 'Warning' },
+  { subject: 'Refused', change: { unserved: { refused: ['Service a/b'], excluded: [] } }, want: 'Warning' },
+  { subject: 'External IPs', change: { unserved: { refused: [], excluded: ['Service a/b'] } }, want: 'Ok' },
   { subject: 'Host', change: { hostProblems: ['net.ipv4.ip_forward is 0'] }, want: 'Degraded' },
   { subject: 'Programs', change: { attachments: [] }, want: 'Warning' },
   { subject: 'Repairs', change: { repairs: { ...noRepairs, total: 1 } }, want: 'Warning' },
@@ -98,4 +100,11 @@ test('an almost full map names the setting that sizes it, and what makes the set
     'lb_slots with 95 of 100 entries (95.0 %): increase --max-slots, which takes effect when sluiced starts after `sluice uninstall`',
   ]);
   expect(line()).toEqual(['lb_slots with 95 of 100 entries (95.0 %)']);
+});
+
+test('messages that tenants can cause are cut', () => {
+  const refused = Array.from({ length: 500 }, (_, n) => `Service tenant/s${n}`);
+  const line = statusLines({ ...healthyStatus, unserved: { refused, excluded: [] } }).find(({ subject }) => subject === 'Refused');
+  expect(line?.details).toHaveLength(21);
+  expect(line?.details.at(-1)).toBe('and 480 more');
 });
