@@ -65,7 +65,7 @@ async function removeStaleSocket(path: string): Promise<void> {
     throw new ExitError(ExitCode.config, `${path} exists and is not a socket: remove it, or set another path with --socket`);
   }
   const result = await probe(path);
-  if (result === 'connected') {
+  if (isTaken(result)) {
     throw new ExitError(ExitCode.locked, `another process listens on ${path}: stop it, or set another path with --socket`);
   }
   if (result !== 'ECONNREFUSED' && result !== 'ENOENT') {
@@ -81,6 +81,9 @@ async function removeStaleSocket(path: string): Promise<void> {
       throw new ExitError(ExitCode.failure, `cannot remove the stale socket ${path}: ${systemReason(error)}`, { cause: error });
   }
 }
+
+/** EAGAIN: the listener accepts no more connections now. EPROTOTYPE: a process has bound a socket of another type. */
+const isTaken = (result: string): boolean => ['connected', 'EAGAIN', 'EPROTOTYPE'].includes(result);
 
 function probe(path: string): Promise<string> {
   return new Promise((resolve) => {

@@ -34,7 +34,7 @@ export const hooksOf: Readonly<Record<DeviceRole, readonly Hook[]>> = {
     { program: 'tc_uplink_out', isIngress: false },
   ],
 };
-const allHooks: readonly Hook[] = Object.values(hooksOf).flat();
+export const allHooks: readonly Hook[] = Object.values(hooksOf).flat();
 
 export interface DeviceOptions {
   readonly datapath: Datapath;

@@ -6,7 +6,7 @@ import { readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { isNotFound, isNotSupported, KernelError } from '../base/errors.ts';
 import { isBpffs, isCgroup2 } from '../kernel/host.ts';
-import { cgroupPrograms, clsactProgram, hasTcx, linkInfo, programId, programName, tcxPrograms } from '../kernel/link.ts';
+import { cgroupPrograms, clsactProgram, hasTcx, linkInfo, programId, programNameById, tcxPrograms } from '../kernel/link.ts';
 import { closeFd, openPin } from '../kernel/map.ts';
 import type { DesiredDevice } from '../model/device.ts';
 import type { Datapath } from './datapath.ts';
@@ -147,7 +147,7 @@ export class HookInspection {
   #nameOf(id: number): string | undefined {
     if (!this.#names.has(id)) {
       if (this.#names.size >= MAX_KNOWN_NAMES) this.#names.clear();
-      this.#names.set(id, programName(id));
+      this.#names.set(id, programNameById(id));
     }
     return this.#names.get(id);
   }

@@ -76,7 +76,7 @@ function program(runtime: Runtime, outcome: { exitCode: number }, settings: read
   );
   sluice.addHelpText(
     'after',
-    '\nExit codes:\n  0  success\n  1  the command failed, or the agent is degraded or not ready\n  2  invalid arguments\n  3  an object or a named file cannot be used\n  5  the kernel rejected a call (uninstall)\n  6  the daemon cannot be reached\npreflight exits with the code with which sluiced would fail (see sluiced --help), and with 1 if sluiced would start and not become ready.',
+    '\nExit codes:\n  0  success\n  1  the command failed, the agent is degraded or not ready, or uninstall left something\n  2  invalid arguments\n  3  an object or a named file cannot be used\n  5  the kernel rejected a call (uninstall)\n  6  the daemon cannot be reached\npreflight exits with the code with which sluiced would fail (see sluiced --help), and with 1 if sluiced would start and not become ready.',
   );
   const daemon: Context['daemon'] = () => {
     const { socket, timeout } = sluice.opts<GlobalOptions>();
@@ -166,13 +166,15 @@ function addPreflight(sluice: Command, { runtime, daemon, outcome }: Context): v
 function addUninstall(sluice: Command, { runtime, daemon, outcome }: Context): void {
   sluice
     .command('uninstall')
-    .description('remove every program, link, map, pin and file of Sluice from this node; the daemon must not be running')
+    .description(
+      'remove every program, link, map, pin and file of Sluice from this node; the daemon must not be running; what is not from Sluice is left and named',
+    )
     .option(
       '--pin-path <DIR>',
       'directory of the pinned maps and links (SLUICE_PIN_PATH)',
       runtime.env['SLUICE_PIN_PATH'] || '/sys/fs/bpf/sluice',
     )
-    .option('--dry-run', 'print what would be removed, and remove nothing', false)
+    .option('--dry-run', 'print what would be removed, and remove nothing; the daemon may be running', false)
     .action(async ({ pinPath, dryRun }: { pinPath: string; dryRun: boolean }) => {
       const print = (line: string): void => runtime.out(`${line}\n`);
       outcome.exitCode = await runtime.uninstall({ pinPath: userPath(pinPath, runtime.env), socket: daemon().socket, dryRun, print });

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// `sluice uninstall`: prints what offline/uninstall.ts removes. It works only while no daemon runs. Called by main.ts. This module
-// loads kernel/, so main.ts loads it only for this command.
+// `sluice uninstall`: prints what offline/uninstall.ts removes and what it leaves. Called by main.ts. This module loads kernel/, so
+// main.ts loads it only for this command.
 import { ExitCode } from '../base/errors.ts';
 import { printable } from '../base/printable.ts';
 import { uninstall, type UninstallInput } from '../offline/uninstall.ts';
@@ -9,15 +9,18 @@ export interface UninstallOptions extends UninstallInput {
   readonly print: (line: string) => void;
 }
 
-/** Returns the exit code: 0 when nothing is left or --dry-run was given, 1 when an item could not be removed. Throws ExitError. */
+/** Returns the exit code: 0 when everything was removed or would be, 1 when something is left. Throws ExitError. */
 export function runUninstall({ print, ...input }: UninstallOptions): number {
+  const { results, daemon } = uninstall(input);
   let count = 0;
-  let failures = 0;
-  for (const { item, outcome, error } of uninstall(input)) {
+  let kept = 0;
+  for (const { item, outcome, reason } of results) {
     count += 1;
-    if (outcome === 'not removed') failures += 1;
-    print(printable(outcome === 'not removed' ? `not removed: ${item}: ${error}` : `${outcome} ${item}`));
+    if (reason !== '') kept += 1;
+    print(printable(reason === '' ? `${outcome} ${item}` : `${outcome === 'not removed' ? 'not removed:' : outcome} ${item}: ${reason}`));
   }
   if (count === 0) print('nothing to remove');
-  return failures === 0 ? ExitCode.ok : ExitCode.failure;
+  if (daemon !== undefined)
+    print(`sluiced${daemon === 0 ? '' : ` (pid ${daemon})`} is running with this pin path: stop it before the uninstall`);
+  return kept === 0 ? ExitCode.ok : ExitCode.failure;
 }

@@ -7,6 +7,7 @@ import { kebab } from './sources.ts';
 export const rowKeys = [
   'clusterCidr',
   'detectLocalMode',
+  'externalIps',
   'masqueradeAll',
   'nodePortAddresses',
   'podInterfaces',

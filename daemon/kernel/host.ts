@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // Small system calls on the host: the network namespace cookie, sysctls, advisory locks, sd_notify, file system types and
 // capabilities. It must never change the host. Called by main.ts, host/, bpf/ and agent/.
-import { closeSync, openSync, readFileSync, statfsSync } from 'node:fs';
-import { checkedErrno, closeFd, errno, kernelError, libc } from './native.ts';
+import { closeSync, openSync, readFileSync, statSync, statfsSync } from 'node:fs';
+import { checkedErrno, closeFd, errno, errnoName, kernelError, libc } from './native.ts';
 
 const LOCK_EX_NB = 2 | 4;
 const EAGAIN = 11;
 const AF_UNIX = 1;
+const EPROTOTYPE = 91;
+const SOCK_STREAM_CLOEXEC_NONBLOCK = 1 | 0o2000000 | 0o4000;
+const SO_PEERCRED = 17;
 const SOCK_DGRAM_CLOEXEC = 2 | 0o2000000;
 const BPF_FS_MAGIC = 0xcafe4a11;
 const CGROUP2_MAGIC = 0x63677270;
@@ -47,6 +50,50 @@ export function lockDirectory(path: string): { release(): void } | undefined {
   closeSync(fd);
   if (failed === EAGAIN) return undefined;
   throw kernelError('lock', path, failed);
+}
+
+/**
+ * Process that holds the lock of lockDirectory(): 0 for a process of another PID namespace, undefined if there is none. A line of
+ * /proc/locks is "1: FLOCK  ADVISORY  WRITE 4242 00:2b:17 0 EOF".
+ */
+export function lockHolder(path: string): number | undefined {
+  const { dev, ino } = statSync(path, { bigint: true });
+  const hex = (part: bigint): string => part.toString(16).padStart(2, '0');
+  const major = (dev >> 8n) & 0xfffn;
+  const minor = (dev & 0xffn) | ((dev >> 12n) & 0xfff00n);
+  const file = `${hex(major)}:${hex(minor)}:${ino}`;
+  const fields = readFileSync('/proc/locks', 'utf8')
+    .split('\n')
+    .map((line) => line.split(/\s+/));
+  const held = fields.find((line) => line[1] === 'FLOCK' && line[5] === file);
+  return held === undefined ? undefined : Math.max(0, Number(held[4]));
+}
+
+/**
+ * Process that listens on a Unix socket: 0 for a process of another PID namespace and for one that accepts no connection now. If none
+ * listens, or this cannot be determined, the code of the failure: "ECONNREFUSED".
+ */
+export function unixListener(path: string): number | string {
+  const name = new TextEncoder().encode(`${path}\0`);
+  const address = new Uint8Array(2 + name.length);
+  new DataView(address.buffer).setUint16(0, AF_UNIX, true);
+  address.set(name, 2);
+  const fd = checkedErrno(libc.socket(AF_UNIX, SOCK_STREAM_CLOEXEC_NONBLOCK, 0), 'socket', path);
+  try {
+    const rc = libc.connect(fd, address, address.length);
+    const failed = errno();
+    // EAGAIN: the queue of the listener is full. EPROTOTYPE: a process has bound a socket of another type.
+    if (rc < 0) return failed === EAGAIN || failed === EPROTOTYPE ? 0 : errnoName(failed);
+    const credentials = new Uint32Array(3);
+    checkedErrno(
+      libc.getsockopt(fd, SOL_SOCKET, SO_PEERCRED, credentials, Uint32Array.of(credentials.byteLength)),
+      'getsockopt',
+      'SO_PEERCRED',
+    );
+    return credentials[0] ?? 0;
+  } finally {
+    closeFd(fd);
+  }
 }
 
 export const isBpffs = (path: string): boolean => statfsSync(path).type >>> 0 === BPF_FS_MAGIC;

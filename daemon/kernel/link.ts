@@ -57,28 +57,30 @@ export function programId(fd: number): number {
   return new DataView(info.buffer).getUint32(4, true);
 }
 
-const PROGRAM_NAME_AT = 64;
-const PROGRAM_NAME_LENGTH = 16;
+/** Name of a program, which the kernel cuts after 15 characters. struct bpf_prog_info: 64 bytes, then name[16]. */
+export function programName(fd: number): string {
+  const info = new Uint8Array(80);
+  checked(libbpf.objInfo(fd, info, Uint32Array.of(info.length)), 'program info', `fd ${fd}`);
+  return new TextDecoder().decode(info.subarray(64, 80)).replace(/\0.*$/s, '');
+}
+
+/** Opens a program by its id, which needs CAP_SYS_ADMIN. The caller owns the descriptor. */
+export const programFdById = (id: number): number => checked(libbpf.programFdById(id), 'open program', `id ${id}`);
 
 /**
- * Name of a loaded program by its id, at most 15 characters. Undefined when the program does not exist any more, and when this process
- * lacks CAP_SYS_ADMIN, without which the kernel shows no program of another process.
+ * Name of a loaded program by its id. Undefined when the program does not exist any more, and when this process lacks CAP_SYS_ADMIN,
+ * without which the kernel shows no program of another process.
  */
-export function programName(id: number): string | undefined {
-  const fd = libbpf.progGetFdById(id);
+export function programNameById(id: number): string | undefined {
+  let fd: number | undefined;
   try {
-    checked(fd, 'open program', `id ${id}`);
+    fd = programFdById(id);
+    return programName(fd);
   } catch (error) {
     if (isDenied(error) || isNotFound(error)) return undefined;
     throw error;
-  }
-  try {
-    // struct bpf_prog_info: the name follows id, tag, sizes, addresses, load time, user and map ids.
-    const info = new Uint8Array(PROGRAM_NAME_AT + PROGRAM_NAME_LENGTH);
-    checked(libbpf.objInfo(fd, info, Uint32Array.of(info.length)), 'program info', `id ${id}`);
-    return new TextDecoder().decode(info.subarray(PROGRAM_NAME_AT)).replace(/\0.*$/s, '');
   } finally {
-    closeFd(fd);
+    if (fd !== undefined) closeFd(fd);
   }
 }
 

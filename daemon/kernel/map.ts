@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // BPF maps by descriptor: bytes in, bytes out. The layouts of keys and values are in maps/. Every failure is a KernelError. Also opens,
 // duplicates and pins descriptors. Called by maps/, bpf/ and explain/.
-import { readdirSync, rmSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import { checked, checkedErrno, closeFd, errno, kernelError, libbpf, libc, memory, type Pointer } from './native.ts';
 
 export interface MapInfo {
@@ -152,6 +152,12 @@ export function openPin(path: string): number | undefined {
   const fd = libbpf.objGet(path);
   if (fd === -ENOENT) return undefined;
   return checked(fd, 'open pin', path);
+}
+
+/** What a descriptor of a BPF object refers to; undefined for another descriptor. The info call does not tell the kinds apart. */
+export function objectKind(fd: number): 'map' | 'program' | 'link' | undefined {
+  const [, word] = /^(map|prog|link)_type:/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8')) ?? [];
+  return word === 'prog' ? 'program' : (word as 'map' | 'link' | undefined);
 }
 
 /** Duplicates a descriptor. The caller owns the result. */

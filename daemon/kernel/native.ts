@@ -42,6 +42,7 @@ export const libc = {
   ),
   munmap: c<[address: Pointer, length: number]>('int munmap(void *addr, size_t length)'),
   socket: c<[domain: number, type: number, protocol: number]>('int socket(int domain, int type, int protocol)'),
+  connect: c<[fd: number, address: Bytes, length: number]>('int connect(int fd, const void *addr, uint32_t length)'),
   bind: c<[fd: number, address: Bytes, length: number]>('int bind(int fd, const void *addr, uint32_t length)'),
   setsockopt: c<[fd: number, level: number, name: number, value: Bytes, length: number]>(
     'int setsockopt(int fd, int level, int name, const void *value, uint32_t length)',
@@ -92,7 +93,7 @@ export const libbpf = {
     'int bpf_link_create(int prog_fd, int target_fd, int attach_type, const void *opts)',
   ),
   linkUpdate: bpf<[linkFd: number, programFd: number, options: null]>('int bpf_link_update(int link_fd, int prog_fd, const void *opts)'),
-  progGetFdById: bpf<[id: number]>('int bpf_prog_get_fd_by_id(uint32_t id)'),
+  programFdById: bpf<[id: number]>('int bpf_prog_get_fd_by_id(uint32_t id)'),
   progQuery: bpf<[target: number, type: number, queryFlags: number, attachFlags: Optional, ids: Uint32Array, count: Uint32Array]>(
     'int bpf_prog_query(int target, int type, uint32_t query_flags, uint32_t *attach_flags, uint32_t *ids, uint32_t *count)',
   ),

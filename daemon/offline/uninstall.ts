@@ -1,40 +1,47 @@
 // SPDX-License-Identifier: Apache-2.0
-// Removes everything that Sluice created on this node, or lists it. Works only while no daemon runs. It must not stop at an item
-// that cannot be removed. Called by cli/uninstall.ts, which prints the results.
+// Removes everything that Sluice created on this node, or lists it. Removes only while no daemon of this pin path runs. It must not
+// stop at an item that cannot be removed, and never remove what is not ours. Called by cli/uninstall.ts, which prints the results.
 import { failureText } from '../base/reasons.ts';
-import { removals } from '../bpf/uninstall.ts';
+import { plannedRemovals, type Removal, removals } from '../bpf/uninstall.ts';
 
 export interface UninstallInput {
   readonly pinPath: string;
   readonly socket: string;
-  /** Lists the items and removes nothing. */
+  /** Lists the items and removes nothing; may be used while the daemon runs. */
   readonly dryRun: boolean;
 }
 
 export interface RemovalResult {
   /** "link /sys/fs/bpf/sluice/links/sock_connect4". */
   readonly item: string;
-  readonly outcome: 'would remove' | 'removed' | 'not removed';
-  /** Why the item was not removed, else "". */
-  readonly error: string;
+  readonly outcome: 'would remove' | 'removed' | 'not removed' | 'would leave' | 'left';
+  /** Why the item is still there, else "". */
+  readonly reason: string;
 }
 
-/** Removes one item per step. Throws ExitError at the first step when a daemon holds the pins. */
-export function* uninstall({ pinPath, socket, dryRun }: UninstallInput): Generator<RemovalResult> {
-  for (const { what: item, remove } of removals({ pinPath, socket })) {
-    if (dryRun) {
-      yield { item, outcome: 'would remove', error: '' };
-      continue;
-    }
-    yield outcomeOf(item, remove);
-  }
+export interface UninstallRun {
+  /** Removes one item per step. */
+  readonly results: Iterable<RemovalResult>;
+  /** Process id of the daemon that runs with this pin path, 0 if unknown. Only a dry run returns it. */
+  readonly daemon: number | undefined;
 }
 
-function outcomeOf(item: string, remove: () => void): RemovalResult {
+/** Throws ExitError when a daemon holds the pins, unless it is a dry run. */
+export function uninstall({ pinPath, socket, dryRun }: UninstallInput): UninstallRun {
+  if (!dryRun) return { results: removals({ pinPath, socket }).values().map(outcomeOf), daemon: undefined };
+  const planned = plannedRemovals({ pinPath, socket });
+  return { results: planned.removals.map(planOf), daemon: planned.daemon };
+}
+
+const planOf = ({ what: item, left }: Removal): RemovalResult =>
+  left === undefined ? { item, outcome: 'would remove', reason: '' } : { item, outcome: 'would leave', reason: left };
+
+function outcomeOf({ what: item, left, remove }: Removal): RemovalResult {
+  if (left !== undefined) return { item, outcome: 'left', reason: left };
   try {
     remove();
-    return { item, outcome: 'removed', error: '' };
+    return { item, outcome: 'removed', reason: '' };
   } catch (error) {
-    return { item, outcome: 'not removed', error: failureText(error) };
+    return { item, outcome: 'not removed', reason: failureText(error) };
   }
 }

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { HookInspection } from '../../daemon/bpf/hook-inspection.ts';
 import { PinDirectory } from '../../daemon/bpf/pins.ts';
-import { attachClsact, attachTcx, detachClsact, programName } from '../../daemon/kernel/link.ts';
+import { attachClsact, attachTcx, detachClsact, programNameById } from '../../daemon/kernel/link.ts';
 import { closeFd, pin } from '../../daemon/kernel/map.ts';
 import { BpfObject } from '../../daemon/kernel/object.ts';
 import type { DesiredDevice } from '../../daemon/model/device.ts';
@@ -133,7 +133,7 @@ test('a second question within a second gets the same answer', () => {
 });
 
 test('the name of a program that does not exist is unknown', () => {
-  expect(programName(0x7fffffff)).toBeUndefined();
+  expect(programNameById(0x7fffffff)).toBeUndefined();
 });
 
 test('two hundred and fifty pods: what one inspection costs', () => {

@@ -345,12 +345,12 @@ describe('a failure is one message with an exit code', () => {
                                         it can read from the API server; changes nothing; exits with the code with
                                         which sluiced would fail
         uninstall [options]             remove every program, link, map, pin and file of Sluice from this node; the
-                                        daemon must not be running
+                                        daemon must not be running; what is not from Sluice is left and named
         help [command]                  display help for command
 
       Exit codes:
         0  success
-        1  the command failed, or the agent is degraded or not ready
+        1  the command failed, the agent is degraded or not ready, or uninstall left something
         2  invalid arguments
         3  an object or a named file cannot be used
         5  the kernel rejected a call (uninstall)

@@ -38,7 +38,14 @@ class Agent {
       { name: 'ct4', type: 9, maxEntries: 64 },
     ],
     ...{ pressure: () => [], owners: () => new Map(), drops: () => [], attachments: () => this.attachments, host: [] },
-    ...{ repairs: { total: 0, last: () => [] }, drift: nothing, conflicts: () => [], conflictCount: () => 0, explain: () => [] },
+    ...{
+      repairs: { total: 0, last: () => [] },
+      drift: nothing,
+      conflicts: () => [],
+      conflictCount: () => 0,
+      unserved: () => ({ refused: [], excluded: [] }),
+      explain: () => [],
+    },
     ...{ ranges: new Table<string, never>('ranges', () => undefined), settings: [], healthCheckPort: () => 0 },
     findings: {
       ...{ node: nothing, devices: { summary: () => '1 uplink', problems: () => ['missing'] }, missingPrograms: nothing },
