@@ -20,7 +20,7 @@ import { backendMessage, serviceMessage, statusMessage } from './messages.ts';
 import { PagedList, type PageRequest } from './pages.ts';
 import { addReflection } from './reflection.ts';
 import { AbandonedError, Shared, Slices } from './slices.ts';
-import { listenOnSocket } from './socket.ts';
+import { closeListener, listenOnSocket } from './socket.ts';
 
 interface GrpcOptions {
   readonly view: AgentView;
@@ -94,8 +94,7 @@ export class GrpcServer {
     this.#server = undefined;
     this.#isStopping = true;
     this.publishHealth();
-    // close() unlinks the path of the socket.
-    const unlinked = new Promise<void>((resolve) => void listener.close(() => resolve()));
+    const unlinked = closeListener(listener);
     await this.#connections?.close(graceMs);
     server.forceShutdown();
     await unlinked;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The Unix socket of the API: its directory, modes and group, and the treatment of an existing file. It must never take the path
-// from a running daemon, and never remove a file that is not a socket. Called by grpc.ts.
-import { chmodSync, chownSync, lstatSync, mkdirSync, readFileSync, statSync, unlinkSync } from 'node:fs';
+// from a running daemon, and never remove a file that is not its own socket. Called by grpc.ts.
+import { chmodSync, chownSync, lstatSync, mkdirSync, readFileSync, renameSync, statSync, unlinkSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
 
@@ -32,7 +32,26 @@ export async function listenOnSocket(options: SocketOptions, onConnection: (sock
     server.close();
     throw new ExitError(ExitCode.failure, `cannot change the group of ${path} to ${group}: ${systemReason(error)}`, { cause: error });
   }
+  inodes.set(server, lstatSync(path).ino);
   return server;
+}
+
+/** Inode of the socket of each server. */
+const inodes = new WeakMap<Server, number>();
+
+/**
+ * Stops listening and removes the socket. Node.js deletes whatever is at the path, so a file that has taken the place of the socket,
+ * such as the socket of another daemon, is moved aside for that moment.
+ */
+export function closeListener(server: Server): Promise<void> {
+  const path = String(server.address());
+  const inode = lstatSync(path, { throwIfNoEntry: false })?.ino;
+  const isForeign = inode !== undefined && inode !== inodes.get(server);
+  const aside = `${path}.${process.pid}`;
+  if (isForeign) renameSync(path, aside);
+  const closed = new Promise<void>((resolve) => void server.close(() => resolve()));
+  if (isForeign) renameSync(aside, path);
+  return closed;
 }
 
 function gidOf(group: string): number {

@@ -10,7 +10,19 @@ import {
 } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import { protoPath as healthProto } from 'grpc-health-check';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { createRequire } from 'node:module';
 import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -254,6 +266,21 @@ describe('the socket', () => {
     expect(existsSync(socketPath)).toBe(true);
     await startServer();
     expect(await call(sluiceClient(), 'ListBackends')).toBeDefined();
+  });
+
+  test('a socket that another process has put in the place of ours stays when the server stops', async () => {
+    const first = new GrpcServer({ view, reload, socketPath });
+    await first.start();
+    unlinkSync(socketPath);
+    const second = new GrpcServer({ view, reload, socketPath });
+    await second.start();
+    await first.stop();
+    expect(readdirSync(dirname(socketPath))).toEqual(['sluice.sock']);
+    const other = connect(socketPath);
+    await once(other, 'connect');
+    other.destroy();
+    await second.stop();
+    expect(existsSync(socketPath)).toBe(false);
   });
 
   test('the socket of a running daemon is an error and is not touched', async () => {
