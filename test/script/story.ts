@@ -35,8 +35,11 @@ const commands: Readonly<Record<string, Command>> = {
   // Sets the sizes of the maps: "daemon/maps slots=6 frontends=2". Must be the first command.
   'daemon/maps': (story, sizes) =>
     story.open(Object.fromEntries(sizes.map((size) => size.split('=')).map(([name = '', n]) => [name, Number(n)] as const))),
-  // Kills the daemon (kill -9) and starts it with the same maps. The API objects are listed again.
-  'daemon/restart': (story) => story.restart(),
+  // Kills the daemon (kill -9) and starts it with the same maps. The API objects are listed again. The new process reaches the API
+  // server at the given addresses.
+  'daemon/restart': (story, addresses) => story.restart(addresses),
+  // The agent reaches the API server at exactly these addresses: "10.0.0.1:6443".
+  'daemon/reaches': (story, addresses) => story.reach(addresses),
   // All further requests to the API server fail (refuse, hang, 429, 500) until api/serve.
   'api/fail': (story, [how]) => story.cluster.fail(how ?? ''),
   'api/serve': (story) => story.cluster.server.serve(),
@@ -163,12 +166,23 @@ class Story {
     await this.start();
   }
 
-  async restart(): Promise<void> {
+  reach(addresses: readonly string[]): void {
+    const { apiServers } = this.#world.tables;
+    for (const [key] of [...apiServers.all()]) if (!addresses.includes(key)) apiServers.delete(key);
+    for (const key of addresses) {
+      const [, address = '', port = ''] = /^\[?([^\]]+)\]?:(\d+)$/.exec(key) ?? [];
+      if (port === '') throw new StoryError(`not an address and port: ${key}`);
+      if (apiServers.get(key) === undefined) apiServers.upsert(key, { address, port: Number(port) });
+    }
+  }
+
+  async restart(addresses: readonly string[]): Promise<void> {
     await this.#settle();
     await this.stop();
     const objects = this.#world.objects();
     this.#fake.writes.length = 0;
     this.#world.restart();
+    this.reach(addresses);
     if (this.#cluster === undefined) this.#world.putAll(objects);
     await this.#cluster?.start();
     this.#world.listed();
@@ -239,9 +253,10 @@ class Story {
         .conflicts()
         .map(({ frontend, owner, contenders }) => `${frontend}: ${owner} before ${contenders.join(' ')}`);
     }
+    if (name === 'refused') return this.#world.controller.refused().sort();
     const kind = kindNames.find((each) => kinds[each].table === name);
     if (kind !== undefined) return [...this.#world.rows(kind)].map(([key, row]) => `${key} ${JSON.stringify(row)}`).sort();
-    const known = [...kindNames.map((each) => kinds[each].table), 'desired', 'errors', 'conflicts'];
+    const known = [...kindNames.map((each) => kinds[each].table), 'desired', 'errors', 'conflicts', 'refused'];
     throw new StoryError(`unknown table ${name}, known are ${known.join(', ')}`);
   }
 
