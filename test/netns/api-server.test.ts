@@ -19,6 +19,7 @@ const servers = [first, second].map((address) => `https://${address}:${API_PORT}
 let lab: Lab;
 let double: LabProcess;
 let kubeconfig: string;
+let doublePort: string;
 let relays: readonly LabProcess[];
 
 const put = (...objects: object[]): Promise<string> => double.ask(JSON.stringify({ put: objects }));
@@ -47,14 +48,14 @@ beforeEach(async () => {
   await double.line((line) => line === 'ready');
   const config = JSON.parse(readFileSync(kubeconfig, 'utf8')) as { clusters: { cluster: { server: string } }[] };
   const cluster = config.clusters[0]?.cluster ?? { server: '' };
-  const port = new URL(cluster.server).port;
+  doublePort = new URL(cluster.server).port;
   // The certificate of the double is for localhost.
   writeFileSync(
     kubeconfig,
     JSON.stringify({ ...config, clusters: [{ name: 'double', cluster: { ...cluster, 'tls-server-name': 'localhost' } }] }),
   );
   relays = [first, second].map((address) =>
-    lab.start('api', [process.execPath, join(root, 'test/support/lab/relay.ts'), address, String(API_PORT), port]),
+    lab.start('api', [process.execPath, join(root, 'test/support/lab/relay.ts'), address, String(API_PORT), doublePort]),
   );
   await Promise.all(relays.map((relay) => relay.ask('go')));
 });
@@ -85,7 +86,7 @@ const served = [`${first}:80`, `${second}:80`, '10.96.0.66:6443', '10.96.0.66:80
 describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translation: $hasSocketLb', ({ hasSocketLb }) => {
   test('the agent keeps the API server when a Service claims its addresses, over lost connections and fail-over', async () => {
     const daemon = agent();
-    await daemon.start({ hasSocketLb });
+    await daemon.start({ hasSocketLb, isInCgroup: hasSocketLb });
     await put(...tenant());
     await daemon.process?.line((line) => line.includes(`Service default/tenant spec.externalIPs: ${first}:${API_PORT}/TCP is not served`));
     await learns(daemon, 'one', 21);
@@ -109,28 +110,57 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
     // An agent that reads a directory knows no API server, so it serves the addresses.
     const before = new Daemon(lab);
     before.write('tenant.yaml', ...tenant());
-    await before.start({ hasSocketLb });
+    await before.start({ hasSocketLb, isInCgroup: hasSocketLb });
     const probe = await Client.start(lab, 'pod9');
     expect(await probe.ask({ protocol: 'tcp', address: first, port: API_PORT, count: 5 })).toMatchObject({ answers: { pod1: 5 } });
     await before.process?.kill('SIGKILL');
     await put(...tenant());
     const daemon = agent();
-    await daemon.start({ hasSocketLb });
+    await daemon.start({ hasSocketLb, isInCgroup: hasSocketLb });
     await learns(daemon, 'one', 21);
     expect(frontendsOf(daemon, 'tenant')).toEqual(served);
     await daemon.process?.kill('SIGKILL');
     const again = agent();
-    await again.start({ hasSocketLb });
+    await again.start({ hasSocketLb, isInCgroup: hasSocketLb });
     await learns(again, 'two', 22);
+  });
+
+  test('an agent that connects to the ClusterIP of the API server keeps it when a Service claims the addresses behind it', async () => {
+    const ports = [{ name: 'https', port: 443, protocol: 'TCP' }];
+    const [slice] = slices('kubernetes', []);
+    const endpoints = [first, second].map((address) => ({ addresses: [address], conditions: { ready: true } }));
+    await put(service('kubernetes', { IPv4: '10.96.0.1', IPv6: 'fd00:96::1' }, { spec: { ports } }), {
+      ...slice,
+      ...{ ports: [{ name: 'https', port: API_PORT, protocol: 'TCP' }], endpoints },
+    });
+    const start = { hasSocketLb, isInCgroup: hasSocketLb };
+    // The first agent serves the ClusterIP and does not protect its endpoints, because it does not connect to the ClusterIP.
+    const direct = new Daemon(lab, 'node-a', ['--kubeconfig', kubeconfig, '--api-server', `https://[${apiAddresses.IPv6}]:6444`]);
+    const relay = lab.start('api', [process.execPath, join(root, 'test/support/lab/relay.ts'), apiAddresses.IPv6, '6444', doublePort]);
+    await relay.ask('go');
+    await put(...tenant());
+    await direct.start(start);
+    await direct.settled((listed) =>
+      ['kubernetes', 'tenant'].every((name) => listed.some(({ key }) => key.startsWith(`default/${name}:`))),
+    );
+    expect(frontendsOf(direct, 'tenant')).toContain(`${first}:${API_PORT}`);
+    await direct.process?.kill('SIGKILL');
+    const daemon = new Daemon(lab, 'node-a', ['--kubeconfig', kubeconfig, '--api-server', 'https://10.96.0.1']);
+    await daemon.start(start);
+    await learns(daemon, 'one', 21);
+    expect(frontendsOf(daemon, 'tenant')).toEqual(served);
+    expect(frontendsOf(daemon, 'kubernetes')).toEqual(['10.96.0.1:443']);
+    await Promise.all(relays.map((each) => each.ask('cut')));
+    await learns(daemon, 'two', 22);
   });
 
   test('an agent whose pinned Service CIDR contains the API server reaches it after a restart', async () => {
     const before = new Daemon(lab);
     mkdirSync(before.source, { recursive: true });
-    await before.start({ hasSocketLb, extra: ['--service-cidr', '10.0.9.0/24'] });
+    await before.start({ hasSocketLb, isInCgroup: hasSocketLb, extra: ['--service-cidr', '10.0.9.0/24'] });
     await before.process?.kill('SIGKILL');
     const daemon = agent();
-    await daemon.start({ hasSocketLb, extra: ['--service-cidr', '10.0.9.0/24'] });
+    await daemon.start({ hasSocketLb, isInCgroup: hasSocketLb, extra: ['--service-cidr', '10.0.9.0/24'] });
     await learns(daemon, 'one', 21);
     const status = lab.run('node', 'sh', '-c', `"$0" daemon/cli/main.ts --socket '${daemon.socket}' status || true`, process.execPath);
     expect(status).toMatch(/the Service CIDR 10\.0\.9\.0\/24 contains the address of the API server/);

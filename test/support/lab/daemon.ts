@@ -25,6 +25,8 @@ export interface DaemonOptions {
   readonly main?: string;
   /** Start the daemon with sluiced.sh, which sets the memory limits and flags of Node.js. */
   readonly isTuned?: boolean;
+  /** Run the daemon in the cgroup of its node, so that the socket hooks translate its own connections. */
+  readonly isInCgroup?: boolean;
   /** False: maps have the default sizes. */
   readonly isSmall?: boolean;
   /** Time limit for the start in ms, for a daemon with very many objects. */
@@ -52,11 +54,22 @@ export class Daemon {
 
   /** Starts the daemon. Resolves when the daemon is ready. */
   async start(options: DaemonOptions): Promise<void> {
-    const { hasSocketLb, extra = [], env = {}, main = join(root, 'daemon/main.ts'), isTuned = false, isSmall = true, readyMs } = options;
+    const {
+      hasSocketLb,
+      extra = [],
+      env = {},
+      main = join(root, 'daemon/main.ts'),
+      isTuned = false,
+      isSmall = true,
+      isInCgroup = false,
+      readyMs,
+    } = options;
     const flags = [...this.flags(hasSocketLb), ...(isSmall ? [] : defaultSizes), ...extra];
     const command = isTuned ? ['sh', join(root, 'daemon/sluiced.sh')] : [process.execPath, main];
     const path = `${dirname(process.execPath)}:${process.env['PATH'] ?? ''}`;
-    this.process = this.lab.start(labNodes[this.node].netns, [...command, ...flags], { env: { PATH: path, ...env } });
+    this.process = this.lab.start(labNodes[this.node].netns, [...command, ...flags], {
+      ...{ env: { PATH: path, ...env }, inCgroup: isInCgroup },
+    });
     await this.process.line((line) => line.includes('"msg":"ready"'), 0, readyMs);
   }
 
