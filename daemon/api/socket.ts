@@ -44,7 +44,7 @@ const inodes = new WeakMap<Server, number>();
  * such as the socket of another daemon, is moved aside for that moment.
  */
 export function closeListener(server: Server): Promise<void> {
-  const path = String(server.address());
+  const path = server.address() as string;
   const inode = lstatSync(path, { throwIfNoEntry: false })?.ino;
   const isForeign = inode !== undefined && inode !== inodes.get(server);
   const aside = `${path}.${process.pid}`;

@@ -4,6 +4,7 @@
 // Needs no daemon; nothing is removed while one is running. Called by offline/uninstall.ts.
 import { existsSync, lstatSync, readdirSync, rmdirSync, statSync, unlinkSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { ReasonError } from '../base/errors.ts';
 import { isBpffs, lockHolder, unixListener } from '../kernel/host.ts';
 import { detachClsact } from '../kernel/link.ts';
 import { OwnPins } from './own-pins.ts';
@@ -112,6 +113,7 @@ function whyServed(socket: string, daemon: number | undefined): string | undefin
 
 /** Removes the socket unless another file has taken its place. */
 function unlinkSame(socket: string, inode: number): void {
-  if (lstatSync(socket).ino !== inode || unixListener(socket) !== 'ECONNREFUSED') throw new Error('a process has just taken the path');
+  if (lstatSync(socket).ino !== inode || unixListener(socket) !== 'ECONNREFUSED')
+    throw new ReasonError('a process has just taken the path');
   unlinkSync(socket);
 }

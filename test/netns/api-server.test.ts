@@ -72,7 +72,7 @@ async function learns(daemon: Daemon, name: string, address: number): Promise<vo
 
 const frontendsOf = (daemon: Daemon, name: string): string[] => {
   const listed = JSON.parse(daemon.cli('service', 'list', '-o', 'json')) as {
-    services: { key: string; frontends: { address: string; port: number }[] }[];
+    services: { key: string; frontends?: { address: string; port: number }[] }[];
   };
   return listed.services
     .filter(({ key }) => key.startsWith(`default/${name}:`))
