@@ -4,6 +4,7 @@
 // for settleMs, because editors and git empty or remove a file before they write it. Invalid input deletes nothing. If the
 // target of a link is outside the directory and is changed in place, there is no event; rescan() (SIGHUP) reads it.
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { doubledMs } from '../../base/back-off.ts';
 import type { Clock } from '../../base/clock.ts';
 import { sizeText } from '../../base/bounded-read.ts';
 import { printable } from '../../base/printable.ts';
@@ -36,6 +37,8 @@ const TURN_CHARS = 1 << 20;
 const FILE_CHARS = TURN_CHARS / 64;
 
 const SHOWN_KINDS = 10;
+/** Delays before a file or a directory that cannot be read is read again. No event tells when descriptors or memory are free again. */
+const unreadableDelays = { firstMs: 1000, mostMs: 60_000 };
 
 /** A file whose state is uncertain. */
 interface UncertainFile {
@@ -78,6 +81,9 @@ export class FilesSource implements Source {
   #isListed = false;
   #isStopped = true;
   #listingProblem: string | undefined;
+  /** Scans in a row after which something was unreadable. */
+  #unreadableScans = 0;
+  #cancelRetry: (() => void) | undefined;
 
   constructor(options: FilesSourceOptions) {
     this.#options = options;
@@ -106,6 +112,7 @@ export class FilesSource implements Source {
   async stop(): Promise<void> {
     this.#isStopped = true;
     this.#watch.stop();
+    this.#cancelRetry?.();
     for (const { cancel } of this.#uncertain.values()) cancel();
     this.#uncertain.clear();
     await this.#parser.close();
@@ -208,6 +215,7 @@ export class FilesSource implements Source {
     }
     this.#reporter.report(this.problems());
     this.#reportOmissions();
+    this.#retryUnreadable();
   }
 
   /** Reports the kinds of objects that the agent does not use, once for each set of kinds. */
@@ -221,6 +229,25 @@ export class FilesSource implements Source {
   #addToTotal(state: FileState, previous: FileState | undefined): void {
     this.#total.chars += sizeOf(state).chars - sizeOf(previous).chars;
     this.#total.objects += sizeOf(state).objects - sizeOf(previous).objects;
+  }
+
+  /** Reads again, after a delay, what could not be read. */
+  #retryUnreadable(): void {
+    this.#cancelRetry?.();
+    this.#cancelRetry = undefined;
+    const names = [...this.#withProblems].filter(([, file]) => file.result.status === 'unreadable').map(([name]) => name);
+    // While the directory cannot be watched, the watch retries and causes a scan each time.
+    const isListingLost = this.#listingProblem !== undefined && this.#watch.problem === undefined;
+    if (names.length === 0 && !isListingLost) {
+      this.#unreadableScans = 0;
+      return;
+    }
+    this.#unreadableScans += 1;
+    this.#cancelRetry = this.#options.clock.setTimer(doubledMs(this.#unreadableScans, unreadableDelays), () => {
+      if (isListingLost) this.#requested.all = true;
+      for (const name of names) this.#requested.names.add(name);
+      void this.#run();
+    });
   }
 
   /** All present and former names; undefined when the directory cannot be listed. */

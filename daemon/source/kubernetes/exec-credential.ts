@@ -138,6 +138,7 @@ async function run({ plugin, env, clock }: ExecOptions, info: string, closing: A
   child.stderr.setEncoding('utf8').on('data', (chunk: string) => {
     stderr = (stderr + chunk).slice(-maxStderr);
   });
+  for (const stream of [child.stdout, child.stderr]) stream.on('error', (cause) => abandon(`cannot be read: ${systemReason(cause)}`));
   child.once('error', (cause) => reject(startFailure(plugin, cause)));
   child.once('close', (code, signal) => {
     if (code === 0) resolve(stdout);
@@ -157,10 +158,18 @@ async function run({ plugin, env, clock }: ExecOptions, info: string, closing: A
 function start(plugin: ExecPlugin, env: NodeJS.ProcessEnv): ChildProcessByStdio<null, Readable, Readable> {
   try {
     // Detached: the plugin gets no terminal, and a process group of its own, which can be killed as a whole.
-    return spawn(plugin.command, plugin.args ?? [], { env, stdio: ['ignore', 'pipe', 'pipe'], detached: true });
+    const child = spawn(plugin.command, plugin.args ?? [], { env, stdio: ['ignore', 'pipe', 'pipe'], detached: true });
+    // Without free descriptors spawn() returns a child without streams, which reports its error later.
+    if (isStarted(child)) return child;
+    child.once('error', () => undefined);
+    throw new Error('this process has too many open files');
   } catch (cause) {
     throw startFailure(plugin, cause);
   }
+}
+
+function isStarted({ stdout, stderr }: { readonly stdout: Readable | undefined; readonly stderr: Readable | undefined }): boolean {
+  return stdout !== undefined && stderr !== undefined;
 }
 
 function killGroup(pid: number | undefined): void {

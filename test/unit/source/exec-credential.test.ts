@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The exec plugin of a kubeconfig, with real processes: environment of the plugin, caching of its output, and failures.
+import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import type { ClusterAccess } from '../../../daemon/source/kubernetes/access.ts';
@@ -188,6 +190,32 @@ describe('a plugin that fails', () => {
     expect(await failureOf(world, () => accessBy(world, { args: ['a\0b'] }).authorization())).toMatch(
       /^CredentialError: the exec plugin plugin cannot be started: /,
     );
+  });
+
+  test('because this process has too many open files is reported, and the next request starts it', () => {
+    const world = new AccessWorld();
+    writePlugin(world, credential({ token: 't0ken' }));
+    const source = join(import.meta.dirname, '../../../daemon/source/kubernetes/exec-credential.ts');
+    const plugin = { apiVersion: v1, command: world.path('plugin') };
+    const program = `
+      import { closeSync, openSync } from 'node:fs';
+      import { ExecCredential } from ${JSON.stringify(source)};
+      const clock = { now: () => 0, setTimer: () => () => undefined };
+      const credential = new ExecCredential({ plugin: ${JSON.stringify(plugin)}, env: process.env, clock, wallNow: Date.now, cluster: async () => ({}) });
+      const opened = [];
+      try {
+        for (;;) opened.push(openSync('/dev/null'));
+      } catch {
+        const failed = await credential.get().catch((error) => error.name + ' ' + error.message);
+        opened.forEach((fd) => closeSync(fd));
+        const { authorization } = await credential.get();
+        process.stdout.write(JSON.stringify([failed, authorization]));
+      }`;
+    const limited = `ulimit -n 128; exec "$0" --input-type=module -e "$1"`;
+    const text = execFileSync('sh', ['-c', limited, process.execPath, program], { encoding: 'utf8' });
+    const [failed, authorization] = JSON.parse(text) as string[];
+    expect(failed).toMatch(/^CredentialError the exec plugin \S+ cannot be started: this process has too many open files$/);
+    expect(authorization).toBe('Bearer t0ken');
   });
 
   test('to exit within 60 s is killed with its child processes', async () => {

@@ -112,6 +112,26 @@ describe('a change', () => {
     await world.until(() => world.tables.services.get('default/a')?.clusterIPs.IPv4 === '10.96.0.9');
   });
 
+  test('of a file that could not be read is noticed after a growing delay, without an event', async () => {
+    const elsewhere = join(temporaryDirectory(), 'target.yaml');
+    const directory = temporaryDirectory();
+    symlinkSync(elsewhere, join(directory, 'a.yaml'));
+    const world = await startIn(directory);
+    expect(world.messages).toHaveLength(1);
+    const waits: number[] = [];
+    for (let round = 0; round < 8; round += 1) {
+      waits.push((world.clock.nextTimer ?? 0) - world.clock.now());
+      world.clock.advance(waits.at(-1) ?? 0);
+      await world.source.rescan();
+    }
+    expect(waits).toEqual([1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]);
+    // The directory of the target is not watched, so its creation causes no event.
+    writeFileSync(elsewhere, serviceYaml('a'));
+    world.clock.advance(60_000);
+    await world.until(() => world.services.length === 1);
+    expect([world.source.isComplete, world.messages, world.clock.nextTimer]).toEqual([true, [], undefined]);
+  });
+
   test('of one object in a file of many writes one row', async () => {
     const many = (changed: string): string =>
       Array.from({ length: 500 }, (_, i) => serviceYaml(`s${i}`, i === 250 ? changed : '10.0.0.1')).join('---\n');
