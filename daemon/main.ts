@@ -10,10 +10,11 @@ import { systemClock } from './base/clock.ts';
 import { configFromCommandLine } from './config/command-line.ts';
 import type { Config } from './config/schema.ts';
 import { readSettingsText } from './config/sources.ts';
-import { ExitCode, ExitError } from './base/errors.ts';
-import { notifyServiceManager } from './kernel/host.ts';
+import { ExitCode, exitOf } from './base/errors.ts';
+import { exitNow, notifyServiceManager } from './kernel/host.ts';
 import { Lifecycle } from './base/lifecycle.ts';
-import { createLog, LogOutput } from './base/log.ts';
+import { createLog, subsystem } from './base/log.ts';
+import { LogOutput } from './base/log-output.ts';
 import { printable } from './base/printable.ts';
 import { releaseMemory } from './base/memory.ts';
 import { versions } from './host/version.ts';
@@ -36,13 +37,14 @@ function firstStopSignal(): Promise<NodeJS.Signals> {
 /** Runs until a signal. Returns the exit code. */
 async function run(config: Config): Promise<number> {
   const stopSignal = firstStopSignal();
-  const log = await createLog(config, output.stream);
+  const log = await createLog(config, output);
   output.reportDrops(log);
+  process.once('uncaughtException', (err) => void endWithBug(err, log));
   const access = findSourceAccess(config);
   log.info({ ...versions(), node: config.node, source: accessText(access), pinPath: config.pinPath }, 'starting');
   const opened = openDatapath(config);
   try {
-    return await serve(buildAgent({ config, log, access, opened }), { log, stopSignal });
+    return await serve(buildAgent({ config, log, access, opened, logStatus: () => output.status }), { log, stopSignal });
   } finally {
     opened.close();
   }
@@ -59,7 +61,7 @@ async function serve(agent: Agent, { log, stopSignal }: { log: Logger; stopSigna
   const stop = async (signal: NodeJS.Signals): Promise<void> => {
     log.info({ signal }, 'stopping; programs and maps stay in the kernel');
     notifyServiceManager('STOPPING=1');
-    setTimeout(() => process.exit(ExitCode.failure), FORCED_EXIT_MS).unref();
+    setTimeout(() => exitNow(ExitCode.failure), FORCED_EXIT_MS).unref();
     const report = await lifecycle.stop();
     for (const unit of report.unstopped) log.error({ unit }, 'did not stop in time');
     for (const { unit, error: err } of report.failures) log.error({ unit, err }, 'failed to stop');
@@ -75,13 +77,23 @@ async function serve(agent: Agent, { log, stopSignal }: { log: Logger; stopSigna
     if (error instanceof DOMException && error.name === 'AbortError') return stopped.promise;
     throw error;
   }
-  void agent.ready.then(() => {
-    notifyServiceManager('READY=1');
-    const { counts } = agent.view.status();
-    log.info({ ...counts, ms: Math.round(performance.now()) }, 'ready');
-    log.debug({ MiB: Math.round(releaseMemory()) }, 'released memory');
-  });
+  void agent.ready.then(() => reportReady(agent, log)).catch((err: unknown) => log.error({ err }, 'the status cannot be read'));
   return stopped.promise;
+}
+
+function reportReady(agent: Agent, log: Logger): void {
+  notifyServiceManager('READY=1');
+  const { counts, hostProblems } = agent.view.status();
+  for (const problem of hostProblems) subsystem(log, 'host').warn(problem);
+  log.info({ ...counts, ms: Math.round(performance.now()) }, 'ready');
+  log.debug({ MiB: Math.round(releaseMemory()) }, 'released memory');
+}
+
+/** A broken invariant ends the process, because its state cannot be trusted. The service manager starts the daemon again. */
+async function endWithBug(err: unknown, log: Logger): Promise<void> {
+  log.fatal({ err }, 'unexpected error, the daemon ends');
+  await output.flush();
+  exitNow(ExitCode.failure);
 }
 
 async function reread(rescan: () => Promise<void>, log: Logger): Promise<void> {
@@ -106,14 +118,13 @@ async function main(): Promise<number> {
     });
     return config === undefined ? ExitCode.ok : await run(config);
   } catch (error) {
-    if (error instanceof ExitError) {
-      process.stderr.write(`sluiced: ${printable(error.message)}\n`);
-      return error.exitCode;
-    }
-    throw error;
+    const known = exitOf(error);
+    if (known === undefined) throw error;
+    output.write(`sluiced: ${printable(known.message)}\n`);
+    return known.exitCode;
   }
 }
 
 const exitCode = await main();
-await output.flush();
+if (!(await output.flush())) exitNow(exitCode);
 process.exit(exitCode);

@@ -11,6 +11,7 @@ import { systemClock } from '../base/clock.ts';
 import { HttpServers } from '../base/http-servers.ts';
 import type { Unit } from '../base/lifecycle.ts';
 import { subsystem } from '../base/log.ts';
+import type { LogStatus } from '../base/log-output.ts';
 import { Repairs } from '../base/repairs.ts';
 import type { Config } from '../config/schema.ts';
 import { versions } from '../host/version.ts';
@@ -39,6 +40,7 @@ export interface AgentOptions {
   readonly log: Logger;
   readonly access: SourceAccess;
   readonly opened: OpenDatapath;
+  readonly logStatus: () => LogStatus;
 }
 
 /** A unit made of a start function and a stop function. */
@@ -51,19 +53,22 @@ const unit = (name: string, start: () => Promise<void> | void, stop: () => Promi
 const nothing = (): void => undefined;
 
 /** Builds everything and starts nothing. */
-export function buildAgent({ config, log, access, opened }: AgentOptions): Agent {
+export function buildAgent({ config, log, access, opened, logStatus }: AgentOptions): Agent {
   const repairs = new Repairs(subsystem(log, 'repair'), systemClock);
   const onRepaired = (message: string): void => repairs.add(message);
   const services = buildServices({ config, log, access, maps: opened.maps, facts: { netnsCookie: netnsCookie() }, onRepaired });
   const hooks = buildHooks({ ...opened, config, log, onRepaired });
-  const localAddresses = new LocalAddresses(services.localAddresses);
+  const localAddresses = new LocalAddresses(services.localAddresses, { clock: systemClock, log: subsystem(log, 'netlink') });
   const explain = new ExplainService({ config, datapath: opened.datapath, services, maps: opened.maps, held: hooks.held });
   const apiLog = subsystem(log, 'api');
   const servers = new HttpServers();
   // The health parts serve the metrics that the view and they themselves contribute to.
   const health = buildHealth({ config, tables: services, servers, page: () => page(), log: subsystem(log, 'health') });
   const statusLogger = subsystem(log, 'status');
-  const { view, statusLog } = buildStatus({ ...opened, config, log: statusLogger, services, hooks, repairs, health, explain });
+  const { view, statusLog } = buildStatus({
+    ...{ ...opened, config, log: statusLogger, services, hooks, repairs, health, explain },
+    ...{ localAddresses, logStatus },
+  });
   const also = [processMetrics, eventLoopMetrics, httpMetrics(servers), health.metrics];
   const page = metricsPage(buildMetrics({ view, versions: versions(), also }), {
     clock: systemClock,

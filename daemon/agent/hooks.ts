@@ -5,7 +5,7 @@ import type { Logger } from 'pino';
 import { systemClock } from '../base/clock.ts';
 import { subsystem } from '../base/log.ts';
 import type { StatusPart } from '../base/status-part.ts';
-import { type Held, isDeviceGone } from '../bpf/attached.ts';
+import { type Attached, type Held, isDeviceGone } from '../bpf/attached.ts';
 import { socketCgroup } from '../bpf/cgroup.ts';
 import { DeviceOperations } from '../bpf/devices.ts';
 import { Guard } from '../bpf/guard.ts';
@@ -33,7 +33,7 @@ export function buildHooks({ config, log, pins, datapath, onRepaired }: HooksOpt
   const linkTable = new Table<number, NetworkDevice>('links', setImmediate);
   const desired = new Table<number, DesiredDevice>('devices', setImmediate);
   const { podInterfaces, uplinks, syncPeriod } = config;
-  const links = new Links(linkTable);
+  const links = new Links(linkTable, { clock: systemClock, log: subsystem(log, 'netlink') });
   const controller = new DeviceController({ links: linkTable, devices: desired, podInterfaces, uplinks });
   const operations = new DeviceOperations({ datapath, pins, log: bpfLog });
   const nameOf = (ifindex: number): string => desired.get(ifindex)?.name ?? `ifindex ${ifindex}`;
@@ -45,15 +45,21 @@ export function buildHooks({ config, log, pins, datapath, onRepaired }: HooksOpt
   const held = (): Held[] => [...sockets.held(), ...operations.held()];
   const guard = new Guard({
     ...{ pins, datapath, held, clock: systemClock, periodMs: syncPeriod, onRepaired },
-    beforeHooks: () => links.resync(),
+    beforeHooks: () => {
+      links.resync();
+      // A device whose programs could not be attached is repaired as soon as a detached link is.
+      loop.retryFailed();
+    },
     onFailed: (message) => subsystem(log, 'repair').error(message),
   });
   const notAttached: StatusPart = {
     // A device that does not exist any more is no problem: its row is about to be deleted.
-    problems: () =>
-      [...loop.failed()]
+    problems: () => [
+      ...loop.failedSteps().map(({ step, error }) => `devices: ${step}: ${error.message}`),
+      ...[...loop.failed()]
         .filter(([, { error }]) => !isDeviceGone(error))
         .map(([ifindex, { error }]) => `${nameOf(ifindex)}: ${error?.message ?? ''}`),
+    ],
   };
   const inspection = new HookInspection({
     ...{ pins, datapath, hasSocketLb: config.socketLb, now: () => systemClock.now() },
@@ -80,7 +86,7 @@ export function buildHooks({ config, log, pins, datapath, onRepaired }: HooksOpt
   const reload = (): ReloadReport => {
     const began = performance.now();
     datapath.reload(() => {
-      for (const { program, attached } of held()) attached.replace(datapath.program(program));
+      for (const { program, attached } of held()) replace(attached, datapath.program(program));
     });
     const report = { hooks: held().length, milliseconds: performance.now() - began };
     bpfLog.info(report, 'programs replaced');
@@ -89,7 +95,7 @@ export function buildHooks({ config, log, pins, datapath, onRepaired }: HooksOpt
   return {
     ...{ sockets, guard, held, startDevices, stopDevices, attachSockets, reload },
     attachments: () => [...operations.attachments(), ...sockets.attachments()],
-    status: [notAttached, controller] satisfies StatusPart[],
+    status: [notAttached, controller, links] satisfies StatusPart[],
     deviceController: controller,
     findings: {
       devices: { summary: () => controller.summary(), problems: () => controller.missing() },
@@ -97,6 +103,15 @@ export function buildHooks({ config, log, pins, datapath, onRepaired }: HooksOpt
       otherAgents: { problems: () => inspection.findings().others },
     },
   };
+}
+
+/** The device or the cgroup may have vanished a moment ago. A later repair attaches the new program, if that is possible. */
+function replace(attached: Attached, program: number): void {
+  try {
+    attached.replace(program);
+  } catch (error) {
+    if (!isDeviceGone(error)) throw error;
+  }
 }
 
 function deviceLog(log: Logger, nameOf: (ifindex: number) => string): ReconcileLog<number> {

@@ -2,6 +2,7 @@
 // The wiring of the status: passes the parts of the agent to the read model in status/. No logic of its own.
 import type { Logger } from 'pino';
 import type { Repairs } from '../base/repairs.ts';
+import type { LogStatus } from '../base/log-output.ts';
 import type { StatusPart } from '../base/status-part.ts';
 import { rowSettings } from '../config/row-settings.ts';
 import { systemClock } from '../base/clock.ts';
@@ -28,6 +29,8 @@ export interface StatusOptions extends OpenDatapath {
   readonly repairs: Repairs;
   readonly health: StatusPart;
   readonly explain: ExplainService;
+  readonly localAddresses: StatusPart;
+  readonly logStatus: () => LogStatus;
 }
 
 interface AgentStatusUnits {
@@ -35,7 +38,8 @@ interface AgentStatusUnits {
   readonly statusLog: StatusLog;
 }
 
-export function buildStatus({ config, log, datapath, maps, services, hooks, repairs, health, explain }: StatusOptions): AgentStatusUnits {
+export function buildStatus(options: StatusOptions): AgentStatusUnits {
+  const { config, log, datapath, maps, services, hooks, repairs, health, explain, localAddresses, logStatus } = options;
   const { desired, source, loops, controller, hostController } = services;
   const hasDevices = config.podInterfaces.length + config.uplinks.length > 0;
   const forwarding = new Forwarding({
@@ -61,8 +65,8 @@ export function buildStatus({ config, log, datapath, maps, services, hooks, repa
     ...{ pressure: services.pressure, owners: services.owners },
     drops: () => dropCounts(datapath.map('lb_drops')),
     attachments: hooks.attachments,
-    host: [forwarding, ...hooks.status, health],
-    ...{ repairs, drift: hooks.guard },
+    host: [forwarding, localAddresses, ...hooks.status, health],
+    ...{ repairs, drift: hooks.guard, log: logStatus },
     conflicts: () => controller.conflicts(),
     conflictCount: () => controller.conflictCount,
     unserved: () => ({ refused: [...controller.refused(), ...hostController.problems()], excluded: controller.excluded() }),

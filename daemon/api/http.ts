@@ -45,6 +45,8 @@ export function buildHttp({ view, page, servers, clock, log }: HttpOptions): Fas
     forceCloseConnections: true,
     frameworkErrors: (err, _request, reply) => void sendProblem(reply, err.statusCode ?? 400, rejected),
   });
+  // fastify handles errors of the server only during the start. Later, a connection that cannot be accepted is closed.
+  http.server.on('error', (err) => log?.debug({ err }, 'HTTP connection not accepted'));
   http.get('/healthz', (_request, reply) => reply.send({ status: 'ok' }));
   http.get('/readyz', (_request, reply) => {
     const { ready, reasons } = health();

@@ -127,7 +127,12 @@ function agentMetrics(registry: Registry): Fill[] {
     help: 'Differences between the desired state and the kernel or the bpffs that the agent repaired.',
     registers,
   });
+  const droppedLines = new Counter({ name: 'sluice_log_lines_dropped_total', help: 'Log lines that could not be written.', registers });
   return [
+    ({ log }) => {
+      droppedLines.reset();
+      droppedLines.inc(log.droppedLines);
+    },
     (status) => ready.set(status.ready ? 1 : 0),
     (status) => {
       repairs.reset();

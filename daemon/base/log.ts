@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The log: JSON lines {level, ts, subsys, msg, ...} on stderr, or the same as text. One line per state change, never one per
-// packet. It must never block the daemon: when stderr is not read, lines are buffered up to a limit, then dropped and counted.
-// main.ts creates the only logger; agent.ts passes child loggers to the parts of the daemon.
-import { type DestinationStream, destination, type Logger, type LoggerOptions, pino, stdSerializers } from 'pino';
+// The log: JSON lines {level, ts, subsys, msg, ...}, or the same as text. One line per state change, never one per packet. The lines
+// go to LogOutput, which never blocks. main.ts creates the only logger; agent.ts passes child loggers to the parts of the daemon.
+import { isatty } from 'node:tty';
+import { type DestinationStream, type Logger, type LoggerOptions, pino, stdSerializers } from 'pino';
 
 import { printableLogLine, printableValue } from './printable.ts';
 import { InvalidObjectError, KernelError, ExitError } from './errors.ts';
@@ -10,36 +10,6 @@ import { InvalidObjectError, KernelError, ExitError } from './errors.ts';
 interface LogOptions {
   readonly logLevel: string;
   readonly logFormat: 'text' | 'json';
-}
-
-const stderr = 2;
-const BUFFER_BYTES = 1 << 20;
-const FLUSH_MS = 500;
-
-/** stderr, written asynchronously. */
-export class LogOutput {
-  readonly stream = destination({ dest: stderr, sync: false, maxLength: BUFFER_BYTES });
-  #dropped = 0;
-
-  constructor() {
-    this.stream.on('drop', () => (this.#dropped += 1));
-  }
-
-  /** Logs the number of dropped lines when stderr is read again. */
-  reportDrops(log: Logger): void {
-    this.stream.on('drain', () => {
-      if (this.#dropped > 0) log.warn({ lines: this.#dropped }, 'log lines were dropped because stderr was not read');
-      this.#dropped = 0;
-    });
-  }
-
-  /** Resolves when all lines are written, or after FLUSH_MS. Call it before the process ends. */
-  flush(): Promise<void> {
-    return new Promise((resolve) => {
-      setTimeout(resolve, FLUSH_MS).unref();
-      this.stream.flush(() => resolve());
-    });
-  }
 }
 
 /** The daemon's logger. */
@@ -77,16 +47,19 @@ function textLine(line: string): string {
   return `${JSON.stringify(printableValue(JSON.parse(line)))}\n`;
 }
 
+const stderr = 2;
+
 async function textStream(to: DestinationStream): Promise<DestinationStream> {
   // Loaded only for this format, since it takes 1 MB of memory.
-  const { default: pretty } = await import('pino-pretty');
-  return pretty({
-    colorize: 'fd' in to && process.stderr.isTTY && !process.env['NO_COLOR'],
+  const { prettyFactory } = await import('pino-pretty');
+  const format = prettyFactory({
+    colorize: 'fd' in to && isatty(stderr) && !process.env['NO_COLOR'],
     timestampKey: 'ts',
     translateTime: 'SYS:yyyy-mm-dd HH:MM:ss.l',
     messageFormat: '{if subsys}{subsys}: {end}{msg}',
     ignore: 'subsys',
     singleLine: true,
-    destination: to as NodeJS.WritableStream,
   });
+  // No stream between the two: it would keep the lines that its reader does not take, without a limit.
+  return { write: (line) => to.write(format(line)) };
 }

@@ -10,12 +10,14 @@ import type { PinDirectory } from './pins.ts';
 
 /** Every call may throw KernelError. `program` is a descriptor; the caller may close it after the call. */
 export interface Attached {
-  /** Replaces the program atomically: every packet runs the old one or the new one. */
-  replace(program: number): void;
-  /** Compares the attachment with the kernel and repairs it. Returns one message for each difference. */
-  repair(program: number): string[];
-  /** Whether a program is attached in the kernel at this moment. */
+  /** Whether the kernel runs one of our programs on the hook now. Never throws. */
   isAttached(): boolean;
+  /** Replaces the program atomically: every packet runs the old one or the new one. Does nothing while no program is attached. */
+  replace(program: number): void;
+  /** Attaches the program again if the hook lost it, or has another program. Returns one message for each difference. Needs no bpffs. */
+  reattach(program: number): string[];
+  /** Pins again what is attached, if the pin is missing. Returns one message for each difference. */
+  repairPin(program: number): string[];
   /** Detaches the program. */
   remove(): void;
   /** Closes our descriptor; the program stays attached. */
@@ -45,7 +47,10 @@ interface LinkOptions {
 
 export class HeldLink implements Attached {
   readonly #options: LinkOptions;
+  /** -1 while no link is open. */
   #fd = -1;
+  /** reattach() created the link, and it is not pinned yet. */
+  #isNew = false;
 
   constructor(options: LinkOptions) {
     this.#options = options;
@@ -61,35 +66,44 @@ export class HeldLink implements Attached {
     return true;
   }
 
-  replace(program: number): void {
-    updateLink(this.#fd, program);
+  isAttached(): boolean {
+    try {
+      return this.#isAlive(this.#fd);
+    } catch {
+      return false;
+    }
   }
 
-  repair(program: number): string[] {
+  replace(program: number): void {
+    if (this.#fd >= 0) updateLink(this.#fd, program);
+  }
+
+  reattach(program: number): string[] {
     if (!this.#isAlive(this.#fd)) {
       this.close();
-      this.#make(program);
+      this.#fd = this.#options.attach(program);
+      this.#isNew = true;
       return ['link was detached'];
     }
-    const repaired: string[] = [];
-    if (linkInfo(this.#fd).programId !== programId(program)) {
-      updateLink(this.#fd, program);
-      repaired.push('another program was attached');
-    }
-    if (this.#pinnedId() !== linkInfo(this.#fd).id) {
-      this.#pin();
-      repaired.push('pin was missing');
-    }
-    return repaired;
+    if (linkInfo(this.#fd).programId === programId(program)) return [];
+    updateLink(this.#fd, program);
+    return ['another program was attached'];
   }
 
-  isAttached(): boolean {
-    return this.#fd >= 0 && this.#isAlive(this.#fd);
+  repairPin(): string[] {
+    if (this.#fd < 0 || this.#pinnedId() === linkInfo(this.#fd).id) return [];
+    const isNew = this.#isNew;
+    this.#pin();
+    // The pin of a new link is part of the repair that created the link.
+    return isNew ? [] : ['pin was missing'];
   }
 
   remove(): void {
-    this.#options.pins.remove('links', this.#options.name);
-    this.close();
+    try {
+      this.#options.pins.remove('links', this.#options.name);
+    } finally {
+      this.close();
+    }
   }
 
   close(): void {
@@ -129,6 +143,7 @@ export class HeldLink implements Attached {
     const { pins, name } = this.#options;
     pins.remove('links', name);
     pin(this.#fd, pins.pathOf('links', name));
+    this.#isNew = false;
   }
 
   /** Id of the link that is pinned under our name; undefined when there is none. */
@@ -144,6 +159,7 @@ export class HeldLink implements Attached {
   }
 
   #isAlive(link: number): boolean {
+    if (link < 0) return false;
     try {
       return this.#options.isOurs(link);
     } catch (error) {
@@ -163,37 +179,41 @@ interface FilterOptions {
 
 export class ClsactFilter implements Attached {
   readonly #options: FilterOptions;
+  /** reattach() created the filter, and its program is not pinned yet. */
+  #isNew = false;
 
   constructor(options: FilterOptions) {
     this.#options = options;
   }
 
-  /** Creates the filter, or replaces the filter of an earlier daemon. */
-  replace(program: number): void {
-    const { pins, name, ifindex, isIngress } = this.#options;
-    attachClsact(program, ifindex, isIngress);
-    pins.remove('clsact', name);
-    pin(program, pins.pathOf('clsact', name));
-  }
-
-  repair(program: number): string[] {
-    const { pins, name, ifindex, isIngress } = this.#options;
-    const held = clsactProgram(ifindex, isIngress);
-    const repaired = [
-      ...(held === undefined ? ['filter was missing'] : held === programId(program) ? [] : ['another program was attached']),
-      ...(pins.has('clsact', name) ? [] : ['pin was missing']),
-    ];
-    if (repaired.length > 0) this.replace(program);
-    return repaired;
-  }
-
   isAttached(): boolean {
     try {
-      return clsactProgram(this.#options.ifindex, this.#options.isIngress) !== undefined;
-    } catch (error) {
-      if (isDeviceGone(error)) return false;
-      throw error;
+      return this.#held() !== undefined;
+    } catch {
+      return false;
     }
+  }
+
+  /** Creates the filter, or replaces the filter of an earlier daemon. */
+  replace(program: number): void {
+    attachClsact(program, this.#options.ifindex, this.#options.isIngress);
+    this.#pin(program);
+  }
+
+  reattach(program: number): string[] {
+    const held = this.#held();
+    if (held === programId(program)) return [];
+    attachClsact(program, this.#options.ifindex, this.#options.isIngress);
+    this.#isNew = true;
+    return [held === undefined ? 'filter was missing' : 'another program was attached'];
+  }
+
+  repairPin(program: number): string[] {
+    const { pins, name } = this.#options;
+    const isNew = this.#isNew;
+    const isMissing = !pins.has('clsact', name);
+    if (isNew || isMissing) this.#pin(program);
+    return isMissing && !isNew ? ['pin was missing'] : [];
   }
 
   remove(): void {
@@ -203,5 +223,17 @@ export class ClsactFilter implements Attached {
 
   close(): void {
     // A filter has no descriptor.
+  }
+
+  /** Id of the program of our filter; undefined when there is no filter. */
+  #held(): number | undefined {
+    return clsactProgram(this.#options.ifindex, this.#options.isIngress);
+  }
+
+  #pin(program: number): void {
+    const { pins, name } = this.#options;
+    pins.remove('clsact', name);
+    pin(program, pins.pathOf('clsact', name));
+    this.#isNew = false;
   }
 }

@@ -56,6 +56,8 @@ export class Datapath {
       for (const [, fd] of opened) closeFd(fd);
     }
     try {
+      // All maps are opened now, so that reading the status later needs no descriptor.
+      for (const name of this.mapNames()) this.map(name);
       initializeConfig(this.map('lb_config'));
       this.#config = this.map('lb_config').get(zero) ?? new Uint8Array();
     } catch (error) {
@@ -132,8 +134,8 @@ export class Datapath {
   map(name: string): BpfMap {
     let map = this.#maps.get(name);
     if (map === undefined) {
-      const fd = duplicate(this.#mapFd(name));
-      map = new BpfMap(fd, perCpuTypes.has(mapInfo(fd).type) ? possibleCpus() : 1);
+      const cpus = perCpuTypes.has(mapInfo(this.#mapFd(name)).type) ? possibleCpus() : 1;
+      map = new BpfMap(duplicate(this.#mapFd(name)), cpus);
       this.#maps.set(name, map);
     }
     return map;
@@ -244,8 +246,8 @@ export class Datapath {
       for (const map of fresh) pin(reuse[map] ?? -1, this.#pins.pathOf('maps', map));
       return objects;
     } catch (error) {
-      for (const map of fresh) this.#pins.remove('maps', map);
       for (const object of objects) object.close();
+      for (const map of fresh) this.#pins.remove('maps', map);
       throw error;
     }
   }

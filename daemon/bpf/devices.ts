@@ -16,6 +16,7 @@ export interface Attachment {
   /** Device name, or cgroup directory. */
   readonly target: string;
   readonly kind: 'tcx' | 'clsact' | 'cgroup';
+  /** False: the program should be attached, and is not at the moment. */
 }
 
 interface Hook {
@@ -124,22 +125,32 @@ export class DeviceOperations implements Operations<number, DesiredDevice> {
   attachments(): Attachment[] {
     const kind = this.#hasTcx ? 'tcx' : 'clsact';
     return [...this.#attached.values()].flatMap(({ name, programs }) =>
-      [...programs.keys()].map((program) => ({ program, target: name, kind }) as const),
+      [...programs].map(([program, attached]) => ({ program, target: name, kind }) as const),
     );
   }
 
-  /** Detaches programs from a device, also those of an earlier daemon, and forgets the device. */
+  /** Detaches programs from a device, also those of an earlier daemon, and forgets the device. A failure leaves no descriptor open. */
   #removeHooks(ifindex: number, hooks: readonly Hook[]): void {
     const device = this.#attached.get(ifindex);
     this.#attached.delete(ifindex);
+    const failures: unknown[] = [];
     for (const hook of hooks) {
-      device?.programs.get(hook.program)?.remove();
+      try {
+        this.#removeHook(hook, ifindex, device?.programs.get(hook.program));
+      } catch (error) {
+        failures.push(error);
+      }
       device?.programs.delete(hook.program);
-      this.#options.pins.remove('links', devicePin(hook.program, ifindex));
-      this.#removeFilter(hook, ifindex);
     }
     // The other programs stay attached. #attachAll() takes them over again by their pins.
     for (const attached of device?.programs.values() ?? []) attached.close();
+    if (failures.length > 0) throw failures[0];
+  }
+
+  #removeHook(hook: Hook, ifindex: number, attached: Attached | undefined): void {
+    attached?.remove();
+    this.#options.pins.remove('links', devicePin(hook.program, ifindex));
+    this.#removeFilter(hook, ifindex);
   }
 
   #removeFilter(hook: Hook, ifindex: number): void {
@@ -155,7 +166,11 @@ export class DeviceOperations implements Operations<number, DesiredDevice> {
     try {
       for (const hook of hooks) programs.set(hook.program, this.#attach(hook, ifindex));
     } catch (error) {
-      this.#removeHooks(ifindex, hooks);
+      try {
+        this.#removeHooks(ifindex, hooks);
+      } catch {
+        // The cause is more useful than its consequence, and the next attempt takes over the pins that remain.
+      }
       throw error;
     }
   }

@@ -51,7 +51,7 @@ export class Guard implements StatusPart {
     return [...this.#failures.values()];
   }
 
-  /** Runs one round now. */
+  /** Runs one round now. Never throws. */
   look(): void {
     const { pins, datapath, held, beforeHooks } = this.#options;
     const before = this.#failures;
@@ -67,13 +67,15 @@ export class Guard implements StatusPart {
       }
     };
     repair(`pin path ${pins.path}`, () => pins.repair());
-    // Without pin directories nothing can be repaired. The programs stay attached, because this process keeps their links open.
-    if (failures.size > 0) return;
-    for (const name of datapath.mapNames()) repair(`map ${name}`, () => datapath.repairPin(name));
+    // Without pin directories nothing can be pinned, and one message about it is enough. Programs are attached nevertheless.
+    const canPin = failures.size === 0;
+    if (canPin) for (const name of datapath.mapNames()) repair(`map ${name}`, () => datapath.repairPin(name));
     repair('map lb_config', () => datapath.repairConfig());
     repair('devices', () => (beforeHooks(), []));
     for (const { program, target, attached } of held()) {
-      repair(`${program} on ${target}`, () => repairHook(() => attached.repair(datapath.program(program))));
+      const what = `${program} on ${target}`;
+      repair(what, () => repairHook(() => attached.reattach(datapath.program(program))));
+      if (canPin && !failures.has(what)) repair(what, () => repairHook(() => attached.repairPin(datapath.program(program))));
     }
   }
 }

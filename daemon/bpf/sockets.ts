@@ -36,12 +36,10 @@ export class Sockets {
   /** Attaches a program to each hook of the cgroup. A failure detaches the programs that this call attached. */
   attach(cgroup: string): void {
     this.#cgroup = cgroup;
-    // A cgroup's id is its directory's inode number.
-    const id = BigInt(statSync(cgroup, { bigint: true }).ino);
     const made: string[] = [];
     try {
       for (const { program, type } of socketHooks) {
-        const link = this.#linkOf({ program, type, id });
+        const link = this.#linkOf({ program, type });
         if (link.attach(this.#datapath.program(program))) made.push(program);
         this.#links.set(program, link);
       }
@@ -74,17 +72,20 @@ export class Sockets {
   }
 
   attachments(): Attachment[] {
-    return [...this.#links.keys()].map((program) => ({ program, target: this.#cgroup, kind: 'cgroup' }));
+    return [...this.#links].map(([program, link]) => ({ program, target: this.#cgroup, kind: 'cgroup' }));
   }
 
-  #linkOf(hook: { program: string; type: number; id: bigint }): HeldLink {
+  #linkOf(hook: { program: string; type: number }): HeldLink {
     const cgroup = this.#cgroup;
     return new HeldLink({
       pins: this.#pins,
       name: hook.program,
       attach: (fd) => attachCgroup(fd, cgroup, hook.type),
-      // The kernel reports 0 once the cgroup is gone or the link was detached.
-      isOurs: (link) => cgroupOfLink(link) === hook.id,
+      // The kernel reports 0 once the cgroup is gone or the link was detached. A cgroup that was made anew has another id.
+      isOurs: (link) => cgroupOfLink(link) === idOf(cgroup),
     });
   }
 }
+
+/** The id of a cgroup, which is the inode number of its directory; undefined when the directory does not exist. */
+const idOf = (cgroup: string): bigint | undefined => statSync(cgroup, { bigint: true, throwIfNoEntry: false })?.ino;

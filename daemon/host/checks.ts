@@ -5,7 +5,7 @@ import { existsSync } from 'node:fs';
 import { release } from 'node:os';
 import { type Check, CheckWarning } from '../base/check.ts';
 import { ExitCode, ExitError } from '../base/errors.ts';
-import { missingCapabilities, readSysctl } from '../kernel/host.ts';
+import { descriptorLimit, missingCapabilities, readSysctl } from '../kernel/host.ts';
 import { hasTcx } from '../kernel/link.ts';
 import { links } from '../kernel/rtnetlink.ts';
 import { isPodInterface, missingPodInterfaces, missingUplink } from '../model/device.ts';
@@ -14,6 +14,7 @@ type PortRanges = readonly { readonly first: number; readonly last: number }[];
 
 /** The checks that a start must pass. */
 export const hostChecks = (settings: { readonly snatPorts: PortRanges }): Check[] => [
+  { name: 'descriptors', run: descriptors },
   { name: 'capabilities', run: capabilities },
   { name: 'kernel', run: kernel },
   { name: 'source ports', run: () => sourcePorts(settings.snatPorts) },
@@ -24,6 +25,18 @@ export const deviceChecks = (settings: { readonly uplinks: readonly string[]; re
   ...settings.uplinks.map((name) => ({ name: `uplink ${name}`, run: () => uplink(name) })),
   ...settings.podInterfaces.map((prefix) => ({ name: `pods ${prefix}*`, run: () => podInterfaces(prefix) })),
 ];
+
+/** About 160 descriptors for maps, programs and libraries, 2 for each device with programs, and some for connections. */
+const MIN_DESCRIPTORS = 256;
+
+function descriptors(): string {
+  const limit = descriptorLimit();
+  if (limit >= MIN_DESCRIPTORS) return `this process may open ${limit} files`;
+  throw new ExitError(
+    ExitCode.config,
+    `this process may open ${limit} files, and sluiced needs at least ${MIN_DESCRIPTORS}, and 2 for each pod: raise the limit (ulimit -n, or LimitNOFILE= of the service manager)`,
+  );
+}
 
 function capabilities(): string {
   const missing = missingCapabilities();

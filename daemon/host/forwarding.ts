@@ -2,6 +2,7 @@
 // Checks what the host must provide because Sluice does not configure it: IP forwarding, and a route to the Service addresses
 // for processes of the node. Each problem is one message with the command that solves it. Reads only; the status shows the
 // messages.
+import { KernelError, messageOf } from '../base/errors.ts';
 import type { StatusPart } from '../base/status-part.ts';
 import { readSysctl } from '../kernel/host.ts';
 import { routeTo } from '../kernel/rtnetlink.ts';
@@ -39,13 +40,17 @@ export function forwardingProblems(needs: ForwardingNeeds): string[] {
   return problems;
 }
 
+/** How the kernel answers for an address without a route, or whose route is of the type unreachable, prohibit or blackhole. */
+const unroutable: ReadonlySet<string> = new Set(['ENETUNREACH', 'EHOSTUNREACH', 'EACCES', 'EINVAL']);
+
 /** Without a route a node process gets ENETUNREACH before any of our programs runs. */
 function routeProblem(address: string): string[] {
   const family = familyOf(address) === 'IPv6' ? '-6 ' : '';
   try {
     if (routeTo(addressBytes(address)).type === RTN_UNICAST) return [];
-  } catch {
-    // The kernel has no route to the address; the message below reports it.
+  } catch (error) {
+    if (!(error instanceof KernelError) || !unroutable.has(error.code))
+      return [`whether this node has a route to the Service address ${address} cannot be determined: ${messageOf(error)}`];
   }
   return [
     `this node has no route to the Service address ${address}, so its own processes cannot reach it: add a route (ip ${family}route add SERVICE-CIDR dev UPLINK), or set --socket-lb on`,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Small system calls on the host: the network namespace cookie, sysctls, advisory locks, sd_notify, file system types and
-// capabilities. It must never change the host. Called by main.ts, host/, bpf/ and agent/.
+// Small system calls on the host: the network namespace cookie, sysctls, advisory locks, sd_notify, file system types, capabilities,
+// the limit of descriptors and the end of the process. It must never change the host. Called by main.ts, host/, bpf/ and agent/.
 import { closeSync, openSync, readFileSync, statSync, statfsSync } from 'node:fs';
-import { checkedErrno, closeFd, errno, errnoName, kernelError, libc } from './native.ts';
+import { checkedErrno, closeFd, errno, errnoName, kernelError, libc, uninterrupted } from './native.ts';
 
 const LOCK_EX_NB = 2 | 4;
 const EAGAIN = 11;
@@ -44,7 +44,7 @@ export function readSysctl(name: string): string | undefined {
  */
 export function lockDirectory(path: string): { release(): void } | undefined {
   const fd = openSync(path, 'r');
-  const rc = libc.flock(fd, LOCK_EX_NB);
+  const rc = uninterrupted(() => libc.flock(fd, LOCK_EX_NB));
   const failed = errno();
   if (rc === 0) return { release: () => closeSync(fd) };
   closeSync(fd);
@@ -116,9 +116,27 @@ export function notifyServiceManager(state: string, path = process.env['NOTIFY_S
   new DataView(address.buffer).setUint16(0, AF_UNIX, true);
   address.set(name, 2);
   const message = new TextEncoder().encode(state);
-  const sent = libc.sendto(fd, message, message.length, 0, address, address.length);
+  const sent = uninterrupted(() => libc.sendto(fd, message, message.length, 0, address, address.length));
   closeFd(fd);
   return sent === message.length;
+}
+
+const RLIMIT_NOFILE = 7;
+
+/** Number of descriptors that this process may open: the soft limit, which Node.js raises to the hard limit when it starts. */
+export function descriptorLimit(): number {
+  const limit = new BigUint64Array(2);
+  checkedErrno(libc.getrlimit(RLIMIT_NOFILE, limit), 'getrlimit', 'RLIMIT_NOFILE');
+  return Number(limit[0]);
+}
+
+/**
+ * Ends the process at once. process.exit() waits for the threads of libuv, and one of them may be blocked for good in a write to a
+ * pipe that nobody reads.
+ */
+export function exitNow(code: number): never {
+  libc.exit(code);
+  throw new Error('_exit() returned');
 }
 
 const CAP_NET_ADMIN = 12;

@@ -20,8 +20,11 @@ const PROT_WRITE = 2;
 const MAP_SHARED = 1;
 const PAGE = 4096;
 const ENOENT = 2;
+const EINTR = 4;
 const ENOSPC = 28;
 const BATCH = 4096;
+/** Number of batches without an entry that may be interrupted in a row. The kernel interrupts a batch when entries are deleted. */
+const EMPTY_BATCHES = 100;
 
 /** struct bpf_map_info: type, id, key_size, value_size, max_entries, map_flags, name[16]. */
 export function mapInfo(fd: number): MapInfo {
@@ -52,7 +55,12 @@ export class BpfMap {
   /** Takes ownership of `fd`. `cpus` is the number of possible CPUs; pass it for per-CPU maps only. */
   constructor(fd: number, cpus = 1) {
     this.fd = fd;
-    this.info = mapInfo(fd);
+    try {
+      this.info = mapInfo(fd);
+    } catch (error) {
+      closeFd(fd);
+      throw error;
+    }
     this.lookupSize = cpus === 1 ? this.info.valueSize : cpus * Math.ceil(this.info.valueSize / 8) * 8;
   }
 
@@ -77,23 +85,32 @@ export class BpfMap {
 
   /** All entries, read in batches. Entries that change meanwhile may be missing or old. A key and its value always belong together. */
   *entries(): IterableIterator<[Uint8Array, Uint8Array]> {
-    const { keySize, name } = this.info;
+    const { keySize, maxEntries, name } = this.info;
     const at = new Uint8Array(Math.max(keySize, 4));
     let limit = BATCH;
+    let interruptions = 0;
     for (let isFirst = true, isLast = false; !isLast;) {
       const keys = new Uint8Array(keySize * limit);
       const values = new Uint8Array(this.lookupSize * limit);
       const count = Uint32Array.of(limit);
       const rc = libbpf.mapLookupBatch(this.fd, isFirst ? null : at, at, keys, values, count, null);
-      if (rc === -ENOSPC) {
-        // A hash bucket has more entries than fit into the batch.
+      // A hash bucket has more entries than fit into the batch. No bucket has more entries than the map.
+      if (rc === -ENOSPC && limit < Math.max(maxEntries, BATCH)) {
         limit *= 2;
         continue;
       }
+      const found = rc === 0 || rc === -ENOENT || rc === -EINTR ? (count[0] ?? 0) : 0;
       isLast = rc === -ENOENT;
-      if (!isLast) checked(rc, 'map lookup batch', name);
+      if (!isLast && (rc !== -EINTR || interruptions >= EMPTY_BATCHES)) checked(rc, 'map lookup batch', name);
+      // An interrupted batch has the entries that were read before, and the next batch continues after them. The count is unchanged
+      // when the call was interrupted before it began.
+      if (rc === -EINTR && (found === 0 || found === limit)) {
+        interruptions += 1;
+        continue;
+      }
+      interruptions = 0;
       isFirst = false;
-      for (let i = 0; i < (count[0] ?? 0); i += 1) {
+      for (let i = 0; i < found; i += 1) {
         yield [keys.subarray(i * keySize, (i + 1) * keySize), values.subarray(i * this.lookupSize, (i + 1) * this.lookupSize)];
       }
     }

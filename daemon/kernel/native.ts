@@ -55,6 +55,9 @@ export const libc = {
     'long sendto(int fd, const void *bytes, size_t length, int flags, const void *addr, uint32_t addrlen)',
   ),
   recv: c<[fd: number, bytes: Bytes, length: number, flags: number]>('long recv(int fd, void *bytes, size_t length, int flags)'),
+  getrlimit: c<[resource: number, limit: Bytes]>('int getrlimit(int resource, void *limit)'),
+  exit: c<[code: number], void>('void _exit(int code)'),
+  sigmask: c<[how: number, set: Bytes, before: Optional]>('int pthread_sigmask(int how, const void *set, void *before)'),
 };
 
 export const libbpf = {
@@ -121,6 +124,8 @@ const errorNames = new Map<number, string>([
 /** Symbol of an error number: "ENOENT" for 2. */
 export const errnoName = (errno: number): string => errorNames.get(errno) ?? `errno ${errno}`;
 
+const { EINTR } = constants.errno;
+
 /** Makes a KernelError from a positive errno. */
 export function kernelError(op: string, object: string, errno: number): KernelError {
   return new KernelError({ op, object, errno, code: errnoName(errno) });
@@ -142,12 +147,56 @@ export function checkedErrno(rc: number, op: string, object: string): number {
 }
 
 export const errno = (): number => koffi.errno();
+
+/** Largest number of calls in a row that signals may interrupt. More than this is a signal storm, which is reported as an error. */
+const INTERRUPTIONS = 100;
+
+/**
+ * Repeats a call while a signal interrupts it, a limited number of times. `failureOf` returns the errno of a result, or 0. Returns
+ * the last result.
+ */
+function repeated(call: () => number, failureOf: (rc: number) => number): number {
+  let rc = call();
+  for (let count = 1; count < INTERRUPTIONS && failureOf(rc) === EINTR; count += 1) rc = call();
+  return rc;
+}
+
+/** Repeats a libc call while it fails with EINTR. Returns the last result; errno belongs to it. */
+export const uninterrupted = (call: () => number): number => repeated(call, (rc) => (rc < 0 ? koffi.errno() : 0));
+
+/** Repeats a libbpf call while it returns -EINTR. Returns the last result. */
+export const uninterruptedBpf = (call: () => number): number => repeated(call, (rc) => -rc);
+
+const SIG_BLOCK = 0;
+const SIG_SETMASK = 2;
+const SIGSET_BYTES = 128; // sizeof(sigset_t)
+
+/**
+ * Runs `work` while this thread receives no signal. A signal that arrives meanwhile is handled by another thread, or afterwards. The
+ * verifier gives up with EAGAIN when a signal is pending, so programs are loaded this way.
+ */
+export function withoutSignals<T>(work: () => T): T {
+  const before = new Uint8Array(SIGSET_BYTES);
+  const failed = libc.sigmask(SIG_BLOCK, new Uint8Array(SIGSET_BYTES).fill(0xff), before);
+  if (failed !== 0) throw kernelError('block', 'signals', failed);
+  try {
+    return work();
+  } finally {
+    libc.sigmask(SIG_SETMASK, before, null);
+  }
+}
+
 export const addressOf = (bytes: Uint8Array): bigint => koffi.address(bytes);
 /** Memory that C owns, as an ArrayBuffer. It must not be used after the memory is unmapped. */
 export const memory = (pointer: Pointer, length: number): ArrayBuffer => koffi.view(pointer, length);
 export type PollHandle = ReturnType<typeof koffi.node.poll>;
-/** Calls back from the event loop while `fd` is readable. */
-export const pollReadable = (fd: number, callback: () => void): PollHandle => koffi.node.poll(fd, { readable: true }, callback);
+/** koffi passes the status of libuv first, although its types name only the events. */
+const poll = koffi.node.poll as unknown as (fd: number, options: { readable: true }, callback: (status: number) => void) => PollHandle;
+/**
+ * Calls back from the event loop while `fd` is readable. A negative `status` means that `fd` has an error. libuv then reports nothing
+ * more, so the handle must be closed.
+ */
+export const pollReadable = (fd: number, callback: (status: number) => void): PollHandle => poll(fd, { readable: true }, callback);
 
 /** Closes a descriptor. Passing -1, or a descriptor that is already closed, is a bug of the caller. */
 export function closeFd(fd: number): void {

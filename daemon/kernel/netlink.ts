@@ -2,11 +2,14 @@
 // An AF_NETLINK route socket: synchronous requests and dumps, which the kernel answers at once, and multicast events on the
 // event loop. This file encodes and decodes messages; rtnetlink.ts, its only caller, interprets them. A socket belongs to the
 // network namespace in which it was created, even if the thread moves to another one.
-import { checkedErrno, closeFd, errno, kernelError, libc, type PollHandle, pollReadable } from './native.ts';
+import type { KernelError } from '../base/errors.ts';
+import { checkedErrno, closeFd, errno, kernelError, libc, type PollHandle, pollReadable, uninterrupted } from './native.ts';
 
 const AF_NETLINK = 16;
 const SOCK_RAW_CLOEXEC = 3 | 0o2000000;
 const MSG_DONTWAIT = 0x40;
+/** recv() returns the length of the whole message, also when the buffer is too small for it. */
+const MSG_TRUNC = 0x20;
 const SOL_SOCKET = 1;
 const SO_RCVTIMEO = 20;
 const SO_RCVBUF = 8;
@@ -14,14 +17,21 @@ const NLMSG_ERROR = 2;
 const NLMSG_DONE = 3;
 const NLM_F_REQUEST = 1;
 const NLM_F_ACK = 4;
+const NLM_F_DUMP_INTR = 0x10;
 const NLM_F_DUMP = 0x300;
 const EAGAIN = 11;
 const EINTR = 4;
-const ENOBUFS = 105;
+const EMSGSIZE = 90;
 const HEADER = 16;
+/** Tries of a dump. The kernel marks a dump during which the dumped table changed, and entries may be missing from it. */
+const DUMP_ATTEMPTS = 10;
+/** Messages that are received in one turn of the event loop, so that a flood of events does not block everything else. */
+const RECEIVES_PER_TURN = 64;
 
 export interface NetlinkMessage {
   readonly type: number;
+  /** NLM_F_* */
+  readonly flags: number;
   /** Family header and attributes. */
   readonly body: Uint8Array;
 }
@@ -54,62 +64,94 @@ function* messages(bytes: Uint8Array): IterableIterator<NetlinkMessage> {
   for (let at = 0; at + HEADER <= bytes.length;) {
     const length = view.getUint32(at, true);
     if (length < HEADER) return;
-    yield { type: view.getUint16(at + 4, true), body: bytes.subarray(at + HEADER, at + length) };
+    yield { type: view.getUint16(at + 4, true), flags: view.getUint16(at + 6, true), body: bytes.subarray(at + HEADER, at + length) };
     at += (length + 3) & ~3;
   }
 }
 
+/** The error number at the start of the body of NLMSG_ERROR and NLMSG_DONE: 0 or -errno. */
+const errorOf = ({ body }: NetlinkMessage): number =>
+  body.length < 4 ? 0 : new DataView(body.buffer, body.byteOffset, body.byteLength).getInt32(0, true);
+
 export class NetlinkSocket {
-  readonly #fd: number;
+  #fd: number;
   readonly #buffer = new Uint8Array(1 << 16);
   #poll: PollHandle | undefined;
   #sequence = 0;
 
-  /** `groups` is the multicast mask (RTMGRP_*); 0 for a socket that only sends requests. */
+  /** `groups` is the multicast mask (RTMGRP_*); 0 for a socket that only sends requests. Throws KernelError. */
   constructor(groups = 0) {
     this.#fd = checkedErrno(libc.socket(AF_NETLINK, SOCK_RAW_CLOEXEC, 0), 'netlink', 'socket');
+    try {
+      this.#configure(groups);
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+  }
+
+  /**
+   * All messages of a dump (RTM_GETLINK and similar). `what` names the dump in errors. A dump that the kernel marks as interrupted is
+   * repeated. Throws EINTR when every try was interrupted.
+   */
+  dump(type: number, body: Uint8Array, what: string): NetlinkMessage[] {
+    for (let attempt = 0; attempt < DUMP_ATTEMPTS; attempt += 1) {
+      this.#send(type, NLM_F_REQUEST | NLM_F_DUMP, body);
+      const { found, isInterrupted } = this.#collect(what);
+      if (!isInterrupted) return found;
+    }
+    throw kernelError('netlink', `${what} changed during each of ${DUMP_ATTEMPTS} dumps`, EINTR);
+  }
+
+  /** Sends one request. Returns its answer, which is empty when the kernel only acknowledges the request. */
+  request(type: number, body: Uint8Array, what: string): NetlinkMessage[] {
+    this.#send(type, NLM_F_REQUEST | NLM_F_ACK, body);
+    return this.#collect(what).found;
+  }
+
+  /**
+   * Reports multicast events, those of one turn of the event loop together. `onLost` is called when events were lost (ENOBUFS) or
+   * cannot be received. Nothing is reported afterwards: the caller must close this socket, open another one and read everything
+   * again. When it throws, the socket is closed.
+   */
+  listen(onMessages: (messages: readonly NetlinkMessage[]) => void, onLost: (reason: KernelError) => void): void {
+    const onReadable = (status: number): void => {
+      const { found, failed } = this.#receiveEvents();
+      if (found.length > 0) onMessages(found);
+      // libuv reports an error of the socket once, as a status, and stops polling.
+      const lost = failed === 0 ? -Math.min(0, status) : failed;
+      if (lost === 0) return;
+      this.#poll?.close();
+      this.#poll = undefined;
+      onLost(kernelError('netlink', 'events', lost));
+    };
+    try {
+      this.#poll = pollReadable(this.#fd, onReadable);
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+  }
+
+  /** Idempotent. */
+  close(): void {
+    this.#poll?.close();
+    this.#poll = undefined;
+    if (this.#fd >= 0) closeFd(this.#fd);
+    this.#fd = -1;
+  }
+
+  #configure(groups: number): void {
     const address = new Uint8Array(12);
     const view = new DataView(address.buffer);
     view.setUint16(0, AF_NETLINK, true);
     view.setUint32(8, groups, true);
     checkedErrno(libc.bind(this.#fd, address, address.length), 'netlink', 'bind');
     const timeout = new Uint8Array(new BigInt64Array([5n, 0n]).buffer);
-    libc.setsockopt(this.#fd, SOL_SOCKET, SO_RCVTIMEO, timeout, timeout.length);
-    if (groups !== 0) libc.setsockopt(this.#fd, SOL_SOCKET, SO_RCVBUF, Uint8Array.of(0, 0, 0x10, 0), 4);
-  }
-
-  /** All messages of a dump (RTM_GETLINK and similar). `what` names the dump in errors. */
-  dump(type: number, body: Uint8Array, what: string): NetlinkMessage[] {
-    this.#send(type, NLM_F_REQUEST | NLM_F_DUMP, body);
-    return this.#collect(what);
-  }
-
-  /** Sends one request. Returns its answer, which is empty when the kernel only acknowledges the request. */
-  request(type: number, body: Uint8Array, what: string): NetlinkMessage[] {
-    this.#send(type, NLM_F_REQUEST | NLM_F_ACK, body);
-    return this.#collect(what);
-  }
-
-  /** Reports multicast events. `onLost` is called when the kernel dropped events; the caller must then read everything again. */
-  listen(onMessage: (message: NetlinkMessage) => void, onLost: () => void): void {
-    this.#poll = pollReadable(this.#fd, () => {
-      for (;;) {
-        const length = libc.recv(this.#fd, this.#buffer, this.#buffer.length, MSG_DONTWAIT);
-        if (length < 0) {
-          const failed = errno();
-          if (failed === ENOBUFS) onLost();
-          if (failed === EINTR || failed === ENOBUFS) continue;
-          if (failed === EAGAIN) return;
-          throw kernelError('netlink', 'events', failed);
-        }
-        for (const message of messages(this.#buffer.slice(0, length))) onMessage(message);
-      }
-    });
-  }
-
-  close(): void {
-    this.#poll?.close();
-    closeFd(this.#fd);
+    checkedErrno(libc.setsockopt(this.#fd, SOL_SOCKET, SO_RCVTIMEO, timeout, timeout.length), 'netlink', 'SO_RCVTIMEO');
+    if (groups === 0) return;
+    const bufferSize = Uint8Array.of(0, 0, 0x10, 0);
+    checkedErrno(libc.setsockopt(this.#fd, SOL_SOCKET, SO_RCVBUF, bufferSize, bufferSize.length), 'netlink', 'SO_RCVBUF');
   }
 
   #send(type: number, flags: number, body: Uint8Array): void {
@@ -120,22 +162,43 @@ export class NetlinkSocket {
     view.setUint16(6, flags, true);
     view.setUint32(8, (this.#sequence += 1), true);
     bytes.set(body, HEADER);
-    checkedErrno(libc.send(this.#fd, bytes, bytes.length, 0), 'netlink', 'send');
+    const rc = uninterrupted(() => libc.send(this.#fd, bytes, bytes.length, 0));
+    checkedErrno(rc, 'netlink', 'send');
   }
 
-  #collect(what: string): NetlinkMessage[] {
+  /** The number of received bytes, or -errno. */
+  #receive(flags: number): number {
+    const length = uninterrupted(() => libc.recv(this.#fd, this.#buffer, this.#buffer.length, flags | MSG_TRUNC));
+    if (length < 0) return -errno();
+    return length > this.#buffer.length ? -EMSGSIZE : length;
+  }
+
+  /** The messages that have arrived, up to a limit, and the errno of a failure or 0. */
+  #receiveEvents(): { found: NetlinkMessage[]; failed: number } {
     const found: NetlinkMessage[] = [];
+    for (let count = 0; count < RECEIVES_PER_TURN; count += 1) {
+      const length = this.#receive(MSG_DONTWAIT);
+      if (length < 0) return { found, failed: length === -EAGAIN ? 0 : -length };
+      found.push(...messages(this.#buffer.slice(0, length)));
+    }
+    return { found, failed: 0 };
+  }
+
+  #collect(what: string): { found: NetlinkMessage[]; isInterrupted: boolean } {
+    const found: NetlinkMessage[] = [];
+    let isInterrupted = false;
     for (;;) {
-      const length = checkedErrno(libc.recv(this.#fd, this.#buffer, this.#buffer.length, 0), 'netlink', what);
+      const length = this.#receive(0);
+      if (length < 0) throw kernelError('netlink', what, -length);
       for (const message of messages(this.#buffer.slice(0, length))) {
-        if (message.type === NLMSG_DONE) return found;
-        if (message.type !== NLMSG_ERROR) {
+        if ((message.flags & NLM_F_DUMP_INTR) !== 0) isInterrupted = true;
+        if (message.type !== NLMSG_DONE && message.type !== NLMSG_ERROR) {
           found.push(message);
           continue;
         }
-        const error = new DataView(message.body.buffer, message.body.byteOffset).getInt32(0, true);
-        if (error !== 0) throw kernelError('netlink', what, -error);
-        return found;
+        const error = errorOf(message);
+        if (error !== 0) throw kernelError('netlink', what, Math.abs(error));
+        return { found, isInterrupted };
       }
     }
   }

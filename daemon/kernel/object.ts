@@ -3,10 +3,14 @@
 // rejects a program, the KernelError names the program, the reason and the source line. It must never attach or pin anything (link.ts
 // and map.ts do). Called by bpf/ and explain/.
 import { KernelError } from '../base/errors.ts';
-import { addressOf, checked, errnoName, kernelError, libbpf, type Pointer } from './native.ts';
+import { addressOf, checked, errnoName, kernelError, libbpf, type Pointer, withoutSignals } from './native.ts';
 import type { MapInfo } from './map.ts';
 
 const LOG_SIZE = 1 << 20;
+const EINTR = 4;
+const EAGAIN = 11;
+/** Loads that may fail because of a signal. Each one repeats the verification, which takes up to a second. */
+const LOAD_ATTEMPTS = 5;
 
 /** A map definition in the object file, before load. */
 export type MapSpec = Omit<MapInfo, 'id'>;
@@ -38,6 +42,13 @@ export function verifierReason(log: string): string | undefined {
 /** Version of libbpf: "1.5.0". */
 export const libbpfVersion = (): string => libbpf.version().replace(/^v/, '');
 
+function open(path: string): Pointer {
+  const pointer = libbpf.objectOpen(path, null);
+  const error = Number(libbpf.getError(pointer));
+  if (error !== 0 || pointer === null) throw kernelError('open object', path, -error || 2);
+  return pointer;
+}
+
 export class BpfObject {
   readonly path: string;
   #pointer: Pointer;
@@ -47,9 +58,7 @@ export class BpfObject {
   /** Opens and parses the file. Nothing is loaded into the kernel yet. */
   constructor(path: string) {
     this.path = path;
-    this.#pointer = libbpf.objectOpen(path, null);
-    const error = Number(libbpf.getError(this.#pointer));
-    if (error !== 0 || this.#pointer === null) throw kernelError('open object', path, -error || 2);
+    this.#pointer = open(path);
   }
 
   /** The maps that the object defines. */
@@ -66,20 +75,15 @@ export class BpfObject {
 
   /** Creates the maps that are not reused, and loads the programs. Attaches and pins nothing. */
   load(options: LoadOptions = {}): void {
-    for (const map of this.#eachMap()) {
-      const name = libbpf.mapName(map);
-      const size = options.sizes?.[name];
-      const fd = options.reuse?.[name];
-      if (size !== undefined) checked(libbpf.mapSetMaxEntries(map, size), 'size map', name);
-      if (fd !== undefined) checked(libbpf.mapReuseFd(map, fd), 'reuse map', name);
+    for (let attempt = 1; ; attempt += 1) {
+      this.#prepare(options);
+      const rc = withoutSignals(() => libbpf.objectLoad(this.#pointer));
+      if (rc >= 0) break;
+      if ((rc !== -EINTR && rc !== -EAGAIN) || attempt === LOAD_ATTEMPTS) throw this.#loadError(-rc);
+      // libbpf does not load an object twice.
+      this.close();
+      this.#pointer = open(this.path);
     }
-    for (const program of this.#eachProgram()) {
-      const log = new Uint8Array(LOG_SIZE);
-      this.#logs.set(libbpf.programName(program), log);
-      checked(libbpf.programSetLog(program, addressOf(log), log.length), 'set log of', libbpf.programName(program));
-    }
-    const rc = libbpf.objectLoad(this.#pointer);
-    if (rc < 0) throw this.#loadError(-rc);
     this.#logs.clear();
   }
 
@@ -107,6 +111,21 @@ export class BpfObject {
   close(): void {
     if (this.#pointer !== null) libbpf.objectClose(this.#pointer);
     this.#pointer = null;
+  }
+
+  #prepare(options: LoadOptions): void {
+    for (const map of this.#eachMap()) {
+      const name = libbpf.mapName(map);
+      const size = options.sizes?.[name];
+      const fd = options.reuse?.[name];
+      if (size !== undefined) checked(libbpf.mapSetMaxEntries(map, size), 'size map', name);
+      if (fd !== undefined) checked(libbpf.mapReuseFd(map, fd), 'reuse map', name);
+    }
+    for (const program of this.#eachProgram()) {
+      const log = new Uint8Array(LOG_SIZE);
+      this.#logs.set(libbpf.programName(program), log);
+      checked(libbpf.programSetLog(program, addressOf(log), log.length), 'set log of', libbpf.programName(program));
+    }
   }
 
   /** The error of a failed load. libbpf stops at the first program that fails, which is the last one with a log. */

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Links, addresses and routes from rtnetlink, as plain rows. It must never change a device, an address or a route. Called by
 // source/netlink/, explain/, host/ and bpf/checks.ts.
-import { attribute, attributes, type NetlinkMessage, NetlinkSocket } from './netlink.ts';
+import type { KernelError } from '../base/errors.ts';
+import { attribute, attributes, NetlinkSocket } from './netlink.ts';
 
 const RTM_NEWLINK = 16;
 const RTM_DELLINK = 17;
@@ -109,13 +110,18 @@ export function routeTo(address: Uint8Array): Route {
 export class LinkMonitor {
   readonly #socket = new NetlinkSocket(RTMGRP_LINK);
 
-  /** `onLost`: events were lost, so the caller must list the links again. */
-  listen(onEvent: (event: LinkEvent) => void, onLost: () => void): void {
-    this.#socket.listen((message: NetlinkMessage) => {
-      // An AF_BRIDGE message means that a device became a bridge port or stopped being one. The device still exists.
-      if (message.body[0] !== AF_UNSPEC) return;
-      if (message.type === RTM_NEWLINK) onEvent({ kind: 'new', link: linkOf(message.body) });
-      if (message.type === RTM_DELLINK) onEvent({ kind: 'gone', ifindex: linkOf(message.body).ifindex });
+  /**
+   * `onLost`: events were lost or cannot be received, and nothing is reported any more. The caller must close this monitor, open
+   * another one and list the links again.
+   */
+  listen(onEvent: (event: LinkEvent) => void, onLost: (reason: KernelError) => void): void {
+    this.#socket.listen((messages) => {
+      for (const { type, body } of messages) {
+        // An AF_BRIDGE message means that a device became a bridge port or stopped being one. The device still exists.
+        if (body[0] !== AF_UNSPEC) continue;
+        if (type === RTM_NEWLINK) onEvent({ kind: 'new', link: linkOf(body) });
+        if (type === RTM_DELLINK) onEvent({ kind: 'gone', ifindex: linkOf(body).ifindex });
+      }
     }, onLost);
   }
 
@@ -125,14 +131,15 @@ export class LinkMonitor {
 }
 
 /**
- * Reports that an address was added or removed in the network namespace in which the monitor was created. The caller then calls
+ * Reports that addresses were added or removed in the network namespace in which the monitor was created. The caller then calls
  * addresses() again.
  */
 export class AddressMonitor {
   readonly #socket = new NetlinkSocket(RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR);
 
-  listen(onChange: () => void): void {
-    this.#socket.listen(onChange, onChange);
+  /** `onLost` as in LinkMonitor. */
+  listen(onChange: () => void, onLost: (reason: KernelError) => void): void {
+    this.#socket.listen(onChange, onLost);
   }
 
   close(): void {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // BPF_PROG_TEST_RUN: runs a loaded tc program on one packet in the network namespace of the caller. Nothing is sent: a redirect is
 // only visible as the return value TC_ACT_REDIRECT. Called by explain/ and by tests.
-import { addressOf, checked, libbpf } from './native.ts';
+import { addressOf, checked, libbpf, uninterruptedBpf } from './native.ts';
 
 export interface TestRunResult {
   /** TC_ACT_* */
@@ -41,7 +41,12 @@ export function testRun(programFd: number, packet: Uint8Array, options: TestRunO
   view.setBigUint64(32, addressOf(context), true);
   view.setUint32(48, context.length, true);
   view.setInt32(60, options.repeat ?? 1, true);
-  checked(libbpf.testRun(programFd, opts), 'test run', `program fd ${programFd}`);
+  // A signal ends a run with EINTR before anything is copied to the options.
+  checked(
+    uninterruptedBpf(() => libbpf.testRun(programFd, opts)),
+    'test run',
+    `program fd ${programFd}`,
+  );
   return { verdict: view.getUint32(56, true), packet: out.slice(0, view.getUint32(28, true)), nanoseconds: view.getUint32(64, true) };
 }
 
@@ -52,6 +57,10 @@ export function testRunSyscall(programFd: number, argument: Uint8Array): number 
   view.setBigUint64(0, BigInt(OPTIONS_SIZE), true);
   view.setBigUint64(32, addressOf(argument), true);
   view.setUint32(48, argument.length, true);
-  checked(libbpf.testRun(programFd, opts), 'test run', `program fd ${programFd}`);
+  checked(
+    uninterruptedBpf(() => libbpf.testRun(programFd, opts)),
+    'test run',
+    `program fd ${programFd}`,
+  );
   return view.getInt32(56, true);
 }

@@ -34,7 +34,7 @@ interface StatusSource {
 /** A reconcile loop with rows of any type. */
 type Loop = Pick<Reconciler<string, unknown>, 'failed' | 'failedSteps' | 'isReady'>;
 
-/** A program that is attached to a device or a cgroup. */
+/** A program that is, or should be, attached to a device or a cgroup. */
 interface Attachment {
   readonly program: string;
   readonly target: string;
@@ -68,6 +68,7 @@ export interface AgentStatusParts extends ListParts {
   readonly repairs: Pick<Repairs, 'total' | 'last'>;
   /** Drift that could not be repaired. */
   readonly drift: StatusPart;
+  readonly log: () => AgentStatus['log'];
   readonly conflicts: () => readonly ConflictStatus[];
   readonly findings: Readonly<Record<FindingKind, StatusPart & Partial<SummaryPart>>>;
   /** Number of contested frontends, of which conflicts() may list only a part. */
@@ -130,6 +131,7 @@ class View implements AgentView {
       ...{ addressSets: addressSets(this.#parts.ranges), settings: this.#parts.settings },
       findings: this.#findings(),
       unserved: this.#parts.unserved(),
+      log: this.#parts.log(),
     };
   }
 

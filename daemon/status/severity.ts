@@ -40,6 +40,7 @@ export function statusLines(status: AgentStatus): StatusLine[] {
     repairLine(status),
     mapLine(status),
     findingLine('Policies', 'networkPolicies', status),
+    ...logLines(status),
   ];
 }
 
@@ -147,7 +148,7 @@ function attachmentLine(status: AgentStatus): StatusLine {
     return line('Programs', worst(severity, 'Warning'), { summary: 'none attached: no packet is translated', details });
   const missing = findings.missingPrograms.problems.length;
   const shares = [...Map.groupBy(attachments, ({ kind }) => kind)].map(([kind, group]) => `${group.length} ${kind}`);
-  const summary = missing === 0 ? `${attachments.length} attached` : `${missing} of ${attachments.length} not attached`;
+  const summary = missing === 0 ? `${attachments.length} attached` : `${attachments.length - missing} of ${attachments.length} attached`;
   return line('Programs', severity, { summary: `${summary} (${shares.join(', ')})`, details });
 }
 
@@ -179,6 +180,13 @@ function mapLine(status: AgentStatus): StatusLine {
 /** How to enlarge the map; "" for a map of fixed size. */
 const growth = ({ flag }: MapStatus): string =>
   flag === undefined ? '' : `: increase --${flag}, which takes effect when sluiced starts after \`sluice uninstall\``;
+
+/** No line while every log line could be written. */
+function logLines({ log: { droppedLines, reason } }: AgentStatus): StatusLine[] {
+  if (droppedLines === 0) return [];
+  const why = reason === undefined ? '' : `: ${reason}`;
+  return [line('Log', 'Warning', { summary: `${counted(droppedLines, 'line')} lost, because stderr could not be written${why}` })];
+}
 
 /** "1d2h", "1h2m", "2m5s", "5s": the two largest units. */
 function duration(seconds: number): string {

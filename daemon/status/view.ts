@@ -90,6 +90,7 @@ export interface AgentStatus extends Versions, Health {
   /** The settings that decide what is served, as flags accept them. */
   readonly settings: readonly { readonly name: string; readonly value: string }[];
   readonly findings: Readonly<Record<FindingKind, Finding>>;
+  readonly log: { readonly droppedLines: number; readonly reason: string | undefined };
 }
 
 /** Changes that other programs made to the agent's state, and that the agent repaired. */

@@ -28,11 +28,13 @@ export class Patrol {
     this.#due = now + this.#periodMs;
   }
 
-  /** Runs up to `limit` steps if they are due. Throws what a step throws; the caller must then call schedule(). */
-  take(now: number, limit: number): string[] {
-    if (this.#due > now) return [];
+  /**
+   * Runs up to `limit` steps if they are due, and adds their messages to `repaired`. Throws what a step throws; the caller must then
+   * call schedule().
+   */
+  take(now: number, limit: number, repaired: string[]): void {
+    if (this.#due > now) return;
     this.#current ??= this.#walk();
-    const repaired: string[] = [];
     for (let step = 0; step < limit; step += 1) {
       const result = this.#current.next();
       if (result.done === true) {
@@ -41,6 +43,5 @@ export class Patrol {
       }
       repaired.push(...result.value);
     }
-    return repaired;
   }
 }

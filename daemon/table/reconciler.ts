@@ -165,6 +165,15 @@ export class Reconciler<K, Row> {
     this.#wake();
   }
 
+  /** Tries failed rows and a failed restore now. Their back-off does not start again. */
+  retryFailed(): void {
+    const { clock } = this.#options;
+    if (this.#retries.size === 0 && !this.#failing.has('restore')) return;
+    this.#retries.retryNow(clock.now(), () => true);
+    if (this.#failing.has('restore')) this.#steps.restore.due = clock.now();
+    this.#wake();
+  }
+
   /** Calls back after every turn. Returns the function that unsubscribes. */
   onStatus(callback: () => void): () => void {
     this.#statusCallbacks.add(callback);
@@ -297,9 +306,9 @@ export class Reconciler<K, Row> {
   #repair(): void {
     const { batchSize, clock, log } = this.#options;
     if (this.#patrol.due > clock.now()) return;
-    let repaired: string[] = [];
+    const repaired: string[] = [];
     try {
-      repaired = this.#patrol.take(clock.now(), batchSize);
+      this.#patrol.take(clock.now(), batchSize, repaired);
       this.#tell('repair', undefined);
     } catch (error) {
       this.#tell('repair', asRetriable(error));

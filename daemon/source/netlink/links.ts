@@ -1,41 +1,53 @@
 // SPDX-License-Identifier: Apache-2.0
 // The network devices of this namespace as a table: listed at start, then updated by netlink events. Writes only this table. It
 // does not decide how a device is used.
+import type { StatusPart } from '../../base/status-part.ts';
 import { LinkMonitor, type Link, links } from '../../kernel/rtnetlink.ts';
 import type { NetworkDevice } from '../../model/device.ts';
 import type { Table } from '../../table/table.ts';
+import { Follower, type FollowerOptions } from './follower.ts';
 
-export class Links {
+export class Links implements StatusPart {
   readonly #table: Table<number, NetworkDevice>;
   readonly #markInitialized: () => void;
-  #monitor: LinkMonitor | undefined;
+  readonly #follower: Follower;
   #appearances = 0;
 
-  constructor(table: Table<number, NetworkDevice>) {
+  constructor(table: Table<number, NetworkDevice>, options: Pick<FollowerOptions, 'clock' | 'log'>) {
     this.#table = table;
     this.#markInitialized = table.registerSource('netlink');
+    this.#follower = new Follower({
+      ...{ what: 'network devices', clock: options.clock, log: options.log },
+      open: (onLost) => {
+        const monitor = new LinkMonitor();
+        monitor.listen((event) => (event.kind === 'new' ? this.#put(event.link) : this.#table.delete(event.ifindex)), onLost);
+        return monitor;
+      },
+      list: () => this.#list(),
+    });
   }
 
   /** Throws KernelError when the devices cannot be listed. */
   start(): void {
-    // Subscribe before listing: a device that appears between the two calls is reported twice, but never missed.
-    this.#monitor = new LinkMonitor();
-    this.#monitor.listen(
-      (event) => (event.kind === 'new' ? this.#put(event.link) : this.#table.delete(event.ifindex)),
-      () => this.resync(),
-    );
-    this.resync();
+    this.#follower.start();
     this.#markInitialized();
   }
 
   /** The rows stay as they are. */
   stop(): void {
-    this.#monitor?.close();
-    this.#monitor = undefined;
+    this.#follower.stop();
   }
 
-  /** Lists the devices again, in case events were lost. */
+  /** Lists the devices again, in case events were lost. Never throws. */
   resync(): void {
+    this.#follower.resync();
+  }
+
+  problems(): string[] {
+    return this.#follower.problems();
+  }
+
+  #list(): void {
     const present = links();
     const indices = new Set(present.map(({ ifindex }) => ifindex));
     for (const [ifindex] of [...this.#table.all()]) if (!indices.has(ifindex)) this.#table.delete(ifindex);

@@ -1,38 +1,51 @@
 // SPDX-License-Identifier: Apache-2.0
-// The node's own addresses as a table: read at start and after every netlink event. Loopback and link-local addresses are left out,
+// The node's own addresses as a table: read at start and after netlink events. Loopback and link-local addresses are left out,
 // because no Service is reachable on them. Writes only this table.
+import type { StatusPart } from '../../base/status-part.ts';
 import { AddressMonitor, addresses } from '../../kernel/rtnetlink.ts';
 import { addressText } from '../../model/address.ts';
 import type { LocalAddress } from '../../model/host.ts';
 import type { Table } from '../../table/table.ts';
+import { Follower, type FollowerOptions } from './follower.ts';
 
 /** 127.0.0.0/8, ::1, 169.254.0.0/16, fe80::/10. */
 const isUnreachable = (text: string): boolean => /^(127\.|169\.254\.|::1$|fe[89ab])/.test(text);
 
-export class LocalAddresses {
+export class LocalAddresses implements StatusPart {
   readonly #table: Table<string, LocalAddress>;
   readonly #markInitialized: () => void;
-  #monitor: AddressMonitor | undefined;
+  readonly #follower: Follower;
 
-  constructor(table: Table<string, LocalAddress>) {
+  constructor(table: Table<string, LocalAddress>, options: Pick<FollowerOptions, 'clock' | 'log'>) {
     this.#table = table;
     this.#markInitialized = table.registerSource('netlink');
+    this.#follower = new Follower({
+      ...{ what: 'addresses', clock: options.clock, log: options.log },
+      open: (onLost) => {
+        const monitor = new AddressMonitor();
+        monitor.listen(() => this.#follower.resync(), onLost);
+        return monitor;
+      },
+      list: () => this.#list(),
+    });
   }
 
+  /** Throws KernelError when the addresses cannot be listed. */
   start(): void {
-    // Subscribe before reading: a change between the two calls is read twice, but never missed.
-    this.#monitor = new AddressMonitor();
-    this.#monitor.listen(() => this.#read());
-    this.#read();
+    this.#follower.start();
     this.#markInitialized();
   }
 
+  /** The rows stay as they are. */
   stop(): void {
-    this.#monitor?.close();
-    this.#monitor = undefined;
+    this.#follower.stop();
   }
 
-  #read(): void {
+  problems(): string[] {
+    return this.#follower.problems();
+  }
+
+  #list(): void {
     const present = new Map<string, LocalAddress>();
     for (const { address, ifindex } of addresses()) {
       const text = addressText(address);

@@ -41,6 +41,7 @@ export const status: AgentStatus = {
     networkPolicies: { summary: 'no NetworkPolicy in the cluster', problems: [] },
   },
   unserved: { refused: [], excluded: [] },
+  log: { droppedLines: 0, reason: undefined },
 };
 
 export const troubledStatus: AgentStatus = {

@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The format of log lines, as JSON and as text, and the log when stderr is not read.
+// The format of log lines, as JSON and as text.
 import { expect, test } from 'vitest';
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { join } from 'node:path';
 import { Writable } from 'node:stream';
 
 import { KernelError, ExitError } from '../../../daemon/base/errors.ts';
@@ -61,22 +58,4 @@ test('the text format', async () => {
   const { stream, text } = collect();
   subsystem(await createLog({ logLevel: 'info', logFormat: 'text' }, stream), 'api').info({ path: '/run/x' }, 'listening');
   expect(text()).toMatch(/^\[.*\] INFO: api: listening \{"path":"\/run\/x"\}\n$/);
-});
-
-test('when stderr is not read, lines are dropped and the process continues', async () => {
-  const log = join(import.meta.dirname, '../../../daemon/base/log.ts');
-  const program = `
-    import { createLog, LogOutput } from ${JSON.stringify(log)};
-    const output = new LogOutput();
-    const log = await createLog({ logLevel: 'info', logFormat: 'json' }, output.stream);
-    for (let n = 0; n < 40_000; n += 1) log.info({ n }, 'a line that is long enough to fill a pipe and a megabyte of memory behind it');
-    await output.flush();
-    process.stdout.write('continued');
-    process.exit(0);`;
-  // stderr is a pipe that is full after 64 KiB.
-  const child = spawn(process.execPath, ['--input-type=module', '-e', program], { stdio: ['ignore', 'pipe', 'pipe'] });
-  const [output] = (await once(child.stdout, 'data')) as [Buffer];
-  expect(output.toString()).toBe('continued');
-  child.kill('SIGKILL');
-  await once(child, 'exit');
 });

@@ -44,6 +44,7 @@ class Agent {
       conflicts: () => [],
       conflictCount: () => 0,
       unserved: () => ({ refused: [], excluded: [] }),
+      log: () => ({ droppedLines: 0, reason: undefined }),
       explain: () => [],
     },
     ...{ ranges: new Table<string, never>('ranges', () => undefined), settings: [], healthCheckPort: () => 0 },

@@ -41,6 +41,7 @@ test.for<{ subject: string; change: Partial<AgentStatus>; want: string }>([
   { subject: 'External IPs', change: { unserved: { refused: [], excluded: ['Service a/b'] } }, want: 'Ok' },
   { subject: 'Host', change: { hostProblems: ['net.ipv4.ip_forward is 0'] }, want: 'Degraded' },
   { subject: 'Programs', change: { attachments: [] }, want: 'Warning' },
+  { subject: 'Log', change: { log: { droppedLines: 3, reason: 'ENOSPC: no space left on device, write' } }, want: 'Warning' },
   { subject: 'Repairs', change: { repairs: { ...noRepairs, total: 1 } }, want: 'Warning' },
   { subject: 'Repairs', change: { repairs: { ...noRepairs, problems: ['map ct4 could not be repaired'] } }, want: 'Degraded' },
   { subject: 'Repairs', change: { repairs: noRepairs }, want: 'Ok' },
@@ -74,7 +75,7 @@ test('the programs are said to be attached only if the kernel has them on their 
   const summaryOf = (change: Partial<AgentStatus>): string | undefined =>
     statusLines({ ...healthyStatus, ...change }).find((line) => line.subject === 'Programs')?.summary;
   expect(summaryOf({})).toBe('2 attached (1 tcx, 1 cgroup)');
-  expect(summaryOf(found('missingPrograms', 'tc_pod_in on veth0 is not attached'))).toBe('1 of 2 not attached (1 tcx, 1 cgroup)');
+  expect(summaryOf(found('missingPrograms', 'tc_pod_in on veth0 is not attached'))).toBe('1 of 2 attached (1 tcx, 1 cgroup)');
 });
 
 test('NotReady is in the lines exactly when the agent is not ready', () => {

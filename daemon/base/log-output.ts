@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where log lines go: stderr. A line that cannot be written costs this line and nothing else: lines wait in a buffer of limited
+// size, and lines that do not fit, or that stderr refuses (full disk, closed pipe), are dropped and counted. It must never block,
+// throw, or grow. Written by the logger of log.ts; main.ts creates it, and the status shows the count.
+import { write as writeFd } from 'node:fs';
+import type { Logger } from 'pino';
+import { type Clock, systemClock } from './clock.ts';
+import { messageOf } from './errors.ts';
+
+export interface LogStatus {
+  /** Lines that were lost since the start. */
+  readonly droppedLines: number;
+  /** Why lines were lost last; undefined if none was. */
+  readonly reason: string | undefined;
+}
+
+/** The signature of fs.write(). */
+type Write = (fd: number, bytes: Buffer, offset: number, done: (error: NodeJS.ErrnoException | null, written: number) => void) => void;
+
+export interface LogOutputOptions {
+  readonly write?: Write;
+  readonly clock?: Pick<Clock, 'setTimer'>;
+}
+
+const stderr = 2;
+/** Lines that wait, together. About 5000 lines: what a burst of problems writes. */
+const BUFFER_BYTES = 1 << 20;
+/** Bytes of one write, which is what a pipe holds. */
+const WRITE_BYTES = 1 << 16;
+/** Pause before the next write to a pipe that is full. */
+const FULL_MS = 100;
+/** Pause after a failed write, so that a full disk is not tried for each line. */
+const FAILED_MS = 1000;
+/** The longest wait of flush(). The process must end within 5 s of a signal. */
+const FLUSH_MS = 500;
+
+const busyCodes: ReadonlySet<string | undefined> = new Set(['EAGAIN', 'EBUSY', 'EINTR']);
+const newline = Buffer.from('\n');
+
+export class LogOutput {
+  readonly fd = stderr;
+  readonly #write: Write;
+  readonly #clock: Pick<Clock, 'setTimer'>;
+  #waiting: Buffer<ArrayBuffer>[] = [];
+  #waitingBytes = 0;
+  /** The bytes that are being written, and the end of each line in them. */
+  #chunk: Buffer<ArrayBuffer> | undefined;
+  #ends: number[] = [];
+  #written = 0;
+  /** The last byte that reached stderr was not the end of a line. */
+  #isMidLine = false;
+  #dropped = 0;
+  #reason: string | undefined;
+  /** Number of dropped lines that the log has reported. */
+  #reported = 0;
+  #log: Logger | undefined;
+  #flushed: (() => void)[] = [];
+
+  constructor(options: LogOutputOptions = {}) {
+    this.#write = options.write ?? ((fd, bytes, offset, done) => writeFd(fd, bytes, offset, done));
+    this.#clock = options.clock ?? systemClock;
+  }
+
+  get status(): LogStatus {
+    return { droppedLines: this.#dropped, reason: this.#reason };
+  }
+
+  /** Takes a line of text with its end. The logger calls it for each line. */
+  write(text: string): void {
+    const line = Buffer.from(text);
+    if (this.#waitingBytes + line.length > BUFFER_BYTES) {
+      this.#drop(1, 'stderr is not read');
+      return;
+    }
+    this.#waiting.push(line);
+    this.#waitingBytes += line.length;
+    if (this.#chunk === undefined) this.#next();
+  }
+
+  /** Logs the number of dropped lines when stderr works again. */
+  reportDrops(log: Logger): void {
+    this.#log = log;
+  }
+
+  /** Resolves with true when nothing waits any more, or with false after FLUSH_MS. Call it before the process ends. */
+  flush(): Promise<boolean> {
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    if (this.#chunk === undefined && this.#waiting.length === 0) return Promise.resolve(true);
+    const cancel = this.#clock.setTimer(FLUSH_MS, () => resolve(false));
+    this.#flushed.push(() => {
+      cancel();
+      resolve(true);
+    });
+    return promise;
+  }
+
+  #next(): void {
+    // A line of which only the beginning was written is ended, so that the next line is complete.
+    const parts = this.#isMidLine ? [newline] : [];
+    this.#ends = [];
+    let bytes = parts.length;
+    let count = 0;
+    for (const line of this.#waiting) {
+      if (count > 0 && bytes + line.length > WRITE_BYTES) break;
+      parts.push(line);
+      bytes += line.length;
+      this.#ends.push(bytes);
+      count += 1;
+    }
+    if (count === 0) {
+      this.#chunk = undefined;
+      for (const done of this.#flushed.splice(0)) done();
+      return;
+    }
+    this.#waiting.splice(0, count);
+    this.#chunk = Buffer.concat(parts);
+    this.#waitingBytes -= this.#chunk.length - (this.#isMidLine ? 1 : 0);
+    this.#written = 0;
+    this.#continue(this.#chunk);
+  }
+
+  #continue(chunk: Buffer): void {
+    this.#write(stderr, chunk, this.#written, (error, written) => {
+      if (error !== null) this.#failed(chunk, error);
+      else if (this.#written + written < chunk.length) {
+        this.#advance(chunk, written);
+        this.#continue(chunk);
+      } else {
+        this.#advance(chunk, written);
+        this.#succeeded();
+      }
+    });
+  }
+
+  #advance(chunk: Buffer, written: number): void {
+    if (written === 0) return;
+    this.#written += written;
+    this.#isMidLine = chunk[this.#written - 1] !== newline[0];
+  }
+
+  #succeeded(): void {
+    const lines = this.#dropped - this.#reported;
+    this.#reported = this.#dropped;
+    if (lines > 0) this.#log?.warn({ lines, reason: this.#reason }, 'log lines were dropped');
+    this.#next();
+  }
+
+  #failed(chunk: Buffer, error: NodeJS.ErrnoException): void {
+    if (busyCodes.has(error.code)) {
+      this.#clock.setTimer(FULL_MS, () => this.#continue(chunk));
+      return;
+    }
+    this.#drop(this.#ends.filter((end) => end > this.#written).length, messageOf(error));
+    this.#clock.setTimer(FAILED_MS, () => this.#next());
+  }
+
+  #drop(lines: number, reason: string): void {
+    this.#dropped += lines;
+    this.#reason = reason;
+  }
+}
