@@ -16,7 +16,6 @@ export interface Attachment {
   /** Device name, or cgroup directory. */
   readonly target: string;
   readonly kind: 'tcx' | 'clsact' | 'cgroup';
-  /** False: the program should be attached, and is not at the moment. */
 }
 
 interface Hook {

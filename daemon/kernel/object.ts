@@ -7,8 +7,6 @@ import { addressOf, checked, errnoName, kernelError, libbpf, type Pointer, witho
 import type { MapInfo } from './map.ts';
 
 const LOG_SIZE = 1 << 20;
-const EINTR = 4;
-const EAGAIN = 11;
 /** Loads that may fail because of a signal. Each one repeats the verification, which takes up to a second. */
 const LOAD_ATTEMPTS = 5;
 
@@ -49,6 +47,9 @@ function open(path: string): Pointer {
   return pointer;
 }
 
+/** A signal ended the call. The verifier then returns EAGAIN. */
+const isInterruption = (error: unknown): boolean => error instanceof KernelError && ['EINTR', 'EAGAIN'].includes(error.code);
+
 export class BpfObject {
   readonly path: string;
   #pointer: Pointer;
@@ -76,10 +77,12 @@ export class BpfObject {
   /** Creates the maps that are not reused, and loads the programs. Attaches and pins nothing. */
   load(options: LoadOptions = {}): void {
     for (let attempt = 1; ; attempt += 1) {
-      this.#prepare(options);
-      const rc = withoutSignals(() => libbpf.objectLoad(this.#pointer));
-      if (rc >= 0) break;
-      if ((rc !== -EINTR && rc !== -EAGAIN) || attempt === LOAD_ATTEMPTS) throw this.#loadError(-rc);
+      try {
+        this.#loadOnce(options);
+        break;
+      } catch (error) {
+        if (!isInterruption(error) || attempt === LOAD_ATTEMPTS) throw error;
+      }
       // libbpf does not load an object twice.
       this.close();
       this.#pointer = open(this.path);
@@ -113,7 +116,7 @@ export class BpfObject {
     this.#pointer = null;
   }
 
-  #prepare(options: LoadOptions): void {
+  #loadOnce(options: LoadOptions): void {
     for (const map of this.#eachMap()) {
       const name = libbpf.mapName(map);
       const size = options.sizes?.[name];
@@ -126,6 +129,8 @@ export class BpfObject {
       this.#logs.set(libbpf.programName(program), log);
       checked(libbpf.programSetLog(program, addressOf(log), log.length), 'set log of', libbpf.programName(program));
     }
+    const rc = withoutSignals(() => libbpf.objectLoad(this.#pointer));
+    if (rc < 0) throw this.#loadError(-rc);
   }
 
   /** The error of a failed load. libbpf stops at the first program that fails, which is the last one with a log. */

@@ -187,10 +187,19 @@ export class FilesSource implements Source {
         this.#requested = { all: false, names: new Set() };
         await this.#scan(requested);
       } while (!this.#isStopped && (this.#requested.all || this.#requested.names.size > 0));
+    } catch (error) {
+      // A scan that stop() has ended is not committed.
+      if (!this.#isStopped) throw error;
     } finally {
       this.#running = undefined;
     }
   }
+
+  /** Lets other tasks run. Throws when the source was stopped meanwhile, so that a long scan does not delay the stop. */
+  readonly #yieldTurn = async (): Promise<void> => {
+    await nextTurn();
+    if (this.#isStopped) throw new DOMException('the source was stopped', 'AbortError');
+  };
 
   async #scan(requested: { all: boolean; names: ReadonlySet<string> }): Promise<void> {
     const { directory } = this.#options;
@@ -205,7 +214,7 @@ export class FilesSource implements Source {
       }
       if (this.#charsThisTurn < TURN_CHARS) continue;
       this.#charsThisTurn = 0;
-      await nextTurn();
+      await this.#yieldTurn();
     }
     if (this.#isStopped) return;
     this.#commit(changed);
