@@ -14,8 +14,8 @@ export interface LogStatus {
   readonly reason: string | undefined;
 }
 
-/** The signature of fs.write(). */
-type Write = (fd: number, bytes: Buffer, offset: number, done: (error: NodeJS.ErrnoException | null, written: number) => void) => void;
+/** Writes some of the bytes to stderr, as fs.write() does. */
+type Write = (bytes: Buffer, done: (error: NodeJS.ErrnoException | null, written: number) => void) => void;
 
 export interface LogOutputOptions {
   readonly write?: Write;
@@ -57,7 +57,7 @@ export class LogOutput {
   #flushed: (() => void)[] = [];
 
   constructor(options: LogOutputOptions = {}) {
-    this.#write = options.write ?? ((fd, bytes, offset, done) => writeFd(fd, bytes, offset, done));
+    this.#write = options.write ?? ((bytes, done) => writeFd(stderr, bytes, done));
     this.#clock = options.clock ?? systemClock;
   }
 
@@ -120,7 +120,7 @@ export class LogOutput {
   }
 
   #continue(chunk: Buffer): void {
-    this.#write(stderr, chunk, this.#written, (error, written) => {
+    this.#write(chunk.subarray(this.#written), (error, written) => {
       if (error !== null) this.#failed(chunk, error);
       else if (this.#written + written < chunk.length) {
         this.#advance(chunk, written);

@@ -21,14 +21,14 @@ class World {
   isBlocked = false;
   readonly output = new LogOutput({
     clock: this.clock,
-    write: (_fd, bytes, offset, done) => {
-      const result = this.results.shift() ?? bytes.length - offset;
+    write: (bytes, done) => {
+      const result = this.results.shift() ?? bytes.length;
       if (this.isBlocked) return;
       if (typeof result === 'string') {
         done(Object.assign(new Error(`${result}: write`), { code: result }), 0);
         return;
       }
-      this.text += bytes.toString('utf8', offset, offset + result);
+      this.text += bytes.toString('utf8', 0, result);
       done(null, result);
     },
   });

@@ -213,38 +213,6 @@ describe('failures', () => {
     expect(flush()).toEqual(['update a1']);
   });
 
-  test('are retried by retryFailed() without waiting for the back-off, and a row that does not fail is not', () => {
-    const { put, reconciler, flush, operations, advance } = setup();
-    operations.failing.set('a', 'EROFS');
-    put('a1', 'b1');
-    reconciler.start();
-    flush();
-    // The back-off is now 8 s.
-    advance(1000);
-    advance(2000);
-    expect(advance(4000)).toEqual(['update a1']);
-    reconciler.retryFailed();
-    expect(flush()).toEqual(['update a1']);
-    operations.failing.clear();
-    reconciler.retryFailed();
-    expect(flush()).toEqual(['update a1']);
-    reconciler.retryFailed();
-    expect([flush(), advance(100_000)]).toEqual([[], []]);
-  });
-
-  test('of a restore are retried by retryFailed() too', () => {
-    const { reconciler, flush, operations } = setup();
-    operations.failing.set('restore', 'EIO');
-    reconciler.start();
-    flush();
-    reconciler.retryFailed();
-    expect(flush()).toEqual(['restore']);
-    expect(reconciler.failedSteps()).toMatchObject([{ step: 'restore', retries: 2 }]);
-    operations.failing.clear();
-    reconciler.retryFailed();
-    expect([flush(), reconciler.failedSteps()]).toEqual([['restore'], []]);
-  });
-
   test('other than a KernelError are broken invariants and are thrown', () => {
     const { put, reconciler, operations } = setup();
     operations.update = () => {
