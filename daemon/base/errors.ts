@@ -33,12 +33,6 @@ export const isNotSupported = (e: unknown): boolean => hasCode(e, 'EOPNOTSUPP', 
 /** Another program is attached exclusively to the hook, or the process lacks the capability. */
 export const isDenied = (e: unknown): boolean => hasCode(e, 'EPERM', 'EACCES', 'EBUSY');
 
-/** This process, or the whole host, has too many open files. */
-const lacksDescriptors = (e: unknown): boolean => ['EMFILE', 'ENFILE'].includes((e as { code?: string } | null)?.code ?? '');
-
-/** A failed system call of Node.js itself, such as readFileSync(). */
-const isSystemError = (e: unknown): e is Error => e instanceof Error && 'errno' in e && 'syscall' in e;
-
 /** The message of a thrown value. */
 export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
@@ -92,16 +86,4 @@ export class ExitError extends Error {
     super(message, options);
     this.exitCode = exitCode;
   }
-}
-
-/**
- * The message and the exit code with which a command or the start of the daemon ends because of this error. Undefined for an error
- * that shows a bug, for which the stack trace matters.
- */
-export function exitOf(error: unknown): { readonly exitCode: number; readonly message: string } | undefined {
-  if (error instanceof ExitError) return { exitCode: error.exitCode, message: error.message };
-  if (!(error instanceof KernelError) && !isSystemError(error)) return undefined;
-  const hint = lacksDescriptors(error) ? ': raise the limit of open files (ulimit -n, or LimitNOFILE= of the service manager)' : '';
-  const exitCode = error instanceof KernelError ? ExitCode.kernel : ExitCode.failure;
-  return { exitCode, message: `${error.message}${hint}` };
 }

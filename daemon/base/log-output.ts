@@ -5,7 +5,7 @@
 import { write as writeFd } from 'node:fs';
 import type { Logger } from 'pino';
 import { type Clock, systemClock } from './clock.ts';
-import { messageOf } from './errors.ts';
+import { systemReason } from './reasons.ts';
 
 export interface LogStatus {
   /** Lines that were lost since the start. */
@@ -150,7 +150,7 @@ export class LogOutput {
       this.#clock.setTimer(FULL_MS, () => this.#continue(chunk));
       return;
     }
-    this.#drop(this.#ends.filter((end) => end > this.#written).length, messageOf(error));
+    this.#drop(this.#ends.filter((end) => end > this.#written).length, systemReason(error));
     this.#clock.setTimer(FAILED_MS, () => this.#next());
   }
 

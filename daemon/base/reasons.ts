@@ -3,7 +3,7 @@
 // use these functions instead of the message of a library, which is written for programmers and may change with its version. It must
 // never return the message of a library. Pure. Every room may use it.
 import { getSystemErrorMessage } from 'node:util';
-import { ExitError, InvalidObjectError, KernelError, ReasonError } from './errors.ts';
+import { ExitCode, ExitError, InvalidObjectError, KernelError, ReasonError } from './errors.ts';
 
 /** Why a system call failed: "no such file or directory". Does not repeat the name of the call and its path. */
 export function systemReason(error: unknown): string {
@@ -24,6 +24,24 @@ export function failureText(error: unknown): string {
   const { syscall, path } = (error ?? {}) as NodeJS.ErrnoException;
   if (syscall === undefined) return unexpectedReason(error);
   return `${syscall}${path === undefined ? '' : ` ${path}`}: ${systemReason(error)}`;
+}
+
+/** This process, or the whole host, has too many open files. */
+const lacksDescriptors = (e: unknown): boolean => ['EMFILE', 'ENFILE'].includes((e as { code?: string } | null)?.code ?? '');
+
+/** A failed system call of Node.js itself, such as readFileSync(). */
+const isSystemError = (e: unknown): e is Error => e instanceof Error && 'errno' in e && 'syscall' in e;
+
+/**
+ * The message and the exit code with which a command or the start of the daemon ends because of this error. Undefined for an error
+ * that shows a bug, for which the stack trace matters.
+ */
+export function exitOf(error: unknown): { readonly exitCode: number; readonly message: string } | undefined {
+  if (error instanceof ExitError) return { exitCode: error.exitCode, message: error.message };
+  if (!(error instanceof KernelError) && !isSystemError(error)) return undefined;
+  const hint = lacksDescriptors(error) ? ': raise the limit of open files (ulimit -n, or LimitNOFILE= of the service manager)' : '';
+  const exitCode = error instanceof KernelError ? ExitCode.kernel : ExitCode.failure;
+  return { exitCode, message: `${failureText(error)}${hint}` };
 }
 
 /** The type of an unexpected error and the place in our sources. Its message is left out, because a library may have written it. */

@@ -6,6 +6,7 @@ import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import type { Readable } from 'node:stream';
 import { z } from 'zod';
 import type { Clock } from '../../base/clock.ts';
+import { ReasonError } from '../../base/errors.ts';
 import { systemReason } from '../../base/reasons.ts';
 import { fieldText, must, notValid } from '../convert/fields.ts';
 import { CredentialError } from './api-client.ts';
@@ -162,7 +163,7 @@ function start(plugin: ExecPlugin, env: NodeJS.ProcessEnv): ChildProcessByStdio<
     // Without free descriptors spawn() returns a child without streams, which reports its error later.
     if (isStarted(child)) return child;
     child.once('error', () => undefined);
-    throw new Error('this process has too many open files');
+    throw new ReasonError('this process has too many open files');
   } catch (cause) {
     throw startFailure(plugin, cause);
   }

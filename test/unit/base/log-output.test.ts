@@ -64,7 +64,7 @@ describe('a line', () => {
     const world = new World();
     world.results.push(code);
     world.output.write('one\n');
-    expect(world.output.status).toEqual({ droppedLines: 1, reason: `${code}: write` });
+    expect(world.output.status).toEqual({ droppedLines: 1, reason: `error ${code}` });
     world.output.write('two\n');
     world.clock.advance(10_000);
     expect(world.text).toBe('two\n');
