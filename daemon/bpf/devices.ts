@@ -124,7 +124,7 @@ export class DeviceOperations implements Operations<number, DesiredDevice> {
   attachments(): Attachment[] {
     const kind = this.#hasTcx ? 'tcx' : 'clsact';
     return [...this.#attached.values()].flatMap(({ name, programs }) =>
-      [...programs].map(([program, attached]) => ({ program, target: name, kind }) as const),
+      [...programs.keys()].map((program) => ({ program, target: name, kind }) as const),
     );
   }
 

@@ -72,7 +72,7 @@ export class Sockets {
   }
 
   attachments(): Attachment[] {
-    return [...this.#links].map(([program, link]) => ({ program, target: this.#cgroup, kind: 'cgroup' }));
+    return [...this.#links.keys()].map((program) => ({ program, target: this.#cgroup, kind: 'cgroup' }));
   }
 
   #linkOf(hook: { program: string; type: number }): HeldLink {

@@ -34,15 +34,15 @@ function endOfString(text: string, at: number): number {
   }
 }
 
-/** The fault when the text is nested more than MAX_DEPTH levels deep. To be called before JSON.parse. */
-export function depthFault(text: string): JsonFault | undefined {
+/** The fault when the text is nested more than `most` levels deep. To be called before JSON.parse. */
+export function depthFault(text: string, most = MAX_DEPTH): JsonFault | undefined {
   let depth = 0;
   for (let at = 0; at < text.length; at += 1) {
     const code = text.charCodeAt(at);
     if (code === QUOTE) at = endOfString(text, at) - 1;
     else if (code === OPEN_BRACE || code === OPEN_BRACKET) depth += 1;
     else if (code === CLOSE_BRACE || code === CLOSE_BRACKET) depth -= 1;
-    if (depth > MAX_DEPTH) return { offset: at, reason: `is nested more than ${MAX_DEPTH} levels deep` };
+    if (depth > most) return { offset: at, reason: `is nested more than ${most} levels deep` };
   }
   return undefined;
 }

@@ -82,7 +82,7 @@ export class FilesSource implements Source {
   #isStopped = true;
   #listingProblem: string | undefined;
   /** Scans in a row after which something was unreadable. */
-  #unreadableScans = 0;
+  #unreadableTries = 0;
   #cancelRetry: (() => void) | undefined;
 
   constructor(options: FilesSourceOptions) {
@@ -240,23 +240,31 @@ export class FilesSource implements Source {
     this.#total.objects += sizeOf(state).objects - sizeOf(previous).objects;
   }
 
-  /** Reads again, after a delay, what could not be read. */
+  /** Reads again, after a delay that grows with each attempt, what could not be read. Other scans do not change the delay. */
   #retryUnreadable(): void {
-    this.#cancelRetry?.();
-    this.#cancelRetry = undefined;
-    const names = [...this.#withProblems].filter(([, file]) => file.result.status === 'unreadable').map(([name]) => name);
-    // While the directory cannot be watched, the watch retries and causes a scan each time.
-    const isListingLost = this.#listingProblem !== undefined && this.#watch.problem === undefined;
-    if (names.length === 0 && !isListingLost) {
-      this.#unreadableScans = 0;
-      return;
+    const isNeeded = this.#isListingLost() || this.#unreadableNames().length > 0;
+    if (!isNeeded) {
+      this.#cancelRetry?.();
+      this.#cancelRetry = undefined;
+      this.#unreadableTries = 0;
     }
-    this.#unreadableScans += 1;
-    this.#cancelRetry = this.#options.clock.setTimer(doubledMs(this.#unreadableScans, unreadableDelays), () => {
-      if (isListingLost) this.#requested.all = true;
-      for (const name of names) this.#requested.names.add(name);
+    if (!isNeeded || this.#cancelRetry !== undefined) return;
+    this.#unreadableTries += 1;
+    this.#cancelRetry = this.#options.clock.setTimer(doubledMs(this.#unreadableTries, unreadableDelays), () => {
+      this.#cancelRetry = undefined;
+      if (this.#isListingLost()) this.#requested.all = true;
+      for (const name of this.#unreadableNames()) this.#requested.names.add(name);
       void this.#run();
     });
+  }
+
+  #unreadableNames(): string[] {
+    return [...this.#withProblems].filter(([, file]) => file.result.status === 'unreadable').map(([name]) => name);
+  }
+
+  /** While the directory cannot be watched, the watch retries and causes a scan each time. */
+  #isListingLost(): boolean {
+    return this.#listingProblem !== undefined && this.#watch.problem === undefined;
   }
 
   /** All present and former names; undefined when the directory cannot be listed. */

@@ -4,7 +4,7 @@
 // is called.
 import { LineCounter, isAlias, isMap, isNode, isScalar, isSeq, parseAllDocuments, type Document } from 'yaml';
 import { sizeText } from '../../base/bounded-read.ts';
-import { type NestingFault, yamlNestingFault } from '../../base/nesting.ts';
+import { MAX_JSON_FILE_DEPTH, type NestingFault, yamlNestingFault } from '../../base/nesting.ts';
 import { jsonReason, yamlReason } from '../../base/reasons.ts';
 import { show, type Subject } from '../convert/fields.ts';
 import { depthFault, duplicateKey, type JsonFault, JsonPlaces, type Path } from '../json-text.ts';
@@ -35,7 +35,7 @@ export function readJson(text: string): ParsedValue | ParseFailure {
     reason: `not valid JSON: ${reason}`,
   });
   const unknown: Subject = { kind: '', object: '' };
-  const deep = depthFault(json);
+  const deep = depthFault(json, MAX_JSON_FILE_DEPTH);
   if (deep !== undefined) return failureAt(deep, unknown);
   let raw: unknown;
   try {

@@ -80,7 +80,9 @@ export class Lab {
       .map((line) => line.split(' '))
       .find((fields) => fields[2] === 'cgroup2');
     if (mount?.[1] === undefined) throw new Error('no cgroup v2 is mounted: mount -t cgroup2 none /sys/fs/cgroup');
-    this.id = `sl${process.pid}${String.fromCharCode(97 + Lab.#count++)}`;
+    // After "z" come "za" to "zz", then "zza".
+    const number = Lab.#count++;
+    this.id = `sl${process.pid}${'z'.repeat(number / 26)}${String.fromCharCode(97 + (number % 26))}`;
     this.cgroup = join(mount[1], this.id);
     this.directory = mkdtempSync(join(tmpdir(), `${this.id}-`));
     this.bpffs = join(this.directory, 'bpf');

@@ -23,8 +23,6 @@ import { loadSluice, maxPackets } from '../../../proto/load.ts';
 import { RawClient, statusOf } from './abuse-fixture.ts';
 import { FakeView, services } from './fixture.ts';
 
-/** Work takes this time for each row or packet, as it does on a large cluster. */
-const rowMs = 1;
 /** Longest pause of the event loop that a test accepts. It is far above a slice, because a loaded machine adds pauses of its own. */
 const longestMs = 250;
 
@@ -34,13 +32,15 @@ function work(ms: number): void {
 
 /** A view whose rows cost time. It counts what was computed. */
 class SlowView extends FakeView {
+  /** Work takes this time for each row or packet, as it does on a large cluster. */
+  rowMs = 1;
   rounds = 0;
   computed = 0;
 
   override *services(): Iterable<ServiceView> {
     this.rounds += 1;
     for (const row of this.rows) {
-      work(rowMs);
+      work(this.rowMs);
       this.computed += 1;
       yield row;
     }
@@ -54,7 +54,7 @@ class SlowView extends FakeView {
 
   override *explain(questions: readonly PacketQuery[]): Iterable<Explanation> {
     for (const answer of super.explain(questions)) {
-      work(rowMs);
+      work(this.rowMs);
       this.computed += 1;
       yield answer;
     }
@@ -191,6 +191,7 @@ describe('calls whose client has left', () => {
     { name: 'has passed its deadline', options: { deadlineMs: 500 }, isCancelled: false },
   ])('the work of a call that $name stops', async ({ options, isCancelled }) => {
     view.rows = manyRows(3000);
+    view.rowMs = 10;
     await startServer();
     const client = sluiceClient();
     const deadline = 'deadlineMs' in options ? new Date(Date.now() + options.deadlineMs) : new Date(Date.now() + 60_000);

@@ -230,10 +230,7 @@ describe('service list', () => {
 
   test('30,000 Services are listed, page by page', async () => {
     const [, , web] = services as [ServiceView, ServiceView, ServiceView];
-    view.rows = Array.from({ length: 30_000 }, (_, id) => {
-      const name = `web-${String(id).padStart(5, '0')}`;
-      return { ...web, id, key: `default/${name}:http/TCP/IPv4`, name };
-    });
+    view.rows = Array.from({ length: 30_000 }, (_, id) => ({ ...web, id, key: `default/w${100_000 + id}:http/TCP/IPv4` }));
     const { exitCode, out } = await sluice('service list --timeout 30s');
     expect(exitCode).toBe(0);
     expect(out.split('\n')).toHaveLength(60_002);

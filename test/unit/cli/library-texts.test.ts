@@ -87,7 +87,7 @@ describe('the command sluice', () => {
     { line: `explain tcp ${packet} --from x`, code: 2, want: '--from must be pod, node or external, is "x"' },
     { line: `explain icmp ${packet}`, code: 2, want: 'the packet.protocol: must be tcp, udp or sctp, is "ICMP"' },
     { line: 'explain --flows DIR/none.yaml', code: 3, want: 'cannot read the --flows file DIR/none.yaml: no such file or directory' },
-    { line: 'explain --flows DIR', code: 3, want: 'cannot read the --flows file DIR: illegal operation on a directory' },
+    { line: 'explain --flows DIR', code: 3, want: 'cannot read the --flows file DIR: the path is a directory, not a regular file' },
     {
       line: 'explain --flows DIR/tab.yaml',
       code: 3,

@@ -73,7 +73,7 @@ describe('the first scan reports', () => {
     {
       name: 'JSON that is nested too deeply',
       files: { 'web.json': `{"a":\n${'['.repeat(400_000)}` },
-      want: ['web.json:2: not valid JSON: is nested more than 200 levels deep'],
+      want: ['web.json:2: not valid JSON: is nested more than 4000 levels deep'],
       isComplete: false,
     },
     ...(['[', '{', '{a: ', '- ', '? '] as const).map((nest) => ({

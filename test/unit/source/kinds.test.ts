@@ -31,11 +31,11 @@ test('inherited properties of objects are not known kinds', () => {
 });
 
 describe('tables', () => {
-  test('exist for each kind, under the property that the registry names, and for local addresses', () => {
+  test('exist for each kind, under the property that the registry names, and for the addresses of the node and of API servers', () => {
     const tables = sourceTables(() => undefined);
-    expect(Object.keys(tables)).toEqual([...kindNames.map((kind) => kinds[kind].table), 'localAddresses']);
+    expect(Object.keys(tables)).toEqual([...kindNames.map((kind) => kinds[kind].table), 'localAddresses', 'apiServers']);
     expect(tableOf(tables, 'EndpointSlice')).toBe(tables.slices);
-    expect(new Set(Object.values(tables)).size).toBe(kindNames.length + 1);
+    expect(new Set(Object.values(tables)).size).toBe(kindNames.length + 2);
   });
 
   test('do not change when an equal row is written; writing undefined deletes the row', () => {
