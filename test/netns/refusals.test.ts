@@ -200,8 +200,8 @@ describe('a host on which sluiced runs', () => {
     const asked = await preflight(before, wrap, daemon.flags(true));
     expect(asked.report).toMatchObject({ ok: true, exitCode: 0 });
     expect(asked.report.checks.map(({ name, state }) => `${name} ${state}`)).toEqual([
-      ...['capabilities ok', 'kernel ok', 'source ports ok', 'bpffs ok', 'pinned state ok', 'programs ok', 'cgroup ok'],
-      ...['uplink eth0 ok', 'pods lxc* ok', 'order on eth0 ok', 'source ok', 'API server skipped'],
+      ...['descriptors ok', 'capabilities ok', 'kernel ok', 'source ports ok', 'bpffs ok', 'pinned state ok', 'programs ok', 'cgroup ok'],
+      ...['uplink eth0 ok', 'pods lxc* ok', 'order on eth0 ok', 'port 10256 ok', 'source ok', 'API server skipped'],
     ]);
     expect(traces()).toEqual([]);
     const shell = ['unshare', '-m', 'sh', '-c', `${before === '' ? '' : `${before} && `}exec "$@"`, 'sh'];

@@ -82,6 +82,6 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
   test('the status is in sync and reports no drops', () => {
     const status = daemon.cli('status');
     expect(status).toMatch(/Ready: +Ok/);
-    expect(status).toMatch(/Drops: +none/);
+    expect(status).toMatch(/Dropped packets since the maps were created: none/);
   });
 });
