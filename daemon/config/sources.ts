@@ -37,7 +37,7 @@ interface GivenFlags {
 
 /** Names and help of a setting. */
 export interface NamedSetting {
-  /** Name in a file, and after "--": "pod-interfaces". */
+  /** Name of the setting, such as "pod-interfaces": the key in the settings file, and the flag without its "--". */
   readonly name: string;
   /** "SLUICE_POD_INTERFACES". */
   readonly environment: string;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The sync state of the datapath by family (test/README.md, 12): the time of the last successful sync and the age of the
-// oldest waiting change. Ages use the monotonic clock, so a step of the wall clock must not make the proxy unhealthy; reported
+// oldest waiting change. Ages use the monotonic clock, so that a step of the wall clock does not make the proxy unhealthy; reported
 // times are wall times. Written by sync-feed.ts, read by the health servers and the metrics.
 import { families, type Family } from '../../model/address.ts';
 

@@ -121,7 +121,7 @@ class Following {
     this.#isOver = true;
   }
 
-  /** Runs in turns of a few milliseconds. Orders are read between two turns. */
+  /** Works in slices of a few milliseconds, and reads orders between two slices. */
   #run(): void {
     const end = now() + TURN_MS;
     for (let last = now(); last < end;) {
