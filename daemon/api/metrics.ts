@@ -25,7 +25,7 @@ export const processMetrics: MetricPart = (registry) => {
   return () => undefined;
 };
 
-/** The connections of the HTTP servers. */
+/** Metrics that count the connections of the HTTP servers. */
 export const httpMetrics =
   (servers: Pick<HttpServers, 'connections'>): MetricPart =>
   (registry) => {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The pages of ListServices and ListBackends. The rows of a list are computed and serialized once for all callers that wait, and are
-// kept for a few seconds, so that all pages of a client show the state at one time. A page token holds the key of the last row, so it
+// kept for a few seconds, so that all pages that a client reads show the same state. A page token holds the key of the last row, so it
 // never expires. A row must never be sent twice or be left out because of other rows that changed. Called by grpc.ts.
 import { status as code } from '@grpc/grpc-js';
 

@@ -168,7 +168,7 @@ export class DeviceOperations implements Operations<number, DesiredDevice> {
       try {
         this.#removeHooks(ifindex, hooks);
       } catch {
-        // The cause is more useful than its consequence, and the next attempt takes over the pins that remain.
+        // The first error is reported, because it caused this one. The next attempt takes over the pins that remain.
       }
       throw error;
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A Service and its port by name, as the destination of a packet: the name is parsed and resolved to the ClusterIP of the family of the
-// source. Pure. It must never guess: a name that is incomplete or unknown is an error that says what is known. Called by explainer.ts.
+// source. Pure. It must never guess: an incomplete or unknown name is an error that names the wrong part. Called by explainer.ts.
 import { ExitCode, ExitError } from '../base/errors.ts';
 import type { Family } from '../model/address.ts';
 import type { Protocol, Service, ServicePort } from '../model/service.ts';

@@ -14,7 +14,7 @@ export interface StatusLogOptions {
   readonly log: Pick<Logger, 'info' | 'warn'>;
 }
 
-/** How often the problems are compared with those that were logged. */
+/** Interval at which the current problems are compared with the problems that were logged. */
 const PERIOD_MS = 5000;
 /** Log lines of one comparison. Ten thousand frontends can be contested. */
 const MAX_LINES = 50;

@@ -25,7 +25,7 @@ afterEach(() => void logged.splice(0));
 
 const batch = (lines: readonly string[]): void => void execFileSync('ip', ['-batch', '-'], { input: lines.join('\n') });
 
-/** Waits for a condition that netlink events make true. The limit only ends a test whose event never arrives. */
+/** Waits until a condition is met after netlink events. The time limit only ends a test in which no event arrives. */
 async function until(is: () => boolean, what: string): Promise<void> {
   for (const end = Date.now() + 20_000; !is();) {
     if (Date.now() > end) throw new Error(`${what}: not within 20 s`);

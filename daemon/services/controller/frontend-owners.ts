@@ -92,7 +92,7 @@ export class FrontendOwners {
     return this.#ownerOf(frontendKey(frontend)) === portKey;
   }
 
-  /** Up to LISTED_CONFLICTS conflicts, sorted by frontend. */
+  /** At most LISTED_CONFLICTS of the conflicts. The result is sorted by frontend. */
   conflicts(): Conflict[] {
     const listed = [...this.#contested.values().take(LISTED_CONFLICTS)].sort(compareText);
     return listed.flatMap((frontend) => this.#conflictOf(frontend));

@@ -21,7 +21,7 @@ export interface ParsedDocument {
   readonly definitions: readonly { readonly definition: Definition; readonly line: number }[];
   /** Objects of a known kind and name that are invalid. */
   readonly rejected: readonly { readonly kind: Kind; readonly key: string }[];
-  /** At most MAX_FILE_PROBLEMS. */
+  /** The first MAX_FILE_PROBLEMS findings. */
   readonly findings: readonly Finding[];
   /** Number of further findings. */
   readonly moreFindings: number;

@@ -24,7 +24,7 @@ export interface FileState {
   readonly result: ReadResult;
   /** In document order. An object that is defined twice is listed twice. */
   readonly objects: readonly FileObject[];
-  /** At most MAX_FILE_PROBLEMS, and one that states the number of the others. */
+  /** The first MAX_FILE_PROBLEMS problems of the file. If there are more, one further entry states how many are left out. */
   readonly problems: readonly SourceProblem[];
   /** Number of objects of each kind that the agent does not use. */
   readonly ignored: ReadonlyMap<string, number>;

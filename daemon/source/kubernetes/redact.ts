@@ -15,7 +15,7 @@ const mark = '<redacted>';
 
 /** What looks like a credential, whether or not it is known. */
 const patterns: readonly RegExp[] = [
-  // A JSON Web Token, also one that was cut off.
+  // A JSON Web Token, whole or only its beginning.
   /\beyJ[\w-]{8,}(\.[\w-]*){0,4}/g,
   // An Authorization header.
   /\b(?<=(bearer|basic)\s+)[\w.~+/=-]{8,}/gi,

@@ -122,7 +122,7 @@ export class SituNode {
     return JSON.parse(await started.line((line) => line.startsWith('{'))) as ProgramIds;
   }
 
-  /** Uses each connection of this traffic once. Returns the runs of the programs at these hooks. */
+  /** Sends one request over each connection. Returns the run counts and run times of the programs at these hooks. */
   async round<H extends Hook>(traffic: Traffic, hooks: readonly H[]): Promise<Readonly<Record<H, Runs>>> {
     const before = hooks.map((hook) => this.#shown(hook));
     const connections = Number(await this.#clients.get(traffic)?.ask('go', ROUND_MS));

@@ -97,7 +97,7 @@ describe('rows while the state changes between two rows', () => {
     observed.take();
     setup.desired.delete(portOf(1, []).key);
     observed.take();
-    // The row of a deleted key is forgotten when every observer has seen the deletion.
+    // The table discards a deleted row after every observer has seen the deletion.
     expect(setup.desired.revisionOf(portOf(1, []).key)).toBe(0);
   });
 });
