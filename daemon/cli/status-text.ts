@@ -39,7 +39,7 @@ function details(status: Status): string[] {
   });
   return [
     '',
-    `Attached programs:${attached.length === 0 ? ' none' : ''}`,
+    `Programs that sluiced keeps attached:${attached.length === 0 ? ' none' : ''}`,
     ...attached,
     `Dropped packets since the maps were created:${drops.length === 0 ? ' none' : ''}`,
     ...drops.map(({ reason, packets, bytes }) => `  ${reason}: ${counted(packets, 'packet')}, ${counted(bytes, 'byte')}`),

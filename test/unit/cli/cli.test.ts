@@ -85,7 +85,7 @@ describe('status', () => {
       Maps:        Ok   2 maps, fullest: lb4_frontends with 12 of 65536 entries (0.0 %)
       Policies:    Ok   no NetworkPolicy in the cluster
 
-      Attached programs:
+      Programs that sluiced keeps attached:
         tc_pod_in on veth0 ingress (tcx)
         sock_connect4 on /sys/fs/cgroup connect4 (cgroup)
       Dropped packets since the maps were created:
@@ -121,7 +121,7 @@ describe('status', () => {
         - lb4_frontends with 95 of 100 entries (95.0 %): increase --max-frontends, which takes effect when sluiced starts after \`sluice uninstall\`
       Policies:    Ok         no NetworkPolicy in the cluster
 
-      Attached programs: none
+      Programs that sluiced keeps attached: none
       Dropped packets since the maps were created: none
       "
     `);
