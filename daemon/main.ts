@@ -69,7 +69,10 @@ async function serve(agent: Agent, { log, stopSignal }: { log: Logger; stopSigna
     stopped.resolve(report.unstopped.length + report.failures.length === 0 ? ExitCode.ok : ExitCode.failure);
   };
   void stopSignal.then(stop);
-  process.on('SIGHUP', () => void reread(() => agent.reread(), log));
+  process.on(
+    'SIGHUP',
+    coalesced(() => reread(() => agent.reread(), log)),
+  );
 
   try {
     await lifecycle.start();
@@ -95,6 +98,24 @@ async function endWithBug(err: unknown, log: Logger): Promise<void> {
   log.fatal({ err }, 'unexpected error, the daemon ends');
   await output.flush();
   exitNow(ExitCode.failure);
+}
+
+/** Calls that arrive while `work` runs cause one more run after it, so that a burst of signals cannot queue more work. */
+function coalesced(work: () => Promise<void>): () => void {
+  let isRequested = false;
+  let isRunning = false;
+  const run = async (): Promise<void> => {
+    isRunning = true;
+    while (isRequested) {
+      isRequested = false;
+      await work();
+    }
+    isRunning = false;
+  };
+  return () => {
+    isRequested = true;
+    if (!isRunning) void run();
+  };
 }
 
 async function reread(rescan: () => Promise<void>, log: Logger): Promise<void> {
