@@ -104,7 +104,7 @@ async function endWithBug(err: unknown, log: Logger): Promise<void> {
 function coalesced(work: () => Promise<void>): () => void {
   let isRequested = false;
   let isRunning = false;
-  const run = async (): Promise<void> => {
+  const repeat = async (): Promise<void> => {
     isRunning = true;
     while (isRequested) {
       isRequested = false;
@@ -114,7 +114,7 @@ function coalesced(work: () => Promise<void>): () => void {
   };
   return () => {
     isRequested = true;
-    if (!isRunning) void run();
+    if (!isRunning) void repeat();
   };
 }
 
