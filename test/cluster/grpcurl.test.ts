@@ -64,14 +64,14 @@ test('the command in README.md lists the services', async () => {
 });
 
 describe('describe', () => {
-  test('prints every service and every message', async () => {
+  test('grpcurl describe prints every service and every message', async () => {
     const output = await grpcurl('describe');
     for (const name of served) expect(output).toContain(`${name} is a service:`);
     // grpcurl fails for a file that it cannot link.
     expect(output).not.toMatch(/^(error|failed)/im);
   });
 
-  test('a message has the names, numbers and reserved fields of the .proto file', async () => {
+  test('a described message has the names, numbers and reserved fields of the .proto file', async () => {
     const source = readFileSync(join(root, 'proto/sluice/v1/sluice.proto'), 'utf8');
     const fieldsOf = (text: string): string[] =>
       [...text.matchAll(/^ +(?:repeated )?[.\w]+ (\w+) = (\d+);/gm)].map(([, name, number]) => `${name} = ${number}`).sort();
@@ -85,7 +85,7 @@ describe('describe', () => {
     expect(output).toContain('reserved "type";');
   });
 
-  test('a map field is a map', async () => {
+  test('a map field is described as a map', async () => {
     expect(await grpcurl('describe', 'grpc.health.v1.HealthListResponse')).toContain(
       'map<string, .grpc.health.v1.HealthCheckResponse> statuses = 1;',
     );
@@ -97,7 +97,7 @@ describe('calls', () => {
     expect(await call('sluice.v1.Sluice/Status')).toMatchObject({ agent: { node: 'node-a' }, ready: true });
   });
 
-  test('ListServices, with a page size and a page token in the names of the .proto file', async () => {
+  test('ListServices accepts a page size and a page token by their names in the .proto file', async () => {
     const first = (await call('sluice.v1.Sluice/ListServices', { page_size: 1 })) as { services: object[]; nextPageToken: string };
     expect(first.services).toHaveLength(1);
     const rest = await call('sluice.v1.Sluice/ListServices', { page_token: first.nextPageToken });
@@ -105,7 +105,7 @@ describe('calls', () => {
     expect(rest).not.toHaveProperty('nextPageToken');
   });
 
-  test('5,000 Services with 20 endpoints each fit into its default limit, page by page', async () => {
+  test('5,000 Services with 20 endpoints each are listed page by page within the default message limit of grpcurl', async () => {
     const [, , web] = services as [(typeof services)[number], (typeof services)[number], (typeof services)[number]];
     const at = Array.from({ length: 20 }, (_, n) => ({ address: `fd00:10:244:1000:2000:3000:4000:${n}`, port: 8080 }));
     const backends = at.map((each) => ({ ...each, use: 'active', isLocal: true, isUsable: true, isLocallyUsable: true }) as const);
@@ -122,7 +122,7 @@ describe('calls', () => {
     view.rows = services;
   });
 
-  test('ListBackends, Explain, Reload and Health', async () => {
+  test('ListBackends, Explain, Reload and Health can be called', async () => {
     expect(await call('sluice.v1.Sluice/ListBackends')).toMatchObject({ backends: [{ id: 1 }, { id: 9 }] });
     const packets = [{ protocol: 'TCP', source_ip: '10.0.0.1', dest_ip: '10.96.0.10', dest_port: 80 }];
     expect(await call('sluice.v1.Sluice/Explain', { packets })).toEqual({ explanations: [{ verdict: 'NONE', reason: 'not ours' }] });
@@ -131,7 +131,7 @@ describe('calls', () => {
     expect(Object.keys(((await call('grpc.health.v1.Health/List')) as { statuses: object }).statuses)).toContain('sluice.v1.Sluice');
   });
 
-  test('an error has its status and message', async () => {
+  test('an error is shown with its status and message', async () => {
     const output = await run('-plaintext', '-unix', '-d', '{"page_token": "x"}', 'SOCKET', 'sluice.v1.Sluice/ListServices');
     expect(output).toMatch(/Code: InvalidArgument\s+Message: page_token is not a next_page_token of this agent/);
   });

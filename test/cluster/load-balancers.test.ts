@@ -153,7 +153,7 @@ test('should work from pods', async () => {
   for (const from of ['pod9', 'pod109']) await story.served(from, frontends, { servers: ['pod101'], source: sourceOf(from) });
 });
 
-test('an address with ipMode Proxy is not served', async () => {
+test('a load balancer address with ipMode Proxy is not served', async () => {
   const { story, frontends } = await begin();
   await story.served('pod9', frontends, both);
   const ingress = frontends.map(({ address }) => ({ ip: address, ipMode: 'Proxy' }));

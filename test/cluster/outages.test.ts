@@ -114,7 +114,7 @@ describe('every Service stays reachable', () => {
     expect(await asker.stop()).toEqual({});
   });
 
-  test('the connection is cut 100 times while Services change', async () => {
+  test('every Service stays reachable while the connection is cut 100 times and Services change', async () => {
     for (let round = 0; round < 100; round += 1) {
       await change(round);
       await until('there is a connection to cut', async () => (await relay('cut')) > 0);
@@ -122,7 +122,7 @@ describe('every Service stays reachable', () => {
     expect(await caughtUp()).toBeLessThan(SOON_MS);
   });
 
-  test.for(['refuse', 'hang'] as const)(`the server does not answer for ${OUTAGE_MS / 1000} s: %s`, async (how) => {
+  test.for(['refuse', 'hang'] as const)(`every Service stays reachable while the server does not answer for ${OUTAGE_MS / 1000} s: %s`, async (how) => {
     await relay(how);
     const over = pause(how === 'refuse' ? OUTAGE_MS : OUTAGE_MS / 4);
     await problem(
@@ -135,7 +135,7 @@ describe('every Service stays reachable', () => {
     await noProblem();
   });
 
-  test('the watch history is lost (410 Gone)', async () => {
+  test('every Service stays reachable when the watch history is lost (410 Gone)', async () => {
     await relay('refuse');
     for (let round = 0; round < 7; round += 1) await change(round);
     // The watch cache of a restarted API server has no history from before the restart.
@@ -161,7 +161,7 @@ describe('every Service stays reachable', () => {
     await ready;
   });
 
-  test('a token is rotated, becomes invalid, and is replaced', async () => {
+  test('every Service stays reachable while a token is rotated, becomes invalid, and is replaced', async () => {
     const token = readFileSync(cluster.tokenFile, 'utf8');
     writeFileSync(cluster.tokenFile, await cluster.api.kubectl(['create', 'token', 'sluice', '--namespace', 'kube-system']));
     await until('there is a connection to cut', async () => (await relay('cut')) > 0);
@@ -178,7 +178,7 @@ describe('every Service stays reachable', () => {
     expect(await caughtUp()).toBeLessThan(SOON_MS);
   });
 
-  test.for(['watch', 'list'])('the verb %s is removed from the role', async (verb) => {
+  test.for(['watch', 'list'])('every Service stays reachable when the verb %s is removed from the role', async (verb) => {
     const role = '/apis/rbac.authorization.k8s.io/v1/clusterroles/sluice';
     const { rules } = await cluster.api.existing(role);
     // A rule without verbs is not valid.

@@ -100,7 +100,7 @@ const dry = ['--objects', objects, '--node', file('node.json')];
 const held = (): string[] => [...heldBy('self'), ...(readFileSync('/proc/self/maps', 'utf8').match(/bpf-map.*$/gm) ?? [])];
 
 describe('explain --objects', () => {
-  test('--flows: answers are an array in the same order, invalid objects are reported on stderr, no map remains', async () => {
+  test('--flows prints an array of answers in the order of the packets, reports invalid objects on stderr, and leaves no map behind', async () => {
     const before = held();
     const { exitCode, out, err } = await sluice('--flows', file('flows.json'), ...dry, '--cluster-cidr', '10.244.0.0/16', '-o', 'json');
     expect(err).toBe('sluice: a.yaml:13: Service default/bad spec.clusterIP: must be a string, is 1\n');
@@ -122,7 +122,7 @@ describe('explain --objects', () => {
     expect(held()).toEqual(before);
   });
 
-  test('one packet: one JSON object, or its decisions as text; flags may be before or after the packet', async () => {
+  test('one packet gives one JSON object, or its decisions as text; flags may come before or after the packet', async () => {
     const packet = ['tcp', '8.8.8.8', '10.96.0.10:80'];
     const json = await sluice('--masquerade-all', ...packet, ...dry, '-o', 'json');
     expect(JSON.parse(json.out)).toMatchObject({ verdict: 'DNAT', masquerade: true });
@@ -140,7 +140,7 @@ describe('explain --objects', () => {
     ]);
   });
 
-  describe('the destination is the name of a Service', () => {
+  describe('a destination that is the name of a Service', () => {
     test.for([
       { destination: 'web.shop:http', source: '10.244.1.7', want: '10.96.0.10:80/TCP' },
       { destination: 'web.shop:80', source: '10.244.1.7', want: '10.96.0.10:80/TCP' },
@@ -187,13 +187,13 @@ describe('explain --objects', () => {
     });
   });
 
-  describe('what decides is named', () => {
+  describe('reasons in the answer', () => {
     const stepsOf = async (...argv: string[]): Promise<string[]> => {
       const { out } = await sluice(...argv, ...dry, '-o', 'json');
       return (JSON.parse(out) as Explanation).steps.map(({ step, text }) => `${step}: ${text}`);
     };
 
-    test('the source ranges that drop a packet', async () => {
+    test('the answer names the source ranges that drop a packet', async () => {
       const steps = await stepsOf('tcp', '8.8.8.8', '192.0.2.9:80');
       expect(steps).toContain('source ranges: the source must be in loadBalancerSourceRanges: 203.0.113.0/24');
       expect(steps.at(-1)).toBe(
@@ -201,19 +201,19 @@ describe('explain --objects', () => {
       );
     });
 
-    test('the source range that admits a packet', async () => {
+    test('the answer names the source range that admits a packet', async () => {
       expect(await stepsOf('tcp', '203.0.113.5', '192.0.2.9:80')).toContain(
         'source ranges: the source is in 203.0.113.0/24, one of the loadBalancerSourceRanges',
       );
     });
 
-    test('the policy that leaves no backend', async () => {
+    test('the answer names the policy that leaves no backend', async () => {
       expect((await stepsOf('tcp', '203.0.113.5', '192.0.2.9:81')).at(-1)).toBe(
         'verdict: DROP (NO_LOCAL_BACKEND): externalTrafficPolicy is Local and all usable endpoints are on other nodes, so the packet is dropped',
       );
     });
 
-    test('session affinity without a binding', async () => {
+    test('the answer says that session affinity has no backend for the source yet', async () => {
       expect(await stepsOf('tcp', '10.244.1.7', 'sticky.default:80', '--cluster-cidr', '10.244.0.0/16')).toContain(
         'affinity: session affinity ClientIP (600 s) has no backend for this source yet, and keeps the selected one from now on',
       );
@@ -241,19 +241,19 @@ describe('explain --objects', () => {
       expect(unconnected.reason).toBe('the socket is translated to 10.244.2.20:5353');
     });
 
-    test('connect() of a TCP socket is translated', async () => {
+    test('connect() of a TCP socket is translated by the socket hook', async () => {
       expect(hooks(await answer(['--call', 'connect'], 'tcp'))).toEqual([
         'the socket hook of a node process translates connect() before there is a packet',
       ]);
     });
 
-    test('a pod calls the same hooks', async () => {
+    test('calls of a pod are translated by the same hooks as calls of the node', async () => {
       expect(hooks(await answer(['--call', 'sendto'], 'udp', '10.244.1.7'))[0]).toBe(
         'the socket hook of a pod translates sendto() before there is a packet',
       );
     });
 
-    test('without --call, the answer is that of the tc program', async () => {
+    test('without --call, the answer describes what the tc program does', async () => {
       expect(hooks(await answer([]))).toEqual(['tc_uplink_out processes a packet from the node']);
     });
 
@@ -269,7 +269,7 @@ describe('explain --objects', () => {
     });
   });
 
-  test('a device that the uplinks do not include has no program', async () => {
+  test('no program processes a packet on a device that is not among the uplinks', async () => {
     const packet = ['tcp', '203.0.113.5', '192.0.2.9:80', ...dry, '--uplinks', 'eth0', '-o', 'json', '--iface'];
     expect(JSON.parse((await sluice(...packet, 'eth0')).out)).toMatchObject({ verdict: 'DNAT' });
     expect(JSON.parse((await sluice(...packet, 'eth1')).out)).toMatchObject({

@@ -159,7 +159,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     expect(drops('NO_ROUTE')).toBe(before + 1);
   });
 
-  test('13: SCTP stays with its backend like TCP, and a new INIT selects a backend again', () => {
+  test('13: an SCTP flow keeps its backend as a TCP flow does, and a new INIT selects a backend again', () => {
     const frontend = frontendRow(vip, { protocol: 'SCTP' });
     const chunk = (type: number): Packet =>
       request({
@@ -176,7 +176,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     expect(translated(chunk(1), 'tc_pod_in').destination).toBe(pod(3));
   });
 
-  test('13: a UDP flow follows its frontend to another Service', () => {
+  test('13: a UDP flow whose frontend moves to another Service gets a backend of that Service', () => {
     const frontend = frontendRow(external, { protocol: 'UDP', type: 'ExternalIP' });
     const packet = request({ protocol: 'UDP', source: pod(1), destination: external, destinationPort: 80 });
     const [a, b] = [port('a', frontend, [backendRow(pod(2))]), port('b', frontend, [backendRow(pod(3))])];

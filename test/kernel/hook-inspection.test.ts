@@ -57,7 +57,7 @@ function attach(program: number, isIngress: boolean): number {
 }
 
 describe('TCX', () => {
-  test('a program is missing until it is on its hook', () => {
+  test('a program is reported as missing until it is attached to its hook', () => {
     const findings = (): ReturnType<HookInspection['findings']> => inspection(true).findings();
     const message = (name: string): unknown =>
       expect.stringMatching(new RegExp(`^${name} on lxc3 is not attached: sluiced attaches it again`));
@@ -68,7 +68,7 @@ describe('TCX', () => {
     expect(findings()).toEqual({ missing: [], others: [] });
   });
 
-  test('a program of another owner on the hook is neither missing nor another sluiced', () => {
+  test('a program of another owner on the hook is reported neither as missing nor as another sluiced', () => {
     for (const isIngress of [true, false]) attach(loaded.datapath.program(isIngress ? 'tc_pod_in' : 'tc_pod_out'), isIngress);
     const foreign = new BpfObject(join(objectsPath, 'explain.bpf.o'));
     foreign.load({ reuse: loaded.datapath.mapFds() });
@@ -78,7 +78,7 @@ describe('TCX', () => {
     expect(inspection(true).findings()).toEqual({ missing: [], others: [] });
   });
 
-  test('programs of another sluiced are found by their name, and by their pin, which names the pin path', () => {
+  test('programs of another sluiced are found by their name; their pin, if there is one, shows the pin path', () => {
     for (const isIngress of [true, false]) attach(loaded.datapath.program(isIngress ? 'tc_pod_in' : 'tc_pod_out'), isIngress);
     const second = secondDatapath();
     const link = attach(second.program('tc_pod_in'), true);
@@ -93,13 +93,13 @@ describe('TCX', () => {
     ]);
   });
 
-  test('a device that is gone is left out', () => {
+  test('a device that no longer exists is ignored', () => {
     desired = [{ ifindex: 999_999, name: 'gone', role: 'pod', appearance: 1 }];
     expect(inspection(true).findings()).toEqual({ missing: [], others: [] });
   });
 });
 
-test('clsact: a missing filter, and a filter that another sluiced replaced', () => {
+test('with clsact, a missing filter is reported, and so is a filter that another sluiced replaced', () => {
   const findings = (): ReturnType<HookInspection['findings']> => inspection(false).findings();
   expect(findings().missing).toHaveLength(2);
   for (const isIngress of [true, false]) {
@@ -114,13 +114,13 @@ test('clsact: a missing filter, and a filter that another sluiced replaced', () 
   });
 });
 
-test('socket programs that the settings ask for and that are on no cgroup are missing', () => {
+test('socket programs are reported as missing if the settings require them and no cgroup has them', () => {
   desired = [];
   expect(inspection(true, true).findings().missing).toEqual(['the socket programs are not attached to a cgroup: the log says why']);
   expect(inspection(true, false).findings().missing).toEqual([]);
 });
 
-test('a second question within a second gets the same answer', () => {
+test('a second inspection within one second returns the result of the first', () => {
   let time = 0;
   const options = { datapath: loaded.datapath, pins: pins(), devices: () => desired, cgroup: () => undefined, hasSocketLb: false };
   const kept = new HookInspection({ ...options, hasTcx: true, now: () => time });
@@ -136,7 +136,7 @@ test('the name of a program that does not exist is unknown', () => {
   expect(programNameById(0x7fffffff)).toBeUndefined();
 });
 
-test('two hundred and fifty pods: what one inspection costs', () => {
+test('the inspection of 250 pods finds no problem, and its time is printed', () => {
   for (const isIngress of [true, false]) attach(loaded.datapath.program(isIngress ? 'tc_pod_in' : 'tc_pod_out'), isIngress);
   const [device] = desired as [DesiredDevice];
   desired = Array.from({ length: 250 }, () => device);

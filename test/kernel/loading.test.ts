@@ -37,7 +37,7 @@ describe('the verifier', () => {
   const directory = mkdtempSync(join(tmpdir(), 'sluice-bad-'));
   afterAll(() => rmSync(directory, { recursive: true }));
 
-  test('a rejected program: the error names the program, the reason and the source line', () => {
+  test('the error of a rejected program names the program, the reason and the source line', () => {
     const source = join(directory, 'bad.bpf.c');
     writeFileSync(
       source,
@@ -69,7 +69,7 @@ char _license[] SEC("license") = "GPL";
     object.close();
   });
 
-  test('is not needed to reject a missing file or a file that is not an object', () => {
+  test('a missing file, or a file that is not a BPF object, is rejected when it is opened', () => {
     expect(() => new BpfObject(join(directory, 'none.bpf.o'))).toThrow(/open object .*none\.bpf\.o: ENOENT/);
     writeFileSync(join(directory, 'text.bpf.o'), 'not an object');
     expect(() => new BpfObject(join(directory, 'text.bpf.o'))).toThrow(/open object .*text\.bpf\.o/);
@@ -105,7 +105,7 @@ char _license[] SEC("license") = "GPL";
 });
 
 describe('pinned maps', () => {
-  test('are reused by the next load, with their content', () => {
+  test('pinned maps are reused by the next load, with their content', () => {
     const first = new Loaded(bpffs);
     first.maps.services.set(5, serviceValue({ base: 32, count: 2 }));
     const seed = first.datapath.map('lb_config').get(new Uint8Array(4));
@@ -118,7 +118,7 @@ describe('pinned maps', () => {
     second.datapath.close();
   });
 
-  test('keep their size and content when the settings ask for another size, and the difference is described', () => {
+  test('pinned maps keep their size and content when the settings ask for another size, and the difference is described', () => {
     const first = new Loaded(bpffs);
     first.maps.services.set(5, serviceValue({ base: 32, count: 2 }));
     expect(first.datapath.sizeProblems()).toEqual([]);
@@ -146,7 +146,7 @@ describe('pinned maps', () => {
     second.datapath.close();
   });
 
-  test('whose size no setting determines are rejected when it differs, since they belong to another version', () => {
+  test('a pinned map whose size does not come from a setting is rejected if the size differs, because another version created it', () => {
     new Loaded(bpffs).datapath.close();
     const pinned = join(bpffs.path, 'sluice/maps/lb_drops');
     rmSync(pinned);
@@ -160,7 +160,7 @@ describe('pinned maps', () => {
     );
   });
 
-  test('of another layout version are rejected', () => {
+  test('pinned maps of another layout version are rejected', () => {
     const first = new Loaded(bpffs);
     const config = first.datapath.map('lb_config');
     const row = config.get(new Uint8Array(4)) ?? new Uint8Array();
@@ -179,7 +179,7 @@ describe('links', () => {
   });
   afterEach(() => loaded.datapath.close());
 
-  test('TCX: a link is attached, pinned, updated through its pin, and has no device after the device is deleted', () => {
+  test('a TCX link is attached, pinned, updated through its pin, and has no device after the device is deleted', () => {
     ip('link', 'add', 'temp0', 'type', 'veth', 'peer', 'name', 'temp1');
     const [{ ifindex } = { ifindex: 0 }] = JSON.parse(ip('-j', 'link', 'show', 'dev', 'temp0')) as { ifindex: number }[];
     const link = attachTcx(loaded.datapath.program('tc_pod_in'), ifindex, true);
@@ -198,7 +198,7 @@ describe('links', () => {
     expect(() => attachTcx(loaded.datapath.program('tc_pod_in'), ifindex, true)).toThrow(expect.toSatisfy(isNotFound));
   });
 
-  test('clsact: a filter is attached, replaced and detached; detaching a missing filter is not an error', () => {
+  test('a clsact filter is attached, replaced and detached; detaching a missing filter is not an error', () => {
     const filters = (): string => execFileSync('tc', ['filter', 'show', 'dev', 'lxc3', 'ingress'], { encoding: 'utf8' });
     attachClsact(loaded.datapath.program('tc_pod_in'), devices.lxc3, true);
     expect(filters()).toContain('tc_pod_in');
@@ -211,7 +211,7 @@ describe('links', () => {
     detachClsact(devices.lxc2, true);
   });
 
-  test('cgroup: a link is attached, and is rejected where another program is attached without the multi flag', () => {
+  test('a cgroup link is attached, and is rejected where another program is attached without the multi flag', () => {
     const cgroup = join(findCgroup2() ?? '', `sluice-test-${process.pid}`);
     const program = loaded.datapath.program('sock_connect4');
     mkdirSync(cgroup);
@@ -230,7 +230,7 @@ describe('links', () => {
 });
 
 describe('rtnetlink', () => {
-  test('returns the links and addresses that `ip` prints', () => {
+  test('rtnetlink lists the links and addresses that `ip` prints', () => {
     const shown = JSON.parse(ip('-j', '-d', 'link', 'show')) as {
       ifindex: number;
       ifname: string;
@@ -253,14 +253,14 @@ describe('rtnetlink', () => {
     expect(own).toEqual(expect.arrayContaining(['10.0.0.1', 'fd00:10::1']));
   });
 
-  test('returns the route to an address, and ENETUNREACH without a route', () => {
+  test('rtnetlink returns the route to an address, and ENETUNREACH if there is no route', () => {
     expect(routeTo(addressBytes('10.244.1.3'))).toMatchObject({ ifindex: devices.lxc3, type: 1 });
     expect(routeTo(addressBytes('10.0.0.1'))).toMatchObject({ type: 2 });
     expect(() => routeTo(addressBytes('192.0.2.1'))).toThrow(/ENETUNREACH/);
     expect(() => routeTo(addressBytes('2001:db8::1'))).toThrow(/ENETUNREACH/);
   });
 
-  test('reads a dump that consists of many messages', () => {
+  test('a dump that consists of many netlink messages is read completely', () => {
     const commands = Array.from({ length: 300 }, (_, i) => `link add many${i} type veth peer name peer${i}`).join('\n');
     execFileSync('ip', ['-batch', '-'], { input: commands });
     expect(links().filter((link) => /^(many|peer)\d/.test(link.name))).toHaveLength(600);
@@ -270,7 +270,7 @@ describe('rtnetlink', () => {
     expect(links().filter((link) => /^(many|peer)\d/.test(link.name))).toHaveLength(0);
   });
 
-  test('reports events when a device is created, renamed and deleted', async () => {
+  test('the link monitor reports when a device is created, renamed and deleted', async () => {
     const monitor = new LinkMonitor();
     const seen: string[] = [];
     const gone = Promise.withResolvers<void>();
@@ -291,6 +291,6 @@ describe('rtnetlink', () => {
   });
 });
 
-test('no cgroup of this test remains', () => {
+test('this test leaves no cgroup behind', () => {
   expect(existsSync(join(findCgroup2() ?? '', `sluice-test-${process.pid}`))).toBe(false);
 });

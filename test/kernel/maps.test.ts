@@ -46,7 +46,7 @@ testLbMaps('kernel', () =>
 );
 
 describe('a hash map', () => {
-  test('entries() reads 20,000 keys, which is more than one batch', () => {
+  test('entries() reads 20,000 keys, which need more than one batch', () => {
     const map = freshMaps({ ct4: 1024, lb4_frontends: 20_000 })('lb4_frontends');
     const key = new Uint8Array(8);
     const value = new Uint8Array(8);
@@ -75,7 +75,7 @@ describe('a mapped array', () => {
       .filter((line) => line.includes('bpf-map'));
   const writable = (): number => mapped().filter((line) => line.includes('rw-s')).length;
 
-  test('is not mapped writable until a difference is written', () => {
+  test('a mapped array is mapped writable only when a value that differs is written', () => {
     const maps = kernelMaps(freshMaps({}));
     expect(maps.services.get(1)).toEqual(serviceValue({ base: 0, count: 0 }));
     maps.services.set(1, serviceValue({ base: 0, count: 0 }));
@@ -93,7 +93,7 @@ describe('a mapped array', () => {
     expect(maps.services.get(3)).toEqual(serviceValue({ base: 16, count: 3 }));
   });
 
-  test('is the memory that map lookups read', () => {
+  test('map lookups read what was written through the mapping of an array', () => {
     const opened = freshMaps({});
     kernelMaps(opened).services.set(7, serviceValue({ base: 5, count: 6 }));
     expect(opened('lb_services').get(Uint8Array.of(7, 0, 0, 0))).toEqual(Uint8Array.of(5, 0, 0, 0, 6, ...new Uint8Array(27)));

@@ -88,7 +88,7 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
     loaded.apply([port('web', vip, [backend(pod(2)), backend(pod(3))]), port('dead', deadVip, [])]);
   });
 
-  test('a request is translated to a candidate of the oracle', () => {
+  test('a request is translated to one of the backends that the oracle allows', () => {
     const rows = [port('web', vip, [backend(pod(2)), backend(pod(3))]), port('dead', deadVip, [])];
     for (let sourcePort = 40_000; sourcePort < 40_050; sourcePort += 1) {
       const packet = request({ sourcePort });
@@ -150,7 +150,7 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
     }
   });
 
-  test('hairpin: the pod sees the VIP as its peer, and its reply returns to itself', () => {
+  test('a pod that reaches itself through a VIP sees the VIP as its peer, and its reply is delivered to itself', () => {
     loaded.apply([port('web', vip, [backend(pod(1))])]);
     const sent = translated(request());
     expect(sent).toMatchObject({ source: vip, sourcePort: 40_000, destination: pod(1), destinationPort: 8080 });
@@ -189,7 +189,7 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
     expect(translated(request(isTcp ? { flags: ACK } : {})).destination).toBe(isTcp ? before.destination : other);
   });
 
-  test('an evicted reverse row of a flow is written again after a few seconds', () => {
+  test('the reverse row of a flow that was evicted is written again after a few seconds', () => {
     const sent = translated(request());
     const map = loaded.datapath.map(four ? 'ct4' : 'ct6');
     const tuple = {
@@ -212,7 +212,7 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
     expect(translated(answerTo(sent)).source).toBe(vip);
   });
 
-  test('without a usable backend the packet is refused by the VIP and counted', () => {
+  test('a packet to a frontend without a usable backend is refused with the VIP as source, and is counted', () => {
     const before = loaded.drops()['NO_BACKEND'] ?? 0;
     const packet = request({ destination: deadVip, sequence: 7000 });
     const out = translated({ ...packet, mac: { source: 0x11, destination: 0x22 } });
@@ -245,7 +245,7 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
     const unreachable = four ? { type: 3, code: 3 } : { type: 1, code: 4 };
     const tooBig = four ? { type: 3, code: 4 } : { type: 2, code: 0 };
 
-    test("from the backend's side quote the packet that the client sent", () => {
+    test('an ICMP error from the side of the backend quotes the packet that the client sent', () => {
       const sent = translated(request());
       for (const from of [sent.destination, outside]) {
         const out = translated(
@@ -264,7 +264,7 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
       }
     });
 
-    test("from the client's side quote the packet that the backend sent", () => {
+    test('an ICMP error from the side of the client quotes the packet that the backend sent', () => {
       const sent = translated(request());
       const reply = translated(answerTo(sent));
       const out = translated({ protocol: 'ICMP', source: pod(1), destination: vip, ...tooBig, payload: ipPacket(reply) });
@@ -277,14 +277,14 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
       });
     });
 
-    test('about packets without a flow are unchanged', () => {
+    test('an ICMP error about a packet without a flow is unchanged', () => {
       translated(request());
       const quoted = ipPacket({ protocol, source: pod(1), destination: pod(2), sourcePort: 5, destinationPort: 6 });
       unchanged({ protocol: 'ICMP', source: pod(2), destination: pod(1), ...unreachable, payload: quoted });
     });
   });
 
-  test('a socket of the node: the request leaves through the uplink, and the reply has the MAC address of the node', () => {
+  test('a request of a socket of the node leaves through the uplink, and the reply has the MAC address of the node', () => {
     const sent = translated(request({ source: node, mac: { source: 0x77, destination: 0x99 } }), 'tc_uplink_out', devices.eth0);
     const result = send(answerTo(sent), 'tc_pod_in', devices.lxc2);
     expect(result.verdict).toBe(TC_ACT_REDIRECT);
@@ -292,7 +292,7 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
     expect(read(result.packet)).toMatchObject({ source: vip, destination: node });
   });
 
-  test("a backend on the node's own address: packets go to the stack, and replies are translated on the way to the pod", () => {
+  test('packets to a backend on the own address of the node go to the stack, and its replies are translated on the way to the pod', () => {
     loaded.apply([port('web', vip, [backend(node)])]);
     const result = send(request());
     expect(result.verdict).toBe(TC_ACT_OK);

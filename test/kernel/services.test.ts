@@ -64,7 +64,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     loaded.applyHost(plainHost, [{ set: 'node', cidr: `${node}/${length}` }]);
   });
 
-  test('NodePort from outside, policy Cluster: masqueraded with an allocated port, and the NodePort is the source of the reply', () => {
+  test('NodePort traffic from outside with policy Cluster is masqueraded with an allocated port, and replies have the NodePort as source', () => {
     loaded.apply([port([nodePort()], [backendRow(pod(2))])]);
     const seen = new Set<number>();
     for (let sourcePort = 40_000; sourcePort < 40_100; sourcePort += 1) {
@@ -81,7 +81,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     expect(seen.size).toBe(100);
   });
 
-  test('NodePort to a backend on another node: the request has the node address, and the reply returns through the node', () => {
+  test('NodePort traffic to a backend on another node has the address of this node, and the reply returns through this node', () => {
     loaded.apply([port([nodePort()], [backendRow(remote)])]);
     const sent = translated(fromOutside(), 'tc_uplink_in');
     expect(sent).toMatchObject({ source: node, destination: remote });
@@ -89,7 +89,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     expect(back).toMatchObject({ source: node, sourcePort: 30_080, destination: outside, destinationPort: 40_000 });
   });
 
-  test('policy Local: clients outside get local backends and keep their source; local pods and the node get all backends', () => {
+  test('with policy Local, clients outside get local backends and keep their source; local pods and the node get all backends', () => {
     const backends = [backendRow(pod(2), { isLocal: true, isLocallyUsable: true }), backendRow(remote)];
     loaded.apply([port([nodePort({ policy: 'Local' }), loadBalancer({ policy: 'Local' })], backends)]);
     loaded.applyHost({ ...plainHost, podDetection: { IPv4: 'cidr', IPv6: 'cidr' } }, [
@@ -113,7 +113,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     expect([...found.node].sort()).toEqual([pod(2), remote].sort());
   });
 
-  test('policy Local: packets from outside are dropped if no backend is local, and refused if there is no backend', () => {
+  test('with policy Local, packets from outside are dropped if all backends are on other nodes, and refused if there is no backend', () => {
     loaded.apply([port([nodePort({ policy: 'Local' })], [backendRow(remote)])]);
     dropped('NO_LOCAL_BACKEND', fromOutside(), 'tc_uplink_in');
     loaded.apply([port([nodePort({ policy: 'Local' })], [])]);
@@ -168,7 +168,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     dropped('SOURCE_RANGE', fromOutside({ destination: external, destinationPort: 80, sourcePort: 1 }), 'tc_uplink_in');
   });
 
-  test('cluster addresses without a frontend: a wrong port is refused, an unallocated address is dropped, all else is unchanged', () => {
+  test('of cluster addresses without a frontend, a wrong port is refused, an unallocated address is dropped, and other packets are unchanged', () => {
     loaded.apply([port([clusterIP()], [backendRow(pod(2))])]);
     const [first, last, cidr] = four ? ['10.96.0.0', '10.96.255.255', '10.96.0.0/16'] : ['fd00:96::', 'fd00:96::ffff', 'fd00:96::/112'];
     loaded.applyHost({ ...plainHost, clusterRange: { [family]: { first, last } } }, [
@@ -219,7 +219,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     expect(readIp(error.payload ?? new Uint8Array(), true)).toMatchObject({ source: pod(1), destination: vip, destinationPort: 80 });
   });
 
-  test('the hop limit is decremented, and answered with "time exceeded" when it reaches zero', () => {
+  test('the hop limit is decremented, and a packet whose hop limit reaches zero is answered with "time exceeded"', () => {
     loaded.apply([port([clusterIP()], [backendRow(pod(2))])]);
     const at = four ? 22 : 21;
     const withHops = (hops: number): Uint8Array => {
@@ -250,7 +250,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     }
   });
 
-  test('SCTP: the port and the CRC32c change', () => {
+  test('translation changes the port and the CRC32c of an SCTP packet', () => {
     const sctp: Protocol = 'SCTP';
     const row = port([clusterIP({ protocol: sctp })], [backendRow(pod(2))], { protocol: sctp, key: `default/web:web/SCTP/${family}` });
     loaded.apply([row]);

@@ -39,7 +39,7 @@ async function connects(ms: number): Promise<[Connects, Connects]> {
   return JSON.parse(answer) as [Connects, Connects];
 }
 
-test('both sides get as many connections, and every connection has a mode and CPU time', async () => {
+test('both sides get the same number of connections, and every connection has a mode and CPU time', async () => {
   const [one, other] = await connects(300);
   // A side has its turn in blocks of 64 connections.
   expect(Math.abs(one.count - other.count)).toBeLessThanOrEqual(64);
@@ -53,7 +53,7 @@ test('both sides get as many connections, and every connection has a mode and CP
   }
 });
 
-test('a SYN-ACK that another CPU handles makes connect() sleep, and the connection counts as such', async () => {
+test('connect() sleeps if another CPU handles the SYN-ACK, and the connection is counted as one that slept', async () => {
   const share = ([one]: readonly [Connects, Connects]): number => one.slept.count / one.count;
   const before = share(await connects(300));
   steer(lab, 'pod9', 'second');
@@ -62,7 +62,7 @@ test('a SYN-ACK that another CPU handles makes connect() sleep, and the connecti
   expect(share(steered)).toBeGreaterThan(0.5);
 });
 
-test('a process of the lab: stderr is no answer, a question has its own time limit, and the end of the process is reported', async () => {
+test('a process of the lab does not take stderr for an answer, limits the time of a question, and reports its end', async () => {
   const script = 'read a; echo warning >&2; sleep 0.2; echo "got $a"; read b; sleep 2; echo late; read c; echo reason >&2; exit 3';
   const each = lab.start('node', ['sh', '-c', script]);
   expect(await each.ask('this')).toBe('got this');

@@ -39,7 +39,7 @@ function leftovers(pid: number): string[] {
   return [...netns, ...readdirSync(tmpdir()), ...mounts, ...cgroups.flatMap((fields) => readdirSync(fields[1] ?? '/'))].filter(isOurs);
 }
 
-test('every check holds, no message is lost, and nothing is left behind', async () => {
+test('every check of the demo holds, no message is lost, and nothing is left behind', async () => {
   const { pid, code, text } = await demo();
   expect(text).not.toContain('FAILED CHECK');
   expect(text).toContain('lost in total: 0');

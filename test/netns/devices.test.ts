@@ -154,7 +154,7 @@ describe('uninstall', () => {
     sh(process.execPath, 'daemon/cli/main.ts', '--socket', daemon.socket, 'uninstall', '--pin-path', join(lab.bpffs, 'sluice'), ...extra);
 
   test.for([{ signal: 'SIGKILL' }, { signal: 'SIGTERM' }] as const)(
-    'after $signal: --dry-run lists everything and removes nothing, the real run removes everything',
+    'after $signal, --dry-run lists everything and removes nothing, and the real uninstall removes everything',
     async ({ signal }) => {
       // Link-local addresses are left out, because duplicate address detection changes their state.
       const rows = (what: string): string[] =>

@@ -159,7 +159,7 @@ test.for(cases)('$what is repaired and logged', async ({ damage, says, isSeamles
   expect(daemon.cli('status')).toMatch(/^Repairs: +Warning +\d+ differences? repaired$/m);
 });
 
-test('a second daemon is rejected also after the pin directory was recreated', async () => {
+test('a second daemon is rejected even after the pin directory was recreated', async () => {
   const second = lab.start('node', [process.execPath, 'daemon/main.ts', ...daemon.flags(false), '--socket', `${daemon.socket}2`]);
   expect(await second.ended).toBe(4);
 });

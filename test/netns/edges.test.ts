@@ -39,7 +39,7 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
   afterAll(() => lab.close());
 
   describe.each(families.map((family) => ({ family })))('$family', ({ family }) => {
-    test.for([{ who: 'a pod' }, { who: 'the node' }])('no backends: a TCP connection of $who is refused at once', async ({ who }) => {
+    test.for([{ who: 'a pod' }, { who: 'the node' }])('a TCP connection of $who to a Service without backends is refused at once', async ({ who }) => {
       const client = who === 'a pod' ? pod : node;
       const netns = who === 'a pod' ? 'pod9' : 'node';
       const before = repeatedSyns(lab, netns);
@@ -50,7 +50,7 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
     });
 
     test.for([{ who: 'a pod' }, { who: 'the node' }])(
-      'no backends: a connected UDP socket of $who gets port unreachable',
+      'a connected UDP socket of $who to a Service without backends gets port unreachable',
       async ({ who }) => {
         const client = who === 'a pod' ? pod : node;
         const result = await client.ask({ protocol: 'udp', address: deadVips[family], port: 53, count: 20, isConnected: true });
@@ -58,7 +58,7 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
       },
     );
 
-    test('no backends: an unconnected sendto() does not fail and gets no answer', async () => {
+    test('an unconnected sendto() to a Service without backends does not fail and gets no answer', async () => {
       const result = await pod.ask({ protocol: 'udp', address: deadVips[family], port: 53, count: 3, timeoutMs: 300 });
       expect(result.failures).toEqual({ timeout: 3 });
     });
@@ -142,7 +142,7 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
       );
     });
 
-    test('scaled to one, all new requests go to it; scaled back to two, they go to both', async () => {
+    test('all new requests go to the only backend after a scale to one, and to both backends after a scale to two', async () => {
       daemon.write('web.yaml', service('web'), ...slices('web', [2]));
       await daemon.settled((services) =>
         services.filter((each) => each.key.startsWith('default/web')).every((each) => each.backends?.length === 1),

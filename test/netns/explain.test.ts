@@ -178,7 +178,7 @@ describe.each([{ hasSocketLb: false }, { hasSocketLb: true }])('socket translati
     expect(refused('tcp', podAddresses(9).IPv4, 'web.default:81')).toContain('Service default/web has no TCP port 81: it has web (80/TCP)');
   });
 
-  test('the answer tells connect() from sendto()', () => {
+  test('the answer distinguishes connect() from sendto()', () => {
     const hooks = (...args: string[]): string[] => print(...args).steps.flatMap(({ step, text }) => (step === 'hook' ? [text] : []));
     const udp = ['udp', nodeAddresses.IPv4, `${vips.IPv4}:53`];
     if (!hasSocketLb) {
@@ -199,13 +199,13 @@ describe.each([{ hasSocketLb: false }, { hasSocketLb: true }])('socket translati
     ]);
   });
 
-  test('the source ranges of the daemon are named', () => {
+  test('the answer names the source ranges that the daemon applies', () => {
     expect(print('tcp', '8.8.8.8:1', `${external.IPv4}:80`).reason).toBe(
       'the source 8.8.8.8 is in none of the loadBalancerSourceRanges (10.244.0.0/16), so the packet is dropped',
     );
   });
 
-  test('the command prints one JSON object with null for unset fields', () => {
+  test('the command prints one JSON object, in which unset fields are null', () => {
     expect(print('tcp', `${podAddresses(9).IPv4}:4242`, `${vips.IPv4}:80`)).toMatchObject({
       verdict: 'DNAT',
       frontend: { frontend: `${vips.IPv4}:80/TCP`, service: 'default/web:web', type: 'ClusterIP', scope: 'internal' },

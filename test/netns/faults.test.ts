@@ -80,7 +80,7 @@ async function recovered(): Promise<void> {
   await until(() => !/Degraded|NotReady|sluice:/.test(status()), 'nothing is degraded');
 }
 
-describe('while netlink fails', () => {
+describe('failures of netlink', () => {
   test.for([
     { name: 'no socket', faults: ['socket:error=EMFILE'] },
     { name: 'no memory for a request', faults: ['sendto:error=ENOBUFS'] },
@@ -109,9 +109,9 @@ describe('while netlink fails', () => {
   });
 });
 
-describe('while bpf(2) fails', () => {
+describe('failures of bpf(2)', () => {
   test.for(['EMFILE', 'ENOMEM', 'ENOSPC', 'EIO', 'EINTR', 'EAGAIN'])(
-    'with %s, the daemon goes on and applies everything afterwards',
+    'with %s, the daemon continues and applies everything afterwards',
     async (code) => {
       await start();
       const from = daemon.process?.lines.length ?? 0;
@@ -129,7 +129,7 @@ describe('while bpf(2) fails', () => {
   );
 });
 
-test('while this process may open no more files, it goes on, and does everything afterwards', async () => {
+test('the daemon continues while it may open no more files, and applies everything afterwards', async () => {
   await start('--http', '127.0.0.1:9880');
   const limit = (count: number): string => sh('prlimit', '--pid', String(pid()), `--nofile=${count}:4096`);
   limit(readdirSync(`/proc/${pid()}/fd`).length);
@@ -209,7 +209,7 @@ describe('a start', () => {
     expect(code).toBe(3);
   });
 
-  test('with the smallest limit serves', async () => {
+  test('a start with the lowest permitted limit of open files succeeds', async () => {
     const command = ['sh', '-c', 'ulimit -n 256; exec "$@"', 'sh', process.execPath, 'daemon/main.ts', ...daemon.flags(true)];
     daemon.process = lab.start('node', command);
     await daemon.process.line((line) => line.includes('"msg":"ready"'));
@@ -231,7 +231,7 @@ describe('a start', () => {
     expect([3, 5, 10]).toContain(code);
   });
 
-  test('is not disturbed by signals while programs are loaded', async () => {
+  test('a start is not disturbed by signals while programs are loaded', async () => {
     const flags = [...daemon.flags(true)];
     // From the first line of the log on, until the daemon is ready, SIGHUP is sent about every millisecond: many times during the load
     // of one program. Without a pause the signals would leave the event loop no time, because libuv handles every signal that waits.
@@ -244,7 +244,7 @@ describe('a start', () => {
     await until(() => /^Ready: +Ok/m.test(status()), 'the daemon is ready');
   });
 
-  test.for(['EAGAIN', 'EINTR'])('repeats the load of programs when a signal ends it with %s', async (code) => {
+  test.for(['EAGAIN', 'EINTR'])('the load of a program is repeated when a signal interrupts it with %s', async (code) => {
     const flags = [process.execPath, 'daemon/main.ts', ...daemon.flags(true)];
     const log = join(lab.directory, 'strace');
     const traced = (...options: string[]): string[] => ['strace', '-f', '-o', log, '-e', 'trace=bpf', ...options, ...flags];
@@ -274,7 +274,7 @@ describe('a start', () => {
 });
 
 describe('a cgroup', () => {
-  test('that is made anew gets its programs again, each time, and the status does not count programs that are not attached', async () => {
+  test('a cgroup that is created again gets its programs each time, and the status does not count programs that are not attached', async () => {
     await start();
     for (let round = 0; round < 2; round += 1) {
       expect(programsOnCgroup()).toBe(8);
@@ -293,7 +293,7 @@ describe('a cgroup', () => {
     expect(programsOnCgroup()).toBe(8);
   });
 
-  test('that is missing does not prevent a reload of the other programs', async () => {
+  test('a missing cgroup does not prevent a reload of the other programs', async () => {
     await start();
     rmdirSync(lab.cgroup);
     await until(() => /6 of 14 attached/.test(status()), 'the status names the lost programs');
@@ -304,10 +304,10 @@ describe('a cgroup', () => {
   });
 });
 
-describe('while the bpffs is read-only', () => {
+describe('a read-only bpffs', () => {
   const remount = (mode: 'ro' | 'rw'): string => sh('mount', '-o', `remount,bind,${mode}`, lab.bpffs);
 
-  test('detached links are attached again at once, and pinned afterwards', async () => {
+  test('links that are detached while the bpffs is read-only are attached again at once, and pinned afterwards', async () => {
     await start();
     const ifindex = ifindexOf('lxc9');
     const links = join(lab.bpffs, 'sluice/links');
@@ -326,7 +326,7 @@ describe('while the bpffs is read-only', () => {
     expect([programsOn('lxc9'), programsOnCgroup()]).toEqual([2, 8]);
   });
 
-  test('a device whose programs cannot be attached is a problem, which ends with the device or at the next sync period', async () => {
+  test('a device whose programs cannot be attached is a problem until the device is deleted or the next sync period succeeds', async () => {
     await start();
     remount('ro');
     addDevice('lxcgone');

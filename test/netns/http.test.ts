@@ -81,7 +81,7 @@ const crowd = async ({ mode, port, count, sources }: Misuse): Promise<LabProcess
 };
 
 describe('without misuse', () => {
-  test('port 10249 serves what kube-proxy has there', async () => {
+  test('port 10249 serves the paths that kube-proxy serves there', async () => {
     const prober = new Prober('node');
     const get = (path: string): Promise<Answer> => prober.get(`http://127.0.0.1:${METRICS}${path}`);
     expect((await get('/proxyMode')).body).toBe('ebpf');
@@ -132,7 +132,7 @@ test.for([
   }
 });
 
-test('a connection without a complete request is closed after about 10 s, without another one that needs its place', async () => {
+test('a connection without a complete request is closed after about 10 s, even if no other connection needs its place', async () => {
   const script = `
     const { connect } = require('node:net');
     for (const text of ['', 'GET / HT', 'GET /healthz HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n']) {

@@ -30,7 +30,7 @@ const entries = (): number => Number(lab.sysctl('node', 'net.netfilter.nf_conntr
 /** The ruleset without its counters, which direct traffic changes. */
 const ruleset = (): string => lab.run('node', 'nft', 'list', 'ruleset').replaceAll(/packets \d+ bytes \d+/g, '');
 
-test('traffic of a pod changes neither conntrack nor the ruleset', async () => {
+test('Service traffic of a pod changes neither conntrack nor the ruleset', async () => {
   const before = { entries: entries(), ruleset: ruleset() };
   for (const address of [vips.IPv4, vips.IPv6]) {
     for (const [protocol, port] of [
@@ -53,7 +53,7 @@ test('a pod that reaches itself through its Service creates no conntrack entry',
   expect(entries()).toBe(before);
 });
 
-test('positive control: direct traffic of the same pod creates conntrack entries', async () => {
+test('direct traffic of the same pod creates conntrack entries, so the check detects them', async () => {
   const before = entries();
   const result = await client.ask({ protocol: 'tcp', address: podAddresses(1).IPv4, port: 8080, count: 20 });
   expect(result.failures).toEqual({});

@@ -50,11 +50,11 @@ const get = (path: string): { status: number; body: string } =>
   ) as { status: number; body: string };
 const askWeb = (count: number) => client.ask({ protocol: 'tcp', address: vips.IPv4, port: 80, count });
 
-test('notifies the service manager when it is ready', async () => {
+test('the daemon notifies the service manager when it is ready', async () => {
   await manager.line((line) => line === 'READY=1');
 });
 
-test('HTTP serves healthz, readyz and metrics', () => {
+test('the HTTP port serves healthz, readyz and metrics', () => {
   expect(get('/healthz').status).toBe(200);
   expect(get('/readyz').status).toBe(200);
   const { body } = get('/metrics');

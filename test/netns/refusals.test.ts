@@ -147,7 +147,7 @@ const cases: readonly Case[] = [
   },
 ];
 
-test.for(cases)('$what: exit code $code with one error message, nothing left behind, and the same error from preflight', async (each) => {
+test.for(cases)('with $what, sluiced exits with code $code and one error message, leaves nothing behind, and preflight gives the same error', async (each) => {
   const flags = [...daemon.flags(true), ...(each.flags?.() ?? [])];
   const before = traces();
   const asked = await preflight(each.before?.() ?? '', each.wrap ?? [], flags);
@@ -213,11 +213,11 @@ describe('a host on which sluiced runs', () => {
     expect((await client.ask({ protocol: 'tcp', address: vips.IPv4, port: 80, count: 20 })).failures).toEqual({});
   };
 
-  test('a read-only cgroup mount: attaching does not write to it', async () => {
+  test('sluiced runs with a read-only cgroup mount, because attaching does not write to it', async () => {
     await serves(`mount --bind ${lab.cgroup} ${lab.cgroup} && mount -o remount,ro,bind ${lab.cgroup}`, []);
   });
 
-  test('only CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN', async () => {
+  test('sluiced runs with only CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN', async () => {
     const drop = ['--bounding-set', '-all,+bpf,+perfmon,+net_admin', '--inh-caps', '-all'];
     await serves('', ['setpriv', ...drop]);
   });
@@ -240,7 +240,7 @@ test('preflight warns about another program on the TCX hook of the uplink, and a
   ]);
 });
 
-test('preflight asks the API server: exit code 1 when sluiced would start and not become ready', async () => {
+test('preflight asks the API server, and exits with 1 if sluiced would start but not become ready', async () => {
   const kubeconfig = join(lab.directory, 'kubeconfig');
   const cluster = { server: 'https://127.0.0.1:1' };
   const config = {
@@ -277,7 +277,7 @@ test('preflight warns of devices that do not exist, and skips checks that have n
   ]);
 });
 
-test('preflight prints text', async () => {
+test('preflight prints its results as text', async () => {
   const plain = join(lab.directory, 'plain');
   const refused = await command(
     '',

@@ -45,7 +45,7 @@ async function until(is: () => boolean): Promise<void> {
 }
 
 describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translation: $hasSocketLb', ({ hasSocketLb }) => {
-  test(`${DATAGRAMS} datagrams and an iperf3 stream through ${RELOADS} reloads`, async () => {
+  test(`${DATAGRAMS} datagrams and an iperf3 stream continue without loss during ${RELOADS} reloads`, async () => {
     await daemon.start({ hasSocketLb });
     // A separate Service for iperf3, with one backend.
     const stream = { IPv4: '10.96.0.30', IPv6: 'fd00:96::30' };

@@ -59,7 +59,7 @@ test.for(['SIGTERM', 'SIGHUP'] as const)('%s while the programs are loaded does 
 
 describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translation: $hasSocketLb', ({ hasSocketLb }) => {
   test.for([{ signal: 'SIGTERM' }, { signal: 'SIGINT' }, { signal: 'SIGKILL' }] as const)(
-    '$signal: the daemon ends in time, traffic continues, and the next daemon takes over',
+    'after $signal the daemon ends in time, traffic continues, and the next daemon takes over',
     async ({ signal }) => {
       await daemon.start({ hasSocketLb });
       const client = await Client.start(lab, 'pod9');
@@ -97,7 +97,7 @@ test('a change made while the daemon is not running is applied at the next start
   });
 });
 
-test('after changes between two runs the maps equal those of a clean start with the same files', async () => {
+test('after changes between two runs, the maps equal those of a first start with the same files', async () => {
   await daemon.start({ hasSocketLb: true });
   daemon.write('gone.yaml', service('gone', { IPv4: '10.96.0.11', IPv6: 'fd00:96::11' }), ...slices('gone', [1, 2]));
   daemon.write('kept.yaml', service('kept', { IPv4: '10.96.0.12', IPv6: 'fd00:96::12' }), ...slices('kept', [3, 1]));
@@ -123,7 +123,7 @@ test('after changes between two runs the maps equal those of a clean start with 
   }
 });
 
-test('unreadable input at start removes nothing; when it can be read, unwanted entries are removed', async () => {
+test('unreadable input at the start removes no entries; unwanted entries are removed when the input can be read', async () => {
   await daemon.start({ hasSocketLb: false });
   await daemon.process?.kill('SIGKILL');
   writeFileSync(join(daemon.source, 'web.yaml'), 'kind: Service\nmetadata: {name: web\n');
@@ -134,7 +134,7 @@ test('unreadable input at start removes nothing; when it can be read, unwanted e
   await daemon.settled((services) => services.length > 0 && services.every((each) => each.key.startsWith('default/other')));
 });
 
-test('switching socket translation off and on detaches and attaches the hooks', async () => {
+test('switching socket translation off detaches the socket hooks, and switching it on attaches them', async () => {
   const hooks = (): number =>
     sh('bpftool', 'cgroup', 'show', lab.cgroup)
       .split('\n')
@@ -147,7 +147,7 @@ test('switching socket translation off and on detaches and attaches the hooks', 
 });
 
 describe('a second daemon', () => {
-  test('with the same pin path is rejected, and the first one continues', async () => {
+  test('a second daemon with the same pin path is rejected, and the first one continues', async () => {
     await daemon.start({ hasSocketLb: true });
     const second = lab.start('node', [process.execPath, 'daemon/main.ts', ...daemon.flags(true)]);
     expect(await second.ended).toBe(4);
@@ -157,7 +157,7 @@ describe('a second daemon', () => {
     expect(daemon.cli('status')).toMatch(/Ready: +Ok/);
   });
 
-  test('with the same socket is rejected; the socket of a killed daemon does not prevent a start', async () => {
+  test('a second daemon with the same socket is rejected; the socket of a killed daemon does not prevent a start', async () => {
     await daemon.start({ hasSocketLb: true });
     const flags = daemon.flags(true).map((flag) => (flag.endsWith('/sluice') ? `${flag}-2` : flag === lab.cgroup ? '' : flag));
     const second = lab.start('node', [
@@ -173,7 +173,7 @@ describe('a second daemon', () => {
     expect(daemon.cli('status')).toMatch(/Ready: +Ok/);
   });
 
-  test('in another network namespace of the same machine serves its own Services', async () => {
+  test('a second daemon in another network namespace of the same machine serves its own Services', async () => {
     await daemon.start({ hasSocketLb: true });
     const other = new Lab();
     try {

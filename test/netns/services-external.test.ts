@@ -76,31 +76,31 @@ const expectServed = async (netns: string, task: LabRequest, want: { servers: re
 };
 
 describe.each(everyWay)('NodePort from outside, $family $protocol', ({ family, protocol }) => {
-  test('policy Cluster: pods of both nodes serve, and see the address of the node that received the request', async () => {
+  test('with policy Cluster, pods of both nodes serve, and see the address of the node that received the request', async () => {
     const port = portOf(protocol, 1);
     await expectServed('client', { protocol, port, address: nodeA[family] }, { servers: ['pod1', 'pod101'], source: nodeA[family] });
     await expectServed('client', { protocol, port, address: nodeB[family] }, { servers: ['pod1', 'pod101'], source: nodeB[family] });
   });
 
-  test('policy Cluster: the only backend serves, although it is on the other node', async () => {
+  test('with policy Cluster, the only backend serves, although it is on the other node', async () => {
     const task = { protocol, port: portOf(protocol, 2), address: nodeA[family] };
     await expectServed('client', task, { servers: ['pod101'], source: nodeA[family] });
   });
 
-  test('policy Local: only pods of the same node serve, and see the address of the client', async () => {
+  test('with policy Local, only pods of the same node serve, and see the address of the client', async () => {
     const port = portOf(protocol, 3);
     const source = clientAddresses[family];
     await expectServed('client', { protocol, port, address: nodeA[family] }, { servers: ['pod1'], source });
     await expectServed('client', { protocol, port, address: nodeB[family] }, { servers: ['pod101'], source });
   });
 
-  test('policy Local without a local backend: packets are dropped; the other node serves', async () => {
+  test('with policy Local, a node without a local backend drops packets, and the other node serves', async () => {
     const port = portOf(protocol, 4);
     await expectSilence('client', { protocol, port, address: nodeA[family], isConnected: true });
     await expectServed('client', { protocol, port, address: nodeB[family] }, { servers: ['pod101'], source: clientAddresses[family] });
   });
 
-  test.for([{ n: 5 }, { n: 6 }])('without any backend: refused at the first packet (Service $n)', async ({ n }) => {
+  test.for([{ n: 5 }, { n: 6 }])('a Service without any backend refuses at the first packet (Service $n)', async ({ n }) => {
     const task = { protocol, port: portOf(protocol, n), address: nodeA[family], isConnected: true, isStamped: true };
     const before = repeatedSyns(cluster.lab, 'client');
     const { failures, stamps } = await cluster.ask('client', { ...task, count: 21, parallel: 1 });
@@ -121,7 +121,7 @@ describe('load balancer address and external IP', () => {
     { netns: 'node-b', node: nodeB[family], own: nodeB[family] },
   ];
 
-  test.for(everyWay)('policy Cluster, $family $protocol: every client is masqueraded as the node', async ({ family, protocol }) => {
+  test.for(everyWay)('with policy Cluster, every client is masqueraded as the node: $family $protocol', async ({ family, protocol }) => {
     const port = protocol === 'tcp' ? 80 : 53;
     for (const address of [external(10)[family], external(12)[family]]) {
       const servers = ['pod1', 'pod101'];
@@ -132,7 +132,7 @@ describe('load balancer address and external IP', () => {
   });
 
   test.for(everyWay)(
-    'policy Local, $family $protocol: the policy applies to clients outside the cluster only',
+    'with policy Local, the policy applies only to clients outside the cluster: $family $protocol',
     async ({ family, protocol }) => {
       const port = protocol === 'tcp' ? 80 : 53;
       for (const address of [external(20)[family], external(22)[family]]) {
@@ -144,7 +144,7 @@ describe('load balancer address and external IP', () => {
   );
 
   test.for(everyWay)(
-    'source ranges, $family $protocol: admit and block clients, and do not affect an open connection',
+    'source ranges admit and block clients, and do not affect an open connection: $family $protocol',
     async ({ family, protocol }) => {
       const ranged = (...ranges: string[]): Promise<void> =>
         cluster.apply('ranged.yaml', ...balanced(30, { loadBalancerSourceRanges: ranges }));

@@ -75,7 +75,7 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
       await expectServed('client', task, { servers: all, source: nodeA[family] });
     });
 
-    test('internalTrafficPolicy Local: only backends of the same node serve; without such a backend packets are dropped', async () => {
+    test('with internalTrafficPolicy Local, only backends of the same node serve; without such a backend packets are dropped', async () => {
       const task = { protocol, port, address: vip(2)[family] };
       for (const { netns, own, local } of insiders(family)) await expectServed(netns, task, { servers: local, source: own });
       await expectServed('client', task, { servers: ['pod1', 'pod2'], source: nodeA[family] });
@@ -87,7 +87,7 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
       await expectServed('pod109', { ...task, address: vip(3)[family] }, { servers: ['pod101'], source: podAddresses(109)[family] });
     });
 
-    test('a pod uses a NodePort of its node', async () => {
+    test('a pod can use a NodePort of its node', async () => {
       const task = { protocol, address: nodeA[family] };
       await expectServed('pod9', { ...task, port: portOf(protocol, 10) }, { servers: all, source: nodeA[family] });
       // Policy Local does not apply to clients inside the cluster.
@@ -107,7 +107,7 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
         );
     });
 
-    test('a node process uses a NodePort of the other node', async () => {
+    test('a node process can use a NodePort of the other node', async () => {
       await expectServed('node', { protocol, address: nodeB[family], port: portOf(protocol, 10) }, { servers: all, source: nodeB[family] });
       const task = { protocol, address: nodeB[family], port: portOf(protocol, 11) };
       await expectServed('node', task, { servers: ['pod101'], source: nodeA[family] });
@@ -135,7 +135,7 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
       }
     });
 
-    test('new connections extend the affinity; without them it ends', async () => {
+    test('new connections extend the affinity, and without new connections the affinity ends', async () => {
       const renewed: Record<string, string> = {};
       /** Sends one request to Service 30 for each family and protocol. The same backend as before must answer. */
       const renew = async (): Promise<void> => {
@@ -168,7 +168,7 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
       }
     });
 
-    test('without session affinity requests go to all backends again', async () => {
+    test('without session affinity, requests go to all backends again', async () => {
       await cluster.apply('affine.yaml', ...affine(false));
       for (const way of everyWay)
         for (const netns of ['client', 'pod9', 'node']) expect(await chosen(netns, 30, { ...way, count: 60 }), netns).toBe(all.join());

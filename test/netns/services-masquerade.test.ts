@@ -36,7 +36,7 @@ describe('conntrack', () => {
   const entries = (): number => Number(cluster.lab.sysctl('node', 'net.netfilter.nf_conntrack_count'));
   const packets = (): number => Number(/packets (\d+)/.exec(cluster.lab.run('node', 'nft', 'list', 'ruleset'))?.[1]);
 
-  test('10,000 connections of a pod and of a client outside the cluster create no entry', async () => {
+  test('10,000 connections of a pod and of a client outside the cluster create no conntrack entry', async () => {
     const before = { entries: entries(), packets: packets() };
     const rounds = everyWay.flatMap(({ family, protocol }) => [
       { protocol, address: vip(1)[family], port: protocol === 'tcp' ? 80 : 53 },
@@ -54,7 +54,7 @@ describe('conntrack', () => {
     expect({ entries: entries(), packets: packets() }).toEqual(before);
   });
 
-  test('positive control: direct traffic to a pod creates entries', async () => {
+  test('direct traffic to a pod creates conntrack entries, so the check detects them', async () => {
     const before = entries();
     const result = await cluster.ask('client', { protocol: 'tcp', address: podAddresses(1).IPv4, port: 8080, count: 20 });
     expect(result.failures).toEqual({});
@@ -79,7 +79,7 @@ describe('ten source ports, five of which the host uses', () => {
 
   afterAll(() => cluster.close());
 
-  test.for(everyWay)('flows get the free ports, then new flows are dropped: $family $protocol', async ({ family, protocol }) => {
+  test.for(everyWay)('new flows get the free source ports, and are dropped when no port is free: $family $protocol', async ({ family, protocol }) => {
     const held = await OpenSocket.start(cluster.lab, 'client', { kind: protocol, address: nodeA[family], port: portOf(protocol, 1) });
     expect(await held.ask()).toBe('pod1');
     const witness = new Witness(cluster.lab, 'pod1', {

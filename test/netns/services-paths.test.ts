@@ -116,7 +116,7 @@ describe.each(families.map((family) => ({ family })))('$family', ({ family }) =>
 });
 
 test.for(families.map((family) => ({ family })))(
-  'a small path MTU only behind the node: the client receives ICMP errors about it, $family',
+  'a client receives ICMP errors about a small path MTU that exists only behind the node: $family',
   async ({ family }) => {
     cluster.lab.narrow(1400, 'node-b');
     const witness = new Witness(cluster.lab, 'client', { tooBig: tooBig[family] });

@@ -86,7 +86,7 @@ test('a healthy daemon reports Ok in every line', async () => {
 });
 
 describe('the settings', () => {
-  test('a node name, an uplink and a prefix that match nothing are warnings with the flag, logged once, and gone when they match', async () => {
+  test('a node name, an uplink and a prefix that match nothing are warnings that name the flag, logged once, until they match', async () => {
     await daemon.start({ hasSocketLb: true, extra: ['--node', 'node-z', '--uplinks', 'later0', '--pod-interfaces', 'cali'] });
     expect(warningOf('Node')).toEqual([expect.stringMatching(/^there is no Node named node-z, .*: set --node to the name/)]);
     expect(warningOf('Devices')).toEqual([
@@ -107,7 +107,7 @@ describe('the settings', () => {
     await daemon.process?.line((line) => line.includes('resolved: uplink later0 does not exist'));
   });
 
-  test('a size that differs from the pinned maps: the daemon serves with the pinned size and names flag and sizes', async () => {
+  test('the daemon serves with the size of the pinned maps, and reports the flag and both sizes if the flag differs', async () => {
     await daemon.start({ hasSocketLb: true });
     await daemon.process?.kill();
     const extra = ['--max-flows', '131072', '--max-frontends', '2048', '--max-slots', '131072'];
@@ -156,7 +156,7 @@ describe('NetworkPolicies of the cluster', () => {
     return daemon;
   }
 
-  test('are a warning, and preflight finds every right', async () => {
+  test('NetworkPolicies of the cluster are a warning, and preflight finds every right', async () => {
     await withApiServer([...nodes(), policy]);
     const { lines } = await until((answer) => answer.lines.get('Policies')?.severity === 'SEVERITY_WARNING');
     expect(lines.get('Policies')).toMatchObject({
@@ -170,7 +170,7 @@ describe('NetworkPolicies of the cluster', () => {
     expect(results).toEqual(Array.from({ length: 6 }, () => 'Ok'));
   });
 
-  test('are unknown without the right to list them, which is no problem', async () => {
+  test('NetworkPolicies are unknown without the right to list them, which is not a problem', async () => {
     await withApiServer([...nodes(), policy], ['list networkpolicies']);
     const { lines, exitCode, severity } = await until((answer) => answer.lines.get('Policies')?.summary !== 'not asked yet');
     expect({ exitCode, severity }).toEqual({ exitCode: 0, severity: 'SEVERITY_OK' });
@@ -194,7 +194,7 @@ describe('another sluiced', () => {
         `\\(${hook}.* and ${count - 3} more\\), .*: stop the other sluiced and run \`sluice uninstall --pin-path ${join(lab.bpffs, 'deep/er/other')}\`$`,
     );
 
-  test('on the same devices and cgroup is a warning that names its pin path, until its programs are gone', async () => {
+  test('another sluiced on the same devices and cgroup is a warning that names its pin path, until its programs are gone', async () => {
     await daemon.start({ hasSocketLb: true });
     expect(ask().lines.get('Programs')?.severity).toBe('SEVERITY_OK');
     const other = await second();
@@ -218,7 +218,7 @@ describe('another sluiced', () => {
     expect(lines.get('Programs')?.summary).toBe('14 attached (6 tcx, 8 cgroup)');
   });
 
-  test('on a cgroup above the one of this daemon is a warning too', async () => {
+  test('another sluiced on a parent of the cgroup of this daemon is a warning too', async () => {
     const child = join(lab.cgroup, 'below');
     execFileSync('mkdir', [child]);
     try {
@@ -233,7 +233,7 @@ describe('another sluiced', () => {
     }
   });
 
-  test('is found also by a daemon that has only the capabilities of the DaemonSet', async () => {
+  test('another sluiced is found even by a daemon that has only the capabilities of the DaemonSet', async () => {
     const drop = ['setpriv', '--bounding-set', '-all,+bpf,+perfmon,+net_admin', '--inh-caps', '-all'];
     const running = lab.start('node', [...drop, process.execPath, join(root, 'daemon/main.ts'), ...daemon.flags(true)]);
     await running.line((line) => line.includes('"msg":"ready"'));
@@ -246,7 +246,7 @@ describe('another sluiced', () => {
   });
 });
 
-test('a program that another program detached is missing until it is repaired, and the exit code says so', async () => {
+test('a program that another process detached is reported as missing until it is attached again, and the exit code of sluice status is 1', async () => {
   await daemon.start({ hasSocketLb: true, extra: ['--sync-period', '1h'] });
   const links = join(lab.bpffs, 'sluice/links');
   for (const name of readdirSync(links).filter((each) => each.startsWith('sock_getpeer')))
@@ -261,7 +261,7 @@ test('a program that another program detached is missing until it is repaired, a
   });
 });
 
-test('Services that claim one frontend are logged once, and again when the owner changes', async () => {
+test('a frontend that several Services claim is logged once, and again when its owner changes', async () => {
   const other = { IPv4: vips.IPv4, IPv6: 'fd00:96::77' };
   daemon.write('late.yaml', service('zzz', other), ...slices('zzz', [1]));
   await daemon.start({ hasSocketLb: false });

@@ -68,8 +68,8 @@ function foreignObject(): BpfObject {
 
 const uplink = (): number => (JSON.parse(lab.ip('node', '-j', 'link', 'show', 'dev', 'eth0')) as { ifindex: number }[])[0]?.ifindex ?? 0;
 
-describe('what is not from Sluice', () => {
-  test('in the pin path is left and named, whatever its name; the rest is removed', async () => {
+describe('files that are not from Sluice', () => {
+  test('files in the pin path that are not from Sluice are left and named, whatever their names; the rest is removed', async () => {
     await daemon.start({ hasSocketLb: true });
     await daemon.process?.kill();
     const at = (...names: string[]): string => join(pinPath(), ...names);
@@ -124,7 +124,7 @@ describe('what is not from Sluice', () => {
     expect(uninstall().code).toBe(1);
   });
 
-  test('a directory that is not on a bpffs is no pin path', () => {
+  test('a directory that is not on a bpffs is not accepted as a pin path', () => {
     const plain = join(lab.directory, 'plain');
     mkdirSync(join(plain, 'maps'), { recursive: true });
     writeFileSync(join(plain, 'maps/ct4'), 'mine');
@@ -142,7 +142,7 @@ describe('the socket', () => {
       const server = createServer().listen(path, () => resolve(server));
     });
 
-  test('a file, a directory and a symbolic link at the path are left, by the uninstall and by the start of the daemon', async () => {
+  test('a file, a directory or a symbolic link at the path of the socket is left by the uninstall and by the start of the daemon', async () => {
     const makers: readonly (() => void)[] = [
       () => writeFileSync(daemon.socket, 'mine'),
       () => mkdirSync(daemon.socket),
@@ -165,7 +165,7 @@ describe('the socket', () => {
     }
   });
 
-  test('that a daemon of another pin path serves is left, and the daemon goes on', async () => {
+  test('the socket of a daemon with another pin path is left, and that daemon continues', async () => {
     await daemon.start({ hasSocketLb: false, extra: ['--pin-path', join(lab.bpffs, 'elsewhere')] });
     const pid = daemon.process?.pid ?? 0;
     const run = uninstall();
@@ -177,7 +177,7 @@ describe('the socket', () => {
     expect(daemon.cli('status')).toMatch(/Ready: +Ok/);
   });
 
-  test('that a process of another kind serves is left, also when it accepts no connection', async () => {
+  test('the socket of another program is left, even if that program accepts no connection', async () => {
     mkdirSync(directory(), { mode: 0o750 });
     const datagram =
       'use IO::Socket::UNIX; my $s = IO::Socket::UNIX->new(Type => SOCK_DGRAM, Local => $ARGV[0]) or die; $| = 1; print "up\\n"; sleep 600';
@@ -195,7 +195,7 @@ describe('the socket', () => {
     expect(existsSync(directory())).toBe(false);
   });
 
-  test('that this process serves is left while the pins of a dead daemon are removed', async () => {
+  test('a socket on which the process of the test listens is left, while the pins of a dead daemon are removed', async () => {
     await daemon.start({ hasSocketLb: false });
     await daemon.process?.kill('SIGKILL');
     rmSync(daemon.socket);
@@ -208,7 +208,7 @@ describe('the socket', () => {
   });
 });
 
-test('--dry-run beside the running daemon shows what an uninstall would remove after it, and the uninstall is refused', async () => {
+test('beside a running daemon, --dry-run shows what an uninstall after its end would remove, and the uninstall itself is refused', async () => {
   await daemon.start({ hasSocketLb: true });
   const listed = (): string[] => readdirSync(lab.bpffs, { recursive: true }).map(String).sort();
   const before = listed();

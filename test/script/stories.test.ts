@@ -17,22 +17,22 @@ describe.for(stories)('%s', (file) => {
   const text = readFileSync(folder + file, 'utf8');
   const ways = /^(\d+ times )?api\//m.test(text) ? (['API server'] as const) : (['tables', 'API server'] as const);
 
-  test.for(ways)('with maps that work, through %s', async (through) => {
+  test.for(ways)('the story ends as written with maps that work, through %s', async (through) => {
     await runStory(file, text, { faults: 0, seed: 0, through });
   });
 
-  test.for(ways)('with maps in which one of ten writes fails, through %s', async (through) => {
+  test.for(ways)('the story ends as written with maps in which one of ten writes fails, through %s', async (through) => {
     seed += 1;
     await runStory(`${basename(file)} with seed ${seed}`, text, { faults: 0.1, seed, through });
   });
 });
 
 describe('the runner', () => {
-  test('finds stories', () => {
+  test('the runner finds stories', () => {
     expect(stories.length).toBeGreaterThan(5);
   });
 
-  test('splits a story into commands and files', () => {
+  test('the runner splits a story into commands and files', () => {
     const { comment, files } = parseTxtar('# comment\nmaps/empty\n-- a.yaml --\nkind: A\n-- b --\n');
     expect(comment).toEqual(['# comment', 'maps/empty']);
     expect([...files]).toEqual([

@@ -128,7 +128,7 @@ function testBackends(family: Family, make: () => LbMaps): void {
     expect([map.holds(3, row), others.some((other) => map.holds(3, other)), map.holds(2, row)]).toEqual([true, false, false]);
   });
 
-  test('a row is replaced as a whole, also by zeros', () => {
+  test('a row is replaced as a whole, even by zeros', () => {
     const map = make().backends[family];
     map.set(2, { address: addresses[family][1], port: 65_535, service: u32, meta: u32 });
     map.set(2, { address: addresses[family][0], port: 80, service: 1, meta: 0x108 });
@@ -151,7 +151,7 @@ function testBackends(family: Family, make: () => LbMaps): void {
     ]);
   });
 
-  test('rows() of a range lists the rows in the range only', () => {
+  test('rows() of a range lists only the rows in the range', () => {
     const map = make().backends[family];
     const row = { address: addresses[family][1], port: 80, service: 1, meta: 0x100 };
     for (const id of [0, 2, 3, 5, map.capacity - 1]) map.set(id, row);
@@ -160,7 +160,7 @@ function testBackends(family: Family, make: () => LbMaps): void {
     expect(() => map.rows({ base: 1, count: map.capacity })).toThrow(RangeError);
   });
 
-  test('an index outside of the map is a RangeError', () => {
+  test('an index outside of the map causes a RangeError', () => {
     const map = make().backends[family];
     for (const index of [-1, map.capacity, 0.5]) {
       expect(() => map.get(index)).toThrow(RangeError);
@@ -187,7 +187,7 @@ function testServices(make: () => LbMaps): void {
     expect(map.get(1)).toEqual(serviceValue({ base: 0, count: 0 }));
   });
 
-  test('an index outside of the map is a RangeError', () => {
+  test('an index outside of the map causes a RangeError', () => {
     const map = make().services;
     for (const index of [-1, map.capacity]) {
       expect(() => map.get(index)).toThrow(RangeError);
@@ -222,7 +222,7 @@ function testSlots(make: () => LbMaps): void {
     expect(all.filter((id, slot) => (slot < base || slot >= base + count) && id !== u32)).toEqual([]);
   });
 
-  test('a run outside of the map is a RangeError', () => {
+  test('a run of slots outside of the map causes a RangeError', () => {
     const map = make().slots;
     for (const base of [-1, map.capacity - 1]) {
       expect(() => map.write(base, [1, 2])).toThrow(RangeError);

@@ -222,7 +222,7 @@ describe('health and reflection', () => {
 describe('the socket', () => {
   const mode = (path: string): string => (statSync(path).mode & 0o777).toString(8);
 
-  test('has mode 660 in a directory of mode 750 with any umask, and is removed on stop', async () => {
+  test('the socket has mode 660 in a directory of mode 750 with any umask, and is removed when the server stops', async () => {
     const before = process.umask(0o022);
     expect(existsSync(dirname(socketPath))).toBe(false);
     const server = await startServer();
@@ -232,13 +232,13 @@ describe('the socket', () => {
     expect(existsSync(socketPath)).toBe(false);
   });
 
-  test('does not change the mode of an existing directory', async () => {
+  test('the mode of an existing directory of the socket is not changed', async () => {
     mkdirSync(dirname(socketPath), { mode: 0o755 });
     await startServer();
     expect(mode(dirname(socketPath))).toBe('755');
   });
 
-  test('gets the configured group', async () => {
+  test('the socket gets the configured group', async () => {
     // root may set any group, other users only their own.
     const gid = process.getuid?.() === 0 ? 1 : process.getgid?.();
     const group = readFileSync('/etc/group', 'utf8').match(new RegExp(`^([^:]+):[^:]*:${gid}:`, 'm'))?.[1] ?? '';
@@ -248,7 +248,7 @@ describe('the socket', () => {
     expect([statSync(socketPath).gid, statSync(dirname(socketPath)).gid]).toEqual([gid, gid]);
   });
 
-  test('an unknown group is an error, and nothing is created', async () => {
+  test('an unknown group causes an error, and nothing is created', async () => {
     const server = new GrpcServer({ view, reload, socketPath, socketGroup: 'no-such-group' });
     const error = await exitErrorOf(server.start());
     expect(error.exitCode).toBe(ExitCode.config);
@@ -256,7 +256,7 @@ describe('the socket', () => {
     expect(existsSync(dirname(socketPath))).toBe(false);
   });
 
-  test('replaces the socket of a process that has ended', async () => {
+  test('the socket of a process that has ended is replaced', async () => {
     mkdirSync(dirname(socketPath));
     // A killed process leaves a socket file without a listener. close() would unlink it, so the file is renamed first.
     const dead = createServer();
@@ -268,7 +268,7 @@ describe('the socket', () => {
     expect(await call(sluiceClient(), 'ListBackends')).toBeDefined();
   });
 
-  test('a socket that another process has put in the place of ours stays when the server stops', async () => {
+  test("a socket that another process created in place of the daemon's own is kept when the server stops", async () => {
     const first = new GrpcServer({ view, reload, socketPath });
     await first.start();
     unlinkSync(socketPath);
@@ -283,7 +283,7 @@ describe('the socket', () => {
     expect(existsSync(socketPath)).toBe(false);
   });
 
-  test('the socket of a running daemon is an error and is not touched', async () => {
+  test('the socket of a running daemon causes an error and is not touched', async () => {
     await startServer();
     const error = await exitErrorOf(new GrpcServer({ view, reload, socketPath }).start());
     expect(error.exitCode).toBe(ExitCode.locked);
@@ -291,7 +291,7 @@ describe('the socket', () => {
     expect(await call(sluiceClient(), 'ListBackends')).toBeDefined();
   });
 
-  test('a file of another type is an error and is not touched', async () => {
+  test('a file of another type at the path of the socket causes an error and is not touched', async () => {
     mkdirSync(dirname(socketPath));
     writeFileSync(socketPath, 'precious');
     const error = await exitErrorOf(new GrpcServer({ view, reload, socketPath }).start());
@@ -299,12 +299,12 @@ describe('the socket', () => {
     expect(statSync(socketPath).size).toBe(8);
   });
 
-  test('a path that is too long for the kernel is an error', async () => {
+  test('a path that is too long for the kernel causes an error', async () => {
     socketPath = join(directory, 'x'.repeat(120));
     expect((await exitErrorOf(new GrpcServer({ view, reload, socketPath }).start())).exitCode).toBe(ExitCode.failure);
   });
 
-  test('a silent client does not delay stop()', async () => {
+  test('a client that sends nothing does not delay stop()', async () => {
     const server = await startServer();
     const silent = connect(socketPath).resume();
     const closed = new Promise<void>((resolve) => void silent.once('close', () => resolve()));

@@ -81,7 +81,7 @@ describe('errors are problem documents', () => {
 describe('/metrics', () => {
   const samples = (text: string): string[] => text.split('\n').filter((line) => line !== '' && !line.startsWith('#'));
 
-  test('a scrape after more than a second reads the view again', async () => {
+  test('/metrics reads the view again if the last scrape was more than a second ago', async () => {
     const { view, http, clock } = makeHttp();
     const first = await http.inject('/metrics');
     expect(first.headers['content-type']).toMatch('text/plain');
@@ -130,7 +130,7 @@ describe('/metrics', () => {
     `);
   });
 
-  test('is computed at most once a second, however many callers ask, and simultaneous callers share the page', async () => {
+  test('/metrics is computed at most once a second, however many callers ask, and simultaneous callers share the page', async () => {
     const { view, http, clock } = makeHttp();
     const scrape = async (count: number): Promise<number> => {
       const responses = await Promise.all(Array.from({ length: count }, () => http.inject('/metrics')));
@@ -153,7 +153,7 @@ describe('/metrics', () => {
     expect((await http.inject('/readyz')).statusCode).toBe(503);
   });
 
-  test('the delay of the event loop contains a pause of the process, and does not depend on how often it is scraped', async () => {
+  test('the metric of the event loop delay includes a pause of the process, and does not depend on how often it is scraped', async () => {
     const view = new FakeView();
     const metrics = buildMetrics({ view, versions: view.current, also: [eventLoopMetrics] });
     const longest = async (): Promise<number> =>
@@ -165,7 +165,7 @@ describe('/metrics', () => {
     expect(await longest()).toBeGreaterThan(0.35);
   });
 
-  test('connections are counted, and those that were closed to make room for others', async () => {
+  test('the metrics count connections, and the connections that were closed to make room for others', async () => {
     const view = new FakeView();
     const metrics = buildMetrics({ view, versions: view.current, also: [httpMetrics({ connections: { open: 3, closed: 70 } })] });
     const text = await metrics.scrape();

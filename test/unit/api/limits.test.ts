@@ -134,7 +134,7 @@ async function longestPause(task: () => Promise<unknown>): Promise<number> {
 }
 
 describe('work in slices', () => {
-  test('a long list, long explanations and many calls never hold the event loop', async () => {
+  test('a long list, long explanations and many calls never block the event loop for long', async () => {
     view.rows = manyRows(600);
     await startServer();
     // Raw clients, because this process would have to decode all responses.
@@ -185,7 +185,7 @@ describe('work in slices', () => {
   });
 });
 
-describe('calls whose client has left', () => {
+describe('calls whose client has disconnected', () => {
   test.for([
     { name: 'is cancelled', options: {}, isCancelled: true },
     { name: 'has passed its deadline', options: { deadlineMs: 500 }, isCancelled: false },
@@ -260,7 +260,7 @@ describe('requests that are too large', () => {
 });
 
 describe('connections', () => {
-  test('a new connection replaces the one that has been idle longest, and a connection with a call stays', async () => {
+  test('a new connection replaces the one that has been idle longest, and a connection with a call is kept', async () => {
     await startServer({ maxConnections: 4 });
     const busy = rawClient();
     busy.call('/grpc.health.v1.Health/Watch', [Buffer.alloc(0)]);
@@ -278,7 +278,7 @@ describe('connections', () => {
     expect(await askStatus(daemon())).toBeDefined();
   });
 
-  test('a connection is closed when it is idle for long, and not while a call is in progress', async () => {
+  test('a connection is closed when it has been idle for long, but not while a call is in progress', async () => {
     await startServer({ idleConnectionMs: 100 });
     const busy = rawClient();
     busy.call('/grpc.health.v1.Health/Watch', [Buffer.alloc(0)]);
@@ -287,7 +287,7 @@ describe('connections', () => {
     expect(busy.session.destroyed).toBe(false);
   });
 
-  test('a connection has a limited number of calls', async () => {
+  test('a connection may have a limited number of calls', async () => {
     await startServer();
     const client = rawClient();
     await new Promise<void>((resolve) => void client.session.once('remoteSettings', () => resolve()));
@@ -298,7 +298,7 @@ describe('connections', () => {
 describe('responses that are not read', () => {
   const list = '/sluice.v1.Sluice/ListServices';
 
-  test('cost their client the further responses and then the connection, and no other client anything', async () => {
+  test('a client that does not read loses further responses and then its connection, and other clients are not affected', async () => {
     view.rows = manyRows(120, 12_000);
     await startServer({ callMs: 10_000 });
     const client = rawClient();
@@ -313,7 +313,7 @@ describe('responses that are not read', () => {
     expect((await askServices(daemon())).services).toHaveLength(120);
   });
 
-  test('2,560 unread lists hold no more than the budget', async () => {
+  test('2,560 lists that are not read hold no more memory than the budget', async () => {
     view.rows = manyRows(300, 5000);
     await startServer();
     const before = process.memoryUsage().arrayBuffers;
@@ -328,7 +328,7 @@ describe('responses that are not read', () => {
     expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(3 * limits.unreadBytes);
   });
 
-  test('a request that is never completed ends', async () => {
+  test('a request that is never completed is ended', async () => {
     await startServer({ callMs: 200 });
     const client = rawClient();
     const call = client.call(list, [], { isComplete: false });
@@ -347,7 +347,7 @@ describe('streams', () => {
     return Buffer.concat([Buffer.from([0x0a, ...length]), text]);
   };
 
-  test('health watches are limited, also those of unknown services, and Check still works', async () => {
+  test('the number of health watches is limited, including those of unknown services, and Check still works', async () => {
     await startServer();
     const [first, second] = [rawClient(), rawClient()];
     for (let n = 0; n < 10; n += 1) first.call(watchPath, [healthRequest('')]);
@@ -364,7 +364,7 @@ describe('streams', () => {
     expect(await answered).toBeDefined();
   });
 
-  test('a watch of an unknown service stays open and keeps nothing', async () => {
+  test('a watch of an unknown service stays open and holds no memory', async () => {
     await startServer();
     const health = loadPackageDefinition(loadSync(healthProto, { enums: String })) as unknown as {
       grpc: { health: { v1: { Health: new (...args: unknown[]) => Client & { Watch(request: object): NodeJS.ReadableStream } } } };
@@ -376,7 +376,7 @@ describe('streams', () => {
     expect(await new Promise((resolve) => void watch.once('data', resolve))).toEqual({ status: 'SERVICE_UNKNOWN' });
   });
 
-  test('reflection does not read requests whose answers the client does not read', async () => {
+  test('reflection reads no further requests while the client does not read the answers', async () => {
     await startServer();
     const root = dirname(createRequire(import.meta.url).resolve('@grpc/reflection/package.json'));
     const proto = loadSync(join(root, 'build/proto/grpc/reflection/v1/reflection.proto'), { oneofs: true });
@@ -397,7 +397,7 @@ describe('streams', () => {
     expect(await askStatus(daemon())).toBeDefined();
   });
 
-  test('reflection streams are limited', async () => {
+  test('the number of reflection streams is limited', async () => {
     await startServer();
     const client = rawClient();
     const path = '/grpc.reflection.v1.ServerReflection/ServerReflectionInfo';

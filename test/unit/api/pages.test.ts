@@ -116,14 +116,14 @@ describe('with the default limit of a client', () => {
     expect(view.lists).toBe(1);
   });
 
-  test('100,000 backends are listed completely and once', async () => {
+  test('100,000 backends are listed completely, each once', async () => {
     const ids = Array.from({ length: 100_000 }, (_, id) => id);
     view.backendRows = ids.map(backendOf).toSorted((a, b) => (a.family === b.family ? a.id - b.id : a.family < b.family ? -1 : 1));
     const all = await pages(backendPage);
     expect(all.flatMap(({ backends }) => backends.map(({ id }) => id))).toEqual(view.backendRows.map(({ id }) => id));
   });
 
-  test('a single Service, and a status, of extreme size fit into one message', () => {
+  test('a single Service of extreme size, and a status of extreme size, each fit into one message', () => {
     const [frontend] = serviceOf(1, 1).frontends as [ServiceView['frontends'][number]];
     const extreme = {
       ...serviceOf(1, 20_000),
@@ -163,17 +163,17 @@ describe('page_size and page_token', () => {
     expect((await pages(servicePage, pageSize)).map((page) => page.services.length)).toEqual(sizes);
   });
 
-  test('a page_size above the maximum counts as the maximum', async () => {
+  test('a page_size above the maximum is reduced to the maximum', async () => {
     view.rows = Array.from({ length: 2500 }, (_, n) => serviceOf(n, 0));
     expect((await pages(servicePage, 4000)).map((page) => page.services.length)).toEqual([1000, 1000, 500]);
   });
 
-  test('an empty list is one empty page', async () => {
+  test('an empty list is returned as one empty page', async () => {
     view.rows = [];
     expect(await servicePage({})).toEqual({ services: [], nextPageToken: '' });
   });
 
-  test.for(['x', '%%%', Buffer.from('default/web').toString('base64url')])('the token "%s" is rejected by name', async (pageToken) => {
+  test.for(['x', '%%%', Buffer.from('default/web').toString('base64url')])('the token "%s" is rejected with an error that names the field', async (pageToken) => {
     const error = (await servicePage({ pageToken }).catch((reason: unknown) => reason)) as ServiceError;
     expect([error.code, error.details]).toEqual([
       code.INVALID_ARGUMENT,
@@ -181,7 +181,7 @@ describe('page_size and page_token', () => {
     ]);
   });
 
-  test('rows that stay are listed once while others come and go, even with tokens of an earlier agent', async () => {
+  test('rows that exist all the time are listed once while others come and go, even with tokens of an earlier agent', async () => {
     const row = (n: number): ServiceView => serviceOf(n, 0);
     const stay = Array.from({ length: 20 }, (_, n) => row(n * 10));
     view.rows = stay;

@@ -7,7 +7,7 @@ import { seededRandom } from '../../support/fake-clock.ts';
 const limits = { firstMs: 100, mostMs: 1000, jitter: 0.5 };
 const failures = [1, 2, 3, 4, 5, 6];
 
-test('a delay doubles up to its limit, also after very many failures', () => {
+test('a delay doubles up to its limit, and stays at the limit after very many failures', () => {
   expect(failures.map((count) => doubledMs(count, limits))).toEqual([100, 200, 400, 800, 1000, 1000]);
   expect(doubledMs(10_000, limits)).toBe(1000);
 });
@@ -22,7 +22,7 @@ describe('jitter', () => {
     expect(failures.map((count) => backOffMs(count, { ...limits, jitter }, () => random))).toEqual(want);
   });
 
-  test('of 0.5 spreads delays evenly over their upper half', () => {
+  test('a jitter of 0.5 spreads delays evenly over their upper half', () => {
     const random = seededRandom(1);
     const delays = Array.from({ length: 4000 }, () => backOffMs(9, limits, random));
     const buckets = Map.groupBy(delays, (delay) => Math.floor((delay - 500) / 100));
@@ -31,7 +31,7 @@ describe('jitter', () => {
   });
 });
 
-test('failures are counted per cause; reset() forgets all of them', () => {
+test('failures are counted per cause, and reset() forgets all of them', () => {
   const backOff = new BackOff(() => 1);
   for (let i = 0; i < 10_000; i += 1) backOff.next('a', limits);
   expect([backOff.next('a', limits), backOff.next('b', limits), backOff.next('b', limits)]).toEqual([1000, 100, 200]);

@@ -48,7 +48,7 @@ test.for(readers)('$name that is a pipe, a device, a directory, a loop of links 
   expect(await failureOf(() => read(at('large')))).toContain('the file is larger than');
 });
 
-test('a file that has no size in its inode is read to its end', () => {
+test('a file whose inode gives no size is read to its end', () => {
   expect(readBoundedText('/proc/self/status', { maxBytes: 65_536 })).toContain('VmRSS');
 });
 

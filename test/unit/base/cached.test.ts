@@ -6,7 +6,7 @@ import { cached } from '../../../daemon/base/cached.ts';
 import { FakeClock } from '../../support/fake-clock.ts';
 
 describe('a result', () => {
-  test('is used again until it is as old as the limit', () => {
+  test('a result is reused until it is as old as the limit', () => {
     const clock = new FakeClock();
     let runs = 0;
     const get = cached(() => (runs += 1), { ms: 1000, clock });
@@ -17,7 +17,7 @@ describe('a result', () => {
     expect(get()).toBe(2);
   });
 
-  test('is not kept if the computation throws', () => {
+  test('nothing is cached if the computation throws', () => {
     let runs = 0;
     const get = cached(
       () => {
@@ -33,7 +33,7 @@ describe('a result', () => {
 });
 
 describe('a promise', () => {
-  test('is shared while it is pending, however long that takes, and its age counts from its end', async () => {
+  test('a pending promise is shared however long it takes, and its age counts from its end', async () => {
     const clock = new FakeClock();
     const computations: PromiseWithResolvers<string>[] = [];
     const get = cached(
@@ -56,7 +56,7 @@ describe('a promise', () => {
     expect(computations).toHaveLength(2);
   });
 
-  test('that is rejected is shared and kept like any other', async () => {
+  test('a rejected promise is shared and cached as any other promise', async () => {
     const clock = new FakeClock();
     let runs = 0;
     const get = cached(() => Promise.reject(new Error(String((runs += 1)))), { ms: 1000, clock });

@@ -16,7 +16,7 @@ function world(limits: { total: number; perSource: number }) {
 }
 
 describe('the share of a source', () => {
-  test('a source with too many connections loses its oldest idle one, and no other source loses any', () => {
+  test('a source with too many connections loses its oldest idle one, and no other source loses a connection', () => {
     const { shares, open, closed } = world({ total: 10, perSource: 2 });
     open('other', 'b');
     open('a1', 'a');
@@ -27,7 +27,7 @@ describe('the share of a source', () => {
     expect([closed, shares.size, shares.closed]).toEqual([['a1', 'a2'], 3, 2]);
   });
 
-  test('a use makes a connection the newest; a busy one is closed only if none is idle', () => {
+  test('a connection that is used becomes the newest, and a busy connection is closed only if none is idle', () => {
     const { shares, open, closed } = world({ total: 10, perSource: 3 });
     const [first, second] = [open('1', 'a'), open('2', 'a')];
     open('3', 'a');
@@ -42,7 +42,7 @@ describe('the share of a source', () => {
     expect(closed).toEqual(['3', '2', '4', '5']);
   });
 
-  test('with no idle connection, the busy one that was used least recently is closed', () => {
+  test('if no connection is idle, the busy one that was used least recently is closed', () => {
     const { shares, open, closed } = world({ total: 10, perSource: 2 });
     const [first, second] = [open('1', 'a'), open('2', 'a')];
     shares.used(second, true);
@@ -51,7 +51,7 @@ describe('the share of a source', () => {
     expect(closed).toEqual(['2']);
   });
 
-  test('a closed connection frees its place, once', () => {
+  test('a connection that is closed frees its place only once', () => {
     const { shares, open, closed } = world({ total: 10, perSource: 2 });
     const first = open('1', 'a');
     open('2', 'a');
@@ -64,7 +64,7 @@ describe('the share of a source', () => {
   });
 });
 
-test('when all sources together have too many, the source with the most connections loses its oldest idle one', () => {
+test('if all sources together have too many connections, the source with the most connections loses its oldest idle one', () => {
   const { open, closed } = world({ total: 5, perSource: 3 });
   open('a1', 'a');
   for (const name of ['b1', 'b2', 'b3']) open(name, 'b');
@@ -73,7 +73,7 @@ test('when all sources together have too many, the source with the most connecti
   expect(closed).toEqual(['b1']);
 });
 
-test('when every source has one connection, the oldest idle one of all is closed', () => {
+test('if every source has one connection, the oldest idle connection of all is closed', () => {
   const { open, closed } = world({ total: 3, perSource: 3 });
   for (const name of ['a', 'b', 'c', 'd', 'e']) open(name, name);
   expect(closed).toEqual(['a', 'b']);

@@ -61,7 +61,7 @@ describe('connections', () => {
     expect(servers.connections.open).toBeLessThanOrEqual(512);
   });
 
-  test('all servers share the limits', async () => {
+  test('all servers share the same limits', async () => {
     const servers = new HttpServers({ total: 10, perSource: 4 });
     const [first, second] = [await serve(short, servers), await serve(short, servers)];
     const early = await clients.openMany(4, first.port);
@@ -70,7 +70,7 @@ describe('connections', () => {
     expect([early[3]?.isClosed, await probe(first.port), await probe(second.port)]).toEqual([false, 200, 200]);
   });
 
-  test('connections that send their headers byte by byte, or have closed their half, do not keep a probe from its answer', async () => {
+  test('connections that send their headers byte by byte, or have closed one direction, do not delay the answer of a probe', async () => {
     const { port } = await serve(short);
     const [slow, half] = [await clients.openMany(1100, port), await clients.openMany(100, port, '127.0.0.2')];
     for (const { socket } of half) socket.write('GET / HT');
@@ -94,7 +94,7 @@ describe('pipelining', () => {
     expect(seen.mostPerTurn).toBeLessThanOrEqual(10);
   });
 
-  test('32 connections with 500 requests each take turns', async () => {
+  test('the requests of 32 connections with 500 requests each are answered in turn', async () => {
     const { seen, port } = await serve(short);
     const many = await clients.openMany(32, port);
     for (const client of many) client.read().socket.write(shortest.repeat(500));
@@ -103,7 +103,7 @@ describe('pipelining', () => {
     expect(seen.mostPerTurn).toBeLessThanOrEqual(2 * 32 * 10);
   });
 
-  test('a connection has at most 10 requests without a response', async () => {
+  test('a connection may have at most 10 requests without a response', async () => {
     let [now, most] = [0, 0];
     const { seen, port } = await serve((_request, response) => {
       now += 1;
@@ -119,7 +119,7 @@ describe('pipelining', () => {
     expect([most, seen.requests]).toEqual([10, 100]);
   });
 
-  test('the requests of a client that left are not handled', async () => {
+  test('the requests of a client that has disconnected are not handled', async () => {
     const started = Promise.withResolvers<void>();
     const { seen, port } = await serve((_request, response) => {
       started.resolve();
@@ -133,7 +133,7 @@ describe('pipelining', () => {
     expect(seen.requests).toBeLessThanOrEqual(10);
   });
 
-  test('a client that does not read gets no further responses, and other clients do', async () => {
+  test('a client that does not read gets no further responses, and other clients still do', async () => {
     const body = Buffer.alloc(2 ** 20, 'x');
     const { seen, port } = await serve((request, response) => void response.end(request.url === '/big' ? body : 'ok'));
     const client = await clients.open(port);
@@ -154,7 +154,7 @@ describe('single requests', () => {
     expect(await probe(port)).toBe(200);
   });
 
-  test('a body is received before the response and does not hold up the next request', async () => {
+  test('a body is received before the response and does not delay the next request', async () => {
     const { port } = await serve((request, response) => {
       let size = 0;
       request.on('data', (data: Buffer) => (size += data.length));
@@ -166,7 +166,7 @@ describe('single requests', () => {
     expect(client.text).toMatch(/5000 bytes[^]*0 bytes/);
   });
 
-  test('a client that closes its half after the request gets the response', async () => {
+  test('a client that closes its sending direction after the request gets the response', async () => {
     const { port } = await serve(short);
     const client = (await clients.open(port)).read();
     client.socket.end(shortest);

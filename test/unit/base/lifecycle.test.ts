@@ -75,14 +75,14 @@ async function settle<T>(clock: ManualClock, promise: Promise<T>): Promise<T> {
 }
 
 describe('start', () => {
-  test('starts in order and stops in reverse order', async () => {
+  test('units start in order and stop in reverse order', async () => {
     const { log, lifecycle } = makeLifecycle({ a: {}, b: {}, c: {} });
     await lifecycle.start();
     expect(await lifecycle.stop()).toEqual({ unstopped: [], failures: [] });
     expect(log).toEqual(['+a', '+b', '+c', '-c', '-b', '-a']);
   });
 
-  test('a failure stops the started units, not the failed one, and throws the reason', async () => {
+  test('a failed start stops the units that had started, but not the one that failed, and throws the reason', async () => {
     const failure = new Error('no kernel');
     const { log, lifecycle } = makeLifecycle({ a: {}, b: { start: () => Promise.reject(failure) }, c: {} });
     expect(await reasonOf(lifecycle.start())).toBe(failure);
@@ -108,7 +108,7 @@ describe('start', () => {
     expect(log).toEqual(['+a', '+b', '-a']);
   });
 
-  test('stop() ends a running start()', async () => {
+  test('stop() ends a start that is still running', async () => {
     const { log, lifecycle } = makeLifecycle({ a: {}, b: { start: untilAborted } });
     const started = reasonOf(lifecycle.start());
     await new Promise((resolve) => setImmediate(resolve));
@@ -117,7 +117,7 @@ describe('start', () => {
     expect(log).toEqual(['+a', '+b', '-a']);
   });
 
-  test('a unit that ignores the signal is given up, and the others are stopped', async () => {
+  test('a unit that ignores the signal is abandoned, and the others are stopped', async () => {
     const { log, clock, lifecycle } = makeLifecycle({ a: {}, b: { start: never } });
     const abort = new AbortController();
     const started = reasonOf(lifecycle.start(abort.signal));
@@ -130,14 +130,14 @@ describe('start', () => {
 });
 
 describe('stop', () => {
-  test('before start() does nothing, and makes a later start() fail', async () => {
+  test('stop() before start() does nothing, and makes a later start() fail', async () => {
     const { log, lifecycle } = makeLifecycle({ a: {} });
     await lifecycle.stop();
     expect(String(await reasonOf(lifecycle.start()))).toContain('stopping');
     expect(log).toEqual([]);
   });
 
-  test('stops each unit once, even if it is called twice', async () => {
+  test('stop() stops each unit once, even if it is called twice', async () => {
     const { log, lifecycle } = makeLifecycle({ a: {} });
     await lifecycle.start();
     const [first, second] = await Promise.all([lifecycle.stop(), lifecycle.stop()]);
@@ -157,7 +157,7 @@ describe('stop', () => {
     expect(clock.now()).toBeLessThanOrEqual(5000);
   });
 
-  test('a stop() that throws is reported, and the others are stopped', async () => {
+  test('a unit whose stop() throws is reported, and the others are stopped', async () => {
     const error = new Error('busy');
     const { log, lifecycle } = makeLifecycle({ a: {}, b: { stop: () => Promise.reject(error) } });
     await lifecycle.start();
@@ -165,7 +165,7 @@ describe('stop', () => {
     expect(log.slice(2)).toEqual(['-b', '-a']);
   });
 
-  test('reports each unit', async () => {
+  test('start and stop report each unit', async () => {
     const events: string[] = [];
     const { clock, lifecycle } = makeLifecycle(
       { a: {}, b: { stop: never }, c: { stop: () => Promise.reject(new Error('busy')) } },

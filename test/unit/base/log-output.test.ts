@@ -35,21 +35,21 @@ class World {
 }
 
 describe('a line', () => {
-  test('is written at once', () => {
+  test('a line is written at once', () => {
     const world = new World();
     world.output.write('one\n');
     expect(world.text).toBe('one\n');
     expect(world.output.status).toEqual({ droppedLines: 0, reason: undefined });
   });
 
-  test('that is written in parts is complete', () => {
+  test('a line that is written in parts is complete', () => {
     const world = new World();
     world.results.push(2, 1);
     world.output.write('one\n');
     expect(world.text).toBe('one\n');
   });
 
-  test.for(['EAGAIN', 'EBUSY', 'EINTR'])('waits while stderr answers %s', (code) => {
+  test.for(['EAGAIN', 'EBUSY', 'EINTR'])('a line waits while stderr answers %s', (code) => {
     const world = new World();
     world.results.push(code, 2, code);
     world.output.write('one\n');
@@ -60,7 +60,7 @@ describe('a line', () => {
     expect(world.output.status.droppedLines).toBe(0);
   });
 
-  test.for(['ENOSPC', 'EPIPE', 'EIO', 'ENOMEM', 'EFBIG'])('is dropped and counted when stderr answers %s', (code) => {
+  test.for(['ENOSPC', 'EPIPE', 'EIO', 'ENOMEM', 'EFBIG'])('a line is dropped and counted when stderr answers %s', (code) => {
     const world = new World();
     world.results.push(code);
     world.output.write('one\n');
@@ -70,7 +70,7 @@ describe('a line', () => {
     expect(world.text).toBe('two\n');
   });
 
-  test('of which only a part could be written is counted once, and the next line begins on a line of its own', () => {
+  test('a line of which only a part could be written is counted once, and the next line starts on a new line', () => {
     const world = new World();
     world.results.push('EAGAIN', 5, 9, 'ENOSPC');
     for (const line of ['zero\n', 'one\n', 'two\n', 'three\n']) world.output.write(line);
@@ -105,7 +105,7 @@ test('the log reports the number of dropped lines when stderr works again', asyn
   ]);
 });
 
-test.for(['json', 'text'] as const)('while stderr is not read, at most 1 MiB of lines is kept, as %s', async (logFormat) => {
+test.for(['json', 'text'] as const)('at most 1 MiB of lines is kept while stderr is not read, in the format %s', async (logFormat) => {
   const world = new World();
   const log = await createLog({ logLevel: 'info', logFormat }, world.output);
   world.isBlocked = true;
@@ -117,7 +117,7 @@ test.for(['json', 'text'] as const)('while stderr is not read, at most 1 MiB of 
   expect(world.output.status.reason).toBe('stderr is not read');
 });
 
-test('flush() ends after half a second when stderr is not read', async () => {
+test('flush() gives up after half a second if stderr is not read', async () => {
   const world = new World();
   world.isBlocked = true;
   world.output.write('one\n');
@@ -169,13 +169,13 @@ describe('a process ends with its own exit code', () => {
     expect(droppedLines).toBeGreaterThan(20_000);
   });
 
-  test('when stderr is a pipe that is never read, as text', async () => {
+  test('a process ends with its own exit code when stderr is a pipe that is never read, in the text format', async () => {
     const { code, droppedLines } = await run('pipe', 'text');
     expect(code).toBe(7);
     expect(droppedLines).toBeGreaterThan(20_000);
   });
 
-  test('when the disk of stderr is full', async () => {
+  test('a process ends with its own exit code when the disk of stderr is full', async () => {
     const full = openSync('/dev/full', 'w');
     const { code, droppedLines } = await run(full);
     closeSync(full);

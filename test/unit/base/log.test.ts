@@ -25,7 +25,7 @@ test('a JSON line has the level as a word, ts, subsys and msg', async () => {
   expect(String(ts)).toMatch(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
 });
 
-test('lines below the level are not written', async () => {
+test('lines below the configured level are not written', async () => {
   const { stream, text } = collect();
   (await createLog({ logLevel: 'error', logFormat: 'json' }, stream)).warn('quiet');
   expect(text()).toBe('');

@@ -15,7 +15,7 @@ const burst = `
   console.log(JSON.stringify({ usedMiB, freedMiB, leftMiB: process.memoryUsage().heapTotal / 2 ** 20, hasCollector: 'gc' in globalThis }));
 `;
 
-test('a heap that was large once becomes small, and V8 does not expose its collector', () => {
+test('a heap that was large once becomes small again, and V8 does not expose its collector', () => {
   const output = execFileSync(process.execPath, ['--input-type=module', '--eval', burst], { encoding: 'utf8' });
   const { usedMiB, freedMiB, leftMiB, hasCollector } = JSON.parse(output) as Record<string, number | boolean>;
   expect(Number(freedMiB)).toBeGreaterThan(10);

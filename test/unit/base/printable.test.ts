@@ -46,7 +46,7 @@ describe('a text', () => {
     expect(printable(text)).toBe(want);
   });
 
-  test('with any content has none of these characters and a limited length', () => {
+  test('a printable text has no control characters and a limited length, whatever it was made from', () => {
     fc.assert(
       fc.property(hostile, (text) => {
         const safe = printable(text, 50);
@@ -58,12 +58,12 @@ describe('a text', () => {
   });
 });
 
-test('every text and key in a value is printable, and the rest is equal', () => {
+test('every text and key in a value becomes printable, and the rest is unchanged', () => {
   const value = { a: ['\u001b', 5, null, { '\u202e': true }], b: undefined };
   expect(printableValue(value)).toEqual({ a: [String.raw`\x1b`, 5, null, { [String.raw`\u202e`]: true }], b: undefined });
 });
 
-test('JSON keeps its meaning, with any texts and layouts', () => {
+test('printable JSON keeps its meaning, with any texts and layouts', () => {
   fc.assert(
     fc.property(fc.dictionary(hostile, hostile), fc.constantFrom(undefined, 2), (value, indent) => {
       const json = JSON.stringify(value, undefined, indent);
@@ -86,7 +86,7 @@ describe('a line of the log', () => {
   };
   const evil = 'a\u001b[2Jb\nINFO: forged\r\u202ec\u009b';
 
-  test.for(['json', 'text'] as const)('is one line without control characters, whatever it contains (%s)', async (logFormat) => {
+  test.for(['json', 'text'] as const)('a log line is one line without control characters, whatever it contains (%s)', async (logFormat) => {
     const { stream, text } = collect();
     const log = await createLog({ logLevel: 'info', logFormat }, stream);
     log.info({ [evil]: evil, nested: { list: [evil] }, err: new TypeError(evil) }, evil);
@@ -99,7 +99,7 @@ describe('a line of the log', () => {
     if (logFormat === 'json') expect(JSON.parse(text())).toMatchObject({ msg: evil, nested: { list: [evil] } });
   });
 
-  test('has a limited length, and stays JSON', () => {
+  test('a long log line is shortened, and stays JSON', () => {
     const line = `${JSON.stringify({ msg: 'x'.repeat(1e6), list: Array.from({ length: 1e5 }, () => 1), n: 5 })}\n`;
     const short = printableLogLine(line);
     expect(short.length).toBeLessThan(16_384);

@@ -16,6 +16,6 @@ test.for([
   expect(textOf(partsOf(text))).toBe(text);
 });
 
-test('a new part is inserted between the others', () => {
+test('a new part of the report is inserted between the others', () => {
   expect(textOf({ ...partsOf(`${main}\n${earlier}`), scale })).toBe(`${main}\n${scale}\n${earlier}`);
 });

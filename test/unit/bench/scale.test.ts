@@ -11,7 +11,7 @@ import { lastAddress, serviceOf, sliceOf, vipOf } from '../../bench/scale/object
 
 const addressesOf = (slice: ReturnType<typeof sliceOf>): string[] => slice.endpoints.flatMap(({ addresses }) => addresses);
 
-test('50,000 Services of 10 endpoints: every address is unique, and no address is reserved', () => {
+test('every address of 50,000 Services with 10 endpoints is unique, and no address is reserved', () => {
   const vips = new Set(Array.from({ length: 50_000 }, (_, n) => vipOf(n)));
   expect(vips.size).toBe(50_000);
   for (const never of ['10.96.0.0', '10.96.0.1', '10.96.255.255']) expect(vips).not.toContain(never);
@@ -42,7 +42,7 @@ test('every version of a slice changes its last address', () => {
   }
 });
 
-test('between() returns count, mean and quantiles of the observations that the second page adds, over all labels', async () => {
+test('between() returns the count, mean and quantiles of the observations that the second page adds, over all labels', async () => {
   const registry = new Registry();
   const seen = new Histogram({ name: 'took_seconds', help: 'x', labelNames: ['family'], buckets: [1, 2, 4], registers: [registry] });
   seen.observe({ family: 'IPv4' }, 3);
@@ -59,13 +59,13 @@ test('between() returns count, mean and quantiles of the observations that the s
   expect(after.sum('took_seconds_count', 'family="IPv6"')).toBe(1);
 });
 
-test('the map sizes of a cluster: defaults as long as a fifth stays free', () => {
+test('the map sizes of a cluster are the defaults as long as a fifth of each map stays free', () => {
   expect(mapFlags({ services: 44_000, endpoints: 1 })).toEqual([]);
   expect(mapFlags({ services: 5000, endpoints: 50 })).toEqual(['--max-backends', '524288']);
   expect(mapFlags({ services: 50_000, endpoints: 10 })).toEqual(['--max-backends', '1048576']);
 });
 
-test('churn: a server that does not answer gets a bounded number of changes, and every change that it answers is returned', async () => {
+test('the churn gives a server that does not answer a bounded number of changes, and returns every change that is answered', async () => {
   const waiting: (() => void)[] = [];
   const replace = (): Promise<void> => new Promise((resolve) => waiting.push(resolve));
   const orders = new Orders({ create: () => Promise.resolve(), replace });
@@ -76,7 +76,7 @@ test('churn: a server that does not answer gets a bounded number of changes, and
   expect(await going).toHaveLength(MOST_IN_FLIGHT);
 });
 
-test('churn: a change that the server rejects rejects the order', async () => {
+test('the churn fails if the server rejects a change', async () => {
   let count = 0;
   const replace = (): Promise<void> => ((count += 1) === 3 ? Promise.reject(new Error('429 too many requests')) : Promise.resolve());
   const orders = new Orders({ create: () => Promise.resolve(), replace });

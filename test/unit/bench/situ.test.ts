@@ -9,7 +9,7 @@ interface ServiceObject {
   readonly spec: { readonly clusterIP: string; readonly ports: readonly { readonly port: number; readonly nodePort?: number }[] };
 }
 
-test('10,000 Services without problems, and the floor has each of their frontends once', () => {
+test('the 10,000 Services cause no problems, and the floor has each of their frontends once', () => {
   const services = objects().filter((each) => (each as ServiceObject).kind === 'Service') as ServiceObject[];
   expect(services).toHaveLength(10_000);
   const wanted = services.flatMap(({ spec }) =>

@@ -145,14 +145,14 @@ describe('status', () => {
     expect((await sluice('status -o json')).exitCode).toBe(exitCode);
   });
 
-  test('-o json prints the response in protobuf JSON', async () => {
+  test('status -o json prints the response in protobuf JSON', async () => {
     const { out } = await sluice('status -o json');
     expect(JSON.parse(out)).toMatchObject({ agent: { node: 'node-a' }, ready: true, drops: [{ packets: '9007199254740993' }] });
   });
 });
 
 describe('service list', () => {
-  test('shows desired backends and those in the kernel, and marks every difference', async () => {
+  test('service list shows desired backends and those in the kernel, and marks every difference', async () => {
     const { exitCode, out } = await sluice('service list');
     expect(exitCode).toBe(0);
     expect(out).toMatchInlineSnapshot(`
@@ -216,7 +216,7 @@ describe('service list', () => {
     expect(listed[1]).toMatchObject({ key: 'default/api:/TCP/IPv6', inSync: false, row: { state: 'ROW_STATE_ERROR' } });
   });
 
-  test('names and messages cannot control the terminal, and JSON stays JSON', async () => {
+  test('names and messages cannot control the terminal, and JSON stays valid', async () => {
     const [[, , web], control] = [services as [ServiceView, ServiceView, ServiceView], /(?!\n)[\p{Cc}\u202e]/u] as const;
     const evil = 'web\u001b[2J\u009b31m\r\n10.0.0.1:80   forged\u202e';
     view.rows = [{ ...web, name: evil, differences: [evil], row: { state: 'error', message: evil, retries: 1 } }];
@@ -228,7 +228,7 @@ describe('service list', () => {
     for (const line of ['status', `-${evil.replaceAll(' ', '')}`]) expect(Object.values(await sluice(line)).join('')).not.toMatch(control);
   });
 
-  test('30,000 Services are listed, page by page', async () => {
+  test('a list of 30,000 Services is printed, page by page', async () => {
     const [, , web] = services as [ServiceView, ServiceView, ServiceView];
     view.rows = Array.from({ length: 30_000 }, (_, id) => ({ ...web, id, key: `default/w${100_000 + id}:http/TCP/IPv4` }));
     const { exitCode, out } = await sluice('service list --timeout 30s');
@@ -312,7 +312,7 @@ describe('a failure is one message with an exit code', () => {
     expect(err).toContain('Usage: sluice');
   });
 
-  test('--help succeeds', async () => {
+  test('--help prints the commands and exits with 0', async () => {
     const { exitCode, out } = await sluice('--help', { env: {} });
     expect(exitCode).toBe(0);
     expect(out).toMatchInlineSnapshot(`
@@ -359,7 +359,7 @@ describe('a failure is one message with an exit code', () => {
 });
 
 describe('uninstall', () => {
-  test('passes its flags and works without a daemon', async () => {
+  test('uninstall passes its flags to the checks and needs no daemon', async () => {
     await server.stop();
     let given: object = {};
     const uninstall: Uninstall = ({ print, ...options }) => {
@@ -398,7 +398,7 @@ describe('uninstall', () => {
   });
 });
 
-test('a reader that closes the pipe is not an error', async () => {
+test('a reader that closes the pipe does not cause an error', async () => {
   const [, , web] = services as [ServiceView, ServiceView, ServiceView];
   view.rows = Array.from({ length: 5000 }, (_, id) => ({ ...web, id, key: `default/web-${id}` }));
   const main = fileURLToPath(new URL('../../../daemon/cli/main.ts', import.meta.url));
@@ -411,12 +411,12 @@ test('a reader that closes the pipe is not an error', async () => {
 });
 
 describe('reload', () => {
-  test('prints how many hooks got new programs', async () => {
+  test('reload prints how many hooks got new programs', async () => {
     expect(await sluice('reload')).toEqual({ exitCode: 0, out: 'replaced the programs on 12 hooks in 35 ms\n', err: '' });
     expect(JSON.parse((await sluice('reload -o json')).out)).toEqual({ hooks: 12, milliseconds: 34.5 });
   });
 
-  test('prints only the message when the daemon rejects it', async () => {
+  test('reload prints only the message when the daemon rejects it', async () => {
     reload = () => {
       throw new ExitError(11, 'the objects have another map layout: restart sluiced');
     };
@@ -427,7 +427,7 @@ describe('reload', () => {
   });
 });
 
-test('preflight gets the flags of sluiced and the socket, and returns its exit code', async () => {
+test('preflight receives the flags of sluiced and the socket, and returns the exit code of the checks', async () => {
   let given: PreflightOptions | undefined;
   const preflight = (options: PreflightOptions): Promise<number> => {
     given = options;

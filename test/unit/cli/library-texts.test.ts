@@ -146,14 +146,14 @@ describe('the command sluice', () => {
     });
   });
 
-  test('a directory without objects is bad input', async () => {
+  test('a directory without objects is reported as invalid input', async () => {
     const { exitCode, err } = await sluice('plan --objects DIR/empty --node DIR/node.yaml --socket /nonexistent');
     expectOurs(err);
     expect(exitCode).toBe(3);
     expect(err).toContain('contains no *.yaml, *.yml or *.json file');
   });
 
-  test('a server that speaks HTTP/2 and not gRPC', async () => {
+  test('a server that speaks HTTP/2 but not gRPC is reported as a daemon that failed to respond', async () => {
     const other = createServer((_request, response) => response.writeHead(500).end('no'));
     const path = join(directory, 'other.sock');
     await new Promise<void>((resolve) => void other.listen(path, () => resolve()));
@@ -200,7 +200,7 @@ describe('texts that are not YAML or JSON', () => {
     '@a',
     'a: !!int x',
   ];
-  test.for(yaml)('YAML %j', async (text) => {
+  test.for(yaml)('the error of YAML %j is worded by Sluice', async (text) => {
     const warnings: string[] = [];
     const note = (warning: Error): number => warnings.push(warning.message);
     process.on('warning', note);
@@ -216,7 +216,7 @@ describe('texts that are not YAML or JSON', () => {
     expect(warnings).toEqual([]);
   });
 
-  test.for(['{', '{"a"', '{"a":}', '[1,]', '{"a":1}x', '"\u0001"', '{"a": tru}', '{"a":"x'])('JSON %j', (text) => {
+  test.for(['{', '{"a"', '{"a":}', '[1,]', '{"a":1}x', '"\u0001"', '{"a": tru}', '{"a":"x'])('the error of JSON %j is worded by Sluice', (text) => {
     const result = readJson(text);
     expect('reason' in result && result.reason).toMatch(/^not valid JSON: /);
     if ('reason' in result) expectOurs(result.reason);
@@ -247,7 +247,7 @@ describe('the API', () => {
   };
 
   test.for(['/sluice.v1.Sluice/Explain', '/sluice.v1.Sluice/Status', '/sluice.v1.Admin/Reload'])(
-    '%s with bytes that are no message',
+    '%s answers bytes that are not a message with an error worded by Sluice',
     async (path) => {
       const { code, details } = await ask(path, Buffer.from([0x0a, 0xff, 0x01]));
       expect({ code, details }).toEqual({ code: 3, details: 'the request is not a message of the type that this call expects' });
@@ -259,7 +259,7 @@ describe('the API', () => {
     return buildHttp({ view: new FakeView(), page, servers: new HttpServers(), clock: new FakeClock() });
   };
 
-  test('HTTP requests that the server rejects itself', async () => {
+  test('an HTTP request that the server itself rejects gets an answer worded by Sluice', async () => {
     const http = makeHttp();
     const { statusCode, body } = await http.inject({ method: 'GET', url: '/%c0' });
     expectOurs(body);
@@ -270,7 +270,7 @@ describe('the API', () => {
     await http.close();
   });
 
-  test('an HTTP address that is in use', async () => {
+  test('the error of an HTTP address in use names the address', async () => {
     const [one, two] = [makeHttp(), makeHttp()];
     const port = await listenHttp(one, { address: '127.0.0.1', port: 0 });
     await expect(listenHttp(two, { address: '127.0.0.1', port })).rejects.toThrow(

@@ -101,7 +101,7 @@ const withSlice = (...endpoints: object[]): object[] => [node, service(), slice(
 const [cluster, balancer, key] = ['10.96.0.10:80/TCP default/web:http', '203.0.113.5:80/TCP default/web:http', 'default/web:http/TCP/IPv4'];
 
 describe('a plan', () => {
-  test('has no changes for the same objects, with the settings of the daemon', async () => {
+  test('a plan has no changes for the same objects, with the settings of the daemon', async () => {
     expect(await plan(former)).toEqual(['no changes']);
   });
 
@@ -198,7 +198,7 @@ describe('a plan', () => {
     expect(await plan(objects, ...flags)).toEqual(want);
   });
 
-  test('shows what an added Service brings along, and removes it with one line for each frontend and backend', async () => {
+  test('a plan shows what an added Service adds, and what its removal removes, with one line for each frontend and backend', async () => {
     expect(await plan([node, cidr('10.96.0.0/16')])).toEqual([
       `- ${cluster}`,
       `- ${cluster} => 10.244.1.2:8080`,

@@ -58,7 +58,7 @@ async function sluice(...argv: string[]): Promise<{ exitCode: number; out: strin
 }
 
 describe('sluice plan', () => {
-  test('-o json prints every frontend, sorted, with the backends of its policy; invalid objects go to stderr', async () => {
+  test('plan -o json prints every frontend, sorted, with the backends of its policy; invalid objects are reported on stderr', async () => {
     const directory = directoryWith({ 'objects/a.yaml': list, 'objects/b.json': plain, 'node.json': node });
     const { exitCode, out, err } = await sluice(
       'plan',
@@ -93,7 +93,7 @@ describe('sluice plan', () => {
     ]);
   });
 
-  test('prints a table without a daemon, and uses the flags of sluiced', async () => {
+  test('plan prints a table without a daemon, and uses the flags of sluiced', async () => {
     const directory = directoryWith({ 'objects/a.yaml': list, 'node.yaml': 'name: n1\nips: [192.168.0.1]\n' });
     const args = ['plan', '--objects', `${directory}/objects`, '--node-port-addresses', '172.16.0.0/12', '--masquerade-all'];
     const { exitCode, out } = await sluice(...args, '--node', `${directory}/node.yaml`);
@@ -145,7 +145,7 @@ describe('sluice plan', () => {
     expect(err).toContain(want);
   });
 
-  test('needs a node file or a daemon', async () => {
+  test('plan needs a node file or a daemon', async () => {
     expect(await sluice('plan', '--objects', '.')).toMatchObject({ exitCode: 6, out: '' });
   });
 });

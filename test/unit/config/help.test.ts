@@ -147,7 +147,7 @@ describe('texts', () => {
     `);
   });
 
-  test('--check-config prints a settings file with the origins; reading it gives the same settings', () => {
+  test('--check-config prints a settings file with the origin of each value; reading the file gives the same settings', () => {
     const { text, config } = printed(
       ['--config', '/etc/s.yaml', '--check-config', '--node', 'n1', '--http', '[::1]:1'],
       'source: "/my dir"\n',

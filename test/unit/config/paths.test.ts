@@ -18,16 +18,16 @@ describe('relative paths', () => {
     return { source, kubeconfig, cgroup, 'pin-path': pinPath, socket };
   };
 
-  test.for(paths)('--%s is relative to the current directory', (name) => {
+  test.for(paths)('a relative path in --%s is relative to the current directory', (name) => {
     expect(resolved({ argv: [`--${name}`, './a/../b/'] })[name]).toBe(`${process.cwd()}/b`);
   });
 
-  test.for(paths)('the environment variable of %s is relative to the current directory', (name) => {
+  test.for(paths)('a relative path in the environment variable of %s is relative to the current directory', (name) => {
     const env = { [`SLUICE_${name.replace('-', '_').toUpperCase()}`]: 'b' };
     expect(resolved({ env })[name]).toBe(`${process.cwd()}/b`);
   });
 
-  test.for(paths)('%s in a settings file is relative to the directory of the file', (name) => {
+  test.for(paths)('a relative path of %s in a settings file is relative to the directory of the file', (name) => {
     expect(resolved({ file: `${name}: ../b` })[name]).toBe('/b');
   });
 

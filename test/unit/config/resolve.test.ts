@@ -86,7 +86,7 @@ test('the node name defaults to the host name in lower case', () => {
   expect(configOf({ argv: ['--source', '/src'] }).node).toMatch(/^[a-z0-9.-]+$/);
 });
 
-describe('precedence: default < file < environment < flag', () => {
+describe('a flag takes precedence over the environment, the environment over the file, and the file over the default', () => {
   const file = 'source: /src\nlog-level: warn\n';
   const env = { SLUICE_LOG_LEVEL: 'error' };
   const argv = ['--log-level', 'fatal'];
@@ -99,7 +99,7 @@ describe('precedence: default < file < environment < flag', () => {
     { name: 'the last of two equal flags', given: { argv: [...base, ...argv, '--log-level', 'debug'] }, want: 'debug' },
   ])('$name', ({ given, want }) => expect(configOf(given).logLevel).toBe(want));
 
-  test('SLUICE_CONFIG names the file', () => {
+  test('SLUICE_CONFIG names the settings file', () => {
     expect(parseConfig([], { SLUICE_CONFIG: '/etc/s.yaml' }, reader(file)).source).toBe('/src');
   });
 });

@@ -23,7 +23,7 @@ function table(heading: string): string[][] {
 /** The words of a table cell that are in backquotes. */
 const names = (cell: string | undefined): string[] => [...(cell ?? '').matchAll(/`([^`]+)`/g)].map(([, name]) => name ?? '');
 
-test('every header has one row', () => {
+test('every header has one row in the README', () => {
   const headers = globSync('lib/*.h', { cwd: datapath }).map((path) => basename(path));
   expect(
     table('The headers')
@@ -32,7 +32,7 @@ test('every header has one row', () => {
   ).toEqual(headers.toSorted());
 });
 
-test('every map has one row, with its type', () => {
+test('every map has one row in the README, with its type', () => {
   const source = readFileSync(join(datapath, 'lib/maps.h'), 'utf8');
   const maps = [...source.matchAll(/BPF_MAP_TYPE_(\w+)\);(?:[^}]*)\} (\w+) SEC/g)].map(
     ([, type, name]) => `${name === 'SCRATCH' ? 'lb_scratch' : name} ${type}`,
@@ -42,7 +42,7 @@ test('every map has one row, with its type', () => {
   expect(rows.toSorted()).toEqual(maps.toSorted());
 });
 
-test('every drop reason has one row, in the order of enum drop_reason', () => {
+test('every drop reason has one row in the README, in the order of enum drop_reason', () => {
   const reasons = Object.keys(DropReason).map((name) => name.replace('DROP_', ''));
   expect(table('Drop reasons').map(([reason]) => reason)).toEqual(reasons.filter((name) => name !== 'NONE' && name !== 'REASONS'));
 });

@@ -48,26 +48,26 @@ test('all namespaced objects are in kube-system and refer to each other', () => 
 });
 
 describe('settings', () => {
-  test('are valid', () => {
+  test('the settings in the manifest are valid', () => {
     expect(configOf('https://10.0.0.1:6443')).toMatchObject({
       ...{ source: undefined, kubeconfig: undefined, apiServer: [new URL('https://10.0.0.1:6443')], node: 'node-a' },
       ...{ podInterfaces: ['veth'], uplinks: ['eth0'], detectLocalMode: 'InterfaceNamePrefix', socketLb: true },
     });
   });
 
-  test('are invalid until the address of the API server is edited', () => {
+  test('the settings are invalid until the address of the API server is edited', () => {
     expect(() => configOf('<API server URL>')).toThrow(
       'SLUICE_API_SERVER=<API server URL> contains "<API server URL>", which is not an https URL such as https://10.0.0.1:6443',
     );
   });
 
-  test('in the environment are known to the daemon', () => {
+  test('the settings in the environment are known to the daemon', () => {
     const known = allSettings().map(({ environment }) => environment);
     expect(container.env.map(({ name }) => name).filter((name) => !known.includes(name))).toEqual([]);
     expect(container.env.find(({ name }) => name === 'SLUICE_NODE')?.valueFrom).toEqual({ fieldRef: { fieldPath: 'spec.nodeName' } });
   });
 
-  test('contain only paths that are mounted from the host', () => {
+  test('the settings contain only paths that are mounted from the host', () => {
     const { pinPath, socket, cgroup } = configOf('https://10.0.0.1:6443');
     const hostPathOf = (path: string | undefined): string | undefined => {
       const mount = container.volumeMounts.find(({ mountPath }) => `${path}/`.startsWith(`${mountPath}/`));
@@ -89,7 +89,7 @@ describe('permissions', () => {
     expect(granted.toSorted()).toEqual([...needed, 'list networkpolicies in "networking.k8s.io"'].toSorted());
   });
 
-  test('on the node: the capabilities that the daemon requires, and no others', () => {
+  test('the container has the capabilities that the daemon requires, and no others', () => {
     const { drop, add } = container.securityContext.capabilities;
     expect(drop).toEqual(['ALL']);
     expect(add.map((name) => `CAP_${name}`)).toEqual(missingCapabilities('CapEff:\t0000000000000000'));
@@ -100,7 +100,7 @@ describe('permissions', () => {
 describe('probes', () => {
   const { startupProbe, livenessProbe, readinessProbe } = container;
 
-  test('use the address on which the daemon listens', () => {
+  test('the probes use the address on which the daemon listens', () => {
     const { http } = configOf('https://10.0.0.1:6443');
     for (const { httpGet } of [startupProbe, livenessProbe, readinessProbe])
       expect({ address: httpGet.host, port: httpGet.port }).toEqual(http);
@@ -125,19 +125,19 @@ describe('the image', () => {
   const dockerfile = readText('Dockerfile');
   const ignored = readText('Dockerfile.dockerignore').split('\n');
 
-  test('has the version of package.json in both containers', () => {
+  test('the image has the version of package.json in both containers', () => {
     const { version } = JSON.parse(readFileSync(join(deploy, '../package.json'), 'utf8')) as { version: string };
     expect([...pod.initContainers, ...pod.containers].map(({ image }) => image)).toEqual([`sluice:${version}`, `sluice:${version}`]);
   });
 
-  test('is built from files that exist and are not ignored', () => {
+  test('the image is built from files that exist and are not ignored', () => {
     const copied = [...dockerfile.matchAll(/^COPY (?!--from)(.*) \S+$/gm)].flatMap(([, names = '']) => names.split(' '));
     expect(copied).toContain('daemon');
     expect(copied.filter((name) => !existsSync(join(deploy, '..', name)))).toEqual([]);
     expect(copied.filter((name) => !ignored.includes(`!${name}`))).toEqual([]);
   });
 
-  test('sets no environment variable that the daemon takes for a setting', () => {
+  test('the image sets no environment variable that the daemon would read as a setting', () => {
     const variables = [...dockerfile.matchAll(/^ENV (\w+)=/gm)].map(([, name = '']): [string, string] => [name, 'abc1234']);
     expect(variables).toEqual([['SLUICE_COMMIT', 'abc1234']]);
     expect(parseConfig([], Object.fromEntries(variables), () => '').logLevel).toBe('info');

@@ -19,12 +19,12 @@ import {
 } from '../../../daemon/model/address.ts';
 
 describe('numberOf4', () => {
-  test('is the value of every canonical address', () => {
+  test('numberOf4 returns the value of every canonical address', () => {
     const number = fc.integer({ min: 0, max: 0xffff_ffff });
     fc.assert(fc.property(number, (n) => numberOf4([n >>> 24, (n >>> 16) & 255, (n >>> 8) & 255, n & 255].join('.')) === n));
   });
 
-  test('is undefined for every other text', () => {
+  test('numberOf4 returns undefined for every other text', () => {
     const octet = '(0|[1-9][0-9]?|1[0-9][0-9]|2[0-4][0-9]|25[0-5])';
     const canonical = new RegExp(`^${octet}(\\.${octet}){3}$`);
     const part = fc.oneof(fc.constantFrom('', '0', '00', '01', '255', '256', '1', '-1', 'a', ':', ' '), fc.nat(300).map(String));
@@ -79,7 +79,7 @@ describe('parseAddress', () => {
     expect(parseAddress(text)).toBeUndefined();
   });
 
-  test('parsing its own result returns the same address', () => {
+  test('parsing the result of parseAddress again returns the same address', () => {
     fc.assert(
       fc.property(fc.oneof(fc.ipV4(), fc.ipV6()), (text) => {
         const address = parseAddress(text);
@@ -133,7 +133,7 @@ describe('CIDRs', () => {
     expect(cidrContains(cidr, address)).toBe(want);
   });
 
-  test('bounds of a CIDR, and the CIDR of one address', () => {
+  test('a CIDR has a lowest and a highest address, and a single address has a CIDR', () => {
     expect(cidrBounds('10.96.0.0/12')).toEqual({ first: '10.96.0.0', last: '10.111.255.255' });
     expect(cidrBounds('fd00::/120')).toEqual({ first: 'fd00::', last: 'fd00::ff' });
     expect(cidrBounds(hostCidr('fd00::1'))).toEqual({ first: 'fd00::1', last: 'fd00::1' });

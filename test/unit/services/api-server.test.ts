@@ -96,7 +96,7 @@ const cases: readonly Case[] = [
   },
 ];
 
-describe('3.6: a frontend at the address and port of the API server is not served and is named', () => {
+describe('3.6: a frontend at the address and port of the API server is not served, and the refusal names it', () => {
   test.for(cases)('$name', ({ service, served, refused }) => {
     const maps = fakeLbMaps();
     const world = reach(new World({ maps }).put(ownNode, serviceRow(service), sliceRow({ endpoints })), [api, port], [api6, port]);
@@ -118,7 +118,7 @@ describe('3.6: a frontend at the address and port of the API server is not serve
     expect(sets(maps)).toContain('SET clusterIP 10.96.0.1/32');
   });
 
-  test('the endpoints of default/kubernetes count if the agent connects to its ClusterIP, and follow it', () => {
+  test('if the agent connects to the ClusterIP of default/kubernetes, the endpoints of that Service count as API servers, also after changes', () => {
     const maps = fakeLbMaps();
     const web = serviceRow({ externalIPs: [api, '192.168.0.2'], ports: [portRow({ port })] });
     const world = reach(new World({ maps }).put(kubernetes(), kubernetesSlice, web), ['10.96.0.1', 443])
@@ -178,7 +178,7 @@ describe('after a restart, before the first list', () => {
     return { maps, world };
   };
 
-  test('what takes over the connection is withdrawn, and nothing else', () => {
+  test('only frontends and Service CIDRs that take over the connection to the API server are withdrawn after a restart', () => {
     const { maps, world } = captured();
     const before = dumpMaps(maps);
     world.restart();
@@ -188,7 +188,7 @@ describe('after a restart, before the first list', () => {
     expect(world.log).toEqual([`withdrawn ${api}:6443/TCP`, 'withdrawn serviceCIDR 192.168.0.0/16']);
   });
 
-  test('with the ClusterIP of default/kubernetes as the address: it stays, and what hides its endpoints is withdrawn', () => {
+  test('if the address is the ClusterIP of default/kubernetes, its frontend stays, and frontends that hide its endpoints are withdrawn', () => {
     const { maps, world } = captured();
     const before = dumpMaps(maps);
     world.restart();
@@ -207,7 +207,7 @@ describe('after a restart, before the first list', () => {
     expect(frontends(maps)).not.toContain(`${api}:6443/TCP`);
   });
 
-  test('an address that becomes known later is withdrawn too, and without captures nothing is written', () => {
+  test('an address that becomes known later is withdrawn too, and nothing is written if nothing takes over the connection', () => {
     const { maps, world } = captured();
     world.restart();
     maps.writes.splice(0);
@@ -242,7 +242,7 @@ describe('2.16: --external-ips', () => {
     expect(world.controller.refused()).toEqual([]);
   });
 
-  test('load balancer addresses and NodePorts are served with off', () => {
+  test('load balancer addresses and NodePorts are served with --external-ips off', () => {
     const maps = fakeLbMaps();
     const service = serviceRow({ type: 'LoadBalancer', loadBalancerIPs: ['203.0.113.5'], ports: [portRow({ nodePort: 30080 })] });
     new World({ maps, settings: { externalIps: 'off' } }).put(ownNode, service).listed().settle();

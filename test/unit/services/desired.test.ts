@@ -58,7 +58,7 @@ describe('rows of a Service', () => {
 });
 
 describe('backends of a row', () => {
-  test('come from every slice, each once, sorted by address value and then by port', () => {
+  test('backends come from every slice, each once, sorted by address value and then by port', () => {
     const backends = backendsOf(
       sliceRow({ name: 'a', endpoints: [endpointRow('10.0.0.10'), endpointRow('10.0.0.9')] }),
       sliceRow({ name: 'b', endpoints: [endpointRow('10.0.0.9')] }),
@@ -67,7 +67,7 @@ describe('backends of a row', () => {
     expect(backendTexts(backends)).toEqual(['10.0.0.9:8080', '10.0.0.10:80', '10.0.0.10:8080']);
   });
 
-  test('of IPv6 are sorted by value too, and come only from slices of the family', () => {
+  test('IPv6 backends are sorted by value too, and come only from IPv6 slices', () => {
     const service = serviceRow({ clusterIPs: { IPv6: 'fd00::a' } });
     const v6 = sliceRow({ family: 'IPv6', endpoints: [endpointRow('fd00::10'), endpointRow('fd00::9'), endpointRow('fd00::1:0')] });
     const [row] = desiredPorts(service, [v6, sliceRow({ name: 'v4', endpoints: [endpointRow('10.0.0.1')] })], here);
@@ -82,7 +82,7 @@ describe('backends of a row', () => {
     expect(backendsOf(sliceRow({ ports, endpoints: [endpointRow('10.0.0.1')] }))).toEqual([]);
   });
 
-  test('one port name may have several numbers', () => {
+  test('one port name may stand for several port numbers', () => {
     const ports = [portRow({ port: 8080 }), portRow({ port: 9090 })];
     expect(backendTexts(backendsOf(sliceRow({ ports, endpoints: [endpointRow('10.0.0.1')] })))).toEqual(['10.0.0.1:8080', '10.0.0.1:9090']);
   });
@@ -109,11 +109,11 @@ describe('backends of a row', () => {
     expect(backends).toHaveLength(endpoints.length);
   });
 
-  test('a usable backend counts as serving: an address that is published while its pod is not ready keeps its flows', () => {
+  test('a usable backend counts as serving, so an address that is published while its pod is not ready keeps its flows', () => {
     expect(backendsOf(sliceRow({ endpoints: [{ ...published, serving: false }] }))).toMatchObject([{ isUsable: true, isServing: true }]);
   });
 
-  test('are local if nodeName is the name of this node', () => {
+  test('backends are local if their nodeName is the name of this node', () => {
     const endpoints = [
       endpointRow('10.0.0.1', { nodeName: 'here' }),
       endpointRow('10.0.0.2', { nodeName: 'there' }),

@@ -74,7 +74,7 @@ test('an uplink that cannot have programs is a problem', () => {
   expect(controller.problems()).toEqual([]);
 });
 
-test('uplinks and prefixes without a device are reported with the flag to correct, once the devices are listed', () => {
+test('uplinks and prefixes that match no device are reported with the flag to correct, once the devices are listed', () => {
   const uplink: unknown = expect.stringMatching(/^uplink eth0 does not exist: correct --uplinks/);
   const prefix: unknown = expect.stringMatching(/^no veth device of this node has the prefix lxc: .* correct --pod-interfaces/);
   expect([controller.missing(), controller.summary()]).toEqual([[], 'not listed yet']);

@@ -92,14 +92,14 @@ describe('drift is repaired and reported', () => {
   });
 });
 
-test('without drift nothing is written', () => {
+test('nothing is written if there is no drift', () => {
   const { world, maps } = start();
   world.advance(20 * REPAIR_EVERY_MS);
   expect(maps.writes).toEqual([]);
   expect(world.log).toEqual([]);
 });
 
-test('after random writes by another program the dump is restored, and Services can still be changed', () => {
+test('after random writes by another program, the dump is restored, and Services can still be changed', () => {
   const id = fc.integer({ min: 1, max: 31 });
   const foreignWrite = fc.oneof(
     fc.record({ map: fc.constant('frontend' as const), at: fc.nat(9), service: id }),

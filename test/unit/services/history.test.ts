@@ -215,14 +215,14 @@ function expectEmptyAfterDeletion(world: World, inner: FakeLbMaps): void {
 describe('any history of the same objects gives the same maps', () => {
   const runs = 1000;
 
-  test.for([0, 0.1, 0.3])('with %f of the map operations failing', (rate) => {
+  test.for([0, 0.1, 0.3])('any history gives the same maps, with %f of the map operations failing', (rate) => {
     fc.assert(
       fc.property(fc.array(step, { maxLength: 50, size: 'max' }), (steps) => runHistory(steps, rate)),
       { numRuns: runs },
     );
   });
 
-  test('with the objects in any order', () => {
+  test('any history gives the same maps, with the objects in any order', () => {
     const final = fc.uniqueArray(fc.oneof(service, slice), {
       maxLength: 10,
       selector: (object) => `${'clusterIPs' in object} ${object.namespace}/${object.name}`,

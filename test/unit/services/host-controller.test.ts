@@ -87,7 +87,7 @@ test('address sets have the right members, and only differences are written', ()
   expect(flush()).toEqual(['+ host', '- serviceCIDR fd00:96::/112']);
 });
 
-test('the range of ClusterIPs follows its lowest and highest address; an address that two Services share stays until both are gone', () => {
+test('the range of ClusterIPs follows its lowest and highest address, and an address of two Services stays until both are deleted', () => {
   const { services, host, flush, listed } = setup();
   const range = (): unknown => host.get(hostKey)?.clusterRange;
   put(services, { name: 'low', clusterIPs: { IPv4: '10.96.0.1' } });
@@ -150,7 +150,7 @@ test('without a Node object the first global address of the device with the lowe
   expect(host.get(hostKey)).toMatchObject({ nodeAddresses: { IPv4: '192.168.0.9', IPv6: 'fd00::5' } });
 });
 
-test('after stop nothing is written', () => {
+test('nothing is written after stop()', () => {
   const { controller, nodes, flush, listed } = setup();
   listed();
   flush();

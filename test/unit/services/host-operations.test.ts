@@ -28,7 +28,7 @@ function setup(...rows: DesiredRange[]) {
   return { maps, operations, entries, remove };
 }
 
-test('pressure counts both tries', () => {
+test('the pressure counts both tries', () => {
   const { operations } = setup(low, high, six);
   expect(operations.pressure().map(({ map, used }) => `${map} ${used}`)).toEqual(['lb4_ranges 2', 'lb6_ranges 1']);
   operations.delete(rangeKey(low));
@@ -49,7 +49,7 @@ test('the next process takes over existing entries and prunes entries that are n
 });
 
 describe('repair', () => {
-  test('adds missing entries and removes entries that are not desired', () => {
+  test('the repair adds missing entries and removes entries that are not desired', () => {
     const { maps, operations, entries, remove } = setup(low, high);
     remove('10.96.0.1');
     maps.ranges.IPv4.add({ prefix: 64, set: AddressSetNumber.clusterIP, address: '10.96.0.77' });
@@ -61,7 +61,7 @@ describe('repair', () => {
     expect([...operations.repair()]).toEqual([]);
   });
 
-  test('ignores rows that are added or deleted while the repair is paused', () => {
+  test('the repair ignores rows that are added or deleted while it is paused', () => {
     const { operations, entries, remove } = setup(low, high);
     remove('10.96.0.1');
     const walk = operations.repair();
@@ -72,7 +72,7 @@ describe('repair', () => {
     expect(entries()).toEqual(['10.96.0.1/32', '10.96.0.5/32']);
   });
 
-  test('keeps an entry that became desired after the repair began', () => {
+  test('the repair keeps an entry that became desired after it began', () => {
     const { maps, operations, entries, remove } = setup(low, high);
     maps.ranges.IPv4.add({ prefix: 64, set: AddressSetNumber.clusterIP, address: '10.96.0.5' });
     remove('10.96.0.1');
@@ -84,7 +84,7 @@ describe('repair', () => {
   });
 });
 
-test('the host row is written once and repaired when another program changes it', () => {
+test('the host row is written once, and is repaired when another program changes it', () => {
   const maps = fakeLbMaps();
   const operations = new HostOperations(maps, { netnsCookie: 1n });
   operations.restore();

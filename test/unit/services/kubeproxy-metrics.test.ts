@@ -68,7 +68,7 @@ describe('16: names, types and labels', () => {
     );
   });
 
-  test('changes: gauges and counters without labels, read at every scrape', async () => {
+  test('the metrics of changes have no labels, and their values are read at every scrape', async () => {
     let total = 7;
     const { lines } = world({ changes: () => ({ services: { total, pending: 1 }, slices: { total: 20, pending: 2 } }) });
     const wanted = (services: number): string[] => [
@@ -83,7 +83,7 @@ describe('16: names, types and labels', () => {
     expect(await changes()).toEqual(wanted(9));
   });
 
-  test('the timestamps "last" and "last queued" are by ip_family, in seconds since 1970, and absent before the first event', async () => {
+  test('the timestamps "last" and "last queued" have the label ip_family, count seconds since 1970, and are absent before the first event', async () => {
     const { lines } = world({
       sync: (family) => (family === 'IPv4' ? { lastUpdated: 1_700_000_000_250, lastQueued: 1_700_000_000_125 } : idle.sync(family)),
     });
@@ -93,7 +93,7 @@ describe('16: names, types and labels', () => {
     ]);
   });
 
-  test('probes: by code', async () => {
+  test('the metrics of probes have the label code', async () => {
     const { metrics, lines } = world();
     for (const status of [200, 200, 503]) metrics.probed('/healthz', status);
     metrics.probed('/livez', 200);
@@ -105,7 +105,7 @@ describe('16: names, types and labels', () => {
 });
 
 describe('16: histograms', () => {
-  test('sync: 15 exponential buckets from 1 ms, factor 2', async () => {
+  test('the histograms of syncs have 15 exponential buckets from 1 ms, with factor 2', async () => {
     const { metrics, lines } = world();
     metrics.synced({ family: 'IPv4', seconds: 0.0015, isFull: true });
     const wanted = Array.from({ length: 15 }, (_, power) => String(2 ** power / 1000));
@@ -114,7 +114,7 @@ describe('16: histograms', () => {
     }
   });
 
-  test('sync: each sync counts in the total duration, and in either full or partial', async () => {
+  test('each sync counts in the total duration, and in either the full or the partial duration', async () => {
     const { metrics, lines } = world();
     metrics.synced({ family: 'IPv4', seconds: 2, isFull: true });
     metrics.synced({ family: 'IPv4', seconds: 1, isFull: false });
@@ -130,7 +130,7 @@ describe('16: histograms', () => {
     ]);
   });
 
-  test('network programming: 0.25, 0.5, 1..59 by 1, 60..115 by 5, 120..300 by 30 s', async () => {
+  test('the histogram of network programming has buckets of 0.25, 0.5, 1..59 by 1, 60..115 by 5, and 120..300 by 30 s', async () => {
     const { metrics, lines } = world();
     metrics.programmed('IPv4', 0.3);
     const wanted = [0.25, 0.5];
@@ -142,7 +142,7 @@ describe('16: histograms', () => {
     expect(got).toContain('_count{ip_family="IPv4"} 1');
   });
 
-  test('network programming also exists as a sluice_ metric, with the same observations and with buckets from 1 ms', async () => {
+  test('the histogram of network programming also exists as a sluice_ metric, with the same observations and with buckets from 1 ms', async () => {
     const { metrics, scrape } = world();
     metrics.programmed('IPv4', 0.003);
     metrics.programmed('IPv6', 70);
@@ -186,7 +186,7 @@ describe('16: no_local_endpoints_total counts, by traffic policy, Service ports 
     ]);
   });
 
-  test('has the labels ip_family and traffic_policy; a count can decrease', async () => {
+  test('no_local_endpoints_total has the labels ip_family and traffic_policy, and a count can decrease', async () => {
     const v6 = desiredRow('web', [frontendRow('fd00::10', { policy: 'Local' })], [backendRow('fd01::1')]);
     let ports = [desiredRow('web', [nodePort], [remote]), desiredRow('api', [vip], [remote]), v6];
     const { lines } = world({ ports: () => ports });

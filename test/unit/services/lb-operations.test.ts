@@ -35,7 +35,7 @@ const vip = frontendRow('10.96.0.10');
 const [one, two, three] = [backendRow('10.0.0.1'), backendRow('10.0.0.2'), backendRow('10.0.0.3')];
 
 describe('order of writes', () => {
-  test('of a new port starts with the backends and ends with the frontend, which makes the port reachable', () => {
+  test('the writes for a new port start with the backends and end with the frontend, which makes the port reachable', () => {
     const { operations, writes } = setup();
     operations.update(desiredRow('web', [vip], [one, two]));
     expect(writes()).toEqual([
@@ -47,7 +47,7 @@ describe('order of writes', () => {
     ]);
   });
 
-  test('of a deletion starts with the frontend and ends with the backends', () => {
+  test('the writes for a deletion start with the frontend and end with the backends', () => {
     const { operations, writes, maps } = setup();
     operations.update(desiredRow('web', [vip], [one, two]));
     writes();
@@ -58,7 +58,7 @@ describe('order of writes', () => {
     expect(writes()).toEqual([]);
   });
 
-  test('a backend gains state bits before the new run is published, and loses state bits after that', () => {
+  test('a backend gets added state bits before the new run is published, and loses removed state bits after that', () => {
     const { operations, writes, maps } = setup();
     operations.update(desiredRow('web', [vip], [one, two]));
     writes();
@@ -99,7 +99,7 @@ describe('order of writes', () => {
     expect(writes()).toEqual(['lb_slots write 2001', 'lb_services set 1', 'lb4_backends set 1001']);
   });
 
-  test('a port without usable backends has a frontend, so that the datapath rejects', () => {
+  test('a port without usable backends has a frontend, so that the datapath refuses its packets', () => {
     const { operations, writes, maps } = setup();
     operations.update(desiredRow('web', [vip]));
     expect(writes()).toEqual(['lb4_frontends set 10.96.0.10 80 6']);
@@ -205,7 +205,7 @@ describe('full maps', () => {
     expect(writes().at(-1)).toBe('lb4_frontends set 10.96.0.11 80 6');
   });
 
-  test('the last applied state stays in force', () => {
+  test('the last applied state stays in force if an update does not fit into a full map', () => {
     const { operations, maps, writes } = setup({ slots: 6 });
     operations.update(desiredRow('web', [vip], backends(4)));
     writes();
@@ -227,7 +227,7 @@ describe('full maps', () => {
     expect(realized(maps).map((frontend) => frontend.key)).toEqual(['10.96.0.11:80/TCP']);
   });
 
-  test('pressure counts used entries and those in the grace period', () => {
+  test('the pressure counts used entries and those in the grace period', () => {
     const { operations } = setup({ frontends: 10, services: 11, slots: 12, backends: 13 });
     operations.update(desiredRow('web', [vip], [one, two]));
     operations.update(desiredRow('web', [vip], [one]));
@@ -249,7 +249,7 @@ describe('restore', () => {
   const web = desiredRow('web', [vip, second], [one, { ...two, isUsable: false }]);
   const empty = desiredRow('empty', [frontendRow('10.96.0.12')]);
 
-  test('unchanged rows write nothing, and prune finds nothing', () => {
+  test('after restore, unchanged rows write nothing, and prune finds nothing', () => {
     const { operations, writes, restarted } = setup();
     operations.update(web);
     operations.update(empty);
@@ -267,7 +267,7 @@ describe('restore', () => {
     );
   });
 
-  test('entries of the previous process that no port adopts keep their index, ids and slots until prune', () => {
+  test('entries of the previous process that no port takes over keep their index, ids and slots until prune', () => {
     const { operations, writes, maps, restarted, clock } = setup();
     operations.update(web);
     const next = restarted();
@@ -302,7 +302,7 @@ describe('restore', () => {
     expect(next.prune(tableOf(first, moved))).toBe(true);
   });
 
-  test('an index that a frontend of the previous process refers to is not freed before this frontend', () => {
+  test('an index that a frontend of the previous process refers to is not freed before that frontend', () => {
     const { operations, maps, clock, restarted } = setup();
     operations.update(web);
     const next = restarted();
@@ -336,7 +336,7 @@ describe('restore', () => {
   });
 });
 
-describe('corrupt maps are repaired', () => {
+describe('restore repairs corrupt maps', () => {
   const web = desiredRow('web', [vip], [one, two]);
   const db = desiredRow('db', [frontendRow('10.96.0.11')], [three]);
   type Maps = ReturnType<typeof fakeLbMaps>;

@@ -7,7 +7,7 @@ import { Table } from '../../../daemon/table/table.ts';
 
 const node = (name: string): Node => ({ name, addresses: [], labels: {}, podCIDRs: [], isLeaving: false });
 
-test('a name that no Node has is a problem, but not before the first list, and not after the Node was created', () => {
+test('a node name that no Node has is a problem after the first list, until such a Node exists', () => {
   const nodes = new Table<string, Node>('nodes', () => undefined);
   const finish = nodes.registerSource('test');
   const presence = new NodePresence({ nodes, nodeName: 'worker-1', source: 'files /etc/sluice' });

@@ -111,7 +111,7 @@ describe('12: a family is unhealthy if a change has waited for a successful sync
   });
 });
 
-describe('12: for /healthz the node must be eligible, and eligibility follows the Node object', () => {
+describe('12: /healthz requires an eligible node, and the Node object determines whether the node is eligible', () => {
   test('a node is not eligible while its Node has a deletionTimestamp or the taint ToBeDeletedByClusterAutoscaler', async () => {
     const { put, statuses } = await world();
     put(nodeRow('node-a'));
@@ -134,7 +134,7 @@ describe('12: for /healthz the node must be eligible, and eligibility follows th
 });
 
 describe('12: headers and bodies', () => {
-  test('/healthz: with status 200, lastUpdated is the current time', async () => {
+  test('with status 200, lastUpdated in the body of /healthz is the current time', async () => {
     const { get, done, clock } = await world();
     clock.advance(1000);
     done('IPv4');
@@ -158,7 +158,7 @@ describe('12: headers and bodies', () => {
     expect(headers).toMatchObject({ 'content-type': 'application/json', 'x-content-type-options': 'nosniff' });
   });
 
-  test('with status 503, lastUpdated is the time of the last successful sync; healthy depends on the families only', async () => {
+  test('with status 503, lastUpdated is the time of the last successful sync, and the field healthy depends only on the families', async () => {
     const { body, done, queue, put, clock } = await world();
     done('IPv4');
     clock.advance(1000);
@@ -174,7 +174,7 @@ describe('12: headers and bodies', () => {
     });
   });
 
-  test('before the first sync there is no field status, and lastUpdated with status 503 is the zero time', async () => {
+  test('before the first sync the field status is absent, and lastUpdated with status 503 is the zero time', async () => {
     const { body, put } = await world();
     put(nodeRow('node-a', { isLeaving: true }));
     expect(await body('/healthz')).toEqual({
@@ -184,7 +184,7 @@ describe('12: headers and bodies', () => {
 });
 
 describe('12: server on healthzBindAddress', () => {
-  test('serves only the paths /healthz and /livez, with any method and query', async () => {
+  test('the server serves only the paths /healthz and /livez, with any method and query', async () => {
     const { get, responses } = await world();
     expect((await get('/healthz?timeout=1', 'HEAD')).status).toBe(200);
     expect((await get('/livez', 'POST')).status).toBe(200);
@@ -193,13 +193,13 @@ describe('12: server on healthzBindAddress', () => {
     expect(responses).toEqual(['/healthz 200', '/livez 200']);
   });
 
-  test.for(['0.0.0.0', '::'])('%s means every address of both families', async (address) => {
+  test.for(['0.0.0.0', '::'])('the listen address %s means every address of both families', async (address) => {
     const { server } = await world({ address });
     const port = server.port ?? 0;
     expect([await outcome({ port, path: '/livez' }), await outcome({ port, path: '/livez', host: '::1' })]).toEqual([200, 200]);
   });
 
-  test('an address other than 0.0.0.0 and :: means only this address', async () => {
+  test('a listen address other than 0.0.0.0 and :: means only that address', async () => {
     const { server } = await world({ address: '127.0.0.2' });
     const port = server.port ?? 0;
     expect([await outcome({ port, path: '/livez', host: '127.0.0.2' }), await outcome({ port, path: '/livez' })]).toEqual([

@@ -29,7 +29,7 @@ async function world({ address = '127.0.0.1', port = 0, page = pageOf('') } = {}
   return { server, clock, events, get };
 }
 
-test('/proxyMode names a mode that is none of kube-proxy, as plain text', async () => {
+test('/proxyMode returns a mode that kube-proxy does not have, as plain text', async () => {
   const { status, headers, body } = await (await world()).get('/proxyMode');
   expect([status, body]).toEqual([200, 'ebpf']);
   expect(headers).toMatchObject({ 'content-type': 'text/plain; charset=utf-8', 'x-content-type-options': 'nosniff' });
@@ -40,12 +40,12 @@ test('/healthz is ok while the process responds', async () => {
   expect([status, body]).toEqual([200, 'ok']);
 });
 
-test('/metrics is the page of the agent with its content type', async () => {
+test('/metrics returns the page of the agent with its content type', async () => {
   const { status, headers, body } = await (await world({ page: pageOf('kubeproxy_x 1\n') })).get('/metrics?x=1');
   expect([status, headers['content-type'], body]).toEqual([200, contentType, 'kubeproxy_x 1\n']);
 });
 
-test('metrics that cannot be computed are an error without details, and the other paths still answer', async () => {
+test('metrics that cannot be computed cause an error without details, and the other paths still answer', async () => {
   const { get } = await world({ page: () => Promise.reject(new Error('EBADF of map ct4')) });
   const { status, headers, body } = await get('/metrics');
   expect([status, headers['content-type']]).toEqual([500, 'application/problem+json']);
@@ -53,12 +53,12 @@ test('metrics that cannot be computed are an error without details, and the othe
   expect((await get('/proxyMode')).status).toBe(200);
 });
 
-test('another path is answered with 404 and the paths that exist', async () => {
+test('any other path is answered with 404 and the list of paths that exist', async () => {
   const { status, body } = await (await world()).get('/configz');
   expect([status, JSON.parse(body)]).toMatchObject([404, { detail: '/configz does not exist; use /metrics, /proxyMode or /healthz' }]);
 });
 
-test.for(['0.0.0.0', '::'])('%s means every address of both families', async (address) => {
+test.for(['0.0.0.0', '::'])('the listen address %s means every address of both families', async (address) => {
   const { server } = await world({ address });
   const path = '/healthz';
   const port = server.port ?? 0;

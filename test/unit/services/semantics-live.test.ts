@@ -68,7 +68,7 @@ test('3.4: renaming a port deletes one row and adds another', () => {
 describe('8: slices and their Service', () => {
   const slice = sliceRow({ endpoints: [endpointRow('10.0.0.1')] });
 
-  test('8.1: a slice for an unknown Service is kept and used when the Service appears', () => {
+  test('8.1: a slice for an unknown Service is kept, and is used when the Service appears', () => {
     const late = world().listed().put(slice).flush();
     expect(late.desired.size).toBe(0);
     expect(backends(late.put(serviceRow()).flush())).toEqual(['10.0.0.1:8080']);
@@ -85,7 +85,7 @@ describe('8: slices and their Service', () => {
     expect(backends(moving)).toEqual(['10.0.0.1:8080']);
   });
 
-  test('8.8: deleting a Service keeps its slices, deleting slices keeps the Service', () => {
+  test('8.8: the slices of a deleted Service are kept, and a Service whose slices are deleted is kept', () => {
     const both = world().listed().put(serviceRow(), slice).flush();
     both.services.delete('default/web');
     expect(both.flush().desired.size).toBe(0);
@@ -99,7 +99,7 @@ describe('10: affinity', () => {
   const ports = [portRow({ name: 'a', nodePort: 30_080 }), portRow({ name: 'b', port: 81 })];
   const affinity = (of: World): number[] => [...of.desired.all()].map(([, row]) => row.affinitySeconds);
 
-  test('is set per Service port, shared by all its frontends of a family, and follows changes', () => {
+  test('session affinity is set per Service port, is shared by all its frontends of a family, and follows changes', () => {
     const put = (affinitySeconds: number): Service => serviceRow({ ports, affinitySeconds, type: 'NodePort', externalIPs: ['192.0.2.1'] });
     const live = world().listed().put(put(0)).flush();
     expect(affinity(live)).toEqual([0, 0]);

@@ -14,6 +14,6 @@ test.for(semanticsCases)('$name', ({ cluster, packets }) => {
   }
 });
 
-test('the names of the cases are distinct', () => {
+test('no two cases have the same name', () => {
   expect(new Set(semanticsCases.map(({ name }) => name)).size).toBe(semanticsCases.length);
 });

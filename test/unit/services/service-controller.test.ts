@@ -40,7 +40,7 @@ function setup(settings: Partial<HostSettings> = {}) {
 const web = 'default/web:/TCP/IPv4';
 
 describe('before the first list of every source is complete', () => {
-  test('nothing is written, and the output is not initialized', () => {
+  test('before the first list of every source is complete, nothing is written and the output is not initialized', () => {
     const { putService, putSlice, flush, marks, desired } = setup();
     putService();
     putSlice();
@@ -53,7 +53,7 @@ describe('before the first list of every source is complete', () => {
     expect(desired.initialized).toBe(true);
   });
 
-  test('the output is initialized for an empty cluster too', () => {
+  test('the output is initialized even if the cluster is empty', () => {
     const { flush, listed, desired } = setup();
     listed();
     flush();
@@ -77,7 +77,7 @@ describe('recompute', () => {
     expect(backendTexts(desired.get(web)?.backends ?? [])).toEqual(['10.0.0.1:8080']);
   });
 
-  test('covers only the Service that changed, and writes only a row that differs', () => {
+  test('a recomputation covers only the Service that changed, and writes only a row that differs', () => {
     const { putService, putSlice, flush, listed } = setup();
     for (const name of ['web', 'db']) {
       putService({ name, clusterIPs: { IPv4: name === 'web' ? '10.96.0.10' : '10.96.0.11' } });
@@ -115,7 +115,7 @@ describe('recompute', () => {
     expect(flush()).toEqual([]);
   });
 
-  test('a slice that moves to another Service is removed from the old one', () => {
+  test('a slice that moves to another Service is removed from the previous Service', () => {
     const { putService, putSlice, flush, listed, desired } = setup();
     listed();
     putService();
@@ -143,7 +143,7 @@ describe('recompute', () => {
     expect(desired.size).toBe(0);
   });
 
-  test('after stop nothing is written', () => {
+  test('nothing is written after stop()', () => {
     const { putService, flush, listed, controller } = setup();
     listed();
     flush();
@@ -188,7 +188,7 @@ describe('a contested VIP', () => {
     expect(controller.conflicts()).toEqual([]);
   });
 
-  test('moves: the row that gains the VIP is written before the row that loses it', () => {
+  test('when a contested VIP moves, the row that gains it is written before the row that loses it', () => {
     const { desired, putService, flush, listed } = setup();
     listed();
     putService({ name: 'young', created: 2000 });
@@ -202,7 +202,7 @@ describe('a contested VIP', () => {
     expect(ownerIn(desired).sort()).toEqual(['old', 'young']);
   });
 
-  test('belongs to the port with the smaller key if two ports of one Service have the same number', () => {
+  test('a contested VIP belongs to the port with the smaller key if two ports of one Service have the same number', () => {
     const { desired, putService, flush, listed, controller } = setup();
     listed();
     putService({ ports: [portRow({ name: 'b' }), portRow({ name: 'a' }), portRow({ name: 'b', protocol: 'UDP' })] });
@@ -242,12 +242,12 @@ describe('many Services that claim one VIP', () => {
     });
   }
 
-  test('cost about as much as Services with different VIPs', () => {
+  test('many Services that claim one VIP cost about as much as Services with different VIPs', () => {
     const different = cost(2000, (i) => `10.96.${i >> 8}.${i & 255}`);
     expect(cost(2000, () => '10.96.0.10')).toBeLessThan(5 * different + 500);
   });
 
-  test('write only the rows of the old and the new owner, in any order, and are listed up to a limit', () => {
+  test('many Services that claim one VIP write only the rows of the old and the new owner, in any order, and are listed up to a limit', () => {
     const { services, desired, controller, putService, flush, listed } = setup();
     listed();
     const names = seededOrder(300);
@@ -283,7 +283,7 @@ describe('this node', () => {
   const here = (zone: string): Node => nodeRow('here', { addresses: ['192.168.0.1'], labels: { 'topology.kubernetes.io/zone': zone } });
   const usable = (row: DesiredPort | undefined): string[] => backendTexts((row?.backends ?? []).filter((backend) => backend.isUsable));
 
-  test('a change of the zone takes effect at once, and only rows that differ are written', () => {
+  test('a change of the zone of this node takes effect at once, and only rows that differ are written', () => {
     const { nodes, desired, putService, putSlice, flush, listed } = setup();
     nodes.upsert('here', here('a'));
     putService();
@@ -312,7 +312,7 @@ describe('this node', () => {
     expect(flush()).toEqual([]);
   });
 
-  test('an address that is added later serves NodePorts, and stops serving them when it is removed', () => {
+  test('an address of this node that is added later serves NodePorts until it is removed', () => {
     const { localAddresses, desired, putService, flush, listed } = setup({ nodePortAddresses: 'all' });
     const frontends = (): string[] => (desired.get(web)?.frontends ?? []).map(({ address, port }) => `${address}:${port}`);
     putService({ type: 'NodePort', ports: [portRow({ nodePort: 30080 })] });

@@ -86,7 +86,7 @@ async function started(setting: Partial<Setting> = {}) {
 const count = async (port: number): Promise<number> =>
   (JSON.parse((await ask({ port })).body) as { localEndpoints: number }).localEndpoints;
 
-describe('11: only for type LoadBalancer with eTP Local and non-zero healthCheckNodePort', () => {
+describe('11: a Service has a health check only with type LoadBalancer, externalTrafficPolicy Local and a healthCheckNodePort other than 0', () => {
   test.for([
     { name: 'LoadBalancer, Local', row: lb(1), want: true },
     { name: 'LoadBalancer, Cluster', row: lb(1, { externalPolicy: 'Cluster' }), want: false },
@@ -95,7 +95,7 @@ describe('11: only for type LoadBalancer with eTP Local and non-zero healthCheck
     { name: 'LoadBalancer without ports', row: lb(1, { ports: [] }), want: false },
   ])('$name: $want', ({ row, want }) => expect(hasHealthCheck(row)).toBe(want));
 
-  test('a listener is opened when a changed Service fulfils these conditions, and closed when it violates them', async () => {
+  test('a listener is opened when a changed Service meets these conditions, and closed when it no longer does', async () => {
     const { put } = await started();
     const [port = 0] = await freePorts(1);
     await put(lb(port, { externalPolicy: 'Cluster' }));
@@ -106,7 +106,7 @@ describe('11: only for type LoadBalancer with eTP Local and non-zero healthCheck
     expect(await outcome({ port })).toBe('ECONNREFUSED');
   });
 
-  test('port zero is logged as an error once, and is a problem until the port is set', async () => {
+  test('healthCheckNodePort 0 is logged as an error once, and is a problem until the port is set', async () => {
     const { put, endpoints, health, events } = await started();
     await put(lb(0));
     await put(lb(0, { created: 2 }));
@@ -119,7 +119,7 @@ describe('11: only for type LoadBalancer with eTP Local and non-zero healthCheck
     expect([health.problems(), await outcome({ port })]).toEqual([[], 503]);
   });
 
-  test('a deleted Service with port zero is no longer a problem', async () => {
+  test('the problem of healthCheckNodePort 0 is cleared when the Service is deleted', async () => {
     const { put, services, settle, health } = await started();
     await put(lb(0));
     services.delete('default/web');
@@ -128,8 +128,8 @@ describe('11: only for type LoadBalancer with eTP Local and non-zero healthCheck
   });
 });
 
-describe('11: one HTTP listener per Service, opened and closed with it', () => {
-  test('deletion closes the listener and kept-alive connections', async () => {
+describe('11: each Service has an HTTP listener of its own, which is opened and closed with the Service', () => {
+  test('the deletion of a Service closes its listener and kept-alive connections', async () => {
     const { put, services, settle, events } = await started();
     const [port = 0] = await freePorts(1);
     await put(lb(port));
@@ -141,7 +141,7 @@ describe('11: one HTTP listener per Service, opened and closed with it', () => {
     expect(events.map(({ kind }) => kind)).toEqual(['opened', 'closed']);
   });
 
-  test('deletion closes the connection of a client that has sent half a request', async () => {
+  test('the deletion of a Service closes the connection of a client that has sent half a request', async () => {
     const { put, services, settle } = await started();
     const [port = 0] = await freePorts(1);
     await put(lb(port));
@@ -155,7 +155,7 @@ describe('11: one HTTP listener per Service, opened and closed with it', () => {
     await closed;
   });
 
-  test('a new port number closes the old listener and opens another one', async () => {
+  test('a new port number closes the previous listener and opens another one', async () => {
     const { put } = await started();
     const [old = 0, port = 0] = await freePorts(2);
     await put(lb(old));
@@ -163,7 +163,7 @@ describe('11: one HTTP listener per Service, opened and closed with it', () => {
     expect([await outcome({ port: old }), await outcome({ port })]).toEqual(['ECONNREFUSED', 503]);
   });
 
-  test('another change of the Service keeps the listener open', async () => {
+  test('any other change of the Service keeps the listener open', async () => {
     const { put, events } = await started();
     const [port = 0] = await freePorts(1);
     await put(lb(port));
@@ -181,7 +181,7 @@ describe('11: one HTTP listener per Service, opened and closed with it', () => {
     expect(health.problems()).toEqual([]);
   });
 
-  test('no port is open before both first lists or after stop', async () => {
+  test('no port is open before both first lists are complete, or after stop()', async () => {
     const { put, initialize, health } = world();
     const [port = 0] = await freePorts(1);
     await put(lb(port));
@@ -193,7 +193,7 @@ describe('11: one HTTP listener per Service, opened and closed with it', () => {
   });
 });
 
-describe('11: on all addresses, or only on the NodePort addresses', () => {
+describe('11: the health check listens on all addresses, or only on the NodePort addresses if they are configured', () => {
   test('one listener serves both families', async () => {
     const { put, events } = await started();
     const [port = 0] = await freePorts(1);
@@ -204,7 +204,7 @@ describe('11: on all addresses, or only on the NodePort addresses', () => {
     expect(events).toHaveLength(1);
   });
 
-  test('with a CIDR list, listeners use only its addresses and follow their changes', async () => {
+  test('with a CIDR list, listeners use only addresses in the list, and follow changes of these addresses', async () => {
     const { put, state, localAddresses, settle } = await started({ addresses: ['127.0.0.2', '::1'] });
     const [port = 0] = await freePorts(1);
     await put(lb(port));
@@ -217,7 +217,7 @@ describe('11: on all addresses, or only on the NodePort addresses', () => {
     expect(await outcomes()).toEqual(['ECONNREFUSED', 503, 503, 'ECONNREFUSED']);
   });
 
-  test('"::" in a list means IPv6 only', async () => {
+  test('"::" in a list of CIDRs means IPv6 only', async () => {
     const { put } = await started({ addresses: ['::', '127.0.0.2'] });
     const [port = 0] = await freePorts(1);
     await put(lb(port));
@@ -228,7 +228,7 @@ describe('11: on all addresses, or only on the NodePort addresses', () => {
     ]);
   });
 
-  test('a list that matches no address of the node is a problem', async () => {
+  test('a list of CIDRs that matches no address of the node is a problem', async () => {
     const { put, health } = await started({ addresses: [] });
     await put(lb(31_000));
     expect(health.problems()).toEqual([
@@ -247,8 +247,8 @@ describe('11: on all addresses, or only on the NodePort addresses', () => {
   });
 });
 
-describe('11: failure to listen leaves other Services unaffected and is retried', () => {
-  test('the problem names the Service and the port, is logged once, and the port is retried every 30 s', async () => {
+describe('11: a port that cannot be opened is retried, and does not affect other Services', () => {
+  test('the problem of a port that cannot be opened names Service and port, is logged once, and the port is retried every 30 s', async () => {
     const { put, health, events, clock } = await started();
     const taken = await occupy();
     const [port = 0] = await freePorts(1);
@@ -270,7 +270,7 @@ describe('11: failure to listen leaves other Services unaffected and is retried'
     expect(clock.nextTimer).toBeUndefined();
   });
 
-  test('a failed port is retried with the next change of any Service', async () => {
+  test('a port that could not be opened is retried with the next change of any Service', async () => {
     const { put, health } = await started();
     const taken = await occupy();
     await put(lb(taken.port));
@@ -279,7 +279,7 @@ describe('11: failure to listen leaves other Services unaffected and is retried'
     expect([health.problems(), await outcome({ port: taken.port })]).toEqual([[], 503]);
   });
 
-  test('of two Services with the same port, the older one has it; when the older one is deleted, the younger one gets it', async () => {
+  test('the older of two Services with the same port has the port; when it is deleted, the younger one gets the port', async () => {
     const { put, services, settle, health } = await started();
     const [port = 0] = await freePorts(1);
     await put(lb(port, { name: 'a', created: 2000 }), lb(port, { name: 'b', created: 1000 }));
@@ -291,7 +291,7 @@ describe('11: failure to listen leaves other Services unaffected and is retried'
     expect(health.problems()).toEqual([]);
   });
 
-  test('a deleted Service with a failed port is no longer a problem and is not retried', async () => {
+  test('the problem of a failed port ends when its Service is deleted, and the port is not retried', async () => {
     const { put, services, settle, health, clock } = await started();
     const taken = await occupy();
     undo.push(() => taken.free());
@@ -306,7 +306,7 @@ describe('11: every path and method gets the same response', () => {
   const wanted = ['', '{', '\t"service": {', '\t\t"namespace": "default",', '\t\t"name": "web"', '\t},', '\t"localEndpoints": 1,'];
   const body = [...wanted, '\t"serviceProxyHealthy": true', '}'].slice(1).join('\n');
 
-  test('the response has these headers and a pretty-printed body', async () => {
+  test('the response has the expected headers and a pretty-printed body', async () => {
     const { put, endpoints } = await started();
     const [port = 0] = await freePorts(1);
     await put(lb(port));
@@ -336,7 +336,7 @@ describe('11: every path and method gets the same response', () => {
   });
 });
 
-describe('11: 200 if the node has a local ready endpoint and the proxy itself is healthy, else 503', () => {
+describe('11: the status is 200 if the node has a local ready endpoint and the proxy itself is healthy, and 503 otherwise', () => {
   test('the status follows the endpoints and the health of the proxy', async () => {
     const { put, endpoints, state, slices, settle } = await started();
     const [port = 0] = await freePorts(1);
@@ -372,7 +372,7 @@ describe('11: 200 if the node has a local ready endpoint and the proxy itself is
   });
 });
 
-describe('11: the count is of distinct ready endpoint IPs over all ports', () => {
+describe('11: the count is the number of distinct IPs of ready endpoints, over all ports', () => {
   const draining = { ready: false, serving: true, terminating: true };
   const dual = { clusterIPs: { IPv4: '10.96.0.10', IPv6: 'fd00::10' } };
   const v6 = sliceRow({ name: 'web-6', family: 'IPv6', endpoints: [endpointRow('fd01::1', here)] });

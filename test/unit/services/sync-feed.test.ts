@@ -114,7 +114,7 @@ async function world({ isStarted = true, restoring }: { isStarted?: boolean; res
 }
 
 describe('12: queued and synced', () => {
-  test('the first sync covers both families, with or without rows', async () => {
+  test('the first sync covers both families, even if there are no rows', async () => {
     const { health, clock, take } = await world();
     expect(take()).toEqual(['full IPv4 0', 'full IPv6 0']);
     expect(['IPv4' as const, 'IPv6' as const].map((family) => health.status(family, clock.now()).lastUpdated)).toEqual([
@@ -156,7 +156,7 @@ describe('12: queued and synced', () => {
     expect(take()).toEqual(['partial IPv4 0.02']);
   });
 
-  test('a deletion causes a sync too', async () => {
+  test('the deletion of a row causes a sync too', async () => {
     const { want, desired, settle, take } = await world();
     await want(v4);
     take();
@@ -192,7 +192,7 @@ describe('12: queued and synced', () => {
 });
 
 describe('16: changes pending and total', () => {
-  test('an object is pending from its event to the end of the sync; the total increases with every change', async () => {
+  test('an object is pending from its event to the end of the sync, and the total increases with every change', async () => {
     const { services, feed, settle, want, slice } = await world();
     services.upsert('default/web', {});
     await slice('default/web-1');
@@ -216,7 +216,7 @@ describe('16: changes pending and total', () => {
   });
 });
 
-describe('16: network programming, from last-change-trigger-time to the end of the sync', () => {
+describe('16: the network programming latency lasts from last-change-trigger-time to the end of the sync', () => {
   /** Changes a slice and a desired row in one turn, as the controller does. */
   async function changed(from: Awaited<ReturnType<typeof world>>, lastChangeTrigger: number): Promise<string[]> {
     from.slices.upsert('default/web-1', { family: 'IPv4', lastChangeTrigger });
@@ -225,7 +225,7 @@ describe('16: network programming, from last-change-trigger-time to the end of t
     return from.take().filter((line) => line.startsWith('programmed'));
   }
 
-  test('is measured once, until the end of the sync', async () => {
+  test('the network programming latency is measured once for each change', async () => {
     const from = await world();
     from.clock.advance(5000);
     expect(await changed(from, wallStart + 2000)).toEqual(['programmed IPv4 3']);
@@ -234,7 +234,7 @@ describe('16: network programming, from last-change-trigger-time to the end of t
     expect(await changed(from, wallStart + 5500)).toEqual(['programmed IPv4 0.5']);
   });
 
-  test('is measured until the retry that succeeds', async () => {
+  test('the network programming latency of a change that failed lasts until the retry that succeeds', async () => {
     const from = await world();
     from.operations.failures.set(v4, failing('EPERM'));
     expect(await changed(from, wallStart + 1)).toEqual([]);
@@ -258,12 +258,12 @@ describe('16: network programming, from last-change-trigger-time to the end of t
     expect(from.take()).toEqual(['full IPv4 1', 'full IPv6 1']);
   });
 
-  test('is 0 if the clock of the control plane is ahead', async () => {
+  test('the network programming latency is 0 if the clock of the control plane is ahead', async () => {
     const from = await world();
     expect(await changed(from, wallStart + 9000)).toEqual(['programmed IPv4 0']);
   });
 
-  test('events that change no desired row cause no sync and are not measured with the next sync', async () => {
+  test('events that change no desired row cause no sync, and are not measured with the next sync', async () => {
     const from = await world();
     from.take();
     await from.slice('default/web-1', wallStart + 1);

@@ -52,7 +52,7 @@ const rights = (state: string): string[] =>
     (name) => `right ${name}: ${state}`,
   );
 
-test('everything is asked: the address, and list and watch of each kind', async () => {
+test('the check asks for the address, and for list and watch of each kind', async () => {
   const { api, served, url } = await server();
   const results = await check([url]);
   expect(short(results)).toEqual(['API server URL: ok', ...rights('ok')]);
@@ -69,24 +69,24 @@ test('everything is asked: the address, and list and watch of each kind', async 
 describe('an address', () => {
   const unused = new URL('https://127.0.0.1:1');
 
-  test('whose name does not exist: failed, and the rights are skipped with the reason', async () => {
+  test('an address whose name does not exist fails, and the checks of the rights are skipped with the reason', async () => {
     const results = await check([new URL('https://no-such-host.invalid:6443')]);
     expect(short(results)).toEqual(['API server URL: failed', ...rights('skipped')]);
     expect(results[0]?.message).toMatch(/^the name no-such-host\.invalid cannot be resolved \(.*\): correct --api-server, or the DNS/);
     expect(results[1]?.message).toBe('no API server was reached');
   });
 
-  test('on which nothing listens: failed', async () => {
+  test('an address on which nothing listens fails', async () => {
     const [result] = await check([unused]);
     expect(result).toMatchObject({ state: 'failed', message: expect.stringMatching(/cannot be reached: .*ECONNREFUSED/) as string });
   });
 
-  test('is only a warning if another address works', async () => {
+  test('an address that fails is only a warning if another address works', async () => {
     const { url } = await server();
     expect(short(await check([unused, url]))).toEqual(['API server URL: warning', 'API server URL: ok', ...rights('ok')]);
   });
 
-  test('whose certificate is not trusted: failed, with the reason', async () => {
+  test('an address whose certificate is not trusted fails, with the reason', async () => {
     const { url, api } = await server();
     const other = makeCertificates();
     const results = await check([url], { access: { tls: () => Promise.resolve({ ca: other.ca }) } });
@@ -95,7 +95,7 @@ describe('an address', () => {
     expect(api.requests).toEqual([]);
   });
 
-  test('that speaks TLS but not HTTP/2: failed', async () => {
+  test('an address that speaks TLS but not HTTP/2 fails', async () => {
     const plain = createTlsServer({ key: certificates.key, cert: certificates.cert }, (socket) => {
       socket.on('error', () => undefined);
       socket.end('HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n');
@@ -106,13 +106,13 @@ describe('an address', () => {
     expect(short(await check([new URL(`https://127.0.0.1:${port}`)]))).toEqual(['API server URL: failed', ...rights('skipped')]);
   });
 
-  test('that is a ClusterIP: a warning, since a new node cannot reach it', async () => {
+  test('an address that is a ClusterIP is a warning, because a new node cannot reach it', async () => {
     const { url } = await server();
     const [result] = await check([url], { dependsOnClusterIP: true });
     expect(result).toMatchObject({ state: 'warning', message: expect.stringMatching(/ClusterIP.*: set --api-server$/) as string });
   });
 
-  test('that does not accept the credentials: failed, without the token', async () => {
+  test('an address that does not accept the credentials fails, and the message does not contain the token', async () => {
     const { url, api } = await server();
     api.acceptsToken = false;
     const results = await check([url]);
@@ -121,7 +121,7 @@ describe('an address', () => {
     expect(JSON.stringify(results)).not.toContain('secret');
   });
 
-  test('for which there are no credentials: failed', async () => {
+  test('an address for which there are no credentials fails', async () => {
     const { url } = await server();
     const authorization = (): Promise<string> => Promise.reject(new CredentialError('/token cannot be read: ENOENT'));
     const [result] = await check([url], { access: { authorization } });
@@ -151,7 +151,7 @@ describe('a right', () => {
     expect(message).toMatch(new RegExp(`^the ClusterRole must grant the verb "${verb}" on the resource "${right}" \\(403 `));
   });
 
-  test('an old server without an optional resource is no failure; without another resource it is one', async () => {
+  test('a server without an optional resource does not fail, but a server without another resource does', async () => {
     const { url, api } = await server();
     api.missingKinds.add('ServiceCIDR');
     expect(short(await check([url]))).toEqual(['API server URL: ok', ...rights('ok')]);
@@ -159,7 +159,7 @@ describe('a right', () => {
     expect(short(await check([url]))).toContain('right endpointslices.discovery.k8s.io: failed');
   });
 
-  test('a server that fails is reported with its code', async () => {
+  test('the error code of a server that fails is reported', async () => {
     const { url, api } = await server();
     api.fault = () => internal;
     const results = await check([url]);

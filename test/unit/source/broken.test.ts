@@ -303,7 +303,7 @@ describe('an unreadable file', () => {
   ];
 
   for (const { name, make, undo, want } of ways) {
-    test(`exists from the start: ${name}`, async () => {
+    test(`an unreadable file that exists from the start is reported: ${name}`, async () => {
       const directory = temporaryDirectory();
       writeFiles(directory, valid);
       make(join(directory, 'x.yaml'));
@@ -313,7 +313,7 @@ describe('an unreadable file', () => {
       expect(world.source.isComplete).toBe(false);
     });
 
-    test(`appears later, and rows stay: ${name}`, async () => {
+    test(`an unreadable file that appears later is reported, and rows stay: ${name}`, async () => {
       const world = await startWorld({ ...valid, 'x.yaml': serviceYaml('x') });
       const path = join(world.directory, 'x.yaml');
       const { revision } = world;

@@ -25,7 +25,7 @@ const pingServer = `
 `;
 
 describe('the end of a connection', () => {
-  test('by packet loss is detected by pings within 6 s; all streams fail, and the next request opens a new connection', async () => {
+  test('the loss of all packets is detected by pings within 6 s; all streams fail, and the next request opens a new connection', async () => {
     const { api, served } = await listen();
     const { proxy, url } = await proxyTo(served.url);
     const { get, clock } = connectTo([url]);
@@ -47,7 +47,7 @@ describe('the end of a connection', () => {
     expect((await get()).status).toBe(200);
   });
 
-  test('is not assumed just because the event loop was blocked: an answer that has arrived is read first', async () => {
+  test('a connection is not given up because the event loop was blocked: an answer that has arrived is read first', async () => {
     const pings = new Int32Array(new SharedArrayBuffer(4));
     const server = new Worker(pingServer, { eval: true, workerData: pings });
     onTestFinished(async () => void (await server.terminate()));
@@ -64,7 +64,7 @@ describe('the end of a connection', () => {
     expect([watch.end, (await get()).status]).toEqual([undefined, 200]);
   });
 
-  test('by a reset: streams and pending requests fail', async () => {
+  test('a reset makes streams and pending requests fail', async () => {
     const { api, served } = await listen();
     const { proxy, url } = await proxyTo(served.url);
     const { get } = connectTo([url]);
@@ -80,7 +80,7 @@ describe('the end of a connection', () => {
     expect((await get()).status).toBe(200);
   });
 
-  test('by the server makes every stream fail; an interrupted stream fails too, but a stream that the server ends does not', async () => {
+  test('a stream fails if the server interrupts it or its connection, but not if the server ends the stream normally', async () => {
     const { api, served } = await listen();
     const { get } = connectTo([served.url]);
     const first = new StreamReader(await get(watchServices));
@@ -97,7 +97,7 @@ describe('the end of a connection', () => {
     expect(third.end).toBe('end');
   });
 
-  test('does not follow when the server cancels a stream: only this stream fails', async () => {
+  test('a stream that the server cancels is the only stream that fails', async () => {
     const { served } = await listen();
     const { get } = connectTo([served.url]);
     const watch = new StreamReader(await get(watchServices));
@@ -106,7 +106,7 @@ describe('the end of a connection', () => {
     expect(watch.end).toBeUndefined();
   });
 
-  test('by GOAWAY: new requests open a new connection, and a watch of the old connection continues until its end', async () => {
+  test('after GOAWAY, new requests open a new connection, and a watch on the previous connection continues until it ends', async () => {
     const { api, served } = await listen();
     const { get } = connectTo([served.url]);
     const watch = new StreamReader(await get(watchServices));
@@ -125,7 +125,7 @@ describe('the end of a connection', () => {
     expect([watch.end, served.count]).toEqual(['end', 2]);
   });
 
-  test('with a peer that keeps its side open stops the pings and destroys the socket', async () => {
+  test('the end of a connection whose peer keeps its side open stops the pings and destroys the socket', async () => {
     const { api, served } = await listen();
     const { proxy, url } = await proxyTo(served.url);
     const { get, clock } = connectTo([url]);
@@ -139,7 +139,7 @@ describe('the end of a connection', () => {
     expect((await get()).status).toBe(200);
   });
 
-  test('by close(): all streams fail, no timer remains, and further requests fail', async () => {
+  test('close() makes all streams fail, leaves no timer, and makes further requests fail', async () => {
     const { served } = await listen();
     const { get, connection, clock } = connectTo([served.url]);
     const watch = new StreamReader(await get(watchServices));
@@ -149,7 +149,7 @@ describe('the end of a connection', () => {
     await expect(get()).rejects.toThrow(new UnreachableError('the connection was closed'));
   });
 
-  test('by close() while the connection is being opened: the request fails and no timer remains', async () => {
+  test('close() while the connection is being opened makes the request fail and leaves no timer', async () => {
     const { served } = await listen();
     const { proxy, url } = await proxyTo(served.url);
     proxy.drop();

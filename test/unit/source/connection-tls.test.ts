@@ -17,7 +17,7 @@ describe('TLS', () => {
 
   const withTls = (material: TlsMaterial): Partial<ClusterAccess> => ({ tls: () => Promise.resolve(material) });
 
-  test('succeeds with the CA that signed the certificate', async () => {
+  test('a TLS connection succeeds with the CA that signed the certificate', async () => {
     const { served } = await listen({ tls: trusted });
     const { get } = connectTo([served.url], withTls({ ca: trusted.ca }));
     expect((await get()).status).toBe(200);
@@ -48,7 +48,7 @@ describe('TLS', () => {
     expect([served.count, clock.nextTimer]).toEqual([0, undefined]);
   });
 
-  test('uses a replaced CA for the next connection', async () => {
+  test('a CA that was replaced is used for the next connection', async () => {
     const { served } = await listen({ tls: trusted });
     let ca = other.ca;
     const { get } = connectTo([served.url], { tls: () => Promise.resolve({ ca }) });
@@ -57,7 +57,7 @@ describe('TLS', () => {
     expect((await get()).status).toBe(200);
   });
 
-  test('opens no connection if close() is called while the files are read', async () => {
+  test('no connection is opened if close() is called while the files are read', async () => {
     const { served } = await listen({ tls: trusted });
     const { promise, resolve } = Promise.withResolvers<TlsMaterial>();
     const { get, connection, clock } = connectTo([served.url], { tls: () => promise });

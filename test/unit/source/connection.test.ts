@@ -22,7 +22,7 @@ import {
 import { service } from './kubernetes-fixture.ts';
 
 describe('requests', () => {
-  test('share one connection', async () => {
+  test('simultaneous requests share one connection', async () => {
     const { api, served } = await listen();
     api.put(service('web'));
     const { get } = connectTo([served.url]);
@@ -32,14 +32,14 @@ describe('requests', () => {
     expect(served.count).toBe(1);
   });
 
-  test('have the path of the server address as a prefix', async () => {
+  test('the path of a request begins with the path of the server address', async () => {
     const { served } = await listen({ prefix: '/k8s/clusters/c-1' });
     const { get } = connectTo([new URL(`${served.url.href}/`)]);
     expect((await get(`${services}?limit=5`)).status).toBe(200);
     expect(served.requests.map(({ path }) => path)).toEqual(['/k8s/clusters/c-1/api/v1/services?limit=5']);
   });
 
-  test('get the token each time, and send no Authorization header without a token', async () => {
+  test('each request gets the token again, and a request without a token has no Authorization header', async () => {
     const { served } = await listen();
     const tokens = ['Bearer a', 'Bearer b', undefined];
     const { get } = connectTo([served.url], { authorization: () => Promise.resolve(tokens.shift()) });
@@ -47,14 +47,14 @@ describe('requests', () => {
     expect(served.requests.map(({ authorization }) => authorization)).toEqual(['Bearer a', 'Bearer b', undefined]);
   });
 
-  test('fail without a credential, and open no connection', async () => {
+  test('a request without a credential fails, and opens no connection', async () => {
     const { served } = await listen();
     const { get } = connectTo([served.url], { authorization: () => Promise.reject(new CredentialError('cannot read /token')) });
     await expect(get()).rejects.toThrow(new CredentialError('cannot read /token'));
     expect(served.count).toBe(0);
   });
 
-  test('invalidate the credential after 401, and not after other refusals', async () => {
+  test('the credential is invalidated after 401, and not after other refusals', async () => {
     const { api, served } = await listen();
     const { get, invalidated } = connectTo([served.url]);
     api.fault = () => tooMany(7);
@@ -74,7 +74,7 @@ describe('requests', () => {
     expect(served.count).toBe(2);
   });
 
-  test('with a response of 20 MB succeed, while a watch continues', async () => {
+  test('a response of 20 MB is received completely while a watch continues', async () => {
     const { api, served } = await listen();
     const annotations = { text: 'x'.repeat(20_000) };
     api.put(...Array.from({ length: 1000 }, (_, i) => service(`s${i}`, '10.96.0.1', { annotations })));
@@ -97,7 +97,7 @@ describe('requests', () => {
 });
 
 describe('aborting a request', () => {
-  test('cancels its stream on the server; other streams continue', async () => {
+  test('aborting a request cancels its stream on the server, and other streams continue', async () => {
     const { api, served } = await listen();
     const { get } = connectTo([served.url]);
     const abort = new AbortController();
@@ -111,7 +111,7 @@ describe('aborting a request', () => {
     expect(served.count).toBe(1);
   });
 
-  test('before the start, while connecting and before the response rejects with the reason of the signal', async () => {
+  test('a request that is aborted before it starts, while connecting or before its response rejects with the reason of the signal', async () => {
     const { api, served } = await listen();
     const reason = new Error('aborted');
     const { get } = connectTo([served.url]);
@@ -130,7 +130,7 @@ describe('aborting a request', () => {
     expect(served.streamCodes).toEqual([constants.NGHTTP2_CANCEL]);
   });
 
-  test('while the token is read rejects', async () => {
+  test('a request that is aborted while the token is read rejects', async () => {
     const { served } = await listen();
     const abort = new AbortController();
     const authorization = (): Promise<undefined> => {
@@ -141,7 +141,7 @@ describe('aborting a request', () => {
     expect(served.count).toBe(0);
   });
 
-  test('while the token is not available rejects', async () => {
+  test('a request that is aborted while the token is not available rejects', async () => {
     const { served } = await listen();
     const abort = new AbortController();
     const answer = connectTo([served.url], { authorization: () => new Promise(() => undefined) }).get(services, abort.signal);
@@ -150,7 +150,7 @@ describe('aborting a request', () => {
     await expect(answer).rejects.toThrow('aborted');
   });
 
-  test('by leaving the loop over its body cancels the stream', async () => {
+  test('leaving the loop over the body of a response cancels the stream', async () => {
     const { api, served } = await listen();
     const { get } = connectTo([served.url]);
     const { body } = await get(watchServices);
@@ -160,7 +160,7 @@ describe('aborting a request', () => {
     expect(api.watchCount).toBe(0);
   });
 
-  test('needs no listener on the signal and no timer once the request is done', async () => {
+  test('a request that has ended keeps no listener on its signal and no timer', async () => {
     const { served } = await listen();
     const { get, clock, connection } = connectTo([served.url]);
     const { signal } = new AbortController();
@@ -173,7 +173,7 @@ describe('aborting a request', () => {
 });
 
 describe('a server', () => {
-  test('that refuses the connection is named in the error', async () => {
+  test('the error of a refused connection names the server', async () => {
     const url = await closedPort();
     const { get, clock } = connectTo([url]);
     await expect(get()).rejects.toThrow(new UnreachableError(`${url.origin} cannot be reached: connect ECONNREFUSED ${url.host}`));
@@ -182,7 +182,7 @@ describe('a server', () => {
     await expect(named.get()).rejects.toThrow(/localhost:\d+ cannot be reached: connect ECONNREFUSED/);
   });
 
-  test('that accepts the connection and sends nothing is given up after 2 s, then after 4 s and 8 s', async () => {
+  test('a server that accepts the connection and sends nothing is given up after 2 s, then after 4 s and 8 s', async () => {
     const { served } = await listen();
     const { proxy, url } = await proxyTo(served.url);
     proxy.drop();
@@ -201,7 +201,7 @@ describe('a server', () => {
     expect((await get()).status).toBe(200);
   });
 
-  test('whose name is not resolved is given up after 12 s', async () => {
+  test('a server whose name is not resolved is given up after 12 s', async () => {
     const { served } = await listen();
     const { get, clock } = connectTo([new URL(`http://slow.invalid:${served.url.port}`)]);
     const answer = get().catch((error: unknown) => error);
@@ -210,7 +210,7 @@ describe('a server', () => {
     expect(await answer).toBeInstanceOf(UnreachableError);
   });
 
-  test('that answers pings but no requests is given up after 10 s, and the next request opens a new connection', async () => {
+  test('a server that answers pings but no requests is given up after 10 s, and the next request opens a new connection', async () => {
     const { api, served } = await listen();
     const { get, clock } = connectTo([served.url]);
     const watch = new StreamReader(await get(watchServices));
@@ -227,7 +227,7 @@ describe('a server', () => {
     await until(() => watch.text.includes('web'));
   });
 
-  test('that fails is replaced by the second server, which is then kept', async () => {
+  test('a server that fails is replaced by the second server, which is then kept', async () => {
     const { served } = await listen();
     const { get } = connectTo([await closedPort(), served.url]);
     await expect(get()).rejects.toThrow(UnreachableError);
@@ -235,7 +235,7 @@ describe('a server', () => {
     expect(served.count).toBe(1);
   });
 
-  test('that returns 503 is replaced by the second server', async () => {
+  test('a server that returns 503 is replaced by the second server', async () => {
     const [first, second] = [await listen(), await listen()];
     const { get } = connectTo([first.served.url, second.served.url]);
     first.api.fault = () => unavailable();
@@ -245,7 +245,7 @@ describe('a server', () => {
     await until(() => first.served.sessions.length === 0);
   });
 
-  test('that hangs is replaced by the second server', async () => {
+  test('a server that does not respond is replaced by the second server', async () => {
     const [first, second] = [await listen(), await listen()];
     const { get, clock } = connectTo([first.served.url, second.served.url]);
     first.api.fail('hang');
@@ -260,12 +260,12 @@ describe('a server', () => {
 });
 
 describe('the addresses of the API server', () => {
-  test('are those in the URLs from the start, with the default port of the scheme', () => {
+  test('the addresses of the API server are those in the URLs from the start, with the default port of the scheme', () => {
     const { rows } = addressesOf([new URL('https://192.0.2.1'), new URL('https://[2001:DB8::1]:6443'), new URL('https://localhost:1')]);
     expect(rows()).toEqual(['192.0.2.1:443', '[2001:db8::1]:6443']);
   });
 
-  test('are those that the name of a server resolves to, before a packet is sent, and the far end of each open connection', async () => {
+  test('the addresses are those that a server name resolves to, before a packet is sent, and the peer of each open connection', async () => {
     const { served } = await listen();
     const closed = await closedPort();
     const named = new URL(`http://localhost:${served.url.port}`);
@@ -287,7 +287,7 @@ describe('the addresses of the API server', () => {
     expect(table.initialized).toBe(true);
   });
 
-  test('are bounded per server', () => {
+  test('the number of addresses per server is limited', () => {
     const server = new URL('https://api.example');
     const { rows, addresses } = addressesOf([server]);
     addresses.resolved(

@@ -39,7 +39,7 @@ test('an endpoint that the fast reader accepts equals the result of the schema',
   expect(accepted).toBeGreaterThan(500);
 });
 
-test('the fast reader accepts an endpoint in the form that the controller writes', () => {
+test('the fast reader accepts an endpoint in the form in which the controller writes it', () => {
   const [raw] = sliceOf(7, 10).endpoints;
   expect(plainEndpoint(raw, 'IPv4')).toEqual({
     address: '10.128.0.70',

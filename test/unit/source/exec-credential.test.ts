@@ -37,26 +37,26 @@ async function until(condition: () => boolean): Promise<void> {
 }
 
 describe('a plugin', () => {
-  test('can print a token', async () => {
+  test('a plugin can print a token', async () => {
     const { access } = withPlugin(credential({ token: 'abc' }));
     expect([await access.tls(), await access.authorization()]).toEqual([{}, 'Bearer abc']);
   });
 
-  test('can print a client certificate, also in v1beta1', async () => {
+  test('a plugin can print a client certificate, also in v1beta1', async () => {
     const apiVersion = 'client.authentication.k8s.io/v1beta1';
     const printed = credential({ clientCertificateData: certificate, clientKeyData: key, token: '' }, apiVersion);
     const { access } = withPlugin(printed, { apiVersion, interactiveMode: 'IfAvailable' });
     expect([await access.tls(), await access.authorization()]).toEqual([{ cert: certificate, key }, undefined]);
   });
 
-  test('must print a key that matches its certificate', async () => {
+  test('a plugin must print a key that matches its certificate', async () => {
     const { world, access } = withPlugin(credential({ clientCertificateData: certificate, clientKeyData: otherKey() }));
     expect(await failureOf(world, () => access.tls())).toBe(
       'CredentialError: the client key of user admin of config does not match its certificate',
     );
   });
 
-  test('is looked up in PATH, and gets the variables of the daemon and of the kubeconfig, its arguments, and no input', async () => {
+  test('a plugin is looked up in PATH, and gets the variables of the daemon and of the kubeconfig, its arguments, and no input', async () => {
     const world = new AccessWorld();
     world.writeScript('plug', `echo "$OURS|$ITS|$1|$2|$(cat)" > ${world.path('got')}`, `cat ${world.path('printed')}`);
     world.write('printed', credential({ token: 'abc' }));
@@ -66,7 +66,7 @@ describe('a plugin', () => {
     expect(readFileSync(world.path('got'), 'utf8')).toBe('ours|its|get token|$x|\n');
   });
 
-  test('gets the cluster only if provideClusterInfo is set', async () => {
+  test('a plugin gets the cluster only if provideClusterInfo is set', async () => {
     const world = new AccessWorld();
     world.writeScript('plugin', `printf %s "$KUBERNETES_EXEC_INFO" > ${world.path('info')}`, `cat ${world.path('printed')}`);
     world.write('printed', credential({ token: 'abc' }));
@@ -97,7 +97,7 @@ describe('a plugin', () => {
 });
 
 describe('the output of a plugin is cached', () => {
-  test('until it is about to expire', async () => {
+  test('the output of a plugin is cached until it is about to expire', async () => {
     const { world, access } = withPlugin(credential({ token: 'a', expirationTimestamp: '2030-01-01T01:00:00+00:00' }));
     expect([await access.authorization(), await access.authorization(), runs(world)]).toEqual(['Bearer a', 'Bearer a', 1]);
     writePlugin(world, credential({ token: 'b', expirationTimestamp: '2030-01-01T02:00:00Z' }));
@@ -107,12 +107,12 @@ describe('the output of a plugin is cached', () => {
     expect([await access.authorization(), runs(world)]).toEqual(['Bearer b', 2]);
   });
 
-  test('for one request only, if it has already expired by the local clock', async () => {
+  test('output that has already expired by the local clock is used for one request only', async () => {
     const { world, access } = withPlugin(credential({ token: 'a', expirationTimestamp: '2029-12-31T00:00:00Z' }));
     expect([await access.authorization(), await access.authorization(), runs(world)]).toEqual(['Bearer a', 'Bearer a', 2]);
   });
 
-  test('until the server refuses the credential, if the output has no expiry', async () => {
+  test('output without an expiry is cached until the server refuses the credential', async () => {
     const { world, access } = withPlugin(credential({ token: 'a', expirationTimestamp: null }));
     await access.authorization();
     world.clock.advance(365 * 86_400_000);
@@ -125,7 +125,7 @@ describe('the output of a plugin is cached', () => {
     expect([await access.authorization(), runs(world)]).toEqual(['Bearer b', 2]);
   });
 
-  test('never if the daemon stops while the plugin runs: the plugin is killed', async () => {
+  test('a plugin that runs while the daemon stops is killed, and its output is not used', async () => {
     const world = new AccessWorld();
     world.writeScript('plugin', `echo run >> ${world.path('runs')}`, 'sleep 60');
     const access = accessBy(world);
@@ -135,13 +135,13 @@ describe('the output of a plugin is cached', () => {
     expect(await failure).toMatch(/exec plugin .* was stopped because the daemon stops/);
   });
 
-  test('for all requests that wait for it: the plugin runs once', async () => {
+  test('all requests that wait for a credential share one run of the plugin', async () => {
     const { world, access } = withPlugin(credential({ token: 'a' }));
     const results = await Promise.all([access.authorization(), access.tls(), access.authorization()]);
     expect([results, runs(world)]).toEqual([['Bearer a', {}, 'Bearer a'], 1]);
   });
 
-  test('never after a failure: the next request runs the plugin again', async () => {
+  test('a failure is not cached: the next request runs the plugin again', async () => {
     const { world, access } = withPlugin('nonsense');
     expect(await failureOf(world, () => access.authorization())).toMatch(/^CredentialError/);
     writePlugin(world, credential({ token: 'a' }));
@@ -165,14 +165,14 @@ describe('a plugin that fails', () => {
     expect(await failureOf(world, () => accessBy(world).authorization())).toBe(`CredentialError: the exec plugin plugin ${want}`);
   });
 
-  test('with a long line in stderr is reported with the beginning of the line', async () => {
+  test('a plugin that fails with a long line in stderr is reported with the beginning of the line', async () => {
     const world = new AccessWorld();
     world.writeScript('plugin', 'head -c 100000 /dev/zero | tr "\\0" x >&2', 'exit 1');
     const want = `CredentialError: the exec plugin plugin exited with code 1: ${'x'.repeat(300)}`;
     expect(await failureOf(world, () => accessBy(world).authorization())).toBe(want);
   });
 
-  test('because it is not installed is reported with the install hint', async () => {
+  test('a plugin that is not installed is reported with the install hint', async () => {
     const world = new AccessWorld();
     const access = accessBy(world, { command: 'no-such-plugin', installHint: 'Get it:\n  apt-get install it\n' });
     expect(await failureOf(world, () => access.authorization())).toBe(
@@ -181,7 +181,7 @@ describe('a plugin that fails', () => {
     expect(await failureOf(world, () => accessBy(world).tls())).toBe('CredentialError: the exec plugin plugin was not found');
   });
 
-  test('because it is not executable is reported', async () => {
+  test('a plugin that is not executable is reported', async () => {
     const world = new AccessWorld();
     world.write('plugin', 'no program');
     expect(await failureOf(world, () => accessBy(world).authorization())).toBe(
@@ -192,7 +192,7 @@ describe('a plugin that fails', () => {
     );
   });
 
-  test('because this process has too many open files is reported, and the next request starts it', () => {
+  test('a plugin that cannot start because too many files are open is reported, and the next request starts it', () => {
     const world = new AccessWorld();
     writePlugin(world, credential({ token: 't0ken' }));
     const source = join(import.meta.dirname, '../../../daemon/source/kubernetes/exec-credential.ts');
@@ -218,7 +218,7 @@ describe('a plugin that fails', () => {
     expect(authorization).toBe('Bearer t0ken');
   });
 
-  test('to exit within 60 s is killed with its child processes', async () => {
+  test('a plugin that does not exit within 60 s is killed with its child processes', async () => {
     const world = new AccessWorld();
     // The plugin starts a child process that keeps stdout open.
     world.writeScript('plugin', 'tail -f /dev/null &', `echo $! > ${world.path('made')}`, `mv ${world.path('made')} ${world.path('pid')}`);
@@ -233,7 +233,7 @@ describe('a plugin that fails', () => {
     await until(() => !existsSync(stat) || / Z /.test(readFileSync(stat, 'utf8')));
   });
 
-  test('or succeeds leaves no timer', async () => {
+  test('a plugin that has failed or succeeded leaves no timer', async () => {
     const { world, access } = withPlugin(credential({ token: 'a' }));
     await access.authorization();
     expect(world.clock.nextTimer).toBeUndefined();

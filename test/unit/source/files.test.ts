@@ -13,7 +13,7 @@ const nodeJson = (name: string): string => JSON.stringify({ apiVersion: 'v1', ki
 const listOf = (kind: string, items: readonly object[]): string => JSON.stringify({ apiVersion: 'v1', kind, items });
 
 describe('the source reads', () => {
-  test('every *.yaml, *.yml and *.json file that is not hidden, and no subfolder', async () => {
+  test('the source reads every *.yaml, *.yml and *.json file that is not hidden, and no subfolder', async () => {
     const world = await startWorld({
       'a.yaml': serviceYaml('a'),
       'b.yml': sliceYaml('b'),
@@ -52,7 +52,7 @@ describe('the source reads', () => {
     expect(world.services).toEqual(['default/a', 'default/b']);
   });
 
-  test('lists of several kinds, lists of one kind whose items have no kind, nested lists and empty lists', async () => {
+  test('the source reads lists of several kinds, lists of one kind whose items have no kind, nested lists and empty lists', async () => {
     const service = (name: string) => ({ metadata: { name }, spec: { clusterIP: '10.0.0.1' } });
     const nested = listOf('List', [{ kind: 'Service', ...service('a') }, JSON.parse(listOf('ServiceList', [service('b')])) as object]);
     const slice = { metadata: { name: 's', labels: { 'kubernetes.io/service-name': 'a' } }, addressType: 'IPv4', ports: [{ port: 1 }] };
@@ -69,7 +69,7 @@ describe('the source reads', () => {
 });
 
 describe('the first scan', () => {
-  test('initializes the tables, which are not initialized before', async () => {
+  test('the first scan initializes the tables, which are not initialized before', async () => {
     const directory = temporaryDirectory();
     const world = new World(directory);
     expect(world.tables.services.initialized).toBe(false);
@@ -81,7 +81,7 @@ describe('the first scan', () => {
     expect(initialized()).toEqual(new Set([true]));
   });
 
-  test('is not repeated after the signal is aborted', async () => {
+  test('no scan is made after the signal is aborted', async () => {
     const stopping = new AbortController();
     const world = new World(temporaryDirectory());
     await world.source.start(stopping.signal);
@@ -94,7 +94,7 @@ describe('the first scan', () => {
 });
 
 describe('a change', () => {
-  test('is applied when a file appears, changes and disappears', async () => {
+  test('a file that appears, changes and disappears is applied', async () => {
     const world = await startWorld({ 'a.yaml': serviceYaml('a') });
     world.write({ 'b.yaml': serviceYaml('b') });
     await world.until(() => world.services.length === 2);
@@ -106,13 +106,13 @@ describe('a change', () => {
     expect(world.log).toEqual([]);
   });
 
-  test('is applied when a rename replaces a file', async () => {
+  test('a file that a rename replaces is applied', async () => {
     const world = await startWorld({ 'a.yaml': serviceYaml('a'), '.a.yaml.tmp': serviceYaml('a', '10.96.0.9') });
     renameSync(join(world.directory, '.a.yaml.tmp'), join(world.directory, 'a.yaml'));
     await world.until(() => world.tables.services.get('default/a')?.clusterIPs.IPv4 === '10.96.0.9');
   });
 
-  test('of a file that could not be read is noticed after a growing delay, without an event', async () => {
+  test('a change of a file that could not be read is noticed after a growing delay, without an event', async () => {
     const elsewhere = join(temporaryDirectory(), 'target.yaml');
     const directory = temporaryDirectory();
     symlinkSync(elsewhere, join(directory, 'a.yaml'));
@@ -132,7 +132,7 @@ describe('a change', () => {
     expect([world.source.isComplete, world.messages, world.clock.nextTimer]).toEqual([true, [], undefined]);
   });
 
-  test('of one object in a file of many writes one row', async () => {
+  test('a change of one object in a file of many objects writes one row', async () => {
     const many = (changed: string): string =>
       Array.from({ length: 500 }, (_, i) => serviceYaml(`s${i}`, i === 250 ? changed : '10.0.0.1')).join('---\n');
     const world = await startWorld({ 'many.yaml': many('10.0.0.1') });
@@ -142,7 +142,7 @@ describe('a change', () => {
     expect(world.revision).toBe(revision + 1);
   });
 
-  test('of comments and the order of fields writes no row', async () => {
+  test('a change of comments or of the order of fields writes no row', async () => {
     const world = await startWorld({
       'a.yaml': `${serviceYaml('a')}---\n${sliceYaml('s')}`,
       'n.json': nodeJson('n'),
@@ -160,7 +160,7 @@ describe('a change', () => {
     expect(world.log).toEqual(log);
   });
 
-  test('that moves an object to another file never deletes its row', async () => {
+  test('the move of an object to another file never deletes its row', async () => {
     const world = await startWorld({ 'a.yaml': `${serviceYaml('a')}---\n${serviceYaml('m')}` });
     const { revision } = world;
     world.write({ 'b.yaml': serviceYaml('m'), 'a.yaml': serviceYaml('a') });
@@ -171,7 +171,7 @@ describe('a change', () => {
     expect(world.messages).toEqual([]);
   });
 
-  test('of a Service to headless and back deletes and restores its row', async () => {
+  test('a Service that becomes headless loses its row, and gets it back when it is no longer headless', async () => {
     const world = await startWorld({ 'a.yaml': serviceYaml('a') });
     world.write({ 'a.yaml': serviceYaml('a', 'None') });
     await world.until(() => world.services.length === 0);
@@ -191,7 +191,7 @@ describe('a link', () => {
     renameSync(join(directory, '..data_tmp'), join(directory, '..data'));
   }
 
-  test('is followed when a ConfigMap volume is updated', async () => {
+  test('a link is followed when a ConfigMap volume is updated', async () => {
     const directory = temporaryDirectory();
     publish(directory, '..2026_1', { 'a.yaml': serviceYaml('a'), 'b.yaml': serviceYaml('b') });
     for (const name of ['a.yaml', 'b.yaml']) symlinkSync(join('..data', name), join(directory, name));
@@ -232,7 +232,7 @@ describe('a link', () => {
 describe('the directory', () => {
   const missing = (directory: string): RegExp => new RegExp(`^${directory}: cannot be read: no such file or directory`);
 
-  test('is reported when it does not exist at the start, and read when it appears', async () => {
+  test('a directory that does not exist at the start is reported, and is read when it appears', async () => {
     const directory = join(temporaryDirectory(), 'not/yet');
     const world = await startIn(directory);
     expect(world.messages).toEqual([expect.stringMatching(missing(directory))]);
@@ -242,7 +242,7 @@ describe('the directory', () => {
     expect([world.tables.services.initialized, world.source.isComplete, world.messages]).toEqual([true, true, []]);
   });
 
-  test('keeps its rows when it is removed, and is read when it is created again', async () => {
+  test('a directory that is removed keeps its rows, and is read when it is created again', async () => {
     const world = await startIn(join(temporaryDirectory(), 'services'));
     world.write({ 'a.yaml': serviceYaml('a'), 'b.yaml': serviceYaml('b') });
     await world.until(() => world.services.length === 2);
@@ -262,7 +262,7 @@ describe('the directory', () => {
     expect([world.source.isComplete, world.messages]).toEqual([true, []]);
   });
 
-  test('is tried again with growing delays when it cannot be watched', async () => {
+  test('a directory that cannot be watched is tried again with growing delays', async () => {
     const directory = join(temporaryDirectory(), 'late');
     const world = await startIn(directory);
     const waits: number[] = [];
@@ -274,7 +274,7 @@ describe('the directory', () => {
     expect(waits).toEqual([100, 200, 400, 800, 1600, 3200, 5000, 5000]);
   });
 
-  test('is reported when it is empty, and the source is complete', async () => {
+  test('an empty directory is reported, and the source is complete', async () => {
     const world = await startWorld({});
     expect(world.messages).toEqual([`${world.directory}: contains no *.yaml, *.yml or *.json file`]);
     expect([world.source.isComplete, world.tables.services.initialized]).toEqual([true, true]);
@@ -283,7 +283,7 @@ describe('the directory', () => {
     expect(world.messages).toEqual([]);
   });
 
-  test('that is emptied loses all rows after settleMs', async () => {
+  test('a directory that is emptied loses all rows after settleMs', async () => {
     const world = await startWorld({ 'a.yaml': serviceYaml('a') });
     unlinkSync(join(world.directory, 'a.yaml'));
     await world.source.rescan();

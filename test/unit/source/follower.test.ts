@@ -35,14 +35,14 @@ class World {
   }
 }
 
-test('opens the monitor before it lists', () => {
+test('the follower opens the monitor before it lists', () => {
   const world = new World();
   world.follower.start();
   expect(world.taken()).toEqual(['open', 'list']);
 });
 
 describe('a start that fails', () => {
-  test.for(['openError', 'listError'] as const)('throws the %s and leaves nothing open and no timer', (which) => {
+  test.for(['openError', 'listError'] as const)('a start that fails throws the %s and leaves nothing open and no timer', (which) => {
     const world = new World();
     world[which] = failure('EMFILE');
     expect(() => world.follower.start()).toThrow('EMFILE');
@@ -53,7 +53,7 @@ describe('a start that fails', () => {
 
 describe('a failure after the start', () => {
   test.for(['EMFILE', 'ENOMEM', 'ENOBUFS', 'EIO', 'EINTR', 'EAGAIN'])(
-    'with %s is reported, and tried again with growing delays',
+    'a failure after the start with %s is reported, and the operation is retried with growing delays',
     (code) => {
       const world = new World();
       world.follower.start();
@@ -76,7 +76,7 @@ describe('a failure after the start', () => {
     },
   );
 
-  test('that is no KernelError is treated in the same way', () => {
+  test('an error that is not a KernelError is handled in the same way', () => {
     const world = new World();
     world.follower.start();
     world.listError = new Error('Failed to start UV poll');
@@ -84,7 +84,7 @@ describe('a failure after the start', () => {
     expect(world.follower.problems()).toHaveLength(1);
   });
 
-  test('to open the monitor again is tried again', () => {
+  test('a monitor that cannot be opened again is retried', () => {
     const world = new World();
     world.follower.start();
     world.taken();

@@ -62,7 +62,7 @@ const blanks = fc.constantFrom(undefined, 1, '\t', '\r\n');
 const places = fc.array(fc.nat(), { maxLength: 60 });
 
 describe('a list', () => {
-  test('with any content and layout, split anywhere, equals the result of JSON.parse', () => {
+  test('a list with any content and layout, split anywhere, equals the result of JSON.parse', () => {
     fc.assert(
       fc.property(list, blanks, places, ({ before, items, behind }, indent, cuts) => {
         const text = JSON.stringify({ ...before, items, ...behind }, null, indent);
@@ -73,7 +73,7 @@ describe('a list', () => {
     );
   });
 
-  test('is decoded when it is split at each place, and into single bytes', () => {
+  test('a list is decoded when it is split at each place, and into single bytes', () => {
     const raw = {
       kind: 'ServiceList',
       note: 'a "quoted" [{"items":[{}]}] \\',
@@ -104,7 +104,7 @@ describe('a list', () => {
     expect(items.length > 0 ? { ...rest, items } : rest).toEqual(JSON.parse(text));
   });
 
-  test('that is truncated anywhere is an error at its end', () => {
+  test('a list that is truncated anywhere causes an error at its end', () => {
     const bytes = Buffer.from(JSON.stringify({ items: [{ a: '}' }, { b: [] }], metadata: { resourceVersion: '5' } }));
     for (let length = 0; length < bytes.length; length += 1) {
       const decoder = new ListDecoder();
@@ -114,13 +114,13 @@ describe('a list', () => {
   });
 
   test.for(['}}}]]]', '{"items":[{"a":}]}', '{"items":[{]}]}', '<html>"</html>', '{"items":[{}]}{"items":[{}]}', '', '\u0000'])(
-    'that is malformed is a SyntaxError: %s',
+    'a malformed list causes a SyntaxError: %s',
     (text) => {
       expect(() => decodeList([Buffer.from(text)])).toThrow(SyntaxError);
     },
   );
 
-  test('of any bytes is decoded or causes a SyntaxError', () => {
+  test('a list of any bytes is decoded or causes a SyntaxError', () => {
     fc.assert(
       fc.property(fc.array(fc.uint8Array({ maxLength: 40 })), (pieces) => {
         try {
@@ -134,7 +134,7 @@ describe('a list', () => {
 });
 
 describe('lines', () => {
-  test('of any text, split anywhere, equal the text split at line feeds', () => {
+  test('lines of any text, split anywhere, equal the text split at line feeds', () => {
     fc.assert(
       fc.property(fc.array(difficultText.map((text) => text.replaceAll('\n', ''))), difficultText, places, (texts, behind, cuts) => {
         const whole = Buffer.from(texts.map((text) => `${text}\n`).join('') + behind.replaceAll('\n', ''));
@@ -145,7 +145,7 @@ describe('lines', () => {
     );
   });
 
-  test('are returned when their line feed arrives', () => {
+  test('lines are returned as soon as their line feed arrives', () => {
     const decoder = new LineDecoder();
     expect([decoder.push(Buffer.from('a\nb')), decoder.push(Buffer.from('c')), decoder.push(Buffer.from('\n'))]).toEqual([
       ['a'],

@@ -17,7 +17,7 @@ describe('resources', () => {
     expect(pathOf(apiVersion, plural)).toBe(want);
   });
 
-  test('exist once per kind; their names contain the API group', () => {
+  test('each kind has one resource, whose name contains the API group', () => {
     const resources = resourcesOf('node-a');
     expect(resources.map(({ kind }) => kind)).toEqual(kindNames);
     expect(resources.find(({ kind }) => kind === 'Service')).toMatchObject({ name: 'services' });
@@ -31,14 +31,14 @@ test('inherited properties of objects are not known kinds', () => {
 });
 
 describe('tables', () => {
-  test('exist for each kind, under the property that the registry names, and for the addresses of the node and of API servers', () => {
+  test('each kind has a table under the property that the registry names; node addresses and API server addresses have one too', () => {
     const tables = sourceTables(() => undefined);
     expect(Object.keys(tables)).toEqual([...kindNames.map((kind) => kinds[kind].table), 'localAddresses', 'apiServers']);
     expect(tableOf(tables, 'EndpointSlice')).toBe(tables.slices);
     expect(new Set(Object.values(tables)).size).toBe(kindNames.length + 2);
   });
 
-  test('do not change when an equal row is written; writing undefined deletes the row', () => {
+  test('a table does not change when an equal row is written; writing undefined deletes the row', () => {
     const tables = sourceTables(() => undefined);
     const key = 'default/web';
     writeRow(tables, { kind: 'Service', key, row: serviceRow() });
@@ -58,7 +58,7 @@ test('the source tests use an object of every kind', () => {
 
 describe('texts that list the kinds', () => {
   const root = join(import.meta.dirname, '../../..');
-  test.for(['daemon/config/schema.ts', 'daemon/cli/plan-command.ts', 'deploy/README.md', '.github/SECURITY.md'])('%s names all', (path) => {
+  test.for(['daemon/config/schema.ts', 'daemon/cli/plan-command.ts', 'deploy/README.md', '.github/SECURITY.md'])('the lists of kinds in %s name every kind', (path) => {
     const text = readFileSync(join(root, path), 'utf8').replaceAll(/\s+/g, ' ');
     const lists = text.match(/\bServices?, EndpointSlices?[^.;']*/g) ?? [];
     expect(lists).not.toEqual([]);

@@ -10,7 +10,7 @@ import { AccessWorld, base64, certificate, failureOf, key, otherKey } from './ac
 const hrefs = (servers: readonly URL[]): string[] => servers.map(({ href }) => href);
 
 describe('a kubeconfig', () => {
-  test('gives the server and the credentials', async () => {
+  test('a kubeconfig gives the server and the credentials', async () => {
     const world = new AccessWorld();
     const access = world.access({ user: { token: 'abc' } });
     expect(hrefs(access.servers)).toEqual(['https://10.0.0.1:6443/']);
@@ -19,13 +19,13 @@ describe('a kubeconfig', () => {
     expect(await access.tls()).toEqual({});
   });
 
-  test('is overridden by configured servers', () => {
+  test('configured servers override the server of a kubeconfig', () => {
     const servers = [new URL('https://10.0.0.7:6443'), new URL('https://10.0.0.8:6443')];
     expect(new AccessWorld().access({ servers }).servers).toEqual(servers);
     expect(new AccessWorld().access({ servers, cluster: { server: '' } }).servers).toEqual(servers);
   });
 
-  test('is reduced to the entries of the current context; of entries with the same name, the first one is used', async () => {
+  test('only the entries of the current context are used, and of entries with the same name, the first one', async () => {
     const text = `
 apiVersion: v1
 kind: Config
@@ -47,7 +47,7 @@ users:
     expect(await access.authorization()).toBe('Bearer of-b');
   });
 
-  test('may contain certificates and a key as data', async () => {
+  test('a kubeconfig may contain certificates and a key as data', async () => {
     const user = { 'client-certificate-data': base64(certificate), 'client-key-data': base64(key) };
     const cluster = { 'certificate-authority-data': base64(certificate), 'tls-server-name': 'kubernetes' };
     const access = new AccessWorld().access({ cluster, user });
@@ -55,7 +55,7 @@ users:
     expect(await access.authorization()).toBeUndefined();
   });
 
-  test('may name files, relative to its folder or absolute, which are read each time', async () => {
+  test('a kubeconfig may name files, relative to its folder or absolute, which are read for each use', async () => {
     const world = new AccessWorld();
     mkdirSync(world.path('pki'));
     const user = { 'client-certificate': 'pki/client.crt', 'client-key': world.path('pki/client.key'), tokenFile: './token' };
@@ -83,7 +83,7 @@ users:
     );
   });
 
-  test('may contain both data and a file: data takes precedence over a file, but tokenFile takes precedence over token', async () => {
+  test('data takes precedence over a file if both are given, but tokenFile takes precedence over token', async () => {
     const world = new AccessWorld();
     world.write('token', 'of-the-file');
     const user = { token: 'of-the-field', tokenFile: 'token' };
@@ -93,11 +93,11 @@ users:
     expect(await access.authorization()).toBe('Bearer of-the-file');
   });
 
-  test('can disable the verification of certificates', async () => {
+  test('a kubeconfig can disable the verification of certificates', async () => {
     expect(await new AccessWorld().access({ cluster: { 'insecure-skip-tls-verify': true } }).tls()).toEqual({ rejectUnauthorized: false });
   });
 
-  test('with an invalid client certificate causes an error that names it', async () => {
+  test('the error of an invalid client certificate names the user and the kubeconfig', async () => {
     const world = new AccessWorld();
     world.write('client.crt', 'damaged');
     world.write('client.key', key);
@@ -221,7 +221,7 @@ describe('an invalid kubeconfig prevents the start with an error that names the 
 });
 
 describe('a pod', () => {
-  test('uses the token and the CA that the kubelet wrote last', async () => {
+  test('a pod uses the token and the CA that the kubelet wrote last', async () => {
     const world = new AccessWorld();
     const access = inClusterAccess({
       directory: world.folder,
@@ -271,14 +271,14 @@ describe('a pod', () => {
 describe('the access', () => {
   const inPod = { KUBERNETES_SERVICE_HOST: '10.96.0.1', KUBERNETES_SERVICE_PORT: '443' };
 
-  test('comes from a configured kubeconfig, even in a pod', () => {
+  test('the access comes from a configured kubeconfig, even in a pod', () => {
     const world = new AccessWorld();
     world.access();
     const { access, dependsOnClusterIP } = findAccess({ kubeconfig: world.path('config'), apiServers: [], env: inPod, clock: world.clock });
     expect([hrefs(access.servers), dependsOnClusterIP]).toEqual([['https://10.0.0.1:6443/'], false]);
   });
 
-  test('comes from the service account if its folder exists or KUBERNETES_SERVICE_HOST is set', () => {
+  test('the access comes from the service account if its folder exists or KUBERNETES_SERVICE_HOST is set', () => {
     const { folder, clock } = new AccessWorld();
     const apiServers = [new URL('https://10.0.0.1:6443')];
     const mounted = findAccess({ apiServers, env: {}, clock, serviceAccount: folder });
@@ -287,7 +287,7 @@ describe('the access', () => {
     expect([hrefs(named.access.servers), named.dependsOnClusterIP]).toEqual([['https://10.96.0.1/'], true]);
   });
 
-  test('cannot be determined without a source: the error names the options', () => {
+  test('the error names the options if there is neither a kubeconfig nor a service account', () => {
     const { folder, clock } = new AccessWorld();
     const find = (): unknown => findAccess({ apiServers: [], env: {}, clock, serviceAccount: `${folder}/nowhere` });
     const message = 'no source of Services is configured: set --source DIR or --kubeconfig FILE, or run in a pod';

@@ -23,7 +23,7 @@ async function stallDuring(task: () => Promise<void>): Promise<number> {
   return delay.max / 1e6;
 }
 
-test('a wrong value at the end of a JSON list of 8 MB is found without holding up the event loop', async () => {
+test('a wrong value at the end of a JSON list of 8 MB is found without blocking the event loop', async () => {
   const world = await startWorld({ 'a.yaml': serviceYaml('a') });
   const items = Array.from({ length: 8000 }, (_, i) => service(i, i === 7990 ? 'x' : undefined));
   const stall = await stallDuring(async () => {
@@ -36,7 +36,7 @@ test('a wrong value at the end of a JSON list of 8 MB is found without holding u
   expect(stall).toBeLessThan(2000);
 });
 
-test('each of many wrong values costs the same, and its line is right', async () => {
+test('each of many wrong values costs the same time, and its reported line is correct', async () => {
   const items = Array.from({ length: 3000 }, (_, i) => service(i, 'x'));
   const text = listOf(items);
   const world = await startWorld({ 'big.json': text });
@@ -49,7 +49,7 @@ test('each of many wrong values costs the same, and its line is right', async ()
   }
 });
 
-test('a place in JSON is found by its path, whatever its keys and strings contain', () => {
+test('a position in JSON is found by its path, whatever its keys and strings contain', () => {
   const text = '{"a\\"}]": ["]", {"b": [1, {"c\\u0064": true}]}], "e": {}, "f": 1}';
   const places = new JsonPlaces(text);
   const at = (...path: (string | number)[]): string => text.slice(places.offsetOf(path));
@@ -77,7 +77,7 @@ test('a large file is parsed while other files are read, and deletions wait for 
   expect([world.tables.services.size, isMissing, world.source.isComplete]).toEqual([2002, false, true]);
 });
 
-test('a document that takes too long is refused, and its objects keep their rows', async () => {
+test('a document that takes too long to parse is refused, and its objects keep their rows', async () => {
   const world = await startWorld({ 'w.yaml': serviceYaml('web') });
   // The clock of the test runs ahead while the thread parses.
   world.write({ 'w.yaml': `${serviceYaml('web', '10.96.0.9')}${'  # a comment\n'.repeat(200_000)}` });
@@ -94,7 +94,7 @@ test('a document that takes too long is refused, and its objects keep their rows
   expect(world.messages).toEqual([]);
 });
 
-test('files that are too large together are refused by name, whatever is in them', async () => {
+test('files that are too large together are refused, with their names, whatever they contain', async () => {
   const comment = `#${'x'.repeat(31 * 2 ** 20)}\n`;
   const names = ['a.json', 'b.json', 'c.json', 'd.json', 'e.json'];
   const world = await startWorld({});
@@ -105,7 +105,7 @@ test('files that are too large together are refused by name, whatever is in them
   ]);
 });
 
-test('objects of other kinds are no problem, and are noted once', async () => {
+test('objects of other kinds are not a problem, and are logged once', async () => {
   const other = (kind: string, apiVersion = 'apps/v1'): string => `apiVersion: ${apiVersion}\nkind: ${kind}\nmetadata: {name: x}\n`;
   const texts = [
     other('Deployment'),

@@ -12,7 +12,7 @@ import { serviceYaml, settleMs, startIn, startWorld, temporaryDirectory, World, 
 describe('the last valid row stays', () => {
   const two = `${serviceYaml('a')}---\n${serviceYaml('b')}`;
 
-  test('for objects that only an invalid document defines', async () => {
+  test('the last valid rows stay for objects that only an invalid document defines', async () => {
     const world = await startWorld({ 'w.yaml': two });
     world.write({ 'w.yaml': `${serviceYaml('a', '10.96.0.2')}---\nkind: Service\nmetadata: {name: b\n---\n${serviceYaml('c')}` });
     await world.until(() => world.services.length === 3);
@@ -25,7 +25,7 @@ describe('the last valid row stays', () => {
     expect([world.services, world.source.isComplete, world.messages]).toEqual([['default/a'], true, []]);
   });
 
-  test('for an object whose new version is invalid; the problem is logged once, and its end is logged once', async () => {
+  test('the last valid row stays for an object whose new version is invalid; the problem and its end are each logged once', async () => {
     const world = await startWorld({ 'w.yaml': two });
     const message = 'w.yaml:17: Service default/b spec.ports[0].port: must be 1..65535, is 70000';
     world.write({ 'w.yaml': `${serviceYaml('a')}---\n${serviceYaml('b', '10.96.0.1', 70000)}` });
@@ -43,7 +43,7 @@ describe('the last valid row stays', () => {
     expect(world.source.isComplete).toBe(true);
   });
 
-  test('for an object that moves to another file and is invalid there', async () => {
+  test('the last valid row stays for an object that moves to another file and is invalid there', async () => {
     const world = await startWorld({ 'a.yaml': serviceYaml('a') });
     world.write({ 'b.yaml': serviceYaml('a', 'x') });
     unlinkSync(join(world.directory, 'a.yaml'));
@@ -54,7 +54,7 @@ describe('the last valid row stays', () => {
     expect(world.services).toEqual([]);
   });
 
-  test('for all objects of a file in which an object loses its name', async () => {
+  test('the last valid rows stay for all objects of a file in which an object loses its name', async () => {
     const world = await startWorld({ 'w.yaml': two });
     world.write({ 'w.yaml': two.replace('name: b', 'name: [b]') });
     await world.settle();
@@ -67,7 +67,7 @@ describe('a file that is written in several steps', () => {
   const text = `${serviceYaml('a')}---\n${serviceYaml('b', '10.96.0.1', 8080)}`;
   const ports = (name: string) => ({ ports: [{ port: name === 'b' ? 8080 : 80 }] });
 
-  test('is emptied first: no row is deleted, and the final text takes effect at once', async () => {
+  test('a file that is emptied before it is written loses no row, and its final text takes effect at once', async () => {
     const world = await startWorld({ 'w.yaml': text });
     const { revision } = world;
     truncateSync(join(world.directory, 'w.yaml'));
@@ -78,14 +78,14 @@ describe('a file that is written in several steps', () => {
     expect([world.revision, world.source.isComplete, world.log]).toEqual([revision, true, []]);
   });
 
-  test('is emptied and stays empty: its rows are deleted after settleMs', async () => {
+  test('a file that stays empty loses its rows after settleMs', async () => {
     const world = await startWorld({ 'w.yaml': text });
     truncateSync(join(world.directory, 'w.yaml'));
     await world.settle();
     expect([world.services, world.source.isComplete]).toEqual([[], true]);
   });
 
-  test('is removed and created again, as git does', async () => {
+  test('a file that is removed and created again, as git does, loses no row', async () => {
     const world = await startWorld({ 'w.yaml': text });
     const { revision } = world;
     unlinkSync(join(world.directory, 'w.yaml'));
@@ -98,7 +98,7 @@ describe('a file that is written in several steps', () => {
     expect([world.revision, world.source.isComplete]).toEqual([revision, true]);
   });
 
-  test('ends without a newline: its last document is used after settleMs', async () => {
+  test('the last document of a file without a final newline is used after settleMs', async () => {
     const world = await startWorld({ 'w.yaml': text });
     truncateSync(join(world.directory, 'w.yaml'), text.length - '80\n'.length);
     await world.source.rescan();
@@ -108,7 +108,7 @@ describe('a file that is written in several steps', () => {
     expect(world.tables.services.get('default/b')).toMatchObject({ ports: [{ port: 80 }] });
   });
 
-  test('is truncated at any place: no row is deleted or wrong, and the complete text takes effect', async () => {
+  test('while a file is written in pieces, no row is deleted or wrong, and the complete text takes effect', async () => {
     const world = await startWorld({ 'w.yaml': text });
     await fc.assert(
       fc.asyncProperty(fc.array(fc.integer({ min: 0, max: text.length }), { maxLength: 4 }), async (cuts) => {
@@ -137,7 +137,7 @@ describe('a file that disappears during a scan', () => {
   const files = Object.fromEntries(names.map((name) => [`${name}.yaml`, serviceYaml(name)]));
   const others = names.slice(0, -1).map((name) => `default/${name}`);
 
-  test('is ignored by the first scan', async () => {
+  test('a file that disappears during the first scan is ignored', async () => {
     const directory = temporaryDirectory();
     writeFiles(directory, files);
     const world = new World(directory);
@@ -149,7 +149,7 @@ describe('a file that disappears during a scan', () => {
     expect([world.services, world.messages, world.source.isComplete]).toEqual([others, [], true]);
   });
 
-  test('makes the source incomplete in a later scan; the row is deleted if the file stays missing', async () => {
+  test('a file that disappears during a later scan makes the source incomplete; its row is deleted if the file stays missing', async () => {
     const world = await startWorld(files);
     const scan = world.source.rescan();
     await nextTurn();
@@ -161,7 +161,7 @@ describe('a file that disappears during a scan', () => {
   });
 });
 
-test('which of several definitions is used does not depend on the order of events', async () => {
+test('the choice between several definitions of an object does not depend on the order of events', async () => {
   const step = fc.record({ file: fc.constantFrom('a', 'b', 'c'), address: fc.option(fc.constantFrom('10.0.0.1', '10.0.0.2')) });
   await fc.assert(
     fc.asyncProperty(fc.array(step, { maxLength: 6 }), async (steps) => {

@@ -21,7 +21,7 @@ async function heapOf(world: KubernetesWorld): Promise<number> {
 }
 
 test.for([true, false])(
-  '20 MB of objects with large annotations are retained as rows only (streaming lists: %s)',
+  'only the rows of 20 MB of objects with large annotations stay in memory (streaming lists: %s)',
   async (hasStreamingLists) => {
     const world = await startKubernetes(oneOfEach, ({ server }) => Object.assign(server, { hasStreamingLists, pageItems: 100 }));
     const { server } = world;

@@ -46,7 +46,7 @@ class World {
 
 const unenforced: unknown = expect.stringMatching(/^Sluice does not enforce NetworkPolicies, .*: check that another agent/);
 
-test('policies are reported, with one LIST of one object', async () => {
+test('policies are reported after one LIST of one object', async () => {
   const world = new World();
   world.server.put(policy('a'), policy('b'), policy('c'));
   expect([world.probe.summary(), world.probe.problems()]).toEqual(['not asked yet', []]);
@@ -57,7 +57,7 @@ test('policies are reported, with one LIST of one object', async () => {
   ]);
 });
 
-test('the question is asked again rarely, and the report follows the answer', async () => {
+test('policies are asked for again rarely, and the report follows the answer', async () => {
   const world = await new World().start();
   expect([world.probe.summary(), world.probe.problems()]).toEqual(['no NetworkPolicy in the cluster', []]);
   world.server.put(policy('a'));
@@ -70,7 +70,7 @@ test('the question is asked again rarely, and the report follows the answer', as
   expect(world.probe.problems()).toEqual([]);
 });
 
-test('a missing right is no problem', async () => {
+test('a missing right to list policies is not a problem', async () => {
   const world = new World();
   world.server.forbidden.add('list networkpolicies');
   world.server.put(policy('a'));

@@ -8,7 +8,7 @@ import { nodeRow } from '../../support/builders.ts';
 import { problemsOf, rejectionOf, rowOf, serviceObject as service, sliceObject as slice } from './convert-fixture.ts';
 
 describe('EndpointSlice', () => {
-  test('is converted to a row; absent conditions have their defaults', () => {
+  test('an EndpointSlice is converted to a row, in which absent conditions have their defaults', () => {
     const endpoints = [
       { addresses: ['10.0.0.1', '10.0.0.9'], nodeName: 'n1', targetRef: {} },
       { addresses: ['10.0.0.2'], conditions: {} },
@@ -48,7 +48,7 @@ describe('EndpointSlice', () => {
     });
   });
 
-  test('has hints as lists of names; an empty list is no hint', () => {
+  test('an EndpointSlice has hints as lists of names, and an empty list is no hint', () => {
     const hints = { forZones: [{ name: 'a' }, { name: 'b' }], forNodes: [{ name: 'n1' }] };
     const endpoints = [
       { addresses: ['10.0.0.1'], hints },
@@ -65,13 +65,13 @@ describe('EndpointSlice', () => {
     expect(problemsOf(slice({ endpoints }))).toEqual(['EndpointSlice default/web-1 endpoints[2].hints.forZones: must be a list, is "a"']);
   });
 
-  test('of IPv6, without endpoints, is valid', () => {
+  test('an EndpointSlice of IPv6, without endpoints, is valid', () => {
     const endpoints = [{ addresses: ['FD00::0001'] }];
     expect(rowOf(slice({ addressType: 'IPv6', endpoints }))).toMatchObject({ family: 'IPv6', endpoints: [{ address: 'fd00::1' }] });
     expect(rowOf(slice({ endpoints: null }))).toMatchObject({ endpoints: [] });
   });
 
-  test('with an invalid port: the port is ignored and reported, the others are used', () => {
+  test('an invalid port of an EndpointSlice is ignored and reported, and the others are used', () => {
     const raw = slice({
       ports: [
         { name: 'a', port: 0 },
@@ -96,7 +96,7 @@ describe('EndpointSlice', () => {
     ]);
   });
 
-  test('with an invalid endpoint: the endpoint is ignored and reported, the others are used', () => {
+  test('an invalid endpoint of an EndpointSlice is ignored and reported, and the others are used', () => {
     const raw = slice({
       endpoints: [
         {},
@@ -119,7 +119,7 @@ describe('EndpointSlice', () => {
     ]);
   });
 
-  test.for([{ ports: [] }, { ports: null }, { ports: undefined }])('without ports is ignored and reported: $ports', ({ ports }) => {
+  test.for([{ ports: [] }, { ports: null }, { ports: undefined }])('an EndpointSlice without ports is ignored and reported: $ports', ({ ports }) => {
     const endpoints = [{ addresses: ['10.0.0.1'] }];
     expect(rowOf(slice({ ports }))).toBeUndefined();
     expect(problemsOf(slice({ ports, endpoints }))).toEqual(['EndpointSlice default/web-1 ports: is empty: the slice is ignored']);
@@ -156,7 +156,7 @@ describe('EndpointSlice', () => {
 describe('Node', () => {
   const node = (addresses: unknown, labels: object = {}) => ({ kind: 'Node', metadata: { name: 'n1', labels }, status: { addresses } });
 
-  test('is converted to a row with its IP addresses and labels', () => {
+  test('a Node is converted to a row with its IP addresses and labels', () => {
     const addresses = [
       { type: 'InternalIP', address: '192.168.0.1' },
       { type: 'Hostname', address: 'n1' },
@@ -168,14 +168,14 @@ describe('Node', () => {
     expect(convertObject(node(addresses, labels))).toEqual({ kind: 'Node', key: 'n1', problems: [], row });
   });
 
-  test('an invalid address is ignored and reported', () => {
+  test('an invalid address of a Node is ignored and reported', () => {
     expect(problemsOf(node([{ type: 'InternalIP', address: 'n1' }]))).toEqual([
       'Node n1 status.addresses[0].address: must be an IP address, is "n1"',
     ]);
     expect(rowOf({ kind: 'Node', metadata: { name: 'n1' } })).toEqual(nodeRow('n1'));
   });
 
-  test('internal addresses come before external ones; pod CIDRs are canonical', () => {
+  test('internal addresses of a Node come before external ones, and its pod CIDRs are canonical', () => {
     const addresses = [
       { type: 'ExternalIP', address: '192.0.2.1' },
       { type: 'InternalIP', address: '192.168.0.1' },
@@ -197,7 +197,7 @@ describe('Node', () => {
     expect(rowOf({ ...node([]), ...raw })).toMatchObject({ isLeaving: want });
   });
 
-  test('labels must be strings', () => {
+  test('the labels of a Node must be strings', () => {
     expect(rejectionOf(node([], { zone: 1 })).message).toBe('Node n1 metadata.labels.zone: must be a string, is 1');
   });
 });
@@ -210,7 +210,7 @@ describe('ServiceCIDR', () => {
     spec: { cidrs: list },
   });
 
-  test('is converted to a row with canonical CIDRs; an invalid CIDR is reported', () => {
+  test('a ServiceCIDR is converted to a row with canonical CIDRs; an invalid CIDR is reported', () => {
     const raw = cidrs(['10.96.0.0/12', 'FD00:96::1/108', '10.96.0.0']);
     expect(convertObject(raw)).toMatchObject({
       ...{ kind: 'ServiceCIDR', key: 'kubernetes' },
@@ -234,7 +234,7 @@ describe('any object', () => {
     expect(convertObject(raw)).toEqual({ kind: 'unknown', problems: [], ignored });
   });
 
-  test('of a known kind and another version is a problem and not an error', () => {
+  test('an object of a known kind and another version is a problem and not an error', () => {
     const raw = { ...service({}), apiVersion: 'v2' };
     expect(rowOf(raw)).toBe('unknown kind');
     expect(problemsOf(raw)).toEqual(['Service default/web apiVersion: must be v1, is "v2"']);

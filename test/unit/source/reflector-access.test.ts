@@ -26,7 +26,7 @@ describe('403: the ClusterRole lacks a verb', () => {
     );
   };
 
-  test.for(cases)('$missing is missing from the start (streaming lists: $streaming)', async ({ missing, name, streaming, failing }) => {
+  test.for(cases)('the right to $missing is missing from the start (streaming lists: $streaming)', async ({ missing, name, streaming, failing }) => {
     const world = await startKubernetes(oneOfEach, ({ server }) => {
       server.hasStreamingLists = streaming;
       server.forbidden.add(missing);
@@ -43,7 +43,7 @@ describe('403: the ClusterRole lacks a verb', () => {
     expect([world.messages, world.source.isComplete, world.log.at(-1)]).toEqual([[], true, expect.stringMatching(/^complete$|^- cannot/)]);
   });
 
-  test.for(cases)('$missing is revoked later (streaming lists: $streaming)', async ({ missing, name, streaming, failing }) => {
+  test.for(cases)('the right to $missing is revoked later (streaming lists: $streaming)', async ({ missing, name, streaming, failing }) => {
     const world = await startKubernetes(oneOfEach, ({ server }) => void (server.hasStreamingLists = streaming));
     const { revision } = world;
     world.server.forbidden.add(missing);
@@ -59,7 +59,7 @@ describe('403: the ClusterRole lacks a verb', () => {
   });
 });
 
-test('403: without the right to watch, a list once a minute finds the changes', async () => {
+test('without the right to watch, a list once a minute finds the changes', async () => {
   const world = await startKubernetes(
     [...oneOfEach, service('old', '10.96.0.9')],
     ({ server }) => void server.forbidden.add('watch services'),
@@ -78,7 +78,7 @@ test('403: without the right to watch, a list once a minute finds the changes', 
   expect(world.log.filter((line) => line !== 'complete')).toHaveLength(1);
 });
 
-test('403: without the rights to list and watch, one problem is logged and the source is incomplete', async () => {
+test('without the rights to list and watch, one problem is logged and the source is incomplete', async () => {
   const world = await startKubernetes(oneOfEach, ({ server }) => void server.forbidden.add('watch services').add('list services'));
   await world.advance(60_000);
   expect(world.messages).toEqual([expect.stringMatching(/^cannot (list|watch) services: .* the verb "(list|watch)"/)]);
@@ -92,7 +92,7 @@ test('403: without the rights to list and watch, one problem is logged and the s
 describe('401: the API server does not accept the credentials', () => {
   const message = 'cannot watch services: the API server does not accept the token in /token, which may have expired (401 Unauthorized)';
 
-  test('an expired token causes one problem per resource until the token is rotated; rows stay', async () => {
+  test('an expired token causes one problem per resource until the token is rotated, and rows stay', async () => {
     const world = await startKubernetes(oneOfEach);
     world.server.acceptsToken = false;
     world.server.cut();
@@ -108,7 +108,7 @@ describe('401: the API server does not accept the credentials', () => {
     expect([world.messages, world.log.filter((line) => line === `- ${message}`).length]).toEqual([[], 1]);
   });
 
-  test('a credential that cannot be read is one problem; rows stay', async () => {
+  test('a credential that cannot be read is one problem, and rows stay', async () => {
     const world = await startKubernetes(oneOfEach);
     const get = world.client.get.bind(world.client);
     world.client.get = () => Promise.reject(new CredentialError('cannot read /token: ENOENT'));
@@ -125,7 +125,7 @@ describe('401: the API server does not accept the credentials', () => {
 describe('404: an API server without ServiceCIDR', () => {
   const old = ({ server }: KubernetesWorld): void => void server.missingKinds.add('ServiceCIDR');
 
-  test('the source is complete without ServiceCIDRs and tries again every few minutes', async () => {
+  test('the source is complete without ServiceCIDRs, and asks for them again every few minutes', async () => {
     const world = await startKubernetes(oneOfEach, old);
     expect([world.source.isComplete, world.messages, world.log]).toEqual([true, [], ['complete']]);
     expect([world.tables.serviceCIDRs.initialized, world.tables.serviceCIDRs.size]).toEqual([true, 0]);
@@ -150,7 +150,7 @@ describe('404: an API server without ServiceCIDR', () => {
     expect(world.messages).toEqual([]);
   });
 
-  test('the rows stay when the server loses the resource', async () => {
+  test('rows of a resource stay when the server loses the resource', async () => {
     const world = await startKubernetes(oneOfEach);
     old(world);
     world.server.cut();
@@ -158,7 +158,7 @@ describe('404: an API server without ServiceCIDR', () => {
     expect([world.tables.serviceCIDRs.size, world.deleted, world.messages]).toEqual([1, [], []]);
   });
 
-  test('for a resource that every server has, 404 is a problem', async () => {
+  test('404 for a resource that every server has is a problem', async () => {
     const world = await startKubernetes(oneOfEach, ({ server }) => void server.missingKinds.add('EndpointSlice'));
     expect(world.messages).toEqual([
       'cannot watch endpointslices.discovery.k8s.io: the API server refused the request (404 the server could not find the requested resource)',

@@ -40,7 +40,7 @@ describe('an outage', () => {
   for (const hasStreamingLists of [true, false]) {
     const how = hasStreamingLists ? 'streaming' : 'paged';
 
-    test.for(outages)(`of ten minutes: $name, ${how} lists`, async ({ fault, isSilent = false }) => {
+    test.for(outages)(`an outage of ten minutes: $name, ${how} lists`, async ({ fault, isSilent = false }) => {
       const world = await startKubernetes(objects, ({ server }) => Object.assign(server, { hasStreamingLists }));
       world.requests();
       world.server.fail(fault);
@@ -60,7 +60,7 @@ describe('an outage', () => {
       expect([world.deleted, world.messages, world.source.isComplete]).toEqual([['default/old'], [], true]);
     });
 
-    test.for(outages)(`from the start: $name, ${how} lists`, async ({ fault }) => {
+    test.for(outages)(`an outage from the start: $name, ${how} lists`, async ({ fault }) => {
       const world = await startKubernetes(objects, ({ server }) => {
         server.hasStreamingLists = hasStreamingLists;
         server.fail(fault);
@@ -77,7 +77,7 @@ describe('an outage', () => {
     });
   }
 
-  test('is logged once, even if its reasons change, and its end is logged once', async () => {
+  test('an outage is logged once, even if its reasons change, and its end is logged once', async () => {
     const world = await startKubernetes(objects);
     world.log.length = 0;
     for (const fault of ['refuse', 'hang', 'refuse'] as const) {
@@ -94,7 +94,7 @@ describe('an outage', () => {
     ]);
   });
 
-  test('that outlasts the history of the server (410) ends with a list, which deletes rows of objects that are gone', async () => {
+  test('an outage that outlasts the history of the server (410) ends with a list, which deletes rows of objects that are gone', async () => {
     for (const sendsExpiredAs of ['status', 'event'] as const) {
       const world = await startKubernetes(objects, ({ server }) => Object.assign(server, { sendsExpiredAs }));
       const position = world.server.store.revision;
@@ -113,7 +113,7 @@ describe('an outage', () => {
 });
 
 describe('a watch that is interrupted', () => {
-  test('a hundred times in the middle of an event continues from its resourceVersion: no list is requested, no event is lost', async () => {
+  test('a watch that is interrupted a hundred times in the middle of an event continues each time, with no list and no lost event', async () => {
     const world = await startKubernetes(objects);
     world.requests();
     for (let round = 0; round < 100; round += 1) {
@@ -131,7 +131,7 @@ describe('a watch that is interrupted', () => {
     expect([world.deleted, world.messages]).toEqual([[], []]);
   });
 
-  test('during the initial events starts again, and rows stay', async () => {
+  test('a watch that is interrupted during the initial events starts again, and rows stay', async () => {
     const world = await startKubernetes(objects);
     world.server.failNext({ cutAfter: 300 }, ({ query, collection }) => query.has('sendInitialEvents') && collection.kind === 'Service');
     await world.source.rescan();
@@ -141,7 +141,7 @@ describe('a watch that is interrupted', () => {
     expect([world.services, world.deleted, world.messages]).toEqual([['default/old', 'default/web'], [], []]);
   });
 
-  test('at once, by a normal end with or without an event, does not cause a busy loop', async () => {
+  test('a watch that the server ends at once, with or without an event, does not cause a busy loop', async () => {
     for (const content of ['', 'bookmark', 'event']) {
       const world = await startKubernetes(objects);
       world.server.fault = ({ query }) => {
@@ -161,7 +161,7 @@ describe('a watch that is interrupted', () => {
     }
   });
 
-  test('with 410 each time does not cause constant lists', async () => {
+  test('a watch that fails with 410 each time does not cause constant lists', async () => {
     for (const sendsExpiredAs of ['status', 'event'] as const) {
       const world = await startKubernetes(objects, ({ server }) => Object.assign(server, { sendsExpiredAs, hasStreamingLists: false }));
       world.server.fail('refuse');
@@ -182,7 +182,7 @@ describe('a watch that is interrupted', () => {
 describe('a watch that stalls while its connection works', () => {
   const minute = 60_000;
 
-  test('is given up when three bookmarks are missing, and continues from its resourceVersion', async () => {
+  test('a stalled watch is given up when three bookmarks are missing, and continues from its resourceVersion', async () => {
     const world = await startKubernetes(objects);
     await world.advance(1.5 * minute);
     world.requests();
@@ -201,7 +201,7 @@ describe('a watch that stalls while its connection works', () => {
     expect([world.deleted, world.messages]).toEqual([['default/old'], []]);
   });
 
-  test('is not given up before its end if the server never sent a bookmark', async () => {
+  test('a stalled watch is not given up before its end if the server never sent a bookmark', async () => {
     const world = await startKubernetes(objects);
     world.server.stallWatches();
     world.requests();
@@ -247,7 +247,7 @@ describe('a watch with wrong events', () => {
     expect(world.deleted.filter((key) => key !== 'default/new' && key !== 'default/old')).toEqual([]);
   });
 
-  test('if every watch sends a malformed event, a list gets the objects', async () => {
+  test('a list gets the objects if every watch sends a malformed event', async () => {
     const world = await startKubernetes(objects);
     world.server.fault = ({ query }) => (query.has('sendInitialEvents') ? undefined : { body: '}}garbage{{\n' });
     world.server.cut();
@@ -269,7 +269,7 @@ describe('a watch with wrong events', () => {
     world.expectEqual();
   });
 
-  test('changes before the bookmark that ends the initial events, as from a server whose cache is behind, are applied', async () => {
+  test('changes before the bookmark that ends the initial events are applied', async () => {
     const world = await startKubernetes(objects);
     world.server.holdEvents();
     await world.source.rescan();
@@ -313,7 +313,7 @@ describe('an incomplete list', () => {
     expect(world.requests('Service').filter((line) => line === 'list services')).toHaveLength(2);
   });
 
-  test('an expired continue token starts the list again', async () => {
+  test('a list whose continue token has expired starts again', async () => {
     const world = await startKubernetes(many, paged);
     world.server.failNext('hang', isContinued);
     await world.source.rescan();
@@ -326,7 +326,7 @@ describe('an incomplete list', () => {
     expect([world.deleted, world.messages]).toEqual([[], []]);
   });
 
-  test.for([true, false])('that stalls is given up after 10 s (streaming: %s)', async (hasStreamingLists) => {
+  test.for([true, false])('an incomplete list that stalls is given up after 10 s (streaming: %s)', async (hasStreamingLists) => {
     const world = await startKubernetes(many, ({ server }) => Object.assign(server, { hasStreamingLists }));
     const { server } = world;
     server.failNext(

@@ -21,7 +21,7 @@ describe('the reflector', () => {
 
   const gaps = (found: readonly number[]): number[] => found.slice(1).map((time, i) => time - (found[i] ?? 0));
 
-  test.for([1, 7, 30])('waits for the %i s of Retry-After and a random addition of up to a quarter', async (seconds) => {
+  test.for([1, 7, 30])('the reflector waits for the %i s of Retry-After and a random addition of up to a quarter', async (seconds) => {
     for (const refusal of [tooMany(seconds), unavailable(seconds)]) {
       const world = await startKubernetes(oneOfEach);
       world.server.fault = () => refusal;
@@ -33,13 +33,13 @@ describe('the reflector', () => {
     }
   });
 
-  test('limits Retry-After to one minute', async () => {
+  test('the reflector limits Retry-After to one minute', async () => {
     const world = await startKubernetes(oneOfEach);
     world.server.fault = () => tooMany(86_400);
     expect(Math.max(...gaps(await times(world, 600_000)))).toBeLessThanOrEqual(75_000);
   });
 
-  test('retries an unreachable server quickly at first, then about once a second', async () => {
+  test('the reflector retries an unreachable server quickly at first, then about once a second', async () => {
     const world = await startKubernetes(oneOfEach);
     world.server.fault = () => 'refuse';
     const found = await times(world, 60_000);
@@ -48,7 +48,7 @@ describe('the reflector', () => {
     expect(Math.min(...gaps(found).slice(5))).toBeGreaterThanOrEqual(500);
   });
 
-  test('retries as quickly as at first once a watch has worked for 10 s after an outage', async () => {
+  test('the reflector retries as quickly as at first if a watch has worked for 10 s after an outage', async () => {
     const world = await startKubernetes(oneOfEach);
     world.server.fail('refuse');
     await world.advance(600_000);
@@ -60,7 +60,7 @@ describe('the reflector', () => {
     expect(world.requests('Service')).toHaveLength(1);
   });
 
-  test('does not reset the back-off for a watch that is interrupted at once', async () => {
+  test('the reflector does not reset the back-off for a watch that is interrupted at once', async () => {
     const world = await startKubernetes(oneOfEach);
     world.server.fault = () => ({ cutAfter: 0 });
     expect(Math.min(...gaps(await times(world, 60_000)).slice(5))).toBeGreaterThanOrEqual(500);

@@ -14,7 +14,7 @@ const many = (count: number) =>
 const initialWatches = collections.map(({ resource }) => `watch ${resource} initially`);
 
 describe('the first list', () => {
-  test('is a watch with initial events, if the server supports it', async () => {
+  test('the first list is a watch with initial events, if the server supports it', async () => {
     const world = await startKubernetes(oneOfEach);
     world.expectEqual();
     expect(world.services).toEqual(['default/web']);
@@ -23,7 +23,7 @@ describe('the first list', () => {
     expect(kindNames.every((kind) => tableOf(world.tables, kind).initialized)).toBe(true);
   });
 
-  test('has these paths and parameters', async () => {
+  test('the first list has the expected paths and parameters', async () => {
     const world = await startKubernetes();
     const [services, , nodes] = world.server.requests.map(({ path }) =>
       decodeURIComponent(path).replace(/timeoutSeconds=\d+/, 'timeoutSeconds=N'),
@@ -35,7 +35,7 @@ describe('the first list', () => {
     expect(nodes).toBe(`/api/v1/nodes?fieldSelector=metadata.name=node-1&${rest}`);
   });
 
-  test('is a list in pages if the server does not support initial events; each list tests the support again', async () => {
+  test('the first list is a list in pages if the server does not support initial events; each list tests the support again', async () => {
     const world = await startKubernetes([...oneOfEach, ...many(1200)], ({ server }) => (server.hasStreamingLists = false));
     world.expectEqual();
     const position = world.server.store.revision;
@@ -62,14 +62,14 @@ describe('the first list', () => {
     expect([world.source.isComplete, world.messages]).toEqual([true, []]);
   });
 
-  test('is complete when it is empty', async () => {
+  test('the first list is complete even if it is empty', async () => {
     for (const hasStreamingLists of [true, false]) {
       const world = await startKubernetes([], ({ server }) => (server.hasStreamingLists = hasStreamingLists));
       expect([world.source.isComplete, world.log, world.revision]).toEqual([true, ['complete'], 0]);
     }
   });
 
-  test.for([1, 7, 64])('is decoded from pieces of %i bytes', async (pieceBytes) => {
+  test.for([1, 7, 64])('the first list is decoded from pieces of %i bytes', async (pieceBytes) => {
     for (const hasStreamingLists of [true, false]) {
       const world = await startKubernetes(
         [...oneOfEach, service('später', '10.96.0.9', { annotations: { a: '"}],{é\\"' } })],
@@ -83,7 +83,7 @@ describe('the first list', () => {
 });
 
 describe('a change', () => {
-  test('is received by the watch: added, changed, deleted, and no longer selected', async () => {
+  test('the watch receives objects that are added, changed, deleted, or no longer selected', async () => {
     const world = await startKubernetes(oneOfEach);
     world.server.put(
       service('new', '10.96.0.2'),
@@ -109,7 +109,7 @@ describe('a change', () => {
     expect(world.requests()).toEqual(initialWatches);
   });
 
-  test('to an equal object changes no row', async () => {
+  test('a change to an equal object changes no row', async () => {
     const world = await startKubernetes(oneOfEach);
     const { revision } = world;
     world.server.put(service('web'), slice('web-1', 'web'), node());
@@ -118,7 +118,7 @@ describe('a change', () => {
     expect(world.revision).toBe(revision);
   });
 
-  test('to a Service that this agent does not serve deletes the row', async () => {
+  test('a change to a Service that this agent does not serve deletes the row', async () => {
     const world = await startKubernetes(oneOfEach);
     world.server.put({ ...service('web'), spec: { type: 'ExternalName', externalName: 'example.org' } });
     await world.turn();
@@ -130,7 +130,7 @@ describe('an invalid object', () => {
   const invalid = { ...service('web'), spec: { clusterIP: '10.96.0.1', ports: [{ port: 70_000 }] } };
   const message = 'Service default/web spec.ports[0].port: must be 1..65535, is 70000';
 
-  test('keeps its last valid row, and the source stays complete', async () => {
+  test('an invalid object keeps its last valid row, and the source stays complete', async () => {
     const world = await startKubernetes(oneOfEach);
     world.server.put(invalid);
     await world.turn();
@@ -144,7 +144,7 @@ describe('an invalid object', () => {
     world.expectEqual();
   });
 
-  test('without an earlier row makes the source incomplete until it is deleted or valid', async () => {
+  test('an invalid object without an earlier row makes the source incomplete until it is deleted or valid', async () => {
     const world = await startKubernetes([invalid, service('other', '10.96.0.2')]);
     expect([world.services, world.source.isComplete, world.log]).toEqual([['default/other'], false, [`+ ${message}`]]);
     expect(world.tables.services.initialized).toBe(true);
@@ -159,7 +159,7 @@ describe('an invalid object', () => {
     expect([world.source.isComplete, world.log.filter((line) => line === 'complete')]).toEqual([true, ['complete', 'complete']]);
   });
 
-  test('that becomes valid reaches the observers of its table before the source is complete', async () => {
+  test('an object that becomes valid reaches the observers of its table before the source is complete', async () => {
     const world = await startKubernetes([invalid, node()]);
     world.tables.services.onChange(() => world.log.push(`the table has ${world.services.join()}`));
     // Because of the event of the Node, the source computes its completeness in this turn. The table notifies its observers later.
@@ -168,7 +168,7 @@ describe('an invalid object', () => {
     expect(world.log).toEqual([`+ ${message}`, `- ${message}`, 'the table has default/web', 'complete']);
   });
 
-  test('that is deleted without an event is removed by the next list', async () => {
+  test('the next list removes an invalid object that was deleted without an event', async () => {
     const world = await startKubernetes([invalid]);
     world.server.holdEvents();
     world.server.store.delete('Service', 'default/web');
@@ -180,7 +180,7 @@ describe('an invalid object', () => {
 });
 
 describe('over a long time', () => {
-  test('the server ends each watch, and the next one continues from the same resourceVersion', async () => {
+  test('the next watch continues from the resourceVersion at which the server ended the previous one', async () => {
     const world = await startKubernetes(oneOfEach);
     world.requests();
     await world.advance(3_600_000);
@@ -203,7 +203,7 @@ describe('over a long time', () => {
     expect(world.requests('Node')).toEqual([`watch nodes from ${world.server.store.revision}`]);
   });
 
-  test('stop() cancels present requests, and afterwards no row is written and no request is sent', async () => {
+  test('stop() cancels the requests in progress, and afterwards no row is written and no request is sent', async () => {
     const world = await startKubernetes(oneOfEach);
     world.requests();
     await world.source.stop();
@@ -222,7 +222,7 @@ describe('over a long time', () => {
     expect(world.log).toEqual([]);
   });
 
-  test('stop() works during a delay and during a request that hangs', async () => {
+  test('stop() works during a delay and during a request that never ends', async () => {
     for (const fault of ['refuse', 'hang'] as const) {
       const world = await startKubernetes(oneOfEach);
       world.server.fail(fault);
@@ -235,7 +235,7 @@ describe('over a long time', () => {
 });
 
 describe('rescan', () => {
-  test('lists everything again at once, even if the next retry is minutes away', async () => {
+  test('a rescan lists everything again at once, even if the next retry is minutes away', async () => {
     const world = await startKubernetes(oneOfEach, ({ server }) => server.missingKinds.add('ServiceCIDR'));
     world.requests();
     await world.source.rescan();
@@ -244,7 +244,7 @@ describe('rescan', () => {
     expect(world.deleted).toEqual([]);
   });
 
-  test('deletes nothing while the server is unreachable, and lists when it is reachable again', async () => {
+  test('a rescan deletes nothing while the server is unreachable, and lists when it is reachable again', async () => {
     const world = await startKubernetes(oneOfEach);
     world.server.fail('refuse');
     await world.source.rescan();
@@ -257,7 +257,7 @@ describe('rescan', () => {
     expect(world.services).toEqual([]);
   });
 
-  test('during a list starts the list again', async () => {
+  test('a rescan during a list starts the list again', async () => {
     const world = await startKubernetes(many(1200), ({ server }) => {
       server.hasStreamingLists = false;
       server.failNext('hang', ({ query }) => query.has('continue'));

@@ -72,7 +72,7 @@ describe('a response that exceeds a limit', () => {
     world.expectEqual();
   });
 
-  test('a list that never ends', async () => {
+  test('a list that never ends is refused after the maximum number of pages', async () => {
     const world = await startKubernetes(oneOfEach, ({ server }) => Object.assign(server, { hasStreamingLists: false }));
     let pages = 0;
     world.server.fault = ({ collection, verb }) => {
@@ -86,7 +86,7 @@ describe('a response that exceeds a limit', () => {
     expect([pages, world.services]).toEqual([MAX_PAGES, ['default/web']]);
   });
 
-  test('a list of too many objects', async () => {
+  test('a list of too many objects is refused', async () => {
     const world = await startKubernetes(oneOfEach, ({ server }) =>
       Object.assign(server, { hasStreamingLists: false, pieceBytes: 1 << 20 }),
     );
@@ -164,7 +164,7 @@ describe('credentials', () => {
     expect(new Redactor().redact(text)).toContain(want);
   });
 
-  test('other text stays', () => {
+  test('text that contains no credentials is unchanged', () => {
     const redactor = new Redactor();
     redactor.remember(`Bearer ${opaque}`);
     const text = 'services is forbidden: User "system:serviceaccount:kube-system:sluice" cannot list resource "services"';
@@ -188,7 +188,7 @@ describe('credentials', () => {
     },
   ];
 
-  test.for(refusals)('never leave the source: $name', async ({ fault }) => {
+  test.for(refusals)('credentials never leave the source: $name', async ({ fault }) => {
     const world = await startKubernetes(oneOfEach);
     world.client.redactor.remember(`Bearer ${opaque}`);
     world.server.fault = ({ collection }) => (collection.kind === 'Service' ? fault(`\u001b[31m${opaque}`) : undefined);

@@ -6,7 +6,7 @@ import { serviceRow } from '../../support/builders.ts';
 import { problemsOf, rejectionOf, rowOf, serviceObject as service } from './convert-fixture.ts';
 
 describe('Service', () => {
-  test('is converted to a row; other fields and nulls are ignored', () => {
+  test('a Service is converted to a row, and other fields and nulls are ignored', () => {
     const raw = {
       ...service(
         {
@@ -46,7 +46,7 @@ describe('Service', () => {
     });
   });
 
-  test('without namespace, creation time, apiVersion and ports is valid', () => {
+  test('a Service without namespace, creation time, apiVersion and ports is valid', () => {
     const raw = {
       kind: 'Service',
       metadata: { name: 'web', namespace: null, creationTimestamp: null },
@@ -100,7 +100,7 @@ describe('Service', () => {
     { ip: 'fd00::0a' },
   ];
 
-  test('has all addresses, ranges, policies and affinity in its row', () => {
+  test('the row of a Service has all its addresses, ranges, policies and affinity', () => {
     expect(rowOf({ ...every, status: { loadBalancer: { ingress } } })).toEqual(
       serviceRow({
         ...{ created: 0, ports: [], clusterIPs: { IPv4: '10.0.0.1' }, type: 'LoadBalancer' },
@@ -185,12 +185,12 @@ describe('Service', () => {
     expect(convertObject(raw)).toEqual({ kind: 'Service', key: 'default/web', row: undefined, problems: [] });
   });
 
-  test('without a cluster IP has no row, which is reported', () => {
+  test('a Service without a cluster IP has no row, which is reported', () => {
     expect(rowOf(service({ ports: [{ port: 80 }] }))).toBeUndefined();
     expect(problemsOf(service({ clusterIP: '' }))).toEqual(['Service default/web spec.clusterIP: is missing: the Service is not served']);
   });
 
-  test('with an invalid creation time has a row, and the time is reported', () => {
+  test('a Service with an invalid creation time has a row, and the time is reported', () => {
     const raw = service({ clusterIP: '10.0.0.1' }, { creationTimestamp: 'yesterday' });
     expect(rowOf(raw)).toMatchObject({ created: 0 });
     expect(problemsOf(raw)).toEqual(['Service default/web metadata.creationTimestamp: must be a time, is "yesterday"']);

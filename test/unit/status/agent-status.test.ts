@@ -89,7 +89,7 @@ beforeEach(() => {
 
 const initialize = (...names: string[]): void => names.forEach((name) => agent.initialize[name]?.());
 
-test('the first list is finished when every kind has been listed, and not when the Services have been', () => {
+test('the first list counts as finished when every kind has been listed, and not already when the Services have been listed', () => {
   initialize('services');
   expect(agent.view.status().sources[0]).toMatchObject({ isInitialized: false });
   expect(agent.view.health()).toEqual({ ready: false, reasons: ['the first list of the source files /x is not finished'] });
@@ -103,7 +103,7 @@ test('the first list is finished when every kind has been listed, and not when t
   expect(agent.view.health()).toEqual({ ready: true, reasons: [] });
 });
 
-test('a step that fails in any loop makes the agent degraded, with the error, until it succeeds', () => {
+test('a step that fails in any loop makes the agent degraded, with the error, until the step succeeds', () => {
   initialize('services', 'slices', 'desired', 'host');
   agent.failure = new KernelError({ op: 'map delete', object: 'lb4_ranges', errno: 5, code: 'EIO' });
   agent.start();
@@ -125,13 +125,13 @@ test('socketLb is true only while socket programs are attached', () => {
   expect(agent.view.status().socketLb).toBe(true);
 });
 
-test('maps have the name of their type and the setting that sizes them', () => {
+test('each map is reported with the name of its type and the setting that determines its size', () => {
   expect(agent.view.status().maps).toEqual([
     { name: 'lb4_ranges', type: 'lpm_trie', capacity: 64, used: undefined, flag: 'max-frontends' },
     { name: 'ct4', type: 'lru_hash', capacity: 64, used: undefined, flag: undefined },
   ]);
 });
 
-test('findings come from their parts', () => {
+test('findings come from the parts that make them', () => {
   expect(agent.view.status().findings.devices).toEqual({ summary: '1 uplink', problems: ['missing'] });
 });

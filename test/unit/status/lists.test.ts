@@ -53,7 +53,7 @@ const portOf = (n: number, backends: readonly Backend[]): DesiredPort =>
   desiredRow(`web-${String(n).padStart(4, '0')}`, [frontendRow(vip(n))], backends);
 const pods = (first: number, count: number): Backend[] => Array.from({ length: count }, (_, i) => backendRow(podAddress(first + i)));
 
-describe('rows while the state changes between two rows', () => {
+describe('lists while the state changes between two rows', () => {
   const places = Array.from({ length: 12 }, (_, place) => place * 5);
 
   test.for(places)('a change after %s elements never looks like a difference', (place) => {
@@ -88,7 +88,7 @@ describe('rows while the state changes between two rows', () => {
     expect(undesired).toEqual([]);
   });
 
-  test('a list that is given up no longer observes the table', () => {
+  test('a list that is abandoned no longer observes the table', () => {
     const setup = new Setup().put(portOf(1, pods(1, 1)));
     const views = serviceViews(setup.parts);
     views.next();
@@ -102,7 +102,7 @@ describe('rows while the state changes between two rows', () => {
   });
 });
 
-test('what only the kernel holds is listed with its backends', () => {
+test('entries that exist only in the kernel are listed with their backends', () => {
   const setup = new Setup().put(portOf(1, pods(1, 2)), portOf(2, pods(3, 1)));
   setup.desired.delete(portOf(1, []).key);
   const [unwanted, wanted] = [...serviceViews(setup.parts)].filter((view) => view !== undefined);
@@ -165,7 +165,7 @@ describe('cost', () => {
     expect(setup.ownerReads).toBeLessThan(5);
   });
 
-  test('differences are limited in number, and the last line says so', () => {
+  test('the number of listed differences is limited, and the last line says that there are more', () => {
     const setup = new Setup({ backends: 4096, slots: 8192 }).put(portOf(1, pods(0, 1000)));
     setup.desired.upsert(portOf(1, []).key, portOf(1, pods(2000, 1000)));
     const [view] = [...serviceViews(setup.parts)].filter((each) => each !== undefined);

@@ -94,7 +94,7 @@ test('a line has a bounded number of details, and a contested frontend a bounded
   expect(line?.details.at(-1)).toBe('and 9980 more');
 });
 
-test('an almost full map names the setting that sizes it, and what makes the setting take effect', () => {
+test('the line of an almost full map names the setting that determines its size, and how the setting takes effect', () => {
   const line = (flag?: string): readonly string[] | undefined =>
     statusLines({ ...healthyStatus, maps: [{ ...map, used: 95, flag }] }).find(({ subject }) => subject === 'Maps')?.details;
   expect(line('max-slots')).toEqual([
@@ -103,7 +103,7 @@ test('an almost full map names the setting that sizes it, and what makes the set
   expect(line()).toEqual(['lb_slots with 95 of 100 entries (95.0 %)']);
 });
 
-test('messages that tenants can cause are cut', () => {
+test('messages that tenants can cause are shortened', () => {
   const refused = Array.from({ length: 500 }, (_, n) => `Service tenant/s${n}`);
   const line = statusLines({ ...healthyStatus, unserved: { refused, excluded: [] } }).find(({ subject }) => subject === 'Refused');
   expect(line?.details).toHaveLength(21);

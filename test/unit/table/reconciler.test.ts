@@ -91,7 +91,7 @@ function setup(options: Partial<ReconcilerOptions<string, string>> = {}) {
 }
 
 describe('changes', () => {
-  test('are applied in order of revision; a row that changed twice is applied once, in its present version', () => {
+  test('changes are applied in order of revision; a row that changed twice is applied once, in its present version', () => {
     const { put, table, reconciler, flush } = setup();
     reconciler.start();
     put('a1', 'b1', 'a2', 'c1');
@@ -99,7 +99,7 @@ describe('changes', () => {
     expect(flush()).toEqual(['restore', 'update b1', 'update a2', 'delete c']);
   });
 
-  test('are applied at once when the loop is idle', () => {
+  test('changes are applied at once when the loop is idle', () => {
     const { put, reconciler, flush, turns } = setup();
     reconciler.start();
     flush();
@@ -108,7 +108,7 @@ describe('changes', () => {
     expect(turns).toEqual([]);
   });
 
-  test('under load are applied in batches, and other tasks run between two batches', () => {
+  test('changes under load are applied in batches, and other tasks run between two batches', () => {
     const { put, reconciler, flush, turns } = setup({ batchSize: 2 });
     put('a1', 'b1', 'c1', 'd1', 'e1');
     reconciler.start();
@@ -124,7 +124,7 @@ describe('changes', () => {
     expect(turns).toEqual([]);
   });
 
-  test('after stop nothing is applied', () => {
+  test('nothing is applied after stop()', () => {
     const { put, reconciler, flush, operations, advance } = setup();
     operations.failing.set('a', 'EAGAIN');
     put('a1');
@@ -138,7 +138,7 @@ describe('changes', () => {
 });
 
 describe('failures', () => {
-  test('are retried with back-off, and do not delay other rows', () => {
+  test('failed rows are retried with back-off, and do not delay other rows', () => {
     const { put, reconciler, flush, operations, advance, log } = setup();
     operations.failing.set('a', 'EAGAIN');
     put('a1', 'b1');
@@ -192,7 +192,7 @@ describe('failures', () => {
     expect(backOff(failures, () => random)).toBe(want);
   });
 
-  test('for lack of space are retried as soon as space is freed', () => {
+  test('rows that failed for lack of space are retried as soon as space is freed', () => {
     const { put, reconciler, flush, operations, advance, turns } = setup();
     operations.failing.set('a', 'ENOSPC').set('b', 'EAGAIN');
     put('a1', 'b1', 'c1');
@@ -213,7 +213,7 @@ describe('failures', () => {
     expect(flush()).toEqual(['update a1']);
   });
 
-  test('other than a KernelError are broken invariants and are thrown', () => {
+  test('errors other than a KernelError are broken invariants and are thrown', () => {
     const { put, reconciler, operations } = setup();
     operations.update = () => {
       throw new TypeError('ours');
@@ -224,7 +224,7 @@ describe('failures', () => {
 });
 
 describe('restore', () => {
-  test('runs before any update and is retried until it succeeds', () => {
+  test('restore runs before any update and is retried until it succeeds', () => {
     const { put, reconciler, flush, operations, advance, log } = setup();
     operations.failing.set('restore', 'EAGAIN');
     put('a1');
@@ -238,7 +238,7 @@ describe('restore', () => {
 });
 
 describe('prune', () => {
-  test('waits for the table to be initialized and every source to be complete', () => {
+  test('prune waits until the table is initialized and every source is complete', () => {
     let isComplete = false;
     const { put, reconciler, flush, markListed } = setup({ mayPrune: () => isComplete });
     put('a1');
@@ -297,7 +297,7 @@ describe('progress', () => {
     expect(reconciler.health).toBe('OK, 3 rows');
   });
 
-  test('the loop is ready when every row of the initialized table was tried, even if some failed', async () => {
+  test('the loop is ready when every row of the initialized table has been tried, even if some failed', async () => {
     const { put, reconciler, flush, operations, markListed, turns } = setup({ batchSize: 1 });
     operations.failing.set('a', 'EAGAIN');
     put('a1', 'b1');
@@ -335,7 +335,7 @@ describe('progress', () => {
 describe('the periodic repair', () => {
   const due = { repairEveryMs: 10_000, batchSize: 2 };
 
-  test('begins one period after the first reconcile, runs a limited number of steps in each turn, and logs each repair', () => {
+  test('the periodic repair begins one period after the first reconcile, runs a limited number of steps in each turn, and logs each repair', () => {
     const { reconciler, operations, log, turns, markListed, put, advance, flush } = setup(due);
     operations.drift = [['a was gone'], [], ['b was changed', 'c was changed']];
     put('a1');
@@ -353,7 +353,7 @@ describe('the periodic repair', () => {
     expect(advance(1)).toEqual(['repair', 'repair']);
   });
 
-  test('a failure is logged once, and the repair starts again one period later', () => {
+  test('a failure of the repair is logged once, and the repair starts again one period later', () => {
     const { reconciler, operations, log, markListed, advance, flush } = setup(due);
     operations.drift = [['never said']];
     operations.failing.set('repair', 'EIO');
@@ -368,7 +368,7 @@ describe('the periodic repair', () => {
     expect(log).toEqual(['failed repair', 'recovered repair', 'repaired never said']);
   });
 
-  test('a change is applied before the repair', () => {
+  test('a change is applied before the repair continues', () => {
     const { reconciler, operations, markListed, put, flush, clock } = setup(due);
     operations.drift = [[]];
     reconciler.start();
@@ -383,7 +383,7 @@ describe('the periodic repair', () => {
 describe('applied()', () => {
   const never = new AbortController().signal;
 
-  test('resolves when the row has been applied', async () => {
+  test('applied() resolves when the row has been applied', async () => {
     const { put, table, reconciler, flush } = setup();
     reconciler.start();
     put('a1');
@@ -392,7 +392,7 @@ describe('applied()', () => {
     await Promise.all([applied, reconciler.applied('a', table.revision, never)]);
   });
 
-  test('resolves when the deletion has been applied', async () => {
+  test('applied() resolves when the deletion has been applied', async () => {
     const { put, table, reconciler, flush } = setup();
     reconciler.start();
     put('a1');
@@ -402,7 +402,7 @@ describe('applied()', () => {
     await expect(reconciler.applied('a', table.revision, never)).resolves.toBeUndefined();
   });
 
-  test('waits for the write that the caller made, not for an earlier one', async () => {
+  test('applied() waits for the write that the caller made, not for an earlier one', async () => {
     const { put, table, reconciler, flush, turns } = setup({ batchSize: 1 });
     put('b0');
     reconciler.start();
@@ -418,7 +418,7 @@ describe('applied()', () => {
     await applied;
   });
 
-  test('rejects with the error of the failed attempt; the loop continues to retry', async () => {
+  test('applied() rejects with the error of the failed attempt, and the loop continues to retry', async () => {
     const { put, table, reconciler, flush, operations, advance } = setup();
     operations.failing.set('a', 'ENOSPC');
     reconciler.start();
@@ -431,7 +431,7 @@ describe('applied()', () => {
     await expect(reconciler.applied('a', table.revision, never)).resolves.toBeUndefined();
   });
 
-  test('rejects with the reason of the signal', async () => {
+  test('applied() rejects with the reason of the signal', async () => {
     const { put, table, reconciler, flush } = setup();
     const controller = new AbortController();
     put('a1');

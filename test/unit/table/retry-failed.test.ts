@@ -55,7 +55,7 @@ test('a failed row is tried without waiting for its back-off, and a row that did
   expect(taken()).toEqual([]);
 });
 
-test('a failed restore is reported as a failed step, and tried too', () => {
+test('a failed restore is reported as a failed step, and is retried too', () => {
   const { loop, broken, taken } = setup('restore');
   expect(taken()).toEqual(['restore']);
   loop.retryFailed();

@@ -20,7 +20,7 @@ const makeTable = (): Table<string, number> => new Table('test', manualTicks().s
 const brief = (changes: Change<string, number>[]) => changes.map(({ key, row }) => [key, row]);
 
 describe('rows', () => {
-  test('upsert, replace, delete', () => {
+  test('rows can be inserted, replaced and deleted', () => {
     const table = makeTable();
     table.upsert('a', 1);
     table.upsert('b', 2);
@@ -106,7 +106,7 @@ describe('observers', () => {
 });
 
 describe('onChange', () => {
-  test('many changes cause one call per tick', () => {
+  test('many changes cause one call of onChange per tick', () => {
     const ticks = manualTicks();
     const table = new Table<string, number>('test', ticks.schedule);
     let calls = 0;
@@ -182,7 +182,7 @@ class Follower {
   }
 }
 
-test('an observer that takes changes at any pace ends with the rows of the table', () => {
+test('an observer that takes changes at any pace has the rows of the table in the end', () => {
   fc.assert(
     fc.property(fc.array(step, { maxLength: 300, size: 'max' }), fc.integer({ min: 1, max: 5 }), (steps, chunk) => {
       const table = makeTable();
