@@ -149,7 +149,7 @@ describe('explain --objects', () => {
       { destination: 'web.shop.svc.cluster.local.:http', source: '10.244.1.7', want: '10.96.0.10:80/TCP' },
       { destination: 'shop/web:http', source: '10.244.1.7', want: '10.96.0.10:80/TCP' },
       { destination: 'six.default:53', source: 'fd00::7', protocol: 'udp', want: '[fd00:96::a]:53/UDP' },
-    ])('$destination from $source', async ({ destination, source, protocol = 'tcp', want }) => {
+    ])('the destination $destination from $source is the frontend $want', async ({ destination, source, protocol = 'tcp', want }) => {
       const { out } = await sluice(protocol, source, destination, ...dry, '-o', 'json');
       const { frontend, steps } = JSON.parse(out) as Explanation;
       expect(frontend?.frontend).toBe(want);
@@ -170,7 +170,7 @@ describe('explain --objects', () => {
       { destination: 'web:80', want: 'the destination web:80 has no namespace: use web.NAMESPACE:80' },
       { destination: 'web.shop', want: 'the destination web.shop has no port: use NAME.NAMESPACE:PORT or NAMESPACE/NAME:PORT' },
       { destination: 'www.example.org:80', want: 'is not the name of a Service: use NAME.NAMESPACE:PORT' },
-    ])('$destination is rejected', async ({ destination, protocol = 'tcp', want }) => {
+    ])('the destination $destination is rejected', async ({ destination, protocol = 'tcp', want }) => {
       const { exitCode, out, err } = await sluice(protocol, '10.244.1.7', destination, ...dry);
       expect({ exitCode, out }).toEqual({ exitCode: 2, out: '' });
       expect(err).toContain(`sluice: ${want.startsWith('is ') ? `the destination ${destination} ` : ''}${want}`);
@@ -264,7 +264,7 @@ describe('explain --objects', () => {
         want: 'connect() is a call of a pod or of the node, and the source 8.8.8.8 is external',
       },
       { args: ['udp', '10.0.0.1', 'dns.default:53', '--call', 'write'], want: '--call must be connect or sendto, is "write"' },
-    ])('$want', async ({ args, want }) => {
+    ])('the command is refused: $want', async ({ args, want }) => {
       expect(await sluice(...args, ...dry)).toEqual({ exitCode: 2, out: '', err: expect.stringContaining(`sluice: ${want}\n`) as string });
     });
   });
@@ -291,7 +291,7 @@ describe('explain --objects', () => {
     { name: 'two families', args: ['tcp', '1.1.1.1', '[fd00::1]:80', ...dry], want: 'are of different IP families' },
     { name: 'not an address', args: ['tcp', 'example', '10.96.0.10:80', ...dry], want: 'the source example is not an IP address' },
     { name: 'no daemon', args: ['tcp', '1.1.1.1', '10.96.0.10:80'], want: 'the socket /nonexistent/s.sock does not exist' },
-  ])('$name: one error message', async ({ args, want }) => {
+  ])('one error message is printed for $name', async ({ args, want }) => {
     const { exitCode, out, err } = await sluice(...args);
     expect(err).toContain(want);
     expect({

@@ -88,7 +88,7 @@ char _license[] SEC("license") = "GPL";
       log: '0: safe\ncombined stack size of 3 calls is 688. Too large\nverification time 1 usec',
       want: 'combined stack size of 3 calls is 688. Too large',
     },
-  ])('reason of a log: $name', ({ log, want }) => {
+  ])('the reason is taken from a verifier log: $name', ({ log, want }) => {
     expect(verifierReason(log)).toBe(want);
   });
 

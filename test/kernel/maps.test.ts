@@ -158,7 +158,7 @@ describe('layouts', () => {
   test.for([
     { codec: lb4KeyCodec as Codec<never>, size: 8 },
     { codec: lb6KeyCodec as Codec<never>, size: 20 },
-  ])('$codec.name: decoding and encoding any bytes returns them', ({ codec, size }) => {
+  ])('decoding and encoding any bytes of $codec.name returns the same bytes', ({ codec, size }) => {
     fc.assert(
       fc.property(fc.uint8Array({ minLength: size, maxLength: size }), (bytes) => {
         // The last byte of a key is padding. Encoding sets it to zero.

@@ -87,7 +87,7 @@ describe('failures of netlink', () => {
     { name: 'an error of each answer', faults: ['recvfrom:error=EIO'] },
     { name: 'no memory for an answer', faults: ['recvfrom:error=ENOMEM'] },
     { name: 'constant interruptions', faults: ['recvfrom:error=EINTR'] },
-  ])('with $name, the status says so, and devices and addresses are followed afterwards', async ({ faults }) => {
+  ])('with $name, the status reports the failure, and devices and addresses are followed afterwards', async ({ faults }) => {
     await start();
     const stop = await inject(...faults);
     addDevice('lxcnew');
@@ -159,7 +159,7 @@ describe('a log that cannot be written costs log lines only, and SIGTERM stops t
     { name: 'a full disk', stderr: () => '/dev/full' },
     { name: 'a pipe that is never read', stderr: () => fifo(), isReadWrite: true },
     { name: 'a pipe whose reader has gone', stderr: () => fifo(), reader: 'head -c 10' },
-  ])('$name', async ({ stderr, isReadWrite = false, reader }) => {
+  ])('the daemon serves and stops in time while its log goes to $name', async ({ stderr, isReadWrite = false, reader }) => {
     sh('mkfifo', fifo());
     if (reader !== undefined) lab.start('node', ['sh', '-c', `${reader} '${fifo()}'`]);
     const command = `exec "$@" 2${isReadWrite ? '<>' : '>'}'${stderr()}'`;
@@ -202,7 +202,7 @@ describe('a start', () => {
     { limit: 30, main: [process.execPath, join(root, 'daemon/main.ts')] },
     { limit: 100, main: [process.execPath, join(root, 'daemon/main.ts')] },
     { limit: 255, main: [process.execPath, join(root, 'daemon/main.ts')] },
-  ])('with a limit of $limit open files is one error message and an exit code', async ({ limit, main }) => {
+  ])('a start with a limit of $limit open files fails with one error message and an exit code', async ({ limit, main }) => {
     const { code, lines } = await run('sh', '-c', `ulimit -n ${limit}; exec "$@"`, 'sh', ...main, ...daemon.flags(true));
     expect(lines).toHaveLength(1);
     expect(lines[0]).toMatch(new RegExp(`^sluiced: this process may open ${limit} files, and sluiced needs at least 256`));
@@ -222,7 +222,7 @@ describe('a start', () => {
     { fault: 'bpf:error=EPERM:when=100+', says: /EPERM|rejects our programs/ },
     { fault: 'socket:error=EMFILE', says: /EMFILE: raise the limit of open files/ },
     { fault: 'recvfrom:error=EIO', says: /EIO/ },
-  ])('in which a system call fails ($fault) is one error message and an exit code', async ({ fault, says }) => {
+  ])('a start in which a system call fails ($fault) ends with one error message and an exit code', async ({ fault, says }) => {
     const traced = ['strace', '-f', '-o', '/dev/null', '-e', `trace=${fault.split(':')[0]}`, '-e', `inject=${fault}`];
     const { code, lines } = await run(...traced, process.execPath, 'daemon/main.ts', ...daemon.flags(true));
     expect(lines).toHaveLength(1);

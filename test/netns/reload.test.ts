@@ -108,7 +108,7 @@ describe('a reload that fails', () => {
     // damages.
     { what: 'damaged objects', file: 'tc_uplink.bpf.o', says: /load program tc_uplink_in: EINVAL|open object \S*: LIBBPF_ERRNO__/ },
     { what: 'objects with another map layout', file: 'layout.bpf.o', says: /another map layout .*restart sluiced/ },
-  ])('$what are rejected with an error message, and the old programs keep running', async ({ file, says }) => {
+  ])('$what are rejected with an error message, and the previous programs keep running', async ({ file, says }) => {
     const objects = await withOwnObjects();
     const before = { links: linkIds(), programs: programIds(), held: heldBy(daemon.process?.pid ?? 0) };
     writeFileSync(join(objects, file), readFileSync(join(objects, file)).fill(7, 100, 200));

@@ -53,7 +53,7 @@ describe('the runner', () => {
     { line: '! api/serve', want: /there is no API server/ },
     { line: 'maps/keep golden', want: /at 0 ms, lines of golden are missing in the maps:\n {2}FE nothing/ },
     { line: '3 times k8s/add service.yaml', want: /already exists/ },
-  ])('reports "$line" with its place', async ({ line, want }) => {
+  ])('the runner reports "$line" with its place in the story', async ({ line, want }) => {
     const service = 'apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {clusterIP: 10.96.0.1, ports: [{port: 80}]}\n';
     const text = `# first line\n${line}\n-- golden --\nFE nothing\n-- service.yaml --\n${service}`;
     await expect(runStory('story.txtar', text, { faults: 0, seed: 0 })).rejects.toThrow(want);

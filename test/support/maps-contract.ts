@@ -110,7 +110,7 @@ function testBackends(family: Family, make: () => LbMaps): void {
     { name: 'a typical row', row: { address: addresses[family][0], port: 8080, service: 3, meta: 0x10f } },
     { name: 'the largest values', row: { address: addresses[family][1], port: 65_535, service: u32, meta: u32 } },
     { name: 'a row that is zero except for its generation', row: { ...zero, meta: 0x100 } },
-  ])('$name is read back from the first and the last index, and changes no other row', ({ row }) => {
+  ])('$name is read back from the first and the last index, and no other row changes', ({ row }) => {
     const map = make().backends[family];
     map.set(0, row);
     map.set(map.capacity - 1, row);
@@ -213,7 +213,7 @@ function testSlots(make: () => LbMaps): void {
     { name: 'the last slots', base: 61, count: 3 },
     { name: 'all slots', base: 0, count: 64 },
     { name: 'no slot, at the end', base: 64, count: 0 },
-  ])('$name: written and read back, and no other slot changes', ({ base, count }) => {
+  ])('a write of $name is read back, and no other slot changes', ({ base, count }) => {
     const map = make().slots;
     map.write(0, Array(map.capacity).fill(u32));
     map.write(base, run(count));

@@ -48,7 +48,7 @@ describe('errors are problem documents', () => {
     { name: 'unknown path', request: { method: 'GET' as const, url: '/nothing' }, status: 404, title: 'Not Found' },
     { name: 'unknown method', request: { method: 'POST' as const, url: '/healthz' }, status: 404, title: 'Not Found' },
     { name: 'malformed path', request: { method: 'GET' as const, url: '/%E0%A4' }, status: 400, title: 'Bad Request' },
-  ])('$name', async ({ request, status, title }) => {
+  ])('a request with an error is answered with a problem document: $name', async ({ request, status, title }) => {
     const response = await makeHttp().http.inject(request);
     expect(response.headers['content-type']).toMatch('application/problem+json');
     expect(response.json()).toMatchObject({ type: 'about:blank', title, status });

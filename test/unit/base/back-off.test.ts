@@ -18,7 +18,7 @@ describe('jitter', () => {
     { jitter: 0.5, random: 0, want: [50, 100, 200, 400, 500, 500] },
     { jitter: 0, random: 0, want: [100, 200, 400, 800, 1000, 1000] },
     { jitter: 1, random: 0, want: [0, 0, 0, 0, 0, 0] },
-  ])('$jitter with the random number $random', ({ jitter, random, want }) => {
+  ])('a jitter of $jitter with the random number $random gives the delays $want', ({ jitter, random, want }) => {
     expect(failures.map((count) => backOffMs(count, { ...limits, jitter }, () => random))).toEqual(want);
   });
 

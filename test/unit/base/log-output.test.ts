@@ -163,7 +163,7 @@ describe('a process ends with its own exit code', () => {
   test.for([
     { stderr: 'pipe', is: 'a pipe that is never read' },
     { stderr: 'closed', is: 'a pipe whose reader has gone' },
-  ] as const)('when stderr is $is', async ({ stderr }) => {
+  ] as const)('a process ends with its own exit code when stderr is $is', async ({ stderr }) => {
     const { code, droppedLines } = await run(stderr);
     expect(code).toBe(7);
     expect(droppedLines).toBeGreaterThan(20_000);

@@ -12,7 +12,7 @@ test.for([
   { name: 'all four', text: `${main}\n${scale}\n${large}\n${earlier}` },
   { name: 'without the part at scale', text: `${main}\n${earlier}` },
   { name: 'only the first part', text: main },
-])('splitting and joining gives the same text: $name', ({ text }) => {
+])('splitting and joining a report gives the same text: $name', ({ text }) => {
   expect(textOf(partsOf(text))).toBe(text);
 });
 

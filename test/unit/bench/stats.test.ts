@@ -12,7 +12,7 @@ test.for([
   { side: 'atLeast', low: 1.1, high: 1.2, want: 'met' },
   { side: 'atLeast', low: 1, high: 1.2, want: 'undecided' },
   { side: 'atLeast', low: 0.9, high: 1.09, want: 'missed' },
-] as const)('$low to $high, to be $side 1.1: $want', ({ side, low, high, want }) => {
+] as const)('the ratio from $low to $high, which must be $side 1.1, is $want', ({ side, low, high, want }) => {
   expect(verdict(between(low, high), { limit: 1.1, side })).toBe(want);
 });
 
@@ -23,7 +23,7 @@ test.for([
   { what: 'much less', side: 'atMost', after: between(0.5, 0.6), want: false },
   { what: 'much less, where more is better', side: 'atLeast', after: between(0.5, 0.6), want: true },
   { what: 'much more, where more is better', side: 'atLeast', after: between(1.15, 1.25), want: false },
-] as const)('$what, compared with 0.95 to 1.05: regression is $want', ({ side, after, want }) => {
+] as const)('a change to $what, compared with 0.95 to 1.05, is a regression: $want', ({ side, after, want }) => {
   expect(isRegression(between(0.95, 1.05), after, side)).toBe(want);
 });
 

@@ -139,7 +139,7 @@ describe('status', () => {
     { name: 'a contested frontend', change: { conflicts: troubledStatus.conflicts }, exitCode: 0 },
     { name: 'a nearly full map', change: { maps: troubledStatus.maps }, exitCode: 0 },
     { name: 'pending rows', change: { reconcile: { done: 1, pending: 5, error: 0, errors: [] } }, exitCode: 0 },
-  ])('$name gives exit code $exitCode', async ({ change, exitCode }) => {
+  ])('status gives exit code $exitCode with $name', async ({ change, exitCode }) => {
     view.current = { ...status, ...change };
     expect((await sluice('status')).exitCode).toBe(exitCode);
     expect((await sluice('status -o json')).exitCode).toBe(exitCode);
@@ -302,7 +302,7 @@ describe('a failure is one message with an exit code', () => {
       want: '--timeout soon is not a valid time: use seconds, or a number with the unit ms, s or m',
     },
     { name: 'too many arguments', line: 'status now', want: '"now" is too much; sluice status --help lists the arguments' },
-  ])('$name', async ({ line, want }) => {
+  ])('an invalid command line is rejected: $name', async ({ line, want }) => {
     expect(await sluice(line)).toEqual({ exitCode: 2, out: '', err: `sluice: ${want}\n` });
   });
 
@@ -393,7 +393,7 @@ describe('uninstall', () => {
       exitCode: 1,
       err: expect.stringMatching(/^sluice: unexpected error \(TypeError\).*: this is a defect of Sluice, please report it\n$/) as string,
     },
-  ])('that ends in $name', async ({ error, exitCode, err }) => {
+  ])('an uninstall that ends in $name prints one message and sets the exit code', async ({ error, exitCode, err }) => {
     expect(await sluice('uninstall', { uninstall: () => Promise.reject(error) })).toEqual({ exitCode, out: '', err });
   });
 });

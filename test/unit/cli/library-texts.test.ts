@@ -126,7 +126,7 @@ describe('the command sluice', () => {
       code: 1,
       want: 'unexpected error (TypeError): this is a defect of Sluice, please report it',
     },
-  ])('$line', async ({ line, code, want }) => {
+  ])('the error of "sluice $line" is worded by Sluice', async ({ line, code, want }) => {
     const { exitCode, err } = await sluice(line);
     expectOurs(err);
     expect({ exitCode, err: err.replace(/ at daemon[^)]*\)/, ')') }).toEqual({ exitCode: code, err: `sluice: ${want}\n` });
@@ -178,7 +178,7 @@ describe('the settings of sluiced', () => {
     { argv: ['--node'], want: '--node requires a value: --node NAME; sluiced --help lists the flags' },
     { argv: ['x'], want: '"x" is not a flag; sluiced --help lists the flags' },
     { argv: ['--config', '/s.yaml'], file: 'a: b: c\n', want: '/s.yaml line 1: a mapping begins in the line of another key' },
-  ])('$argv', ({ argv, file, want }) => {
+  ])('the error of the flags $argv is worded by Sluice', ({ argv, file, want }) => {
     const message = messageFor(argv, file);
     expectOurs(message);
     expect(message).toBe(want);

@@ -194,7 +194,7 @@ describe('a plan', () => {
         '~ setting pod-interfaces: value lxc -> veth',
       ],
     },
-  ])('shows $name', async ({ objects, flags = [], want }) => {
+  ])('a plan shows a change of $name', async ({ objects, flags = [], want }) => {
     expect(await plan(objects, ...flags)).toEqual(want);
   });
 

@@ -138,7 +138,7 @@ describe('sluice plan', () => {
       code: 2,
       want: '"x" is not a flag; sluice plan --help lists the flags',
     },
-  ])('rejects $name', async ({ args, code, want }) => {
+  ])('plan rejects $name', async ({ args, code, want }) => {
     const directory = directoryWith({ 'node.json': node });
     const { exitCode, err, out } = await sluice('plan', ...args, '--node', `${directory}/node.json`, '-o', 'json');
     expect({ exitCode, out }).toEqual({ exitCode: code, out: '' });
@@ -157,7 +157,7 @@ describe('the node file', () => {
     { text: '{"name": "n", "primaryIPs": {"IPv4": "fd00::1"}}', want: 'node file primaryIPs.IPv4: must be an IPv4 address, is "fd00::1"' },
     { text: '{"name": "n", "podCIDRs": ["10.0.0.0"]}', want: 'node file podCIDRs[0]: must be a CIDR, is "10.0.0.0": the entry is ignored' },
     { text: '[', want: /^node file: must be JSON or YAML/ },
-  ])('$text is rejected', ({ text, want }) => {
+  ])('the node file $text is rejected', ({ text, want }) => {
     expect(() => parseNodeFile(text)).toThrow(want);
   });
 
@@ -169,7 +169,7 @@ status: { addresses: [{ type: InternalIP, address: 192.168.0.1 }] }
 `;
   test.for([
     {
-      name: 'without a Node object',
+      name: 'there is no Node object',
       file: { ips: ['10.0.0.1'], labels: { a: 'b' }, podCIDRs: ['10.1.0.0/24'] },
       primary: '10.0.0.1',
       pods: '10.1.0.0/24',
@@ -180,8 +180,8 @@ status: { addresses: [{ type: InternalIP, address: 192.168.0.1 }] }
       file: { ips: ['10.0.0.1', '10.0.0.2'], primaryIPs: { IPv4: '10.0.0.2' } },
       primary: '10.0.0.2',
     },
-    { name: 'is completed by the Node object of the same name', file: {}, primary: '192.168.0.1' },
-  ])('$name', ({ file, primary, pods = '10.244.1.0/24', labels = { 'topology.kubernetes.io/zone': 'a' } }) => {
+    { name: 'the Node object of the same name completes the file', file: {}, primary: '192.168.0.1' },
+  ])('the settings of the node are found: $name', ({ file, primary, pods = '10.244.1.0/24', labels = { 'topology.kubernetes.io/zone': 'a' } }) => {
     const directory = directoryWith({ 'objects/n.yaml': object, 'node.json': JSON.stringify({ name: 'n1', ...file }) });
     const found = dryRun({
       ...{ objects: `${directory}/objects`, node: { file: `${directory}/node.json` } },

@@ -97,7 +97,7 @@ describe('a flag takes precedence over the environment, the environment over the
     { name: 'flag over environment', given: { file, env, argv }, want: 'fatal' },
     { name: 'an empty variable counts as not set', given: { file, env: { SLUICE_LOG_LEVEL: '' } }, want: 'warn' },
     { name: 'the last of two equal flags', given: { argv: [...base, ...argv, '--log-level', 'debug'] }, want: 'debug' },
-  ])('$name', ({ given, want }) => expect(configOf(given).logLevel).toBe(want));
+  ])('the log level has the right origin: $name', ({ given, want }) => expect(configOf(given).logLevel).toBe(want));
 
   test('SLUICE_CONFIG names the settings file', () => {
     expect(parseConfig([], { SLUICE_CONFIG: '/etc/s.yaml' }, reader(file)).source).toBe('/src');
@@ -169,7 +169,7 @@ describe('values', () => {
       given: { env: { SLUICE_SERVICE_HOST: '10.0.0.1', SLUICE_X_PORT_80_TCP_ADDR: '10.0.0.1' } },
       want: {},
     },
-  ])('$name', ({ given, want }) => {
+  ])('a setting has the expected value: $name', ({ given, want }) => {
     expect(configOf({ ...given, argv: [...base, ...(given.argv ?? [])] })).toMatchObject(want);
   });
 });
@@ -399,7 +399,7 @@ describe('rejected', () => {
       want: '/etc/s.yaml line 2: "socket-lb: off" leaves no program that translates packets: set --pod-interfaces or --uplinks, or turn it on',
     },
     { name: 'all invalid values in one message', given: { argv: ['--max-slots', '1', '--http', 'x'] }, code: usage, want: '; ' },
-  ])('$name', ({ given, code, want }) => {
+  ])('a setting is rejected with a message that names it: $name', ({ given, code, want }) => {
     const error = errorOf(given);
     expect(error.message).toContain(want);
     expect(error.exitCode).toBe(code);

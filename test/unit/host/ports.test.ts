@@ -32,7 +32,7 @@ describe('a port is in use if a socket listens on it, on the same address or on 
     { name: 'another port', address: '127.0.0.1', lines: [line('0100007F:2808')], want: 'free' },
     { name: 'a connection, which does not listen', address: '127.0.0.1', lines: [line('0100007F:2809', '01')], want: 'free' },
     { name: 'no socket', address: '127.0.0.1', lines: [], want: 'free' },
-  ])('$name: $want', ({ address, lines, want }) => expect(resultOf(address, lines)).toBe(want));
+  ])('with a socket line for $name, the port is $want', ({ address, lines, want }) => expect(resultOf(address, lines)).toBe(want));
 });
 
 test('each configured port is checked against the sockets of the kernel, and the warning names the flag', async () => {

@@ -17,6 +17,6 @@ test.for([
   { name: 'a past participle', subject: 'cli: fixed the table', want: 'is not imperative: "fixed"' },
   { name: 'a present participle', subject: 'cli: fixing the table', want: 'is not imperative: "fixing"' },
   { name: 'a full stop', subject: 'cli: fix the table.', want: 'ends with a full stop' },
-])('$name', ({ subject, want }) => {
+])('the check of a commit subject is right for $name', ({ subject, want }) => {
   expect(subjectFault(subject)).toBe(want);
 });

@@ -16,7 +16,7 @@ describe('faulty maps', () => {
   test.for([
     { name: 'writes fail', reads: false },
     { name: 'reads and writes fail', reads: true },
-  ])('$name: the given share of operations fails, and a failed operation has no effect', ({ reads }) => {
+  ])('if $name, the given share of operations fails, and a failed operation has no effect', ({ reads }) => {
     const inner = fakeLbMaps();
     const faulty = faultyLbMaps(inner, { rate: 0.5, seed: 7, reads });
     let failed = 0;
@@ -48,7 +48,7 @@ describe('frontendCheck', () => {
       key: { address: 'fd00:10:96::a', port: 443, protocol: 17 },
       words: [0x0000_9600_1000_00fdn, 0x0a00_0000_0000_0000n, 0x0011_bb01n],
     },
-  ])('$key.address', ({ key, words }) => {
+  ])('frontendCheck of $key.address equals the formula in 64-bit words', ({ key, words }) => {
     const multiply = (a: bigint): bigint => (a * 0x9e37_79b9_7f4a_7c15n) % 2n ** 64n;
     const hash = words.reduce((sum, word, i) => {
       const product = multiply(sum + word);

@@ -149,7 +149,7 @@ describe('bytes', () => {
   test.for([
     { text: '10.1.2.255', bytes: [10, 1, 2, 255] },
     { text: 'fd00::1', bytes: [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1] },
-  ])('$text in network byte order', ({ text, bytes }) => {
+  ])('$text is converted to bytes in network byte order', ({ text, bytes }) => {
     expect([...addressBytes(text)]).toEqual(bytes);
   });
 
@@ -170,7 +170,7 @@ describe('bytes', () => {
 test.for([
   { address: '10.0.0.1', port: 80, want: '10.0.0.1:80' },
   { address: 'fd00::1', port: 443, want: '[fd00::1]:443' },
-])('hostPort: $want', ({ address, port, want }) => {
+])('hostPort returns $want', ({ address, port, want }) => {
   expect(hostPort(address, port)).toBe(want);
 });
 

@@ -59,7 +59,7 @@ const both = [portRow({ name: 'api', port }), portRow({ name: 'web', port: 80 })
 
 const cases: readonly Case[] = [
   {
-    name: 'an external IP; its other port is served',
+    name: 'an external IP, whose other port is served',
     service: { ports: both, externalIPs: [api] },
     served: ['10.96.0.10:6443/TCP', '10.96.0.10:80/TCP', `${api}:80/TCP`],
     refused: [at(`${api}:6443/TCP`, 'spec.externalIPs')],
@@ -89,7 +89,7 @@ const cases: readonly Case[] = [
     refused: [at(`${api}:6443/TCP`, 'spec.clusterIPs')],
   },
   {
-    name: 'another protocol takes over nothing',
+    name: 'nothing in another protocol',
     service: { ports: [portRow({ port, protocol: 'UDP' })], externalIPs: [api] },
     served: ['10.96.0.10:6443/UDP', `${api}:6443/UDP`],
     refused: [],
@@ -97,7 +97,7 @@ const cases: readonly Case[] = [
 ];
 
 describe('3.6: a frontend at the address and port of the API server is not served, and the refusal names it', () => {
-  test.for(cases)('$name', ({ service, served, refused }) => {
+  test.for(cases)('a frontend that takes over the connection is refused: $name', ({ service, served, refused }) => {
     const maps = fakeLbMaps();
     const world = reach(new World({ maps }).put(ownNode, serviceRow(service), sliceRow({ endpoints })), [api, port], [api6, port]);
     world.tables.localAddresses.upsert(api, { address: api, ifindex: 2 });
@@ -228,7 +228,7 @@ describe('2.16: --external-ips', () => {
     { setting: 'off', served: [] },
     { setting: ['203.0.113.0/24'], served: ['203.0.113.5'] },
     { setting: ['2001:db8::/32', '198.51.100.5/32'], served: ['198.51.100.5', '2001:db8::5'] },
-  ])('$setting', ({ setting, served }) => {
+  ])('the setting $setting determines the external IPs that are served', ({ setting, served }) => {
     const maps = fakeLbMaps();
     const world = new World({ maps, settings: { externalIps: setting } }).put(web).listed().settle();
     const shown = ['10.96.0.10', 'fd00:96::a', ...served].map((address) => `${address.includes(':') ? `[${address}]` : address}:80/TCP`);

@@ -45,7 +45,7 @@ describe('rows of a Service', () => {
       service: serviceRow({ ports: [portRow(), portRow({ port: 81 })] }),
       want: ['default/web:/TCP/IPv4'],
     },
-  ])('$name', ({ service, want }) => {
+  ])('a Service has the expected rows: $name', ({ service, want }) => {
     expect(desiredPorts(service, [], here).map((row) => row.key)).toEqual(want);
   });
 
@@ -102,7 +102,7 @@ describe('backends of a row', () => {
     { name: 'never an endpoint that is neither ready nor terminating', endpoints: [unready], want: [] },
     { name: 'never an endpoint that is terminating and not serving', endpoints: [dying], want: [] },
     { name: 'a ready endpoint, even while it is terminating', endpoints: [published, draining], want: ['10.0.0.5:8080'] },
-  ])('usable: $name', ({ endpoints, want }) => {
+  ])('the usable endpoints are $name', ({ endpoints, want }) => {
     const backends = backendsOf(sliceRow({ endpoints }));
     expect(usable(backends)).toEqual(want);
     // Endpoints that are not usable stay in the row, because existing flows refer to them.
@@ -161,7 +161,7 @@ describe('isSamePort', () => {
     { name: 'one more backend', other: { ...row, backends: [...row.backends, backendRow('10.0.0.2')] }, want: false },
     { name: 'in the local set too', other: { ...row, backends: [backendRow('10.0.0.1', { isLocallyUsable: true })] }, want: false },
     { name: 'another state', other: { ...row, backends: [backendRow('10.0.0.1', { isServing: false })] }, want: false },
-  ])('$name: $want', ({ other, want }) => {
+  ])('isSamePort returns $want for $name', ({ other, want }) => {
     expect(isSamePort(row, other)).toBe(want);
   });
 });

@@ -45,7 +45,7 @@ test.for([
   { name: 'a device of another kind with the prefix', row: { kind: 'vxlan' }, want: undefined },
   { name: 'an uplink', row: { name: 'eth0', kind: '' }, want: 'uplink' },
   { name: 'an uplink that does not carry Ethernet frames', row: { name: 'eth0', isEthernet: false }, want: undefined },
-])('$name: $want', ({ row, want }) => {
+])('the role of $name is $want', ({ row, want }) => {
   markListed();
   put(row);
   expect(devices.get(7)?.role).toBe(want);

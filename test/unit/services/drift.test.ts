@@ -77,7 +77,7 @@ describe('drift is repaired and reported', () => {
       },
       says: /^repaired a\/one:web\/TCP\/IPv4: row \d+ of lb4_backends was changed$/,
     },
-  ])('$what', ({ change, says }) => {
+  ])('$what is repaired and reported', ({ change, says }) => {
     const { world, maps, before } = start();
     change(maps);
     expect(dumpMaps(maps)).not.toEqual(before);

@@ -131,7 +131,7 @@ describe('detectors', () => {
       pods: [],
     },
     { name: 'no detector', settings: { clusterCidr: ['10.0.0.0/8'], detectLocalMode: 'none' }, detection: none, pods: [] },
-  ])('9: $name', ({ settings, detection, pods }) => {
+  ])('9: the detector of local pods is as configured: $name', ({ settings, detection, pods }) => {
     const { nodes, host, flush, listed, members } = setup(settings);
     nodes.upsert('here', here);
     listed();

@@ -178,7 +178,7 @@ describe('16: no_local_endpoints_total counts, by traffic policy, Service ports 
     },
     { name: 'no endpoints: not counted', frontends: [clusterIP, nodePort], backends: [], want: [0, 0] },
     { name: 'no usable endpoint on any node: not counted', frontends: [clusterIP, nodePort], backends: [unready], want: [0, 0] },
-  ])('$name', ({ frontends, backends, want }) => {
+  ])('ports without a local endpoint are counted: $name', ({ frontends, backends, want }) => {
     const counts = withoutLocal([desiredRow('web', frontends, backends)]).filter(({ family }) => family === 'IPv4');
     expect(counts.map(({ policy, count }) => [policy, count])).toEqual([
       ['internal', want[0]],

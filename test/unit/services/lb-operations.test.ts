@@ -188,7 +188,7 @@ describe('full maps', () => {
     { name: 'backends', sizes: { backends: 6 }, want: 'lb4_backends is full (capacity: 6 rows), Service default/b needs 4' },
     { name: 'service indices', sizes: { services: 2 }, want: 'lb_services is full (capacity: 2 rows), Service default/b needs 1' },
     { name: 'frontends', sizes: { frontends: 1 }, want: 'lb4_frontends is full (capacity: 1 entries), Service default/b needs 1' },
-  ])('no space for $name: nothing is written, the error names the map and the Service, and a later update succeeds', ({ sizes, want }) => {
+  ])('with no space for $name, nothing is written, the error names the map and the Service, and a later update succeeds', ({ sizes, want }) => {
     const { operations, writes, clock } = setup(sizes);
     operations.update(desiredRow('a', [vip], backends(3)));
     writes();
@@ -388,7 +388,7 @@ describe('restore repairs corrupt maps', () => {
       name: 'a frontend of the other family on the same index',
       corrupt: (maps) => maps.frontends.IPv6.set({ address: 'fd00::1', port: 80, protocol: 6 }, { service: 1, meta: 1 }),
     },
-  ])('$name', ({ corrupt }) => {
+  ])('restore repairs $name', ({ corrupt }) => {
     const { maps, operations, restarted, clock } = setup({ slots: 64 });
     operations.update(web);
     operations.update(db);

@@ -66,7 +66,7 @@ describe('recompute', () => {
   test.for([
     { name: 'Service first', order: ['service', 'slice'] },
     { name: 'slice first', order: ['slice', 'service'] },
-  ])('$name: the row is the same', ({ order }) => {
+  ])('the row does not depend on the order of events: $name', ({ order }) => {
     const { putService, putSlice, flush, listed, desired } = setup();
     listed();
     for (const what of order) {
@@ -170,7 +170,7 @@ describe('a contested VIP', () => {
     { name: 'as given', order: [0, 1, 2, 3] },
     { name: 'reversed', order: [3, 2, 1, 0] },
     { name: 'mixed', order: [1, 3, 0, 2] },
-  ])('belongs to the oldest Service, then to the smallest name, and moves on when its owner is deleted ($name)', ({ order }) => {
+  ])('a contested VIP belongs to the oldest Service, then to the smallest name, and moves on when its owner is deleted ($name)', ({ order }) => {
     const { services, desired, controller, putService, flush, listed } = setup();
     listed();
     for (const i of order) {

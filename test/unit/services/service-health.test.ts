@@ -93,7 +93,7 @@ describe('11: a Service has a health check only with type LoadBalancer, external
     { name: 'NodePort, Local', row: lb(1, { type: 'NodePort' }), want: false },
     { name: 'ClusterIP with externalIPs, Local', row: lb(1, { type: 'ClusterIP', externalIPs: ['192.0.2.1'] }), want: false },
     { name: 'LoadBalancer without ports', row: lb(1, { ports: [] }), want: false },
-  ])('$name: $want', ({ row, want }) => expect(hasHealthCheck(row)).toBe(want));
+  ])('a Service has a health check: $want ($name)', ({ row, want }) => expect(hasHealthCheck(row)).toBe(want));
 
   test('a listener is opened when a changed Service meets these conditions, and closed when it no longer does', async () => {
     const { put } = await started();
@@ -424,7 +424,7 @@ describe('11: the count is the number of distinct IPs of ready endpoints, over a
       want: 0,
     },
   ];
-  test.for(cases)('$name: $want', ({ service = {}, slices, want }) => {
+  test.for(cases)('the count of local endpoints is $want: $name', ({ service = {}, slices, want }) => {
     const orders = [slices, slices.toReversed()];
     expect(orders.map((order) => countLocalReady(lb(1, service), order, 'node-a'))).toEqual([want, want]);
   });

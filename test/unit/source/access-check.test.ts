@@ -138,7 +138,7 @@ describe('a right', () => {
     { missing: 'watch services', right: 'services', want: 'warning' },
     { missing: 'watch servicecidrs', right: 'servicecidrs.networking.k8s.io', want: 'warning' },
     { missing: 'list networkpolicies', right: 'networkpolicies.networking.k8s.io', want: 'warning' },
-  ])('$missing is missing: $want, and all others are granted', async ({ missing, right, want }) => {
+  ])('if the right to $missing is missing, its check is $want, and all other rights are granted', async ({ missing, right, want }) => {
     const { url, api } = await server();
     api.forbidden.add(missing);
     const results = await check([url]);

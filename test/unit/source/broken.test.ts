@@ -208,7 +208,7 @@ describe('the first scan reports', () => {
     },
   ];
 
-  test.for(cases)('$name', async ({ files, want, services = [], slices = [], isComplete }) => {
+  test.for(cases)('the first scan reports $name', async ({ files, want, services = [], slices = [], isComplete }) => {
     const world = await startWorld({ ...valid, ...files });
     expect(world.messages).toEqual(want);
     expect(world.log.toSorted()).toEqual(world.messages.map((message) => `+ ${message}`).toSorted());

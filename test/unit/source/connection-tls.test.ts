@@ -27,7 +27,7 @@ describe('TLS', () => {
     { name: 'another CA', material: () => ({ ca: other.ca }), want: 'certificate' },
     { name: 'no CA', material: () => ({}), want: 'certificate' },
     { name: 'another name', material: () => ({ ca: trusted.ca, servername: 'example.org' }), want: 'example.org' },
-  ])('fails with $name, and no request is sent', async ({ material, want }) => {
+  ])('a TLS connection with $name fails, and no request is sent', async ({ material, want }) => {
     const { api, served } = await listen({ tls: trusted });
     const { get } = connectTo([served.url], withTls(material()));
     const error = await get().catch((thrown: unknown) => thrown);
@@ -39,7 +39,7 @@ describe('TLS', () => {
   test.for([
     { name: 'an invalid certificate', material: { cert: 'truncated', key: 'truncated' } },
     { name: 'an invalid key', material: { key: '-----BEGIN PRIVATE KEY-----\nMIGH\n-----END PRIVATE KEY-----\n' } },
-  ])('fails with $name as a CredentialError', async ({ material }) => {
+  ])('a TLS connection with $name fails with a CredentialError', async ({ material }) => {
     const { served } = await listen({ tls: trusted });
     const { get, clock } = connectTo([served.url], withTls(material));
     const error = await get().catch((thrown: unknown) => thrown);

@@ -159,7 +159,7 @@ describe('a plugin that fails', () => {
     { name: 'is reported without its stdout', lines: ['echo s3cret', 'exit 1'], want: 'exited with code 1' },
     { name: 'by a signal is reported with the signal', lines: ['kill -TERM $$'], want: 'was terminated by SIGTERM' },
     { name: 'by too much output is reported', lines: ['yes s3cret'], want: 'printed more than 1048576 characters' },
-  ])('$name', async ({ lines, want }) => {
+  ])('a plugin that fails $name', async ({ lines, want }) => {
     const world = new AccessWorld();
     world.writeScript('plugin', ...lines);
     expect(await failureOf(world, () => accessBy(world).authorization())).toBe(`CredentialError: the exec plugin plugin ${want}`);
@@ -280,7 +280,7 @@ describe('invalid output is reported without its secrets', () => {
       printed: credential({ token: 'a', expirationTimestamp: 'soon' }),
       want: 'status.expirationTimestamp must be a time such as 2030-01-01T00:00:00Z',
     },
-  ])('$name', async ({ printed, want }) => {
+  ])('invalid output of a plugin is reported without its secrets: $name', async ({ printed, want }) => {
     const { world, access } = withPlugin(printed);
     expect(await failureOf(world, () => access.authorization())).toBe(
       `CredentialError: the exec plugin plugin printed an invalid ExecCredential: ${want}`,

@@ -46,7 +46,7 @@ describe('the source reads', () => {
       name: 'anchors and merge keys',
       text: `kind: List\nitems:\n- &a\n  kind: Service\n  metadata: {name: a}\n  spec: &spec {clusterIP: 10.0.0.1}\n- <<: *a\n  metadata: {name: b}\n  spec: *spec\n`,
     },
-  ])('several documents in one file: $name', async ({ text }) => {
+  ])('the source reads several documents in one file: $name', async ({ text }) => {
     const world = await startWorld({ 'a.yaml': text });
     expect(world.messages).toEqual([]);
     expect(world.services).toEqual(['default/a', 'default/b']);
@@ -214,7 +214,7 @@ describe('a link', () => {
   test.for([
     { name: 'the directory itself', path: 'current' },
     { name: 'a folder on its path', path: 'current/below' },
-  ])('is followed to a new target: $name', async ({ path }) => {
+  ])('a link is followed to a new target: $name', async ({ path }) => {
     const root = temporaryDirectory();
     writeFiles(root, { '1/a.yaml': serviceYaml('a'), '1/below/a.yaml': serviceYaml('a') });
     writeFiles(root, { '2/a.yaml': serviceYaml('a', '10.96.0.2'), '2/below/a.yaml': serviceYaml('a', '10.96.0.2') });

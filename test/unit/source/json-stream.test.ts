@@ -97,7 +97,7 @@ describe('a list', () => {
     { name: 'items in the first item', text: '{"items":[{"items":[{}]}]}', items: [{ items: [{}] }] },
     { name: 'items within', text: '{"x":{"items":[{"a":1}]}}', items: [] },
     { name: 'a list as the whole', text: '[[{"a":1}]]', items: [] },
-  ])('$name', ({ text, items }) => {
+  ])('only the items of the list itself are decoded as items: $name', ({ text, items }) => {
     const found = decodeList(splitAt(Buffer.from(text), [...Buffer.from(text).keys()]));
     expect(found.items).toEqual(items);
     const { rest } = found as { rest: { items?: unknown } };

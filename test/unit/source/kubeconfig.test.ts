@@ -142,7 +142,7 @@ describe('an invalid kubeconfig prevents the start with an error that names the 
       text: `current-context: x\n${context}\nclusters: [{name: c, cluster: {}}]\n`,
       want: 'contexts[0].context.user: must be the name of a user, is "u"',
     },
-  ])('$name', async ({ text, want }) => {
+  ])('an invalid kubeconfig prevents the start: $name', async ({ text, want }) => {
     const world = new AccessWorld();
     const failure = await failureOf(world, () => world.accessOf(text));
     expect(failure).toMatch(/^ExitError: config: /);
@@ -166,7 +166,7 @@ describe('an invalid kubeconfig prevents the start with an error that names the 
       { 'insecure-skip-tls-verify': true, 'certificate-authority': 'ca.crt' },
       'insecure-skip-tls-verify: must not be true together with certificate-authority',
     ],
-  ] as const)('cluster %j', async ([cluster, want]) => {
+  ] as const)('the cluster %j is rejected with an error that names the field', async ([cluster, want]) => {
     const world = new AccessWorld();
     expect(await failureOf(world, () => world.access({ cluster }))).toBe(`ExitError: config: clusters[0].cluster.${want}`);
   });
@@ -200,7 +200,7 @@ describe('an invalid kubeconfig prevents the start with an error that names the 
     [{ exec: { ...exec, interactiveMode: 'never' } }, 'exec.interactiveMode: must be Never or IfAvailable, is "never"'],
     [{ exec: { ...exec, args: '--token s3cret' } }, 'exec.args: must be a list'],
     [{ exec: { ...exec, env: [{ name: 'A', value: 1 }] } }, 'exec.env[0].value: must be a string'],
-  ] as const)('user %j', async ([user, want]) => {
+  ] as const)('the user %j is rejected with an error that names the field', async ([user, want]) => {
     const world = new AccessWorld();
     expect(await failureOf(world, () => world.access({ user }))).toBe(`ExitError: config: users[0].user.${want}`);
   });
@@ -246,7 +246,7 @@ describe('a pod', () => {
     [{ KUBERNETES_SERVICE_HOST: 'fd00:96::1', KUBERNETES_SERVICE_PORT: '443' }, 'https://[fd00:96::1]/'],
     [{ KUBERNETES_SERVICE_HOST: '[fd00:96::1]', KUBERNETES_SERVICE_PORT: '6443' }, 'https://[fd00:96::1]:6443/'],
     [{ KUBERNETES_SERVICE_HOST: 'api.example', KUBERNETES_SERVICE_PORT: '' }, 'https://api.example/'],
-  ] as const)('finds the server in the environment %j', ([env, want]) => {
+  ] as const)('a pod finds the server in the environment %j', ([env, want]) => {
     expect(hrefs(inClusterAccess({ directory: '/', env }).servers)).toEqual([want]);
   });
 
@@ -262,7 +262,7 @@ describe('a pod', () => {
       ExitCode.config,
       'KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT do not form a valid address: https://a/b:1',
     ],
-  ] as const)('refuses the environment %j', ([env, exitCode, message]) => {
+  ] as const)('a pod refuses the environment %j', ([env, exitCode, message]) => {
     expect(() => inClusterAccess({ directory: '/', env })).toThrow(new ExitError(exitCode, message));
     expect(() => inClusterAccess({ directory: '/', env })).toThrow(expect.objectContaining({ exitCode }));
   });

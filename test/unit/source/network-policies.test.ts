@@ -96,7 +96,7 @@ test.for<{ name: string; fault: Fault; says: RegExp }>([
     says: /^unknown: the server sent more than 2097152 bytes/,
   },
   { name: 'an error of the server', fault: internal, says: /^unknown: the API server answers 500/ },
-])('$name is no problem; the question is asked again', async ({ fault, says }) => {
+])('$name is not a problem, and the question is asked again', async ({ fault, says }) => {
   const world = new World();
   world.server.put(policy('a'));
   world.server.fault = () => fault;

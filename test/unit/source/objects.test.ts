@@ -135,7 +135,7 @@ describe('EndpointSlice', () => {
       name: 'of a headless Service',
       raw: slice({ ports: [] }, { 'kubernetes.io/service-name': 'web', 'service.kubernetes.io/headless': '' }),
     },
-  ])('is ignored without a problem: $name', ({ raw }) => {
+  ])('an EndpointSlice is ignored without a problem: $name', ({ raw }) => {
     expect(convertObject(raw)).toEqual({ kind: 'EndpointSlice', key: 'default/web-1', row: undefined, problems: [] });
   });
 
@@ -148,7 +148,7 @@ describe('EndpointSlice', () => {
       raw: slice({}, { 'kubernetes.io/service-name': 5 }),
       reason: 'must be a string, is 5',
     },
-  ])('is invalid: $field $reason', ({ raw, field, reason }) => {
+  ])('an EndpointSlice is invalid: $field $reason', ({ raw, field, reason }) => {
     expect(rejectionOf(raw)).toMatchObject({ object: 'default/web-1', field, message: `EndpointSlice default/web-1 ${field}: ${reason}` });
   });
 });
@@ -193,7 +193,7 @@ describe('Node', () => {
     { name: 'another taint', raw: { spec: { taints: [{ key: 'node.kubernetes.io/unschedulable', effect: 'NoSchedule' }] } }, want: false },
     { name: "the autoscaler's taint", raw: { spec: { taints: [{ key: 'ToBeDeletedByClusterAutoscaler', effect: 'X' }] } }, want: true },
     { name: 'a deletion timestamp', raw: { metadata: { name: 'n1', deletionTimestamp: '2025-01-01T00:00:00Z' } }, want: true },
-  ])('12: isLeaving is $want with $name', ({ raw, want }) => {
+  ])('12: isLeaving of a Node with $name is $want', ({ raw, want }) => {
     expect(rowOf({ ...node([]), ...raw })).toMatchObject({ isLeaving: want });
   });
 
@@ -230,7 +230,7 @@ describe('any object', () => {
       ignored: 'Service of serving.knative.dev/v1',
     },
     { name: 'the name of an inherited property', raw: { kind: 'constructor' }, ignored: 'constructor' },
-  ])('of another kind is ignored: $name', ({ raw, ignored }) => {
+  ])('an object of another kind is ignored: $name', ({ raw, ignored }) => {
     expect(convertObject(raw)).toEqual({ kind: 'unknown', problems: [], ignored });
   });
 
@@ -260,7 +260,7 @@ describe('any object', () => {
       raw: { kind: 'Service', metadata: { name: 'a', labels: 'x' } },
       want: 'Service default/a metadata.labels: must be an object, is "x"',
     },
-  ])('is an error without a valid identity: $want', ({ raw, want }) => {
+  ])('an object without a valid identity causes an error: $want', ({ raw, want }) => {
     expect(rejectionOf(raw).message).toBe(want);
   });
 

@@ -233,7 +233,7 @@ describe('a watch with wrong events', () => {
     },
   ];
 
-  test.for(arrangements)('$name: only rows of deleted objects are deleted', async ({ arrange }) => {
+  test.for(arrangements)('a watch with $name deletes only rows of deleted objects', async ({ arrange }) => {
     const world = await startKubernetes(objects);
     world.server.holdEvents();
     change(world);
@@ -297,7 +297,7 @@ describe('an incomplete list', () => {
     { name: 'expired', fault: { code: 410, reason: 'Expired', message: 'The provided continue parameter is too old' } },
   ];
 
-  test.for(faults)('a page that is $name: the list starts again and deletes nothing before its end', async ({ fault }) => {
+  test.for(faults)('a list with a page that is $name starts again and deletes nothing before its end', async ({ fault }) => {
     const world = await startKubernetes(many, paged);
     world.server.holdEvents();
     world.server.store.delete('Service', 'default/s0003');

@@ -53,7 +53,7 @@ describe('the first list', () => {
     { name: 'accepts it and ends it', fault: { body: '' } },
     { name: 'returns an error', fault: internal },
     { name: 'refuses it with an unknown message', fault: { ...internal, code: 400 } },
-  ])('is a list if the server gets a request for a watch with initial events and $name', async ({ fault }) => {
+  ])('the first list is a plain list if the server gets a request for a watch with initial events and $name', async ({ fault }) => {
     const world = await startKubernetes(oneOfEach, ({ server }) => {
       server.fault = ({ query }) => (query.has('sendInitialEvents') ? fault : undefined);
     });

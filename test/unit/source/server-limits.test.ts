@@ -50,7 +50,7 @@ describe('a response that exceeds a limit', () => {
     },
   ];
 
-  test.for(cases)('$name', async ({ isStreaming, body, want }) => {
+  test.for(cases)('a response is refused because of $name', async ({ isStreaming, body, want }) => {
     const world = await startKubernetes(oneOfEach, ({ server }) =>
       Object.assign(server, { hasStreamingLists: isStreaming, pieceBytes: 1 << 20 }),
     );
@@ -111,7 +111,7 @@ describe('a response that exceeds a limit', () => {
       headers: Object.fromEntries(Array.from({ length: 500 }, (_, i) => [`x-${i}`, 'x'])),
       want: /interrupted|closed the connection/,
     },
-  ])('$name', async ({ headers, want }) => {
+  ])('a response is refused because of $name', async ({ headers, want }) => {
     const server = createServer({ settings: { maxHeaderListSize: 1 << 20 }, maxSendHeaderBlockLength: 1 << 20 });
     server.on('stream', (stream: ServerHttp2Stream) => {
       stream.on('error', () => undefined);
@@ -145,7 +145,7 @@ describe('credentials', () => {
     { name: 'a user and a password', text: `cannot connect to https://me:${opaque}@proxy:8080/` },
     { name: 'the token twice', text: `${opaque}${opaque}` },
     { name: 'the token far behind', text: `${'x'.repeat(4090)}${opaque}` },
-  ])('are removed: $name', ({ text }) => {
+  ])('credentials are removed: $name', ({ text }) => {
     const redactor = new Redactor();
     redactor.remember(`Bearer ${opaque}`);
     for (let i = 0; i < 5; i += 1) redactor.remember(`Bearer later-token-${i}-0123456789`);
@@ -160,7 +160,7 @@ describe('credentials', () => {
     { name: 'a header', text: 'sent Bearer abcdefgh12345678', want: 'sent Bearer <redacted>' },
     { name: 'a password in a URL', text: 'at https://user:secret@host/path', want: 'at https://<redacted>@host/path' },
     { name: 'a private key', text: '-----BEGIN RSA PRIVATE KEY-----\nabc\n-----END RSA PRIVATE KEY-----', want: '<redacted>' },
-  ])('are removed although they are not known: $name', ({ text, want }) => {
+  ])('credentials are removed even if they are not known: $name', ({ text, want }) => {
     expect(new Redactor().redact(text)).toContain(want);
   });
 

@@ -123,7 +123,7 @@ describe('Service', () => {
     { address: '0.0.0.0', is: 'the unspecified address' },
     { address: '::', is: 'the unspecified address' },
     { address: '255.255.255.255', is: 'the broadcast address' },
-  ])('14.8: $address as an external IP or load balancer address is left out and reported, the rest is used', ({ address, is }) => {
+  ])('14.8: $address as an external IP or load balancer address is ignored and reported, and the rest is used', ({ address, is }) => {
     const raw = {
       ...service({ type: 'LoadBalancer', clusterIP: '10.0.0.1', externalIPs: ['192.0.2.1', address] }),
       status: { loadBalancer: { ingress: [{ ip: address }, { ip: '192.0.2.9' }] } },
@@ -181,7 +181,7 @@ describe('Service', () => {
       name: 'label service-proxy-name',
       raw: service({ clusterIP: '10.0.0.1' }, { labels: { 'service.kubernetes.io/service-proxy-name': 'x' } }),
     },
-  ])('is ignored without a problem: $name', ({ raw }) => {
+  ])('a Service is ignored without a problem: $name', ({ raw }) => {
     expect(convertObject(raw)).toEqual({ kind: 'Service', key: 'default/web', row: undefined, problems: [] });
   });
 
@@ -271,7 +271,7 @@ describe('Service', () => {
       reason: 'must be a list, is {}',
     },
     { field: 'spec', raw: { kind: 'Service', metadata: { name: 'web' } }, reason: 'must be an object, is missing' },
-  ])('is invalid: $field $reason', ({ raw, field, reason }) => {
+  ])('a Service is invalid: $field $reason', ({ raw, field, reason }) => {
     expect(rejectionOf(raw)).toMatchObject({
       kind: 'Service',
       object: 'default/web',

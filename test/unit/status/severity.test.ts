@@ -49,7 +49,7 @@ test.for<{ subject: string; change: Partial<AgentStatus>; want: string }>([
   { subject: 'Maps', change: { maps: [map, { ...map, used: 89 }] }, want: 'Ok' },
   { subject: 'Maps', change: { maps: [map, { ...map, used: 90 }] }, want: 'Warning' },
   { subject: 'Maps', change: { maps: [{ ...map, used: undefined }] }, want: 'Ok' },
-])('$subject is $want', ({ subject, change, want }) => {
+])('the severity of the line $subject is $want', ({ subject, change, want }) => {
   expect(severityOf(subject, change)).toBe(want);
 });
 
@@ -64,7 +64,7 @@ test.for<{ kind: FindingKind; subject: string; want: string }>([
   { kind: 'otherAgents', subject: 'Programs', want: 'Warning' },
   { kind: 'mapSizes', subject: 'Maps', want: 'Warning' },
   { kind: 'networkPolicies', subject: 'Policies', want: 'Warning' },
-])('the finding $kind makes the line $subject a $want and is its detail', ({ kind, subject, want }) => {
+])('the finding $kind gives the line $subject the severity $want, and is its detail', ({ kind, subject, want }) => {
   const lines = statusLines({ ...healthyStatus, ...found(kind, 'the problem') });
   expect(lines.find((line) => line.subject === subject)).toMatchObject({ severity: want, details: ['the problem'] });
   expect(lines.filter(({ severity }) => severity !== 'Ok')).toHaveLength(1);

@@ -70,7 +70,7 @@ describe('verdictOn', () => {
       summary: '1 passed, 0 failed, 0 skipped',
       isGood: true,
     },
-  ])('$name', ({ run, isByName = false, summary, isGood, complaint }) => {
+  ])('the verdict on a run is correct: $name', ({ run, isByName = false, summary, isGood, complaint }) => {
     const verdict = verdictOn(run, { allowedMissing: { tcx: 'Linux 6.6' }, isByName });
     expect(verdict).toEqual({ isGood, summary, complaints: complaint === undefined ? [] : [complaint] });
   });

@@ -256,7 +256,7 @@ describe('prune', () => {
   test.for([
     { name: 'fails', break: (operations: Recorder) => operations.failing.set('prune', 'EAGAIN'), log: ['failed prune', 'recovered prune'] },
     { name: 'leaves entries in the maps', break: (operations: Recorder) => (operations.isPruned = false), log: [] },
-  ])('is retried when it $name', ({ break: breakIt, log: want }) => {
+  ])('prune is retried when it $name', ({ break: breakIt, log: want }) => {
     const { reconciler, flush, operations, markListed, advance, log } = setup();
     breakIt(operations);
     markListed();
