@@ -64,8 +64,8 @@ async function serve(agent: Agent, { log, stopSignal }: { log: Logger; stopSigna
     notifyServiceManager('STOPPING=1');
     setTimeout(() => exitNow(ExitCode.failure), FORCED_EXIT_MS).unref();
     const report = await lifecycle.stop();
-    for (const unit of report.unstopped) log.error({ unit }, 'did not stop in time');
-    for (const { unit, error: err } of report.failures) log.error({ unit, err }, 'failed to stop');
+    for (const unit of report.unstopped) log.error({ unit }, 'the unit did not stop in time');
+    for (const { unit, error: err } of report.failures) log.error({ unit, err }, 'the unit failed to stop');
     stopped.resolve(report.unstopped.length + report.failures.length === 0 ? ExitCode.ok : ExitCode.failure);
   };
   void stopSignal.then(stop);

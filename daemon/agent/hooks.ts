@@ -117,8 +117,12 @@ function replace(attached: Attached, program: number): void {
 function deviceLog(log: Logger, nameOf: (ifindex: number) => string): ReconcileLog<number> {
   return {
     rowFailed: (ifindex, err) =>
-      log[isDeviceGone(err) ? 'debug' : 'error']({ err, device: nameOf(ifindex) }, 'programs of the device not changed, will be retried'),
-    rowRecovered: (ifindex, retries) => log.info({ device: nameOf(ifindex), retries }, 'programs of the device changed after retries'),
+      log[isDeviceGone(err) ? 'debug' : 'error'](
+        { err, device: nameOf(ifindex) },
+        'the programs of the device could not be attached or detached, will be retried',
+      ),
+    rowRecovered: (ifindex, retries) =>
+      log.info({ device: nameOf(ifindex), retries }, 'the programs of the device were attached or detached after retries'),
     stepFailed: (step, err) => log.error({ step, err }, 'step failed, will be retried'),
     stepRecovered: (step) => log.info({ step }, 'step succeeded after retries'),
     repaired: () => undefined,

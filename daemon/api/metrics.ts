@@ -124,7 +124,7 @@ function agentMetrics(registry: Registry): Fill[] {
   });
   const repairs = new Counter({
     name: 'sluice_repairs_total',
-    help: 'Differences between the desired state and the kernel or the bpffs that the agent repaired.',
+    help: 'Differences from the desired state, in the kernel or the bpffs, that were found and repaired.',
     registers,
   });
   const droppedLines = new Counter({ name: 'sluice_log_lines_dropped_total', help: 'Log lines that could not be written.', registers });

@@ -46,7 +46,7 @@ export class Repairs {
   }
 
   #closeWindow(): void {
-    if (this.#inWindow > LOGGED) this.#log.warn({ more: this.#inWindow - LOGGED }, 'more repairs');
+    if (this.#inWindow > LOGGED) this.#log.warn({ notLogged: this.#inWindow - LOGGED }, 'further repairs were made but not logged');
     this.#inWindow = 0;
   }
 }

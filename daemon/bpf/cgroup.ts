@@ -43,7 +43,7 @@ export function requireFreeHooks(cgroup: string): string {
       );
     }
   }
-  return `${cgroup}, its socket hooks accept our programs`;
+  return `the socket hooks of ${cgroup} accept the programs of Sluice`;
 }
 
 function programsOf(directory: string, type: number): { ids: readonly number[]; flags: number } {
@@ -51,8 +51,10 @@ function programsOf(directory: string, type: number): { ids: readonly number[]; 
     return cgroupPrograms(directory, type);
   } catch (error) {
     if (!isNotSupported(error)) throw error;
-    throw new ExitError(ExitCode.kernel, `kernel ${release()} has no such socket hook on cgroups (attach type ${type}): run 5.8 or later`, {
-      cause: error,
-    });
+    throw new ExitError(
+      ExitCode.kernel,
+      `kernel ${release()} does not support the cgroup socket hook with attach type ${type}: run kernel 5.8 or later, or use --socket-lb off`,
+      { cause: error },
+    );
   }
 }

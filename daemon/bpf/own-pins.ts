@@ -59,13 +59,13 @@ export class OwnPins {
     if (kind === 'maps') return this.#foreignMap(fd, name);
     const device = parseDevicePin(name)?.program;
     const known = device === undefined ? (kind === 'links' && socketPrograms.has(name) ? name : undefined) : device;
-    if (known === undefined || !(devicePrograms.has(known) || socketPrograms.has(known))) return 'its name is none that Sluice gives';
+    if (known === undefined || !(devicePrograms.has(known) || socketPrograms.has(known))) return 'Sluice does not use this name';
     const program = kind === 'clsact' ? programName(fd) : nameOfProgram(linkInfo(fd).programId);
     return program === known ? undefined : `it runs the program ${program}, which is not from Sluice`;
   }
 
   #foreignMap(fd: number, name: string): string | undefined {
-    if (!this.#specs.has(name)) return 'its name is none that Sluice gives';
+    if (!this.#specs.has(name)) return 'Sluice does not use this name';
     const held = mapInfo(fd);
     if (held.name !== name) return `it is the map ${held.name} of another program`;
     const spec = this.#specs.get(name);

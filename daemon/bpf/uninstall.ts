@@ -60,7 +60,7 @@ function pinRemovals(pins: PinDirectory): Removal[] {
   for (const name of readdirSync(pins.path)
     .filter((each) => !known.includes(each))
     .sort())
-    found.push(left(`file ${join(pins.path, name)}`, 'its name is none that Sluice gives'));
+    found.push(left(`file ${join(pins.path, name)}`, 'Sluice does not use this name'));
   if (!isKept(pins.path) && !isMount(pins.path)) found.push(ours(`directory ${pins.path}`, () => removeDirectory(pins)));
   return found;
 }

@@ -135,7 +135,7 @@ function addReload(sluice: Command, { runtime, daemon }: Context): void {
   sluice
     .command('reload')
     .description(
-      'load the BPF programs from disk and replace all attached programs, each one atomically; if one fails, none stays replaced',
+      'load the BPF programs from disk and replace all attached programs, each atomically; if one replacement fails, the previous programs are restored',
     )
     .addOption(output('table', 'json'))
     .action(async (options: { output: string }) => {

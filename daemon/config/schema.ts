@@ -105,13 +105,13 @@ const shape = {
   }),
   clusterCidr: setting(looseCidrs, {
     argument: 'CIDR,...',
-    help: 'pod address ranges, used by detect-local-mode ClusterCIDR',
+    help: 'pod address ranges, used by --detect-local-mode ClusterCIDR',
     defaultText: '',
     isList: true,
   }),
   detectLocalMode: setting(oneOf('ClusterCIDR', 'NodeCIDR', 'InterfaceNamePrefix', 'none'), {
     argument: 'MODE',
-    help: 'how local pods, whose ClusterIP traffic is not masqueraded, are recognised: by cluster-cidr (ClusterCIDR), by the podCIDRs of the Node (NodeCIDR), by pod-interfaces (InterfaceNamePrefix), or not at all (none)',
+    help: 'how to recognise local pods, so that their traffic to ClusterIPs is not masqueraded; ClusterCIDR: by --cluster-cidr; NodeCIDR: by the podCIDRs of the Node; InterfaceNamePrefix: by --pod-interfaces; none: not at all, and no traffic to ClusterIPs is masqueraded',
     defaultText: 'ClusterCIDR',
   }),
   masqueradeAll: setting(onOff, {
@@ -198,7 +198,10 @@ const shape = {
     help: 'maximum number of flow entries per IP family, two per flow; the least recently used are evicted',
     defaultValue: 262_144,
   }),
-  maxSocketFlows: count(1024, 16 * million, { help: 'maximum number of remembered peers of translated UDP sockets', defaultValue: 65_536 }),
+  maxSocketFlows: count(1024, 16 * million, {
+    help: 'maximum number of entries per IP family that store the backend and the Service address of translated sockets',
+    defaultValue: 65_536,
+  }),
 };
 
 export const schema = z.object(shape).superRefine((config, context) => {

@@ -30,5 +30,5 @@ export function usageText({ code, message }: Pick<CommanderError, 'code' | 'mess
 
 function excessText(code: string, message: string, command: string): string | undefined {
   const words = code === 'commander.excessArguments' ? /but got \d+: (.*)\.$/s.exec(message)?.[1] : undefined;
-  return words === undefined ? undefined : `"${words}" is too much; ${command} --help lists the arguments`;
+  return words === undefined ? undefined : `"${words}" is not expected; ${command} --help lists the arguments`;
 }

@@ -23,7 +23,7 @@ export const hostChecks = (settings: { readonly snatPorts: PortRanges }): Check[
 /** The checks of the devices to which programs are attached. A start does not require the devices, since they may appear later. */
 export const deviceChecks = (settings: { readonly uplinks: readonly string[]; readonly podInterfaces: readonly string[] }): Check[] => [
   ...settings.uplinks.map((name) => ({ name: `uplink ${name}`, run: () => uplink(name) })),
-  ...settings.podInterfaces.map((prefix) => ({ name: `pods ${prefix}*`, run: () => podInterfaces(prefix) })),
+  ...settings.podInterfaces.map((prefix) => ({ name: `pod interfaces ${prefix}*`, run: () => podInterfaces(prefix) })),
 ];
 
 /** About 160 descriptors for maps, programs and libraries, 2 for each device with programs, and some for connections. */
@@ -40,7 +40,7 @@ function descriptors(): string {
 
 function capabilities(): string {
   const missing = missingCapabilities();
-  if (missing.length === 0) return 'has CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN';
+  if (missing.length === 0) return 'the process has CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN';
   throw new ExitError(
     ExitCode.capability,
     `this process lacks ${missing.join(', ')}: run it as root, or give the container these capabilities`,
@@ -63,7 +63,8 @@ function sourcePorts(ranges: PortRanges): string {
   const [first = 0, last = 0] = (readSysctl('net.ipv4.ip_local_port_range') ?? '').split(/\s+/).map(Number);
   const taken = ranges.find((range) => range.first <= last && first <= range.last);
   const text = ranges.map((range) => `${range.first}-${range.last}`).join(',');
-  if (taken === undefined) return `source ports ${text} for masqueraded flows do not overlap the host's ${first}-${last}`;
+  if (taken === undefined)
+    return `source ports ${text} for masqueraded flows do not overlap the host's ip_local_port_range ${first}-${last}`;
   throw new ExitError(
     ExitCode.config,
     `--snat-ports ${taken.first}-${taken.last} overlaps net.ipv4.ip_local_port_range ${first}-${last}: change one of the two`,
@@ -80,5 +81,5 @@ function uplink(name: string): string {
 function podInterfaces(prefix: string): string {
   const count = links().filter((link) => isPodInterface(link, [prefix])).length;
   if (count === 0) throw new CheckWarning(missingPodInterfaces(prefix));
-  return `${count} of them exist now`;
+  return count === 1 ? '1 interface matches now' : `${count} interfaces match now`;
 }

@@ -121,13 +121,13 @@ export class BpfObject {
       const name = libbpf.mapName(map);
       const size = options.sizes?.[name];
       const fd = options.reuse?.[name];
-      if (size !== undefined) checked(libbpf.mapSetMaxEntries(map, size), 'size map', name);
+      if (size !== undefined) checked(libbpf.mapSetMaxEntries(map, size), 'set size of map', name);
       if (fd !== undefined) checked(libbpf.mapReuseFd(map, fd), 'reuse map', name);
     }
     for (const program of this.#eachProgram()) {
       const log = new Uint8Array(LOG_SIZE);
       this.#logs.set(libbpf.programName(program), log);
-      checked(libbpf.programSetLog(program, addressOf(log), log.length), 'set log of', libbpf.programName(program));
+      checked(libbpf.programSetLog(program, addressOf(log), log.length), 'set log buffer of', libbpf.programName(program));
     }
     const rc = withoutSignals(() => libbpf.objectLoad(this.#pointer));
     if (rc < 0) throw this.#loadError(-rc);

@@ -103,7 +103,7 @@ class View implements AgentView {
       const whys = source.problems().slice(0, shownErrors);
       reasons.push(`the first list of the source ${source.name} is not finished`, ...whys.map(({ message }) => message));
     } else if (![desired, ...otherTables].every(({ initialized }) => initialized)) {
-      reasons.push('the desired state is not computed yet, which needs the objects of the source and the addresses of this node');
+      reasons.push('the desired state is not computed yet: computing it needs the objects of the source and the addresses of this node');
     } else if (!Object.values(loops).every(({ isReady }) => isReady)) reasons.push('the first reconcile is not finished');
     return { ready: reasons.length === 0, reasons };
   }

@@ -150,7 +150,7 @@ function* differencesOf(port: DesiredPort, frontends: readonly Compared[]): Gene
     const texts = heldTexts(frontend.policy === 'Local' ? held.localBackends : held.backends);
     for (const each of wanted.difference(texts)) yield `kernel lacks ${each} for ${frontendKey(frontend)}`;
     for (const each of texts.difference(wanted)) yield `kernel has ${each} for ${frontendKey(frontend)}, which is not desired`;
-    if (held.dangling > 0) yield `${held.dangling} slots of ${frontendKey(frontend)} name no backend`;
+    if (held.dangling > 0) yield `slots of ${frontendKey(frontend)} that refer to no backend of the Service port: ${held.dangling}`;
   }
 }
 

@@ -89,7 +89,7 @@ function sourceLine({ name, isInitialized, isComplete, problems, omissions = '' 
   const severity = !isInitialized && !isReady ? 'NotReady' : problems.length > 0 || !isComplete || !isInitialized ? 'Degraded' : 'Ok';
   const parts = [
     isInitialized ? 'first list complete' : 'first list not complete',
-    isComplete ? '' : 'a part could not be read',
+    isComplete ? '' : 'some objects or files could not be read',
     counted(problems.length, 'problem'),
     omissions,
   ];
@@ -185,7 +185,7 @@ const growth = ({ flag }: MapStatus): string =>
 function logLines({ log: { droppedLines, reason } }: AgentStatus): StatusLine[] {
   if (droppedLines === 0) return [];
   const why = reason === undefined ? '' : `: ${reason}`;
-  return [line('Log', 'Warning', { summary: `${counted(droppedLines, 'line')} lost, because stderr could not be written${why}` })];
+  return [line('Log', 'Warning', { summary: `${counted(droppedLines, 'line')} lost, because writing to stderr failed${why}` })];
 }
 
 /** "1d2h", "1h2m", "2m5s", "5s": the two largest units. */

@@ -49,9 +49,10 @@ export class StatusLog {
     const appeared = [...this.#logged].filter(([subject, text]) => before.get(subject) !== text).map(([, text]) => text);
     const resolved = [...before].filter(([subject]) => !this.#logged.has(subject)).map(([, text]) => text);
     for (const text of appeared.slice(0, MAX_LINES)) log.warn(text);
-    if (appeared.length > MAX_LINES) log.warn({ more: appeared.length - MAX_LINES }, 'more problems; see sluice status');
+    if (appeared.length > MAX_LINES)
+      log.warn({ notLogged: appeared.length - MAX_LINES }, 'further problems are not logged; see sluice status');
     for (const text of resolved.slice(0, MAX_LINES)) log.info(`resolved: ${text}`);
-    if (resolved.length > MAX_LINES) log.info({ more: resolved.length - MAX_LINES }, 'more problems resolved');
+    if (resolved.length > MAX_LINES) log.info({ notLogged: resolved.length - MAX_LINES }, 'further resolved problems are not logged');
   }
 
   #present(): Map<string, string> {

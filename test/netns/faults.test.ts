@@ -119,7 +119,7 @@ describe('failures of bpf(2)', () => {
       addDevice('lxcnew');
       daemon.write('more.yaml', service('more', { IPv4: '10.96.0.20', IPv6: 'fd00:96::20' }), ...slices('more', [1]));
       await daemon.process?.line((line) => line.includes('could not be repaired'), from);
-      await daemon.process?.line((line) => line.includes('programs of the device not changed'), from);
+      await daemon.process?.line((line) => line.includes('the programs of the device could not be attached or detached'), from);
       await stop();
       await until(() => programsOn('lxcnew') === 2, 'the new device has programs');
       await recovered();

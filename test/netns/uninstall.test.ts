@@ -101,13 +101,13 @@ describe('files that are not from Sluice', () => {
       [
         'left map bpf/sluice/maps/ct4: it has another layout than the map of this name (key 4, value 4 bytes)',
         'left map bpf/sluice/maps/lb_slots: it is the map theirs of another program',
-        'left map bpf/sluice/maps/other: its name is none that Sluice gives',
+        'left map bpf/sluice/maps/other: Sluice does not use this name',
         `left link bpf/sluice/links/tc_uplink_in-${ifindex}: ${theirs}`,
         `left link bpf/sluice/links/sock_connect6: ${theirs}`,
         'left link bpf/sluice/links/sock_sendmsg4: it is a pinned program and not a link',
         `left filter bpf/sluice/clsact/tc_pod_in-${ifindex}: ${theirs}`,
         'left link bpf/sluice/links/nested: it is a directory, which Sluice does not create',
-        'left file bpf/sluice/more: its name is none that Sluice gives',
+        'left file bpf/sluice/more: Sluice does not use this name',
       ].sort(),
     );
     const undone = (line: string): string => line.replace(/^would (remove|leave) /, '$1 ');

@@ -46,7 +46,7 @@ function repairPort(maps: LbMaps, port: LivePort): string[] {
     const actual = maps.slots.read(run.base, run.count);
     if (run.ids.some((id, i) => id !== actual[i])) {
       maps.slots.write(run.base, run.ids);
-      repaired.push(`${key}: slots from ${run.base} of ${maps.slots.name} were changed`);
+      repaired.push(`${key}: the slots of ${maps.slots.name} that start at index ${run.base} were changed`);
     }
     if (!maps.services.holds(port.index, port.row)) {
       maps.services.set(port.index, port.row);

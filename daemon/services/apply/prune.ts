@@ -33,7 +33,7 @@ export function pruneLeftovers(state: LbState, maps: LbMaps, isWanted: (frontend
   leftovers.strays = leftovers.strays.filter((stray) => !succeeds(() => freeBackend(state, maps, stray)));
   leftovers.strayRanges = leftovers.strayRanges.filter(({ family, key }) => !succeeds(() => maps.ranges[family].remove(key)));
   freeUnsoundSlots(state);
-  if (errors.length > 0) throw new AggregateError(errors, `prune failed for ${errors.length} leftovers`);
+  if (errors.length > 0) throw new AggregateError(errors, `${errors.length} leftovers of an earlier process could not be removed`);
   return (
     leftovers.frontends.size +
       leftovers.services.size +

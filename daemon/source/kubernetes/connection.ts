@@ -149,7 +149,7 @@ export class Connection implements ApiClient {
     const { servers } = this.#options.access;
     const index = this.#serverIndex % servers.length;
     const url = servers[index];
-    if (url === undefined) throw new Error('access names no server');
+    if (url === undefined) throw new Error('no API server address is configured');
     const useNextServer = (): void => {
       onEnded();
       if (this.#serverIndex === index) this.#serverIndex = (index + 1) % servers.length;

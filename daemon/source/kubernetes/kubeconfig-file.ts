@@ -128,7 +128,7 @@ const userSchema = z
     if (hasCertificate && !hasKey) refuse('client-key', 'is required together with client-certificate');
     if (hasKey && !hasCertificate) refuse('client-certificate', 'is required together with client-key');
     if (user.exec && (hasCertificate || (user.token ?? user.tokenFile) !== undefined))
-      refuse('exec', 'must be the only credential of the user: remove exec, or token, tokenFile and client-certificate');
+      refuse('exec', 'cannot be combined with token, tokenFile or client-certificate: remove either exec or the others');
   });
 
 const entries = z
@@ -159,7 +159,7 @@ export function readCurrentContext(path: string, source: string): CurrentContext
   const find = (kind: 'contexts' | 'clusters' | 'users', wanted: string, field: readonly PropertyKey[]) => {
     const index = file[kind].findIndex((entry) => entry.name === wanted);
     const what = kind.slice(0, -1);
-    if (index === -1) throw refusal({ path, field }, `must be the name of a ${what}, is ${show(wanted)}`);
+    if (index === -1) throw refusal({ path, field }, `names the ${what} ${show(wanted)}, which this file does not define`);
     return { raw: file[kind][index]?.[what], field: [kind, index, what] };
   };
   const context = find('contexts', file['current-context'], ['current-context']);

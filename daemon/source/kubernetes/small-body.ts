@@ -24,6 +24,6 @@ export async function readSmallBody({ body }: Pick<ApiResponse, 'body'>): Promis
 /** The items of a list and the rest of its metadata. Throws UnreachableError when the value is no list. */
 export function listOf(raw: unknown): { readonly items: readonly unknown[]; readonly metadata: Readonly<Record<string, unknown>> } {
   const { items, metadata } = (raw ?? {}) as { readonly items?: unknown; readonly metadata?: unknown };
-  if (!Array.isArray(items)) throw new UnreachableError('the server sent something else than a list');
+  if (!Array.isArray(items)) throw new UnreachableError('the server sent something other than a list');
   return { items, metadata: typeof metadata === 'object' && metadata !== null ? (metadata as Record<string, unknown>) : {} };
 }

@@ -102,7 +102,7 @@ describe('status', () => {
       "Sluice:      Ok         0.1.0 (commit abc1234), libbpf 1.5.0, kernel 6.18.0; node node-a, pid 4242, up 1h2m
       Ready:       NotReady   no
         - the first list of the source files /etc/sluice is not complete
-      Source:      NotReady   files /etc/sluice: first list not complete, a part could not be read, 2 problems
+      Source:      NotReady   files /etc/sluice: first list not complete, some objects or files could not be read, 2 problems
         - web.yaml:7: Service default/web spec.ports[0].port: must be 1..65535, is 70000
         - broken.yaml: cannot be read: EACCES
       Node:        Ok         node-a
@@ -301,7 +301,7 @@ describe('a failure is one message with an exit code', () => {
       line: 'status --timeout soon',
       want: '--timeout soon is not a valid time: use seconds, or a number with the unit ms, s or m',
     },
-    { name: 'too many arguments', line: 'status now', want: '"now" is too much; sluice status --help lists the arguments' },
+    { name: 'too many arguments', line: 'status now', want: '"now" is not expected; sluice status --help lists the arguments' },
   ])('an invalid command line is rejected: $name', async ({ line, want }) => {
     expect(await sluice(line)).toEqual({ exitCode: 2, out: '', err: `sluice: ${want}\n` });
   });
@@ -332,12 +332,13 @@ describe('a failure is one message with an exit code', () => {
                                         with 1 when the agent is degraded or not ready
         service                         inspect Services and their frontends
         backend                         inspect backend entries in the kernel
-        reload [options]                load the BPF programs from disk and replace all attached programs, each one
-                                        atomically; if one fails, none stays replaced
+        reload [options]                load the BPF programs from disk and replace all attached programs, each
+                                        atomically; if one replacement fails, the previous programs are restored
         explain [options] [PACKET...]   show what happens to a packet, and why, by test runs of the programs; sends
                                         no packet and changes no state
-        plan [options]                  print what a directory of objects gives on a node, or how it differs from a
-                                        running daemon; exits with 3 when an object cannot be used
+        plan [options]                  print the frontends that sluiced would serve on a node for a directory of
+                                        objects, or the differences from what a running daemon serves; exits with 3
+                                        when an object cannot be used
         preflight [options] [FLAGS...]  check whether sluiced can serve this host with the given flags, and whether
                                         it can read from the API server; changes nothing; exits with the code with
                                         which sluiced would fail

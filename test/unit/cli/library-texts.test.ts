@@ -82,7 +82,7 @@ describe('the command sluice', () => {
     { line: 'service lst', code: 2, want: '"lst" is not a command (did you mean list?); sluice service --help lists the commands' },
     { line: 'status --socket', code: 2, want: '--socket requires a value: --socket PATH; sluice status --help lists the flags' },
     { line: 'plan', code: 2, want: '--objects DIR is required; sluice plan --help lists the flags' },
-    { line: 'status a b', code: 2, want: '"a, b" is too much; sluice status --help lists the arguments' },
+    { line: 'status a b', code: 2, want: '"a, b" is not expected; sluice status --help lists the arguments' },
     { line: 'service list -o xml', code: 2, want: '--output must be table, wide or json, is "xml"' },
     { line: `explain tcp ${packet} --from x`, code: 2, want: '--from must be pod, node or external, is "x"' },
     { line: `explain icmp ${packet}`, code: 2, want: 'the packet.protocol: must be tcp, udp or sctp, is "ICMP"' },

@@ -64,13 +64,14 @@ describe('texts', () => {
         --service-cidr <CIDR,...>                     Service address ranges in addition to those of ServiceCIDR
                                                       objects; packets to unallocated addresses are dropped
                                                       (SLUICE_SERVICE_CIDR)
-        --cluster-cidr <CIDR,...>                     pod address ranges, used by detect-local-mode ClusterCIDR
+        --cluster-cidr <CIDR,...>                     pod address ranges, used by --detect-local-mode ClusterCIDR
                                                       (SLUICE_CLUSTER_CIDR)
-        --detect-local-mode <MODE>                    how local pods, whose ClusterIP traffic is not masqueraded,
-                                                      are recognised: by cluster-cidr (ClusterCIDR), by the podCIDRs
-                                                      of the Node (NodeCIDR), by pod-interfaces
-                                                      (InterfaceNamePrefix), or not at all (none)
-                                                      (SLUICE_DETECT_LOCAL_MODE, default ClusterCIDR)
+        --detect-local-mode <MODE>                    how to recognise local pods, so that their traffic to
+                                                      ClusterIPs is not masqueraded; ClusterCIDR: by --cluster-cidr;
+                                                      NodeCIDR: by the podCIDRs of the Node; InterfaceNamePrefix: by
+                                                      --pod-interfaces; none: not at all, and no traffic to
+                                                      ClusterIPs is masqueraded (SLUICE_DETECT_LOCAL_MODE, default
+                                                      ClusterCIDR)
         --masquerade-all [on|off]                     masquerade all traffic to ClusterIPs (SLUICE_MASQUERADE_ALL,
                                                       default off) (preset: "on")
         --node-port-addresses <all|primary|CIDR,...>  node addresses that serve NodePorts: all except loopback, the
@@ -118,7 +119,8 @@ describe('texts', () => {
         --max-flows <N>                               maximum number of flow entries per IP family, two per flow;
                                                       the least recently used are evicted (SLUICE_MAX_FLOWS, default
                                                       262144)
-        --max-socket-flows <N>                        maximum number of remembered peers of translated UDP sockets
+        --max-socket-flows <N>                        maximum number of entries per IP family that store the backend
+                                                      and the Service address of translated sockets
                                                       (SLUICE_MAX_SOCKET_FLOWS, default 65536)
         --config <FILE>                               YAML or JSON file of settings; its keys are flag names without
                                                       "--" (SLUICE_CONFIG)

@@ -66,7 +66,7 @@ describe('drift is repaired and reported', () => {
     {
       what: 'an overwritten slot',
       change: (maps) => maps.slots.write(maps.services.get(indexOf(maps)).base, [63]),
-      says: /^repaired a\/one:web\/TCP\/IPv4: slots from \d+ of lb_slots were changed$/,
+      says: /^repaired a\/one:web\/TCP\/IPv4: the slots of lb_slots that start at index \d+ were changed$/,
     },
     {
       what: 'an overwritten backend',

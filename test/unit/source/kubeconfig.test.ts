@@ -118,7 +118,7 @@ describe('an invalid kubeconfig prevents the start with an error that names the 
     {
       name: 'a current context that does not exist',
       text: 'current-context: x\n',
-      want: 'current-context: must be the name of a context, is "x"',
+      want: 'current-context: names the context "x", which this file does not define',
     },
     { name: 'contexts that are not a list', text: 'current-context: x\ncontexts: {x: {}}\n', want: 'contexts: must be a list' },
     {
@@ -135,12 +135,12 @@ describe('an invalid kubeconfig prevents the start with an error that names the 
     {
       name: 'a cluster that does not exist',
       text: `current-context: x\n${context}\n`,
-      want: 'contexts[0].context.cluster: must be the name of a cluster, is "c"',
+      want: 'contexts[0].context.cluster: names the cluster "c", which this file does not define',
     },
     {
       name: 'a user that does not exist',
       text: `current-context: x\n${context}\nclusters: [{name: c, cluster: {}}]\n`,
-      want: 'contexts[0].context.user: must be the name of a user, is "u"',
+      want: 'contexts[0].context.user: names the user "u", which this file does not define',
     },
   ])('an invalid kubeconfig prevents the start: $name', async ({ text, want }) => {
     const world = new AccessWorld();
@@ -187,7 +187,7 @@ describe('an invalid kubeconfig prevents the start with an error that names the 
     [{ 'client-certificate': 'client.crt' }, 'client-key: is required together with client-certificate'],
     [{ 'client-key': 'client.key' }, 'client-certificate: is required together with client-key'],
     [{ 'client-key-data': base64('s3cret') }, 'client-key-data: must be a PEM private key in base64'],
-    [{ exec, token: 's3cret' }, 'exec: must be the only credential of the user: remove exec, or token, tokenFile and client-certificate'],
+    [{ exec, token: 's3cret' }, 'exec: cannot be combined with token, tokenFile or client-certificate: remove either exec or the others'],
     [{ exec: { ...exec, command: '' } }, 'exec.command: must be a command, is ""'],
     [
       { exec: { ...exec, apiVersion: 'client.authentication.k8s.io/v1alpha1' } },

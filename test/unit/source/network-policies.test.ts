@@ -89,7 +89,7 @@ test.for<{ name: string; fault: Fault; says: RegExp }>([
   { name: 'a response that stops', fault: { stallAfter: 10 }, says: /^unknown: no answer within 20 s/ },
   { name: 'a response that is cut', fault: { cutAfter: 10 }, says: /^unknown: .*interrupted/ },
   { name: 'no JSON', fault: { body: 'hello' }, says: /^unknown: the server sent invalid JSON/ },
-  { name: 'no list', fault: { body: '{"kind":"Status"}' }, says: /^unknown: the server sent something else than a list/ },
+  { name: 'no list', fault: { body: '{"kind":"Status"}' }, says: /^unknown: the server sent something other than a list/ },
   {
     name: 'a huge body',
     fault: { body: `{"items":["${'x'.repeat(3 << 20)}"]}` },

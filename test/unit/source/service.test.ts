@@ -203,7 +203,7 @@ describe('Service', () => {
     {
       field: 'spec.clusterIP',
       raw: service({ clusterIP: '10.0.0.1', ipFamilies: ['IPv6'] }),
-      reason: 'must be of the family IPv6 that spec.ipFamilies names, is "10.0.0.1"',
+      reason: 'must be an IPv6 address, as spec.ipFamilies requires, is "10.0.0.1"',
     },
     {
       field: 'spec.clusterIPs[1]',
