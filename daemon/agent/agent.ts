@@ -62,7 +62,8 @@ export function buildAgent({ config, log, access, opened, logStatus }: AgentOpti
   const explain = new ExplainService({ config, datapath: opened.datapath, services, maps: opened.maps, held: hooks.held });
   const apiLog = subsystem(log, 'api');
   const servers = new HttpServers();
-  // The health parts serve the metrics that the view and they themselves contribute to.
+  // The health parts serve the page of all metrics, which also contains the metrics of the health parts, so the page is passed as a
+  // function.
   const health = buildHealth({ config, tables: services, servers, page: () => page(), log: subsystem(log, 'health') });
   const statusLogger = subsystem(log, 'status');
   const { view, statusLog } = buildStatus({
@@ -123,7 +124,7 @@ export function buildAgent({ config, log, access, opened, logStatus }: AgentOpti
         () => services.policies?.start(),
         () => services.policies?.stop(),
       ),
-      // It starts when the agent is ready, since most problems are unknown before.
+      // The status log starts when the agent becomes ready, because most problems are unknown before that.
       unit('status log', nothing, () => statusLog.stop()),
       unit('http', listen, () => http.close()),
       grpc,

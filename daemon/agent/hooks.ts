@@ -47,13 +47,13 @@ export function buildHooks({ config, log, pins, datapath, onRepaired }: HooksOpt
     ...{ pins, datapath, held, clock: systemClock, periodMs: syncPeriod, onRepaired },
     beforeHooks: () => {
       links.resync();
-      // A device whose programs could not be attached is repaired as soon as a detached link is.
+      // A device whose programs could not be attached is tried again in the same round in which detached links are attached again.
       loop.retryFailed();
     },
     onFailed: (message) => subsystem(log, 'repair').error(message),
   });
   const notAttached: StatusPart = {
-    // A device that does not exist any more is no problem: its row is about to be deleted.
+    // A device that no longer exists is not a problem: its row is about to be deleted.
     problems: () => [
       ...loop.failedSteps().map(({ step, error }) => `devices: ${step}: ${error.message}`),
       ...[...loop.failed()]

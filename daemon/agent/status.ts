@@ -77,5 +77,5 @@ export function buildStatus(options: StatusOptions): AgentStatusUnits {
   return { view, statusLog };
 }
 
-/** A directory is no cluster: NetworkPolicies in it are not enforced by anybody, and nobody expects it. */
+/** NetworkPolicies in a directory are not reported: nothing enforces them there, and no user expects it. */
 const policiesOfDirectory = { summary: () => 'not read from a directory', problems: () => [] };

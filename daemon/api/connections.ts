@@ -33,9 +33,9 @@ export interface ConnectionLimits {
   readonly callMs: number;
 }
 
-/** Milliseconds between two looks at the running calls while the server stops. */
+/** Interval in milliseconds at which the running calls are checked while the server stops. */
 const pollMs = 10;
-/** Milliseconds for the last messages of streams when the server stops. */
+/** Time in milliseconds in which streams can send their last messages when the server stops. */
 const lastBytesMs = 50;
 
 const defaultLimits: ConnectionLimits = { maxConnections, idleConnectionMs, callMs };
@@ -88,7 +88,7 @@ class Connection {
   /** Time at which the last call ended, or at which the connection was made. */
   since = performance.now();
   #calls = 0;
-  /** Calls without streams among them. */
+  /** Number of these calls that are not streams. */
   #requests = 0;
   #unread = 0;
   #isClosed = false;
@@ -196,7 +196,7 @@ class TrackedCall extends ServerInterceptingCall {
   readonly #timer: NodeJS.Timeout | undefined;
   /** Bytes that are reserved for the response. */
   #reserved = 0;
-  /** Runs while a message is being written that the client has not read. */
+  /** Timer that runs while a message is being written that the client has not read. */
   #writing: NodeJS.Timeout | undefined;
   #hasEnded = false;
 
@@ -216,7 +216,7 @@ class TrackedCall extends ServerInterceptingCall {
       onReceiveHalfClose: () => listener.onReceiveHalfClose(),
       // Called once: after the trailers of the response, or when the client leaves, or when its deadline passes.
       onCancel: () => {
-        // A deadline does not free a message that is being written.
+        // After the deadline, a call whose message is still being written is not ended here: its memory is not free yet.
         const isStillWriting = this.#writing !== undefined && Date.now() >= Number(this.getDeadline());
         if (!isStillWriting) this.#end();
         listener.onCancel();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The delay of the event loop as a metric: how late the process was to do what was due. Everything in the process waits this long,
-// such as a probe or the change of a Service. The figures cover whole minutes and do not depend on who scrapes; the metrics
-// nodejs_eventloop_lag_* of prom-client are reset by every scrape, and contain the sampling interval. Called by agent.ts.
+// The delay of the event loop as a metric: how much later than due the process did its work. Every task of the process, such as the answer
+// to a probe or the change of a Service, waits at least this long. The figures cover whole minutes and do not depend on who scrapes; the
+// metrics nodejs_eventloop_lag_* of prom-client are reset by every scrape, and contain the sampling interval. Called by agent.ts.
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { Gauge } from 'prom-client';
 
@@ -10,7 +10,7 @@ import type { MetricPart } from '../base/metrics.ts';
 /** Interval of the samples in milliseconds. A sample is the time since the previous one, so the interval is subtracted. */
 const SAMPLE_MS = 10;
 
-/** Milliseconds. A figure is the larger of those of the current window and of the window before. */
+/** Length of a window in milliseconds. The metric reports the larger of the delays of the current window and of the previous one. */
 const WINDOW_MS = 60_000;
 
 const quantiles = [0.5, 0.9, 0.99, 1];

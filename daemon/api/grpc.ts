@@ -49,7 +49,7 @@ const serverOptions = {
 /** Makes a serialized response. The signal aborts when the client has left or its deadline has passed. */
 type Answer<Request> = (request: Request, signal: AbortSignal) => Promise<Buffer>;
 
-/** Status of errors that are the client's or the host's, and whose message the client gets. */
+/** The gRPC status of errors that the client or the host has caused. The client gets their message. */
 interface Expected {
   readonly exitError?: code;
   readonly kernelError?: code;

@@ -26,7 +26,7 @@ interface HttpOptions {
   readonly log?: Logger | undefined;
 }
 
-/** Milliseconds for which the readiness is served again, since its reasons may be many. */
+/** Milliseconds for which a computed readiness is used again, because computing its reasons may take long. */
 const READY_MS = 250;
 
 /** Bytes of a request body. No route reads one. */
@@ -45,7 +45,8 @@ export function buildHttp({ view, page, servers, clock, log }: HttpOptions): Fas
     forceCloseConnections: true,
     frameworkErrors: (err, _request, reply) => void sendProblem(reply, err.statusCode ?? 400, rejected),
   });
-  // fastify handles errors of the server only during the start. Later, a connection that cannot be accepted is closed.
+  // fastify handles errors of the server only during the start. Later errors are about a connection that could not be accepted; the server
+  // continues.
   http.server.on('error', (err) => log?.debug({ err }, 'HTTP connection not accepted'));
   http.get('/healthz', (_request, reply) => reply.send({ status: 'ok' }));
   http.get('/readyz', (_request, reply) => {

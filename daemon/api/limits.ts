@@ -20,7 +20,9 @@ export const maxRequestBytes = 64 * KiB;
 export const maxResponseBytes = 4 * MiB;
 /** Bytes at which a page of a list ends. A single row has at most 1 MiB, so a page has less than 2 MiB. */
 export const pageBytes = MiB;
-/** Bytes up to which a response is always sent. maxConnections * maxCallsPerConnection of them have at most 8 MiB. */
+/**
+ * Bytes up to which a response is always sent. If every allowed call of every connection had such a response, all of them would have 8 MiB.
+ */
 export const smallResponseBytes = 16 * KiB;
 /** Bytes of larger responses that clients have not read yet, for all connections and for one connection. */
 export const unreadBytes = 32 * MiB;

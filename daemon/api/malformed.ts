@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Requests that cannot be decoded. gRPC would answer them with the message of the protobuf library; with this file, the handler
-// answers them with a message of ours. Called by grpc.ts.
+// Requests that cannot be decoded. gRPC would answer them with the message of the protobuf library. With this file, the handler answers
+// them with a message that Sluice defines. Called by grpc.ts.
 import type { ServiceDefinition } from '@grpc/grpc-js';
 
 /** Takes the place of a request whose bytes are not a message of the expected type. */

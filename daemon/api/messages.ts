@@ -45,7 +45,7 @@ const mostText = 1000;
 
 const decimal = (value: number): string => Math.trunc(value).toFixed(0);
 
-/** Number of elements that the first `count` leave out. */
+/** Number of elements after the first `count`. */
 const more = (elements: readonly unknown[], count: number): number => Math.max(0, elements.length - count);
 
 const short = (text: string): string => (text.length <= mostText ? text : `${text.slice(0, mostText)}...`);

@@ -62,7 +62,7 @@ export class PagedList<Row> {
     }
     const last = rows[first + page.length - 1];
     const isEnd = first + page.length >= rows.length;
-    // Serialized messages that are joined are one message with all elements of their repeated fields.
+    // Serialized protobuf messages that are concatenated decode as one message that has the elements of all their repeated fields.
     return Buffer.concat(isEnd || last === undefined ? page : [...page, serializeToken(tokenOfKey(last.key))]);
   }
 

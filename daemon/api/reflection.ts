@@ -28,7 +28,7 @@ export function addReflection(server: Server, files: readonly Buffer[]): void {
         clearTimeout(idle);
       });
       handler(stream);
-      // The listener of the handler runs first, and writes the answer.
+      // The handler registered its listener earlier, so the handler has already written the answer when this listener runs.
       stream.on('data', () => {
         idle.refresh();
         if (!stream.writableNeedDrain) return;

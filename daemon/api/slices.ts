@@ -9,7 +9,7 @@ import { restPerWork, sliceMs } from './limits.ts';
 /** Work as a sequence of rows. An undefined element is only a place to pause; the work between two elements must be short. */
 export type Steps<Row> = Iterable<Row | undefined>;
 
-/** The work was given up, because nobody waits for it any more. */
+/** The work was abandoned, because no caller waits for its result any more. */
 export class AbandonedError extends Error {
   constructor() {
     super('nobody waits for this work any more');

@@ -118,7 +118,7 @@ function probe(path: string): Promise<string> {
 function listenPrivately(path: string, onConnection: (socket: Socket) => void): Promise<Server> {
   return new Promise((resolve, reject) => {
     const server = createServer(onConnection);
-    // The listener stays: later errors, such as EMFILE of accept(), cost that connection only.
+    // The error listener stays: a later error, such as EMFILE of accept(), affects only the connection that could not be accepted.
     server.on('error', (error) => {
       const message =
         codeOf(error) === 'EADDRINUSE' ? `another process has taken ${path}` : `cannot listen on ${path}: ${systemReason(error)}`;

@@ -8,8 +8,8 @@ import { type ConnectionLimits, ConnectionShares, sourceOf } from './connection-
 import { SlicedSocket, SliceQueue } from './sliced-socket.ts';
 
 /**
- * Each connection holds a descriptor and up to 64 KiB of received data, and has at most 10 requests without a response. The share of
- * a source is so large that a probe is sent before 64 other connections of its source push it out.
+ * Each connection holds a descriptor and up to 64 KiB of received data, and has at most 10 requests without a response. The share of a
+ * source is large enough that a probe sends its request before 64 newer connections of the same source cause it to be closed.
  */
 const defaultLimits: ConnectionLimits = { total: 512, perSource: 64 };
 
@@ -21,7 +21,7 @@ const timeouts = {
   requestTimeout: 10_000,
   /** From a response to the next request. */
   keepAliveTimeout: 10_000,
-  /** Interval at which the first two are checked. */
+  /** Interval at which the time limits for the headers and for the request are checked. */
   connectionsCheckingInterval: 2000,
 };
 

@@ -42,7 +42,7 @@ function errorFields(error: unknown): unknown {
   return stdSerializers.err(error);
 }
 
-/** A record for textStream(), which prints its texts as they are. */
+/** The record for textStream(), with its texts made printable: textStream() prints them unchanged. */
 function textLine(line: string): string {
   return `${JSON.stringify(printableValue(JSON.parse(line)))}\n`;
 }
@@ -60,6 +60,6 @@ async function textStream(to: DestinationStream): Promise<DestinationStream> {
     ignore: 'subsys',
     singleLine: true,
   });
-  // No stream between the two: it would keep the lines that its reader does not take, without a limit.
+  // There is no stream between the formatter and the output, because a stream would keep lines that are not read, without a limit.
   return { write: (line) => to.write(format(line)) };
 }

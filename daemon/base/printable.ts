@@ -19,7 +19,10 @@ const unsafe = /(?!\u{200d})[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}\u{e0000}-\u{e0fff}]/
 const unsafeInJson = /(?![\u{200d}\n])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}\u{e0000}-\u{e0fff}]/u;
 const allUnsafeInJson = new RegExp(unsafeInJson.source, 'gu');
 
-/** Almost every text. These expressions are a hundred times faster than those with properties of characters. */
+/**
+ * Matches a text that needs no change, as almost every text does. These expressions are a hundred times faster than expressions with
+ * Unicode properties.
+ */
 const plain = /^[\x20-\x7e]*$/;
 const plainLines = /^[\n\x20-\x7e]*$/;
 

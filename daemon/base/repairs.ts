@@ -11,7 +11,7 @@ export interface Repair {
 }
 
 const KEPT = 20;
-const LOGGED = 100; // in one window
+const LOGGED = 100; // repairs in one window that are logged one by one
 const WINDOW_MS = 10_000;
 
 export class Repairs {

@@ -32,7 +32,9 @@ export interface Held {
   readonly attached: Attached;
 }
 
-/** The device does not exist any more: ENODEV for the device, ENOLINK for a link that the kernel has detached from it. */
+/**
+ * True for an error that means that the device no longer exists: ENODEV, or ENOLINK for a link that the kernel detached from the device.
+ */
 export const isDeviceGone = (error: unknown): boolean => error instanceof KernelError && ['ENODEV', 'ENOLINK'].includes(error.code);
 
 interface LinkOptions {
@@ -94,7 +96,7 @@ export class HeldLink implements Attached {
     if (this.#fd < 0 || this.#pinnedId() === linkInfo(this.#fd).id) return [];
     const isNew = this.#isNew;
     this.#pin();
-    // The pin of a new link is part of the repair that created the link.
+    // The pin of a new link is created by the same repair as the link, so it is not reported as a repair of its own.
     return isNew ? [] : ['pin was missing'];
   }
 

@@ -66,13 +66,13 @@ export class Datapath {
     }
   }
 
-  /** One message for each size setting that the maps which load() took over do not follow. */
+  /** One message for each size setting that differs from the size of a map that load() took over. */
   sizeProblems(): string[] {
     return sizeProblems(this.#pinnedSizes, this.#pins.path);
   }
 
   /**
-   * Describes the pinned maps, and the size settings that they do not follow. Throws ExitError when load() would reject the maps.
+   * Describes the pinned maps, and the size settings from which their sizes differ. Throws ExitError when load() would reject the maps.
    * Changes nothing.
    */
   describePinned(): { readonly summary: string; readonly problems: readonly string[] } {

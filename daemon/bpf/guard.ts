@@ -67,7 +67,7 @@ export class Guard implements StatusPart {
       }
     };
     repair(`pin path ${pins.path}`, () => pins.repair());
-    // Without pin directories nothing can be pinned, and one message about it is enough. Programs are attached nevertheless.
+    // Without pin directories nothing can be pinned, and one message about it is enough. Programs are attached all the same.
     const canPin = failures.size === 0;
     if (canPin) for (const name of datapath.mapNames()) repair(`map ${name}`, () => datapath.repairPin(name));
     repair('map lb_config', () => datapath.repairConfig());
@@ -80,7 +80,7 @@ export class Guard implements StatusPart {
   }
 }
 
-/** A device that vanished is no failure: its row is about to be deleted. */
+/** A device that has disappeared is not a failure: its row is about to be deleted. */
 function repairHook(task: () => string[]): string[] {
   try {
     return task();

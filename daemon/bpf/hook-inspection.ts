@@ -55,7 +55,7 @@ interface ForeignProgram {
   readonly hook: string;
 }
 
-/** A second question within this time gets the same answer. */
+/** The result of an inspection is used again for this time. */
 const KEPT_MS = 1000;
 /** The pins of other daemons are searched again after this time, if programs of an unknown owner are on the hooks. */
 const PINS_KEPT_MS = 10_000;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Decides whether a pin in our pin directory is ours. The names alone do not tell: another program may have pinned its own map under
-// the name of ours. Reads only, and says for each foreign pin what it is. Called by uninstall.ts.
+// Decides whether a pin in our pin directory is ours. The name of a pin does not prove it: another program may have pinned its own map
+// under a name that Sluice uses. Reads only, and says for each foreign pin what it is. Called by uninstall.ts.
 import { lstatSync } from 'node:fs';
 import { join } from 'node:path';
 import { failureText } from '../base/reasons.ts';

@@ -81,7 +81,7 @@ export class Sockets {
       pins: this.#pins,
       name: hook.program,
       attach: (fd) => attachCgroup(fd, cgroup, hook.type),
-      // The kernel reports 0 once the cgroup is gone or the link was detached. A cgroup that was made anew has another id.
+      // The kernel reports 0 once the cgroup is gone or the link was detached. A cgroup that was removed and created again has another id.
       isOurs: (link) => cgroupOfLink(link) === idOf(cgroup),
     });
   }

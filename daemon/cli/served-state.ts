@@ -55,13 +55,13 @@ function servedFrontends({ namespace, name, portName, frontends, backends, sourc
     }));
 }
 
-/** The devices that have programs now and keep them under the planned settings, and the planned uplinks. */
+/** The devices that have programs now and keep them with the planned settings, and the uplinks that the plan adds. */
 export function plannedDevices(served: ServedState | undefined, settings: Planned): ServedState['devices'] {
   const before = served?.devices;
   if (before === undefined) return undefined;
   const isPlanned = (name: string, programs: string): boolean =>
     programs.includes('tc_pod_in') ? settings.podInterfaces.some((prefix) => name.startsWith(prefix)) : settings.uplinks.includes(name);
-  // An uplink that does not exist has no programs now either; only a change of the setting makes a difference.
+  // An uplink that does not exist has no programs now, so it counts as a difference only if the setting changes.
   const known = served?.settings?.get('uplinks')?.split(',') ?? [];
   const added = settings.uplinks.filter((name) => !known.includes(name));
   return new Map([

@@ -27,6 +27,6 @@ export function userDirectory(env: Environment): string {
 /** A path that the user wrote, as an absolute path. Absolute paths and the empty path are returned unchanged. */
 export const userPath = (path: string, env: Environment): string => absolutePath(path, () => userDirectory(env));
 
-/** The path, which may be relative to the directory, as an absolute path. The directory is determined only if it is needed. */
+/** Makes a path absolute: a relative path is relative to the directory. The directory is determined only if it is needed. */
 export const absolutePath = (path: string, directory: () => string): string =>
   path === '' || isAbsolute(path) ? path : resolve(directory(), path);

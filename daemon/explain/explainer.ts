@@ -71,7 +71,7 @@ interface Ends {
   readonly source: string;
   readonly destination: string;
   readonly origin: Origin;
-  /** The destination by name was resolved to this. */
+  /** Describes the Service and port that the name of the destination stands for; undefined for a destination without a name. */
   readonly named: string | undefined;
 }
 

@@ -55,8 +55,8 @@ export class ThisHost {
   }
 
   /**
-   * The device `iface`; without it, the device to which `source` is routed, or `destination` if the node itself sends the packet; else
-   * the first uplink; else loopback. Throws ExitError when `iface` does not exist.
+   * Finds the device of a packet. The first of these that exists is used: `iface`; the device of the route to `source`, or to `destination`
+   * if the node itself sends the packet; the first uplink; loopback. Throws ExitError when `iface` does not exist.
    */
   deviceOf({ origin, source, destination, iface, hook }: DeviceQuestion): PacketDevice {
     const program = `tc_${hook}`;

@@ -131,8 +131,8 @@ export function descriptorLimit(): number {
 }
 
 /**
- * Ends the process at once. process.exit() waits for the threads of libuv, and one of them may be blocked for good in a write to a
- * pipe that nobody reads.
+ * Ends the process at once. process.exit() waits for the threads of libuv, and one of them may be blocked forever in a write to a pipe that
+ * is not read.
  */
 export function exitNow(code: number): never {
   libc.exit(code);

@@ -94,7 +94,8 @@ export class BpfMap {
       const values = new Uint8Array(this.lookupSize * limit);
       const count = Uint32Array.of(limit);
       const rc = libbpf.mapLookupBatch(this.fd, isFirst ? null : at, at, keys, values, count, null);
-      // A hash bucket has more entries than fit into the batch. No bucket has more entries than the map.
+      // A hash bucket has more entries than fit into the batch, so a larger batch is tried. A batch of the size of the map is always large
+      // enough.
       if (rc === -ENOSPC && limit < Math.max(maxEntries, BATCH)) {
         limit *= 2;
         continue;

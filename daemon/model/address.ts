@@ -45,7 +45,10 @@ export function parseCidr(text: string): Address | undefined {
   return { family: address.family, text: `${network}/${bits}` };
 }
 
-/** Ranges whose addresses belong to no single host that a packet could be sent to from here, by what an address in them is. */
+/**
+ * Ranges of addresses that cannot be the address of a Service, because they do not identify one other host, with the kind of address that
+ * each range contains.
+ */
 const specialRanges: readonly (readonly [range: string, what: string])[] = [
   ['0.0.0.0/32', 'the unspecified address'],
   ['::/128', 'the unspecified address'],

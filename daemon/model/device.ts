@@ -10,7 +10,10 @@ export interface NetworkDevice {
   readonly kind: string;
   /** True if the device carries Ethernet frames, which the tc programs expect. */
   readonly isEthernet: boolean;
-  /** Differs between two devices that had the same ifindex and name one after the other, since the programs are gone with the first. */
+  /**
+   * Distinguishes two devices that had the same ifindex and name one after the other: the programs of the first were removed together with
+   * it.
+   */
   readonly appearance: number;
 }
 

@@ -108,13 +108,13 @@ interface Item {
   /** "" for the subject itself. */
   readonly attribute: string;
   readonly value: string;
-  /** The value of the attribute that an added subject need not mention. */
+  /** The default value of the attribute. An added subject is listed without attributes that have this value. */
   readonly usual: string;
 }
 
-/** The changes that lead from what is served to what is planned, sorted by subject and attribute. */
+/** The changes from what is served to what is planned, sorted by subject and attribute. */
 export function planChanges(served: ServedState, planned: ServedState): PlanChange[] {
-  // What one of the two states does not know cannot be compared.
+  // Values that one of the two states does not contain cannot be compared.
   const known = <T>(of: (state: ServedState) => T | undefined): boolean => of(served) !== undefined && of(planned) !== undefined;
   const parts = {
     addressSets: known((state) => state.addressSets),
@@ -135,7 +135,7 @@ export function planChanges(served: ServedState, planned: ServedState): PlanChan
 
 const textOf = ({ subject, attribute, value }: Item): string => (attribute === '' ? subject : `${subject}: ${attribute} ${value}`);
 
-/** Attributes that a subject always has. They end only with the subject, so that their end need not be mentioned. */
+/** Attributes that a subject always has. They are removed only together with the subject, so their removal is not listed. */
 const ownAttributes: ReadonlySet<string> = new Set(['type', 'traffic policy', 'source ranges', 'session affinity']);
 
 /** By subject and attribute. A subject sorts directly before its attributes. */

@@ -26,7 +26,7 @@ export interface SourceProblem {
 export interface ProblemLog {
   appeared(problem: SourceProblem): void;
   resolved(problem: SourceProblem): void;
-  /** Receives what is no problem, and what people may want to know once. */
+  /** Receives a message that is not a problem and that people should see once. */
   noted?(text: string): void;
 }
 

@@ -156,7 +156,7 @@ class View implements AgentView {
     return {
       error: rows.length,
       errors: [
-        // They come first: while a step fails, no row may be applied at all.
+        // Failed steps are listed before failed rows: while a step fails, it may be that no row is applied.
         ...steps.map(({ key, error, retries }) => ({ key, message: error.message, retries })),
         ...rows.slice(0, shownErrors).map(([key, { error, retries }]) => ({ key, message: error?.message ?? '', retries })),
       ],

@@ -38,7 +38,7 @@ export function* serviceViews(parts: ListParts): Generator<ServiceView | undefin
   try {
     const wanted = new Wanted(changes);
     while (wanted.take()) yield undefined;
-    // By key, because a batch of map keys can repeat a key while other keys come and go.
+    // A map by key, because a batch of map keys can repeat a key while other keys are added and deleted.
     const unwanted = new Map<string, { readonly family: Family; readonly key: FrontendMapKey }>();
     for (const family of families) {
       for (const key of parts.maps.frontends[family].keys()) {
@@ -52,7 +52,7 @@ export function* serviceViews(parts: ListParts): Generator<ServiceView | undefin
       const kernel = unwanted.get(key);
       if (port !== undefined) yield serviceView(parts, port);
       else if (kernel !== undefined) {
-        // A Service may want the frontend since the last look.
+        // A Service may have begun to want the frontend since the table was read.
         while (wanted.take());
         const held = wanted.frontends.has(key) ? undefined : new RealizedReader(parts.maps).frontend(kernel.family, kernel.key);
         yield held === undefined ? undefined : unwantedView(held);
@@ -201,7 +201,9 @@ class Owners {
   readonly #parts: ListParts;
   readonly #wanted = new WeakMap<DesiredPort, Set<string>>();
   #keys: ReadonlyMap<number, string>;
-  /** The owners were read since the last pause. Reading them takes a while, so this is done only when it matters. */
+  /**
+   * True if the owners were read since the last pause. Reading them takes a while, so they are read again only if the result depends on it.
+   */
   isFresh = true;
 
   constructor(parts: ListParts) {
@@ -213,7 +215,7 @@ class Owners {
     const service = this.#keys.get(row.service) ?? '';
     const isWanted = this.#isWanted(this.#parts.desired.get(service), hostPort(row.address, row.port));
     if (isWanted || this.isFresh) return { service, isWanted };
-    // The index may have another owner since the owners were read.
+    // The index may have got another owner since the owners were read.
     this.#keys = this.#parts.owners();
     this.isFresh = true;
     return this.of(row);

@@ -123,7 +123,10 @@ export function conflictText({ frontend, owner, contenders, more: unlisted = 0 }
   return `${frontend}: served for ${owner}, not for ${others}`;
 }
 
-/** No line when everything is served. What the operator excluded is no problem; it is shown so that nobody has to search for it. */
+/**
+ * Returns no line when everything is served. Frontends that the operator excluded are not a problem; their line explains why they are not
+ * served.
+ */
 function unservedLines({ unserved: { refused, excluded } }: AgentStatus): StatusLine[] {
   const protectedLine = line('Refused', 'Warning', {
     summary: `${counted(refused.length, 'entry', 'entries')} would take over the connection to the API server`,
@@ -181,7 +184,7 @@ function mapLine(status: AgentStatus): StatusLine {
 const growth = ({ flag }: MapStatus): string =>
   flag === undefined ? '' : `: increase --${flag}, which takes effect when sluiced starts after \`sluice uninstall\``;
 
-/** No line while every log line could be written. */
+/** Returns no line if every log line could be written. */
 function logLines({ log: { droppedLines, reason } }: AgentStatus): StatusLine[] {
   if (droppedLines === 0) return [];
   const why = reason === undefined ? '' : `: ${reason}`;

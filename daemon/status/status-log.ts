@@ -18,7 +18,7 @@ export interface StatusLogOptions {
 const PERIOD_MS = 5000;
 /** Log lines of one comparison. Ten thousand frontends can be contested. */
 const MAX_LINES = 50;
-/** Conflicts that are compared. More of them have no further use for a reader, and each comparison takes time from the event loop. */
+/** Conflicts that are compared. Logging more would not help a reader, and each comparison takes time from the event loop. */
 const MAX_CONFLICTS = 1000;
 
 export class StatusLog {

@@ -44,7 +44,7 @@ export interface Health {
 export type FindingKind = 'node' | 'devices' | 'missingPrograms' | 'otherAgents' | 'mapSizes' | 'networkPolicies';
 
 export interface Finding {
-  /** What is the case; "" when the line of the status has a summary of its own. */
+  /** Describes the present facts; "" when the line of the status has a summary of its own. */
   readonly summary: string;
   /** One message for each thing that is wrong now, with the next step. */
   readonly problems: readonly string[];

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The step backend: selects one backend of a Service port. backend_select() is
- * the only selection routine, for tc and for sockets, so that every hook gives
- * the same answer. The caller passes the hash, the set (traffic policy Cluster
- * or Local) and the client. If no client is known, there is no affinity.
+ * The step "backend": selects one backend of a Service port. backend_select()
+ * is the only selection routine, for tc and for sockets, so that every hook
+ * gives the same answer. The caller passes the hash, the set (traffic policy
+ * Cluster or Local) and the client. If no client is known, there is no
+ * affinity.
  */
 #ifndef SLUICE_BACKEND_H
 #define SLUICE_BACKEND_H

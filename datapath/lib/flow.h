@@ -128,8 +128,8 @@ static __always_inline bool FN(flow_path)(const struct FN(flow) *flow,
 }
 
 /*
- * Is the connection (TCP, SCTP) over, so that neither side will send again?
- * `flow` is a forward row.
+ * Whether the connection (TCP, SCTP) has ended, so that neither side will send
+ * again. `flow` is a forward row.
  */
 static __always_inline bool FN(flow_is_closed)(const struct FN(flow) *flow)
 {
@@ -139,7 +139,8 @@ static __always_inline bool FN(flow_is_closed)(const struct FN(flow) *flow)
 }
 
 /*
- * Is the flow of these two rows over, so that another flow may take its port?
+ * Whether the flow that these two rows describe has ended, so that another flow
+ * may take its port.
  */
 static __always_inline bool FN(flow_has_expired)(const struct FN(flow) *forward,
 						 const struct FN(flow) *reply)

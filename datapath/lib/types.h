@@ -146,7 +146,7 @@ struct lb_service {
 
 /* Key of the LPM tries lb4_ranges, lb6_ranges. */
 struct lb4_range_key {
-	__u32 prefix; /* 32 for the set, plus the length of the CIDR */
+	__u32 prefix; /* 32 bits for the set, plus the CIDR length */
 	__u32 set; /* enum address_set */
 	addr4 address;
 };
@@ -364,7 +364,7 @@ struct lb_explain {
 	__u32 flags; /* enum frontend_flags */
 	__u32 is_decided; /* source is admitted, policy is decided */
 	__u32 is_local; /* the set of traffic policy Local was used */
-	__u32 masquerades; /* as policy decided; the backend may change it */
+	__u32 masquerades; /* decided by policy; the backend may change it */
 	__u32 is_affine; /* session affinity selected the backend */
 	__u32 backend_id; /* 0: none was selected */
 	__u32 is_masqueraded; /* the source becomes the node's address */

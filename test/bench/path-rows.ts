@@ -50,7 +50,10 @@ const microseconds = (side: Connects, metric: 'inside' | 'slept' | 'cpu'): numbe
   return side[metric].count < FEWEST_CONNECTIONS ? NaN : side[metric].p50 / 1000;
 };
 
-/** A mode is measured where it is common. CPU clocks of processes do not contain what another CPU does for them. */
+/**
+ * Each mode is measured with the steering that makes it common. CPU time is measured without steering, because the CPU clocks of processes
+ * do not include work that another CPU does for them.
+ */
 const steeringOf = (metric: Exclude<Metric, 'packets'>): Steering => (metric === 'slept' ? 'second' : 'sender');
 const steerings: readonly Steering[] = availableParallelism() > 1 ? ['sender', 'second'] : ['sender'];
 

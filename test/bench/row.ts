@@ -35,7 +35,7 @@ export interface Group<R extends Row = Row> {
   open(rows: readonly R[]): Promise<void> | void;
   /** Returns one sample for each of these rows, in their order. */
   round(rows: readonly R[], number: number): Promise<Sample[]> | Sample[];
-  /** Markdown that belongs to the rows of this run, after the rounds: figures that are no row. */
+  /** Markdown about the rows of this run, requested after the rounds, for figures that have no row of their own. */
   notes?(): string;
   /** Removes everything that open() made, also if open() failed. */
   close(): Promise<void> | void;

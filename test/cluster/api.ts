@@ -85,7 +85,7 @@ export class Api {
     return valueOf(await this.#request('PATCH', path, { body: change, type }), `PATCH ${path}`);
   }
 
-  /** An object that does not exist is no error. */
+  /** Deleting an object that does not exist is not an error. */
   async delete(path: string, graceSeconds = 0): Promise<void> {
     const answer = await this.#request('DELETE', path, { body: { gracePeriodSeconds: graceSeconds } });
     if (answer.status !== 404) valueOf(answer, `DELETE ${path}`);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The programs on our hooks, as the kernel lists them: those of ours that are missing, those of another sluiced, and those of other programs,
-// which are no concern of ours. With TCX and with clsact filters, in a private namespace and bpffs.
+// The programs on the hooks of this daemon, as the kernel lists them: missing programs of this daemon, programs of another sluiced, and
+// programs of other owners, which are ignored. Tested with TCX and with clsact filters, in a private namespace and bpffs.
 import { join } from 'node:path';
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { HookInspection } from '../../daemon/bpf/hook-inspection.ts';

@@ -4,7 +4,7 @@
 import { existsSync, globSync, readFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 
-/** A reader decides in five minutes; what needs more room belongs into the README of a folder. */
+/** A reader must be able to read README.md in five minutes. Details belong in the README of a folder. */
 const MOST_README_LINES = 200;
 
 /** The anchor that GitHub makes of a heading: lower case, no punctuation, hyphens for blanks. */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Failures of the host while the daemon runs and starts: system calls that fail (injected by strace), too few descriptors, a log
-// that cannot be written, a bpffs that becomes read-only, a cgroup that is made anew. The daemon must go on, say what is wrong, and
-// repair everything when the failure is over.
+// Failures of the host while the daemon runs and starts: system calls that fail (injected by strace), too few descriptors, a log that
+// cannot be written, a bpffs that becomes read-only, a cgroup that is removed and created again. The daemon must continue, report what is
+// wrong, and repair everything when the failure is over.
 import { mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';

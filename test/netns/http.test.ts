@@ -12,7 +12,7 @@ const HEALTH_CHECK_PORT = 30_999;
 const METRICS = 10_249;
 const ports = [10_256, HEALTH_CHECK_PORT, 9880, METRICS];
 const PROBES = 41;
-/** Maximum time for an answer. It only tells an answer from a freeze, because the machine of a test run may be loaded. */
+/** Maximum time for an answer. It only distinguishes a slow answer from a hung daemon, because the machine of a test run may be loaded. */
 const LATEST_MS = 2000;
 
 let lab: Lab;

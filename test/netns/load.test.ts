@@ -44,7 +44,7 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
 
   afterEach(() => lab.close());
 
-  /** Connections per millisecond that this machine makes at the moment, while nothing changes. */
+  /** Connections per millisecond that this machine makes at the moment: the baseline, without changes of Services. */
   const usualRate = async (client: Client, parallel: number): Promise<number> => {
     const task = { protocol: 'tcp', address: vips.IPv4, port: 80, count: 1e6, parallel, forMs: YARDSTICK_MS } as const;
     const { answers, failures } = await client.ask(task);

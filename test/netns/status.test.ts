@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the daemon says about itself follows from facts: for each fact, the daemon runs in a situation where it holds and in one where it does
-// not. Every situation is read from `sluice status`, its exit code and the log.
+// What the daemon reports about itself must follow from facts. For each fact, the daemon runs in a situation in which the fact holds, and
+// in one in which it does not hold. Every situation is read from `sluice status`, its exit code and the log.
 import { execFileSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';

@@ -46,7 +46,7 @@ export class ClusterDouble {
     return converted.kind !== 'unknown' && converted.row !== undefined;
   }
 
-  /** Adds the namespace as a real server does. */
+  /** Puts an object. Without a namespace, the object gets the namespace "default", as with kubectl. */
   put(raw: RawObject): void {
     const metadata = kinds[raw.kind].isNamespaced ? { namespace: 'default', ...raw.metadata } : raw.metadata;
     this.server.put({ ...raw, metadata });

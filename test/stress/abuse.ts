@@ -27,7 +27,7 @@ const { values } = parseArgs({
 const MINUTE_MS = 60_000;
 const minutes = Number(values.minutes);
 
-// What must be true.
+// The limits that the daemon must keep.
 const HEALTH_P99_MS = 100;
 const HEALTH_WORST_MS = 500;
 const CHANGE_MS = 1000;
@@ -69,7 +69,7 @@ class Abused {
     this.#daemon = place.daemon;
   }
 
-  /** Returns what was not as it must be, one line each. */
+  /** Returns one line for each condition that was not met. */
   async run(): Promise<readonly string[]> {
     // The daemon is the only process on the last CPU.
     pinTo(firstCpu, process.pid);

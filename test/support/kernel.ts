@@ -11,7 +11,7 @@ const libc = koffi.load('libc.so.6');
 const setns: (fd: number, type: number) => number = libc.func('int setns(int fd, int nstype)');
 const unshare: (flags: number) => number = libc.func('int unshare(int flags)');
 
-/** Moves this thread into a new network namespace, for good. */
+/** Moves this thread into a new network namespace. It never moves back. */
 export function newNetns(): void {
   checkedErrno(unshare(CLONE_NEWNET), 'unshare', 'network namespace');
 }

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 
 const cache = join(import.meta.dirname, '../../node_modules/.cache');
 
-/** A program, or the reason for which it cannot be had here. */
+/** The path of a program, or the reason why it is not available here. */
 export type Built = { readonly program: string } | { readonly obstacle: string };
 
 /** `name` is the folder of the module. Throws when the module cannot be compiled. */

@@ -27,9 +27,9 @@ export interface RealizedFrontend {
   readonly flags: number;
   /** Backends of policy Cluster in slot order, one for each slot. Slots without a backend of this service are omitted; see dangling. */
   readonly backends: readonly RealizedBackend[];
-  /** Backends of policy Local, likewise. */
+  /** Backends of policy Local in slot order, one for each slot, as above. */
   readonly localBackends: readonly RealizedBackend[];
-  /** Number of slots in both sets that name no backend of this service. */
+  /** Number of slots, in both sets together, that do not refer to a backend of this service. */
   readonly dangling: number;
 }
 

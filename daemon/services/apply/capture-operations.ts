@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Withdraws what an earlier process left in the maps and what takes over the connection to the API server. Without it, an agent that
-// restarts could not reach the API server, and could therefore never learn that a Service must be withdrawn. What this process applies
-// itself is not touched: the controllers decide it, and they leave such frontends out. Called by the Reconciler, for each address of
-// the API server.
+// Withdraws entries that an earlier process left in the maps and that would take over the connection to the API server. Without it, an
+// agent that restarts could not reach the API server, and could therefore never learn that a Service must be withdrawn. Entries that this
+// process applied are not touched: the controllers decide about them, and leave out such frontends. Called by the Reconciler, for each
+// address of the API server.
 import { familyOf, hostPort } from '../../model/address.ts';
 import type { ApiServerAddress } from '../../model/api-server.ts';
 import { frontendKey } from '../../model/frontend.ts';
@@ -25,7 +25,7 @@ export class CaptureOperations implements Operations<string, ApiServerAddress> {
   }
 
   restore(): void {
-    // This object has no memory of its own.
+    // Nothing to rebuild: this object keeps no copy of the maps.
   }
 
   update({ address, port }: ApiServerAddress): void {
@@ -34,7 +34,8 @@ export class CaptureOperations implements Operations<string, ApiServerAddress> {
     const result = ports.withdrawLeftover(key({ address, port }), familyOf(address));
     if (result === 'withdrawn') onWithdrawn(key({ address, port }));
     if (typeof result === 'object') {
-      // The address is a ClusterIP, and the packets that it leads to are looked up again.
+      // The address is a ClusterIP. Packets that are translated to one of its backends are looked up again, so a frontend at the address of
+      // a backend would take over the connection too.
       for (const backend of result.backends) {
         if (hostPort(backend.address, backend.port) === hostPort(address, port)) continue;
         if (ports.withdrawLeftover(key(backend), familyOf(address)) === 'withdrawn') onWithdrawn(key(backend));
@@ -43,7 +44,7 @@ export class CaptureOperations implements Operations<string, ApiServerAddress> {
   }
 
   delete(): void {
-    // An address that is not used any more takes nothing back.
+    // Nothing is restored when an address is no longer used.
   }
 
   prune(): boolean {
@@ -51,7 +52,7 @@ export class CaptureOperations implements Operations<string, ApiServerAddress> {
   }
 
   *repair(): Generator<string[], void> {
-    // The loops of the Service ports and of the address sets compare the maps with what is desired.
+    // Nothing to compare: the loops of the Service ports and of the address sets compare the maps with the desired state.
   }
 
   freed(): number {

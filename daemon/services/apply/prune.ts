@@ -59,7 +59,7 @@ export function withdrawLeftover(state: LbState, maps: LbMaps, { key, family }: 
     return { backends: [...rows].map(({ address, port }) => ({ address, port })) };
   }
   pruneFrontend(state, maps, frontend);
-  // An entry that another program changed after restore is recorded anew and deleted by the second call.
+  // An entry that another program changed after restore is recorded again and deleted by the second call.
   const changed = state.leftovers.frontends.get(key);
   if (changed !== undefined) pruneFrontend(state, maps, changed);
   return 'withdrawn';

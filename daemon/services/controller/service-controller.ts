@@ -26,7 +26,7 @@ export interface ServiceControllerOptions {
   /** Keyed by name. */
   readonly nodes: TableView<string, Node>;
   readonly localAddresses: TableView<string, LocalAddress>;
-  /** Need not be initialized: an address that becomes known later withdraws what is served there. */
+  /** Need not be initialized: when an address becomes known later, the frontends at that address are withdrawn. */
   readonly apiServers: TableView<string, ApiServerAddress>;
   /** Written by this controller only. It is initialized by the first computation. */
   readonly desired: Table<string, DesiredPort>;

@@ -24,9 +24,10 @@ export interface ApiServerInput {
 }
 
 /**
- * "address:port" of every place that a connection to the API server passes on this node, sorted: the given addresses; the endpoints
- * of default/kubernetes if a given address is its ClusterIP, because the packets that the ClusterIP leads to are looked up again; and
- * all addresses of the node if a given address is loopback, because other nodes reach the same server there.
+ * "address:port" of every place that a connection to the API server passes on this node, sorted. These are the given addresses. If a given
+ * address is the ClusterIP of default/kubernetes, the endpoints of this Service are included, because packets that are translated to an
+ * endpoint are looked up again. If a given address is loopback, all addresses of the node are included, because other nodes reach the same
+ * server there.
  */
 export function apiServerPlaces({ apiServers, localAddresses, kubernetes, slices }: ApiServerInput): readonly string[] {
   const places = new Set<string>();

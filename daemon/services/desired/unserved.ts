@@ -9,7 +9,7 @@ import { capturesApiServer } from './api-servers.ts';
 import { claimedFrontends, isServedExternalIP } from './frontends.ts';
 import type { NodeContext } from './node-context.ts';
 
-/** A message is read by people, and a Service may have many external IPs. */
+/** External IPs that one message lists. People read the message, and a Service may have many external IPs. */
 const SHOWN_ADDRESSES = 5;
 
 /** Where a Service has the address of a frontend. */

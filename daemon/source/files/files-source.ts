@@ -282,8 +282,8 @@ export class FilesSource implements Source {
   }
 
   /**
-   * While the directory is missing, uncertain files count as unreadable. When the directory is created again, they are checked
-   * anew. Otherwise a new, empty directory would delete their objects at once.
+   * While the directory is missing, uncertain files count as unreadable. When the directory is created again, they are checked again.
+   * Otherwise a new, empty directory would delete their objects at once.
    */
   #suspendUncertain(): void {
     for (const [name, { cancel }] of this.#uncertain) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The table of the addresses at which this agent reaches the API server: the address of each configured server, what the name of a
-// server resolved to last, and the far end of each open connection. The table keeps Services from taking over the connection. The
-// first connection to a new address may still be taken over; the attempt after it is not. Used by connection.ts.
+// The table of the addresses at which this agent reaches the API server: the address of each configured server, the addresses to which the
+// name of a server was last resolved, and the peer address of each open connection. The table keeps Services from taking over the
+// connection. The first connection to a new address may still be taken over; the attempt after it is not. Used by connection.ts.
 import { isIP } from 'node:net';
 import { parseAddress } from '../../model/address.ts';
 import { type ApiServerAddress, apiServerKey } from '../../model/api-server.ts';
@@ -12,7 +12,7 @@ const MAX_ADDRESSES = 64; // per server
 
 interface Known {
   resolved: readonly string[];
-  /** Far ends of open connections, each once per connection. */
+  /** Peer addresses of open connections, each once per connection. */
   readonly connected: string[];
 }
 

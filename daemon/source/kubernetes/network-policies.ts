@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Asks the API server, at the start and then rarely, whether the cluster has a NetworkPolicy, which this agent does not enforce. A failure is
-// no problem of the agent: the answer is then unknown. It reads one object and keeps none. Built and started by agent/.
+// Asks the API server, at the start and then rarely, whether the cluster has a NetworkPolicy, which this agent does not enforce. A failed
+// request is not a problem of the agent: the answer is then unknown. It reads one object and keeps none. Built and started by agent/.
 import type { Clock } from '../../base/clock.ts';
 import { messageOf } from '../../base/errors.ts';
 import type { SummaryPart } from '../../base/status-part.ts';
@@ -30,7 +30,7 @@ export interface NetworkPolicyProbeOptions {
   readonly clock: Pick<Clock, 'setTimer'>;
 }
 
-/** For people; at most one problem. */
+/** The answer as text for people, with at most one problem. */
 interface Found {
   readonly summary: string;
   readonly problems: readonly string[];

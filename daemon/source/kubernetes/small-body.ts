@@ -21,7 +21,7 @@ export async function readSmallBody({ body }: Pick<ApiResponse, 'body'>): Promis
   }
 }
 
-/** The items of a list and the rest of its metadata. Throws UnreachableError when the value is no list. */
+/** The items of a list and the rest of its metadata. Throws UnreachableError when the value is not a list. */
 export function listOf(raw: unknown): { readonly items: readonly unknown[]; readonly metadata: Readonly<Record<string, unknown>> } {
   const { items, metadata } = (raw ?? {}) as { readonly items?: unknown; readonly metadata?: unknown };
   if (!Array.isArray(items)) throw new UnreachableError('the server sent something other than a list');

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A cluster of any size whose API server is the double, in a process of its own, and a sluiced that reads it. Measures cold start and
-// memory. Also holds the orders to the processes that write objects. cluster.ts and large-rows.ts use it.
+// memory. Also sends the orders (commands) to the processes that write objects. cluster.ts and large-rows.ts use it.
 import { join } from 'node:path';
 import type { Lab } from '../../support/lab/lab.ts';
 import type { LabProcess } from '../../support/lab/process.ts';
@@ -10,7 +10,7 @@ import { type ColdStart, Sluiced } from './proxies.ts';
 
 export interface Size {
   readonly services: number;
-  /** Of each Service. */
+  /** Number of endpoints of each Service. */
   readonly endpoints: number;
 }
 

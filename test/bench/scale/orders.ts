@@ -26,7 +26,7 @@ export type ScaleObject = ReturnType<typeof serviceOf> | ReturnType<typeof slice
 
 /** Stores the objects. Both methods resolve when the server has accepted the object. */
 export interface Holder {
-  /** An object that exists already is no error. */
+  /** Creating an object that exists already is not an error. */
   create(object: ScaleObject): Promise<void>;
   replace(object: ScaleObject): Promise<void>;
 }

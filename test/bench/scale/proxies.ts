@@ -25,7 +25,7 @@ export interface ColdStart {
 export interface Proxy {
   readonly name: string;
   readonly pid: number;
-  /** `endpoints`: of each Service. */
+  /** `endpoints`: number of endpoints of each Service. */
   start(services: number, endpoints: number): Promise<ColdStart>;
   metrics(): Promise<Page>;
   stop(): Promise<void>;

@@ -9,7 +9,7 @@ import { BpfObject } from '../../../daemon/kernel/object.ts';
 import { floorBackend, floorVip } from '../harness.ts';
 import { BACKEND_PORT, floorFrontends, floorRow, groups, type Place, places } from './services.ts';
 
-/** The programs of a node, by the hook: the name that the program of Sluice has there. */
+/** The programs of a node. The key is the hook, named by the program of Sluice on that hook. */
 export const hookPrograms = {
   tc_pod_in: { floor: 'floor_pod_in', empty: 'bench_empty', devices: ['lxc1', 'lxc2', 'lxc9'], isIngress: true },
   tc_pod_out: { floor: 'floor_pod_out', empty: 'bench_empty', devices: ['lxc1', 'lxc2', 'lxc9'], isIngress: false },

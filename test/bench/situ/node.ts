@@ -17,7 +17,7 @@ export type Kind = 'sluice' | 'floor' | 'empty';
 
 /** Connections that a client holds, unless a test asks for fewer. */
 const FLOWS = 10_000;
-/** New connections of a round per connection that would be held: a connection has several packets in each direction. */
+/** New connections in a round, as a share of the connections that would be held: opening a connection takes several packets. */
 const OPENED_SHARE = 0.2;
 /** Time limit of a round and of opening all connections, for a slow machine. */
 const ROUND_MS = 300_000;
@@ -26,7 +26,7 @@ interface Plan {
   readonly netns: string;
   readonly role: 'hold' | 'open';
   readonly inCgroup?: boolean;
-  /** Of the first connection; each has its own. 0: chosen by the kernel. */
+  /** Source port of the first connection; each connection has its own port. 0: the kernel chooses the ports. */
   readonly sourcePort: number;
   readonly address: string;
   readonly port: number;

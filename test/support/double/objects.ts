@@ -5,7 +5,7 @@ import { apiGroupOf, type Kind, kindNames, kinds } from '../../../daemon/source/
 import { networkPolicies } from '../../../daemon/source/kubernetes/network-policies.ts';
 import { pathOf } from '../../../daemon/source/kubernetes/resources.ts';
 
-/** The kinds that the double has: those that the agent follows, and one that it only looks at. */
+/** The kinds that the double has: those that the agent follows, and NetworkPolicy, about which the agent only asks. */
 export type ServedKind = Kind | 'NetworkPolicy';
 
 export interface RawObject {

@@ -25,7 +25,7 @@ export class LabProcess {
   readonly #child: ChildProcess;
   /** All lines of stdout and stderr. */
   readonly lines: string[] = [];
-  /** The lines of stdout: what ask() takes for an answer. */
+  /** The lines of stdout. ask() returns one of them as the answer. */
   readonly #answers: string[] = [];
   /** Exit code; -1 when a signal ended the process. */
   readonly ended: Promise<number>;
@@ -62,8 +62,8 @@ export class LabProcess {
   }
 
   /**
-   * Sends a line. Resolves with the next line of stdout. A question whose answer takes long needs a `timeoutMs` of its own. What the
-   * process writes to stderr is no answer; it is in the error message when the process ends without one.
+   * Sends a line. Resolves with the next line of stdout. A question whose answer takes long needs a `timeoutMs` of its own. A line on
+   * stderr is not an answer; it is in the error message when the process ends without an answer.
    */
   async ask(question: string, timeoutMs = LINE_TIMEOUT_MS): Promise<string> {
     const from = this.#answers.length;

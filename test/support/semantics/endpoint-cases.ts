@@ -23,7 +23,10 @@ const clusterWith = (endpoints: readonly SliceEndpoint[], fields: Partial<Cluste
   slices: [sliceRow({ endpoints })],
   ...fields,
 });
-/** A pod uses policy Cluster and reaches `cluster`; if `local` is given, an outside client uses policy Local and reaches `local`. */
+/**
+ * A case in which a pod uses policy Cluster and must reach one of `cluster`. If `local` is given, an outside client uses policy Local and
+ * must reach one of `local`.
+ */
 const usable = (name: string, cluster: Cluster, wanted: { readonly cluster: number[]; readonly local?: number[] }): SemanticsCase => {
   const { cluster: all, local } = wanted;
   const packets = [sends('pod', clusterIP, all.length === 0 ? reject : dnat(...all.map(at)))];

@@ -99,7 +99,7 @@ describe('pipelining', () => {
     const many = await clients.openMany(32, port);
     for (const client of many) client.read().socket.write(shortest.repeat(500));
     for (const client of many) await client.until(() => client.responses() === 500, 'the last response');
-    // One slice of each connection, and of each again if the queue continues before the counter is reset.
+    // In one turn, each connection gets one slice, or two if the queue continues before the counter is reset.
     expect(seen.mostPerTurn).toBeLessThanOrEqual(2 * 32 * 10);
   });
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Whether the cluster has NetworkPolicies: one LIST at the start, then rarely. No answer is no problem of the agent.
+// Whether the cluster has NetworkPolicies: one LIST at the start, then rarely. A missing answer is not a problem of the agent.
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { expect, onTestFinished, test } from 'vitest';
 import { NetworkPolicyProbe } from '../../../daemon/source/kubernetes/network-policies.ts';

@@ -21,7 +21,7 @@ const directory = mkdtempSync(join(tmpdir(), 'sluice-agree-'));
 const socketPath = join(directory, 's.sock');
 const view = new FakeView();
 const server = new GrpcServer({ view, reload: () => ({ hooks: 0, milliseconds: 0 }), socketPath });
-/** Each look at this clock is a second later, so that no answer is used again. */
+/** Each call returns a time one second later, so that no cached result is used. */
 const clock = { time: 0, now: () => (clock.time += 1000) };
 const page = metricsPage(buildMetrics({ view, versions: healthy }), { clock, onError: (error) => expect.fail(String(error)) });
 const http = buildHttp({ view, page, servers: new HttpServers(), clock });
