@@ -70,7 +70,7 @@ type Fill = (status: AgentStatus) => void;
 export interface MetricsOptions {
   readonly view: AgentView;
   readonly versions: Versions;
-  /** Further metrics: those of other folders of daemon/, and processMetrics. */
+  /** Further metrics, such as those of other folders of daemon/ and processMetrics. */
   readonly also?: readonly MetricPart[];
 }
 

@@ -24,7 +24,7 @@ interface Entry {
 
 export class ConnectionShares<Connection extends Closable> {
   readonly #limits: ConnectionLimits;
-  /** In the order of the last use, the least recent first. */
+  /** The connections in the order of their last use, the least recently used first. */
   readonly #entries = new Map<Connection, Entry>();
   readonly #counts = new Map<string, number>();
   #closed = 0;

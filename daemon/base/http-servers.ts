@@ -15,11 +15,11 @@ const defaultLimits: ConnectionLimits = { total: 512, perSource: 64 };
 
 /** Milliseconds. Probes and scrapes are short; a client that takes longer only occupies a connection. */
 const timeouts = {
-  /** From the accepted connection, or from the first byte of a later request, to the end of the headers. */
+  /** Time from the accepted connection, or from the first byte of a later request, to the end of the headers. */
   headersTimeout: 10_000,
-  /** From the same moment to the end of the body. */
+  /** Time from the same moment to the end of the body. */
   requestTimeout: 10_000,
-  /** From a response to the next request. */
+  /** Time from a response to the next request. */
   keepAliveTimeout: 10_000,
   /** Interval at which the time limits for the headers and for the request are checked. */
   connectionsCheckingInterval: 2000,

@@ -51,7 +51,7 @@ function unexpectedReason(error: unknown): string {
   return `unexpected error (${name}${place === undefined ? '' : ` at ${place}`}): this is a defect of Sluice, please report it`;
 }
 
-/** By the codes of the parser "yaml". */
+/** Reasons by the error codes of the parser "yaml". */
 const yamlReasons: Readonly<Record<string, string>> = {
   ALIAS_PROPS: 'an alias has a tag or an anchor',
   BAD_ALIAS: 'the name of an alias is not valid',

@@ -26,12 +26,12 @@ export class Repairs {
     this.#clock = clock;
   }
 
-  /** Since the daemon started. */
+  /** Number of repairs since the daemon started. */
   get total(): number {
     return this.#total;
   }
 
-  /** The newest first. */
+  /** The last repairs, the newest first. */
   last(): readonly Repair[] {
     return this.#last.toReversed();
   }

@@ -12,9 +12,9 @@ import { parseDevicePin, PinDirectory, type PinKind } from './pins.ts';
 
 /** Something that is removed, or that is left. */
 export interface Removal {
-  /** For people: "link /sys/fs/bpf/sluice/links/sock_connect4". */
+  /** Text that people read: "link /sys/fs/bpf/sluice/links/sock_connect4". */
   readonly what: string;
-  /** Why it is left; undefined if it is ours to remove. */
+  /** Why it is left; undefined if Sluice created it, so that it is removed. */
   readonly left: string | undefined;
   /** Must not be called for what is left. */
   readonly remove: () => void;

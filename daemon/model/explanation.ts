@@ -26,7 +26,7 @@ export interface PacketQuery {
   readonly from?: Origin | undefined;
   /** Name of the device that receives the packet. */
   readonly iface?: string | undefined;
-  /** Only for packets of pods and of the node. Default: connect for TCP, sendto for UDP. */
+  /** The system call of the sender, only for packets of pods and of the node. Default: connect for TCP, sendto for UDP. */
   readonly call?: SocketCall | undefined;
 }
 

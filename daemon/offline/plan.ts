@@ -138,7 +138,7 @@ const textOf = ({ subject, attribute, value }: Item): string => (attribute === '
 /** Attributes that a subject always has. They are removed only together with the subject, so their removal is not listed. */
 const ownAttributes: ReadonlySet<string> = new Set(['type', 'traffic policy', 'source ranges', 'session affinity']);
 
-/** By subject and attribute. A subject sorts directly before its attributes. */
+/** The items by subject and attribute. A subject sorts directly before its attributes. */
 function itemsOf(state: ServedState, parts: Record<'addressSets' | 'settings' | 'devices', boolean>): Map<string, Item> {
   const items: Item[] = [
     ...state.frontends.flatMap(frontendItems),

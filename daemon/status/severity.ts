@@ -21,7 +21,7 @@ const findingSeverities: Readonly<Record<FindingKind, Severity>> = {
   networkPolicies: 'Warning',
 };
 
-/** From the mildest to the most severe. */
+/** The severities, from the mildest to the most severe. */
 const order: readonly Severity[] = ['Ok', 'Warning', 'Degraded', 'NotReady'];
 
 /** One line for each subject of the status, in the order in which people read them. */

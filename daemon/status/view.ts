@@ -95,9 +95,9 @@ export interface AgentStatus extends Versions, Health {
 
 /** Changes that other programs made to the agent's state, and that the agent repaired. */
 export interface RepairStatus {
-  /** Since the agent started. */
+  /** Number of repairs since the agent started. */
   readonly total: number;
-  /** The newest first; `at` in milliseconds since 1970. */
+  /** The last repairs, the newest first; `at` in milliseconds since 1970. */
   readonly last: readonly { readonly sentence: string; readonly at: number }[];
   /** What could not be repaired, one message each. */
   readonly problems: readonly string[];
@@ -174,9 +174,9 @@ export interface ConflictStatus {
 
 /** What Services ask for and this node does not serve, one message each. */
 export interface UnservedStatus {
-  /** It would take over the connection to the API server. */
+  /** Frontends and ClusterIPs that would take over the connection to the API server. */
   readonly refused: readonly string[];
-  /** The operator excluded it with --external-ips. One message per Service. */
+  /** External IPs that the operator excluded with --external-ips. One message per Service. */
   readonly excluded: readonly string[];
 }
 
@@ -197,11 +197,11 @@ export interface ServiceView {
   readonly protocol: Protocol;
   readonly family: Family;
   readonly isWanted: boolean;
-  /** 0: no session affinity. */
+  /** Timeout of session affinity; 0 without session affinity. */
   readonly affinitySeconds: number;
-  /** They apply to the frontends with hasSourceRanges. */
+  /** Source ranges of the frontends with hasSourceRanges. */
   readonly sourceRanges: readonly string[];
-  /** 0: the Service has no health check on this node. */
+  /** Health check port on this node; 0 if the Service has none. */
   readonly healthCheckNodePort: number;
   readonly frontends: readonly FrontendView[];
   /** The backends of the desired state. */
@@ -209,8 +209,8 @@ export interface ServiceView {
   /** What the kernel holds: the backends in the run of slots, each once. */
   readonly run: readonly { readonly id: number; readonly address: string; readonly port: number; readonly slots: number }[];
   /**
-   * Such as "kernel lacks 10.0.1.3:8080"; empty when the frontends, their flags and their backend addresses are as desired. Limited in
-   * length; the last line then says so.
+   * Differences, such as "kernel lacks 10.0.1.3:8080". Empty when the frontends, their flags and their backend addresses are as desired.
+   * Limited in length; the last line then says that there are more.
    */
   readonly differences: readonly string[];
   readonly row: { readonly state: 'pending' | 'done' | 'error'; readonly message: string; readonly retries: number };

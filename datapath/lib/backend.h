@@ -25,8 +25,8 @@
 
 enum backend_health {
 	BACKEND_SERVES,
-	BACKEND_DRAINS, /* present, but does not serve */
-	BACKEND_GONE, /* removed, or its id has another generation */
+	BACKEND_DRAINS, /* the backend is present, but does not serve */
+	BACKEND_GONE, /* it was removed, or its id was used again */
 };
 
 /* Base and count of one set, read by one load. The count is the upper half. */
@@ -68,7 +68,7 @@ static __always_inline __u32 backend_generation(__u32 meta)
 /* Must not have padding, since it is passed to a BPF global function. */
 struct backend_request {
 	__u32 service; /* index into lb_services */
-	__u32 hash; /* uniform in 32 bits */
+	__u32 hash; /* uniform over all 32-bit values */
 	__u32 is_local; /* the set of traffic policy Local */
 };
 

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The step flow: the flow tables ct4 and ct6. A flow has two LRU rows with the
- * same content (types.h); flow.h makes their keys. Once per unit of flow_now(),
- * a packet of one direction also looks up the row of the other direction, so
- * that the kernel does not evict one row of an active flow. A row that was
- * evicted is inserted again. If the kernel reuses a row while it is read, the
- * look-up counts as a miss (flow_path()). Only this header writes the table,
- * except for the device fields that walk.h refreshes.
+ * The step "flow": the flow tables ct4 and ct6. A flow has two LRU rows with
+ * the same content (types.h); flow.h makes their keys. Once per unit of
+ * flow_now(), a packet of one direction also looks up the row of the other
+ * direction, so that the kernel does not evict one row of an active flow. A row
+ * that was evicted is inserted again. If the kernel reuses a row while it is
+ * read, the look-up counts as a miss (flow_path()). Only this header writes the
+ * table, except for the device fields that walk.h refreshes.
  */
 #ifndef SLUICE_CT_H
 #define SLUICE_CT_H

@@ -22,8 +22,8 @@
 
 enum flow_verdict {
 	FLOW_KEEP,
-	FLOW_MAY_MOVE, /* to another backend, if one can be selected */
-	FLOW_REPLACE, /* its backend is gone, or the flow is over */
+	FLOW_MAY_MOVE, /* may move to another backend, if there is one */
+	FLOW_REPLACE, /* the backend is gone, or the flow has ended */
 };
 
 #define FAMILY_PART "flow_check.h"

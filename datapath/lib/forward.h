@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The step forwarding: sends a translated packet to its next device. The packet
+ * The step "forward": sends a translated packet to its next device. The packet
  * bypasses the stack of the node, so netfilter and rp_filter do not see it;
  * only packets to and from the node's own sockets pass through the stack. The
  * kernel resolves the neighbour.

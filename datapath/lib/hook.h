@@ -9,10 +9,10 @@
 #include <bpf/bpf_helpers.h>
 
 enum hook {
-	HOOK_POD_IN, /* from a pod: ingress of the host's end of its veth */
-	HOOK_POD_OUT, /* to a pod: egress of the same device */
-	HOOK_UPLINK_IN, /* from outside the node */
-	HOOK_UPLINK_OUT, /* from the node, or forwarded by it */
+	HOOK_POD_IN, /* packets from a pod: ingress of its host-side veth */
+	HOOK_POD_OUT, /* packets to a pod: egress of the same device */
+	HOOK_UPLINK_IN, /* packets from outside the node */
+	HOOK_UPLINK_OUT, /* packets that the node sends or forwards */
 };
 
 /* ifindex towards the client that sent this packet. */

@@ -62,9 +62,9 @@ static __always_inline bool icmp_is_error6(__u8 type)
 
 /* Kept in lb_scratch.answer. */
 struct FN(icmp_work) {
-	struct FN(tuple) quoted; /* of the quoted packet, as received */
+	struct FN(tuple) quoted; /* tuple of the quoted packet, as received */
 	struct FN(tuple) inner; /* `quoted` reversed (key); later translated */
-	struct FN(tuple) outer; /* of the error itself, translated */
+	struct FN(tuple) outer; /* translated tuple of the error itself */
 	struct FN(path) path;
 	__u32 ports_at; /* offset of the quoted ports */
 };

@@ -14,7 +14,7 @@
 #include <bpf/bpf_helpers.h>
 #include "types.h"
 
-#define EEXIST 17 /* from an insert with BPF_NOEXIST */
+#define EEXIST 17 /* error of an insert with BPF_NOEXIST */
 
 /*
  * The macros with which programs write. If SLUICE_EXPLAIN is defined, the

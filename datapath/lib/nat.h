@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The step nat: gives the packet the translated tuple, and decrements the TTL
+ * The step "nat": gives the packet the translated tuple, and decrements the TTL
  * of a forwarded packet. Writes addresses and ports directly. A helper writes
  * the L4 checksum, since the device may still have to compute it
  * (CHECKSUM_PARTIAL).

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The step parse: the tuple of a packet. Returns PARSE_OURS for TCP, UDP and
- * SCTP, PARSE_ICMP for ICMP of any type (the tuple then holds addresses only),
- * and PARSE_PASS for everything else: other protocols, packets that are too
- * short, and fragments whose first fragment was not seen. It writes only the
- * maps frag4 and frag6, which contain the ports of fragmented datagrams.
+ * The step "parse": reads the tuple of a packet. Returns PARSE_OURS for TCP,
+ * UDP and SCTP, PARSE_ICMP for ICMP of any type (the tuple then holds addresses
+ * only), and PARSE_PASS for everything else: other protocols, packets that are
+ * too short, and fragments whose first fragment was not seen. It writes only
+ * the maps frag4 and frag6, which contain the ports of fragmented datagrams.
  */
 #ifndef SLUICE_PARSE_H
 #define SLUICE_PARSE_H
@@ -36,7 +36,7 @@ enum parse_result { PARSE_PASS, PARSE_OURS, PARSE_ICMP };
  */
 #define L4_TCP_BYTES 14
 #define L4_UDP_BYTES 8
-#define L4_SCTP_BYTES 16 /* including the header of the first chunk */
+#define L4_SCTP_BYTES 16 /* includes the header of the first chunk */
 
 /* Chunks that open or end an association: RFC 9260, 3.2. */
 #define SCTP_INIT 1
@@ -47,7 +47,7 @@ enum parse_result { PARSE_PASS, PARSE_OURS, PARSE_ICMP };
 enum fragment {
 	FRAGMENT_NONE, /* a whole packet */
 	FRAGMENT_FIRST, /* has the ports */
-	FRAGMENT_LATER, /* has no ports: they come from frag4, frag6 */
+	FRAGMENT_LATER, /* has no ports: frag4 or frag6 has them */
 };
 
 #define IP_OFFSET_AND_MORE 0x3fff
@@ -242,8 +242,8 @@ static noinline int parse_extensions6(struct __sk_buff *skb,
 {
 	struct {
 		__u8 nexthdr;
-		__u8 length; /* beyond the first 8 bytes, in units of 8 bytes */
-		__be16 offset; /* if it is a fragment header (RFC 8200, 4.5) */
+		__u8 length; /* beyond the first 8 bytes, in 8-byte units */
+		__be16 offset; /* valid in a fragment header (RFC 8200, 4.5) */
 		__be32 id;
 	} header;
 	int i;

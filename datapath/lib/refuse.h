@@ -34,7 +34,7 @@
 #include "parse.h"
 #include "csum.h"
 
-#define REFUSALS_PER_WINDOW 4096 /* per CPU and 4.29 s; Linux sends 1000/s */
+#define REFUSALS_PER_WINDOW 4096 /* per CPU in 4.29 s; Linux sends 1000/s */
 #define REFUSAL_TTL 64
 
 struct icmp_message {
@@ -204,7 +204,7 @@ struct FN(refusal) {
 	__u8 type;
 	__u8 code;
 	__be32 rest;
-	__u32 reason; /* enum drop_reason, to be counted */
+	__u32 reason; /* drop reason to count (enum drop_reason) */
 };
 
 /*

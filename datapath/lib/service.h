@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The step service: looks up the frontend for (address, port, protocol). The
+ * The step "service": looks up the frontend for (address, port, protocol). The
  * entry contains the index of the Service port. It is read by one 8-byte load.
  * The check word in the entry must match the key, since the kernel may reuse
  * the hash element for another key during the read. frontendCheck() in

@@ -28,8 +28,8 @@
 
 /* Attempts to find a source port whose reply row is free. */
 #define PORT_PROBES 8
-#define PORT_PROBES_SCARCE 4 /* if the last search found none */
-#define PORT_FAILURES 8 /* failed searches until a flow gets only one attempt */
+#define PORT_PROBES_SCARCE 4 /* attempts if the last search failed */
+#define PORT_FAILURES 8 /* failed searches, then one attempt per flow */
 
 /* A random port of the two ranges, in network byte order. */
 static __always_inline __be16 snat_port(const struct lb_host *host)

@@ -41,7 +41,7 @@ static noinline int walk_ipv6(struct __sk_buff *skb, enum hook hook)
 	return walk6(skb, (struct walk6 *)scratch->walk6, hook);
 }
 
-#define VLAN_ID 0x0fff /* in the tag; 0: the tag is for priority only */
+#define VLAN_ID 0x0fff /* VLAN ID in the tag; 0: priority tag only */
 
 static __always_inline int tc_walk(struct __sk_buff *skb, const enum hook hook)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The step policy: applies the traffic policies and loadBalancerSourceRanges of
- * a Service to a source (test/README.md, 4, 6 and 9). Decides whether the
+ * The step "policy": applies the traffic policies and loadBalancerSourceRanges
+ * of a Service to a source (test/README.md, 4, 6 and 9). Decides whether the
  * source is admitted, which set of backends it gets (traffic policy Cluster or
  * Local), and whether it is masqueraded. This is not NetworkPolicy. Reads only.
  */

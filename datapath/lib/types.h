@@ -63,19 +63,19 @@ enum drop_reason {
 	DROP_NO_BACKEND, /* the frontend has no usable backend: refused */
 	DROP_NO_LOCAL_BACKEND, /* policy Local, and no backend on this node */
 	DROP_WRONG_PORT, /* a ClusterIP without this port: refused */
-	DROP_UNALLOCATED, /* in a Service CIDR, but not a ClusterIP */
+	DROP_UNALLOCATED, /* address in a Service CIDR, but no ClusterIP */
 	DROP_SOURCE_RANGE, /* the source is not in loadBalancerSourceRanges */
 	DROP_REFUSE_RATE, /* refused, but the rate limit allowed no answer */
 	DROP_FRONTEND_TORN, /* the frontend entry changed during each read */
 	DROP_BACKEND_STALE, /* the slot names no backend of this Service port */
 	DROP_FLOW_FULL, /* the flow table rejected the new row */
 	DROP_NO_FLOW, /* the flow was lost, so its source port is unknown */
-	DROP_PORT_EXHAUSTED, /* no free source port for this backend */
+	DROP_PORT_EXHAUSTED, /* no source port is free for this backend */
 	DROP_NO_NODE_ADDRESS, /* no node address is known to masquerade with */
 	DROP_NO_ROUTE, /* the FIB has no route to the backend */
-	DROP_HOP_LIMIT, /* TTL expired here: answered with time exceeded */
-	DROP_TOO_BIG, /* exceeds the MTU: answered with that MTU */
-	DROP_NODE_TO_SELF, /* a backend on the node itself needs --socket-lb */
+	DROP_HOP_LIMIT, /* the TTL expired: answered with time exceeded */
+	DROP_TOO_BIG, /* exceeds the MTU: answered with the MTU */
+	DROP_NODE_TO_SELF, /* backend on the node itself, without --socket-lb */
 	DROP_MALFORMED, /* the packet is shorter than its headers */
 	DROP_WRITE, /* the kernel rejected a change to the packet */
 	DROP_REASONS, /* the number of reasons */
@@ -90,7 +90,7 @@ struct lb_drop {
 struct lb_config {
 	__u32 layout; /* enum layout */
 	__u32 pad;
-	__u64 seed[2]; /* of flow hashes; kept across restarts */
+	__u64 seed[2]; /* seed of the flow hashes; kept across restarts */
 };
 
 /* lb_host[0]: settings of this node for all Services; may change any time. */
@@ -136,9 +136,9 @@ struct lb_frontend {
  * set are read and written together, by one 8-byte access.
  */
 struct lb_service {
-	__u32 base; /* traffic policy Cluster: first slot */
-	__u32 count; /* slots; 0: no usable backend on any node */
-	__u32 local_base; /* traffic policy Local */
+	__u32 base; /* first slot of the set of traffic policy Cluster */
+	__u32 count; /* number of slots; 0: no usable backend anywhere */
+	__u32 local_base; /* first slot of the set of policy Local */
 	__u32 local_count;
 	__u32 affinity; /* seconds of ClientIP affinity; 0: none */
 	__u32 pad[3];
@@ -181,7 +181,7 @@ struct lb4_backend {
 	addr4 address;
 	__be16 port;
 	__u16 pad;
-	__u32 service; /* owner: index into lb_services */
+	__u32 service; /* index of the owner in lb_services */
 	__u32 meta; /* generation << 8 | enum backend_state; written last */
 };
 
@@ -248,7 +248,7 @@ enum flow_flags {
 	FLOW_NODE_CLIENT = 8, /* the client is a socket of this node */
 	FLOW_NODE_BACKEND = 16, /* the backend is a socket of this node */
 	FLOW_MASQUERADED = 32, /* source: node address, port from lb_host */
-	FLOW_ANSWERED = 64, /* the backend has sent a packet; in both rows */
+	FLOW_ANSWERED = 64, /* the backend has sent a packet (both rows) */
 };
 
 /*
@@ -259,14 +259,14 @@ enum flow_flags {
 struct flow4 { /* 64 bytes: key and value fill whole cache lines */
 	addr4 client;
 	addr4 vip;
-	addr4 source; /* what the backend sees: client, VIP (hairpin) or node */
+	addr4 source; /* seen by the backend: client, VIP (hairpin) or node */
 	addr4 backend;
 	__be16 client_port;
 	__be16 vip_port;
 	__be16 source_port; /* client_port, unless masqueraded or in use */
 	__be16 backend_port;
 	__u32 backend_id; /* index into lb4_backends */
-	__u32 generation; /* of backend_id when it was selected */
+	__u32 generation; /* generation of backend_id when it was selected */
 	__u32 backend_dev; /* ifindex towards the backend */
 	__u32 client_dev; /* ifindex towards the client */
 	__u32 seen; /* flow_now() of the last refresh of this row */
@@ -362,17 +362,17 @@ struct lb_exhausted {
 struct lb_explain {
 	__u32 service; /* index into lb_services; 0: no frontend was found */
 	__u32 flags; /* enum frontend_flags */
-	__u32 is_decided; /* source is admitted, policy is decided */
+	__u32 is_decided; /* the source is admitted and the policy decided */
 	__u32 is_local; /* the set of traffic policy Local was used */
 	__u32 masquerades; /* decided by policy; the backend may change it */
 	__u32 is_affine; /* session affinity selected the backend */
-	__u32 backend_id; /* 0: none was selected */
+	__u32 backend_id; /* 0: no backend was selected */
 	__u32 is_masqueraded; /* the source becomes the node's address */
 	__u32 is_hairpin; /* the backend is the client itself */
 	__u32 is_flow; /* the backend comes from an existing flow */
 	__u32 drop; /* enum drop_reason */
-	__u32 dev; /* ifindex that the packet would leave by */
-	__u32 assume_route; /* input: assume a route to every address */
+	__u32 dev; /* ifindex of the device that the packet leaves by */
+	__u32 assume_route; /* input: every address counts as routed */
 };
 
 /* Argument of ex_connect: a call of connect() or sendmsg(). */

@@ -18,9 +18,9 @@
 #define EVENTS 256
 #define WORKERS 4
 #define LINE 64
-#define SPARE_FILES 64 /* for stdio and statistics */
+#define SPARE_FILES 64 /* files for stdio and statistics */
 
-/* As many files as the hard limit allows, which is enough or an error. */
+/* Allows as many open files as the hard limit. Fails if they are too few. */
 static void allow_files(rlim_t count)
 {
 	struct rlimit limit;
@@ -93,8 +93,8 @@ static void serve(const char *port)
 struct plan {
 	struct sockaddr_in first;
 	__u32 count;
-	__u32 addresses, ports; /* used in turn, from the first one on */
-	__u16 source_port; /* of the first connection; 0: chosen by the kernel */
+	__u32 addresses, ports; /* used in turn, beginning with `first` */
+	__u16 source_port; /* port of the first connection; 0: any port */
 };
 
 /*

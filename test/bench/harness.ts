@@ -149,7 +149,7 @@ export class Harness {
     const result = testRun(wrapper, packet, { ...at, repeat });
     // A failed lookup must not be measured, because it takes less time than a successful one.
     if (result.verdict !== expected) throw new Error(`Packet to ${destination}: the verdict is ${result.verdict}, expected ${expected}.`);
-    // Of the packet only the port is checked. The checksum is wrong, because the wrapper varies the source without correcting it.
+    // Only the port of the packet is checked. The checksum is wrong, because the wrapper varies the source without correcting it.
     const port = ((result.packet[36] ?? 0) << 8) | (result.packet[37] ?? 0);
     if (expected === TC_ACT_REDIRECT && port !== 8080) throw new Error(`Packet to ${destination}: the destination was not translated.`);
     return result.nanoseconds;

@@ -104,7 +104,7 @@ export class PathBench implements Group<PathRow> {
     }));
   }
 
-  /** Both modes of connect() on every node. */
+  /** Tables of both modes of connect() on every node. */
   notes(): string {
     const lines = steerings.flatMap((steering) => this.#nodes.flatMap((node) => this.#modesOf(node.way, steering)));
     if (lines.length === 0) return '';

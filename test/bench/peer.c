@@ -16,7 +16,7 @@
 #define SAMPLES (1 << 17) /* connections of one side in one run */
 #define BATCH 32
 #define PAYLOAD 64 /* bytes of a datagram */
-#define BLOCK 64 /* connections to one side before the turn of the other */
+#define BLOCK 64 /* connections in one turn of a side */
 #define SIDES 2
 #define MOST_TARGETS 4
 #define MOST_SERVERS 4
@@ -66,7 +66,7 @@ enum mode { INSIDE, SLEPT, MODES };
 
 /* The connections to one kind of destination. */
 struct side {
-	struct sockaddr_in to[MOST_TARGETS]; /* one is picked at random */
+	struct sockaddr_in to[MOST_TARGETS]; /* picked at random */
 	__u32 targets;
 	__u32 taken[MODES][SAMPLES]; /* ns of connect() */
 	__u32 count[MODES];

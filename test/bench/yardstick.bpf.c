@@ -98,20 +98,20 @@ struct floor_vip {
 	__u16 protocol;
 };
 
-#define FLOOR_REPLY 0x8000 /* in device: replace the source */
+#define FLOOR_REPLY 0x8000 /* flag in `device`: replace the source */
 
 /* A backend, and the translation of one direction of a flow. */
 struct floor_backend {
 	__be32 address;
 	__be16 port;
-	__u16 device; /* redirect to it; 0: the node's stack */
+	__u16 device; /* device to redirect to; 0: the node's stack */
 };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 131072);
 	__type(key, struct floor_vip);
-	__type(value, __u32); /* the first of its two backends */
+	__type(value, __u32); /* index of the first of its two backends */
 } floor_vips SEC(".maps");
 
 struct {

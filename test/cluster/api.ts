@@ -12,14 +12,14 @@ export interface KubeObject {
   readonly spec: KubeSpec;
   readonly status: {
     readonly conditions?: readonly { readonly type: string; readonly status: string }[];
-    /** Only in a Pod. */
+    /** A Pod has this field. */
     readonly podIP: string;
   };
-  /** Only in a list. */
+  /** A list has this field. */
   readonly items: readonly KubeObject[];
-  /** Only in an EndpointSlice. */
+  /** An EndpointSlice has this field. */
   readonly endpoints: readonly object[];
-  /** Only in a ClusterRole. */
+  /** A ClusterRole has this field. */
   readonly rules: readonly { readonly verbs: readonly string[] }[];
 }
 
@@ -43,7 +43,7 @@ interface ApiAccess {
   readonly lab: Lab;
   /** Unix socket that `kubectl proxy` listens on. */
   readonly socket: string;
-  /** For kubectl in the namespace "api". */
+  /** Kubeconfig for kubectl in the namespace "api". */
   readonly kubeconfig: string;
 }
 

@@ -233,8 +233,8 @@ describe('a start', () => {
 
   test('a start is not disturbed by signals while programs are loaded', async () => {
     const flags = [...daemon.flags(true)];
-    // From the first line of the log on, until the daemon is ready, SIGHUP is sent about every millisecond: many times during the load
-    // of one program. Without a pause the signals would leave the event loop no time, because libuv handles every signal that waits.
+    // SIGHUP is sent about every millisecond from the first line of the log until the daemon is ready, so it arrives many times during the
+    // load of one program. Without a pause the signals would leave the event loop no time, because libuv handles every signal that waits.
     daemon.process = lab.start('node', [process.execPath, 'daemon/main.ts', ...flags]);
     await daemon.process.line((line) => line.includes('"msg":"starting"'));
     const storm = lab.start('node', ['sh', '-c', `while kill -HUP ${pid()}; do sleep 0.001; done`]);

@@ -201,7 +201,7 @@ describe('another sluiced', () => {
     expect(warningOf('Programs')).toEqual([expect.stringMatching(message('tc_\\w+ on \\w+', 14))]);
     await twoLogPeriods();
     expect(logged('programs of another sluiced')).toHaveLength(1);
-    // Its programs stay after it has ended, so the warning stays too.
+    // The programs of the other sluiced stay after it has ended, so the warning stays too.
     await other.kill();
     expect(warningOf('Programs')).toHaveLength(1);
     sh(

@@ -43,7 +43,7 @@ function stateText(meta: number): string {
   return names.length === 0 ? '-' : names.map(([name]) => name).join(',');
 }
 
-/** For each service index, the frontend whose text sorts first. */
+/** Names each service index after the frontend whose text sorts first. */
 function serviceNames(snapshot: Snapshot): Map<number, { text: string; family: Family }> {
   const names = new Map<number, { text: string; family: Family }>();
   for (const { isSound, value, text, family } of snapshot.frontends) {

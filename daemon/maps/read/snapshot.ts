@@ -47,7 +47,7 @@ export function readSnapshot(maps: LbMaps): Snapshot {
 /** Numbers from here on are address sets of the node (AddressSetNumber); lower numbers are service indices. */
 const firstHostSet = 0x8000_0000;
 
-/** By service index; keys whose index is outside the map are under 0. */
+/** Source ranges by service index; keys whose index is outside the map are under 0. */
 const portRanges = (maps: LbMaps, family: Family): Map<number, RangeMapKey[]> =>
   Map.groupBy(
     maps.ranges[family].entries().filter((key) => key.set < firstHostSet),

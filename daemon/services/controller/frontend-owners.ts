@@ -47,7 +47,7 @@ const ownersOf = (before: string | undefined, after: string | undefined): string
   before === after ? [] : [before, after].filter((key) => key !== undefined);
 
 export class FrontendOwners {
-  /** By frontendKey(). Almost every frontend has one claim; a heap is made only for a contested frontend. */
+  /** Claims by frontendKey(). Almost every frontend has one claim; a heap is made only for a contested frontend. */
   readonly #claims = new Map<string, Claim | ClaimHeap<Claim>>();
   readonly #contested = new Set<string>();
 

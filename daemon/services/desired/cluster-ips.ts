@@ -4,12 +4,12 @@
 import { compareAddresses, type Family, familyOf } from '../../model/address.ts';
 import type { Service } from '../../model/service.ts';
 
-/** Both ends are inclusive. */
+/** The lowest and the highest address of each family; both are in the range. */
 export type AddressRanges = Partial<Record<Family, { readonly first: string; readonly last: string }>>;
 
 export class ClusterIPs {
   readonly #ofService = new Map<string, readonly string[]>();
-  /** By address: the number of Services that have it. Can be 2 for a short time, while an address moves between Services. */
+  /** Number of Services that have an address, by address. It can be 2 for a short time, while an address moves between Services. */
   readonly #counts = new Map<string, number>();
   #bounds: AddressRanges | undefined;
 

@@ -11,8 +11,8 @@ import { frontendsOf, sourceRangesOf } from './frontends.ts';
 import type { NodeContext } from './node-context.ts';
 
 /**
- * For each family in which the Service has a ClusterIP: one row per Service port, with every frontend that the port claims. `slices`
- * are the EndpointSlices of the Service.
+ * The rows of a Service: for each family in which it has a ClusterIP, one row per Service port, with every frontend that the port claims.
+ * `slices` are the EndpointSlices of the Service.
  */
 export function desiredPorts(service: Service, slices: readonly EndpointSlice[], node: NodeContext): DesiredPort[] {
   const rows = new Map<string, DesiredPort>();

@@ -4,7 +4,7 @@
 import { compareAddresses } from '../../model/address.ts';
 import { type Backend, type DesiredPort, type Frontend, frontendKey } from '../../model/frontend.ts';
 
-/** By address bytes, then by port. Both backends have the same family. */
+/** Compares by address bytes, then by port. Both backends have the same family. */
 export const compareBackends = (a: Backend, b: Backend): number => compareAddresses(a.address, b.address) || a.port - b.port;
 
 /** True if both rows lead to the same state of the datapath. Both rows have the same key. */

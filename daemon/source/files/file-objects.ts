@@ -24,7 +24,7 @@ export class FileObjects {
     for (const [id, objects] of Map.groupBy(after, (object) => object.id)) {
       for (const object of objects) this.#changed.set(id, object);
       const others = this.#byId.get(id) ?? [];
-      // From the end, because files are read in the order of their names.
+      // Searched from the end, because files are read in the order of their names.
       const at = others.findLastIndex((other) => other.file < file) + 1;
       this.#byId.set(id, others.toSpliced(at, 0, ...objects));
     }

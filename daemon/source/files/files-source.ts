@@ -68,9 +68,9 @@ export class FilesSource implements Source {
   readonly #withIgnored = new Map<string, FileState>();
   readonly #uncertain = new Map<string, UncertainFile>();
   readonly #parser: DocumentParser;
-  /** By file. A file has one job at a time; a change meanwhile is noticed when the job is done. */
+  /** Jobs by file. A file has one job at a time; a change during the job is noticed when the job is done. */
   readonly #jobs = new Map<string, ParseJob>();
-  /** Of all files, including those that the present scan has read. */
+  /** Totals of all files, including those that the present scan has read. */
   readonly #total = { chars: 0, objects: 0 };
   #charsThisTurn = 0;
   #reportedKinds = '';
@@ -195,7 +195,7 @@ export class FilesSource implements Source {
     }
   }
 
-  /** Lets other tasks run. Throws when the source was stopped meanwhile, so that a long scan does not delay the stop. */
+  /** Lets other tasks run. Throws when the source was stopped while they ran, so that a long scan does not delay the stop. */
   readonly #yieldTurn = async (): Promise<void> => {
     await nextTurn();
     if (this.#isStopped) throw new DOMException('the source was stopped', 'AbortError');

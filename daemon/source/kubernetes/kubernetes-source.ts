@@ -18,9 +18,9 @@ export interface KubernetesSourceOptions {
   readonly tables: ObjectTables;
   readonly clock: Clock;
   readonly log: ProblemLog;
-  /** isComplete has become true. */
+  /** Called when isComplete has become true. */
   readonly onComplete: () => void;
-  /** The first list of this kind is in its table. */
+  /** Called when the first list of this kind is in its table. */
   readonly onListed?: (kind: Kind) => void;
   /** Address of the API server. Messages contain it. */
   readonly address: string;

@@ -46,9 +46,9 @@ export interface ReflectorOptions {
   readonly random: () => number;
   /** Description of the credentials. Messages contain it. */
   readonly credentials: string;
-  /** The first list is in the table. */
+  /** Called when the first list is in the table. */
   readonly onListed: () => void;
-  /** `problem` or the problems of the writer may have changed. */
+  /** Called when `problem` or the problems of the writer may have changed. */
   readonly onChange: () => void;
 }
 

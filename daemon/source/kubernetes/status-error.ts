@@ -3,7 +3,7 @@
 import type { ApiResponse } from './api-client.ts';
 import { MAX_ERROR_BYTES } from './limits.ts';
 
-/** Its message is the message that the server sent. It may contain anything, also the token of the request: see redact.ts. */
+/** The message of this error is the message that the server sent. It may contain anything, even the token of the request: see redact.ts. */
 export class StatusError extends Error {
   override readonly name = 'StatusError';
   /** HTTP status code. */

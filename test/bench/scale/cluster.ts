@@ -15,7 +15,7 @@ import type { Written } from './orders.ts';
 
 /** Latencies in ms. */
 export interface Latencies {
-  /** From the write of a change until it is programmed. For kube-proxy, p50 and p99 come from its own metric. */
+  /** Time from the write of a change until it is programmed. For kube-proxy, p50 and p99 come from its own metric. */
   readonly p50: number;
   readonly p99: number;
   /**

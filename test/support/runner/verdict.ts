@@ -12,7 +12,7 @@ export interface TestRecord {
   /** "unit test/unit/table.test.ts > name" */
   readonly name: string;
   readonly state: 'passed' | 'failed' | 'skipped' | 'pending';
-  /** For a skipped test the argument of skip(), for a failed test the first line of its first error. */
+  /** The argument of skip() for a skipped test; the first line of the first error for a failed test. */
   readonly note?: string | undefined;
 }
 

@@ -23,7 +23,7 @@ export interface Cluster {
   readonly objects?: readonly object[];
   /** Default: thisNode. */
   readonly node?: Node;
-  /** In addition to the addresses of the Node. */
+  /** Local addresses in addition to those of the Node. */
   readonly localAddresses?: readonly string[];
   readonly serviceCIDRs?: readonly string[];
   /** Default: kube-proxy's defaults, with cluster CIDRs. */
