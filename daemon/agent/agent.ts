@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The second phase of a start: builds everything that works on the open datapath, as units in start order. The controllers start
-// first, then programs are attached, then the loops and the sources start, and the APIs start last. The parts are connected by
-// hand, without a framework, so that a reader can follow the connections. No logic of its own; main.ts runs it.
+// The second phase of a start: builds everything that works on the open datapath, as units in start order. The controllers start first,
+// then programs are attached, then the loops and the sources start, and the APIs start last. The parts are connected by hand, without a
+// framework, so that a reader can follow the connections. This file has no logic of its own; main.ts runs it.
 import type { Logger } from 'pino';
 import { eventLoopMetrics } from '../api/event-loop.ts';
 import { GrpcServer } from '../api/grpc.ts';
@@ -29,7 +29,7 @@ import { buildStatus } from './status.ts';
 export interface Agent {
   readonly units: readonly Unit[];
   readonly view: AgentView;
-  /** SIGHUP: reads the source again. */
+  /** Reads the source again, as SIGHUP requests. */
   reread(): Promise<void>;
   /** Resolves when the agent is ready for the first time. */
   readonly ready: Promise<void>;

@@ -16,7 +16,7 @@ interface ExplainServiceOptions {
   readonly datapath: Datapath;
   readonly services: Services;
   readonly maps: LbMaps;
-  /** Every program on every hook. */
+  /** The programs of this daemon on their hooks. */
   readonly held: () => Iterable<Held>;
 }
 
@@ -34,7 +34,7 @@ export class ExplainService {
     const host = this.#host();
     const owners = services.owners();
     const explainer = new Explainer({
-      // A reload between two questions unloads the programs.
+      // The programs are loaded again if a reload between two questions has unloaded them.
       programs: { run: (...packet) => this.#loaded().run(...packet), connect: (call) => this.#loaded().connect(call) },
       ...{ maps, sockets: this.#sockets() },
       owners: () => owners,

@@ -31,7 +31,7 @@ export function buildHealth({ config, tables, servers, page, log }: HealthOption
   });
 }
 
-/** Tables whose changes count as a sync of the proxy, with their loops. */
+/** Tables with their loops. A change of such a table counts as a sync of the proxy. */
 function syncedTables({ desired, host, ranges, loops }: Services): SyncedTable[] {
   const familiesOf = () => families;
   return [

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The wiring of programs on their hooks: devices from netlink to the desired table and its loop, the socket hooks of the cgroup,
-// the guard that repairs attachments, and the live replacement of programs. No logic of its own; agent.ts starts and stops the parts.
+// The wiring of programs on their hooks: devices from netlink to the desired table and its loop, the socket hooks of the cgroup, the guard
+// that repairs attachments, and the live replacement of programs. This file has no logic of its own; agent.ts starts and stops the parts.
 import type { Logger } from 'pino';
 import { systemClock } from '../base/clock.ts';
 import { subsystem } from '../base/log.ts';
@@ -82,7 +82,7 @@ export function buildHooks({ config, log, pins, datapath, onRepaired }: HooksOpt
     if (config.socketLb) sockets.attach(socketCgroup(config.cgroup));
     else sockets.detach();
   };
-  /** Replaces every attached program with the program that is on disk now. When it throws, nothing has changed. */
+  /** Replaces every attached program with the program that is on disk now. If it throws, the previous programs are attached. */
   const reload = (): ReloadReport => {
     const began = performance.now();
     datapath.reload(() => {
@@ -105,7 +105,7 @@ export function buildHooks({ config, log, pins, datapath, onRepaired }: HooksOpt
   };
 }
 
-/** The device or the cgroup may have vanished a moment ago. A later repair attaches the new program, if that is possible. */
+/** A device or a cgroup that was deleted a moment ago is not an error. A later repair attaches the new program, if that is possible. */
 function replace(attached: Attached, program: number): void {
   try {
     attached.replace(program);

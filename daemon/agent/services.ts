@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The wiring of the Service load balancer: source -> tables of objects -> controllers -> desired tables -> loops -> maps. No logic
-// of its own; agent.ts starts and stops the parts.
+// The wiring of the Service load balancer: source -> tables of objects -> controllers -> desired tables -> loops -> maps. This file has no
+// logic of its own; agent.ts starts and stops the parts.
 import type { Logger } from 'pino';
 import { systemClock } from '../base/clock.ts';
 import { subsystem } from '../base/log.ts';
@@ -71,7 +71,7 @@ export function buildServices({ config, log, access, maps, facts, onRepaired }: 
     hostController: new HostController({ ...tables, ...own, host, ranges }),
     owners: () => operations.owners(),
     pressure: () => summed([...operations.pressure(), ...rangeOperations.pressure()]),
-    /** Starts the loops, first those that the Service ports depend on. Afterwards each loop applies its table at its own pace. */
+    /** Starts the loops. The loops that the Service ports depend on start first. Afterwards each loop applies its table at its own pace. */
     startLoops: () => [loops.ranges, loops.host, loops.ports, loops.apiServers].forEach((loop) => loop.start()),
     stopLoops: () => Object.values(loops).forEach((loop) => loop.stop()),
     /** Resolves when every loop has done its first work. */

@@ -45,7 +45,7 @@ interface SourceParts {
 
 interface FoundSource {
   readonly source: Source;
-  /** Undefined for a directory. */
+  /** Undefined if the source is a directory. */
   readonly policies: NetworkPolicyProbe | undefined;
 }
 
@@ -61,7 +61,7 @@ export function findSource({ config, access: found, tables, log, onComplete }: S
   };
   const common = { tables, clock: systemClock, log: problemLog };
   if ('directory' in found) {
-    // Without an API server there is no connection to protect.
+    // A directory needs no connection to an API server, so there is no connection to protect.
     tables.apiServers.registerSource('files')();
     return { source: new FilesSource({ ...common, directory: found.directory }), policies: undefined };
   }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The wiring of the status: passes the parts of the agent to the read model in status/. No logic of its own.
+// The wiring of the status: passes the parts of the agent to the read model in status/. This file has no logic of its own.
 import type { Logger } from 'pino';
 import type { Repairs } from '../base/repairs.ts';
 import type { LogStatus } from '../base/log-output.ts';

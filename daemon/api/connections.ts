@@ -77,7 +77,7 @@ interface ConnectionOptions {
   readonly server: Server;
   readonly limits: ConnectionLimits;
   readonly socket: Socket;
-  /** Bytes of all connections. */
+  /** Bytes of unread responses on all connections. */
   readonly unread: { bytes: number };
 }
 

@@ -30,13 +30,13 @@ interface GrpcOptions {
   /** Name of the group that may connect. */
   readonly socketGroup?: string | undefined;
   readonly log?: Logger | undefined;
-  /** Smaller limits, for tests. */
+  /** Limits that replace the default ones. Only tests set them. */
   readonly limits?: Partial<ConnectionLimits>;
 }
 
 /** Milliseconds for running calls to finish when the server stops. */
 const graceMs = 500;
-/** Most rows of a page; see sluice.proto. */
+/** Maximum number of rows of a page; see sluice.proto. */
 const maxPageSize = { services: 1000, backends: 5000 } as const;
 
 const serverOptions = {
@@ -140,7 +140,7 @@ export class GrpcServer {
     return server;
   }
 
-  /** Work of one step, done once for all callers that wait for it. */
+  /** Returns a function that does the work in one step, once for all callers that wait for it. */
   #shared(work: () => Buffer): (signal: AbortSignal) => Promise<Buffer> {
     const shared = new Shared(this.#slices, function* () {
       yield work();

@@ -7,7 +7,7 @@ import { service } from 'grpc-health-check';
 
 import { maxHealthWatches, maxUnreadHealth } from './limits.ts';
 
-/** Names that a health request may contain; "" is the whole server. */
+/** Names that a health request may contain; "" stands for the whole server. */
 const names = ['', 'sluice.v1.Sluice', 'sluice.v1.Admin'];
 
 interface Request {

@@ -55,7 +55,7 @@ export function buildHttp({ view, page, servers, clock, log }: HttpOptions): Fas
   });
   http.get('/metrics', async (_request, reply) => {
     const answer = await page().catch(() => undefined);
-    // The page logs its failure, once for all requests that share it.
+    // The page logs its own failure, once for all requests that share it.
     if (answer === undefined) return sendProblem(reply, 500, failed);
     return reply.type(answer.contentType).send(answer.body);
   });

@@ -33,20 +33,20 @@ export const unreadBytesPerConnection = 4 * MiB;
  * the milliseconds in which a client must read a response or a message of a stream.
  */
 export const callMs = 30_000;
-/** Explain calls in progress. Each takes the event loop for one slice per round, so this also bounds how long others wait. */
+/** Number of Explain calls in progress. Each takes the event loop for one slice per round, so this also limits how long others wait. */
 export const maxExplains = 8;
-/** Watches of the health service, which last as long as the client wants. Each connection may still make other calls. */
+/** Number of watches of the health service, which last as long as the client wants. Each connection may still make other calls. */
 export const maxHealthWatches = 16;
 /** Status changes that may wait for a slow watcher before its watch ends. */
 export const maxUnreadHealth = 8;
-/** Reflection streams. A client opens one for a few requests. */
+/** Number of reflection streams. A client opens one for a few requests. */
 export const maxReflections = 8;
 /** Milliseconds without a request after which a reflection stream ends. */
 export const idleReflectionMs = 60_000;
 
-/** Milliseconds of work between two rounds of the event loop. */
+/** Milliseconds of work between two rounds of the event loop: the length of a slice. */
 export const sliceMs = 5;
-/** Pause after shared work, as a multiple of its own time: it takes at most half of the CPU. */
+/** Length of the pause after shared work, as a multiple of the time of this work: shared work takes at most half of the CPU. */
 export const restPerWork = 1;
 /** Milliseconds for which the rows of a list are kept for the next pages. */
 export const keepListMs = 10_000;

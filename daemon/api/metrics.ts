@@ -93,7 +93,7 @@ export function buildMetrics(options: MetricsOptions): Metrics {
     scrape: async () => {
       const status = options.view.status();
       for (const fill of fills) fill(status);
-      // With many Services, each part takes milliseconds. Requests and changes are processed between the parts.
+      // Each part takes milliseconds if there are many Services. Requests and changes are processed between two parts.
       for (const fill of others) {
         await setImmediate();
         fill();

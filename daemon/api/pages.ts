@@ -12,7 +12,7 @@ export interface ListOptions<Row> {
   readonly slices: Slices;
   /** All rows, sorted by key. */
   readonly rows: () => Steps<Row>;
-  /** Unique; keys are compared as text. */
+  /** The key of the row, which is unique. Keys are compared as text. */
   readonly keyOf: (row: Row) => string;
   /** A response with only this row. */
   readonly serialize: (row: Row) => Buffer;
@@ -47,7 +47,7 @@ export class PagedList<Row> {
   async page({ pageSize, pageToken }: PageRequest, signal: AbortSignal): Promise<Buffer> {
     const { maxPageSize, serializeToken } = this.#options;
     const after = pageToken === '' ? undefined : keyOfToken(pageToken);
-    // The first page must be current. Other pages belong to the first one.
+    // The first page must show the current state. Other pages belong to the list from which the first page came.
     const rows = (after === undefined ? undefined : this.#kept) ?? (await this.#list(signal));
     // Callers that waited for the same list come here together. One response is made at a time, and sent or rejected before the next.
     await this.#options.slices.turn();

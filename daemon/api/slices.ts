@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Does long work in slices of a few milliseconds. All API calls share one queue, and one slice runs per round of the event loop, so
-// that the reconcile loops, health checks and other calls are served between two slices. It must never hold the result of a
-// caller that has left.
+// Does long work in slices of a few milliseconds. All API calls share one queue, and one slice runs per round of the event loop, so that
+// the reconcile loops, health checks and other calls are served between two slices. It must never keep the result for a caller that has
+// disconnected.
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { restPerWork, sliceMs } from './limits.ts';
@@ -137,7 +137,7 @@ export class Shared<Row> {
 
 function newRound<Row>(): Round<Row> {
   const result = Promise.withResolvers<readonly Row[]>();
-  // When everybody has left a round, nobody handles its rejection.
+  // When all callers have left a round, no code handles its rejection, so it is handled here.
   result.promise.catch(() => undefined);
   return { result, wanting: 0 };
 }

@@ -101,7 +101,7 @@ async function removeStaleSocket(path: string): Promise<void> {
   }
 }
 
-/** EAGAIN: the listener accepts no more connections now. EPROTOTYPE: a process has bound a socket of another type. */
+/** EAGAIN: the listener cannot accept more connections at the moment. EPROTOTYPE: a process has bound a socket of another type. */
 const isTaken = (result: string): boolean => ['connected', 'EAGAIN', 'EPROTOTYPE'].includes(result);
 
 function probe(path: string): Promise<string> {

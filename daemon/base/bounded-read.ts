@@ -9,7 +9,7 @@ export const sizeText = (bytes: number): string => (bytes % 2 ** 20 === 0 ? `${b
 
 export interface ReadLimits {
   readonly maxBytes: number;
-  /** Also reads named pipes and terminals, and waits for them: for commands that a person runs, as in `--node <(command)`. */
+  /** Whether named pipes and terminals are read too, and waited for. This is for commands that a person runs, as in `--node <(command)`. */
   readonly waitsForPipe?: boolean;
 }
 

@@ -18,7 +18,7 @@ export interface ConnectionLimits {
 
 interface Entry {
   readonly source: string;
-  /** True while a request on the connection waits for its response. */
+  /** Whether a request on the connection waits for its response. */
   readonly isBusy: boolean;
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where log lines go: stderr. A line that cannot be written costs this line and nothing else: lines wait in a buffer of limited
-// size, and lines that do not fit, or that stderr refuses (full disk, closed pipe), are dropped and counted. It must never block,
-// throw, or grow. Written by the logger of log.ts; main.ts creates it, and the status shows the count.
+// Writes log lines to stderr. A line that cannot be written affects nothing else: lines wait in a buffer of limited size, and lines that do
+// not fit, or that stderr refuses (full disk, closed pipe), are dropped and counted. It must never block, throw, or grow. Called by the
+// logger of log.ts; main.ts creates it, and the status shows the count.
 import { write as writeFd } from 'node:fs';
 import type { Logger } from 'pino';
 import { type Clock, systemClock } from './clock.ts';
@@ -10,7 +10,7 @@ import { systemReason } from './reasons.ts';
 export interface LogStatus {
   /** Lines that were lost since the start. */
   readonly droppedLines: number;
-  /** Why lines were lost last; undefined if none was. */
+  /** Why the last lost lines were lost; undefined if no line was lost. */
   readonly reason: string | undefined;
 }
 
@@ -23,7 +23,7 @@ export interface LogOutputOptions {
 }
 
 const stderr = 2;
-/** Lines that wait, together. About 5000 lines: what a burst of problems writes. */
+/** Bytes of all lines that wait. This is enough for about 5000 lines, as a burst of problems writes. */
 const BUFFER_BYTES = 1 << 20;
 /** Bytes of one write, which is what a pipe holds. */
 const WRITE_BYTES = 1 << 16;
@@ -47,7 +47,7 @@ export class LogOutput {
   #chunk: Buffer<ArrayBuffer> | undefined;
   #ends: number[] = [];
   #written = 0;
-  /** The last byte that reached stderr was not the end of a line. */
+  /** True if the last byte that reached stderr was not the end of a line. */
   #isMidLine = false;
   #dropped = 0;
   #reason: string | undefined;

@@ -50,7 +50,7 @@ function textLine(line: string): string {
 const stderr = 2;
 
 async function textStream(to: DestinationStream): Promise<DestinationStream> {
-  // Loaded only for this format, since it takes 1 MB of memory.
+  // pino-pretty is loaded only for this format, since it takes 1 MB of memory.
   const { prettyFactory } = await import('pino-pretty');
   const format = prettyFactory({
     colorize: 'fd' in to && isatty(stderr) && !process.env['NO_COLOR'],

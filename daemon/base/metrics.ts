@@ -6,7 +6,7 @@ import type { Registry } from 'prom-client';
 /** Registers metrics once. The returned function is called at every scrape and sets their values. */
 export type MetricPart = (registry: Registry) => () => void;
 
-/** All metrics at one moment, as the body of a response. */
+/** The body of a response with all metrics, read at one moment. */
 export interface MetricsPage {
   readonly contentType: string;
   readonly body: Buffer;

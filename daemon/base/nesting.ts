@@ -3,9 +3,11 @@
 
 import { ReasonError } from './errors.ts';
 
-/** Levels of nesting. The objects that the agent reads have 10, schemas of custom resources about 50. */
+/** Maximum number of levels of nesting. The objects that the agent reads have 10, schemas of custom resources about 50. */
 export const MAX_DEPTH = 200;
-/** Levels of nesting of a JSON file. JSON.parse needs no stack, so one deep object in a list costs that object only. */
+/**
+ * Maximum number of levels of nesting of a JSON file. JSON.parse needs no stack, so a deeply nested object in a list affects only itself.
+ */
 export const MAX_JSON_FILE_DEPTH = 4000;
 
 /** The line, counted from 0, at which a text is nested too deeply, and why it is refused. */

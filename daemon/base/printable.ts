@@ -4,10 +4,12 @@
 // sequence, and long text is cut. Every text for people passes through this file: tables and errors of `sluice`, errors of `sluiced`,
 // and the log. Pure. It must never pass a control character on.
 
-/** Characters of one text that people read. A message needs less; a longer text hides the lines around it. */
+/** Maximum number of characters of one text that people read. A message needs less; a longer text hides the lines around it. */
 export const MAX_TEXT = 1000;
 
-/** The JSON line of one log record. A longer one is shortened, text by text. Some log collectors split lines at 16 KiB. */
+/**
+ * Maximum length of the JSON line of one log record. A longer line is shortened, text by text. Some log collectors split lines at 16 KiB.
+ */
 const MAX_LOG_LINE = 16_384;
 
 /**
@@ -38,7 +40,7 @@ function escaped(character: string): string {
 /** The text on one line, without characters that control a terminal, and cut after `max` characters. */
 export function printable(text: string, max = MAX_TEXT): string {
   if (text.length <= max && plain.test(text)) return text;
-  // Cut first: the cost must not depend on the length of the text.
+  // The text is cut before it is examined, so that the cost does not depend on its length.
   return cut(text, max).replace(unsafe, escaped);
 }
 

@@ -15,7 +15,7 @@ export function systemReason(error: unknown): string {
 
 const ours = [ExitError, KernelError, InvalidObjectError, ReasonError];
 
-/** The errors whose messages are written in daemon/. */
+/** Whether the message of the error is written in daemon/, and not by a library. */
 const isOurs = (error: unknown): error is Error => ours.some((type) => error instanceof type);
 
 /** The message of an error that ends a command or the start of the daemon. */

@@ -10,7 +10,7 @@ import type { PinDirectory } from './pins.ts';
 
 /** Every call may throw KernelError. `program` is a descriptor; the caller may close it after the call. */
 export interface Attached {
-  /** Whether the kernel runs one of our programs on the hook now. Never throws. */
+  /** Whether the kernel runs a program of this daemon on the hook now. Never throws. */
   isAttached(): boolean;
   /** Replaces the program atomically: every packet runs the old one or the new one. Does nothing while no program is attached. */
   replace(program: number): void;
@@ -24,7 +24,7 @@ export interface Attached {
   close(): void;
 }
 
-/** A program of ours and where it is attached. */
+/** A program of this daemon and the place where it is attached. */
 export interface Held {
   readonly program: string;
   /** Device name, or cgroup directory. */
@@ -49,7 +49,7 @@ interface LinkOptions {
 
 export class HeldLink implements Attached {
   readonly #options: LinkOptions;
-  /** -1 while no link is open. */
+  /** Descriptor of the link; -1 while no link is open. */
   #fd = -1;
   /** reattach() created the link, and it is not pinned yet. */
   #isNew = false;
@@ -224,7 +224,7 @@ export class ClsactFilter implements Attached {
   }
 
   close(): void {
-    // A filter has no descriptor.
+    // Nothing to close: a filter has no descriptor.
   }
 
   /** Id of the program of our filter; undefined when there is no filter. */

@@ -44,7 +44,7 @@ export interface DeviceOptions {
   readonly hasTcx?: boolean;
 }
 
-/** A device with our programs, by program name. */
+/** A device with the programs that are attached to it, by program name. */
 interface Device {
   readonly name: string;
   readonly appearance: number;
@@ -53,7 +53,7 @@ interface Device {
 
 export class DeviceOperations implements Operations<number, DesiredDevice> {
   readonly #options: DeviceOptions;
-  /** By interface index. */
+  /** Devices by interface index. */
   readonly #attached = new Map<number, Device>();
   #hasTcx = true;
 
@@ -141,7 +141,7 @@ export class DeviceOperations implements Operations<number, DesiredDevice> {
       }
       device?.programs.delete(hook.program);
     }
-    // The other programs stay attached. #attachAll() takes them over again by their pins.
+    // The other programs stay attached. The next attempt of #attachAll() takes them over again by their pins.
     for (const attached of device?.programs.values() ?? []) attached.close();
     if (failures.length > 0) throw failures[0];
   }

@@ -46,7 +46,7 @@ export class Guard implements StatusPart {
     this.#cancel?.();
   }
 
-  /** What could not be repaired. */
+  /** One message for each thing that could not be repaired. */
   problems(): string[] {
     return [...this.#failures.values()];
   }

@@ -42,13 +42,13 @@ interface Hook {
   readonly program: string;
   /** Device name, or cgroup directory. */
   readonly target: string;
-  /** False for a cgroup above ours, which has no program of ours. */
+  /** False for a parent of the cgroup, on which this daemon has no program. */
   readonly isOurs: boolean;
   /** The programs that are on the hook. */
   readonly ids: readonly number[];
 }
 
-/** A program on a hook of ours, or on the same hook of a cgroup above ours. */
+/** A program on a hook that this daemon uses, or on the same hook of a parent of its cgroup. */
 interface ForeignProgram {
   readonly id: number;
   /** "tc_pod_in on lxc1". */
@@ -112,7 +112,10 @@ export class HookInspection {
     return { missing, others: this.#otherDaemons(foreign) };
   }
 
-  /** Our hooks, and the same hooks of the cgroups above ours, whose programs run too. Devices that are gone are left out. */
+  /**
+   * The hooks that this daemon uses, and the same hooks of the parents of its cgroup, whose programs run too. Devices that no longer exist
+   * are left out.
+   */
   *#hooks(): IterableIterator<Hook> {
     const isTcx = this.#options.hasTcx ?? hasTcx();
     for (const { ifindex, name, role } of this.#options.devices()) {

@@ -39,7 +39,7 @@ export interface MapLimits {
 export function mapSizes(limits: MapLimits): MapSizes {
   const entries = (count: number, flag: string): MapSize => ({ entries: count, flag });
   const frontends = entries(limits.maxFrontends, 'max-frontends');
-  // Enough for every ClusterIP and source range. The kernel allocates the entries of a trie only as they are added.
+  // The tries have enough entries for every ClusterIP and source range. The kernel allocates the entries of a trie only as they are added.
   const ranges = { ...entries(2 * limits.maxFrontends + RANGES, 'max-frontends'), valueFor: (count: number) => (count - RANGES) / 2 };
   const backends = entries(limits.maxBackends, 'max-backends');
   const flows = entries(limits.maxFlows, 'max-flows');

@@ -42,7 +42,10 @@ export class OwnPins {
     }
   }
 
-  /** Whether the clsact filter that the pin stands for runs our program. A device may have got the filter of another program since. */
+  /**
+   * Whether the clsact filter of the pin runs a program of Sluice. The filter may have been replaced by another program since it was
+   * pinned.
+   */
   hasOwnFilter(name: string): boolean {
     const device = parseDevicePin(name);
     if (device === undefined) return false;

@@ -15,7 +15,7 @@ const kinds: readonly PinKind[] = ['links', 'clsact', 'maps'];
 /** The name contains the index of the device and not its name, since bpffs rejects dots in names. */
 export const devicePin = (program: string, ifindex: number): string => `${program}-${ifindex}`;
 
-/** The parts of a name that devicePin() made; undefined for another name. */
+/** The program and the ifindex in a name that devicePin() made; undefined for another name. */
 export function parseDevicePin(name: string): { program: string; ifindex: number } | undefined {
   const match = /^(.+)-(\d+)$/.exec(name);
   return match === null ? undefined : { program: match[1] ?? '', ifindex: Number(match[2]) };
@@ -75,7 +75,7 @@ export class PinDirectory {
     const isNew = !existsSync(this.path);
     this.open();
     if (isNew) {
-      // Our lock is on the directory that was removed.
+      // The lock of this process is on the directory that was removed.
       this.unlock();
       this.lock();
     }

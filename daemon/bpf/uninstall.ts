@@ -82,7 +82,7 @@ function removeDirectory(pins: PinDirectory): void {
   rmdirSync(pins.path);
 }
 
-/** The mount point of a bpffs was not made by Sluice. */
+/** Whether the directory is the mount point of a bpffs, which Sluice did not make. */
 const isMount = (directory: string): boolean => statSync(directory).dev !== statSync(dirname(directory)).dev;
 
 /** `daemon` is the process id of the daemon that is to be uninstalled and still runs; undefined if none runs. */

@@ -21,7 +21,7 @@ export function isHealthy({ severity }: Status): boolean {
   return severity === 'SEVERITY_OK' || severity === 'SEVERITY_WARNING';
 }
 
-/** The whole text. */
+/** The whole text of `sluice status`. */
 export function statusText(status: Status): string {
   const keyWidth = Math.max(...status.lines.map(({ subject }) => subject.length)) + 1;
   const wordWidth = Math.max(...status.lines.map(({ severity }) => words[severity].length));

@@ -17,5 +17,5 @@ export function tableLines(titles: readonly string[], rows: readonly (readonly s
   return blocks.map((block) => block.map(joined));
 }
 
-/** "1 Service", "2 Services". */
+/** The number with the noun in singular or plural: "1 Service", "2 Services". */
 export const counted = (count: number | string, noun: string): string => `${count} ${noun}${Number(count) === 1 ? '' : 's'}`;

@@ -15,7 +15,7 @@ export interface ProgramVersions {
   readonly kernel: string;
 }
 
-/** The settings as a settings file; a comment on each line names the origin. */
+/** The settings in the form of a settings file, with a comment on each line that names the origin of the value. */
 export function resolvedText(resolved: readonly ResolvedSetting[]): string {
   const lines = resolved.map(({ setting, text, origin }) => {
     const isSet = text !== undefined && text !== '';

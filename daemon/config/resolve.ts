@@ -12,7 +12,7 @@ export interface ResolvedSetting {
   readonly setting: Setting;
   /** Undefined when the setting is not set and has no default. */
   readonly text: string | undefined;
-  /** "default", "flag --node", "environment SLUICE_NODE", "/etc/sluice.yaml line 3". */
+  /** Where the value comes from: "default", "flag --node", "environment SLUICE_NODE", "/etc/sluice.yaml line 3". */
   readonly origin: string;
 }
 

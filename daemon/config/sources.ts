@@ -54,7 +54,7 @@ export interface NamedSetting {
   readonly preset?: string;
 }
 
-/** "podInterfaces" -> "pod-interfaces". */
+/** Converts the name of a setting to that of its flag: "podInterfaces" -> "pod-interfaces". */
 export const kebab = (key: string): string => key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 
 /** The command line of sluiced, for parsing and for --help. */

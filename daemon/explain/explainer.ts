@@ -17,9 +17,9 @@ import { protocolNumbers, type Service } from '../model/service.ts';
 const TC_ACT_SHOT = 2;
 /** Source port for a question without a source port. */
 const ANY_PORT = 49_152;
-/** ConnectRun.result: the address was rewritten. */
+/** Value of ConnectRun.result that means that the address was rewritten. */
 const SOCKET_REWRITE = 1;
-/** Drops that are answered with a reset or an ICMP error. */
+/** Drop reasons whose packets are answered with a reset or an ICMP error. */
 const refusals = ['DROP_NO_BACKEND', 'DROP_WRONG_PORT', 'DROP_NO_FLOW'];
 
 /** Most candidates of an answer; see Explanation in proto/sluice/v1. A packet must cost the same for every size of a Service. */

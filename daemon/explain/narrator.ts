@@ -7,7 +7,7 @@ import { cidrContains } from '../model/address.ts';
 import type { Explanation, ExplainedFrontend, Origin, Step } from '../model/explanation.ts';
 import type { DesiredPort } from '../model/frontend.ts';
 
-/** Most source ranges that a sentence lists. */
+/** Maximum number of source ranges that a sentence lists. */
 const SHOWN_RANGES = 16;
 
 const dropReasons: Readonly<Record<string, string>> = {
@@ -23,7 +23,7 @@ const dropReasons: Readonly<Record<string, string>> = {
   DROP_PORT_EXHAUSTED: 'no source port is free for this backend, so the packet is dropped',
 };
 
-/** Most candidates that a step names. */
+/** Maximum number of candidates that a step names. */
 const namedCandidates = 10;
 
 /** Backends that could be selected: "ip:port" of some, sorted, and the number of all. */
@@ -45,7 +45,7 @@ interface Outcome {
 export class Narrator {
   readonly #steps: Step[] = [];
 
-  /** The destination was given by name. */
+  /** Adds the step that says what the name of the destination stands for. */
   destination(text: string): void {
     this.#add('destination', text);
   }

@@ -18,7 +18,7 @@ interface PacketRun {
 }
 
 export interface ConnectRun {
-  /** 0: left to the tc programs. 1: the address was rewritten. Below 0: -DROP_*. */
+  /** Result of the socket hooks. 0: the call is left to the tc programs. 1: the address was rewritten. Below 0: -DROP_*. */
   readonly result: number;
   readonly record: LbExplain;
 }

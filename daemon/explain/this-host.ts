@@ -10,7 +10,7 @@ import type { Origin } from '../model/explanation.ts';
 import type { DeviceQuestion, PacketDevice } from './explainer.ts';
 
 const LOOPBACK = 1;
-/** Most devices that an error message lists. */
+/** Maximum number of devices that an error message lists. */
 const SHOWN_DEVICES = 10;
 
 export interface HostRanges {
@@ -45,7 +45,10 @@ export class ThisHost {
     return this.#links.some((link) => link.name === name && isPodInterface(link, this.#ranges.podInterfaces));
   }
 
-  /** node: one of the node's addresses. pod: routed to a pod interface, or in the Node's podCIDRs. external: everything else. */
+  /**
+   * Origin of a source address. "node": one of the node's addresses. "pod": an address that is routed to a pod interface, or in the Node's
+   * podCIDRs. "external": every other address.
+   */
   originOf(source: string): Origin {
     const isIn = (cidrs: readonly string[]): boolean => cidrs.some((cidr) => cidrContains(cidr, source));
     if (isIn(this.#ranges.nodeCidrs)) return 'node';
@@ -61,7 +64,7 @@ export class ThisHost {
   deviceOf({ origin, source, destination, iface, hook }: DeviceQuestion): PacketDevice {
     const program = `tc_${hook}`;
     const device = iface === undefined ? this.#routed(origin === 'node' ? destination : source) : this.#named(iface);
-    // A pod that does not exist, or that is behind a bridge, has no device of its own that a route names.
+    // A pod that does not exist, or that is behind a bridge, has no device of its own to which a route could lead.
     const isAnyPod = iface === undefined && origin === 'pod' && device?.kind !== 'veth';
     const found = [...this.#ranges.devicesWith(program)];
     const isProcessed = isAnyPod ? found.length > 0 : found.includes(device?.name ?? '');

@@ -14,7 +14,7 @@ export interface ForwardingNeeds {
   readonly serviceAddresses: readonly string[];
   /** True if the socket hooks are used. Node processes then need no route to the VIP. */
   readonly hasSocketLb: boolean;
-  /** Families in use. */
+  /** The IP families in use. */
   readonly families: ReadonlySet<Family>;
   /** True if the settings name devices to which tc programs are attached. */
   readonly hasDevices: boolean;

@@ -145,7 +145,7 @@ export class BpfMap {
     }
   }
 
-  /** Memory from mmap() must not be used afterwards. */
+  /** Closes the map. Memory from mmap() must not be used afterwards. */
   close(): void {
     this.#unmap();
     closeFd(this.fd);

@@ -47,7 +47,7 @@ function open(path: string): Pointer {
   return pointer;
 }
 
-/** A signal ended the call. The verifier then returns EAGAIN. */
+/** If a signal ended the call, the verifier returns EAGAIN. */
 const isInterruption = (error: unknown): boolean => error instanceof KernelError && ['EINTR', 'EAGAIN'].includes(error.code);
 
 export class BpfObject {

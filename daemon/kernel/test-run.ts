@@ -22,7 +22,7 @@ export interface TestRunOptions {
 
 const OPTIONS_SIZE = 80;
 const SKB_CONTEXT_SIZE = 192; // struct __sk_buff
-const ROOM = 512; // programs may make the packet longer
+const ROOM = 512; // room for programs that make the packet longer
 
 /** Runs a tc program. `packet` starts with its Ethernet header. */
 export function testRun(programFd: number, packet: Uint8Array, options: TestRunOptions = {}): TestRunResult {

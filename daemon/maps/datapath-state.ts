@@ -7,7 +7,7 @@ import { decoded, encoded } from './codec.ts';
 import { DropReason, Layout, lbConfigCodec, lbDropCodec } from './gen/layouts.ts';
 
 export interface DropCount {
-  /** Name in enum drop_reason without its prefix: "NO_BACKEND". */
+  /** Name of the reason in enum drop_reason, without its prefix: "NO_BACKEND". */
   readonly reason: string;
   readonly packets: number;
   readonly bytes: number;

@@ -18,7 +18,7 @@ export function mapKeyText({ address, port, protocol }: FrontendMapKey): string 
   return `${hostPort(address, port)}/${name}`;
 }
 
-/** FrontendFlag bits of a desired frontend. */
+/** The FrontendFlag bits of a desired frontend. */
 export function flagsOf(frontend: Frontend): number {
   const { external, local, ranges, nodePort } = FrontendFlag;
   return (
@@ -38,9 +38,9 @@ export function flagsText(flags: number): string {
 
 const stateMask = 0xff;
 
-/** BackendState bits of BackendMapValue.meta. */
+/** The BackendState bits in BackendMapValue.meta. */
 export const stateOf = (meta: number): number => meta & stateMask;
-/** Generation in BackendMapValue.meta. */
+/** The generation in BackendMapValue.meta. */
 export const generationOf = (meta: number): number => meta >>> 8;
 
 /** Whether a row of lb_services is not all zeros. */
@@ -60,7 +60,7 @@ export function slotRangeOf(row: ServiceMapValue): Range {
   return sets.length === 0 ? { base: row.base, count: 0 } : { base, count: Math.max(...sets.map((set) => set.base + set.count)) - base };
 }
 
-/** The trie key of a CIDR in the set with this number. */
+/** The trie key of a CIDR in the address set with this number. */
 export function rangeMapKey(set: number, cidr: string): RangeMapKey {
   const [address = '', length = ''] = cidr.split('/');
   return { prefix: 32 + Number(length), set, address };

@@ -33,7 +33,7 @@ export interface ArrayMap<V> {
   rows(range?: Range): [number, V][];
 }
 
-/** Slots in one element of the slot array; see datapath/lib/backend.h. */
+/** Number of slots in one element of the slot array; see datapath/lib/backend.h. */
 export const SLOTS_PER_ROW = 16;
 
 /** Contiguous slots: the run of a Service port, or a free range between runs. */
@@ -54,7 +54,7 @@ export interface SlotMap {
 export interface FrontendMapKey {
   /** Canonical address text. */
   address: string;
-  /** Host byte order here, network byte order in the map. */
+  /** The port in host byte order; in the map it is in network byte order. */
   port: number;
   /** IPPROTO number. */
   protocol: number;

@@ -25,7 +25,7 @@ export interface DesiredDevice {
   readonly ifindex: number;
   readonly name: string;
   readonly role: DeviceRole;
-  /** As in NetworkDevice. */
+  /** The same value as in NetworkDevice. */
   readonly appearance: number;
 }
 

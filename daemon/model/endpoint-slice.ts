@@ -23,6 +23,6 @@ export interface EndpointSlice {
   readonly family: Family;
   readonly ports: readonly NamedPort[];
   readonly endpoints: readonly SliceEndpoint[];
-  /** Annotation endpoints.kubernetes.io/last-change-trigger-time, in ms since the epoch. */
+  /** Time in the annotation endpoints.kubernetes.io/last-change-trigger-time, in ms since the epoch. */
   readonly lastChangeTrigger?: number;
 }

@@ -31,7 +31,7 @@ export interface Backend {
   readonly isLocallyUsable: boolean;
   /** True if the endpoint is on this node. */
   readonly isLocal: boolean;
-  /** Ready, or serving while terminating. Established UDP flows to the backend are kept. */
+  /** True if the endpoint is ready, or serving while terminating. Established UDP flows to the backend are then kept. */
   readonly isServing: boolean;
 }
 

@@ -3,6 +3,6 @@
 
 export interface ServiceCIDR {
   readonly name: string;
-  /** Canonical CIDRs of spec.cidrs. */
+  /** The canonical CIDRs of spec.cidrs. */
   readonly cidrs: readonly string[];
 }

@@ -15,12 +15,12 @@ export interface NamedPort {
   /** "" for an unnamed port. */
   readonly name: string;
   readonly protocol: Protocol;
-  /** 1..65535, host byte order. */
+  /** Port number from 1 to 65535, in host byte order. */
   readonly port: number;
 }
 
 export interface ServicePort extends NamedPort {
-  /** 1..65535; 0 when the port has no NodePort. */
+  /** NodePort from 1 to 65535; 0 if the port has none. */
   readonly nodePort: number;
 }
 
@@ -42,10 +42,10 @@ export interface Service {
   readonly loadBalancerIPs: readonly string[];
   /** spec.loadBalancerSourceRanges: canonical CIDRs of both families, without entries that do not parse. */
   readonly sourceRanges: readonly string[];
-  /** Applies to the ClusterIPs. */
+  /** The traffic policy of the ClusterIPs. */
   readonly internalPolicy: TrafficPolicy;
   /**
-   * Applies to all other frontends. This is the value in the Service object; services/desired decides when it takes effect
+   * The traffic policy of all other frontends. This is the value in the Service object; services/desired decides when it takes effect
    * (test/README.md, 6.3).
    */
   readonly externalPolicy: TrafficPolicy;

@@ -3,7 +3,7 @@
 
 export interface Versions {
   readonly version: string;
-  /** "" when unknown. */
+  /** Commit of the program; "" if it is unknown. */
   readonly commit: string;
   readonly libbpf: string;
   readonly kernel: string;

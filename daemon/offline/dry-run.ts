@@ -31,14 +31,14 @@ export interface DryRunInput {
 export interface DryRun {
   /** The node of the dry run. */
   readonly node: Node;
-  /** Keyed by DesiredPort.key, and sorted by that key. */
+  /** The rows by DesiredPort.key, sorted by that key. */
   readonly ports: ReadonlyMap<string, DesiredPort>;
   readonly host: DesiredHost;
   /** Members of the address sets, by rangeKey(). */
   readonly ranges: ReadonlyMap<string, DesiredRange>;
   /** Frontends that more than one Service port claims. */
   readonly conflicts: readonly Conflict[];
-  /** Keyed by "namespace/name". */
+  /** Services by "namespace/name". */
   readonly services: ReadonlyMap<string, Service>;
   /** One message for each object or file that cannot be used, and for each ignored part of an object. */
   readonly problems: readonly string[];

@@ -62,9 +62,9 @@ export interface ServedState {
   /** By "namespace/name". */
   readonly healthCheckPorts: ReadonlyMap<string, number>;
   readonly conflicts: readonly { readonly frontend: string; readonly owner: string; readonly contenders: readonly string[] }[];
-  /** "pod 10.244.1.0/24". Undefined if unknown. */
+  /** Members of address sets, such as "pod 10.244.1.0/24". Undefined if unknown. */
   readonly addressSets: readonly string[] | undefined;
-  /** Values by name. Undefined if unknown. */
+  /** Settings by name. Undefined if unknown. */
   readonly settings: ReadonlyMap<string, string> | undefined;
   /** Programs by device, such as eth0: "tc_uplink_in, tc_uplink_out". Undefined if unknown. */
   readonly devices: ReadonlyMap<string, string> | undefined;
@@ -73,7 +73,7 @@ export interface ServedState {
 export interface ServedPort {
   /** "namespace/name:portName/TCP/IPv4". */
   readonly key: string;
-  /** 0 without session affinity. */
+  /** Timeout of session affinity in seconds; 0 without session affinity. */
   readonly affinitySeconds: number;
   readonly backends: readonly { readonly backend: string; readonly use: BackendUse }[];
 }
@@ -101,7 +101,7 @@ export interface PlanChange {
   readonly text: string;
 }
 
-/** Something that a state contains, or one of its attributes. */
+/** Something that is compared, or one of its attributes. */
 interface Item {
   /** What is compared: "10.96.0.10:80/TCP default/web:http". */
   readonly subject: string;

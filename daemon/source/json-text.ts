@@ -52,7 +52,7 @@ export function duplicateKey(text: string): { readonly offset: number; readonly 
   /** The keys of each open object; undefined for an open list. */
   const open: (Set<string> | undefined)[] = [];
   let keys: Set<string> | undefined;
-  /** A string that begins now is a key. */
+  /** True if a string that begins now is a key. */
   let isKeyNext = false;
   for (let at = 0; at < text.length; at += 1) {
     const code = text.charCodeAt(at);
@@ -189,7 +189,7 @@ export class JsonPlaces {
   }
 }
 
-/** Index after each line feed. */
+/** The index after each line feed of the text. */
 function lineStartsOf(text: string): number[] {
   const starts: number[] = [];
   for (let at = text.indexOf('\n'); at !== -1; at = text.indexOf('\n', at + 1)) starts.push(at + 1);

@@ -25,7 +25,7 @@ interface KindRow<TableName extends string, Row> {
 
 const row = <const TableName extends string, Row>(fields: KindRow<TableName, Row>): KindRow<TableName, Row> => fields;
 
-/** kube-proxy's selector: headless Services and objects of another service proxy are not sent (test/README.md, 1). */
+/** The selector that kube-proxy uses: headless Services and objects of another service proxy are not sent (test/README.md, 1). */
 const labelSelector = '!service.kubernetes.io/headless,!service.kubernetes.io/service-proxy-name';
 
 const registry = {

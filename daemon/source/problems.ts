@@ -4,13 +4,13 @@
 import { printable } from '../base/printable.ts';
 import { compareText } from '../model/order.ts';
 
-/** Problems that a source reports one by one, with a log line each. */
+/** Number of problems that a source reports one by one, with a log line each. */
 export const MAX_PROBLEMS = 1000;
 
 export interface SourceProblem {
   /** Name in the directory, or the directory itself when it cannot be used; "" for a source without files. */
   readonly file: string;
-  /** Counted from 1; 0 for a problem of the whole file. */
+  /** Line of the problem, counted from 1; 0 for a problem of the whole file. */
   readonly line: number;
   /** `kind`, `object` and `field` are "" when unknown, for example because the text does not parse. */
   readonly kind: string;

@@ -16,6 +16,6 @@ export interface Source {
   problems(): readonly SourceProblem[];
   /** What the source leaves out on purpose, for people; "" when it leaves out nothing. */
   readonly omissions: string;
-  /** Everything was read and understood. Only then may map entries without a row be pruned. */
+  /** True if everything was read and understood. Only then may map entries without a row be pruned. */
   readonly isComplete: boolean;
 }

@@ -66,7 +66,7 @@ export interface AgentStatusParts extends ListParts {
   /** What is wrong with the host, its devices and its ports. */
   readonly host: readonly StatusPart[];
   readonly repairs: Pick<Repairs, 'total' | 'last'>;
-  /** Drift that could not be repaired. */
+  /** One message for each difference that could not be repaired. */
   readonly drift: StatusPart;
   readonly log: () => AgentStatus['log'];
   readonly conflicts: () => readonly ConflictStatus[];
@@ -190,7 +190,7 @@ class View implements AgentView {
   }
 }
 
-/** The members by set. The set of ClusterIPs is left out: it has one member per Service, and the frontends show them. */
+/** The members of each address set. The set of ClusterIPs is left out: it has one member per Service, and the frontends show them. */
 function addressSets(ranges: AgentStatusParts['ranges']): AgentStatus['addressSets'] {
   const rows = [...ranges.all()].map(([, row]) => row).filter(({ set }) => set !== 'clusterIP');
   return [...Map.groupBy(rows, ({ set }) => set)].map(([name, members]) => ({ name, cidrs: members.map(({ cidr }) => cidr).toSorted() }));

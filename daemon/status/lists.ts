@@ -25,11 +25,11 @@ export interface ListParts {
   readonly healthCheckPort: (service: string) => number;
 }
 
-/** Rows of the table of desired ports that are taken without a pause. */
+/** Number of rows of the table of desired ports that are taken without a pause. */
 const takenRows = 64;
-/** Ids of backends that are read without a pause. */
+/** Number of backend ids that are read without a pause. */
 const readIds = 256;
-/** Lines about differences of one Service port. */
+/** Maximum number of lines about the differences of one Service port. */
 const maxDifferences = 100;
 
 /** Every Service port and every frontend in the kernel that no Service wants, sorted by key. */

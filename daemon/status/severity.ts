@@ -4,10 +4,10 @@
 // the lines exactly when the agent is not ready, as /readyz and the gRPC health service report it. Pure.
 import type { AgentStatus, ConflictStatus, FindingKind, MapStatus, Severity, SourceStatus, StatusLine } from './view.ts';
 
-/** A map with this pressure is almost full. */
+/** Pressure from which a map counts as almost full. */
 const warningPressure = 0.9;
 const shownRepairs = 5;
-/** Details of one line. A person reads the first ones; the API has complete lists in other fields. */
+/** Maximum number of details of one line. A person reads the first ones; the API has complete lists in other fields. */
 const shownDetails = 20;
 const shownContenders = 3;
 

@@ -16,14 +16,16 @@ export interface StatusLogOptions {
 
 /** Interval at which the current problems are compared with the problems that were logged. */
 const PERIOD_MS = 5000;
-/** Log lines of one comparison. Ten thousand frontends can be contested. */
+/** Maximum number of log lines of one comparison. Ten thousand frontends can be contested. */
 const MAX_LINES = 50;
-/** Conflicts that are compared. Logging more would not help a reader, and each comparison takes time from the event loop. */
+/**
+ * Maximum number of conflicts that are compared. Logging more would not help a reader, and each comparison takes time from the event loop.
+ */
 const MAX_CONFLICTS = 1000;
 
 export class StatusLog {
   readonly #options: StatusLogOptions;
-  /** Text of each problem that was logged, by what it is about. */
+  /** The text of each problem that was logged, by the subject of the problem. */
   #logged = new Map<string, string>();
   #cancel = (): void => undefined;
 

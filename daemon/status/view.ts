@@ -33,7 +33,7 @@ export interface ReloadReport {
 
 export interface Health {
   readonly ready: boolean;
-  /** Why the agent is not ready, one message each. */
+  /** The reasons why the agent is not ready, one message each. */
   readonly reasons: readonly string[];
 }
 
@@ -73,11 +73,11 @@ export interface AgentStatus extends Versions, Health {
   readonly counts: { readonly services: number; readonly frontends: number; readonly backends: number };
   readonly maps: readonly MapStatus[];
   readonly attachments: readonly AttachmentStatus[];
-  /** Socket programs are attached. */
+  /** True if socket programs are attached. */
   readonly socketLb: boolean;
-  /** Messages with the next step, such as "net.ipv4.ip_forward is 0 ...: sysctl -w net.ipv4.ip_forward=1". */
+  /** Problems of the host with the next step, such as "net.ipv4.ip_forward is 0 ...: sysctl -w net.ipv4.ip_forward=1". */
   readonly hostProblems: readonly string[];
-  /** The counters of all reasons, also those that are zero. */
+  /** The drop counters of all reasons, including those that are zero. */
   readonly drops: readonly DropStatus[];
   /** A bounded number of the contested frontends. */
   readonly conflicts: readonly ConflictStatus[];
@@ -168,7 +168,7 @@ export interface ConflictStatus {
   readonly owner: string;
   /** Keys of the first Service ports that claim the frontend but do not own it. */
   readonly contenders: readonly string[];
-  /** Number of further ones. */
+  /** Number of contenders that are not listed. */
   readonly more?: number;
 }
 

@@ -17,7 +17,7 @@ export class Patrol {
     this.#periodMs = periodMs;
   }
 
-  /** When the next step is due; Infinity before schedule(). */
+  /** Time at which the next step is due; Infinity before schedule(). */
   get due(): number {
     return this.#due;
   }

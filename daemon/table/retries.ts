@@ -12,7 +12,7 @@ export class Retries<K> {
   readonly #due = new Map<K, number>();
   #next = Infinity;
 
-  /** Number of rows that wait. */
+  /** Number of rows that wait for their next attempt. */
   get size(): number {
     return this.#due.size;
   }

@@ -4,7 +4,7 @@
 
 export interface Change<K, Row> {
   readonly key: K;
-  /** Undefined: the row was deleted. */
+  /** The row; undefined if it was deleted. */
   readonly row: Row | undefined;
   readonly revision: number;
 }
@@ -12,7 +12,7 @@ export interface Change<K, Row> {
 /** The read-only view of a table, for everyone except its writer. */
 export interface TableView<K, Row> {
   readonly name: string;
-  /** Grows with every change; never reused. */
+  /** A counter that grows with every change and is never reused. */
   readonly revision: number;
   readonly size: number;
   get(key: K): Row | undefined;

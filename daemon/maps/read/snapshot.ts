@@ -16,18 +16,18 @@ export interface FrontendEntry {
   readonly text: string;
   /** FrontendFlag bits. */
   readonly flags: number;
-  /** The check is correct and the service index is within the map. */
+  /** Whether the check is correct and the service index is within the map. */
   readonly isSound: boolean;
 }
 
 export interface Snapshot {
-  /** Sorted by text. */
+  /** The entries of both frontend maps, sorted by text. */
   readonly frontends: readonly FrontendEntry[];
-  /** Rows that are not all zeros. */
+  /** Rows of lb_services that are not all zeros. */
   readonly services: ReadonlyMap<number, ServiceMapValue>;
   /** Source ranges of Service ports, by service index; ranges whose index is outside the map are under 0. */
   readonly ranges: Readonly<Record<Family, ReadonlyMap<number, readonly RangeMapKey[]>>>;
-  /** Rows of ids that are in use, by id. */
+  /** Backend rows of the ids that are in use, by id. */
   readonly backends: Readonly<Record<Family, ReadonlyMap<number, BackendMapValue>>>;
 }
 

@@ -14,7 +14,7 @@ import { cidrText, mapKeyText } from '../../maps/rows.ts';
 export function* repairDrift(state: LbState, maps: LbMaps): Generator<string[], void> {
   yield repairRanges(state, maps);
   for (const port of [...state.ports.values()]) {
-    // Skip a port that was deleted since the first step.
+    // A port that was deleted since the first step is skipped.
     if (state.ports.get(port.key) === port) yield repairPort(maps, port);
   }
   for (const family of families) {

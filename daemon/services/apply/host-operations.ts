@@ -33,7 +33,7 @@ export class HostOperations implements Operations<string, DesiredHost> {
   }
 
   delete(): void {
-    // The row is kept: see the top of this file.
+    // The row is kept; the first lines of this file give the reason.
   }
 
   prune(): boolean {

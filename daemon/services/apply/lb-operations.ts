@@ -115,7 +115,9 @@ export class LbOperations implements Operations<string, DesiredPort> {
     return this.#state.quarantine.nextDue;
   }
 
-  /** Used entries and capacity of each map, for metrics. Empty before restore(). For the tries, only source ranges are counted. */
+  /**
+   * Number of used entries and capacity of each map, for metrics. Empty before restore(). For the tries, only source ranges are counted.
+   */
   pressure(): MapPressure[] {
     if (this.#restored === undefined) return [];
     const { pools, quarantine } = this.#state;

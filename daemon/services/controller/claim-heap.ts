@@ -5,7 +5,7 @@
 
 export class ClaimHeap<Claim extends { readonly key: string }> {
   readonly #compare: (a: Claim, b: Claim) => number;
-  /** No claim takes precedence over the claim at half its index. */
+  /** The heap: the claim at half the index of a claim takes precedence over that claim. */
   readonly #claims: Claim[] = [];
   /** Index of each claim by its key. */
   readonly #indexes = new Map<string, number>();

@@ -6,7 +6,9 @@
 import { type Frontend, frontendKey } from '../../model/frontend.ts';
 import { ClaimHeap } from './claim-heap.ts';
 
-/** Contenders of one frontend that a Conflict lists, and conflicts that are listed: the status is read each second, by people too. */
+/**
+ * Maximum number of contenders that a Conflict lists, and of conflicts that are listed: the status is read every second, also by people.
+ */
 const LISTED_CONTENDERS = 10;
 const LISTED_CONFLICTS = 1000;
 
@@ -31,7 +33,7 @@ export interface Conflict {
   readonly owner: string;
   /** Keys of the first DesiredPorts that claim the frontend but do not own it, in order of precedence. */
   readonly contenders: readonly string[];
-  /** Number of further ones. */
+  /** Number of contenders that are not listed. */
   readonly more: number;
 }
 

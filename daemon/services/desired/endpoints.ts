@@ -46,7 +46,7 @@ function rank(endpoint: SliceEndpoint): string {
 
 export interface BackendOptions {
   readonly node: Pick<NodeContext, 'nodeName' | 'zone'>;
-  /** True if a frontend of the port has policy Local. */
+  /** Whether a frontend of the port has policy Local. */
   readonly hasLocalPolicy: boolean;
 }
 

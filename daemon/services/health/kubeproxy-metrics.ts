@@ -36,7 +36,7 @@ export interface SyncDone {
 const syncBuckets = exponentialBuckets(0.001, 2, 15);
 const programmingBuckets = [0.25, 0.5, ...linearBuckets(1, 1, 59), ...linearBuckets(60, 5, 12), ...linearBuckets(120, 30, 7)];
 
-/** kube-proxy's buckets begin at 0.25 s. A sync of Sluice takes milliseconds, so these buckets begin at 1 ms. */
+/** The buckets of kube-proxy begin at 0.25 s. A sync of Sluice takes milliseconds, so the buckets of this metric begin at 1 ms. */
 const fineBuckets = [...exponentialBuckets(0.001, 2, 8), ...programmingBuckets];
 
 const histogram = (name: string, help: string, buckets: number[]) =>
@@ -152,7 +152,7 @@ function changeMetrics(kind: 'endpoint' | 'service', objects: string) {
 export function withoutLocal(ports: Iterable<LocalPort>): { readonly family: Family; readonly policy: Scope; readonly count: number }[] {
   const counts = families.flatMap((family) => (['internal', 'external'] as const).map((policy) => ({ family, policy, count: 0 })));
   for (const { family, frontends, backends } of ports) {
-    // Few Service ports have a policy Local. For the others, this saves reading the backends, of which there may be 100,000.
+    // Few Service ports have a policy Local. The backends of the others, of which there may be 100,000, are not read.
     const local = frontends.filter((frontend) => frontend.policy === 'Local');
     if (local.length === 0) continue;
     if (backends.some((backend) => backend.isLocallyUsable) || !backends.some((backend) => backend.isUsable)) continue;

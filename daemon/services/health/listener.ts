@@ -67,7 +67,7 @@ export function openListener({ servers, at, respond }: ListenerOptions): Promise
 
 async function send(request: IncomingMessage, response: ServerResponse, respond: Responder): Promise<void> {
   const { status, headers, body } = await responseOf((request.url ?? '/').split('?')[0] ?? '/', respond);
-  // The client has left.
+  // Nothing to answer: the client has disconnected.
   if (response.destroyed) return;
   response.writeHead(status, { ...headers, 'Content-Length': Buffer.byteLength(body) });
   response.end(body);
@@ -81,7 +81,7 @@ async function responseOf(path: string, respond: Responder): Promise<HealthRespo
   }
 }
 
-/** An error as in RFC 9457. */
+/** A response with an error in the form of RFC 9457. */
 export function problemResponse(status: number, detail: string): HealthResponse {
   const problem = { type: 'about:blank', title: STATUS_CODES[status] ?? 'Error', status, detail };
   return { status, headers: { ...healthHeaders, 'Content-Type': 'application/problem+json' }, body: JSON.stringify(problem) };

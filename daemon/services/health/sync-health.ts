@@ -51,7 +51,7 @@ export class SyncHealth {
     state.lastUpdated = this.#wallNow();
   }
 
-  /** `now` in clock time. */
+  /** The state of a family. `now` is a clock time. */
   status(family: Family, now: number): FamilySync {
     const { lastUpdated, lastQueued, oldestPending } = this.#states[family];
     const isLate = oldestPending !== undefined && now - oldestPending >= this.#timeoutMs;

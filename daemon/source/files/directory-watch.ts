@@ -29,7 +29,7 @@ export class DirectoryWatch {
   readonly #options: DirectoryWatchOptions;
   #watchers: FSWatcher[] = [];
   #cancelRetry: (() => void) | undefined;
-  /** Failures in a row. */
+  /** Number of failures in a row. */
   #failures = 0;
   #isRunning = false;
   #problem: string | undefined;
@@ -102,7 +102,7 @@ export class DirectoryWatch {
         if (type === 'rename' && (changed === name || changed === null)) this.#open();
       });
     } catch {
-      // If a parent cannot be watched, a change of the path is noticed only at a later retry or event.
+      // A directory on the path that cannot be watched is not an error: a change in it is noticed at a later retry or event.
     }
   }
 

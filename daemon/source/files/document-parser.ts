@@ -15,7 +15,7 @@ import { mayHaveAliases } from './values.ts';
 /** Delay before another try to start the thread, for example when no file descriptor is left. */
 const RESTART_MS = 1000;
 
-/** Time without work after which the thread ends, since it needs 40 MiB. To start it takes 0.2 s. */
+/** Time without work after which the thread ends, because it needs 40 MiB. Starting the thread takes 0.2 s. */
 const IDLE_MS = 1000;
 
 type Clocked = Pick<Clock, 'setTimer'>;
@@ -28,7 +28,7 @@ export function isLarge(texts: readonly string[]): boolean {
 
 export class DocumentParser {
   readonly #clock: Clocked;
-  /** The end of the queue: texts are parsed one after the other. */
+  /** Settles when the last text in the queue is parsed: texts are parsed one after the other. */
   #last: Promise<unknown> = Promise.resolve();
   #waiting = 0;
   #thread: ParseThread | undefined;

@@ -23,13 +23,13 @@ export interface ParsedDocument {
   readonly rejected: readonly { readonly kind: Kind; readonly key: string }[];
   /** The first MAX_FILE_PROBLEMS findings. */
   readonly findings: readonly Finding[];
-  /** Number of further findings. */
+  /** Number of findings that are left out. */
   readonly moreFindings: number;
   /** Number of objects of each kind that the agent does not use: "Deployment". */
   readonly ignored: ReadonlyMap<string, number>;
-  /** Part of the text could not be read, and it is unknown which objects that part contains. */
+  /** True if part of the text could not be read, so that it is unknown which objects that part contains. */
   readonly hasUnreadablePart: boolean;
-  /** The end of the text is recognisable from its syntax (JSON): if the text were truncated, it would not parse. */
+  /** True if the end of the text is recognisable from its syntax (JSON): a truncated text would not parse. */
   readonly hasExplicitEnd: boolean;
 }
 
@@ -160,7 +160,7 @@ class Collector {
     }
   }
 
-  /** To find the line takes time, so it is found only for the findings that are kept. */
+  /** Finding the line takes time, so it is found only for the findings that are kept. */
   #report(error: InvalidObjectError, lineOf: () => number): void {
     if (this.#findings.length === MAX_FILE_PROBLEMS) {
       this.#moreFindings += 1;

@@ -16,19 +16,19 @@ export interface FileObject {
   readonly key: string;
   /** Undefined for a retained object: the file contained it and may still contain it, so its row stays unchanged. */
   readonly definition: Definition | undefined;
-  /** Counted from 1. */
+  /** Line of the object, counted from 1. */
   readonly line: number;
 }
 
 export interface FileState {
   readonly result: ReadResult;
-  /** In document order. An object that is defined twice is listed twice. */
+  /** The objects in document order. An object that is defined twice is listed twice. */
   readonly objects: readonly FileObject[];
   /** The first MAX_FILE_PROBLEMS problems of the file. If there are more, one further entry states how many are left out. */
   readonly problems: readonly SourceProblem[];
   /** Number of objects of each kind that the agent does not use. */
   readonly ignored: ReadonlyMap<string, number>;
-  /** The whole file was understood, and its state is not uncertain. */
+  /** True if the whole file was understood, and its state is not uncertain. */
   readonly isComplete: boolean;
   /**
    * The result would delete objects, or may be part of a file that is being written. The file must be read again, and the result

@@ -81,7 +81,7 @@ export class FilesSource implements Source {
   #isListed = false;
   #isStopped = true;
   #listingProblem: string | undefined;
-  /** Scans in a row after which something was unreadable. */
+  /** Number of scans in a row after which something was unreadable. */
   #unreadableTries = 0;
   #cancelRetry: (() => void) | undefined;
 
@@ -153,7 +153,7 @@ export class FilesSource implements Source {
     return texts.length === 0 ? '' : printable(`ignores ${texts.slice(0, SHOWN_KINDS).join(', ')}${more}`);
   }
 
-  /** All files were read and understood, and no state is uncertain. */
+  /** True if all files were read and understood, and no state is uncertain. */
   get isComplete(): boolean {
     return (
       this.#isListed &&
@@ -333,7 +333,7 @@ export class FilesSource implements Source {
   #startJob(name: string, parsing: Promise<ReadonlyMap<string, ParsedDocument>>): void {
     const done = parsing.then((parsed) => {
       job.parsed = parsed;
-      // Reads everything: files whose deletions waited for this job, and a file that is missing by now.
+      // Everything is read: the files whose deletions waited for this job, and also files that are missing by now.
       this.#requested.all = true;
       void this.#run();
     });
@@ -374,7 +374,7 @@ export class FilesSource implements Source {
   #waitUntilSettled(name: string): void {
     const cancel = this.#options.clock.setTimer(this.#options.settleMs ?? defaultSettleMs, () => {
       file.isDue = true;
-      // Reads the whole directory: if the directory is missing by now, no object is deleted.
+      // The whole directory is read: if it is missing by now, no object is deleted.
       void this.rescan();
     });
     const file: UncertainFile = { cancel, isDue: false };

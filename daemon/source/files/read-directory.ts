@@ -22,7 +22,7 @@ export interface Listing {
   readonly hasLinks: boolean;
 }
 
-/** Whether the source reads files of this name: *.yaml, *.yml, *.json, not hidden. */
+/** Whether the source reads a file with this name: *.yaml, *.yml or *.json, and not hidden. */
 export const isSourceName = (name: string): boolean => /^[^.].*\.(ya?ml|json)$/.test(name);
 
 /** Throws the errors of readdir, and an error for a directory with more than MAX_NAMES names. */

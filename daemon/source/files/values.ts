@@ -85,7 +85,7 @@ function parseYaml(text: string): (ParsedValue | ParseFailure)[] {
   });
 }
 
-/** Why the YAML parser is not called. */
+/** Why the YAML parser must not be called for the text; undefined if it may be called. */
 function yamlRefusal(text: string): NestingFault | undefined {
   if (text.length <= MAX_YAML_BYTES) return yamlNestingFault(text);
   const most = sizeText(MAX_YAML_BYTES);

@@ -14,7 +14,7 @@ import { type Resource, resourcesOf } from './resources.ts';
 import { listOf, readSmallBody } from './small-body.ts';
 import { statusOfResponse } from './status-error.ts';
 
-/** Limit of one request, with its connection. Each step has a shorter limit of its own in connection.ts. */
+/** Time limit of one request, with its connection. Each step has a shorter limit in connection.ts. */
 const REQUEST_MS = 20_000;
 
 export interface AccessCheckOptions {
@@ -28,7 +28,7 @@ export interface AccessCheckOptions {
 export interface AccessCheckResult {
   /** "API server https://10.0.0.1:6443", "right services". */
   readonly name: string;
-  /** failed: sluiced would start and not become ready. */
+  /** State of the check. "failed": sluiced would start and not become ready. */
   readonly state: 'ok' | 'warning' | 'failed' | 'skipped';
   readonly message: string;
 }

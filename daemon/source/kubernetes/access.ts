@@ -2,7 +2,7 @@
 // Addresses of the API server and the credentials for it. Implemented by in-cluster.ts and kubeconfig.ts, used by
 // connection.ts.
 
-/** Options of a new TLS connection, as PEM texts. Node's default applies to an absent option. */
+/** Options of a new TLS connection, as PEM texts. For an option that is absent, the default of Node.js applies. */
 export interface TlsMaterial {
   readonly ca?: string;
   readonly cert?: string;

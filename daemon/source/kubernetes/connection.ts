@@ -16,18 +16,19 @@ import { type ApiClient, type ApiResponse, CredentialError, UnreachableError } f
 import { MAX_HEADER_BYTES, MAX_HEADERS } from './limits.ts';
 import { Redactor } from './redact.ts';
 
-/** Limit for name resolution. A resolver tries the next name server after 5 s. */
+/** Time limit for name resolution. A resolver tries the next name server after 5 s. */
 const LOOKUP_MS = 12_000;
 /**
- * Limit for the TCP connection. A working server accepts within this time. The limit is short, so that a failed server is noticed
+ * Time limit for the TCP connection. A working server accepts within this time. The limit is short, so that a failed server is noticed
  * soon.
  */
 const CONNECT_MS = 2000;
 /**
- * Limit for TLS and HTTP/2. Doubled after each time-out, because a server responds slowly when all nodes connect at the same time.
+ * Time limit for TLS and HTTP/2. It is doubled after each time-out, because a server responds slowly when all nodes connect at the same
+ * time.
  */
 const HANDSHAKE_LIMITS = { firstMs: 2000, mostMs: 8000 };
-/** Limit for the response headers. A working server sends the headers at once, also for a watch. */
+/** Time limit for the response headers. A working server sends the headers at once, also for a watch. */
 const RESPONSE_MS = 10_000;
 const PING_INTERVAL_MS = 3000;
 const PONG_MS = 3000;
@@ -39,7 +40,7 @@ export interface ConnectionOptions {
   readonly clock: Pick<Clock, 'setTimer'>;
   /** "sluiced/0.1.0". */
   readonly userAgent: string;
-  /** Told what the names of servers resolve to, and which connections are open. */
+  /** Is informed of the addresses to which names of servers resolve, and of the connections that are open. */
   readonly addresses?: Pick<ApiServerAddresses, 'resolved' | 'connected'>;
 }
 
@@ -66,7 +67,7 @@ export class Connection implements ApiClient {
   readonly #redactor = new Redactor();
   /** Aborted by close(). */
   readonly #closing = new AbortController();
-  /** Handshakes in a row that timed out. */
+  /** Number of handshakes in a row that timed out. */
   #handshakeTimeouts = 0;
   #current: Promise<OpenConnection> | undefined;
   /** Index of the server for the next connection. */
@@ -119,7 +120,8 @@ export class Connection implements ApiClient {
     const cancel = this.#after(RESPONSE_MS, () => {
       reject(makeError(`${server} did not respond within ${RESPONSE_MS / 1000} s`));
       stream.close(constants.NGHTTP2_CANCEL);
-      // The pings may not detect this failure: a server that does not respond to requests may still answer pings.
+      // The connection is replaced, because the pings may not detect this failure: a server that does not respond to requests may still
+      // answer pings.
       leave();
     });
     // This listener stays after the response, because an error without a listener would end the process. The reader of the body

@@ -39,7 +39,7 @@ const limitMs = 60_000;
 const maxOutput = 1 << 20;
 const maxStderr = 4096;
 
-/** Empty means absent. Messages do not show the value, because it is secret. */
+/** A value that may be empty, which means absent. Messages do not show the value, because it is secret. */
 const secret = (isValid: (value: string) => boolean, what: string) =>
   z
     .string({ error: `must be ${what}` })
@@ -177,7 +177,7 @@ function killGroup(pid: number | undefined): void {
   try {
     if (pid !== undefined) process.kill(-pid, 'SIGKILL');
   } catch {
-    // The group is empty.
+    // The process group is empty, so there is nothing to kill.
   }
 }
 

@@ -18,7 +18,7 @@ const LINE_FEED = 0x0a;
 
 const bufferOf = (piece: Uint8Array): Buffer => Buffer.from(piece.buffer, piece.byteOffset, piece.byteLength);
 
-/** The server sent more than a limit allows. The message says what, without the name of the resource. */
+/** The error when the server sends more than a limit allows. The message says what was too long, without the name of the resource. */
 export class LimitError extends Error {
   override readonly name = 'LimitError';
 }
@@ -39,7 +39,7 @@ class Pieces {
     if (piece.length === 0) return;
     this.#bytes += piece.length;
     if (this.#bytes > this.#maxBytes) throw new LimitError(`the server sent ${this.#what} of more than ${sizeText(this.#maxBytes)}`);
-    // A copy, because the stream owns the piece.
+    // The piece is copied, because the stream owns it.
     this.#pieces.push(Buffer.from(piece));
   }
 
@@ -81,7 +81,7 @@ export class LineDecoder {
   }
 }
 
-/** Lines up to this length are parsed without a check of their depth: no more than this number of levels fits into one. */
+/** Maximum length of a line that is parsed without a check of its depth. Such a line may have this number of levels at most. */
 const SHALLOW_CHARS = 16_384;
 
 /** Parses one line of a watch. Throws SyntaxError and LimitError. */
@@ -92,17 +92,17 @@ export function parseLine(line: string): unknown {
 
 /** Decodes a Kubernetes List: the elements of "items", which are objects, and the fields around them. */
 export class ListDecoder {
-  /** The text without the items. */
+  /** The text of the list without its items. */
   readonly #outside = new Pieces(MAX_FRAME_BYTES, 'a list whose fields besides the items have a size');
   readonly #item = new Pieces(MAX_OBJECT_BYTES, 'an object');
-  /** Open braces and brackets outside items. */
+  /** Number of open braces and brackets outside the items. */
   #depth = 0;
   #isInItems = false;
   #isInItem = false;
-  /** Open braces and brackets of the item. */
+  /** Number of open braces and brackets of the item. */
   #itemDepth = 0;
   #isInString = false;
-  /** The previous byte was a backslash. */
+  /** True if the previous byte was a backslash. */
   #isEscaped = false;
   /** The last string at depth 1, undecoded: the key, if a value follows. */
   #key = '';

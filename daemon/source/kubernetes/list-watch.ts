@@ -43,7 +43,7 @@ export type WatchEvent =
 
 export type Page =
   | { readonly items: readonly unknown[] }
-  /** The end of the list. */
+  /** The last element, after the end of the list. */
   | { readonly resourceVersion: string };
 
 /** The response is malformed or reports a failure of the server, so the state of the server is unknown. */
@@ -102,7 +102,7 @@ export async function* watch(
   const total = new Deadline(given);
   const deadline = new Deadline({ ...given, signal: total.signal });
   const request = { ...given, signal: deadline.signal };
-  // Random, so that the watches of the nodes do not end together.
+  // The time is random, so that the watches of the nodes do not end at the same time.
   const seconds = Math.round(WATCH_SECONDS * (1 + request.random()));
   const query = { ...request.resource.selectors, watch: '1', allowWatchBookmarks: 'true', timeoutSeconds: String(seconds), ...start };
   const decoder = new LineDecoder();
@@ -136,7 +136,7 @@ export async function* watch(
   }
 }
 
-/** What a list has sent so far. */
+/** Totals of what a list has sent so far. */
 class ListTotal {
   readonly #total = { pages: 0, bytes: 0, objects: 0 };
 

@@ -16,11 +16,11 @@ export const networkPoliciesName = 'networkpolicies.networking.k8s.io';
 
 export const networkPoliciesPath = `${pathOf(networkPolicies.apiVersion, networkPolicies.plural)}?limit=1`;
 
-/** Policies change rarely, and the message is about all of them together. */
+/** Interval of the requests. Policies change rarely, and one message is about all of them together. */
 const PERIOD_MS = 600_000;
-/** After a failure that may end soon, such as an API server that restarts. */
+/** Delay after a failure that may end soon, such as a restart of the API server. */
 const RETRY_MS = 60_000;
-/** Limit of one request, with its body. */
+/** Time limit of one request, with its body. */
 const REQUEST_MS = 20_000;
 
 const noPolicies = 'no NetworkPolicy in the cluster';
@@ -47,7 +47,7 @@ export class NetworkPolicyProbe implements SummaryPart {
     this.#options = options;
   }
 
-  /** Asks at once, and returns without waiting for the answer. */
+  /** Starts to ask at once, and returns without waiting for the answer. */
   start(): void {
     this.#running = this.#ask();
   }
@@ -58,7 +58,7 @@ export class NetworkPolicyProbe implements SummaryPart {
     await this.#running;
   }
 
-  /** The last answer, for people. */
+  /** The last answer, as text for people. */
   summary(): string {
     return this.#found.summary;
   }

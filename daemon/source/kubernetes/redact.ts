@@ -4,18 +4,18 @@
 // sees it: the log, the status, /readyz. A Redactor keeps no credential, only short pieces of it.
 import { printable } from '../../base/printable.ts';
 
-/** A part of a credential with this length is removed. Shorter ones occur by chance, and tell little. */
+/** Length of the parts of a credential that are removed. Shorter parts may occur by chance, and do not reveal the credential. */
 const PIECE = 16;
-/** Credentials whose pieces are kept. A token is replaced once an hour, and an old one may still be valid. */
+/** Number of credentials whose pieces are kept. A token is replaced once an hour, and the previous one may still be valid. */
 const KEPT = 8;
-/** Characters of a text that are searched. printable() shows fewer. */
+/** Number of characters of a text that are searched. printable() shows fewer. */
 const SEARCHED = 4096;
 
 const mark = '<redacted>';
 
-/** What looks like a credential, whether or not it is known. */
+/** Patterns of text that looks like a credential, whether or not it is known. */
 const patterns: readonly RegExp[] = [
-  // A JSON Web Token, whole or only its beginning.
+  // A JSON Web Token, complete or only its beginning.
   /\beyJ[\w-]{8,}(\.[\w-]*){0,4}/g,
   // An Authorization header.
   /\b(?<=(bearer|basic)\s+)[\w.~+/=-]{8,}/gi,

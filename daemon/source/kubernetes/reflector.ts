@@ -14,17 +14,20 @@ import type { TableWriter } from './table-writer.ts';
 
 /** Each delay is a random value between 50 % and 100 % of the computed back-off. */
 const jitter = 0.5;
-/** The server does not respond. It is tried about once a second or more often, so that its recovery is noticed soon. */
+/** Delays when the server does not respond. It is tried about once a second or more often, so that its recovery is noticed soon. */
 const unreachableDelays = { firstMs: 100, mostMs: 1000, jitter };
-/** The server responds with 429, 5xx or a malformed response, for example while it starts or is overloaded. */
+/** Delays when the server responds with 429, 5xx or a malformed response, for example while it starts or is overloaded. */
 const serverErrorDelays = { firstMs: 200, mostMs: 1500, jitter };
-/** The server refuses the request until its configuration or state changes. */
+/** Delays when the server refuses the request until its configuration or state changes. */
 const refusedDelays = { firstMs: 200, mostMs: 5000, jitter };
-/** The server ended the watch normally. The delay grows if this happens repeatedly. */
+/** Delays when the server ended the watch normally. The delay grows if this happens repeatedly. */
 const endedDelays = { firstMs: 50, mostMs: 1000, jitter };
-/** The server does not have the resource and must be upgraded first. */
+/** Delays when the server does not have the resource and must be upgraded first. */
 const absentDelays = { firstMs: 300_000, mostMs: 300_000, jitter };
-/** The server sends more than limits.ts allows. Each try transfers as much again, and an administrator must remove the cause. */
+/**
+ * Delays when the server sends more than limits.ts allows. Each attempt transfers as much again, and an administrator must remove the
+ * cause.
+ */
 const limitDelays = { firstMs: 1000, mostMs: 60_000, jitter };
 const MAX_RETRY_AFTER_SECONDS = 60;
 /**
@@ -85,7 +88,7 @@ export class Reflector {
     this.#backOff = new BackOff(options.random);
   }
 
-  /** The first list was complete. */
+  /** True when the first list was complete. */
   get isListed(): boolean {
     return this.#isListed;
   }
@@ -286,7 +289,7 @@ export class Reflector {
     signal.addEventListener('abort', wake);
     return promise.finally(() => {
       cancel();
-      // Node retains a signal of AbortSignal.any() while it has a listener.
+      // The listener is removed, because Node.js retains a signal of AbortSignal.any() while it has a listener.
       signal.removeEventListener('abort', wake);
     });
   }

@@ -10,7 +10,7 @@ import type { Resource } from './resources.ts';
 
 interface ObjectProblems {
   readonly problems: readonly SourceProblem[];
-  /** The object is invalid, and there is no earlier row. */
+  /** True if the object is invalid and there is no earlier row. */
   readonly hasNoRow: boolean;
 }
 
@@ -60,7 +60,7 @@ export class TableWriter {
     for (const { problems } of this.#problems.values()) yield* problems;
   }
 
-  /** Every object has a row or needs none. */
+  /** True if every object has a row or needs none. */
   get isComplete(): boolean {
     return this.#problems.values().every(({ hasNoRow }) => !hasNoRow);
   }

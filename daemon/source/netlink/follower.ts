@@ -75,7 +75,7 @@ export class Follower implements StatusPart {
   }
 
   #follow(): void {
-    // Subscribe before listing: a change between the two calls is reported twice, but never missed.
+    // The monitor is opened before the list is read: a change between the two calls is reported twice, but never missed.
     this.#monitor ??= this.#options.open((reason) => this.#lost(reason));
     this.#options.list();
   }
