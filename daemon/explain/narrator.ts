@@ -18,8 +18,10 @@ const dropReasons: Readonly<Record<string, string>> = {
   DROP_SOURCE_RANGE: 'the source {source} is in none of the loadBalancerSourceRanges{ranges}, so the packet is dropped',
   DROP_NO_NODE_ADDRESS: 'the packet must be masqueraded, but no node address of this IP family is known, so the packet is dropped',
   DROP_NO_ROUTE: 'the node has no route to the backend, so the packet is dropped',
-  DROP_NODE_TO_SELF: 'a process of the node sends to a backend on an address of the node, which works only with --socket-lb on, so the packet is dropped',
-  DROP_NO_FLOW: 'the flow table no longer has an entry for this connection, and a new entry would use a different source port, so the packet is refused',
+  DROP_NODE_TO_SELF:
+    'a process of the node sends to a backend on an address of the node, which works only with --socket-lb on, so the packet is dropped',
+  DROP_NO_FLOW:
+    'the flow table no longer has an entry for this connection, and a new entry would use a different source port, so the packet is refused',
   DROP_PORT_EXHAUSTED: 'no source port is free for this backend, so the packet is dropped',
 };
 

@@ -122,18 +122,21 @@ describe('every Service stays reachable', () => {
     expect(await caughtUp()).toBeLessThan(SOON_MS);
   });
 
-  test.for(['refuse', 'hang'] as const)(`every Service stays reachable while the server does not answer for ${OUTAGE_MS / 1000} s: %s`, async (how) => {
-    await relay(how);
-    const over = pause(how === 'refuse' ? OUTAGE_MS : OUTAGE_MS / 4);
-    await problem(
-      how === 'refuse' ? /cannot be reached|was interrupted|closed the connection/ : /no answer to a ping|no TCP connection within/,
-    );
-    for (let round = 0; round < 7; round += 1) await change(round);
-    await over;
-    await relay('go');
-    expect(await caughtUp()).toBeLessThan(SOON_MS);
-    await noProblem();
-  });
+  test.for(['refuse', 'hang'] as const)(
+    `every Service stays reachable while the server does not answer for ${OUTAGE_MS / 1000} s: %s`,
+    async (how) => {
+      await relay(how);
+      const over = pause(how === 'refuse' ? OUTAGE_MS : OUTAGE_MS / 4);
+      await problem(
+        how === 'refuse' ? /cannot be reached|was interrupted|closed the connection/ : /no answer to a ping|no TCP connection within/,
+      );
+      for (let round = 0; round < 7; round += 1) await change(round);
+      await over;
+      await relay('go');
+      expect(await caughtUp()).toBeLessThan(SOON_MS);
+      await noProblem();
+    },
+  );
 
   test('every Service stays reachable when the watch history is lost (410 Gone)', async () => {
     await relay('refuse');

@@ -39,15 +39,18 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
   afterAll(() => lab.close());
 
   describe.each(families.map((family) => ({ family })))('$family', ({ family }) => {
-    test.for([{ who: 'a pod' }, { who: 'the node' }])('a TCP connection of $who to a Service without backends is refused at once', async ({ who }) => {
-      const client = who === 'a pod' ? pod : node;
-      const netns = who === 'a pod' ? 'pod9' : 'node';
-      const before = repeatedSyns(lab, netns);
-      const result = await client.ask({ protocol: 'tcp', address: deadVips[family], port: 80, count: 50 });
-      expect(result.failures).toEqual({ ECONNREFUSED: 50 });
-      // No SYN was retransmitted, so every connection was refused at once.
-      expect(repeatedSyns(lab, netns)).toBe(before);
-    });
+    test.for([{ who: 'a pod' }, { who: 'the node' }])(
+      'a TCP connection of $who to a Service without backends is refused at once',
+      async ({ who }) => {
+        const client = who === 'a pod' ? pod : node;
+        const netns = who === 'a pod' ? 'pod9' : 'node';
+        const before = repeatedSyns(lab, netns);
+        const result = await client.ask({ protocol: 'tcp', address: deadVips[family], port: 80, count: 50 });
+        expect(result.failures).toEqual({ ECONNREFUSED: 50 });
+        // No SYN was retransmitted, so every connection was refused at once.
+        expect(repeatedSyns(lab, netns)).toBe(before);
+      },
+    );
 
     test.for([{ who: 'a pod' }, { who: 'the node' }])(
       'a connected UDP socket of $who to a Service without backends gets port unreachable',

@@ -147,22 +147,25 @@ const cases: readonly Case[] = [
   },
 ];
 
-test.for(cases)('with $what, sluiced exits with code $code and one error message, leaves nothing behind, and preflight gives the same error', async (each) => {
-  const flags = [...daemon.flags(true), ...(each.flags?.() ?? [])];
-  const before = traces();
-  const asked = await preflight(each.before?.() ?? '', each.wrap ?? [], flags);
-  expect(asked.code).toBe(each.code);
-  expect(asked.report).toMatchObject({ ok: false, exitCode: each.code });
-  const failed = asked.report.checks.find(({ state }) => state === 'failed');
-  expect(failed?.message).toMatch(each.says);
-  expect(traces()).toEqual(before);
+test.for(cases)(
+  'with $what, sluiced exits with code $code and one error message, leaves nothing behind, and preflight gives the same error',
+  async (each) => {
+    const flags = [...daemon.flags(true), ...(each.flags?.() ?? [])];
+    const before = traces();
+    const asked = await preflight(each.before?.() ?? '', each.wrap ?? [], flags);
+    expect(asked.code).toBe(each.code);
+    expect(asked.report).toMatchObject({ ok: false, exitCode: each.code });
+    const failed = asked.report.checks.find(({ state }) => state === 'failed');
+    expect(failed?.message).toMatch(each.says);
+    expect(traces()).toEqual(before);
 
-  const started = await command(each.before?.() ?? '', ...(each.wrap ?? []), process.execPath, join(root, 'daemon/main.ts'), ...flags);
-  expect(started.code).toBe(each.code);
-  expect(started.text.split('\n').filter((line) => line.startsWith('sluiced:'))).toEqual([`sluiced: ${failed?.message}`]);
-  expect(started.text).not.toMatch(/\n\s+at /);
-  expect(traces()).toEqual(before);
-});
+    const started = await command(each.before?.() ?? '', ...(each.wrap ?? []), process.execPath, join(root, 'daemon/main.ts'), ...flags);
+    expect(started.code).toBe(each.code);
+    expect(started.text.split('\n').filter((line) => line.startsWith('sluiced:'))).toEqual([`sluiced: ${failed?.message}`]);
+    expect(started.text).not.toMatch(/\n\s+at /);
+    expect(traces()).toEqual(before);
+  },
+);
 
 const dataMaps = ['lb_config', 'lb4_frontends', 'lb6_frontends', 'lb_services', 'lb_slots', 'lb4_backends', 'lb6_backends'];
 

@@ -79,34 +79,37 @@ describe('ten source ports, five of which the host uses', () => {
 
   afterAll(() => cluster.close());
 
-  test.for(everyWay)('new flows get the free source ports, and are dropped when no port is free: $family $protocol', async ({ family, protocol }) => {
-    const held = await OpenSocket.start(cluster.lab, 'client', { kind: protocol, address: nodeA[family], port: portOf(protocol, 1) });
-    expect(await held.ask()).toBe('pod1');
-    const witness = new Witness(cluster.lab, 'pod1', {
-      ofHost: `${protocol} sport 20000-20004`,
-      free: `${protocol} sport 20005-20009`,
-      other: `${protocol} dport { 8080, 5353 } ${protocol} sport != 20000-20009`,
-    });
-    const task = { protocol, address: nodeA[family], port: portOf(protocol, 1) };
-    const flood = await cluster.ask('client', { ...task, count: 150, parallel: 150, timeoutMs: 900 });
-    expect(flood.answers).toEqual({ pod1: FREE - 1 });
-    expect(flood.failures).toEqual({ timeout: 150 - (FREE - 1) });
-    expect(Object.keys(witness.take())).toEqual(['free']);
-    witness.close();
+  test.for(everyWay)(
+    'new flows get the free source ports, and are dropped when no port is free: $family $protocol',
+    async ({ family, protocol }) => {
+      const held = await OpenSocket.start(cluster.lab, 'client', { kind: protocol, address: nodeA[family], port: portOf(protocol, 1) });
+      expect(await held.ask()).toBe('pod1');
+      const witness = new Witness(cluster.lab, 'pod1', {
+        ofHost: `${protocol} sport 20000-20004`,
+        free: `${protocol} sport 20005-20009`,
+        other: `${protocol} dport { 8080, 5353 } ${protocol} sport != 20000-20009`,
+      });
+      const task = { protocol, address: nodeA[family], port: portOf(protocol, 1) };
+      const flood = await cluster.ask('client', { ...task, count: 150, parallel: 150, timeoutMs: 900 });
+      expect(flood.answers).toEqual({ pod1: FREE - 1 });
+      expect(flood.failures).toEqual({ timeout: 150 - (FREE - 1) });
+      expect(Object.keys(witness.take())).toEqual(['free']);
+      witness.close();
 
-    expect(await cluster.drops(cluster.daemon)).toEqual(['PORT_EXHAUSTED']);
-    // An existing flow keeps its port, the sockets of the host still work, and each backend has its own set of ports.
-    expect(await held.ask()).toBe('pod1');
-    for (const port of HELD) {
-      const { answers } = await cluster.ask('client', { protocol, address: nodeA[family], port, count: 2 });
-      expect(answers).toEqual({ [`host${port}`]: 2 });
-    }
-    for (const pod of [2, 101]) {
-      const { answers } = await cluster.ask('client', { ...task, port: portOf(protocol, pod), count: 1 });
-      expect(answers).toEqual({ [`pod${pod}`]: 1 });
-    }
-    await held.process.kill();
-  });
+      expect(await cluster.drops(cluster.daemon)).toEqual(['PORT_EXHAUSTED']);
+      // An existing flow keeps its port, the sockets of the host still work, and each backend has its own set of ports.
+      expect(await held.ask()).toBe('pod1');
+      for (const port of HELD) {
+        const { answers } = await cluster.ask('client', { protocol, address: nodeA[family], port, count: 2 });
+        expect(answers).toEqual({ [`host${port}`]: 2 });
+      }
+      for (const pod of [2, 101]) {
+        const { answers } = await cluster.ask('client', { ...task, port: portOf(protocol, pod), count: 1 });
+        expect(answers).toEqual({ [`pod${pod}`]: 1 });
+      }
+      await held.process.kill();
+    },
+  );
 
   test('the status reports the drops, and no packet of a Service reached the sockets of the host', async () => {
     expect(cluster.daemon.cli('status')).toMatch(/PORT_EXHAUSTED: +\d+ packets/);

@@ -166,8 +166,7 @@ function clusterIPsOf(spec: Spec, at: Subject): Partial<Record<Family, string>> 
     if (special !== undefined) throw invalid(at, field, mustNotBe(special, given));
     const family = spec.ipFamilies?.length ? spec.ipFamilies[index] : index === 0 ? address.family : undefined;
     if (family === undefined) return;
-    if (address.family !== family)
-      throw invalid(at, field, `must be an ${family} address, as spec.ipFamilies requires, is ${show(given)}`);
+    if (address.family !== family) throw invalid(at, field, `must be an ${family} address, as spec.ipFamilies requires, is ${show(given)}`);
     if (found[family] !== undefined) throw invalid(at, field, `is a second ${family} address, the first is ${found[family]}`);
     found[family] = address.text;
   });

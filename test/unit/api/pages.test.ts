@@ -173,13 +173,16 @@ describe('page_size and page_token', () => {
     expect(await servicePage({})).toEqual({ services: [], nextPageToken: '' });
   });
 
-  test.for(['x', '%%%', Buffer.from('default/web').toString('base64url')])('the token "%s" is rejected with an error that names the field', async (pageToken) => {
-    const error = (await servicePage({ pageToken }).catch((reason: unknown) => reason)) as ServiceError;
-    expect([error.code, error.details]).toEqual([
-      code.INVALID_ARGUMENT,
-      'page_token is not a next_page_token of this agent: leave it empty for the first page',
-    ]);
-  });
+  test.for(['x', '%%%', Buffer.from('default/web').toString('base64url')])(
+    'the token "%s" is rejected with an error that names the field',
+    async (pageToken) => {
+      const error = (await servicePage({ pageToken }).catch((reason: unknown) => reason)) as ServiceError;
+      expect([error.code, error.details]).toEqual([
+        code.INVALID_ARGUMENT,
+        'page_token is not a next_page_token of this agent: leave it empty for the first page',
+      ]);
+    },
+  );
 
   test('rows that exist all the time are listed once while others come and go, even with tokens of an earlier agent', async () => {
     const row = (n: number): ServiceView => serviceOf(n, 0);

@@ -216,11 +216,14 @@ describe('texts that are not YAML or JSON', () => {
     expect(warnings).toEqual([]);
   });
 
-  test.for(['{', '{"a"', '{"a":}', '[1,]', '{"a":1}x', '"\u0001"', '{"a": tru}', '{"a":"x'])('the error of JSON %j is worded by Sluice', (text) => {
-    const result = readJson(text);
-    expect('reason' in result && result.reason).toMatch(/^not valid JSON: /);
-    if ('reason' in result) expectOurs(result.reason);
-  });
+  test.for(['{', '{"a"', '{"a":}', '[1,]', '{"a":1}x', '"\u0001"', '{"a": tru}', '{"a":"x'])(
+    'the error of JSON %j is worded by Sluice',
+    (text) => {
+      const result = readJson(text);
+      expect('reason' in result && result.reason).toMatch(/^not valid JSON: /);
+      if ('reason' in result) expectOurs(result.reason);
+    },
+  );
 
   test('an error of an unknown kind has a reason too', () => {
     for (const error of [new RangeError('Maximum call stack size exceeded'), new Error('odd'), undefined, 7]) {

@@ -181,15 +181,18 @@ status: { addresses: [{ type: InternalIP, address: 192.168.0.1 }] }
       primary: '10.0.0.2',
     },
     { name: 'the Node object of the same name completes the file', file: {}, primary: '192.168.0.1' },
-  ])('the settings of the node are found: $name', ({ file, primary, pods = '10.244.1.0/24', labels = { 'topology.kubernetes.io/zone': 'a' } }) => {
-    const directory = directoryWith({ 'objects/n.yaml': object, 'node.json': JSON.stringify({ name: 'n1', ...file }) });
-    const found = dryRun({
-      ...{ objects: `${directory}/objects`, node: { file: `${directory}/node.json` } },
-      settings: hostSettings({ detectLocalMode: 'NodeCIDR' }),
-    });
-    expect(found.problems).toEqual([]);
-    expect(found.node).toMatchObject({ name: 'n1', labels, podCIDRs: [pods] });
-    expect(found.host).toMatchObject({ nodeAddresses: { IPv4: primary }, podDetection: { IPv4: 'cidr' } });
-    expect([...found.ranges.keys()]).toContain(`pod ${pods}`);
-  });
+  ])(
+    'the settings of the node are found: $name',
+    ({ file, primary, pods = '10.244.1.0/24', labels = { 'topology.kubernetes.io/zone': 'a' } }) => {
+      const directory = directoryWith({ 'objects/n.yaml': object, 'node.json': JSON.stringify({ name: 'n1', ...file }) });
+      const found = dryRun({
+        ...{ objects: `${directory}/objects`, node: { file: `${directory}/node.json` } },
+        settings: hostSettings({ detectLocalMode: 'NodeCIDR' }),
+      });
+      expect(found.problems).toEqual([]);
+      expect(found.node).toMatchObject({ name: 'n1', labels, podCIDRs: [pods] });
+      expect(found.host).toMatchObject({ nodeAddresses: { IPv4: primary }, podDetection: { IPv4: 'cidr' } });
+      expect([...found.ranges.keys()]).toContain(`pod ${pods}`);
+    },
+  );
 });

@@ -188,22 +188,25 @@ describe('full maps', () => {
     { name: 'backends', sizes: { backends: 6 }, want: 'lb4_backends is full (capacity: 6 rows), Service default/b needs 4' },
     { name: 'service indices', sizes: { services: 2 }, want: 'lb_services is full (capacity: 2 rows), Service default/b needs 1' },
     { name: 'frontends', sizes: { frontends: 1 }, want: 'lb4_frontends is full (capacity: 1 entries), Service default/b needs 1' },
-  ])('with no space for $name, nothing is written, the error names the map and the Service, and a later update succeeds', ({ sizes, want }) => {
-    const { operations, writes, clock } = setup(sizes);
-    operations.update(desiredRow('a', [vip], backends(3)));
-    writes();
-    const row = desiredRow('b', [other], backends(4));
-    expect(() => operations.update(row)).toThrow(want);
-    expect(writes()).toEqual([]);
-    expect(operations.owners()).toEqual(new Map([[1, 'default/a:/TCP/IPv4']]));
-    operations.delete('default/a:/TCP/IPv4');
-    expect(operations.freesAt()).toBe(1000);
-    clock.advance(1000);
-    operations.freed();
-    expect(operations.pressure().every((map) => map.used === 0)).toBe(true);
-    operations.update(row);
-    expect(writes().at(-1)).toBe('lb4_frontends set 10.96.0.11 80 6');
-  });
+  ])(
+    'with no space for $name, nothing is written, the error names the map and the Service, and a later update succeeds',
+    ({ sizes, want }) => {
+      const { operations, writes, clock } = setup(sizes);
+      operations.update(desiredRow('a', [vip], backends(3)));
+      writes();
+      const row = desiredRow('b', [other], backends(4));
+      expect(() => operations.update(row)).toThrow(want);
+      expect(writes()).toEqual([]);
+      expect(operations.owners()).toEqual(new Map([[1, 'default/a:/TCP/IPv4']]));
+      operations.delete('default/a:/TCP/IPv4');
+      expect(operations.freesAt()).toBe(1000);
+      clock.advance(1000);
+      operations.freed();
+      expect(operations.pressure().every((map) => map.used === 0)).toBe(true);
+      operations.update(row);
+      expect(writes().at(-1)).toBe('lb4_frontends set 10.96.0.11 80 6');
+    },
+  );
 
   test('the last applied state stays in force if an update does not fit into a full map', () => {
     const { operations, maps, writes } = setup({ slots: 6 });

@@ -170,23 +170,26 @@ describe('a contested VIP', () => {
     { name: 'as given', order: [0, 1, 2, 3] },
     { name: 'reversed', order: [3, 2, 1, 0] },
     { name: 'mixed', order: [1, 3, 0, 2] },
-  ])('a contested VIP belongs to the oldest Service, then to the smallest name, and moves on when its owner is deleted ($name)', ({ order }) => {
-    const { services, desired, controller, putService, flush, listed } = setup();
-    listed();
-    for (const i of order) {
-      putService({ ...claimants[i] });
-      flush();
-    }
-    for (const [i, owner] of line.entries()) {
-      expect(ownerIn(desired)).toEqual([owner]);
-      const contenders = line.slice(i + 1).map(keyOf);
-      const conflict = { frontend: '10.96.0.10:80/TCP', owner: keyOf(owner), contenders, more: 0 };
-      expect(controller.conflicts()).toEqual(contenders.length === 0 ? [] : [conflict]);
-      services.delete(`default/${owner}`);
-      flush();
-    }
-    expect(controller.conflicts()).toEqual([]);
-  });
+  ])(
+    'a contested VIP belongs to the oldest Service, then to the smallest name, and moves on when its owner is deleted ($name)',
+    ({ order }) => {
+      const { services, desired, controller, putService, flush, listed } = setup();
+      listed();
+      for (const i of order) {
+        putService({ ...claimants[i] });
+        flush();
+      }
+      for (const [i, owner] of line.entries()) {
+        expect(ownerIn(desired)).toEqual([owner]);
+        const contenders = line.slice(i + 1).map(keyOf);
+        const conflict = { frontend: '10.96.0.10:80/TCP', owner: keyOf(owner), contenders, more: 0 };
+        expect(controller.conflicts()).toEqual(contenders.length === 0 ? [] : [conflict]);
+        services.delete(`default/${owner}`);
+        flush();
+      }
+      expect(controller.conflicts()).toEqual([]);
+    },
+  );
 
   test('when a contested VIP moves, the row that gains it is written before the row that loses it', () => {
     const { desired, putService, flush, listed } = setup();

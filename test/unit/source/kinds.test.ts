@@ -58,10 +58,13 @@ test('the source tests use an object of every kind', () => {
 
 describe('texts that list the kinds', () => {
   const root = join(import.meta.dirname, '../../..');
-  test.for(['daemon/config/schema.ts', 'daemon/cli/plan-command.ts', 'deploy/README.md', '.github/SECURITY.md'])('the lists of kinds in %s name every kind', (path) => {
-    const text = readFileSync(join(root, path), 'utf8').replaceAll(/\s+/g, ' ');
-    const lists = text.match(/\bServices?, EndpointSlices?[^.;']*/g) ?? [];
-    expect(lists).not.toEqual([]);
-    for (const list of lists) for (const kind of kindNames) expect(list).toMatch(new RegExp(`\\b${kind}s?\\b`));
-  });
+  test.for(['daemon/config/schema.ts', 'daemon/cli/plan-command.ts', 'deploy/README.md', '.github/SECURITY.md'])(
+    'the lists of kinds in %s name every kind',
+    (path) => {
+      const text = readFileSync(join(root, path), 'utf8').replaceAll(/\s+/g, ' ');
+      const lists = text.match(/\bServices?, EndpointSlices?[^.;']*/g) ?? [];
+      expect(lists).not.toEqual([]);
+      for (const list of lists) for (const kind of kindNames) expect(list).toMatch(new RegExp(`\\b${kind}s?\\b`));
+    },
+  );
 });

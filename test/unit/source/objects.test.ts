@@ -119,13 +119,16 @@ describe('EndpointSlice', () => {
     ]);
   });
 
-  test.for([{ ports: [] }, { ports: null }, { ports: undefined }])('an EndpointSlice without ports is ignored and reported: $ports', ({ ports }) => {
-    const endpoints = [{ addresses: ['10.0.0.1'] }];
-    expect(rowOf(slice({ ports }))).toBeUndefined();
-    expect(problemsOf(slice({ ports, endpoints }))).toEqual(['EndpointSlice default/web-1 ports: is empty: the slice is ignored']);
-    // The EndpointSlice controller writes a slice without ports for a Service without endpoints.
-    expect(problemsOf(slice({ ports, endpoints: [] }))).toEqual([]);
-  });
+  test.for([{ ports: [] }, { ports: null }, { ports: undefined }])(
+    'an EndpointSlice without ports is ignored and reported: $ports',
+    ({ ports }) => {
+      const endpoints = [{ addresses: ['10.0.0.1'] }];
+      expect(rowOf(slice({ ports }))).toBeUndefined();
+      expect(problemsOf(slice({ ports, endpoints }))).toEqual(['EndpointSlice default/web-1 ports: is empty: the slice is ignored']);
+      // The EndpointSlice controller writes a slice without ports for a Service without endpoints.
+      expect(problemsOf(slice({ ports, endpoints: [] }))).toEqual([]);
+    },
+  );
 
   test.for([
     { name: 'FQDN', raw: slice({ addressType: 'FQDN', endpoints: [{ addresses: ['a.b'] }] }) },

@@ -26,22 +26,29 @@ describe('403: the ClusterRole lacks a verb', () => {
     );
   };
 
-  test.for(cases)('the right to $missing is missing from the start (streaming lists: $streaming)', async ({ missing, name, streaming, failing }) => {
-    const world = await startKubernetes(oneOfEach, ({ server }) => {
-      server.hasStreamingLists = streaming;
-      server.forbidden.add(missing);
-    });
-    await world.advance(60_000);
-    expect(world.messages).toEqual([expect.stringMatching(messageOf(name, failing))]);
-    expect(world.log.filter((line) => line !== 'complete')).toEqual([`+ ${world.messages[0]}`]);
-    // The first list is used even if the right to watch is missing.
-    expect(world.source.isComplete).toBe(failing === 'watch');
-    if (failing === 'watch') world.expectEqual();
-    world.server.forbidden.clear();
-    await world.advance(5000);
-    world.expectEqual();
-    expect([world.messages, world.source.isComplete, world.log.at(-1)]).toEqual([[], true, expect.stringMatching(/^complete$|^- cannot/)]);
-  });
+  test.for(cases)(
+    'the right to $missing is missing from the start (streaming lists: $streaming)',
+    async ({ missing, name, streaming, failing }) => {
+      const world = await startKubernetes(oneOfEach, ({ server }) => {
+        server.hasStreamingLists = streaming;
+        server.forbidden.add(missing);
+      });
+      await world.advance(60_000);
+      expect(world.messages).toEqual([expect.stringMatching(messageOf(name, failing))]);
+      expect(world.log.filter((line) => line !== 'complete')).toEqual([`+ ${world.messages[0]}`]);
+      // The first list is used even if the right to watch is missing.
+      expect(world.source.isComplete).toBe(failing === 'watch');
+      if (failing === 'watch') world.expectEqual();
+      world.server.forbidden.clear();
+      await world.advance(5000);
+      world.expectEqual();
+      expect([world.messages, world.source.isComplete, world.log.at(-1)]).toEqual([
+        [],
+        true,
+        expect.stringMatching(/^complete$|^- cannot/),
+      ]);
+    },
+  );
 
   test.for(cases)('the right to $missing is revoked later (streaming lists: $streaming)', async ({ missing, name, streaming, failing }) => {
     const world = await startKubernetes(oneOfEach, ({ server }) => void (server.hasStreamingLists = streaming));
