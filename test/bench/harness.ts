@@ -19,7 +19,7 @@ let hasEntered = false;
 
 const size = (entries: number): { entries: number; flag: string } => ({ entries, flag: 'bench' });
 
-/** Map sizes for this number of Services with two backends each. */
+/** Returns the map sizes for this number of Services with two backends each. */
 export const benchSizes = (services: number): MapSizes => ({
   ...{ lb4_frontends: size(131_072), lb6_frontends: size(64), lb_services: size(services + 64), lb_slots: size(services + 64) },
   ...{ lb4_backends: size(2 * services + 64), lb6_backends: size(64), ct4: size(1 << 20), ct6: size(64) },
@@ -30,7 +30,7 @@ export const vip = (n: number): string => `10.${128 + (n >> 16)}.${(n >> 8) & 25
 
 export const NO_SERVICE = '10.200.0.1';
 
-/** Service n with port 80 and these backends on port 8080. */
+/** The row of Service n with port 80 and these backends on port 8080. */
 export const portOf = (n: number, backends: readonly string[]): DesiredPort =>
   desiredRow(
     `s${n}`,
@@ -39,11 +39,11 @@ export const portOf = (n: number, backends: readonly string[]): DesiredPort =>
   );
 
 export interface Run {
-  /** The destination of the first packet. `flows` is the number of different sources, `vips` the number of destinations. */
+  /** Address of the first destination. `flows` is the number of different sources, `vips` the number of destinations. */
   readonly destination: string;
   readonly flows: number;
   readonly vips: number;
-  /** Number of packets before the measurement. */
+  /** Number of packets that are sent before the measurement. */
   readonly warmUp: number;
   readonly repeat: number;
   readonly expected: number;
@@ -90,7 +90,7 @@ export class Harness {
     this.#target = this.openMap('bench_target');
   }
 
-  /** A failure leaves no directory behind. */
+  /** The directory is removed if this fails. */
   #load(): BpfObject {
     try {
       const object = new BpfObject(compile('yardstick.bpf.c', this.directory));
@@ -126,7 +126,7 @@ export class Harness {
     backends.close();
   }
 
-  /** Net ns per packet of each program. The time of the empty program is measured first and subtracted. */
+  /** Net time in ns per packet of each program. The time of the empty program is measured first and subtracted. */
   net(programs: readonly number[], run: Run): number[] {
     const empty = this.#time(this.program('bench_empty'), { ...run, expected: TC_ACT_OK });
     return programs.map((program) => this.#time(program, run) - empty);

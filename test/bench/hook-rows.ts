@@ -61,7 +61,7 @@ export class HookBench extends TestRunGroup<HookRow> {
     });
   }
 
-  /** Mean run time of the program in ns, including the overhead of the kernel. */
+  /** Mean run time of the program in ns, which includes the overhead of the kernel. */
   #time(program: number, { role, address }: HookRow): number {
     const cgroup = this.#cgroup ?? '';
     const link = attachCgroup(program, cgroup, AttachType.connect4);

@@ -27,7 +27,7 @@ const { values } = parseArgs({
     only: { type: 'string', default: '' },
     scale: { type: 'boolean', default: false },
     large: { type: 'boolean', default: false },
-    // Number of Services, for a trial run of the rows at scale. The results of a trial run are not written.
+    // Number of Services of the rows at scale in a trial run. The results of a trial run are not written.
     services: { type: 'string' },
     compare: { type: 'string' },
     'no-write': { type: 'boolean', default: false },
@@ -48,7 +48,7 @@ const commandOf = (row: string): Command => (rowsOfCommand.scale.has(row) ? 'sca
 let interrupted: NodeJS.Signals | undefined;
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => (interrupted = signal));
 
-/** Markdown of the groups that ran, for the report. */
+/** Markdown of the groups that ran, which the report contains. */
 const notes: string[] = [];
 
 async function measure<R extends Row>(group: Group<R>, rounds: number): Promise<Result[]> {
@@ -132,7 +132,7 @@ function atScale(rounds: number): Promise<Result[]> {
   return measure(new ScaleBench({ services, endpoints: 10 }, say), rounds);
 }
 
-/** Keeps the rows of the commands that did not run. */
+/** The rows of the commands that did not run are kept. */
 function writeResults(results: readonly Result[]): void {
   const path = join(import.meta.dirname, 'results.json');
   const kept = (JSON.parse(readFileSync(path, 'utf8')) as Result[]).filter(({ row }) => commandOf(row) !== command);

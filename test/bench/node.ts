@@ -10,7 +10,7 @@ import { Lab, podAddresses } from '../support/lab/lab.ts';
 import { sh } from '../support/lab/shell.ts';
 import { kubeProxyRules, type NftService } from './nft.ts';
 
-/** How the client's packets reach a backend. A bare node has no programs, no rules and no VIP. */
+/** How the client's packets reach a backend: the kind of node. A bare node has no programs, no rules and no VIP. */
 export type Way = 'bare' | 'socket' | 'tc' | 'nft';
 
 const SERVICES = 10_000;
@@ -77,7 +77,7 @@ export interface Connects {
 /** Whether packets go to the VIP or directly to its backends. */
 export type Destination = 'vip' | 'direct';
 
-/** Which CPU handles the packets that arrive at a pod: that of their sender (the default for a veth), or the second CPU. */
+/** Which CPU handles the packets that arrive at a pod: that of their sender (the default for a veth), or the second CPU of the machine. */
 export type Steering = 'sender' | 'second';
 
 /** Sets receive packet steering for eth0 of a pod. */
@@ -160,7 +160,7 @@ export class BenchNode {
     return JSON.parse(answer);
   }
 
-  /** Sum of the UDP counters of the pods: datagrams that were read, and datagrams that were dropped at a full receive buffer. */
+  /** Sum of the UDP counters of the pods: datagrams that were read, and datagrams that were dropped because a receive buffer was full. */
   #arrived(): number {
     let sum = 0;
     for (const number of SERVERS) {

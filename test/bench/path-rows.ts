@@ -22,7 +22,7 @@ type Metric = 'inside' | 'slept' | 'cpu' | 'rate' | 'packets';
 interface PathRow extends Row {
   readonly metric: Metric;
   readonly way: Way;
-  /** The node of the direct traffic that is the yardstick. */
+  /** The node whose direct traffic is the yardstick. */
   readonly beside: Way;
 }
 
@@ -120,7 +120,7 @@ export class PathBench implements Group<PathRow> {
     return ['Both modes of connect(), medians of the rounds:', '', head, `|${'---|'.repeat(9)}`, ...lines].join('\n');
   }
 
-  /** The lines of one node. */
+  /** The lines of the table for one node. */
   #modesOf(way: Way, steering: Steering): string[] {
     const rounds = this.#rounds.flatMap((round) => round.get(way)?.connects?.[steering] ?? []);
     if (rounds.length === 0) return [];
@@ -147,7 +147,7 @@ async function connects(node: BenchNode): Promise<Steered> {
   return found;
 }
 
-/** Floods to both destinations. Their order changes from round to round. */
+/** Floods of datagrams to both destinations. Their order changes from round to round. */
 async function floods(node: BenchNode, round: number): Promise<Record<Destination, number>> {
   const order: readonly Destination[] = round % 2 === 0 ? ['vip', 'direct'] : ['direct', 'vip'];
   const found = { vip: NaN, direct: NaN };

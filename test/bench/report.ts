@@ -7,7 +7,7 @@ import { type Interval, isRegression } from './stats.ts';
 const ratioText = ({ low, median: middle, high }: Interval): string =>
   Number.isNaN(middle) ? '' : `${middle.toFixed(2)} (${low.toFixed(2)}-${high.toFixed(2)})`;
 
-/** Rounded, because the machine is noisy and more digits would mean nothing. */
+/** Figures are rounded, because the machine is noisy and more digits would mean nothing. */
 export const figure = (value: number): string =>
   Number.isNaN(value) ? '' : Math.abs(value) < 100 ? value.toFixed(1).replace(/\.0$/, '') : Math.round(value).toLocaleString('en');
 
@@ -25,7 +25,7 @@ export function table(results: readonly Result[]): string {
   return [head, '|---|---|---|---|---|---|---|---|---|', ...lines].join('\n');
 }
 
-/** The conditions of a run. */
+/** The conditions of a run, which the report names. */
 export interface Circumstances {
   readonly date: string;
   readonly machine: string;

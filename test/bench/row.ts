@@ -3,7 +3,7 @@
 // maps, namespaces or daemons and has its own rounds. Pure; all row files and main.ts use it.
 import { interval, type Interval, median, type Side, verdict } from './stats.ts';
 
-/** One round of one row. */
+/** The figures of one row in one round. */
 export interface Sample {
   readonly ours: number;
   readonly theirs: number;
@@ -29,7 +29,7 @@ export interface Goal {
 /** A group of rows. open() is called before the rounds and close() after them, also if a round throws. */
 export interface Group<R extends Row = Row> {
   readonly rows: readonly R[];
-  /** Limits the number of rounds, for groups whose rounds take long. */
+  /** Maximum number of rounds, for groups whose rounds take long. */
   readonly mostRounds?: number;
   /** Makes what all rounds need, such as nodes and maps. It may run for minutes. */
   open(rows: readonly R[]): Promise<void> | void;

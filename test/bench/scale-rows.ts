@@ -49,7 +49,7 @@ const growth = ([name, unit]: Title, limit: number, of: (third: Third) => number
   theirs: ({ sluiced: { thirds } }) => valueAt(thirds, 0, of),
 });
 
-/** Five times the Services should cost five times as much. */
+/** The cost of five times as many Services should be five times as large. */
 const linear = ([name, unit]: Title, of: (found: LargerFigures) => number): ScaleRow => ({
   ...{ name: `${LARGER_FACTOR} times the Services: ${name}`, unit, yardstick: `${LARGER_FACTOR} times itself` },
   goal: { of: 'ratio', limit: 1.2, side: 'atMost' },

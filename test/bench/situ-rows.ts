@@ -42,7 +42,7 @@ export class SituBench implements Group<SituRow> {
     row('not ours, to a pod', PASS, { traffic: 'direct', hook: 'tc_pod_out' }),
     row('not ours, from outside', PASS, { traffic: 'direct', hook: 'tc_uplink_in' }),
     row('not ours, to outside', PASS, { traffic: 'direct', hook: 'tc_uplink_out' }),
-    // All packets but the first are those of an established flow.
+    // All packets of a connection except the first are packets of an established flow.
     row('pod to ClusterIP, new connections, SYN to RST', ESTABLISHED, { traffic: 'opened', hook: 'tc_pod_in' }),
     row('connect() to a ClusterIP', SOCKET, { traffic: 'socketHit', hook: 'sock_connect4' }),
     row('connect() to no Service', SOCKET, { traffic: 'socketMiss', hook: 'sock_connect4' }),
@@ -84,7 +84,7 @@ export class SituBench implements Group<SituRow> {
     });
   }
 
-  /** The run time of the empty programs. */
+  /** The run time of the empty programs in each round. */
   notes(): string {
     const means = [...this.#empty].map(([hook, values]) => `${hook} ${figure(median(values))} ns`);
     return means.length === 0 ? '' : `In situ, the run time of an empty program, which is subtracted from both sides: ${means.join(', ')}.`;

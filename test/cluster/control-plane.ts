@@ -58,7 +58,7 @@ export class ControlPlane {
     writeFileSync(this.#file('accounts.key'), privateKey.export({ type: 'pkcs1', format: 'pem' }), { mode: 0o600 });
     writeFileSync(this.#file('accounts.pub'), publicKey.export({ type: 'spki', format: 'pem' }));
     this.api = new Api({ lab, socket: this.#file('api.sock'), kubeconfig: this.kubeconfig('admin', inside) });
-    // Callers that wait for this promise handle its rejection.
+    // The rejection is handled by the callers that wait for this promise.
     this.#ended.promise.catch(() => undefined);
   }
 
@@ -105,7 +105,7 @@ export class ControlPlane {
       ...['--service-cluster-ip-range', serviceCidrs, '--authorization-mode', 'RBAC', '--token-auth-file', this.#file('tokens.csv')],
       ...['--service-account-issuer', 'https://kubernetes.default.svc', '--service-account-key-file', this.#file('accounts.pub')],
       ...['--service-account-signing-key-file', this.#file('accounts.key'), '--allow-privileged'],
-      // The Pods of the tests need no service account, and a new node must not be tainted.
+      // Two admission plug-ins are off: the Pods of the tests need no service account, and a new node must not be tainted.
       ...['--disable-admission-plugins', 'ServiceAccount,TaintNodesByCondition', '--profiling=false'],
     ]);
   }
@@ -118,7 +118,8 @@ export class ControlPlane {
   async #startAll(): Promise<void> {
     this.#startEtcd();
     this.startApiServer();
-    // Clients read the certificate. The API server writes the key last, so the certificate is complete when the key exists.
+    // Clients need the certificate of the API server. The API server writes the key last, so the certificate is complete when the key
+    // exists.
     await until('the API server has a key', async () => existsSync(this.#file('certificates/apiserver.key')));
     this.#startControllers();
     const proxy = ['proxy', '--unix-socket', this.#file('api.sock')];

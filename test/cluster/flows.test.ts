@@ -98,7 +98,7 @@ test('should be able to preserve UDP traffic when initial unready endpoints get 
   await story.run('web', ['pod1'], { isReady: false });
   const frontends = udp([...(await story.nodePorts('web', 'node-a')), ...(await story.clusterIPs('web'))]);
   const flows = await Promise.all(frontends.map((frontend) => Flow.start('pod109', frontend)));
-  // There is no backend yet. The same sockets must be answered later.
+  // At this point there is no backend. The same sockets must be answered later.
   for (const flow of flows) await flow.isNotAnswered();
   await cluster.kubelet.setReady(story.namespace, 'pod1', true);
   for (const flow of flows) await flow.hears('pod1');

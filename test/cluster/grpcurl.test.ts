@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The API with the real grpcurl, which knows it only by reflection: lists, descriptions and calls, with the field names of the .proto
-// files. The command line is the one in README.md. It needs no cluster; it is here because grpcurl is built with Go.
+// Tests the API with the real grpcurl, which learns the API only by reflection: lists, descriptions and calls, with the field names of the
+// .proto files. The command line is the one in README.md. The tests need no cluster; they are in this folder because grpcurl is built with
+// Go.
 import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -29,7 +30,10 @@ afterAll(async () => {
   rmSync(directory, { recursive: true, force: true });
 });
 
-/** Runs grpcurl with the arguments between which SOCKET stands for the path. Returns its output, and its errors if it failed. */
+/**
+ * Runs grpcurl with the arguments; the argument SOCKET is replaced by the path of the socket. Returns its output, and its errors if it
+ * failed.
+ */
 function run(...args: readonly string[]): Promise<string> {
   return new Promise((resolve, reject) => {
     const child = spawn(

@@ -82,7 +82,7 @@ beforeAll(async () => {
   await makeShapes(story);
   for (const shape of shapes)
     for (const frontend of await frontendsOf(story, shape)) for (const from of sources) combinations.push({ shape, from, frontend });
-  // When the last Service is served, all earlier ones are.
+  // If the last Service is served, all earlier ones are served too.
   await story.apply(story.service('last', { selector: { app: 'three' } }));
   const [vip] = await story.clusterIPs('last');
   if (vip === undefined) throw new Error('The Service has no ClusterIP.');

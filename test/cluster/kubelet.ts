@@ -6,7 +6,7 @@ import type { Api } from './api.ts';
 
 export interface PodOptions {
   readonly labels: Readonly<Record<string, string>>;
-  /** Default: the name of the place. */
+  /** Name of the Pod. The default is the name of the place. */
   readonly name?: string;
   readonly isReady?: boolean;
   readonly containers?: readonly object[];

@@ -26,7 +26,7 @@ const relay = async (order: 'go' | 'cut' | 'refuse' | 'hang'): Promise<number> =
 const socket = (): { socket: string; timeoutMs: number } => ({ socket: cluster.daemon('node-a').socket, timeoutMs: TIMEOUT_MS });
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** VIP and port of every Service in the API. */
+/** Returns VIP and port of every Service in the API. */
 async function wanted(): Promise<string[]> {
   const { items } = await cluster.api.existing('/api/v1/services');
   return items
@@ -34,7 +34,7 @@ async function wanted(): Promise<string[]> {
     .sort();
 }
 
-/** VIP and port of every frontend in the kernel. */
+/** Returns VIP and port of every frontend in the kernel. */
 async function realized(): Promise<string[]> {
   const { services } = await askServices(socket());
   return services
@@ -44,7 +44,7 @@ async function realized(): Promise<string[]> {
     .sort();
 }
 
-/** Milliseconds until the kernel matches the API. */
+/** Returns the milliseconds until the kernel matches the API. */
 async function caughtUp(): Promise<number> {
   const began = performance.now();
   const want = await wanted();
@@ -170,7 +170,7 @@ describe('every Service stays reachable', () => {
     await until('there is a connection to cut', async () => (await relay('cut')) > 0);
     await change(2);
     expect(await caughtUp()).toBeLessThan(SOON_MS);
-    // The cut is reported as a problem until every resource has reconnected.
+    // The interrupted connection is reported as a problem until every resource has reconnected.
     await noProblem();
     writeFileSync(cluster.tokenFile, 'no.such.token');
     await until('there is a connection to cut', async () => (await relay('cut')) > 0);

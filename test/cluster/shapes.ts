@@ -15,7 +15,7 @@ export interface Shape {
   /** The ipMode of the load balancer addresses. If it is unset, the Service has no load balancer address. */
   readonly ipMode?: 'VIP' | 'Proxy';
   readonly hasExternalIPs?: boolean;
-  /** Exactly one server answers, but which one is random. */
+  /** True if exactly one server answers, but which one is random. */
   readonly isAffine?: boolean;
 }
 

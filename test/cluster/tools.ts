@@ -50,7 +50,8 @@ export function canHaveTools(): boolean {
   return isBuilt() || spawnSync('go', ['version']).status === 0;
 }
 
-// A process that had to wait for the lock finds the finished folder. Until a build is complete, its folder has a temporary name.
+// A process that had to wait for the lock finds the complete folder of the other process. Until a build is complete, its folder has a
+// temporary name.
 const script = `
 folder=$1
 shift

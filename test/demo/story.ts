@@ -114,7 +114,7 @@ export class Story {
     for (const [source, destination] of packets) {
       const text = this.#daemon.cli('explain', 'tcp', source, destination);
       fact(`sluice explain tcp ${source} ${destination}`);
-      // Omits the first line, which repeats the packet, and the map entries, which make the lines long.
+      // The first line, which repeats the packet, and the map entries, which make the lines long, are omitted.
       for (const step of text.trimEnd().split('\n').slice(1)) fact(step.replace(/ {3}\[.*$/, ''));
       this.#check(/verdict +(DNAT|REJECT)/.test(text), `sluice explain gives a verdict for ${destination}.`);
     }

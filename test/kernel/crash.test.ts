@@ -47,7 +47,7 @@ beforeAll(() => {
 afterAll(() => {
   for (const child of children) child.process.kill('SIGKILL');
   rmSync(directory, { recursive: true });
-  // Without its mount, nothing in the bpffs remains, even if the datapath was not loaded.
+  // When the bpffs is unmounted, nothing in it remains, even if the datapath was not loaded.
   bpffs.close();
   loaded.datapath.close();
 });
@@ -118,7 +118,7 @@ class History {
     return { services: [...this.#services.values()], slices: [...this.#slices.values()] };
   }
 
-  /** 0 <= n < limit. */
+  /** Returns a random n with 0 <= n < limit. */
   below(limit: number): number {
     return Math.floor(this.#random() * limit);
   }

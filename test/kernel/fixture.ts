@@ -124,7 +124,7 @@ export class Loaded {
     for (const row of rows) this.#operations.update(row);
   }
 
-  /** Keys of Service ports by service index. */
+  /** Returns the keys of Service ports by service index. */
   owners(): ReadonlyMap<number, string> {
     return this.#operations.owners();
   }
@@ -157,12 +157,12 @@ export class Loaded {
     return testRun(this.datapath.program(program), packet, at);
   }
 
-  /** Dropped packets by reason. */
+  /** Returns the number of dropped packets by reason. */
   drops(): Record<string, number> {
     return Object.fromEntries(dropCounts(this.datapath.map('lb_drops')).map(({ reason, packets }) => [reason, packets]));
   }
 
-  /** Dropped bytes by reason. */
+  /** Returns the number of dropped bytes by reason. */
   droppedBytes(): Record<string, number> {
     return Object.fromEntries(dropCounts(this.datapath.map('lb_drops')).map(({ reason, bytes }) => [reason, bytes]));
   }

@@ -45,7 +45,7 @@ describe('the verifier', () => {
 #include <bpf/bpf_helpers.h>
 SEC("tc") int bad_reader(struct __sk_buff *skb)
 {
-	return *(char *)(long)skb->data; /* outside of the checked range */
+	return *(char *)(long)skb->data; /* this byte is outside of the checked range */
 }
 char _license[] SEC("license") = "GPL";
 `,

@@ -10,19 +10,19 @@ export interface Packet {
   readonly destination: string;
   readonly sourcePort?: number;
   readonly destinationPort?: number;
-  /** TCP: bits of the flags byte. */
+  /** For TCP: bits of the flags byte. */
   readonly flags?: number;
   readonly sequence?: number;
   readonly acknowledge?: number;
-  /** TTL or hop limit. Default: 64. */
+  /** TTL or hop limit of the packet. Default: 64. */
   readonly hops?: number;
-  /** ICMP: the last four bytes of the header, for example the MTU. */
+  /** For ICMP: the last four bytes of the header, for example the MTU. */
   readonly rest?: number;
-  /** UDP over IPv4: the packet has no checksum. */
+  /** For UDP over IPv4: the packet has no checksum. */
   readonly hasNoChecksum?: boolean;
   /** IPv4 options or IPv6 extension headers, in whole words. */
   readonly options?: Uint8Array;
-  /** ICMP: type and code. */
+  /** For ICMP: type and code. */
   readonly type?: number;
   readonly code?: number;
   readonly payload?: Uint8Array;
@@ -89,7 +89,7 @@ function l4(packet: Packet): Uint8Array {
   return concat(header, payload);
 }
 
-/** CRC32c, bit by bit (RFC 9260, appendix A). */
+/** Computes the CRC32c bit by bit (RFC 9260, appendix A). */
 export function crc32c(bytes: Uint8Array): number {
   let crc = 0xffff_ffff;
   for (const byte of bytes) {

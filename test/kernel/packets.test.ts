@@ -76,7 +76,7 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
     expect(result.verdict).toBe(TC_ACT_OK);
     expect(result.packet).toEqual(build(packet));
   };
-  /** The backend's answer to a translated packet. */
+  /** Builds the answer of the backend to a translated packet. */
   const answerTo = (sent: Packet, flags: number = SYN | ACK): Packet => ({
     ...{ protocol, source: sent.destination, destination: sent.source, payload: Uint8Array.of(9, 9) },
     ...{ sourcePort: sent.destinationPort ?? 0, destinationPort: sent.sourcePort ?? 0 },
@@ -330,7 +330,7 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
       const sent = translated(request());
       translated(answerTo(sent));
       translated(request({ flags: FIN | ACK }));
-      expect(translated(answerTo(sent, ACK)).source).toBe(vip); // half-closed: still translated
+      expect(translated(answerTo(sent, ACK)).source).toBe(vip); // a half-closed connection is still translated
       translated(answerTo(sent, FIN | ACK));
       unchanged(answerTo(sent, SYN | ACK));
       unchanged(answerTo(sent, ACK));

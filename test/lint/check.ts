@@ -33,7 +33,7 @@ async function script(name: string): Promise<Outcome> {
   return { result: result === 'ok' && output.startsWith('skipped: ') ? (output as `skipped: ${string}`) : result, output };
 }
 
-/** The linter limits the length of TypeScript files; this limits the length of C files. */
+/** Checks the length of C files. The linter limits the length of TypeScript files. */
 function cSizes(): Outcome {
   const long = cSources().filter((file) => readFileSync(file, 'utf8').split('\n').length > 401);
   return { result: long.length === 0 ? 'ok' : 'FAILED', output: long.map((file) => `${file} has more than 400 lines`).join('\n') };

@@ -10,7 +10,7 @@ const base = 'bedd0049db6317d5b07790bbd982a7e33a95200a';
 /** Maximum number of commits to check in a shallow clone that does not contain `base`. */
 const shallowLimit = 50;
 
-/** Imperatives that have the ending of a participle. */
+/** Verbs in the imperative that have the ending of a participle. */
 const verbs = new Set(['bring', 'embed', 'exceed', 'feed', 'need', 'ping', 'proceed', 'seed', 'shed', 'speed', 'string', 'succeed']);
 
 /** The error in a subject; undefined if the subject is correct. */

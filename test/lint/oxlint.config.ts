@@ -124,7 +124,7 @@ export default defineConfig({
     },
     { files: ['**/daemon/*.ts'], rules: importRule({ may: mainMay, isComposition: true }, { depth: 0 }) },
     { files: pureFolders, rules: { 'no-restricted-globals': ['error', ...impure] } satisfies OxlintOverride['rules'] },
-    // Files beside this one are matched by their bare names.
+    // The names of files in the folder of this file are matched without a path.
     {
       files: ['**/daemon/cli/**', '**/datapath/**', '**/test/**', '{actionlint,check,check-directions,commits,fmt,shell}.ts'],
       rules: { 'no-console': 'off' },

@@ -10,15 +10,18 @@ export interface Room {
   readonly folder: string;
   /** Other folders with a row that it may import; base/errors.ts may be imported from everywhere. */
   readonly may: readonly string[];
-  /** May import the files that lie directly in its parent folder. */
+  /** True if the room may import the files that lie directly in its parent folder. */
   readonly hasParentFiles?: boolean;
-  /** May import proto/, the public API. */
+  /** True if the room may import proto/, the public API. */
   readonly hasProto?: boolean;
-  /** Must not use a clock, I/O, a logger or a promise. */
+  /** True if the room must not use a clock, I/O, a logger or a promise. */
   readonly isPure?: boolean;
-  /** May import koffi. */
+  /** True if the room may import koffi. */
   readonly hasKoffi?: boolean;
-  /** May import values of base/clock.ts and base/log.ts; the other rooms import their types and take the values as arguments. */
+  /**
+   * True if the room may import values of base/clock.ts and base/log.ts; the other rooms import their types and take the values as
+   * arguments.
+   */
   readonly isComposition?: boolean;
 }
 

@@ -30,7 +30,7 @@ async function demo(interrupt?: { at: string; signal: NodeJS.Signals }): Promise
   return { pid: child.pid ?? 0, code, text };
 }
 
-/** Names that the lab of that process has left behind; they begin with "sl<pid>". */
+/** The names of namespaces that the lab of that process has left behind; they begin with "sl<pid>". */
 function leftovers(pid: number): string[] {
   const isOurs = (name: string): boolean => new RegExp(`sl${pid}[a-z]`).test(name);
   const netns = existsSync('/run/netns') ? readdirSync('/run/netns') : [];

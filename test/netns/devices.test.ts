@@ -85,7 +85,7 @@ test('the veth of a pod keeps its programs when it joins and leaves a bridge', a
   lab.ip('node', 'link', 'add', 'bridge0', 'type', 'bridge');
   lab.ip('node', 'link', 'set', 'lxc9', 'master', 'bridge0');
   lab.ip('node', 'link', 'set', 'lxc9', 'nomaster');
-  // When a later device has its programs, the earlier events have been handled.
+  // All earlier events have been handled when a later device has its programs.
   lab.ip('node', 'link', 'add', 'lxclast', 'type', 'veth', 'peer', 'name', 'last1');
   await until(() => programsOf('lxclast').length === 2, 'programs of the last device');
   expect(programsOf('lxc9')).toHaveLength(2);

@@ -57,7 +57,7 @@ interface Case {
   readonly what: string;
   readonly damage: () => void;
   readonly says: RegExp;
-  /** Whether traffic must also continue before the repair. */
+  /** True if traffic must also continue before the repair. */
   readonly isSeamless: boolean;
 }
 

@@ -32,7 +32,7 @@ const pid = (): number => daemon.process?.pid ?? 0;
 const status = (): string =>
   lab.run('node', 'sh', '-c', `"$0" daemon/cli/main.ts --socket '${daemon.socket}' status 2>&1 || true`, process.execPath);
 
-/** Waits until the condition is met. The limit only ends a test whose condition is never met. */
+/** Waits until the condition is met. The time limit only ends a test whose condition is never met. */
 async function until(is: () => boolean, what: string): Promise<void> {
   for (const end = Date.now() + 60_000; !is();) {
     if (Date.now() > end)
@@ -75,7 +75,7 @@ async function inject(...faults: string[]): Promise<() => Promise<void>> {
   };
 }
 
-/** The daemon runs, and nothing is wrong any more. */
+/** Waits until the daemon runs and nothing is wrong any more. */
 async function recovered(): Promise<void> {
   await until(() => !/Degraded|NotReady|sluice:/.test(status()), 'nothing is degraded');
 }
@@ -178,7 +178,7 @@ describe('a log that cannot be written costs log lines only, and SIGTERM stops t
     await until(isCounted, 'the status counts the lost lines');
     const fetched = `fetch('http://127.0.0.1:9880/metrics').then(async (r) => console.log(await r.text()))`;
     expect(lab.run('node', process.execPath, '-e', fetched)).toMatch(/^sluice_log_lines_dropped_total [1-9]\d*$/m);
-    // Services are served as before.
+    // Services are still served as before.
     addDevice('lxcnew');
     await until(() => programsOn('lxcnew') === 2, 'the new device has programs');
     const began = performance.now();

@@ -88,7 +88,7 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
     const forMs = UPDATES * (BETWEEN_MS + 20) + 1000;
     const asked = client.ask({ protocol: 'tcp', address: vips.IPv4, port: 80, count: 1e6, parallel: 1, isStamped: true, forMs });
     const took: number[] = [];
-    // A set may be valid from the time of its write until the next set is in the kernel. The first set is valid from the start.
+    // A set of backends is valid from the time of its write until the next set is in the kernel. The first set is valid from the start.
     const written = [-Infinity];
     const replaced: number[] = [];
     for (let update = 1; update <= UPDATES; update += 1) {

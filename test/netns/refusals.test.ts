@@ -86,7 +86,7 @@ interface Case {
   readonly says: RegExp;
   /** Shell command that runs first, in the same mount namespace. */
   readonly before?: () => string;
-  /** Command that starts the tested command. */
+  /** Command that starts the tested command, such as setpriv. */
   readonly wrap?: readonly string[];
   readonly flags?: () => readonly string[];
 }

@@ -36,7 +36,7 @@ afterEach(() => lab.close());
 const links = () => pinnedLinks(join(lab.bpffs, 'sluice/links'));
 const linkIds = (): number[] => links().map((link) => link.id);
 const programIds = (): number[] => links().map((link) => link.prog_id);
-/** Programs of which the daemon has a descriptor. */
+/** Ids of the programs of which the daemon has a descriptor. */
 const heldPrograms = () => heldBy(daemon.process?.pid ?? 0).filter((name) => name.startsWith('prog '));
 
 async function until(is: () => boolean): Promise<void> {

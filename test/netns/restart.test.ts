@@ -28,7 +28,7 @@ afterEach(() => lab.close());
 
 const dataMaps = ['lb_config', 'lb4_frontends', 'lb6_frontends', 'lb_services', 'lb_slots', 'lb4_backends', 'lb6_backends'];
 
-/** The content of the data maps, as bpftool reads them. */
+/** Returns the content of the data maps, as bpftool reads them. */
 const dump = (): string[] => dataMaps.map((name) => sh('bpftool', 'map', 'dump', 'pinned', join(lab.bpffs, 'sluice/maps', name)));
 
 /** The content of the pinned maps, with ids and slots replaced by the objects that they refer to. */

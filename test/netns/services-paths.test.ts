@@ -160,7 +160,7 @@ async function heard(witness: Witness): Promise<Record<string, number>> {
   return {};
 }
 
-/** nftables match for a time exceeded error of that hop about a packet to the frontend. */
+/** The nftables rule that matches a "time exceeded" error of that hop about a packet to the frontend. */
 function timeExceeded(hop: string, address: string, port: number): string {
   if (!address.includes(':')) {
     const value = address.split('.').reduce((sum, part) => sum * 256 + Number(part), 0);

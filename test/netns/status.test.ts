@@ -61,7 +61,7 @@ const warningOf = (subject: string): string[] => {
   return [...(line?.details ?? [])];
 };
 
-/** Asks until the condition is met. */
+/** Asks for the status until the condition is met. */
 async function until(isMet: (answer: Answer) => boolean): Promise<Answer> {
   for (const end = Date.now() + 30_000; ;) {
     const answer = ask();
@@ -127,7 +127,7 @@ describe('the settings', () => {
     const client = await Client.start(lab, 'pod9');
     expect((await client.ask({ protocol: 'tcp', address: vips.IPv4, port: 80, count: 20 })).failures).toEqual({});
 
-    // The next step that the message names works.
+    // The next step that the message names solves the problem.
     await daemon.process?.kill();
     daemon.cli('uninstall', '--pin-path', path);
     await daemon.start({ hasSocketLb: true, extra });

@@ -19,7 +19,7 @@ import { ClusterDouble } from './cluster-double.ts';
 import { type Archive, parseTxtar } from './txtar.ts';
 
 export interface StoryOptions {
-  /** Share of map writes that fail. */
+  /** Share of the map writes that fail. */
   readonly faults: number;
   readonly seed: number;
   /** How objects reach the tables. */
@@ -71,7 +71,7 @@ const commands: Readonly<Record<string, Command>> = {
   'maps/dump': async (story) => console.log((await story.dump()).join('\n')),
   'maps/cmp': async (story, [file]) => story.compare(await story.dump(), file),
   'maps/empty': async (story) => story.compareLines(await story.dump(), [], 'maps'),
-  // From now on, these lines must be in the maps at all times.
+  // maps/keep: from now on, these lines must be in the maps at all times.
   'maps/keep': (story, [file]) => story.keep(file),
   // Expects that no map was written since the last restart. Maps that are named as arguments may have been written.
   'maps/quiet': async (story, except) => story.compareLines(await story.writesSinceRestart(except), [], 'writes since restart'),
@@ -229,7 +229,7 @@ class Story {
   /** Waits until all pending work is done, then checks the lines of maps/keep. */
   async turn(): Promise<void> {
     this.#world.flush();
-    // Two turns: one for the events, and one in which the source reports.
+    // Two turns are needed: one for the events, and one in which the source reports.
     for (let left = this.#cluster === undefined ? 0 : 2; left > 0; left -= 1) {
       await nextTurn();
       this.#world.flush();

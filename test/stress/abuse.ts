@@ -165,7 +165,7 @@ class Abused {
     if (late > 0) this.#faults.push(`${late} of ${delays.length} changes took longer than ${CHANGE_MS} ms`);
   }
 
-  /** Pods and addresses of the node come and go. */
+  /** Adds and removes pods and addresses of the node. */
   async #troubleDevices(): Promise<void> {
     while (!this.#isOver) {
       this.#lab.ip('node', 'link', 'add', 'lxcabuse', 'type', 'veth', 'peer', 'name', 'abusepeer');
@@ -208,7 +208,7 @@ class Abused {
     }
   }
 
-  /** The median of samples in the last seconds of a period. */
+  /** Returns the median of the samples in the last seconds of a period. */
   async #rssAfter(periodMs: number): Promise<number> {
     await pause(periodMs - RSS_SAMPLES * 500);
     const samples: number[] = [];
@@ -231,7 +231,7 @@ class Abused {
   }
 }
 
-/** The backends of the Service "web" that the kernel has for TCP over IPv4, in order. */
+/** Returns the backends of the Service "web" that the kernel has for TCP over IPv4, in order. */
 function backendsOf(maps: LbMaps): string {
   const frontend = maps.frontends.IPv4.get({ address: vips.IPv4, port: 80, protocol: TCP });
   if (frontend === undefined) return '';

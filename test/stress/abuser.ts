@@ -8,7 +8,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { loadSluice } from '../../proto/load.ts';
 import { credentials } from '@grpc/grpc-js';
 
-/** Calls that one gRPC connection leaves unread, and the time after which it starts again. */
+/** Number of calls that one gRPC connection leaves unread, and the time after which it starts again. */
 const UNREAD_CALLS = 500;
 const UNREAD_MS = 3000;
 const EXPLAIN_PACKETS = 128;
@@ -34,7 +34,7 @@ async function unreadCalls(path: string): Promise<never> {
       const headers = { ':method': 'POST', ':path': '/sluice.v1.Sluice/ListServices', 'content-type': 'application/grpc', te: 'trailers' };
       const stream = session.request(headers);
       stream.on('error', () => undefined);
-      // An empty message: no compression, length 0. The stream is never read.
+      // The bytes of an empty message: no compression, length 0. The stream is never read.
       stream.end(Buffer.alloc(5));
     }
     await pause(UNREAD_MS);

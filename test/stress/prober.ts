@@ -9,7 +9,7 @@ const INTERVAL_MS = 50;
 const TIMEOUT_MS = 10_000;
 
 export interface Probes {
-  /** Milliseconds per probe that was answered with status 200. */
+  /** Milliseconds of each probe that was answered with status 200. */
   readonly latencies: readonly number[];
   /** Number of failed probes by reason. */
   readonly failures: Readonly<Record<string, number>>;

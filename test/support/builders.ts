@@ -9,7 +9,7 @@ import type { EndpointSlice, SliceEndpoint } from '../../daemon/model/endpoint-s
 import type { Node } from '../../daemon/model/node.ts';
 import type { NamedPort, Service, ServicePort } from '../../daemon/model/service.ts';
 
-/** Service default/web: 10.96.0.10, port "" 80/TCP. */
+/** The Service default/web with the ClusterIP 10.96.0.10 and one unnamed port, 80/TCP. */
 export function serviceRow(fields: Partial<Service> = {}): Service {
   return {
     ...{ namespace: 'default', name: 'web', created: 1000, type: 'ClusterIP', clusterIPs: { IPv4: '10.96.0.10' }, ports: [portRow()] },
@@ -34,7 +34,7 @@ export function nodeRow(name: string, fields: Partial<Node> = {}): Node {
   return { name, addresses: [], labels: {}, podCIDRs: [], isLeaving: false, ...fields };
 }
 
-/** kube-proxy's defaults in nftables mode; no cluster CIDR. */
+/** The default settings of kube-proxy in nftables mode, without a cluster CIDR. */
 export function hostSettings(fields: Partial<HostSettings> = {}): HostSettings {
   return {
     ...{ podInterfaces: [], uplinks: [], snatPorts: [{ first: 1024, last: 29_999 }] },
@@ -44,7 +44,7 @@ export function hostSettings(fields: Partial<HostSettings> = {}): HostSettings {
   };
 }
 
-/** Slice default/web-1 of Service web, IPv4, unnamed 8080/TCP. */
+/** The IPv4 slice default/web-1 of the Service web, with one unnamed port, 8080/TCP. */
 export function sliceRow(fields: Partial<EndpointSlice> = {}): EndpointSlice {
   const ports = [slicePortRow()];
   return { namespace: 'default', name: 'web-1', service: 'web', family: 'IPv4', ports, endpoints: [], ...fields };
@@ -55,7 +55,7 @@ export function endpointRow(address: string, fields: Partial<SliceEndpoint> = {}
   return { address, ready: true, serving: true, terminating: false, ...fields };
 }
 
-/** A ClusterIP frontend on the address, 80/TCP. */
+/** A frontend of type ClusterIP at the address, with port 80/TCP. */
 export function frontendRow(address: string, fields: Partial<Frontend> = {}): Frontend {
   return {
     address,
@@ -74,7 +74,7 @@ export function backendRow(address: string, fields: Partial<Backend> = {}): Back
   return { address, port: 8080, isUsable: true, isLocallyUsable: false, isLocal: false, isServing: true, ...fields };
 }
 
-/** Port 80/TCP of default/NAME, with the family of its first frontend. */
+/** The desired row of port 80/TCP of default/NAME, in the family of its first frontend. */
 export function desiredRow(name: string, frontends: readonly Frontend[], backends: readonly Backend[] = []): DesiredPort {
   const family = frontends[0]?.family ?? 'IPv4';
   const key = `default/${name}:/TCP/${family}`;
@@ -97,7 +97,7 @@ export function serviceValue(fields: Partial<ServiceMapValue> = {}): ServiceMapV
   return { base: 0, count: 0, localBase: 0, localCount: 0, affinity: 0, ...fields };
 }
 
-/** The n-th address of 10.1.0.0/16, from 1. */
+/** Returns the n-th address of 10.1.0.0/16, counted from 1. */
 export const podAddress = (n: number): string => `10.1.${Math.floor(n / 250)}.${(n % 250) + 1}`;
 
 export const backendTexts = (backends: Iterable<{ address: string; port: number }>): string[] =>

@@ -13,7 +13,7 @@ import { type ColdStart, KubeProxy, type Proxy, Sluiced } from './proxies.ts';
 import type { Seen } from './witness.ts';
 import type { Written } from './orders.ts';
 
-/** Latencies in ms. */
+/** Latencies of changes in ms. */
 export interface Latencies {
   /** Time from the write of a change until it is programmed. For kube-proxy, p50 and p99 come from its own metric. */
   readonly p50: number;
@@ -40,7 +40,7 @@ export interface Figures {
 
 /** The figures of sluiced. The additional ones come from the kernel's maps or from the metrics of Node.js. */
 export interface SluicedFigures extends Figures {
-  /** p99 in ms, for one change at a time. */
+  /** p99 of the latency in ms, for one change at a time. */
   readonly afterAnswer: number;
   readonly afterEvent: number;
   readonly thirds: readonly (Third & { readonly p99: number; readonly delayMs: number; readonly gcMsPerSecond: number })[];
@@ -57,7 +57,10 @@ const SETTLE_MS = 5000;
 /** Timer interval of prom-client. The event loop delay that prom-client reports includes this interval. */
 const DELAY_TIMER_MS = 10;
 const KUBE_PROXY_TIMEOUT_MS = 600_000;
-/** A slower server gets fewer changes. Below this share of the changes, the figures of the churn are not comparable. */
+/**
+ * Share of the changes that the server must accept. A slower server gets fewer changes, and the figures of the churn are then not
+ * comparable.
+ */
 const FEWEST_CHANGES = 0.95;
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
@@ -86,7 +89,7 @@ export class ScaleCluster {
     this.#writer = lab.start('api', [process.execPath, join(import.meta.dirname, 'writer.ts'), admin]);
   }
 
-  /** Starts the control plane and creates all objects. `say` is called with the progress. */
+  /** Starts the control plane and creates all objects. Calls `say` with the progress. */
   static async start(size: Size, say: (text: string) => void): Promise<ScaleCluster> {
     const lab = new Lab();
     try {
@@ -202,7 +205,9 @@ export class ScaleCluster {
   }
 }
 
-/** The latencies of a change: after it was sent, after the server's answer, and after the event reached the node. */
+/**
+ * The latencies of a change, counted from three moments: when it was sent, when the server answered, and when the event reached the node.
+ */
 function effectOf({ vip, address, sent, answered }: Written, { changes, arrivals }: Seen) {
   const change = changes.find((each) => each.vip === vip && each.address === address && each.at >= sent);
   if (change === undefined) throw new Error(`The backend ${address} of ${vip} was never programmed.`);

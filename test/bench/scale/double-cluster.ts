@@ -20,7 +20,7 @@ export interface LargerFigures {
   readonly rssMiB: number;
 }
 
-/** Services that are created by one order. */
+/** Number of Services that one order creates. */
 const FILL_STEP = 1000;
 /** Time limit of one order in ms. On a slow machine 1,000 Services take more than a minute; a churn takes 20 s. */
 const ORDER_MS = 600_000;
@@ -53,7 +53,7 @@ export class DoubleCluster {
     this.#double = double;
   }
 
-  /** Starts the double on the loopback of the lab's node, and creates all objects. `name` tells the doubles of a lab apart. */
+  /** Starts the double on the loopback of the lab's node, and creates all objects. `name` distinguishes the doubles of a lab. */
   static async start(lab: Lab, name: string, size: Size): Promise<DoubleCluster> {
     const kubeconfig = join(lab.directory, `${name}.kubeconfig`);
     const double = lab.start('node', [process.execPath, join(import.meta.dirname, 'double.ts'), kubeconfig]);

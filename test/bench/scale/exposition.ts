@@ -18,7 +18,7 @@ export class Page {
     });
   }
 
-  /** The sum of all samples with that name and, if given, that label (`ip_family="IPv4"`). 0 if there is none. */
+  /** The sum of all samples with the name and, if given, the label (`ip_family="IPv4"`). 0 if there is no such sample. */
   sum(name: string, label = ''): number {
     return this.#lines.filter((line) => line.name === name && line.labels.includes(label)).reduce((sum, { value }) => sum + value, 0);
   }

@@ -9,7 +9,7 @@ const NODES = 100;
 /** Distance between the two addresses of an endpoint that moves. No other endpoint has the second address. */
 const MOVED = 1 << 22;
 
-/** The n-th address of 10.128.0.0/9. */
+/** Returns the n-th address of 10.128.0.0/9. */
 const podAddress = (n: number): string => `10.${128 + (n >> 16)}.${(n >> 8) & 255}.${n & 255}`;
 
 /** The address of the n-th of up to 65,000 Services: in 10.96.0.0/16, after the network address and that of the API server. */

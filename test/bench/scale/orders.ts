@@ -6,17 +6,20 @@ import { createInterface } from 'node:readline';
 import { lastAddress, serviceOf, sliceOf, vipOf } from './objects.ts';
 
 export type Order =
-  /** Creates the Services and slices from number `from` on. */
+  /** Order that creates the Services and slices from number `from` on. */
   | { readonly do: 'fill'; readonly from: number; readonly count: number; readonly endpoints: number }
-  /** Changes `count` slices, one at a time: moves one endpoint of the slice, then waits for `pauseMs`. */
+  /** Order that changes `count` slices, one at a time: it moves one endpoint of the slice, then waits for `pauseMs`. */
   | { readonly do: 'one by one'; readonly services: number; readonly endpoints: number; readonly count: number; readonly pauseMs: number }
-  /** Moves all endpoints of `perSecond` slices per second, at even intervals, as long as MOST_IN_FLIGHT changes are unanswered at most. */
+  /**
+   * Order that moves all endpoints of `perSecond` slices per second, at even intervals, while at most MOST_IN_FLIGHT changes are
+   * unanswered.
+   */
   | { readonly do: 'churn'; readonly services: number; readonly endpoints: number; readonly perSecond: number; readonly seconds: number };
 
 /** A change of one slice. Times in ms. */
 export interface Written {
   readonly vip: string;
-  /** lastAddress() after the change. */
+  /** The result of lastAddress() after the change. */
   readonly address: string;
   readonly sent: number;
   readonly answered: number;
@@ -32,9 +35,12 @@ export interface Holder {
 }
 
 const IN_FLIGHT = 30;
-/** Changes without an answer. A real API server rejects more than 200 writes at a time. A slower server gets fewer changes instead. */
+/**
+ * Maximum number of changes without an answer. A real API server rejects more than 200 writes at a time. A slower server gets fewer changes
+ * instead.
+ */
 export const MOST_IN_FLIGHT = 100;
-/** Services change in this stride, so that Services with adjacent numbers do not change one after the other. */
+/** Distance between two Services that change one after the other, so that they do not have adjacent numbers. */
 const STRIDE = 7919;
 
 const now = (): number => Number(process.hrtime.bigint()) / 1e6;

@@ -4,12 +4,12 @@
 import { readFileSync } from 'node:fs';
 
 const TICKS_PER_SECOND = 100;
-const FIRST = 3; // fields are counted from 1 as in proc_pid_stat(5); the first two are removed
+const FIRST = 3; // number in proc_pid_stat(5) of the first field that is not removed
 
 /** User and system time, including that of children that the process has waited for. */
 export function cpuSeconds(pid: number): number {
   const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-  // The name in parentheses may contain any character.
+  // The name in parentheses may contain any character, so the fields are counted from its end.
   const fields = stat
     .slice(stat.lastIndexOf(')') + 2)
     .split(' ')

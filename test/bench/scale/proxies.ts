@@ -53,7 +53,7 @@ export class Sluiced implements Proxy {
   readonly #more: readonly string[];
   #witness: LabProcess | undefined;
 
-  /** `more`: additional flags. */
+  /** `more` contains additional flags of sluiced. */
   constructor(lab: Lab, kubeconfig: string, more: readonly string[] = []) {
     this.#lab = lab;
     this.#more = more;
@@ -95,7 +95,7 @@ export class Sluiced implements Proxy {
     return pageOf(this.#lab, 'node', `http://${SLUICED_HTTP}/metrics`);
   }
 
-  /** Records changes until seen() is called. */
+  /** Starts to record changes, until seen() is called. */
   async follow(services: number): Promise<void> {
     await this.#see({ see: 'changes', services });
   }

@@ -13,15 +13,15 @@ import { vipOf } from './objects.ts';
 import { cpuSeconds } from './process-costs.ts';
 
 export type WitnessOrder =
-  /** Waits until the maps contain the frontends of this number of Services. Answers AllProgrammed. */
+  /** Order to wait until the maps contain the frontends of this number of Services. The answer is AllProgrammed. */
   | { readonly see: 'all'; readonly services: number; readonly pid: number }
-  /** Begins to record changes of these Services. */
+  /** Order to begin to record changes of these Services. */
   | { readonly see: 'changes'; readonly services: number }
-  /** Stops recording. Answers Seen. */
+  /** Order to stop recording. The answer is Seen. */
   | { readonly see: 'no more' };
 
 export interface AllProgrammed {
-  /** Wall clock, ms since 1970. */
+  /** Time of the wall clock, in ms since 1970. */
   readonly at: number;
   /** CPU time that the daemon had used until the time `at`. */
   readonly cpuSeconds: number;
@@ -30,9 +30,9 @@ export interface AllProgrammed {
 
 /** Times in ms of the monotonic clock, which all processes of the machine share. */
 export interface Seen {
-  /** The row of a Service changed; `address` is that of its last backend after the change. */
+  /** Changes of the row of a Service; `address` is that of its last backend after the change. */
   readonly changes: { readonly at: number; readonly vip: string; readonly address: string }[];
-  /** A packet from the API server that is large enough for a watch event arrived. */
+  /** Times at which a packet arrived from the API server that is large enough to contain a watch event. */
   readonly arrivals: number[];
 }
 
@@ -47,7 +47,7 @@ const ETH_P_IP = 0x0800;
 const MSG_DONTWAIT = 0x40;
 const TCP = 6;
 const API_PORT = 6443;
-/** Bytes of TCP payload. Pings, acknowledgements and window updates are smaller than any event. */
+/** Minimum number of bytes of TCP payload that count as an event. Pings, acknowledgements and window updates are smaller than any event. */
 const SMALLEST_EVENT = 500;
 /** Number of 4-byte words in a row of lb_services. The first two words are the slot range of traffic policy Cluster. */
 const ROW_WORDS = 8;
@@ -101,7 +101,7 @@ function listen(): () => boolean {
 
 class Following {
   readonly seen: Seen = { changes: [], arrivals: [] };
-  /** VIP by service index. */
+  /** VIPs of the recorded Services by service index. */
   readonly #vips = new Map<number, string>();
   readonly #rows = new Uint32Array(waitFor('lb_services').mmap(false));
   #before: Uint32Array;

@@ -16,7 +16,7 @@ const { server, 'certificate-authority': caFile } = kubeconfig.clusters[0].clust
 const { token } = kubeconfig.users[0].user;
 const session = connect(server, { ca: readFileSync(caFile) });
 
-/** Resolves when the whole response has been read. */
+/** Reads and discards a response. Resolves when the whole response has been read. */
 function send(method: 'POST' | 'PUT', path: string, object: object): Promise<void> {
   return new Promise((resolve, reject) => {
     const headers = { ':path': path, ':method': method, 'content-type': 'application/json', authorization: `Bearer ${token}` };

@@ -15,7 +15,7 @@ import { BACKEND_PORT, groups, nodePorts, objects, type Place, vipOf } from './s
 /** The programs on the node. */
 export type Kind = 'sluice' | 'floor' | 'empty';
 
-/** Connections that a client holds, unless a test asks for fewer. */
+/** Number of connections that a client holds, unless a test asks for fewer. */
 const FLOWS = 10_000;
 /** New connections in a round, as a share of the connections that would be held: opening a connection takes several packets. */
 const OPENED_SHARE = 0.2;
@@ -56,10 +56,10 @@ export const traffics = {
 } as const satisfies Record<string, Plan>;
 export type Traffic = keyof typeof traffics;
 
-/** Runs of a program during a round. */
+/** Number of runs of a program during a round. */
 export interface Runs {
   readonly count: number;
-  /** Mean run time in ns, including the measurement itself. */
+  /** Mean run time in ns, which includes the time of the measurement itself. */
   readonly mean: number;
 }
 

@@ -9,7 +9,7 @@ export type Place = 'remote' | 'node' | 'pods';
 interface Group {
   readonly first: number;
   readonly count: number;
-  /** The two backends. A place with one server has it twice. */
+  /** The two backends of a Service. A place with one server has it twice. */
   readonly backends: readonly [string, string];
 }
 
@@ -23,7 +23,7 @@ export const groups: Readonly<Record<Place, Group>> = {
 };
 export const places = Object.keys(groups) as Place[];
 
-/** The n-th VIP, from 10.96.1.0 on. */
+/** Returns the n-th VIP, counted from 10.96.1.0. */
 export const vipOf = (n: number): string => `10.96.${(n >> 8) + 1}.${n & 255}`;
 
 /** The first Services of the group "pods" have NodePorts. Their policy Local needs no masquerading, which the floor does not do. */
@@ -32,7 +32,7 @@ export const nodePorts = { first: 30_000, count: 1000, address: nodeAddress };
 /** The row of the first backend of this place in floor_backends. */
 export const floorRow = (place: Place): number => 2 * places.indexOf(place);
 
-/** A frontend of a Service, as the floor programs know it. */
+/** A frontend of a Service in the form that the floor programs need. */
 export interface FloorFrontend {
   readonly address: string;
   readonly port: number;

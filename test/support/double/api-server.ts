@@ -30,7 +30,7 @@ export interface Reply {
   readonly body: ResponseBody;
 }
 
-/** How a request fails. */
+/** The way in which a request fails. */
 export type Fault =
   /** The connection is refused. */
   | 'refuse'
@@ -40,7 +40,7 @@ export type Fault =
   /** The body of a normal response is interrupted, or stalls, after a number of bytes. */
   | { readonly cutAfter: number }
   | { readonly stallAfter: number }
-  /** Status 200 with this body. */
+  /** The response has status 200 and this body. */
   | { readonly body: string };
 
 interface Watcher {

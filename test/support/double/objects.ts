@@ -40,7 +40,7 @@ function collectionOf(kind: ServedKind, { apiVersion, plural }: { readonly apiVe
 /** The resources that the agent follows. */
 export const collections: readonly Collection[] = kindNames.map((kind) => collectionOf(kind, kinds[kind]));
 
-/** Every resource of the double. */
+/** All resources of the double. */
 export const allCollections: readonly Collection[] = [...collections, collectionOf('NetworkPolicy', networkPolicies)];
 
 /** A change of one object, as etcd reports it: the object before and after. */

@@ -45,7 +45,7 @@ export class ResponseBody implements AsyncIterable<Uint8Array> {
     this.#isStalling = true;
   }
 
-  /** Called by the reader. */
+  /** Cancels the body. The reader calls this. */
   cancel(): void {
     this.#pieces = [];
     this.#finish('cancelled');

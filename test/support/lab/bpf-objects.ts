@@ -6,7 +6,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { sh } from './shell.ts';
 
-/** "prog 12", "map 3", "link 7". The kernel does not reuse an id. */
+/** Kind and id of an object: "prog 12", "map 3", "link 7". The kernel does not reuse an id. */
 export type BpfObjectName = `${'prog' | 'map' | 'link'} ${number}`;
 
 /** The objects to which a process has descriptors, without duplicates. */

@@ -21,7 +21,7 @@ export interface DaemonOptions {
   readonly hasSocketLb: boolean;
   readonly extra?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
-  /** main.ts to run in place of daemon/main.ts of this checkout. */
+  /** Path of a main.ts to run instead of daemon/main.ts of this checkout. */
   readonly main?: string;
   /** Start the daemon with sluiced.sh, which sets the memory limits and flags of Node.js. */
   readonly isTuned?: boolean;
@@ -42,7 +42,7 @@ export class Daemon {
   readonly #sourceFlags: readonly string[];
   process: LabProcess | undefined;
 
-  /** By default, the source is the directory that write() writes to. */
+  /** Without `sourceFlags`, the source is the directory that write() writes to. */
   constructor(lab: Lab, node: NodeName = 'node-a', sourceFlags?: readonly string[]) {
     this.lab = lab;
     this.node = node;

@@ -16,9 +16,9 @@ interface Addresses {
 
 export const nodeAddresses = { IPv4: '10.0.0.1', IPv6: 'fd00:10::1' };
 export const outsideAddresses = { IPv4: '10.0.0.254', IPv6: 'fd00:10::254' };
-/** Addresses of the API server behind the router: addApiServer(). */
+/** Addresses of the API server behind the router, which addApiServer() adds. */
 export const apiAddresses = { IPv4: '10.0.9.1', IPv6: 'fd00:10:9::1' };
-/** Addresses of the client behind the router: addClient(). */
+/** Addresses of the client behind the router, which addClient() adds. */
 export const clientAddresses = { IPv4: '172.20.0.9', IPv6: 'fd00:20::9' };
 /** Ranges of the ClusterIPs and of the external addresses of Services. The router routes both ranges to the first node. */
 const serviceRanges = { IPv4: '10.96.0.0/16', IPv6: 'fd00:96::/64' };
@@ -53,7 +53,7 @@ export const podAddresses = (number: number): Addresses => {
   const subnet = nodeOfPod(number) === 'node-a' ? 1 : 2;
   return { IPv4: `10.244.${subnet}.${number}`, IPv6: `fd00:244:${subnet}::${number}` };
 };
-/** Addresses of the pod of another node, behind the outside host: addRemotePod(). */
+/** Addresses of the pod of another node behind the outside host, which addRemotePod() adds. */
 export const remoteAddresses = { IPv4: '10.244.2.1', IPv6: 'fd00:244:2::1' };
 
 /** Maximum time in which a killed process leaves its cgroup. */
@@ -80,7 +80,7 @@ export class Lab {
       .map((line) => line.split(' '))
       .find((fields) => fields[2] === 'cgroup2');
     if (mount?.[1] === undefined) throw new Error('no cgroup v2 is mounted: mount -t cgroup2 none /sys/fs/cgroup');
-    // After "z" come "za" to "zz", then "zza".
+    // Name of the next lab of this process: after "z" come "za" to "zz", then "zza".
     const number = Lab.#count++;
     this.id = `sl${process.pid}${'z'.repeat(number / 26)}${String.fromCharCode(97 + (number % 26))}`;
     this.cgroup = join(mount[1], this.id);
@@ -328,7 +328,7 @@ export class Lab {
       try {
         writeFileSync(join(path, '../cgroup.procs'), pid);
       } catch {
-        // The process has exited.
+        // Nothing to move: the process has exited.
       }
     }
     for (const until = Date.now() + EXIT_MS; Date.now() < until; Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5)) {
@@ -336,7 +336,7 @@ export class Lab {
         rmdirSync(path);
         return;
       } catch (error) {
-        // The next lab tries again.
+        // A failure is not an error: the next lab tries again.
         if ((error as NodeJS.ErrnoException).code !== 'EBUSY') return;
       }
     }

@@ -25,7 +25,7 @@ export interface ClientTask {
   readonly port: number;
   readonly count: number;
   readonly parallel?: number;
-  /** UDP: connect() the socket instead of sending to an address. */
+  /** For UDP: the socket calls connect(), instead of sending to an address. */
   readonly isConnected?: boolean;
   readonly timeoutMs?: number;
   readonly isStamped?: boolean;

@@ -58,7 +58,7 @@ export class Client {
   }
 }
 
-/** A socket that stays open: hold.ts. */
+/** A socket that stays open, in a process that runs hold.ts. */
 export class OpenSocket {
   readonly process: LabProcess;
   /** Local ports are 32768 to 33767, below the ports that Traffic binds for its clients. Each socket has its own port. */
@@ -86,7 +86,7 @@ export class OpenSocket {
   }
 }
 
-/** A TCP and a UDP flow that run until they are stopped: stream.ts. */
+/** A TCP and a UDP flow that run until they are stopped, in a process that runs stream.ts. */
 export class Streams {
   readonly process: LabProcess;
 
@@ -106,7 +106,7 @@ export class Streams {
   }
 }
 
-/** Numbered UDP datagrams until stop(), and at least `least` of them: numbers.ts. */
+/** Numbered UDP datagrams, sent until stop() and at least `least` of them, in a process that runs numbers.ts. */
 export class Numbers {
   readonly process: LabProcess;
 
@@ -126,7 +126,7 @@ export class Numbers {
   }
 }
 
-/** Measures the longest time in which a device received nothing: stall.ts. */
+/** Measures the longest time in which a device received nothing, in a process that runs stall.ts. */
 export class Stall {
   readonly process: LabProcess;
 

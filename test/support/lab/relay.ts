@@ -16,7 +16,7 @@ function relay(from: Socket): void {
   const pair = [from, to] as const;
   pairs.add(pair);
   for (const [one, other] of [pair, [to, from] as const]) {
-    // Always read, because the sender would notice a full buffer.
+    // The data is always read, because the sender would notice a full buffer.
     one.on('data', (bytes) => !isHanging && other.write(bytes));
     one.on('error', () => undefined);
     one.on('close', () => {

@@ -87,7 +87,7 @@ interface Place {
   readonly key: string;
 }
 
-/** All fields of the value, except fields of large arrays and fields at great depth. */
+/** Returns all fields of the value, except fields of large arrays and fields at great depth. */
 function placesIn(value: Json, depth = 0): Place[] {
   if (typeof value !== 'object' || value === null || depth > 8) return [];
   const entries = Object.entries(value);

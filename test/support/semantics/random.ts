@@ -93,12 +93,12 @@ class Dice {
     return found;
   }
 
-  /** Each element with a probability of 0.5. */
+  /** Returns each element with a probability of 0.5. */
   some<T>(from: readonly T[]): T[] {
     return from.filter(() => this.chance(0.5));
   }
 
-  /** Empty with a probability of 0.5, otherwise each element with a probability of 0.4. */
+  /** Returns no element with a probability of 0.5, otherwise each element with a probability of 0.4. */
   seldom<T>(from: readonly T[]): T[] {
     return this.chance(0.5) ? [] : from.filter(() => this.chance(0.4));
   }
@@ -182,7 +182,7 @@ function targetsOf(services: readonly Service[], own: ReadonlySet<string>): Targ
   );
 }
 
-/** Two packets in three go to a target, the others to a random destination. */
+/** Two of three packets go to a target, the others to a random destination. */
 function randomPacket(
   dice: Dice,
   { node, own, targets }: { node: Node; own: ReadonlySet<string>; targets: readonly Target[] },

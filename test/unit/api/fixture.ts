@@ -199,7 +199,7 @@ export class FakeView implements AgentView {
   rows: readonly ServiceView[] = services;
   statusCalls = 0;
   healthCalls = 0;
-  /** If set, every method except health() throws this error. */
+  /** The error that every method except health() throws, if it is set. */
   failure: Error | undefined;
 
   status(): AgentStatus {

@@ -110,7 +110,7 @@ const daemon = () => ({ socket: socketPath, timeoutMs: 60_000 });
 const packet: PacketQuery = { protocol: 'TCP', sourceIP: '10.0.0.1', sourcePort: 0, destIP: '10.96.0.1', destPort: 80 };
 const message = { protocol: 'TCP', sourceIp: '10.0.0.1', destIp: '10.96.0.1', destPort: 80 };
 
-/** Many rows, each of about `bytes` bytes. */
+/** Returns many rows, each of about `bytes` bytes. */
 function manyRows(count: number, bytes = 0): ServiceView[] {
   const [, , web] = services as [ServiceView, ServiceView, ServiceView];
   const difference = 'x'.repeat(bytes);
@@ -212,7 +212,7 @@ describe('calls whose client has disconnected', () => {
     );
     const expected = isCancelled ? code.CANCELLED : code.DEADLINE_EXCEEDED;
     expect(codes).toEqual([expected, expected]);
-    // The server learns of the end a moment later.
+    // The server is informed of the end a moment later.
     await sleep(100);
     const stopped = view.computed;
     await sleep(200);
@@ -392,7 +392,7 @@ describe('streams', () => {
     const before = process.memoryUsage().rss;
     stream.write(Buffer.concat(Array<Buffer>(total).fill(framed)));
     await sleep(1000);
-    // Each answer has some 30 KB. The server must not have made 20,000 of them.
+    // Each answer has about 30 KB. The server must not have made 20,000 of them.
     expect(process.memoryUsage().rss - before).toBeLessThan(150 * 1024 * 1024);
     expect(await askStatus(daemon())).toBeDefined();
   });

@@ -81,7 +81,7 @@ async function pages<Page extends { readonly nextPageToken: string }>(
   return all;
 }
 
-/** IPv6 addresses are the longest. */
+/** The test uses IPv6 addresses, because they are the longest. */
 const address = (n: number): string => `fd00:10:244:1000:2000:3000:${(n >> 16).toString(16)}:${(n & 0xffff).toString(16)}`;
 
 function serviceOf(n: number, endpoints: number): ServiceView {
@@ -189,7 +189,7 @@ describe('page_size and page_token', () => {
     const stay = Array.from({ length: 20 }, (_, n) => row(n * 10));
     view.rows = stay;
     const first = await servicePage({ pageSize: 7 });
-    // Another server has not kept the list.
+    // A second server has no list in memory that the token belongs to.
     await server.stop();
     const socketPath = join(directory, 'second.sock');
     server = new GrpcServer({ view, reload: () => ({ hooks: 0, milliseconds: 0 }), socketPath });

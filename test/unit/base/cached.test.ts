@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How often an expensive computation runs, and how old a result can be.
+// Tests how often an expensive computation runs, and how old a result can be.
 import { describe, expect, test } from 'vitest';
 
 import { cached } from '../../../daemon/base/cached.ts';

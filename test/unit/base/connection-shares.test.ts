@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which connection is closed when there are too many.
+// Tests which connection is closed when there are too many.
 import { describe, expect, test } from 'vitest';
 
 import { ConnectionShares, sourceOf } from '../../../daemon/base/connection-shares.ts';

@@ -81,7 +81,7 @@ function serve(config: Config): void {
 
 const settings = ['--uplinks', 'eth0', '--pod-interfaces', 'lxc', '--detect-local-mode', 'NodeCIDR', '--node-port-addresses', 'all'];
 
-/** The lines of the plan for the objects. */
+/** Returns the lines of the plan for the objects. */
 async function plan(objects: readonly object[], ...flags: string[]): Promise<string[]> {
   serve(configOf(...settings));
   writeFiles(directory, { 'new/a.json': JSON.stringify({ kind: 'List', items: objects }) });

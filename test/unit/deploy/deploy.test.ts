@@ -17,7 +17,7 @@ import { FakeView, troubledStatus } from '../api/fixture.ts';
 const { pod, container } = daemonPod();
 const readText = (name: string): string => readFileSync(join(deploy, name), 'utf8');
 
-/** Text of a file in the container that comes from the ConfigMap. */
+/** Returns the text of a file in the container that comes from the ConfigMap. */
 function fileAt(path: string): string {
   const { metadata, data } = manifest<ConfigMap>('ConfigMap');
   const volume = pod.volumes.find(({ configMap }) => configMap?.name === metadata.name);

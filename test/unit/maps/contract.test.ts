@@ -40,7 +40,7 @@ describe('faulty maps', () => {
 });
 
 describe('frontendCheck', () => {
-  // The expected value is computed by the formula from 64-bit words. The words of each key are written by hand.
+  // Each case computes the expected value with the formula in 64-bit words. The words of each key are written by hand.
   test.for([
     { key: { address: '10.96.0.10', port: 80, protocol: 6 }, words: [0x0006_5000_0a00_600an] },
     { key: { address: '255.255.255.255', port: 65_535, protocol: 255 }, words: [0x00ff_ffff_ffff_ffffn] },

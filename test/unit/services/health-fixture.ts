@@ -60,7 +60,7 @@ export async function occupy(port?: number): Promise<{ port: number; free(): Pro
  */
 let next = (process.pid * 61) % 20_000;
 
-/** Distinct ports that are free at this moment. */
+/** Returns distinct ports that are free at this moment. */
 export async function freePorts(count: number): Promise<number[]> {
   const ports: number[] = [];
   while (ports.length < count) {

@@ -54,7 +54,7 @@ export async function proxyTo(url: URL) {
   return { proxy, url: new URL(`http://127.0.0.1:${proxy.port}`) };
 }
 
-/** The table of the addresses of these servers. */
+/** Returns the table of the addresses of these servers. */
 export function addressesOf(servers: readonly URL[]) {
   const table = new Table<string, ApiServerAddress>('api-servers', setImmediate);
   const addresses = new ApiServerAddresses(table, servers);

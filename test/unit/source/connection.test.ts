@@ -222,7 +222,7 @@ describe('a server', () => {
     api.serve();
     expect((await get()).status).toBe(200);
     expect(served.count).toBe(2);
-    // Streams of the old connection continue.
+    // The streams of the previous connection continue.
     api.put(service('web'));
     await until(() => watch.text.includes('web'));
   });

@@ -125,7 +125,7 @@ describe('a change', () => {
       await world.source.rescan();
     }
     expect(waits).toEqual([1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]);
-    // The directory of the target is not watched, so its creation causes no event.
+    // The directory that contains the target is not watched, so the creation of the target causes no event.
     writeFileSync(elsewhere, serviceYaml('a'));
     world.clock.advance(60_000);
     await world.until(() => world.services.length === 1);

@@ -176,5 +176,5 @@ export const serviceCIDR = (name = 'kubernetes', cidr = '10.96.0.0/16'): RawObje
   spec: { cidrs: [cidr] },
 });
 
-/** One object of each kind, and another Node. */
+/** One object of each kind, and a Node of another name. */
 export const oneOfEach: readonly RawObject[] = [service('web'), slice('web-1', 'web'), node(), node('node-2'), serviceCIDR()];

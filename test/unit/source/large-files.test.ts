@@ -32,7 +32,7 @@ test('a wrong value at the end of a JSON list of 8 MB is found without blocking 
   });
   expect(world.messages).toEqual([expect.stringMatching(/^big\.json:\d+: Service default\/s7990 spec\.clusterIP: must be an IP address/)]);
   expect(world.tables.services.size).toBe(8000);
-  // The parser alone would need more than ten seconds for the line.
+  // The parser alone would need more than ten seconds to find the line.
   expect(stall).toBeLessThan(2000);
 });
 

@@ -13,7 +13,7 @@ class Setup {
   readonly maps;
   readonly operations;
   readonly desired = new Table<string, DesiredPort>('desired', (task) => task());
-  /** Number of reads of all owners. */
+  /** Number of times that all owners were read. */
   ownerReads = 0;
 
   constructor(capacities: Partial<FakeCapacities> = {}) {

@@ -22,7 +22,7 @@ beforeEach(() => {
   statusLog.start();
 });
 
-/** The lines of one minute, in which the problems are computed many times. */
+/** Returns the log lines of one minute, in which the problems are computed many times. */
 function logged(): string[] {
   clock.advance(60_000);
   return lines.splice(0);

@@ -114,7 +114,7 @@ describe('changes', () => {
     reconciler.start();
     expect(flush()).toEqual(['restore', 'update a1', 'update b1']);
     put('a2');
-    // This change does not start a round. It is applied by a round that is already scheduled.
+    // This change does not start a round of its own: a round that is already scheduled applies it.
     expect(flush()).toEqual([]);
     turns.shift()?.();
     expect(flush()).toEqual(['update c1', 'update d1']);
