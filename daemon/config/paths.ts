@@ -10,8 +10,8 @@ type Environment = Readonly<Record<string, string | undefined>>;
 const ourScripts = ['sluice', 'sluiced'];
 
 /**
- * The directory in which the user stands. npm passes it as INIT_CWD. The variable is ignored when another program of an npm script
- * calls ours, because then INIT_CWD is not the directory in which our program was started.
+ * The current directory of the user. npm passes it as INIT_CWD. The variable is ignored when another program of an npm script calls ours,
+ * because then INIT_CWD is not the directory in which our program was started.
  */
 export function userDirectory(env: Environment): string {
   const isOurScript = env['npm_package_name'] === 'sluice' && ourScripts.includes(env['npm_lifecycle_event'] ?? '');

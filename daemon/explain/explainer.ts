@@ -145,7 +145,7 @@ export class Explainer {
     return narrator.answer({ verdict: 'DNAT', frontend, candidates, backend, reason: `the socket is translated to ${which}` });
   }
 
-  /** What the hook of the other system call of a UDP socket does. */
+  /** Describes what the hook of the other system call of a UDP socket would do. */
   #otherCall(question: PacketQuery, ends: Ends, call: SocketCall): string {
     const other = call === 'sendto' ? 'connect' : 'sendto';
     const kind = other === 'connect' ? 'a socket that calls connect() first' : 'a socket that calls sendto() without connect()';

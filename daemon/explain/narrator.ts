@@ -95,7 +95,7 @@ export class Narrator {
     this.#add('backend', `${total}: ${named}${others}`, `lb_services[${service}]: ${set}`);
   }
 
-  /** What session affinity means for a socket, whose backend the record does not name. */
+  /** Adds what session affinity means for a socket. The record does not name the backend of a socket. */
   socketAffinity({ isAffine }: LbExplain, port: DesiredPort | undefined): void {
     const seconds = port?.affinitySeconds ?? 0;
     if (isAffine !== 0) this.#add('affinity', `${affinityText(seconds)} selects the backend that the node already uses`);

@@ -172,7 +172,7 @@ export function openPin(path: string): number | undefined {
   return checked(fd, 'open pin', path);
 }
 
-/** What a descriptor of a BPF object refers to; undefined for another descriptor. The info call does not tell the kinds apart. */
+/** The kind of BPF object that a descriptor refers to; undefined for another descriptor. The info call does not return the kind. */
 export function objectKind(fd: number): 'map' | 'program' | 'link' | undefined {
   const [, word] = /^(map|prog|link)_type:/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8')) ?? [];
   return word === 'prog' ? 'program' : (word as 'map' | 'link' | undefined);

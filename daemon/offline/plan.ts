@@ -55,7 +55,7 @@ export function planRows({ ports, services, conflicts }: Pick<DryRun, 'ports' | 
 const textsOf = (backends: readonly { readonly address: string; readonly port: number }[]): string[] =>
   backends.map(({ address, port }) => hostPort(address, port)).sort();
 
-/** What one daemon serves, or would serve, as far as a plan compares it. */
+/** The state that one daemon serves, or would serve, as far as a plan compares it. */
 export interface ServedState {
   readonly frontends: readonly Pick<PlanRow, 'frontend' | 'service' | 'type' | 'policy' | 'backends' | 'sourceRanges'>[];
   readonly ports: readonly ServedPort[];
@@ -78,7 +78,7 @@ export interface ServedPort {
   readonly backends: readonly { readonly backend: string; readonly use: BackendUse }[];
 }
 
-/** What the dry run serves. Settings and devices are those that the plan is made for. */
+/** The state that the dry run serves. Settings and devices are those for which the plan is made. */
 export function plannedState(run: DryRun, { settings, devices }: Pick<ServedState, 'settings' | 'devices'>): ServedState {
   const { ports, services, conflicts, ranges } = run;
   const healthCheckPorts = [...services].map(([key, service]) => [key, healthCheckPort(service)] as const);
@@ -103,7 +103,7 @@ export interface PlanChange {
 
 /** Something that is compared, or one of its attributes. */
 interface Item {
-  /** What is compared: "10.96.0.10:80/TCP default/web:http". */
+  /** The subject of the comparison: "10.96.0.10:80/TCP default/web:http". */
   readonly subject: string;
   /** "" for the subject itself. */
   readonly attribute: string;

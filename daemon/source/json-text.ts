@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What JSON.parse does not say about a JSON text: how deep it is nested, whether a key occurs twice in an object, and where a value
-// is. Every function takes time in proportion to the text, needs no stack, and never throws; a text that is not JSON gives any
+// Facts about a JSON text that JSON.parse does not report: how deep it is nested, whether a key occurs twice in an object, and where a
+// value is. Every function takes time in proportion to the text, needs no stack, and never throws; a text that is not JSON gives any
 // answer, so JSON.parse must still judge it. Pure.
 
 import { MAX_DEPTH } from '../base/nesting.ts';
@@ -90,7 +90,7 @@ function stringAt(text: string, from: number, to: number): string {
 
 /** A member of an object or an element of a list. */
 interface Child {
-  /** Index of the key, or of the element. */
+  /** Index of the key of a member, or of the element. */
   readonly offset: number;
   readonly valueOffset: number;
 }
@@ -120,7 +120,7 @@ export class JsonPlaces {
     return offset;
   }
 
-  /** Number of line feeds before the offset. */
+  /** Returns the number of line feeds before the offset. */
   lineAt(offset: number): number {
     this.#lineStarts ??= lineStartsOf(this.#text);
     let [low, high] = [0, this.#lineStarts.length];

@@ -42,7 +42,7 @@ const registry = {
     ...{ selectors: (nodeName) => ({ fieldSelector: `metadata.name=${nodeName}` }), table: 'nodes', convert: convertNode },
   }),
   ServiceCIDR: row({
-    // Generally available since Kubernetes 1.33 (KEP-1880).
+    // ServiceCIDRs are generally available since Kubernetes 1.33 (KEP-1880).
     ...{ apiVersion: 'networking.k8s.io/v1', plural: 'servicecidrs', isNamespaced: false, isOptional: true },
     ...{ selectors: () => ({}), table: 'serviceCIDRs', convert: convertServiceCIDR },
   }),

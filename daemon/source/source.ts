@@ -14,7 +14,7 @@ export interface Source {
   rescan(): Promise<void>;
   /** The present problems, sorted. */
   problems(): readonly SourceProblem[];
-  /** What the source leaves out on purpose, for people; "" when it leaves out nothing. */
+  /** Text for people about the objects that the source ignores on purpose; "" when there are none. */
   readonly omissions: string;
   /** True if everything was read and understood. Only then may map entries without a row be pruned. */
   readonly isComplete: boolean;

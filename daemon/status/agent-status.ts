@@ -63,7 +63,7 @@ export interface AgentStatusParts extends ListParts {
   readonly pressure: () => readonly MapPressure[];
   readonly drops: () => readonly { readonly reason: string; readonly packets: number; readonly bytes: number }[];
   readonly attachments: () => readonly Attachment[];
-  /** What is wrong with the host, its devices and its ports. */
+  /** Problems of the host, its devices and its ports. */
   readonly host: readonly StatusPart[];
   readonly repairs: Pick<Repairs, 'total' | 'last'>;
   /** One message for each difference that could not be repaired. */

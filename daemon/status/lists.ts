@@ -196,7 +196,7 @@ export function* backendViews(parts: ListParts): Generator<BackendView | undefin
   }
 }
 
-/** Which Service port owns and wants a backend. */
+/** Finds the Service port that owns a backend, and whether the port wants the backend. */
 class Owners {
   readonly #parts: ListParts;
   readonly #wanted = new WeakMap<DesiredPort, Set<string>>();

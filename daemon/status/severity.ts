@@ -11,7 +11,7 @@ const shownRepairs = 5;
 const shownDetails = 20;
 const shownContenders = 3;
 
-/** How severe the problems of each finding are. */
+/** The severity of the problems of each finding. */
 const findingSeverities: Readonly<Record<FindingKind, Severity>> = {
   node: 'Warning',
   devices: 'Warning',
@@ -95,7 +95,7 @@ function sourceLine({ name, isInitialized, isComplete, problems, omissions = '' 
   ];
   return line('Source', severity, {
     summary: `${name}: ${parts.filter((part) => part !== '').join(', ')}`,
-    // The message names file, line, object and field.
+    // The message already names file, line, object and field.
     details: problems.map(({ message }) => message),
   });
 }
@@ -191,7 +191,7 @@ function logLines({ log: { droppedLines, reason } }: AgentStatus): StatusLine[] 
   return [line('Log', 'Warning', { summary: `${counted(droppedLines, 'line')} lost, because writing to stderr failed${why}` })];
 }
 
-/** "1d2h", "1h2m", "2m5s", "5s": the two largest units. */
+/** A duration in its two largest units: "1d2h", "1h2m", "2m5s", "5s". */
 function duration(seconds: number): string {
   const parts = [
     [Math.floor(seconds / 86_400), 'd'],

@@ -14,9 +14,9 @@ import type { Versions } from '../model/versions.ts';
  */
 export interface AgentView {
   status(): AgentStatus;
-  /** Sorted by key. A frontend that only the kernel holds has isWanted false. */
+  /** Yields the Service ports, sorted by key. A frontend that only the kernel holds has isWanted false. */
   services(): Iterable<ServiceView | undefined>;
-  /** Sorted by family and id. */
+  /** Yields the backends, sorted by family and id. */
   backends(): Iterable<BackendView | undefined>;
   /** Runs the programs on each packet and returns their decisions. Changes no state. Throws ExitError for a packet that cannot exist. */
   explain(questions: readonly PacketQuery[]): Iterable<Explanation>;
@@ -26,7 +26,7 @@ export interface AgentView {
 
 /** The result of `sluice reload`. */
 export interface ReloadReport {
-  /** Hooks whose program was replaced. */
+  /** Number of hooks whose program was replaced. */
   readonly hooks: number;
   readonly milliseconds: number;
 }
@@ -38,8 +38,8 @@ export interface Health {
 }
 
 /**
- * What folders of daemon/ find out about their own subject. severity.ts decides under which line of the status each appears, and how
- * severe its problems are.
+ * The facts that folders of daemon/ report about their own subject. severity.ts decides under which line of the status each appears, and
+ * how severe its problems are.
  */
 export type FindingKind = 'node' | 'devices' | 'missingPrograms' | 'otherAgents' | 'mapSizes' | 'networkPolicies';
 
@@ -99,12 +99,12 @@ export interface RepairStatus {
   readonly total: number;
   /** The last repairs, the newest first; `at` in milliseconds since 1970. */
   readonly last: readonly { readonly sentence: string; readonly at: number }[];
-  /** What could not be repaired, one message each. */
+  /** Messages about differences that could not be repaired. */
   readonly problems: readonly string[];
 }
 
 export interface SourceStatus {
-  /** Kind and place: "files /etc/sluice". */
+  /** Kind and place of the source: "files /etc/sluice". */
   readonly name: string;
   /** True when the first list of the source is in the tables. */
   readonly isInitialized: boolean;
@@ -112,11 +112,11 @@ export interface SourceStatus {
   readonly isComplete: boolean;
   /** Bounded by the source; the last element may state how many more there are. */
   readonly problems: readonly SourceProblem[];
-  /** What the source leaves out on purpose; "" or undefined when it leaves out nothing. */
+  /** Text about the objects that the source ignores on purpose; "" or undefined when there are none. */
   readonly omissions?: string;
 }
 
-/** Empty strings and line 0 stand for "unknown". */
+/** A problem of a source. Empty strings and line 0 stand for "unknown". */
 export interface SourceProblem {
   readonly file: string;
   readonly line: number;
@@ -147,7 +147,7 @@ export interface MapStatus {
 }
 
 export interface AttachmentStatus {
-  /** "ingress", "egress", "connect4". */
+  /** The hook, such as "ingress", "egress" or "connect4". */
   readonly hook: string;
   /** Device name or cgroup path. */
   readonly target: string;
@@ -172,7 +172,7 @@ export interface ConflictStatus {
   readonly more?: number;
 }
 
-/** What Services ask for and this node does not serve, one message each. */
+/** Requests of Services that this node does not serve, one message each. */
 export interface UnservedStatus {
   /** Frontends and ClusterIPs that would take over the connection to the API server. */
   readonly refused: readonly string[];
@@ -206,7 +206,7 @@ export interface ServiceView {
   readonly frontends: readonly FrontendView[];
   /** The backends of the desired state. */
   readonly backends: readonly WantedBackend[];
-  /** What the kernel holds: the backends in the run of slots, each once. */
+  /** The backends in the run of slots in the kernel, each once. */
   readonly run: readonly { readonly id: number; readonly address: string; readonly port: number; readonly slots: number }[];
   /**
    * Differences, such as "kernel lacks 10.0.1.3:8080". Empty when the frontends, their flags and their backend addresses are as desired.
@@ -221,9 +221,9 @@ export interface WantedBackend {
   readonly port: number;
   readonly use: BackendUse;
   readonly isLocal: boolean;
-  /** Frontends with traffic policy Cluster use it. */
+  /** True if frontends with traffic policy Cluster use the backend. */
   readonly isUsable: boolean;
-  /** Frontends with traffic policy Local use it. */
+  /** True if frontends with traffic policy Local use the backend. */
   readonly isLocallyUsable: boolean;
 }
 

@@ -14,7 +14,7 @@ export interface Operations<K, Row> {
   /** Rebuilds the operations' memory from what is applied already. Runs before everything else, until it succeeds. Writes nothing. */
   restore(): void;
   update(row: Row): void;
-  /** Deleting a row that was never applied succeeds. */
+  /** Deletes a row. Deleting a row that was never applied succeeds. */
   delete(key: K): void;
   /** Removes what no row wants. Returns true when nothing is left for a later prune. */
   prune(rows: TableView<K, Row>): boolean;
@@ -102,7 +102,7 @@ export class Reconciler<K, Row> {
     return this.#statuses.counts();
   }
 
-  /** Rows in error, deletions included. */
+  /** The rows whose last attempt failed, including deletions. */
   failed(): IterableIterator<[K, RowStatus]> {
     return this.#statuses.failed();
   }
@@ -112,7 +112,7 @@ export class Reconciler<K, Row> {
     return [...this.#failing].map(([step, failure]) => ({ step, ...failure }));
   }
 
-  /** "OK, 3 rows" or "Degraded, 1 of 3 rows failed". */
+  /** Summary such as "OK, 3 rows" or "Degraded, 1 of 3 rows failed". */
   get health(): string {
     const { errors } = this.#statuses;
     return errors === 0 ? `OK, ${this.#table.size} rows` : `Degraded, ${errors} of ${this.#table.size} rows failed`;
@@ -133,7 +133,7 @@ export class Reconciler<K, Row> {
     return this.#waitsSince;
   }
 
-  /** Nothing failed, nothing waits, and nothing is left to prune. */
+  /** True if nothing failed, nothing waits, and nothing is left to prune. */
   get isClean(): boolean {
     return this.#isDrained && this.#retries.size === 0 && this.#steps.restore.due === Infinity && this.#steps.prune.due === Infinity;
   }

@@ -6,7 +6,7 @@ import type { TableView } from './table.ts';
 
 export interface RowStatus {
   readonly kind: 'pending' | 'done' | 'error';
-  /** The last failure; only for kind error. */
+  /** The error of the last attempt; set only for the kind "error". */
   readonly error?: Error;
   /** Number of consecutive failed attempts. */
   readonly retries: number;
@@ -67,7 +67,7 @@ export class Statuses<K, Row> {
     return { done, pending, error: this.#failed.size };
   }
 
-  /** Rows in error, including deletions. */
+  /** The rows whose last attempt failed, including deletions. */
   *failed(): IterableIterator<[K, RowStatus]> {
     for (const key of this.#failed) {
       const result = this.#results.get(key);
@@ -75,7 +75,7 @@ export class Statuses<K, Row> {
     }
   }
 
-  /** Returns the status before this one, if any. */
+  /** Sets the status. Returns the previous status, if there was one. */
   set(key: K, status: RowStatus, revision: number): RowStatus | undefined {
     const before = this.#results.get(key)?.status;
     if (status.kind === 'error') this.#failed.add(key);
@@ -91,7 +91,7 @@ export class Statuses<K, Row> {
     return before;
   }
 
-  /** The last outcome, even if the row has changed since. */
+  /** The outcome of the last attempt, even if the row has changed since then. */
   last(key: K): Result | undefined {
     return this.#results.get(key);
   }

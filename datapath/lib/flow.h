@@ -34,7 +34,7 @@
 
 #elif defined(FAMILY)
 
-/* What a flow does to one packet. */
+/* The effect of a flow on one packet. */
 struct FN(path) {
 	struct FN(tuple) to; /* the tuple after translation */
 	__u32 dev; /* ifindex to send the packet to */

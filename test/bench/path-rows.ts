@@ -59,7 +59,7 @@ const steerings: readonly Steering[] = availableParallelism() > 1 ? ['sender', '
 
 type Steered = Readonly<Partial<Record<Steering, Readonly<Record<Destination, Connects>>>>>;
 
-/** What one node measured in one round. */
+/** The figures that one node measured in one round. */
 interface Measured {
   readonly connects?: Steered;
   readonly packets?: Readonly<Record<Destination, number>>;

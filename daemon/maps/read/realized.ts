@@ -33,7 +33,7 @@ export interface RealizedFrontend {
   readonly dangling: number;
 }
 
-/** What the slots of a service index hold, in one family. Frontends of one Service port share it. */
+/** The backends in the slots of a service index, in one family. All frontends of one Service port have the same slots. */
 type Run = Pick<RealizedFrontend, 'backends' | 'localBackends' | 'dangling'>;
 
 const empty: Run = { backends: [], localBackends: [], dangling: 0 };

@@ -82,8 +82,7 @@ function repairRanges(state: LbState, maps: LbMaps): string[] {
     for (const key of map.entries()) {
       const owner = owners.get(key.set);
       present.add(`${key.set} ${cidrText(key)}`);
-      // Without an owner, the entry is a member of an address set (address-set-operations.ts) or belongs to a leftover index
-      // (prune.ts).
+      // An entry without an owner is a member of an address set (address-set-operations.ts) or belongs to a leftover index (prune.ts).
       if (owner === undefined || owner.ranges.has(cidrText(key))) continue;
       map.remove(key);
       repaired.push(`${owner.key}: entry ${cidrText(key)} of ${map.name} was not desired`);

@@ -80,7 +80,7 @@ export interface Leftovers {
   /** By frontendKey(). */
   readonly frontends: Map<string, FrontendEntry>;
   readonly services: Map<number, LeftoverService>;
-  /** Backend rows that belong to no service index. */
+  /** Backend rows that do not belong to a service index. */
   strays: StrayBackend[];
   /** Source ranges that belong to no service index. */
   strayRanges: StrayRange[];
@@ -92,7 +92,7 @@ export interface Pools {
   readonly indices: IdPool;
   readonly backendIds: Readonly<Record<Family, IdPool>>;
   readonly runs: RunPool;
-  /** Entries in each family's frontend hash. */
+  /** Number of entries in the frontend hash of each family. */
   readonly frontendCounts: Record<Family, number>;
 }
 

@@ -44,7 +44,7 @@ export class IdPool {
 /** Allocates runs of slots: first fit over the free ranges. Adjacent free ranges are merged. */
 export class RunPool {
   readonly capacity: number;
-  /** Sorted by base. No two ranges are adjacent. */
+  /** The free ranges, sorted by base. No two ranges are adjacent. */
   readonly #free: Range[] = [];
   #used = 0;
 
@@ -75,7 +75,7 @@ export class RunPool {
     return range.base;
   }
 
-  /** Does nothing for an empty range. */
+  /** Frees a range of slots. Does nothing for an empty range. */
   giveBack(range: Range): void {
     if (range.count === 0) return;
     this.#used -= range.count;

@@ -44,7 +44,7 @@ export function pruneLeftovers(state: LbState, maps: LbMaps, isWanted: (frontend
   );
 }
 
-/** What became of a leftover frontend. `backends` are those of a ClusterIP, which is not withdrawn. */
+/** The result for a leftover frontend. `backends` are those of a ClusterIP, which is not withdrawn. */
 export type LeftoverResult = 'absent' | 'withdrawn' | { readonly backends: readonly { readonly address: string; readonly port: number }[] };
 
 /**

@@ -33,7 +33,7 @@ export interface ServiceControllerOptions {
   /** Name of this node. */
   readonly nodeName: string;
   readonly settings: HostSettings;
-  /** Called with each message of refused(), once. */
+  /** Called once with each new message of refused(). */
   readonly onRefused?: (message: string) => void;
 }
 

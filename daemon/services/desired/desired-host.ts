@@ -20,7 +20,7 @@ export interface HostOutput {
   readonly host: DesiredHost;
   /** The members of all address sets except clusterIP, by rangeKey(). */
   readonly ranges: ReadonlyMap<string, DesiredRange>;
-  /** Service CIDRs that are left out. */
+  /** Service CIDRs that are left out because of noClusterIPs. */
   readonly refusedCIDRs: readonly string[];
 }
 

@@ -6,12 +6,12 @@ import { cidrContains, compareAddresses, families, type Family, familyOf, isLink
 import type { HostSettings, LocalAddress } from '../../model/host.ts';
 import type { Node } from '../../model/node.ts';
 
-/** At most one value per family. */
+/** Values by IP family, at most one per family. */
 export type ByFamily<T> = Readonly<Partial<Record<Family, T>>>;
 
 export interface NodeContext {
   readonly nodeName: string;
-  /** Undefined if the node has no zone label. */
+  /** Zone of the node; undefined if the node has no zone label. */
   readonly zone: string | undefined;
   readonly primaryIPs: ByFamily<string>;
   /** Addresses that serve NodePorts, sorted by value. */
@@ -23,7 +23,7 @@ export interface NodeContext {
 
 export interface NodeInput {
   readonly nodeName: string;
-  /** Undefined while the Node object does not exist. */
+  /** The Node object; undefined while it does not exist. */
   readonly node: Node | undefined;
   readonly localAddresses: Iterable<LocalAddress>;
   readonly settings: HostSettings;

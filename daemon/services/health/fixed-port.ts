@@ -22,7 +22,7 @@ export class FixedPort {
   readonly #options: FixedPortOptions & { readonly respond: Responder };
   readonly #listeners: Listeners;
 
-  /** `owner`: subject of messages. */
+  /** `owner` is the subject of messages about the port. */
   constructor(owner: string, options: FixedPortOptions & { readonly respond: Responder }) {
     this.#owner = owner;
     this.#options = options;
@@ -41,7 +41,7 @@ export class FixedPort {
     await this.#listeners.close();
   }
 
-  /** Undefined while the server does not listen. */
+  /** The actual port; undefined while the server does not listen. */
   get port(): number | undefined {
     return this.#listeners.ports()[0];
   }

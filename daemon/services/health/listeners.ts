@@ -17,7 +17,7 @@ export interface WantedListener {
   readonly respond: Responder;
 }
 
-/** A change of state, for the log. */
+/** A change of the state of a listener, for the log. */
 export interface ListenerEvent {
   readonly kind: 'opened' | 'closed' | 'failed' | 'recovered';
   readonly owner: string;
@@ -28,7 +28,7 @@ export interface ListenerEvent {
 export interface ListenersOptions {
   readonly servers: Pick<HttpServers, 'create'>;
   readonly clock: Clock;
-  /** Delay before failed listeners are retried. */
+  /** Time after which failed listeners are retried. */
   readonly retryMs: number;
   readonly onEvent: (event: ListenerEvent) => void;
 }

@@ -15,7 +15,7 @@ export interface ProxyHealthOptions extends FixedPortOptions {
   readonly node: Pick<NodeEligibility, 'isEligible'>;
   /** Date.now, except in tests. */
   readonly wallNow?: () => number;
-  /** Called for every probe, for the metrics. */
+  /** Called for every probe, so that metrics can count it. */
   readonly onResponse?: (path: ProbePath, status: number) => void;
 }
 

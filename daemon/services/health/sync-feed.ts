@@ -27,7 +27,7 @@ export interface SyncLoop {
 export interface SyncedTable {
   readonly table: TableView<string, unknown>;
   readonly loop: SyncLoop;
-  /** IP families of the row with this key. */
+  /** Returns the IP families of the row with this key. */
   readonly familiesOf: (key: string) => readonly Family[];
 }
 

@@ -134,7 +134,7 @@ export const metadataSchema = z.object(
 
 export type Metadata = z.infer<typeof metadataSchema>;
 
-/** What a converter returns. */
+/** The result of a converter. */
 export interface Conversion<Row> {
   /** Undefined when the object is valid and this agent does not serve it. */
   readonly row: Row | undefined;

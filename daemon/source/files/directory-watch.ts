@@ -38,7 +38,7 @@ export class DirectoryWatch {
     this.#options = options;
   }
 
-  /** Why the directory is not watched at present. */
+  /** The reason why the directory is not watched at present. */
   get problem(): string | undefined {
     return this.#problem;
   }

@@ -134,7 +134,7 @@ class ParseThread {
     this.#worker.on('exit', () => this.#settle?.reject(new ReasonError('the parser ended unexpectedly')));
   }
 
-  /** Throws when the thread cannot be started. */
+  /** Starts the thread. Throws when the thread cannot be started. */
   static async start(clock: Clocked): Promise<ParseThread> {
     const thread = new ParseThread(clock);
     await thread.#answer();

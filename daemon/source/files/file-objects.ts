@@ -62,7 +62,7 @@ export class FileObjects {
     }
   }
 
-  /** Number of different objects. */
+  /** Number of different objects in all files. */
   get size(): number {
     return this.#byId.size;
   }

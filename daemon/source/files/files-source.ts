@@ -42,7 +42,7 @@ const unreadableDelays = { firstMs: 1000, mostMs: 60_000 };
 
 /** A file whose state is uncertain. */
 interface UncertainFile {
-  /** Cancels the timer that sets isDue. */
+  /** Function that cancels the timer which sets isDue. */
   readonly cancel: () => void;
   /** settleMs have passed: if the file is unchanged, its state is settled. */
   isDue: boolean;
@@ -50,7 +50,7 @@ interface UncertainFile {
 
 /** The texts of a large file that are parsed while other files are read. */
 interface ParseJob {
-  /** Undefined until all texts are parsed. */
+  /** The parsed documents; undefined until all texts are parsed. */
   parsed: ReadonlyMap<string, ParsedDocument> | undefined;
   readonly done: Promise<void>;
 }
@@ -64,7 +64,7 @@ export class FilesSource implements Source {
   readonly #files = new Map<string, FileState>();
   /** The files that are incomplete or have a problem. Usually few, even in a large directory. */
   readonly #withProblems = new Map<string, FileState>();
-  /** The files that contain objects of other kinds. */
+  /** The files that contain objects of kinds that the agent does not use. */
   readonly #withIgnored = new Map<string, FileState>();
   readonly #uncertain = new Map<string, UncertainFile>();
   readonly #parser: DocumentParser;
@@ -382,7 +382,7 @@ export class FilesSource implements Source {
   }
 }
 
-/** What the file adds to the total of the directory. */
+/** The numbers of characters and objects that the file adds to the total of the directory. */
 const sizeOf = (state: FileState | undefined): { readonly chars: number; readonly objects: number } => ({
   chars: state?.result.status === 'text' ? state.result.text.length : 0,
   objects: state?.objects.length ?? 0,

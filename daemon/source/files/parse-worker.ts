@@ -21,7 +21,7 @@ const PART_DEFINITIONS = 100;
 let definitions: ParsedDocument['definitions'] = [];
 let rest: ParsePart['rest'];
 
-/** Answers a request, or "next", with one part. */
+/** Returns one part of the result, as the answer to a request or to "next". */
 function answer(request: ParseRequest | 'next'): ParsePart {
   if (request !== 'next') ({ definitions, ...rest } = parseDocument(request.text, request.isJson));
   const part = { definitions: definitions.slice(0, PART_DEFINITIONS), rest };

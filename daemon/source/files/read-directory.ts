@@ -11,7 +11,7 @@ import { systemReason } from '../../base/reasons.ts';
 
 export type ReadResult =
   | { readonly status: 'text'; readonly text: string }
-  /** The file exists, and its content is unknown. */
+  /** The state of a file that exists, but whose content is unknown. */
   | { readonly status: 'unreadable'; readonly reason: string }
   | { readonly status: 'missing' };
 

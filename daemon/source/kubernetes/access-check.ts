@@ -26,7 +26,7 @@ export interface AccessCheckOptions {
 }
 
 export interface AccessCheckResult {
-  /** "API server https://10.0.0.1:6443", "right services". */
+  /** Name of the check, such as "API server https://10.0.0.1:6443" or "right services". */
   readonly name: string;
   /** State of the check. "failed": sluiced would start and not become ready. */
   readonly state: 'ok' | 'warning' | 'failed' | 'skipped';

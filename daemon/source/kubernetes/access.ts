@@ -9,7 +9,7 @@ export interface TlsMaterial {
   readonly key?: string;
   /** The name that the server's certificate must contain, if it differs from the address. */
   readonly servername?: string;
-  /** If false, every certificate is accepted. */
+  /** Whether the server's certificate is verified. If false, every certificate is accepted. */
   readonly rejectUnauthorized?: boolean;
 }
 

@@ -50,7 +50,7 @@ export class ApiServerAddresses {
     };
   }
 
-  /** Makes the table equal to what is known. */
+  /** Writes the known addresses to the table, and deletes all others. */
   #write(): void {
     const rows = new Map<string, ApiServerAddress>();
     for (const [server, { resolved, connected }] of this.#servers) {

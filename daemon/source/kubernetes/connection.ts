@@ -136,7 +136,7 @@ export class Connection implements ApiClient {
     return promise.finally(cancel);
   }
 
-  /** The present connection, or a new one. */
+  /** Returns the present connection, or opens a new one. */
   #open(): Promise<OpenConnection> {
     if (this.#current !== undefined) return this.#current;
     const opening = this.#openNew(() => {

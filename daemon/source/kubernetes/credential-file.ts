@@ -18,7 +18,7 @@ export async function readCredential(path: string): Promise<string> {
   }
 }
 
-/** "Bearer " and the token in the file. */
+/** Returns "Bearer " and the token in the file. */
 export async function readBearer(path: string): Promise<string> {
   const token = (await readCredential(path)).trim();
   if (!isToken(token)) throw new CredentialError(`${path} contains no token: a token is one word of ASCII characters`);

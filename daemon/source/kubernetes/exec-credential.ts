@@ -15,7 +15,7 @@ import type { ExecPlugin } from './kubeconfig-file.ts';
 
 export interface ExecOptions {
   readonly plugin: ExecPlugin;
-  /** spec.cluster for a plugin with provideClusterInfo. */
+  /** The field spec.cluster of the input of a plugin with provideClusterInfo. */
   readonly cluster: () => Promise<object>;
   readonly env: Readonly<NodeJS.ProcessEnv>;
   readonly clock: Clock;
@@ -84,7 +84,7 @@ export class ExecCredential {
     this.#options = options;
   }
 
-  /** Throws CredentialError that names the command. */
+  /** Returns the credential. Throws CredentialError that names the command. */
   async get(): Promise<Credential> {
     if (this.#cached !== undefined && this.#options.clock.now() < this.#cached.freshUntil) return this.#cached;
     this.#running ??= this.#runPlugin().finally(() => (this.#running = undefined));
@@ -208,7 +208,7 @@ function startFailure(plugin: ExecPlugin, cause: unknown): CredentialError {
 
 const oneLine = (text: string): string => text.replaceAll(/[\s\p{Cc}]+/gu, ' ').trim();
 
-/** ": " and the last line of stderr. */
+/** Returns ": " and the last line of stderr. */
 function lastLine(stderr: string): string {
   const line = oneLine(stderr.trimEnd().split('\n').at(-1) ?? '').slice(0, 300);
   return line === '' ? '' : `: ${line}`;

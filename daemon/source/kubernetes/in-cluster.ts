@@ -9,9 +9,9 @@ import { readAuthority, readBearer } from './credential-file.ts';
 export const serviceAccountDirectory = '/var/run/secrets/kubernetes.io/serviceaccount';
 
 export interface InClusterOptions {
-  /** Contains the files "token" and "ca.crt". */
+  /** Directory with the files "token" and "ca.crt". */
   readonly directory?: string;
-  /** If empty: KUBERNETES_SERVICE_HOST, which the kubelet sets to the ClusterIP of the API server. */
+  /** Addresses of the API server. If empty, KUBERNETES_SERVICE_HOST is used, which the kubelet sets to the ClusterIP of the API server. */
   readonly servers?: readonly URL[];
   readonly env: Readonly<NodeJS.ProcessEnv>;
 }

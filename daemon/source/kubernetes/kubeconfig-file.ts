@@ -20,7 +20,7 @@ const object = { error: 'must be an object' };
 const list = { error: 'must be a list' };
 const secret = z.string({ error: 'must be a string' });
 
-/** Empty means absent, as in kubectl. */
+/** A field whose empty value means that it is absent, as in kubectl. */
 const optional = z
   .string({ error: 'must be a string' })
   .nullish()

@@ -15,12 +15,12 @@ import { type CurrentContext, readCurrentContext } from './kubeconfig-file.ts';
 
 export interface KubeconfigOptions {
   readonly path: string;
-  /** If empty: the server of the kubeconfig's cluster. */
+  /** Addresses of the API server. If empty, the server of the kubeconfig's cluster is used. */
   readonly servers?: readonly URL[];
   /** Environment of an exec plugin. */
   readonly env: Readonly<NodeJS.ProcessEnv>;
   readonly clock: Clock;
-  /** Wall clock; Date.now except in tests. */
+  /** Returns the wall-clock time: Date.now, except in tests. */
   readonly wallNow?: () => number;
 }
 

@@ -55,9 +55,9 @@ export interface ReflectorOptions {
   readonly onChange: () => void;
 }
 
-/** Why the resource cannot be followed. */
+/** The reason why the resource cannot be followed. */
 interface ReflectorProblem {
-  /** Equal for all problems with the same cause. */
+  /** Text that is equal for all problems with the same cause. */
   readonly identity: string;
   readonly message: string;
 }
@@ -65,7 +65,7 @@ interface ReflectorProblem {
 export class Reflector {
   readonly #options: ReflectorOptions;
   readonly #backOff: BackOff;
-  /** Aborted by relist(): ends the present request. */
+  /** Aborted by relist(), which ends the present request. */
   #cycle = new AbortController();
   /** The next watch continues from this resourceVersion; undefined when a list is necessary. */
   #resourceVersion: string | undefined;
@@ -76,10 +76,10 @@ export class Reflector {
   #mustList = false;
   /** Verb of the last request. */
   #verb: 'list' | 'watch' = 'watch';
-  /** When the present watch was accepted. */
+  /** Time at which the present watch was accepted. */
   #watchingSince: number | undefined;
   #isListed = false;
-  /** When the last list was complete. */
+  /** Time at which the last list was complete. */
   #listedAt = 0;
   #problem: ReflectorProblem | undefined;
 

@@ -8,7 +8,7 @@ export class StatusError extends Error {
   override readonly name = 'StatusError';
   /** HTTP status code. */
   readonly code: number;
-  /** "Expired", "Forbidden", "TooManyRequests"; "" when absent. */
+  /** Reason of the Status, such as "Expired", "Forbidden" or "TooManyRequests"; "" when it is absent. */
   readonly reason: string;
   /** In seconds. */
   readonly retryAfter: number | undefined;

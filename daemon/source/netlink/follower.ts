@@ -9,7 +9,7 @@ import { type KernelError, messageOf } from '../../base/errors.ts';
 import type { StatusPart } from '../../base/status-part.ts';
 
 export interface FollowerOptions {
-  /** "network devices". Messages contain it. */
+  /** The subject of messages, such as "network devices". */
   readonly what: string;
   readonly clock: Pick<Clock, 'setTimer'>;
   readonly log: Pick<Logger, 'error' | 'info'>;

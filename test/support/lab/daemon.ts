@@ -125,7 +125,7 @@ export interface ListedService {
 
 export const vips = { IPv4: '10.96.0.10', IPv6: 'fd00:96::10' } as const;
 
-/** What a Service has in addition to its ClusterIPs. `spec` and `status` are as in the Kubernetes API. */
+/** Properties of a Service in addition to its ClusterIPs. `spec` and `status` are as in the Kubernetes API. */
 export interface ServiceExtras {
   readonly spec?: object;
   readonly status?: object;

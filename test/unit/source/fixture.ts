@@ -34,7 +34,7 @@ export class World {
   readonly tables = sourceTables(queueMicrotask);
   /** "+ message" when a problem appeared, "- message" when it was resolved. */
   readonly log: string[] = [];
-  /** What the source noted without a problem. */
+  /** The messages of the source that are not problems. */
   readonly notes: string[] = [];
   readonly source: FilesSource;
   readonly #waiting = new Set<() => void>();
