@@ -33,7 +33,7 @@ export const eventLoopMetrics: MetricPart = (registry) => {
   setInterval(rotate, WINDOW_MS).unref();
   const delay = new Gauge({
     name: 'sluice_event_loop_delay_seconds',
-    help: 'Delay of the event loop, in the current minute or the one before, whichever is larger. The quantile 1 is the longest delay.',
+    help: 'Delay of the event loop: the larger of the values for the current minute and for the previous minute. The quantile 1 is the longest delay.',
     labelNames: ['quantile'],
     registers: [registry],
   });

@@ -38,7 +38,7 @@ const paths = [
 ];
 
 test.for(paths.flatMap((each) => (['IPv4', 'IPv6'] as const).map((family) => ({ ...each, family }))))(
-  '$path, $family',
+  'every byte arrives unchanged: $path, $family',
   async ({ from, to, addresses, family }) => {
     const receiver = receivers[to];
     const before = receiver?.lines.length ?? 0;

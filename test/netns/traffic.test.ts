@@ -29,13 +29,13 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
   const clients = [
     { client: 'the client pod', netns: 'pod9' },
     { client: 'the node itself', netns: 'node' },
-    { client: 'a backend pod, to its own Service', netns: 'pod1' },
+    { client: 'a backend pod of the Service itself', netns: 'pod1' },
   ];
   const cases = clients.flatMap((client) =>
     (['IPv4', 'IPv6'] as const).flatMap((family) => (['tcp', 'udp'] as const).map((protocol) => ({ ...client, family, protocol }))),
   );
 
-  test.for(cases)('$client, $family, $protocol', async ({ netns, family, protocol }) => {
+  test.for(cases)('$client reaches all backends equally often: $family $protocol', async ({ netns, family, protocol }) => {
     const client = await Client.start(lab, netns);
     const before = await Promise.all(servers.map((server) => server.counts()));
     const port = protocol === 'tcp' ? 80 : 53;
@@ -54,7 +54,7 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
     await client.process.kill();
   });
 
-  test.for((['IPv4', 'IPv6'] as const).map((family) => ({ family })))('a connected UDP socket, $family', async ({ family }) => {
+  test.for((['IPv4', 'IPv6'] as const).map((family) => ({ family })))('a connected UDP socket sees only the VIP: $family', async ({ family }) => {
     const client = await Client.start(lab, 'pod9');
     const result = await client.ask({ protocol: 'udp', address: vips[family], port: 53, count: 300, isConnected: true });
     expect(result.failures).toEqual({});

@@ -119,7 +119,7 @@ const situations: readonly Situation[] = [
 
 const words = { Ok: 'SEVERITY_OK', Warning: 'SEVERITY_WARNING', Degraded: 'SEVERITY_DEGRADED', NotReady: 'SEVERITY_NOT_READY' } as const;
 
-test.for(situations)('$what: $want, in every answer', async ({ change, want }) => {
+test.for(situations)('every answer is $want if $what', async ({ change, want }) => {
   view.current = { ...healthy, ...change };
   const isReady = want !== 'NotReady';
   const status = (await call(sluiceClient, 'Status')) as { ready: boolean; severity: string; lines: { severity: string }[] };
