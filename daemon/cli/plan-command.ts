@@ -17,7 +17,7 @@ export function addPlan(sluice: Command, { runtime, daemon, outcome, settings }:
   const command = sluice
     .command('plan')
     .description(
-      'print the frontends that sluiced would serve on a node for a directory of objects, or the differences from what a running daemon serves; exits with 3 when an object cannot be used',
+      'print the frontends of a node for a directory of objects, or the differences from a running daemon; exits with 3 when an object cannot be used',
     )
     .requiredOption('--objects <DIR>', 'directory of Service, EndpointSlice, Node and ServiceCIDR objects in YAML or JSON')
     .option('--node <FILE>', 'description of the node, YAML or JSON: {"name", "ips", "primaryIPs", "labels", "podCIDRs"}')

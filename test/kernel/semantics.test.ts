@@ -141,7 +141,7 @@ test.for(semanticsCases)('$name', ({ cluster, packets }) => {
   }
 });
 
-test(`${PACKETS} random packets against random Services (SEMANTICS_SEED=${seed})`, () => {
+test(`${PACKETS} random packets against random Services have the results of the oracle (SEMANTICS_SEED=${seed})`, () => {
   const verdicts = new Map<string, number>();
   for (let round = 0; round < PACKETS / PACKETS_PER_CASE; round += 1) {
     const { cluster, packets } = randomCase(seed + round, PACKETS_PER_CASE);

@@ -84,7 +84,7 @@ const frontendsOf = (daemon: Daemon, name: string): string[] => {
 const served = [`${first}:80`, `${second}:80`, '10.96.0.66:6443', '10.96.0.66:80'].sort();
 
 describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translation: $hasSocketLb', ({ hasSocketLb }) => {
-  test('the agent keeps the API server when a Service claims its addresses, over lost connections and fail-over', async () => {
+  test('the agent keeps its connection when a Service claims the addresses of the API server, also after connection loss and fail-over', async () => {
     const daemon = agent();
     await daemon.start({ hasSocketLb, isInCgroup: hasSocketLb });
     await put(...tenant());

@@ -108,13 +108,13 @@ function daemonStatus(): string {
 }
 
 describe('the status names a missing host setting and the command that sets it', () => {
-  test('IP forwarding', async () => {
+  test('disabled IP forwarding is reported with the command that enables it', async () => {
     lab.sysctl('node', 'net.ipv4.ip_forward', '0');
     await daemon.start({ hasSocketLb: false });
     expect(daemonStatus()).toContain('sysctl -w net.ipv4.ip_forward=1');
   });
 
-  test('a route to the Services for processes of the node, without socket translation', async () => {
+  test('without socket translation, a missing route to the Services for processes of the node is reported', async () => {
     lab.ip('node', 'route', 'delete', 'default');
     await daemon.start({ hasSocketLb: false });
     expect(daemonStatus()).toMatch(/no route to the Service address 10\.96\.0\.10/);

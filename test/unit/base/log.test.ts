@@ -54,7 +54,7 @@ test('an unexpected error is logged with its stack trace', async () => {
   });
 });
 
-test('the text format', async () => {
+test('the text format prints a line that people can read', async () => {
   const { stream, text } = collect();
   subsystem(await createLog({ logLevel: 'info', logFormat: 'text' }, stream), 'api').info({ path: '/run/x' }, 'listening');
   expect(text()).toMatch(/^\[.*\] INFO: api: listening \{"path":"\/run\/x"\}\n$/);

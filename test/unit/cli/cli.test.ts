@@ -68,7 +68,7 @@ async function sluice(line: string, { uninstall, preflight, env }: Given = {}): 
 }
 
 describe('status', () => {
-  test('a healthy agent', async () => {
+  test('status prints one line per subject for a healthy agent', async () => {
     const { exitCode, out, err } = await sluice('status');
     expect({ exitCode, err }).toEqual({ exitCode: 0, err: '' });
     expect(out).toMatchInlineSnapshot(`
@@ -94,7 +94,7 @@ describe('status', () => {
     `);
   });
 
-  test('an agent with problems', async () => {
+  test('status prints the problems of an agent below the lines', async () => {
     view.current = troubledStatus;
     const { exitCode, out, err } = await sluice('status');
     expect({ exitCode, err }).toEqual({ exitCode: 1, err: '' });
@@ -171,7 +171,7 @@ describe('service list', () => {
     `);
   });
 
-  test('-o wide', async () => {
+  test('service list -o wide shows scope, status, ids and slots', async () => {
     expect((await sluice('service list -o wide')).out).toMatchInlineSnapshot(`
       "ID   Frontend            Scope      Status        Service            Type        Backend
       -    10.96.0.99:53/UDP   internal   not desired   -                  -           1 => 10.0.9.9:53/UDP (kernel only, id 9, 1 slot)
@@ -188,7 +188,7 @@ describe('service list', () => {
     `);
   });
 
-  test('Service ports with several frontends, without a frontend, and without backends', async () => {
+  test('service list shows Service ports with several frontends, without a frontend, and without backends', async () => {
     const [, , web] = services as [ServiceView, ServiceView, ServiceView];
     const [frontend] = web.frontends as [ServiceView['frontends'][number]];
     view.rows = [
@@ -211,7 +211,7 @@ describe('service list', () => {
     `);
   });
 
-  test('-o json', async () => {
+  test('service list -o json prints the response', async () => {
     const { services: listed } = JSON.parse((await sluice('service list -o json')).out) as { services: object[] };
     expect(listed[1]).toMatchObject({ key: 'default/api:/TCP/IPv6', inSync: false, row: { state: 'ROW_STATE_ERROR' } });
   });
@@ -248,7 +248,7 @@ test('backend list', async () => {
 });
 
 describe('a failure is one message with an exit code', () => {
-  test('no daemon', async () => {
+  test('a missing daemon is reported with exit code 6', async () => {
     await server.stop();
     expect(await sluice('status')).toEqual({
       exitCode: 6,
@@ -257,7 +257,7 @@ describe('a failure is one message with an exit code', () => {
     });
   });
 
-  test('a daemon that has ended', async () => {
+  test('a daemon that has ended is reported with one message', async () => {
     const dead = createServer();
     await new Promise<void>((resolve) => void dead.listen(join(directory, 'first'), () => resolve()));
     renameSync(join(directory, 'first'), join(directory, 'dead'));
@@ -266,7 +266,7 @@ describe('a failure is one message with an exit code', () => {
     expect([exitCode, err]).toEqual([6, 'sluice: no process listens on the socket DIR/dead: sluiced has ended, start it again\n']);
   });
 
-  test('a daemon that does not respond', async () => {
+  test('a daemon that does not respond is reported with one message', async () => {
     const mute = createServer(() => undefined);
     const path = join(directory, 'mute');
     await new Promise<void>((resolve) => void mute.listen(path, () => resolve()));
@@ -278,7 +278,7 @@ describe('a failure is one message with an exit code', () => {
     ]);
   });
 
-  test('a daemon that fails', async () => {
+  test('a daemon that fails is reported with one message', async () => {
     view.failure = new KernelError({ op: 'map look-up', object: 'ct4', errno: 9, code: 'EBADF' });
     const { exitCode, err } = await sluice('backend list');
     expect([exitCode, err]).toEqual([1, 'sluice: the daemon at DIR/s.sock failed to respond (INTERNAL): read the log of the daemon\n']);
@@ -336,9 +336,8 @@ describe('a failure is one message with an exit code', () => {
                                         atomically; if one replacement fails, the previous programs are restored
         explain [options] [PACKET...]   show what happens to a packet, and why, by test runs of the programs; sends
                                         no packet and changes no state
-        plan [options]                  print the frontends that sluiced would serve on a node for a directory of
-                                        objects, or the differences from what a running daemon serves; exits with 3
-                                        when an object cannot be used
+        plan [options]                  print the frontends of a node for a directory of objects, or the differences
+                                        from a running daemon; exits with 3 when an object cannot be used
         preflight [options] [FLAGS...]  check whether sluiced can serve this host with the given flags, and whether
                                         it can read from the API server; changes nothing; exits with the code with
                                         which sluiced would fail

@@ -36,7 +36,7 @@ function errorOf(given: Given): { exitCode: number; message: string } {
 
 const base = ['--source', '/src', '--node', 'n1'];
 
-test('defaults', () => {
+test('every setting has its default', () => {
   expect(configOf({ argv: base })).toEqual({
     source: '/src',
     node: 'n1',

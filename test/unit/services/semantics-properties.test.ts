@@ -34,7 +34,7 @@ function earlier(row: Row): Row {
 }
 
 describe('15: the end state depends only on the objects', () => {
-  test.for(seeds)('seed %i', (seed) => {
+  test.for(seeds)('the end state depends only on the objects (seed %i)', (seed) => {
     const { cluster } = randomCase(seed, 0);
     const random = seededRandom(seed);
     const rows: Row[] = [...(cluster.services ?? []), ...(cluster.slices ?? []), ...(cluster.node === undefined ? [] : [cluster.node])];
@@ -71,7 +71,7 @@ function violations({ verdict, frontend, port, set, candidates, hairpin, masquer
 }
 
 describe('the results of the oracle are consistent', () => {
-  test.for(seeds)('seed %i', (seed) => {
+  test.for(seeds)('the results of the oracle are consistent (seed %i)', (seed) => {
     const { cluster, packets } = randomCase(seed, 200);
     const world = desiredOf(cluster);
     const frontends = [...world.ports.values()].flatMap((port) => port.frontends.map(frontendKey));

@@ -212,7 +212,7 @@ describe('an invalid kubeconfig prevents the start with an error that names the 
     expect([await access.tls(), await access.authorization()]).toEqual([{}, undefined]);
   });
 
-  test('an unreadable file', async () => {
+  test('a kubeconfig that cannot be read is reported with its path', async () => {
     const world = new AccessWorld();
     const find = (): unknown => findAccess({ kubeconfig: world.path('nowhere'), apiServers: [], env: {}, clock: world.clock });
     expect(await failureOf(world, find)).toBe('ExitError: cannot read the --kubeconfig file nowhere: no such file or directory');

@@ -237,7 +237,7 @@ describe('any object', () => {
     expect(convertObject(raw)).toEqual({ kind: 'unknown', problems: [], ignored });
   });
 
-  test('an object of a known kind and another version is a problem and not an error', () => {
+  test('an object of a known kind with another version is a problem and not an error', () => {
     const raw = { ...service({}), apiVersion: 'v2' };
     expect(rowOf(raw)).toBe('unknown kind');
     expect(problemsOf(raw)).toEqual(['Service default/web apiVersion: must be v1, is "v2"']);
