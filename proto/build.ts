@@ -58,7 +58,7 @@ export function buildProto(): boolean {
       rmSync(file);
       return bytes;
     });
-    // Serialized FileDescriptorSets that are joined are one set of all their files.
+    // Serialized FileDescriptorSets that are concatenated decode as one set of all their files.
     writeFileSync(join(made, 'descriptors.binpb'), Buffer.concat(sets));
     rmSync(out, { recursive: true, force: true });
     renameSync(made, out);

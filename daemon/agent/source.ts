@@ -17,7 +17,7 @@ import type { ProblemLog } from '../source/problems.ts';
 import type { Source } from '../source/source.ts';
 import type { SourceTables } from '../source/tables.ts';
 
-/** A directory, or the access to the API server. */
+/** The source that the settings ask for: a directory, or the access to the API server. */
 export type SourceAccess = { readonly directory: string } | FoundAccess;
 
 /** Description of the source. Logs contain it. */

@@ -29,8 +29,8 @@ export const unreadBytes = 32 * MiB;
 export const unreadBytesPerConnection = 4 * MiB;
 
 /**
- * Milliseconds until the response of a call without streams is ready: the request must have arrived and the work must be done. Also
- * the milliseconds in which a client must read a response or a message of a stream.
+ * Milliseconds in which the response of a call without streams must be ready: the request must have arrived and the work must be done. A
+ * client must also read a response, or a message of a stream, in this time.
  */
 export const callMs = 30_000;
 /** Number of Explain calls in progress. Each takes the event loop for one slice per round, so this also limits how long others wait. */

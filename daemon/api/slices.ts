@@ -22,8 +22,8 @@ export class Slices {
   #isScheduled = false;
 
   /**
-   * Collects the rows of the work. Rejects with AbandonedError at the next slice after `isWanted` returns false, and with what the
-   * work throws.
+   * Collects the rows of the work. Rejects with AbandonedError at the next slice after `isWanted` returns false, and with every error that
+   * the work throws.
    */
   async collect<Row>(steps: Steps<Row>, isWanted: () => boolean): Promise<{ readonly rows: Row[]; readonly busyMs: number }> {
     const rows: Row[] = [];

@@ -33,7 +33,7 @@ export class Guard implements StatusPart {
     this.#options = options;
   }
 
-  /** The first round comes after one period. */
+  /** Starts the rounds. The first round comes after one period. */
   start(): void {
     const { clock, periodMs } = this.#options;
     this.#cancel = clock.setTimer(periodMs, () => {

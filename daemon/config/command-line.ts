@@ -6,7 +6,7 @@ import { type Invocation, parseInvocation } from './resolve.ts';
 import type { Config } from './schema.ts';
 
 interface CommandLine {
-  /** Excludes the interpreter and the script. */
+  /** The arguments without the interpreter and the script. */
   readonly argv: readonly string[];
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly readFile: (path: string) => string;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The settings that decide what a daemon serves: the flags of `sluice plan` and `sluice explain --objects`, and what the status reports,
-// so that a plan uses the settings of the running daemon. Has only a type of schema.ts, so that importing it is cheap. Pure.
+// The settings that decide what a daemon serves: the flags of `sluice plan` and `sluice explain --objects`, and the settings that the
+// status reports, so that a plan uses the settings of the running daemon. It imports only a type of schema.ts, so that importing this file
+// is cheap. Pure.
 import type { Config, Key } from './schema.ts';
 import { kebab } from './sources.ts';
 

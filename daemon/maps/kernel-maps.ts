@@ -85,7 +85,7 @@ const isZero = (bytes: Uint8Array): boolean => zeros.compare(bytes, 0, bytes.len
 
 const LONG = 8; // bytes of a 64-bit word
 
-/** Memory of rows, with one view of each kind. A view is expensive to create, so all rows share the views. */
+/** Memory of the rows of an array, with one view of each element type. Creating a view is expensive, so all rows share the views. */
 class Memory {
   readonly buffer: ArrayBuffer;
   readonly bytes: DataView;

@@ -18,7 +18,7 @@ export interface Operations<K, Row> {
   delete(key: K): void;
   /** Removes what no row wants. Returns true when nothing is left for a later prune. */
   prune(rows: TableView<K, Row>): boolean;
-  /** Compares what is applied with the operations' memory and repairs the difference. Each step returns a message per repair. */
+  /** Compares what is applied with the operations' memory and repairs the differences. Each step returns one message for each repair. */
   repair(): Iterator<readonly string[], void>;
   /** A counter that grows when space becomes free; rows that failed for lack of space are then retried at once. */
   freed(): number;

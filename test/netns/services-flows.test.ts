@@ -23,7 +23,7 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
 
   afterAll(() => cluster.close());
 
-  /** A socket of each kind from each client. */
+  /** Opens a socket of each kind for each client. */
   const holdEach = (n: number, kinds: readonly ('tcp' | 'udp' | 'connected')[]): Promise<{ who: string; held: OpenSocket }[]> => {
     const wanted = kinds.flatMap((kind) =>
       families.flatMap((family) => {

@@ -54,13 +54,16 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
     await client.process.kill();
   });
 
-  test.for((['IPv4', 'IPv6'] as const).map((family) => ({ family })))('a connected UDP socket sees only the VIP: $family', async ({ family }) => {
-    const client = await Client.start(lab, 'pod9');
-    const result = await client.ask({ protocol: 'udp', address: vips[family], port: 53, count: 300, isConnected: true });
-    expect(result.failures).toEqual({});
-    expect(result.peers).toEqual({ [`${vips[family]}:53`]: 300 });
-    await client.process.kill();
-  });
+  test.for((['IPv4', 'IPv6'] as const).map((family) => ({ family })))(
+    'a connected UDP socket sees only the VIP: $family',
+    async ({ family }) => {
+      const client = await Client.start(lab, 'pod9');
+      const result = await client.ask({ protocol: 'udp', address: vips[family], port: 53, count: 300, isConnected: true });
+      expect(result.failures).toEqual({});
+      expect(result.peers).toEqual({ [`${vips[family]}:53`]: 300 });
+      await client.process.kill();
+    },
+  );
 
   test('pods keep their source address', async () => {
     const client = await Client.start(lab, 'pod9');

@@ -37,7 +37,7 @@ export class HostController {
   readonly #clusterIPs = new ClusterIPs();
   /** Keys of the members that the last call of desiredHost() returned. */
   #computed: readonly string[] = [];
-  /** Addresses of the API server that must be no ClusterIPs. */
+  /** Addresses of the API server, which must not become ClusterIPs. */
   #noClusterIPs: ReadonlySet<string> = new Set();
   #refusedCIDRs: readonly string[] = [];
   #serviceChanges: Observer<string, Service> | undefined;
@@ -88,7 +88,7 @@ export class HostController {
     for (const mark of this.#markInitialized) mark();
   }
 
-  /** Computes the addresses that must be no ClusterIPs. Returns those that were added or removed. */
+  /** Computes the addresses that must not become ClusterIPs. Returns those that were added or removed. */
   #reserve(): ReadonlySet<string> {
     const { apiServers, services } = this.#options;
     const before = this.#noClusterIPs;

@@ -52,7 +52,7 @@ export function capturesApiServer(service: Service, frontend: Frontend, places: 
 }
 
 /**
- * Addresses of the API server that must be no ClusterIPs: the datapath refuses every port of a ClusterIP that no Service has, and
+ * Addresses of the API server that must not become ClusterIPs: the datapath refuses every port of a ClusterIP that no Service has, and
  * drops packets to an address of a Service CIDR that no Service has.
  */
 export function noClusterIPs(apiServers: Iterable<ApiServerAddress>, kubernetes: Service | undefined): ReadonlySet<string> {

@@ -83,7 +83,9 @@ function readyOrDraining(copies: readonly Copy[]): readonly Copy[] {
   return ready.length > 0 ? ready : copies.filter(({ endpoint }) => endpoint.serving && endpoint.terminating);
 }
 
-/** The endpoints with a hint for the name. Undefined unless every endpoint has hints and at least one has a hint for the name. */
+/**
+ * The endpoints that have a hint for the name. Undefined unless every endpoint has hints and at least one endpoint has a hint for the name.
+ */
 function hintedFor(
   ready: readonly Copy[],
   name: string | undefined,

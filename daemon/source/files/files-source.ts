@@ -166,7 +166,7 @@ export class FilesSource implements Source {
   #onEvent(name: string | undefined): void {
     if (this.#isStopped) return;
     if (name !== undefined && isSourceName(name)) this.#requested.names.add(name);
-    // Any other name matters only as the target of a link: in a ConfigMap volume, "..data" is replaced.
+    // A file with any other name matters only as the target of a link: in a ConfigMap volume, "..data" is replaced.
     else if (name === undefined || this.#hasLinks) this.#requested.all = true;
     else return;
     void this.#run();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The limits of what the API server may send, with their reasons. A response that exceeds one is given up with a message that names
-// the resource and the limit, it is tried again with long delays, and the rows stay as they are. Constants only.
+// The limits of what the API server may send, with their reasons. If a response exceeds a limit, the agent stops reading the response,
+// reports a problem that names the resource and the limit, and asks again after a long delay. The rows stay as they are. Constants only.
 
 /** Size of one object as JSON. etcd refuses objects of more than 1.5 MiB, in an encoding that takes half as much as JSON. */
 export const MAX_OBJECT_BYTES = 8 * 2 ** 20;

@@ -82,7 +82,7 @@ class BpfElf {
     return { own, calls };
   }
 
-  /** The called function. Empty for a kernel function. */
+  /** A list with the called function; it is empty for a kernel function. */
   #callee(section: number, offset: number, immediate: number): Code[] {
     const relocated = this.#symbols[this.#relocations.get(`${section}:${offset}`) ?? -1];
     if (relocated?.section === UNDEFINED) return [];

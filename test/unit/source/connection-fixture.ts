@@ -28,7 +28,7 @@ class CountingClock extends FakeClock {
     return super.setTimer(ms, task);
   }
 
-  /** Advances by 3 s, and waits until the connection has set this number of timers. */
+  /** Advances the clock by 3 s, and waits until the connection has set this number of timers. */
   async ping(timers: 1 | 2): Promise<void> {
     const wanted = this.timers + timers;
     this.advance(3000);
