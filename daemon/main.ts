@@ -24,8 +24,9 @@ const FORCED_EXIT_MS = 4900;
 const output = new LogOutput();
 
 /**
- * Resolves with the first signal that asks the daemon to stop. The kernel discards a signal that process 1 of a container does not
- * handle, so this is called before anything that takes time. SIGHUP has no effect until the agent exists: it then reads everything.
+ * Resolves with the first signal that asks the daemon to stop. The kernel discards a signal that process 1 of a container does not handle,
+ * so this is called before anything that takes time. SIGHUP has no effect until the agent exists. From then on, it makes the agent read its
+ * sources again.
  */
 function firstStopSignal(): Promise<NodeJS.Signals> {
   process.on('SIGHUP', () => undefined);
@@ -35,7 +36,7 @@ function firstStopSignal(): Promise<NodeJS.Signals> {
   });
 }
 
-/** Runs until a signal. Returns the exit code. */
+/** Runs the daemon until a signal arrives. Returns the exit code. */
 async function run(config: Config): Promise<number> {
   const stopSignal = firstStopSignal();
   const log = await createLog(config, output);

@@ -17,7 +17,7 @@ const options = ['--grpcLib=@grpc/grpc-js', '--importFileExtension=.ts', '--long
 
 const loader = resolve('@grpc/proto-loader/package.json');
 const compiler = resolve('@bufbuild/buf/package.json');
-/** The services that the daemon serves: its own, health and reflection. The files are in the subfolder of the folder. */
+/** The services that the daemon serves: its own, health and reflection. The .proto files of each are in `subfolder` of `folder`. */
 const served = [
   { folder: here, subfolder: 'sluice' },
   { folder: join(dirname(resolve('grpc-health-check/package.json')), 'proto'), subfolder: 'health' },
@@ -58,7 +58,7 @@ export function buildProto(): boolean {
       rmSync(file);
       return bytes;
     });
-    // Serialized FileDescriptorSets that are concatenated decode as one set of all their files.
+    // Concatenated FileDescriptorSets decode as one set of all their files.
     writeFileSync(join(made, 'descriptors.binpb'), Buffer.concat(sets));
     rmSync(out, { recursive: true, force: true });
     renameSync(made, out);

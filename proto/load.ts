@@ -9,7 +9,7 @@ import protobuf from 'protobufjs';
 
 import type { ProtoGrpcType } from './gen/sluice.ts';
 
-/** Most packets of an Explain request; see sluice.proto. */
+/** Maximum number of packets in an Explain request; see sluice.proto. */
 export const maxPackets = 128;
 
 /** The services and messages of the API. Set 64-bit fields to strings: a BigInt is encoded as 0, without an error. */

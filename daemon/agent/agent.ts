@@ -62,8 +62,7 @@ export function buildAgent({ config, log, access, opened, logStatus }: AgentOpti
   const explain = new ExplainService({ config, datapath: opened.datapath, services, maps: opened.maps, held: hooks.held });
   const apiLog = subsystem(log, 'api');
   const servers = new HttpServers();
-  // The health parts serve the page of all metrics, which also contains the metrics of the health parts, so the page is passed as a
-  // function.
+  // The health parts serve the page of all metrics. This page also contains the metrics of the health parts, so it is passed as a function.
   const health = buildHealth({ config, tables: services, servers, page: () => page(), log: subsystem(log, 'health') });
   const statusLogger = subsystem(log, 'status');
   const { view, statusLog } = buildStatus({

@@ -28,7 +28,7 @@ export class ExplainService {
     this.#options = options;
   }
 
-  /** One answer for each question, computed when the caller takes it. Throws ExitError for a question that is not valid. */
+  /** Yields one answer for each question, and computes it when the caller takes it. Throws ExitError for a question that is not valid. */
   *explain(questions: readonly PacketQuery[]): Generator<Explanation, void> {
     const { services, maps } = this.#options;
     const host = this.#host();
@@ -57,7 +57,10 @@ export class ExplainService {
     this.#programs = undefined;
   }
 
-  /** Both hooks must be attached, because each question is about the hook of one family and one system call. */
+  /**
+   * Whether every socket hook is attached. All of them are required, because a question may be about the hook of any address family and
+   * system call.
+   */
   #sockets(): SocketHooks {
     const { config, held } = this.#options;
     if (!config.socketLb) return { problem: '--socket-lb is off' };

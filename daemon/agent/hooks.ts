@@ -47,7 +47,7 @@ export function buildHooks({ config, log, pins, datapath, onRepaired }: HooksOpt
     ...{ pins, datapath, held, clock: systemClock, periodMs: syncPeriod, onRepaired },
     beforeHooks: () => {
       links.resync();
-      // A device whose programs could not be attached is tried again in the same round in which detached links are attached again.
+      // The round that restores detached links also retries the devices whose programs could not be attached.
       loop.retryFailed();
     },
     onFailed: (message) => subsystem(log, 'repair').error(message),

@@ -71,17 +71,20 @@ export function buildServices({ config, log, access, maps, facts, onRepaired }: 
     hostController: new HostController({ ...tables, ...own, host, ranges }),
     owners: () => operations.owners(),
     pressure: () => summed([...operations.pressure(), ...rangeOperations.pressure()]),
-    /** Starts the loops. The loops that the Service ports depend on start first. Afterwards each loop applies its table at its own pace. */
+    /**
+     * Starts the loops. The loops that the loop of the Service ports depends on start first. From then on, each loop applies its table
+     * independently of the others.
+     */
     startLoops: () => [loops.ranges, loops.host, loops.ports, loops.apiServers].forEach((loop) => loop.start()),
     stopLoops: () => Object.values(loops).forEach((loop) => loop.stop()),
-    /** Resolves when every loop has done its first work. */
+    /** Resolves when every loop has tried each row of its table once. */
     firstDone: Promise.all(Object.values(loops).map((loop) => loop.firstDone)),
   };
 }
 
 export type Services = ReturnType<typeof buildServices>;
 
-/** Writes what the loops report to the log. */
+/** Logs the failures and recoveries that the loops report. Their repairs are passed to `onRepaired`. */
 function reconcileLog(log: Logger, onRepaired: (message: string) => void): ReconcileLog<string> {
   return {
     rowFailed: (row, err) => log.error({ row, err }, 'row not applied, will be retried'),

@@ -52,7 +52,7 @@ export function buildStatus(options: StatusOptions): AgentStatusUnits {
     mapSizes: { problems: () => datapath.sizeProblems() },
   };
   const statusLog = new StatusLog({
-    // The other parts log their own problems.
+    // The parts that are not listed here log their own problems.
     problems: () => [forwarding, hooks.deviceController, ...Object.values(findings)].flatMap((part) => part.problems()),
     conflicts: () => controller.conflicts(),
     ...{ clock: systemClock, log },
@@ -77,5 +77,5 @@ export function buildStatus(options: StatusOptions): AgentStatusUnits {
   return { view, statusLog };
 }
 
-/** NetworkPolicies in a directory are not reported: nothing enforces them there, and no user expects it. */
+/** NetworkPolicies in a directory are not reported, because nothing enforces them there and no user expects their enforcement. */
 const policiesOfDirectory = { summary: () => 'not read from a directory', problems: () => [] };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The connections of the gRPC API and the calls on them, with their limits: how many there are, how long a call lasts, and how many
-// bytes of responses wait until the clients have read them. A client that does not read a response loses its connection. It must
-// never look into a request. Created by grpc.ts.
+// Manages the connections of the gRPC API and the calls on them. Limits the number of connections, the time of a call, and the bytes of
+// responses that the clients have not read yet. A client that does not read a response loses its connection. This file must never inspect a
+// request. Created by grpc.ts.
 import {
   type ConnectionInjector,
   experimental,
@@ -35,7 +35,7 @@ export interface ConnectionLimits {
 
 /** Interval in milliseconds at which the running calls are checked while the server stops. */
 const pollMs = 10;
-/** Time in milliseconds in which streams can send their last messages when the server stops. */
+/** Time in milliseconds that streams have to send their last messages when the server stops. */
 const lastBytesMs = 50;
 
 const defaultLimits: ConnectionLimits = { maxConnections, idleConnectionMs, callMs };
@@ -62,7 +62,10 @@ export class Connections {
     connection.onClose = () => this.#open.delete(connection);
   }
 
-  /** Closes every connection: first waits up to `ms` for calls without streams, then gives the last bytes a moment. */
+  /**
+   * Closes every connection. First waits up to `ms` milliseconds for calls that are not streams, then lastBytesMs for the last bytes to be
+   * sent.
+   */
   async close(ms: number): Promise<void> {
     const until = performance.now() + ms;
     while ([...this.#open].some(({ hasRequest }) => hasRequest) && performance.now() < until) await sleep(pollMs);
@@ -88,7 +91,7 @@ class Connection {
   /** Time at which the last call ended, or at which the connection was made. */
   since = performance.now();
   #calls = 0;
-  /** Number of these calls that are not streams. */
+  /** Number of calls on this connection that are not streams. */
   #requests = 0;
   #unread = 0;
   #isClosed = false;
@@ -128,7 +131,10 @@ class Connection {
     if (this.#calls === 0) this.#startIdle();
   }
 
-  /** Returns undefined, or the reason for which a response of this size must not be sent now. */
+  /**
+   * Reserves bytes for a response. If a limit would be exceeded, reserves nothing and returns the reason why the response must not be sent
+   * now.
+   */
   reserve(bytes: number): string | undefined {
     const { unread } = this.#options;
     if (this.#unread + bytes > unreadBytesPerConnection) {
@@ -143,7 +149,7 @@ class Connection {
   }
 
   release(bytes: number): void {
-    // After the close, everything has been released.
+    // #close() has already released all bytes of this connection.
     if (this.#isClosed) return;
     this.#unread -= bytes;
     this.#options.unread.bytes -= bytes;
@@ -181,13 +187,13 @@ class Connection {
 interface TrackedCallOptions {
   readonly connection: Connection;
   readonly limits: ConnectionLimits;
-  /** The client or the server may send several messages, so the call may last. */
+  /** True if the client or the server may send several messages. The time of such a call is not limited. */
   readonly isStream: boolean;
 }
 
 /**
- * One call. It has a limit on its time until the response, on the time in which the client reads a response, and on the bytes that the
- * client has not read. Responses that count are Buffers; see grpc.ts.
+ * One call with its limits: the time until the response is sent, the time in which the client must read a response, and the bytes that the
+ * client has not read yet. Only responses that are Buffers count as unread bytes; see grpc.ts.
  */
 class TrackedCall extends ServerInterceptingCall {
   readonly #connection: Connection;
@@ -196,7 +202,7 @@ class TrackedCall extends ServerInterceptingCall {
   readonly #timer: NodeJS.Timeout | undefined;
   /** Bytes that are reserved for the response. */
   #reserved = 0;
-  /** Timer that runs while a message is being written that the client has not read. */
+  /** Timer that runs while a message waits for the client to read it. */
   #writing: NodeJS.Timeout | undefined;
   #hasEnded = false;
 
@@ -216,7 +222,8 @@ class TrackedCall extends ServerInterceptingCall {
       onReceiveHalfClose: () => listener.onReceiveHalfClose(),
       // Called once: after the trailers of the response, or when the client leaves, or when its deadline passes.
       onCancel: () => {
-        // After the deadline, a call whose message is still being written is not ended here: its memory is not free yet.
+        // After the deadline, a call whose message is still being written does not end here, because the memory of the message is still in
+        // use.
         const isStillWriting = this.#writing !== undefined && Date.now() >= Number(this.getDeadline());
         if (!isStillWriting) this.#end();
         listener.onCancel();

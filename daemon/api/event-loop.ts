@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The delay of the event loop as a metric: how much later than due the process did its work. Every task of the process, such as the answer
-// to a probe or the change of a Service, waits at least this long. The figures cover whole minutes and do not depend on who scrapes; the
-// metrics nodejs_eventloop_lag_* of prom-client are reset by every scrape, and contain the sampling interval. Called by agent.ts.
+// The delay of the event loop as a metric: how late the process starts work that is due. Every task of the process, such as the answer to a
+// probe or the change of a Service, can be delayed by this time. The values cover the current and the previous minute, and a scrape does
+// not reset them. The metrics nodejs_eventloop_lag_* of prom-client are not used for this, because every scrape resets them and they
+// contain the sampling interval. Called by agent.ts.
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { Gauge } from 'prom-client';
 
@@ -15,7 +16,9 @@ const WINDOW_MS = 60_000;
 
 const quantiles = [0.5, 0.9, 0.99, 1];
 
-/** Starts to sample. The samples cost 100 wake-ups a second without JavaScript, as those of prom-client do. */
+/**
+ * Starts the sampling. It wakes the process 100 times a second but runs no JavaScript. The metrics of prom-client sample in the same way.
+ */
 export const eventLoopMetrics: MetricPart = (registry) => {
   const monitor = monitorEventLoopDelay({ resolution: SAMPLE_MS });
   monitor.enable();

@@ -33,7 +33,7 @@ export function packetQuery(packet: PacketQuestion__Output): PacketQuery {
   };
 }
 
-/** Sets every field except the frontend, which is absent when no frontend matches. */
+/** Sets every field. Exception: the frontend is absent when no frontend matches. */
 export const explanationMessage = (explanation: Explanation): ExplanationMessage => ({
   ...{
     verdict: explanation.verdict,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The gRPC server: sluice.v1.Sluice, sluice.v1.Admin, health and reflection on one Unix socket. It reads an AgentView. Only the
-// service Admin changes the state of the agent. A call that fails is answered with a gRPC status, never with a stack trace. Its work
-// is done in slices and only while somebody waits for it; limits.ts has the limits. Started and stopped by agent.ts.
+// The gRPC server: sluice.v1.Sluice, sluice.v1.Admin, health and reflection on one Unix socket. It reads an AgentView. Only the service
+// Admin changes the state of the agent. A call that fails is answered with a gRPC status, never with a stack trace. The server does its
+// work in slices, and only while a client waits for the result; limits.ts contains the limits. Started and stopped by agent.ts.
 import { type sendUnaryData, Server, type ServerUnaryCall, type ServiceDefinition, status as code } from '@grpc/grpc-js';
 import type { Server as NetServer } from 'node:net';
 import type { Logger } from 'pino';
@@ -49,7 +49,7 @@ const serverOptions = {
 /** Makes a serialized response. The signal aborts when the client has left or its deadline has passed. */
 type Answer<Request> = (request: Request, signal: AbortSignal) => Promise<Buffer>;
 
-/** The gRPC status of errors that the client or the host has caused. The client gets their message. */
+/** The gRPC status for errors that the client or the host has caused, by error class. The client receives the message of such an error. */
 interface Expected {
   readonly exitError?: code;
   readonly kernelError?: code;
@@ -202,8 +202,8 @@ export class GrpcServer {
   }
 
   /**
-   * A CallError has its own status, and an ExitError or KernelError has the status in `expected`, if there is one; the client gets the
-   * message. Any other error is INTERNAL, without details, and is logged.
+   * Returns the gRPC status for an error. A CallError has its own status, and an ExitError or KernelError has the status in `expected`, if
+   * there is one. The client receives the message of these errors. Any other error is logged and becomes INTERNAL without its message.
    */
   #rejection(err: unknown, { expected, path }: { readonly expected: Expected; readonly path: string }) {
     if (err instanceof AbandonedError) return { code: code.CANCELLED, details: 'the client has left' };
@@ -223,7 +223,7 @@ function expectedStatus(error: unknown, expected: Expected): code | undefined {
   return error instanceof KernelError ? expected.kernelError : undefined;
 }
 
-/** The service with handlers that return serialized responses, so that their size is known and several callers can share them. */
+/** The service with handlers that return serialized responses. The size of such a response is known, and several callers can share it. */
 function serialized(service: ServiceDefinition): ServiceDefinition {
   const methods = Object.entries(service).map(
     ([name, method]) => [name, { ...method, responseSerialize: (bytes: Buffer) => bytes }] as const,
@@ -241,7 +241,7 @@ function named<T>(count: number, index: number, make: () => T): T {
   }
 }
 
-/** The answers to `count` packets, with errors that name the packet. */
+/** Passes on the answers to `count` packets. An ExitError gets the index of the packet that caused it. */
 function* numbered<Row>(count: number, answers: Iterable<Row>): Generator<Row, void> {
   const iterator = answers[Symbol.iterator]();
   for (let index = 0; ; index += 1) {

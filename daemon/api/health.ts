@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// grpc.health.v1.Health: readiness as gRPC reports it. The implementation of grpc-health-check is not used, because it keeps every
-// name that was ever watched, and writes to watchers that do not read. It must never report a readiness that the view did not
-// report at that time. Called by grpc.ts.
+// The service grpc.health.v1.Health, which tells gRPC clients whether the agent is ready. The implementation of the package
+// grpc-health-check is not used, because it keeps every name that was ever watched, and writes to watchers that do not read. This file must
+// never send SERVING while the view reports that the agent is not ready. Called by grpc.ts.
 import { type sendUnaryData, type Server, type ServerUnaryCall, type ServerWritableStream, status as code } from '@grpc/grpc-js';
 import { service } from 'grpc-health-check';
 

@@ -26,10 +26,10 @@ interface HttpOptions {
   readonly log?: Logger | undefined;
 }
 
-/** Milliseconds for which a computed readiness is used again, because computing its reasons may take long. */
+/** Time in milliseconds for which the computed readiness is reused, because computing the reasons may take long. */
 const READY_MS = 250;
 
-/** Bytes of a request body. No route reads one. */
+/** Maximum size of a request body in bytes. No route reads the body. */
 const BODY_BYTES = 1024;
 
 const failed = 'the call failed unexpectedly; the log of the agent contains the error';
@@ -55,7 +55,7 @@ export function buildHttp({ view, page, servers, clock, log }: HttpOptions): Fas
   });
   http.get('/metrics', async (_request, reply) => {
     const answer = await page().catch(() => undefined);
-    // The page logs its own failure, once for all requests that share it.
+    // metricsPage() has logged the failure, once for all requests that share the page.
     if (answer === undefined) return sendProblem(reply, 500, failed);
     return reply.type(answer.contentType).send(answer.body);
   });

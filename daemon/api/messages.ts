@@ -30,7 +30,7 @@ const severities = {
 
 const rowStates = { pending: 'ROW_STATE_PENDING', done: 'ROW_STATE_DONE', error: 'ROW_STATE_ERROR' } as const;
 
-/** Most elements of a repeated field, so that every message fits into 1 MiB. sluice.proto has the same numbers. */
+/** Maximum numbers of elements of the repeated fields, so that every message fits into 1 MiB. sluice.proto has the same numbers. */
 const most = {
   problems: 500,
   conflicts: 500,
@@ -40,7 +40,7 @@ const most = {
   backends: 5000,
   frontendsOfBackend: 20,
 } as const;
-/** Most UTF-16 code units of a text that names objects. */
+/** Maximum number of UTF-16 code units of a text that names objects. */
 const mostText = 1000;
 
 const decimal = (value: number): string => Math.trunc(value).toFixed(0);
@@ -121,7 +121,7 @@ function mapMessage(map: MapStatus): BpfMap {
   return { name, type, capacity: decimal(capacity), used: decimal(used ?? -1), pressure: mapPressure(map) ?? -1 };
 }
 
-/** A Service port; inSync is derived from its differences. */
+/** The message for a Service port. inSync is true when the Service port has no differences. */
 export function serviceMessage(service: ServiceView): ServicePort {
   const { id, key, namespace, name, portName, protocol, family, row } = service;
   return {

@@ -43,7 +43,7 @@ export const httpMetrics =
     };
   };
 
-/** Milliseconds for which a computed page of metrics is used again. Prometheus scrapes every 15 to 60 s. */
+/** Time in milliseconds for which a computed page of metrics is reused. Prometheus scrapes every 15 to 60 s. */
 const PAGE_MS = 1000;
 
 export interface PageOptions {

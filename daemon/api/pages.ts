@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The pages of ListServices and ListBackends. The rows of a list are computed and serialized once for all callers that wait, and are
-// kept for a few seconds, so that all pages that a client reads show the same state. A page token holds the key of the last row, so it
-// never expires. A row must never be sent twice or be left out because of other rows that changed. Called by grpc.ts.
+// The pages of ListServices and ListBackends. The rows of a list are computed and serialized once for all callers that wait, and are kept
+// for a few seconds, so that all pages that a client reads show the same state. A page token holds the key of the last row, so it never
+// expires. A change of other rows must never cause a row to be sent twice or to be left out. Called by grpc.ts.
 import { status as code } from '@grpc/grpc-js';
 
 import { CallError } from './call-error.ts';
@@ -14,11 +14,11 @@ export interface ListOptions<Row> {
   readonly rows: () => Steps<Row>;
   /** The key of the row, which is unique. Keys are compared as text. */
   readonly keyOf: (row: Row) => string;
-  /** A response with only this row. */
+  /** Returns a serialized response with only this row. */
   readonly serialize: (row: Row) => Buffer;
-  /** A response with only a page token. */
+  /** Returns a serialized response with only this page token. */
   readonly serializeToken: (token: string) => Buffer;
-  /** Most rows of a page, and the number of rows for page size 0. */
+  /** Maximum number of rows of a page. A request with page size 0 gets this number of rows. */
   readonly maxPageSize: number;
 }
 
@@ -43,13 +43,14 @@ export class PagedList<Row> {
     this.#all = new Shared(options.slices, () => this.#rows());
   }
 
-  /** The serialized response. Rejects with CallError for a wrong token, and with AbandonedError when the signal aborts. */
+  /** Returns the serialized response. Rejects with CallError for a wrong token, and with AbandonedError when the signal aborts. */
   async page({ pageSize, pageToken }: PageRequest, signal: AbortSignal): Promise<Buffer> {
     const { maxPageSize, serializeToken } = this.#options;
     const after = pageToken === '' ? undefined : keyOfToken(pageToken);
     // The first page must show the current state. Other pages belong to the list from which the first page came.
     const rows = (after === undefined ? undefined : this.#kept) ?? (await this.#list(signal));
-    // Callers that waited for the same list come here together. One response is made at a time, and sent or rejected before the next.
+    // Callers that waited for the same list arrive here at the same time. They continue one by one, so that each response is sent or
+    // rejected before the next one is made.
     await this.#options.slices.turn();
     const first = after === undefined ? 0 : indexAfter(rows, after);
     const most = pageSize === 0 ? maxPageSize : Math.min(pageSize, maxPageSize);
@@ -62,7 +63,8 @@ export class PagedList<Row> {
     }
     const last = rows[first + page.length - 1];
     const isEnd = first + page.length >= rows.length;
-    // Serialized protobuf messages that are concatenated decode as one message that has the elements of all their repeated fields.
+    // A concatenation of serialized protobuf messages decodes as one message, which has the elements of the repeated fields of all these
+    // messages.
     return Buffer.concat(isEnd || last === undefined ? page : [...page, serializeToken(tokenOfKey(last.key))]);
   }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// gRPC reflection from the file descriptors of a real compiler (proto/build.ts). The descriptors that @grpc/proto-loader makes are not
-// used: they have other field names, and wrong reserved ranges and map entries. A stream is not read while its client does not read.
-// Called by grpc.ts.
+// gRPC reflection with the file descriptors of a protobuf compiler (proto/build.ts). The descriptors that @grpc/proto-loader makes are not
+// used: they have other field names, and wrong reserved ranges and map entries. While a client does not read its responses, no further
+// request is read from its stream. Called by grpc.ts.
 import { type Server, type ServerDuplexStream, status as code } from '@grpc/grpc-js';
 import type { PackageDefinition } from '@grpc/proto-loader';
 import { ReflectionService } from '@grpc/reflection';

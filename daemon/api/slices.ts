@@ -72,8 +72,8 @@ interface Round<Row> {
 }
 
 /**
- * Work whose result several callers can share. Each caller gets the result of a round that began after the call, so the result is
- * never older than the call. At most one round runs and one waits, however many callers there are.
+ * Work whose result several callers can share. A round is one execution of the work. Each caller gets the result of a round that began
+ * after the call, so the result is never older than the call. At most one round runs and one waits, however many callers there are.
  */
 export class Shared<Row> {
   readonly #slices: Slices;
@@ -86,7 +86,7 @@ export class Shared<Row> {
     this.#steps = steps;
   }
 
-  /** Rejects with AbandonedError when the signal aborts, and with what the work throws. */
+  /** Rejects with AbandonedError when the signal aborts, and with every error that the work throws. */
   get(signal: AbortSignal): Promise<readonly Row[]> {
     if (signal.aborted) return Promise.reject(new AbandonedError());
     const round = (this.#next ??= newRound());

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The Unix socket of the API: its directory, modes and group, and the treatment of an existing file. It must never take the path
-// from a running daemon, and never remove a file that is not its own socket. Called by grpc.ts.
+// Creates the Unix socket of the API: sets the modes and the group of the socket and of its directory, and replaces a stale socket. It must
+// never take the path from a running daemon, and never remove anything except its own socket and a socket on which no process listens.
+// Called by grpc.ts.
 import { chmodSync, chownSync, lstatSync, mkdirSync, readFileSync, renameSync, statSync, unlinkSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
@@ -17,8 +18,8 @@ interface SocketOptions {
 const codeOf = (error: unknown): string => (error as NodeJS.ErrnoException).code ?? '';
 
 /**
- * Listens on the path, with mode 0660 in a directory with mode 0750. Replaces the socket of a process that has ended.
- * Throws ExitError when the path is in use or cannot be created; the directory that was created for it then remains.
+ * Listens on the path, with mode 0660 in a directory with mode 0750. Replaces the socket of a process that has ended. Throws ExitError when
+ * the path is in use or cannot be created. A directory that was created for the socket then remains.
  */
 export async function listenOnSocket(options: SocketOptions, onConnection: (socket: Socket) => void): Promise<Server> {
   const { path, group } = options;
@@ -40,8 +41,8 @@ export async function listenOnSocket(options: SocketOptions, onConnection: (sock
 const inodes = new WeakMap<Server, number>();
 
 /**
- * Stops listening and removes the socket. Node.js deletes whatever is at the path, so a file that has taken the place of the socket,
- * such as the socket of another daemon, is moved aside for that moment.
+ * Stops listening and removes the socket. Node.js deletes whatever is at the path, so a file that has taken the place of the socket, such
+ * as the socket of another daemon, is moved aside while the server closes.
  */
 export function closeListener(server: Server): Promise<void> {
   const path = server.address() as string;

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reads a file that people or other programs write, up to a limit. It must never block on a named pipe or a device, and never read
-// more than the limit, even if the file grows while it is read. Each message names neither the path nor the content.
+// Reads a file that people or other programs write, up to a limit. It must never block on a named pipe or a device, and never read more
+// than the limit, even if the file grows while it is read. No message contains the path or the content.
 import { closeSync, constants, fstatSync, openSync, readSync, statSync, type Stats } from 'node:fs';
 import { ReasonError } from './errors.ts';
 
-/** 4 MiB, as "4 MiB". */
+/** Formats a number of bytes in MiB or KiB: "4 MiB". */
 export const sizeText = (bytes: number): string => (bytes % 2 ** 20 === 0 ? `${bytes / 2 ** 20} MiB` : `${bytes / 2 ** 10} KiB`);
 
 export interface ReadLimits {
   readonly maxBytes: number;
-  /** Whether named pipes and terminals are read too, and waited for. This is for commands that a person runs, as in `--node <(command)`. */
+  /**
+   * Whether to read also named pipes and terminals, and to wait for their data. Used for files that a person names, as in `--node
+   * <(command)`.
+   */
   readonly waitsForPipe?: boolean;
 }
 
@@ -17,7 +20,7 @@ const CHUNK_BYTES = 65_536;
 
 /** Throws ReasonError, or the error of the system call. */
 export function readBounded(path: string, { maxBytes, waitsForPipe = false }: ReadLimits): Buffer {
-  // Opening a named pipe wakes up its writer, and opening a device may start something, so the kind of the file is checked before.
+  // Opening a named pipe wakes up its writer, and opening a device may start something, so the kind of the file is checked first.
   check(statSync(path), waitsForPipe);
   // Without O_NONBLOCK, opening a named pipe would block until a writer opens it.
   const fd = openSync(path, constants.O_RDONLY | constants.O_NOCTTY | (waitsForPipe ? 0 : constants.O_NONBLOCK));
@@ -42,7 +45,7 @@ function check(stat: Stats, waitsForPipe: boolean): void {
 function readUpTo(fd: number, maxBytes: number, expected: number): Buffer {
   const pieces: Buffer[] = [];
   let total = 0;
-  // The size in the inode is 0 for files of procfs, and outdated for a file that grows.
+  // The loop reads until the end of the file, because the size in the inode is 0 for files of procfs and outdated for a file that grows.
   for (let size = expected + 1; ; size = CHUNK_BYTES) {
     const piece = Buffer.allocUnsafe(Math.min(size, maxBytes + 1 - total));
     const count = readSync(fd, piece, 0, piece.length, null);

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// A check of the host that changes nothing. host/ and bpf/ export the checks of what they need. A start runs the checks that can
-// reject it, and `sluice preflight` runs all checks.
+// The type of a check whether sluiced can run on this host. A check changes nothing. host/, bpf/ and source/ export the checks of what they
+// need. The start of sluiced runs only the checks whose failure must prevent it, and `sluice preflight` runs all checks.
 
 export interface Check {
   /** "kernel", "uplink eth0". */
   readonly name: string;
   /**
-   * Returns what was found. Throws an ExitError, with the next step, when sluiced could not start, a CheckWarning when it could start but
-   * not serve everything, and a CheckSkipped when there is nothing to check.
+   * Returns what was found. Throws an ExitError, with the next step, when sluiced could not start, a CheckWarning when sluiced could start
+   * but not serve everything, and a CheckSkipped when there is nothing to check.
    */
   readonly run: () => string;
 }
 
-/** A problem in spite of which sluiced can start. */
+/** A problem that does not prevent the start of sluiced. */
 export class CheckWarning extends Error {
   override readonly name = 'CheckWarning';
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Limits the number of open connections, in total and from one source, and closes another connection rather than refusing the new
-// one: idle connections before busy ones, and the one that was used least recently first. A source that opens many connections
-// therefore loses its own, and a probe always gets a connection. It must never close a connection while both limits are kept. It
-// knows no protocol; http-servers.ts uses it for every HTTP port.
+// Limits the number of open connections, in total and per source. When a limit is reached, it closes an open connection instead of refusing
+// the new one. It closes idle connections before busy ones, and of these the least recently used one first. A source that opens many
+// connections therefore loses its own connections, and a probe always gets a connection. It must never close a connection when no limit is
+// reached. It knows no protocol; http-servers.ts uses it for every HTTP port.
 
 /** A connection that can be closed at once. */
 interface Closable {
@@ -10,9 +10,9 @@ interface Closable {
 }
 
 export interface ConnectionLimits {
-  /** Open connections of all sources together. */
+  /** Maximum number of open connections from all sources together. */
   readonly total: number;
-  /** Open connections of one source. */
+  /** Maximum number of open connections from one source. */
   readonly perSource: number;
 }
 

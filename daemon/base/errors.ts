@@ -3,7 +3,10 @@
 // a KernelError, an invalid API object an InvalidObjectError. An error that ends a command or the start of the daemon is an
 // ExitError.
 
-/** A system call or libbpf call that failed. Only kernel/ creates it. Callers use the predicates below, never the message. */
+/**
+ * A system call or libbpf call that failed. Only kernel/ creates it. Callers distinguish these errors with the predicates below, and never
+ * by the message.
+ */
 export class KernelError extends Error {
   override readonly name = 'KernelError';
   /** The operation: "map update", "link create". */
@@ -75,8 +78,8 @@ export const ExitCode = {
 } as const;
 
 /**
- * Ends a command or the start of the daemon with an exit code, before anything has changed. The message is complete for the user:
- * it says what is wrong and what to do. When an API call throws it, only that call fails, with this message; the daemon continues.
+ * Ends a command or the start of the daemon with an exit code, before anything has changed. The message tells the user what is wrong and
+ * what to do. When an API call throws it, only that call fails, with this message; the daemon continues.
  */
 export class ExitError extends Error {
   override readonly name = 'ExitError';

@@ -1,23 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-// Makes the HTTP servers of the process: all share one limit of connections and take turns, so that no client of one port can exhaust
-// the descriptors, the memory or the time of the others. It must never refuse a connection: the least recently used idle one is
-// closed instead. What a server answers is up to its caller; a handler that needs long must yield by itself.
+// Makes the HTTP servers of the process. All servers share one limit of connections and take turns, so that a client of one port cannot
+// exhaust the descriptors, the memory or the time that the other ports need. It must never refuse a connection; it closes the least
+// recently used idle connection instead. The caller of create() provides the request handler. A handler that takes long must yield to the
+// event loop by itself.
 import { createServer, type RequestListener, type Server } from 'node:http';
 import type { Socket } from 'node:net';
 import { type ConnectionLimits, ConnectionShares, sourceOf } from './connection-shares.ts';
 import { SlicedSocket, SliceQueue } from './sliced-socket.ts';
 
 /**
- * Each connection holds a descriptor and up to 64 KiB of received data, and has at most 10 requests without a response. The share of a
- * source is large enough that a probe sends its request before 64 newer connections of the same source cause it to be closed.
+ * Each connection holds a descriptor and up to 64 KiB of received data, and has at most 10 requests without a response. The limit per
+ * source is large enough for probes: the connection of a probe is closed only if the same source opens 64 newer connections before the
+ * probe sends its request.
  */
 const defaultLimits: ConnectionLimits = { total: 512, perSource: 64 };
 
-/** Milliseconds. Probes and scrapes are short; a client that takes longer only occupies a connection. */
+/** Time limits in milliseconds. Probes and scrapes are short; a client that takes longer only occupies a connection. */
 const timeouts = {
   /** Time from the accepted connection, or from the first byte of a later request, to the end of the headers. */
   headersTimeout: 10_000,
-  /** Time from the same moment to the end of the body. */
+  /** Time from the same moment as for headersTimeout to the end of the body. */
   requestTimeout: 10_000,
   /** Time from a response to the next request. */
   keepAliveTimeout: 10_000,
@@ -25,10 +27,12 @@ const timeouts = {
   connectionsCheckingInterval: 2000,
 };
 
-/** Milliseconds without a byte in either direction, such as a client that does not read its response. */
+/**
+ * Time in milliseconds without a byte in either direction after which a connection is closed, for example when the client does not read.
+ */
 const STALL_MS = 10_000;
 
-/** Bytes of the request line and the headers together. */
+/** Maximum size in bytes of the request line and the headers together. */
 const HEADER_BYTES = 8192;
 const HEADER_COUNT = 64;
 
@@ -52,7 +56,7 @@ export class HttpServers {
     server.timeout = STALL_MS;
     // accept() fails when descriptors are exhausted. The port stays open, and the client tries again.
     server.on('error', () => undefined);
-    // node:http serves any stream that is emitted as a connection.
+    // node:http serves any stream that its listeners of the event "connection" receive, so they can receive a SlicedSocket.
     const serve = server.listeners('connection') as unknown as ((connection: SlicedSocket) => void)[];
     server.removeAllListeners('connection');
     server.on('connection', (socket: Socket) => {

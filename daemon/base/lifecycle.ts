@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Starts units in order and stops them in reverse order, within a bounded time. agent.ts lists the units; a constructor of a unit
-// does nothing, all work is in start(). A unit that fails to stop must never be hidden: the report names it. Called by main.ts.
+// Starts units in order and stops them in reverse order, within a bounded time. agent.ts lists the units; the constructor of a unit does no
+// work, because all work belongs in start(). A unit that fails to stop must never be hidden: the report names it. Called by main.ts.
 import type { Clock } from './clock.ts';
 
 export interface Unit {
@@ -21,7 +21,7 @@ export interface StopReport {
 export interface LifecycleOptions {
   readonly units: readonly Unit[];
   readonly clock: Clock;
-  /** Time for all stops together; less than the 5 s within which the process must end. */
+  /** Time limit for all stops together. It must be less than 5 s, because the process must end within 5 s. */
   readonly stopBudgetMs?: number;
   /** Called after each start and stop, for the log. */
   readonly onEvent?: (event: {
@@ -71,7 +71,10 @@ export class Lifecycle {
     }
   }
 
-  /** Stops every started unit in reverse order, after a running start() has ended. Never rejects; every call gets the same report. */
+  /**
+   * Stops every started unit in reverse order. First waits for a running start(), for a limited time. Never rejects; every call gets the
+   * same report.
+   */
   stop(): Promise<StopReport> {
     this.#stopped ??= this.#stopAll();
     return this.#stopped;

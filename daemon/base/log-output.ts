@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Writes log lines to stderr. A line that cannot be written affects nothing else: lines wait in a buffer of limited size, and lines that do
-// not fit, or that stderr refuses (full disk, closed pipe), are dropped and counted. It must never block, throw, or grow. Called by the
-// logger of log.ts; main.ts creates it, and the status shows the count.
+// Writes log lines to stderr. Lines wait in a buffer of limited size. Lines that do not fit into the buffer, or that stderr refuses (full
+// disk, closed pipe), are dropped and counted, so that they affect nothing else. It must never block, throw, or exceed the size of the
+// buffer. main.ts creates the LogOutput, the logger of log.ts calls it, and the status shows the number of dropped lines.
 import { write as writeFd } from 'node:fs';
 import type { Logger } from 'pino';
 import { type Clock, systemClock } from './clock.ts';
@@ -23,15 +23,15 @@ export interface LogOutputOptions {
 }
 
 const stderr = 2;
-/** Bytes of all lines that wait. This is enough for about 5000 lines, as a burst of problems writes. */
+/** Maximum size in bytes of all lines that wait. This is enough for a burst of problems, which causes about 5000 lines. */
 const BUFFER_BYTES = 1 << 20;
-/** Bytes of one write, which is what a pipe holds. */
+/** Maximum size of one write in bytes: the capacity of a pipe. */
 const WRITE_BYTES = 1 << 16;
 /** Pause before the next write to a pipe that is full. */
 const FULL_MS = 100;
-/** Pause after a failed write, so that a full disk is not tried for each line. */
+/** Pause after a failed write, so that a full disk does not cause a failed write for each line. */
 const FAILED_MS = 1000;
-/** The longest wait of flush(). The process must end within 5 s of a signal. */
+/** Maximum time that flush() waits. The process must end within 5 s of a signal. */
 const FLUSH_MS = 500;
 
 const busyCodes: ReadonlySet<string | undefined> = new Set(['EAGAIN', 'EBUSY', 'EINTR']);
@@ -43,7 +43,7 @@ export class LogOutput {
   readonly #clock: Pick<Clock, 'setTimer'>;
   #waiting: Buffer<ArrayBuffer>[] = [];
   #waitingBytes = 0;
-  /** The bytes that are being written, and the end of each line in them. */
+  /** The bytes that are being written. #ends contains the index of the end of each line in these bytes. */
   #chunk: Buffer<ArrayBuffer> | undefined;
   #ends: number[] = [];
   #written = 0;
@@ -65,7 +65,7 @@ export class LogOutput {
     return { droppedLines: this.#dropped, reason: this.#reason };
   }
 
-  /** Takes a line of text with its end. The logger calls it for each line. */
+  /** Takes a line of text that ends with a line feed. The logger calls this method for each line. */
   write(text: string): void {
     const line = Buffer.from(text);
     if (this.#waitingBytes + line.length > BUFFER_BYTES) {
@@ -82,7 +82,7 @@ export class LogOutput {
     this.#log = log;
   }
 
-  /** Resolves with true when nothing waits any more, or with false after FLUSH_MS. Call it before the process ends. */
+  /** Resolves with true when no line waits any more, or with false after FLUSH_MS. Call it before the process ends. */
   flush(): Promise<boolean> {
     const { promise, resolve } = Promise.withResolvers<boolean>();
     if (this.#chunk === undefined && this.#waiting.length === 0) return Promise.resolve(true);
@@ -95,7 +95,7 @@ export class LogOutput {
   }
 
   #next(): void {
-    // A line of which only the beginning was written is ended, so that the next line is complete.
+    // If only the beginning of the previous line was written, a line feed is added, so that the next line begins on a new line.
     const parts = this.#isMidLine ? [newline] : [];
     this.#ends = [];
     let bytes = parts.length;

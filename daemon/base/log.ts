@@ -42,7 +42,7 @@ function errorFields(error: unknown): unknown {
   return stdSerializers.err(error);
 }
 
-/** The record for textStream(), with its texts made printable: textStream() prints them unchanged. */
+/** The record for textStream(). Its texts are made printable here, because textStream() prints texts unchanged. */
 function textLine(line: string): string {
   return `${JSON.stringify(printableValue(JSON.parse(line)))}\n`;
 }
@@ -60,6 +60,6 @@ async function textStream(to: DestinationStream): Promise<DestinationStream> {
     ignore: 'subsys',
     singleLine: true,
   });
-  // There is no stream between the formatter and the output, because a stream would keep lines that are not read, without a limit.
+  // There is no stream between the formatter and the output, because a stream would keep an unlimited number of lines that are not read.
   return { write: (line) => to.write(format(line)) };
 }

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Returns memory to the system when the agent becomes ready: the memory that only the start and the first list needed. It also
-// makes V8 collect earlier from then on. Without this, the heap stays as large as it once was. Called by main.ts only.
+// When the agent becomes ready, releases the memory that only the start and the first list needed, and makes V8 collect garbage earlier
+// from then on. Otherwise the heap would keep its largest size. Called by main.ts only.
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 
 /**
- * Growth of the heap after which V8 collects. With V8's default, the heap becomes several times as large, since rows that live
- * for seconds leave much garbage. When 1 % of 100,000 endpoints change per second, RSS stays at 260 MiB. With the default it is
- * 410 MiB after a minute. A collection takes 30 ms every 20 s, and most of it runs concurrently.
+ * Growth of the heap in percent after which V8 collects garbage. With V8's default, the heap becomes several times as large, since rows
+ * that live for seconds leave much garbage. When 1 % of 100,000 endpoints change per second, RSS stays at 260 MiB. With V8's default, RSS
+ * is 410 MiB after a minute. A collection takes 30 ms every 20 s, and most of it runs concurrently.
  */
 const GROWTH_PERCENT = 30;
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The type of a function that adds metrics to the Prometheus registry of api/metrics.ts, and the type of the result. With them, a
+// The type of a function that adds metrics to the Prometheus registry of api/metrics.ts, and the type of the result. With these types, a
 // folder of daemon/ exports or serves metrics without importing api/. Types only.
 import type { Registry } from 'prom-client';
 

@@ -3,10 +3,11 @@
 
 import { ReasonError } from './errors.ts';
 
-/** Maximum number of levels of nesting. The objects that the agent reads have 10, schemas of custom resources about 50. */
+/** Maximum number of levels of nesting. The objects that the agent reads have 10 levels, and schemas of custom resources have about 50. */
 export const MAX_DEPTH = 200;
 /**
- * Maximum number of levels of nesting of a JSON file. JSON.parse needs no stack, so a deeply nested object in a list affects only itself.
+ * Maximum number of levels of nesting of a JSON file. JSON.parse does not use the call stack, so this limit can be higher than MAX_DEPTH. A
+ * deeply nested object in a list then does not affect the other objects.
  */
 export const MAX_JSON_FILE_DEPTH = 4000;
 
@@ -17,9 +18,9 @@ export interface NestingFault {
 }
 
 /**
- * The fault of a YAML text that may be nested more than MAX_DEPTH levels deep: the depth is at most the number of open brackets, or
- * the column at which the content of a line begins. Text in quotes is counted too, because only the parser knows the quotes. JSON
- * is YAML.
+ * Returns the fault of a YAML text that may be nested more than MAX_DEPTH levels deep, otherwise undefined. The estimate uses the number of
+ * open brackets and the column at which the content of a line begins. Brackets within quotes also count, because only a parser can
+ * recognise quotes. Every JSON text is also a YAML text.
  */
 export function yamlNestingFault(text: string): NestingFault | undefined {
   let line = 0;

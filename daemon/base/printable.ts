@@ -13,16 +13,19 @@ export const MAX_TEXT = 1000;
 const MAX_LOG_LINE = 16_384;
 
 /**
- * Control characters (C0, DEL and C1), format characters, which include all that change the direction of text, line and paragraph
- * separators, tag characters, and surrogates without a partner. A zero width joiner is allowed, because it is part of emoji and of several scripts.
+ * Control characters (C0, DEL and C1), format characters (these include all characters that change the direction of text), line and
+ * paragraph separators, tag characters, and surrogates without a partner. A zero width joiner is allowed, because it is part of emoji and
+ * of several scripts.
  */
 const unsafe = /(?!\u{200d})[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}\u{e0000}-\u{e0fff}]/gu;
-/** A line feed between the values of a JSON text is part of its layout. Within a string, JSON has an escape sequence for it. */
+/**
+ * The characters of `unsafe` except line feeds. In a JSON text, line feeds occur only between values, where they are part of the layout.
+ */
 const unsafeInJson = /(?![\u{200d}\n])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}\u{e0000}-\u{e0fff}]/u;
 const allUnsafeInJson = new RegExp(unsafeInJson.source, 'gu');
 
 /**
- * Matches a text that needs no change, as almost every text does. These expressions are a hundred times faster than expressions with
+ * Match a text that needs no change. Almost every text matches, and these expressions are a hundred times faster than expressions with
  * Unicode properties.
  */
 const plain = /^[\x20-\x7e]*$/;
@@ -47,7 +50,7 @@ export function printable(text: string, max = MAX_TEXT): string {
 const cut = (text: string, max: number): string =>
   text.length <= max ? text : `${text.slice(0, max)}... (${text.length - max} more characters)`;
 
-/** Like printable(), but a line feed stays: for texts that this program has laid out, such as a stack trace. */
+/** Like printable(), but keeps line feeds. For texts that this program has laid out, such as a stack trace. */
 export const printableLines = (text: string, max = MAX_TEXT): string =>
   (text.length <= max ? text : `${text.slice(0, max)}\n...`)
     .split('\n')

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Why something failed, in our own words: failed system calls, text that is not YAML or JSON, and defects of this program. Messages
-// use these functions instead of the message of a library, which is written for programmers and may change with its version. It must
-// never return the message of a library. Pure. Every room may use it.
+// States in the words of Sluice why something failed: failed system calls, text that is not YAML or JSON, and defects of this program.
+// Messages use these functions instead of the message of a library, which is written for programmers and may change with its version. It
+// must never return the message of a library. Pure. Every folder of daemon/ may import this file.
 import { getSystemErrorMessage } from 'node:util';
 import { ExitCode, ExitError, InvalidObjectError, KernelError, ReasonError } from './errors.ts';
 

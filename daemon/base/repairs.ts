@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Repairs of what other programs changed in the kernel or the bpffs: they are counted and logged, and the last few are kept for
-// the status. The guard and the loops report them. During a flood of repairs, only the first ones are logged, then their number.
+// Counts and logs the repairs that the agent makes after other programs changed something in the kernel or the bpffs, and keeps the last
+// few for the status. The reconcile loops and the guard of the attached programs report the repairs. During a flood of repairs, only the
+// first ones are logged, and then the number of the others.
 import type { Logger } from 'pino';
 import type { Clock } from './clock.ts';
 
@@ -11,7 +12,7 @@ export interface Repair {
 }
 
 const KEPT = 20;
-const LOGGED = 100; // repairs in one window that are logged one by one
+const LOGGED = 100; // maximum number of repairs in one window that are logged one by one
 const WINDOW_MS = 10_000;
 
 export class Repairs {

@@ -1,17 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-// A TCP connection that passes what it receives on in small slices, so that a client cannot make the HTTP parser of Node.js work on
-// 64 KiB of pipelined requests (more than 2,000) without a pause. The connections of all servers take turns in one queue, whose
-// work between two polls of the event loop has a time limit. A connection gets its next slice when its complete requests have been
-// answered. It must never hold up a connection whose requests are answered. Used by http-servers.ts.
+// A TCP connection that passes received data on in small slices. Without slices, a client could make the HTTP parser of Node.js work on 64
+// KiB of pipelined requests (more than 2,000) without a pause. The connections of all servers take turns in one queue. Between two polls of
+// the event loop, the queue works for a limited time. A connection gets its next slice when its complete requests have been answered. It
+// must never hold up a connection whose requests are answered. Used by http-servers.ts.
 import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import { Duplex } from 'node:stream';
 import { systemClock } from './clock.ts';
 
-/** Bytes. The shortest valid request has 25 bytes, so a slice ends at most 10 requests. A typical request is one slice. */
+/**
+ * Maximum size of a slice in bytes. The shortest valid request has 25 bytes, so at most 10 requests end in a slice. A typical request fits
+ * into one slice.
+ */
 const SLICE_BYTES = 250;
 
-/** Time for slices between two polls of the event loop. The event loop accepts one connection per port between two polls. */
+/**
+ * Time limit in milliseconds for slices between two polls of the event loop. In the same interval, the event loop accepts one connection
+ * per port.
+ */
 const TURN_MS = 2;
 
 /** The queue in which connections wait for their next slice. The sources take turns, and so do the connections of a source. */
@@ -33,7 +39,7 @@ export class SliceQueue {
     setImmediate(() => this.#run());
   }
 
-  /** Tasks that are added meanwhile wait for the next turn. */
+  /** Runs at most as many tasks as wait when it begins, and stops after TURN_MS. The other tasks wait for the next turn. */
   #run(): void {
     this.#isScheduled = false;
     const until = systemClock.now() + TURN_MS;
@@ -41,7 +47,7 @@ export class SliceQueue {
     if (this.#waiting.size > 0) this.#schedule();
   }
 
-  /** Takes the first task of the source whose turn it is, which then waits behind the other sources. */
+  /** Takes the first task of the source whose turn it is. The source then waits behind the other sources. */
   #next(): (() => void) | undefined {
     const [entry] = this.#waiting;
     if (entry === undefined) return undefined;
@@ -99,13 +105,13 @@ export class SlicedSocket extends Duplex {
     this.#schedule();
   }
 
-  /** node:http calls it for its time-outs; see net.Socket.setTimeout(). */
+  /** node:http calls this method for its time-outs; see net.Socket.setTimeout(). */
   setTimeout(ms: number): this {
     this.#socket.setTimeout(ms);
     return this;
   }
 
-  /** node:http calls it after the last response; see net.Socket.destroySoon(). */
+  /** node:http calls this method after the last response; see net.Socket.destroySoon(). */
   destroySoon(): void {
     if (this.writable) this.end();
     if (this.writableFinished) this.destroy();
@@ -137,7 +143,7 @@ export class SlicedSocket extends Duplex {
     callback(error);
   }
 
-  /** Waits in the queue if there is something to pass on. A complete request must be answered first. */
+  /** Adds the connection to the queue if it can pass on a slice: data has arrived, and every complete request has been answered. */
   #schedule(): void {
     if (this.#canPush()) this.#queue.add(this.#source, this.#feed);
   }

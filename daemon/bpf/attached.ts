@@ -16,7 +16,7 @@ export interface Attached {
   replace(program: number): void;
   /** Attaches the program again if the hook lost it, or has another program. Returns one message for each difference. Needs no bpffs. */
   reattach(program: number): string[];
-  /** Pins again what is attached, if the pin is missing. Returns one message for each difference. */
+  /** Creates the pin again if it is missing. Returns one message for each difference. */
   repairPin(program: number): string[];
   /** Detaches the program. */
   remove(): void;
@@ -51,7 +51,7 @@ export class HeldLink implements Attached {
   readonly #options: LinkOptions;
   /** Descriptor of the link; -1 while no link is open. */
   #fd = -1;
-  /** reattach() created the link, and it is not pinned yet. */
+  /** True from the time reattach() creates the link until the link is pinned. */
   #isNew = false;
 
   constructor(options: LinkOptions) {
@@ -181,7 +181,7 @@ interface FilterOptions {
 
 export class ClsactFilter implements Attached {
   readonly #options: FilterOptions;
-  /** reattach() created the filter, and its program is not pinned yet. */
+  /** True from the time reattach() creates the filter until the program of the filter is pinned. */
   #isNew = false;
 
   constructor(options: FilterOptions) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The cgroup that the socket hooks are attached to, and whether its hooks accept our programs beside other programs. Reads only.
+// Finds the cgroup to which the socket programs are attached, and checks that no other program holds its hooks exclusively. Reads only.
 import { release } from 'node:os';
 import { dirname } from 'node:path';
 import { ExitCode, isNotSupported, ExitError } from '../base/errors.ts';
@@ -33,8 +33,8 @@ export function requireFreeHooks(cgroup: string): string {
   for (const { program, type } of socketHooks) {
     for (let directory = cgroup; isCgroup2(directory); directory = dirname(directory)) {
       const { ids, flags } = programsOf(directory, type);
-      // On a cgroup above, BPF_F_ALLOW_OVERRIDE is enough to permit our programs. On the same cgroup, only BPF_F_ALLOW_MULTI
-      // permits them.
+      // A program on a cgroup above permits our programs if it is attached with BPF_F_ALLOW_OVERRIDE or BPF_F_ALLOW_MULTI. A program on the
+      // same cgroup permits them only with BPF_F_ALLOW_MULTI.
       const isExclusive = directory === cgroup ? (flags & ALLOW_MULTI) === 0 : flags === 0;
       if (ids.length === 0 || !isExclusive) continue;
       throw new ExitError(

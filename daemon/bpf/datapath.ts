@@ -33,7 +33,7 @@ export class Datapath {
   #objects: BpfObject[] = [];
   #layout = Buffer.alloc(0);
   #config: Uint8Array = new Uint8Array();
-  /** The maps that load() took over with another size than the settings ask for. */
+  /** The pinned maps that load() took over and whose sizes differ from the settings. */
   #pinnedSizes: readonly PinnedSize[] = [];
 
   constructor(pins: PinDirectory, options: { objectsPath: string; sizes: MapSizes }) {
@@ -272,7 +272,7 @@ export class Datapath {
 
   #refuseOther(spec: MapSpec, fd: number): void {
     const held = mapInfo(fd);
-    // The settings do not size this map, so another size means another version.
+    // No setting determines the size of this map, so another size means that another version created the map.
     const isResized = this.#sizes[spec.name] === undefined && held.maxEntries !== spec.maxEntries;
     const isSame =
       held.type === spec.type && held.keySize === spec.keySize && held.valueSize === spec.valueSize && held.flags === spec.flags;

@@ -70,7 +70,7 @@ export class DeviceOperations implements Operations<number, DesiredDevice> {
     const before = this.#attached.get(ifindex);
     if (before?.name === name && before.appearance === row.appearance) return;
     const hooks = hooksOf[row.role];
-    // The device may have had another role, under another name or for an earlier daemon: the programs of that role are removed.
+    // The device may have had another role, under another name or for an earlier daemon. This call removes the programs of that role.
     this.#removeHooks(
       ifindex,
       allHooks.filter((hook) => !hooks.includes(hook)),
@@ -97,7 +97,8 @@ export class DeviceOperations implements Operations<number, DesiredDevice> {
   }
 
   *repair(): Generator<string[], void> {
-    // guard.ts repairs pins and attachments instead, in the order that is necessary when the whole bpffs was lost.
+    // Does nothing: guard.ts repairs pins and attachments instead. It repairs them in the order that is required when the whole bpffs was
+    // lost.
   }
 
   freed(): number {
@@ -168,7 +169,7 @@ export class DeviceOperations implements Operations<number, DesiredDevice> {
       try {
         this.#removeHooks(ifindex, hooks);
       } catch {
-        // The first error is reported, because it caused this one. The next attempt takes over the pins that remain.
+        // Ignored: the first error is the cause and is thrown below. The next attempt takes over the pins that remain.
       }
       throw error;
     }
@@ -184,7 +185,7 @@ export class DeviceOperations implements Operations<number, DesiredDevice> {
       const isOurs = (fd: number): boolean => linkInfo(fd).ifindex === ifindex;
       const link = new HeldLink({ pins, name, attach, isOurs });
       link.attach(program);
-      // An earlier daemon without TCX may have left a filter, which would run a second program for each packet.
+      // An earlier daemon that did not use TCX may have left a filter. The filter would run a second program for each packet.
       this.#removeFilter(hook, ifindex);
       return link;
     }

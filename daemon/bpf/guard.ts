@@ -14,13 +14,13 @@ export interface GuardOptions {
   readonly datapath: Datapath;
   /** Every program of ours that is attached now. */
   readonly held: () => Iterable<Held>;
-  /** Called in each round before the hooks are compared: lists the devices again. */
+  /** Lists the devices again. Called in each round before the hooks are compared. */
   readonly beforeHooks: () => void;
   readonly clock: Clock;
   readonly periodMs: number;
   /** Called once for each thing that was repaired. */
   readonly onRepaired: (message: string) => void;
-  /** Called when a repair fails, but not again while it fails with the same message. */
+  /** Called when a repair fails. Not called again while the repair fails with the same message. */
   readonly onFailed: (message: string) => void;
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Asks the kernel which programs are on the hooks that this daemon uses: programs of ours that are missing, and programs of another
-// sluiced, which has another pin path. Reads only; guard.ts repairs. The result is kept for a second, because a node has hundreds of hooks.
-// Called by the status.
+// Asks the kernel which programs are on the hooks that this daemon uses. Finds hooks that lack our program, and programs of another
+// sluiced, which has a different pin path. Reads only; guard.ts does the repairs. The result is reused for a second, because a node has
+// hundreds of hooks. Called by the status.
 import { readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { isNotFound, isNotSupported, KernelError } from '../base/errors.ts';
@@ -29,7 +29,7 @@ export interface HookInspectionOptions {
   readonly hasTcx?: boolean;
 }
 
-/** What is on the hooks now. One message for each finding, with the next step. */
+/** What an inspection found on the hooks: one message for each finding, with the next step. */
 export interface HookFindings {
   /** Programs of ours that are not on their hook. */
   readonly missing: readonly string[];
@@ -55,9 +55,9 @@ interface ForeignProgram {
   readonly hook: string;
 }
 
-/** The result of an inspection is used again for this time. */
+/** How long the result of an inspection is reused. */
 const KEPT_MS = 1000;
-/** The pins of other daemons are searched again after this time, if programs of an unknown owner are on the hooks. */
+/** How long the list of the pins of other daemons is reused. It is read only if programs of an unknown owner are on the hooks. */
 const PINS_KEPT_MS = 10_000;
 /** Limits of the search for pin paths on the bpffs. Other programs may keep thousands of pins there. */
 const MAX_PIN_DEPTH = 4;
@@ -198,7 +198,7 @@ function isInCgroup2(directory: string): boolean {
   }
 }
 
-/** The programs whose links or filters are pinned below other pin paths of the same bpffs: pin path by program id. */
+/** Pin path by program id, for the programs whose links or filters are pinned below other pin paths of the same bpffs. */
 function pinnedPrograms(ownPath: string): ReadonlyMap<number, string> {
   const found = new Map<number, string>();
   for (const path of otherPinPaths(ownPath)) {

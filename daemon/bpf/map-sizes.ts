@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Turns the size settings into max_entries of the pinned maps, with the flag that each comes from, and describes pinned maps of
-// another size. Pure.
+// Converts the size settings to max_entries of the pinned maps, and records which flag sets each size. Describes pinned maps whose size
+// differs. Pure.
 import { SLOTS_PER_ROW } from '../maps/types.ts';
 
 const RANGES = 65_536;
@@ -10,7 +10,7 @@ export interface MapSize {
   readonly entries: number;
   /** Without "--". */
   readonly flag: string;
-  /** The value of the flag that gives a map this number of entries. Default: the number itself. */
+  /** Converts a number of entries of the map to the value of the flag that sets this size. Default: the number itself. */
   readonly valueFor?: (entries: number) => number;
 }
 
@@ -26,7 +26,7 @@ export interface PinnedSize {
   readonly wanted: MapSize;
 }
 
-/** The settings with these names. */
+/** The size settings of the configuration, under the same names. */
 export interface MapLimits {
   readonly maxServices: number;
   readonly maxFrontends: number;
@@ -39,7 +39,8 @@ export interface MapLimits {
 export function mapSizes(limits: MapLimits): MapSizes {
   const entries = (count: number, flag: string): MapSize => ({ entries: count, flag });
   const frontends = entries(limits.maxFrontends, 'max-frontends');
-  // The tries have enough entries for every ClusterIP and source range. The kernel allocates the entries of a trie only as they are added.
+  // The tries have enough entries for every ClusterIP and source range. Unused entries need no memory, because the kernel allocates an
+  // entry of a trie when it is added.
   const ranges = { ...entries(2 * limits.maxFrontends + RANGES, 'max-frontends'), valueFor: (count: number) => (count - RANGES) / 2 };
   const backends = entries(limits.maxBackends, 'max-backends');
   const flows = entries(limits.maxFlows, 'max-flows');

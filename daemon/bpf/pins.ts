@@ -66,8 +66,8 @@ export class PinDirectory {
   }
 
   /**
-   * Creates directories that were removed. When the pin path itself was removed, it is locked again. Returns what was wrong.
-   * Throws ExitError.
+   * Creates missing directories again. If the pin path itself was removed, locks the new directory too. Returns what was wrong. Throws
+   * ExitError.
    */
   repair(): string[] {
     const missing = kinds.filter((kind) => !existsSync(join(this.path, kind)));
@@ -75,7 +75,7 @@ export class PinDirectory {
     const isNew = !existsSync(this.path);
     this.open();
     if (isNew) {
-      // The lock of this process is on the directory that was removed.
+      // This process still holds the lock of the removed directory. It must lock the new directory instead.
       this.unlock();
       this.lock();
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Lists and removes what Sluice leaves on the host: links (and with them the programs), filters, maps, pin directories, the API
-// socket. Works from the pins alone, so it finds what any version created. What is not ours is listed with the reason and left.
-// Needs no daemon; nothing is removed while one is running. Called by offline/uninstall.ts.
+// Lists and removes what Sluice leaves on the host: links (and with them the programs), filters, maps, pin directories, the API socket. It
+// works from the pins alone, so it finds what any version created. Items that Sluice did not create are listed with the reason and stay in
+// place. It needs no daemon, and removes nothing while a daemon is running. Called by offline/uninstall.ts.
 import { existsSync, lstatSync, readdirSync, rmdirSync, statSync, unlinkSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { ReasonError } from '../base/errors.ts';
@@ -10,13 +10,13 @@ import { detachClsact } from '../kernel/link.ts';
 import { OwnPins } from './own-pins.ts';
 import { parseDevicePin, PinDirectory, type PinKind } from './pins.ts';
 
-/** Something that is removed, or that is left. */
+/** An item on the host that is removed or stays in place. */
 export interface Removal {
-  /** Text that people read: "link /sys/fs/bpf/sluice/links/sock_connect4". */
+  /** Name of the item in messages: "link /sys/fs/bpf/sluice/links/sock_connect4". */
   readonly what: string;
-  /** Why it is left; undefined if Sluice created it, so that it is removed. */
+  /** Why the item stays in place; undefined if Sluice created it, so that it is removed. */
   readonly left: string | undefined;
-  /** Must not be called for what is left. */
+  /** Must not be called for an item that stays in place. */
   readonly remove: () => void;
 }
 
@@ -32,7 +32,7 @@ const OUR_DIRECTORY_MODE = 0o750;
 const left = (what: string, reason: string): Removal => ({ what, left: reason, remove: () => undefined });
 const ours = (what: string, remove: () => void): Removal => ({ what, left: undefined, remove });
 
-/** Everything there is to remove or to leave, in order. Locks the pin directory; throws ExitError when a daemon holds it. */
+/** All items to remove or to leave in place, in order. Locks the pin directory. Throws ExitError when a daemon holds the lock. */
 export function removals({ pinPath, socket }: UninstallPaths): Removal[] {
   const pins = new PinDirectory(pinPath);
   const isPins = existsSync(pinPath);
@@ -99,12 +99,12 @@ function socketRemovals(socket: string, daemon: number | undefined): Removal[] {
   return found;
 }
 
-/** Why the socket is left; undefined if nobody listens on it, or only the daemon that is to be uninstalled. */
+/** Why the socket stays in place; undefined if nobody listens on it, or only the daemon that is to be uninstalled. */
 function whyServed(socket: string, daemon: number | undefined): string | undefined {
   const listener = unixListener(socket);
   if (listener === 'ECONNREFUSED' || listener === 'ENOENT') return undefined;
   if (typeof listener === 'string') return `it cannot be determined whether a process listens on it (${listener})`;
-  // A process of another PID namespace has the number 0.
+  // The process id is 0 for a process in another PID namespace.
   const isDaemon = daemon !== undefined && (listener === daemon || listener === 0 || daemon === 0);
   return isDaemon
     ? undefined

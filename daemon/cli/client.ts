@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Calls the daemon's gRPC API over its Unix socket, with a deadline, and follows the pages of lists. A failure becomes an ExitError whose message names the next
-// step. This file must never print, and never pass a gRPC error or a stack trace to the user. Called by the commands.
+// Calls the daemon's gRPC API over its Unix socket, with a deadline, and follows the pages of lists. A failure becomes an ExitError whose
+// message names the next step. This file must never print, and never pass a gRPC error or a stack trace to the user. Called by the
+// commands.
 import { credentials, type ServiceError, status as code } from '@grpc/grpc-js';
 import { connect } from 'node:net';
 
@@ -118,7 +119,7 @@ async function exitErrorOf(error: ServiceError, daemon: Daemon): Promise<ExitErr
     );
   }
   if (error.code === code.UNIMPLEMENTED) {
-    return exitError(ExitCode.failure, `${at} does not implement this call: use the sluice command of the daemon's version`);
+    return exitError(ExitCode.failure, `${at} does not implement this call: use the sluice command of the same version as the daemon`);
   }
   if (error.code === code.INVALID_ARGUMENT) return exitError(ExitCode.usage, error.details);
   if (error.code === code.RESOURCE_EXHAUSTED) return exitError(ExitCode.failure, `${at} rejected the call: ${error.details}`);

@@ -33,12 +33,12 @@ export interface ExplainOptions {
   readonly daemon: Daemon;
 }
 
-/** The --flows file: 50,000 packets. */
+/** Maximum size of the --flows file in bytes. This is enough for 50,000 packets. */
 const MAX_FLOWS_BYTES = 8 * 2 ** 20;
 
 const usage = (message: string): ExitError => new ExitError(ExitCode.usage, message);
 
-/** A schema's message for a value that is not `what`. */
+/** Schema option: the message for a value that is not `what`. */
 const must = (what: string) => ({ error: ({ input }: { input?: unknown }) => `must be ${what}, is ${shown(input)}` });
 const shown = (value: unknown): string =>
   (value === undefined ? 'missing' : (JSON.stringify(value) as string | undefined)?.slice(0, 80)) ?? '?';
@@ -73,7 +73,7 @@ const querySchema = z
   })
   .transform(({ destIP, destPort, ...rest }): PacketQuery => ({ ...rest, destIP: destIP ?? '', destPort: destPort ?? 0 }));
 
-/** Prints one explanation, or one for each packet of --flows in the same order. Throws ExitError. */
+/** Prints the explanation of the packet, or the explanations of the packets of --flows in the order of the file. Throws ExitError. */
 export async function runExplain(options: ExplainOptions): Promise<void> {
   const queries = options.flowsFile === undefined ? [packetOf(options)] : flowsOf(options.flowsFile);
   const explanations =
@@ -112,7 +112,10 @@ function endOf(text: string, what: string, isPortOptional: boolean): { ip: strin
   return { ip, port: number };
 }
 
-/** A destination such as "web.default:http" or "default/web:80": the name of a Service, whose parts explain/destination.ts checks. */
+/**
+ * Whether the destination names a Service, such as "web.default:http" or "default/web:80". explain/destination.ts checks the parts of the
+ * name.
+ */
 function isServiceName(text: string): boolean {
   const host = text.replace(/:[^:]*$/, '');
   return /^[a-z0-9][-a-z0-9./]*$/.test(host) && /[a-z]/.test(host) && parseAddress(host) === undefined;

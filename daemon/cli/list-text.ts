@@ -46,8 +46,8 @@ const rowStatus = ({ row, wanted }: ServicePort): string =>
   !wanted ? 'not desired' : (row?.state ?? '').replace('ROW_STATE_', '').toLowerCase();
 
 /**
- * One line per desired backend that the policy selects. For policy Cluster, then one line per backend that is not desired but is
- * in a slot in the kernel.
+ * One line per desired backend that the policy selects. For policy Cluster, these are followed by one line per backend that is in a slot in
+ * the kernel but not desired.
  */
 function backendLines(service: ServicePort, policy: string, isWide: boolean): string[] {
   const isLocalSet = policy === 'Local';

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// `sluice plan`: prints what a node would serve for a directory of objects. If a daemon runs, prints instead how this differs from what
-// the daemon serves. A dry run computes the plan (offline/dry-run.ts). Changes nothing. Objects and files that cannot be used are
-// reported on stderr and left out, and the exit code is then not 0. Called by main.ts.
+// `sluice plan`: prints what a node would serve for a directory of objects. If a daemon runs and the format is not JSON, prints the
+// differences between the plan and what the daemon serves. A dry run computes the plan (offline/dry-run.ts). Changes nothing. Objects and
+// files that cannot be used are reported on stderr and left out, and the exit code is then 3. Called by main.ts.
 import { ExitCode, ExitError } from '../base/errors.ts';
 import { printable, printableJson, printableValue } from '../base/printable.ts';
 import { rowSettings } from '../config/row-settings.ts';
@@ -72,7 +72,7 @@ function nodeOf(served: Served | undefined): { name: string; localAddresses?: re
   return { name: served.node, ...(own === undefined || own.length === 0 ? {} : { localAddresses: own }) };
 }
 
-/** One line per backend, and then what the columns do not show. */
+/** The table with one line per backend, followed by the health checks, the conflicts and the address sets. */
 function planText(run: DryRun): string {
   const rows = printableValue(planRows(run));
   const lines = rows.map((row) => [

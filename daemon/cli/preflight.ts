@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// `sluice preflight`: runs the checks of offline/preflight.ts with the settings that sluiced would have, and prints the results.
-// Needs no daemon, asks the API server if it is the source, and changes nothing. Called by main.ts.
+// `sluice preflight`: runs the checks of offline/preflight.ts with the settings that sluiced would have, and prints the results. Needs no
+// daemon and changes nothing. If the API server is the source, sends requests to it. Called by main.ts.
 import { printable, printableJson } from '../base/printable.ts';
 import { parseConfig } from '../config/resolve.ts';
 import { readSettingsText } from '../config/sources.ts';

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the running daemon serves, from its answers, in the form in which `sluice plan` compares it. Pure. Called by plan.ts.
+// Converts the answers of the running daemon to the state that it serves, in the form that `sluice plan` compares. Pure. Called by plan.ts.
 import type { ServicePort__Output as ServicePort } from '../../proto/gen/sluice/v1/ServicePort.ts';
 import type { StatusResponse__Output as Status } from '../../proto/gen/sluice/v1/StatusResponse.ts';
 import { hostPort } from '../model/address.ts';
@@ -55,7 +55,9 @@ function servedFrontends({ namespace, name, portName, frontends, backends, sourc
     }));
 }
 
-/** The devices that have programs now and keep them with the planned settings, and the uplinks that the plan adds. */
+/**
+ * The devices that would have programs with the planned settings: those that have programs now and keep them, and the uplinks that are new.
+ */
 export function plannedDevices(served: ServedState | undefined, settings: Planned): ServedState['devices'] {
   const before = served?.devices;
   if (before === undefined) return undefined;

@@ -14,10 +14,13 @@ const words: Readonly<Record<Severity, string>> = {
   SEVERITY_NOT_READY: 'NotReady',
 };
 
-/** Whether the agent reports nothing worse than a Warning. Throws ExitError when it reports no severity, as an older daemon does. */
+/**
+ * Whether the agent reports nothing worse than a Warning. Throws ExitError when the agent reports no severity, because older versions do
+ * not.
+ */
 export function isHealthy({ severity }: Status): boolean {
   if (severity === 'SEVERITY_UNSPECIFIED')
-    throw new ExitError(ExitCode.failure, 'the daemon does not report a status: use the sluice command of its own version');
+    throw new ExitError(ExitCode.failure, 'the daemon does not report a status: use the sluice command of the same version as the daemon');
   return severity === 'SEVERITY_OK' || severity === 'SEVERITY_WARNING';
 }
 

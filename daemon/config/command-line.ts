@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Evaluates the command line of sluiced. The result is either the settings to run with, or nothing after a text was printed.
-// Called by main.ts, which passes argv, the environment, the file reader and the print function.
+// Evaluates the command line of sluiced. Returns the settings to run with. If the command line asks only for a text, prints the text and
+// returns undefined. Called by main.ts, which passes argv, the environment, the file reader and the print function.
 import { helpText, type ProgramVersions, resolvedText, versionText } from './help.ts';
 import { type Invocation, parseInvocation } from './resolve.ts';
 import type { Config } from './schema.ts';

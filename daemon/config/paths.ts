@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where relative paths begin. A path that the user writes, as a flag, as an argument or in an environment variable, is relative to the
-// directory in which the user stands; a path in a settings file is relative to the directory of this file. Used by resolve.ts and cli/.
+// Makes relative paths absolute. A path that the user writes as a flag, as an argument or in an environment variable is relative to the
+// current directory of the user. A path in a settings file is relative to the directory of this file. Used by resolve.ts and cli/.
 import { isAbsolute, resolve } from 'node:path';
 import { ExitCode, ExitError } from '../base/errors.ts';
 
@@ -10,8 +10,8 @@ type Environment = Readonly<Record<string, string | undefined>>;
 const ourScripts = ['sluice', 'sluiced'];
 
 /**
- * The current directory of the user. npm passes it as INIT_CWD. The variable is ignored when another program of an npm script calls ours,
- * because then INIT_CWD is not the directory in which our program was started.
+ * The current directory of the user. npm passes it as INIT_CWD. The variable is used only if one of our scripts was started with npm. If
+ * another npm script starts our program, that script may have changed the directory, so INIT_CWD is ignored.
  */
 export function userDirectory(env: Environment): string {
   const isOurScript = env['npm_package_name'] === 'sluice' && ourScripts.includes(env['npm_lifecycle_event'] ?? '');

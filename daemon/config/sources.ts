@@ -12,7 +12,7 @@ import { yamlNestingFault } from '../base/nesting.ts';
 import { systemReason, yamlReason } from '../base/reasons.ts';
 import { usageText } from './usage.ts';
 
-/** A settings file. With every setting and its comments it has 10 KiB. */
+/** Maximum size of a settings file in bytes. A file with every setting and its comments has 10 KiB. */
 const MAX_SETTINGS_BYTES = 256 * 2 ** 10;
 
 /** The file reader of sluiced and sluice, for readSettingsFile(). */
@@ -171,7 +171,7 @@ function textOf(value: Node | null): string | null | undefined {
   if (!isScalar<string | number | boolean | null>(value)) return undefined;
   if (value.value === null) return null;
   if (typeof value.value === 'boolean') return value.value ? 'on' : 'off';
-  // The source text, since a Node named 007 must not become 7.
+  // The source text is used, because a Node named 007 must not become 7.
   return typeof value.value === 'number' ? (value.source ?? String(value.value)) : value.value;
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The types of values that settings have, each parsed from text, whether the text comes from a flag, the environment or a
-// file. Pure. Every error message is a predicate that resolve.ts appends to "NAME VALUE". Used by schema.ts only.
+// The types of values that settings have. Each value is parsed from text, which comes from a flag, the environment or a file. Pure. Every
+// error message is a predicate that resolve.ts appends to "NAME VALUE". Used by schema.ts only.
 import ipaddr from 'ipaddr.js';
 import { z } from 'zod';
 

@@ -19,7 +19,7 @@ interface Wanted {
   readonly service: (key: string) => Service | undefined;
 }
 
-/** Most ports that an error message lists. */
+/** Maximum number of ports that an error message lists. */
 const SHOWN_PORTS = 20;
 
 const refusal = (message: string): ExitError => new ExitError(ExitCode.usage, message);

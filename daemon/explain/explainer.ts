@@ -22,7 +22,10 @@ const SOCKET_REWRITE = 1;
 /** Drop reasons whose packets are answered with a reset or an ICMP error. */
 const refusals = ['DROP_NO_BACKEND', 'DROP_WRONG_PORT', 'DROP_NO_FLOW'];
 
-/** Most candidates of an answer; see Explanation in proto/sluice/v1. A packet must cost the same for every size of a Service. */
+/**
+ * Maximum number of candidates in an answer; see Explanation in proto/sluice/v1. Because of the limit, the cost of an answer does not
+ * depend on the size of the Service.
+ */
 const maxCandidates = 100;
 
 interface ExplainerParts {
@@ -62,8 +65,8 @@ export interface PacketDevice {
 }
 
 /**
- * attached: the socket hooks translate calls. on request: they are assumed to do so if the question names a call. Otherwise the
- * reason why they do not translate: "--socket-lb is off".
+ * 'attached': the socket hooks translate calls. 'on request': the answer assumes that they do if the question names a call. `problem`: why
+ * they do not translate, such as "--socket-lb is off".
  */
 export type SocketHooks = 'attached' | 'on request' | { readonly problem: string };
 
@@ -145,7 +148,7 @@ export class Explainer {
     return narrator.answer({ verdict: 'DNAT', frontend, candidates, backend, reason: `the socket is translated to ${which}` });
   }
 
-  /** Describes what the hook of the other system call of a UDP socket would do. */
+  /** Describes what happens to a UDP socket that uses the other system call (connect or sendto). */
   #otherCall(question: PacketQuery, ends: Ends, call: SocketCall): string {
     const other = call === 'sendto' ? 'connect' : 'sendto';
     const kind = other === 'connect' ? 'a socket that calls connect() first' : 'a socket that calls sendto() without connect()';
@@ -201,7 +204,7 @@ export class Explainer {
     });
   }
 
-  /** The answer for a packet that no tc program processes. The frontend tells whether a program would have been needed. */
+  /** The answer for a packet that no tc program processes. If the packet matches a frontend, the answer says why it is not translated. */
   #unprocessed(
     narrator: Narrator,
     problem: string,

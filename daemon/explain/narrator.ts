@@ -28,7 +28,7 @@ const dropReasons: Readonly<Record<string, string>> = {
 /** Maximum number of candidates that a step names. */
 const namedCandidates = 10;
 
-/** Backends that could be selected: "ip:port" of some, sorted, and the number of all. */
+/** Backends that could be selected. `texts` is "ip:port" of a limited number of them, sorted. `count` is the number of all of them. */
 export interface Candidates {
   readonly texts: readonly string[];
   readonly count: number;
@@ -47,17 +47,17 @@ interface Outcome {
 export class Narrator {
   readonly #steps: Step[] = [];
 
-  /** Adds the step that says what the name of the destination stands for. */
+  /** Adds the step that says which Service and port the name of the destination refers to. */
   destination(text: string): void {
     this.#add('destination', text);
   }
 
-  /** Which program processes the packet or the call, or that none does. */
+  /** Adds the step that says which program processes the packet or the call, or that none does. */
   hook(text: string): void {
     this.#add('hook', text);
   }
 
-  /** `port`: the desired row of the frontend, for the names of the source ranges. */
+  /** `port` is the desired row of the frontend. Its source ranges are listed in a step. */
   frontend(frontend: ExplainedFrontend | null, { service, flags }: LbExplain, { source, port }: Packet): void {
     if (frontend === null) return;
     const owner = frontend.service === '' ? 'an unknown Service' : frontend.service;
@@ -144,7 +144,7 @@ export class Narrator {
   }
 }
 
-/** The packet, as far as sentences need it: its source, and the desired row of the Service port that it matches. */
+/** The properties of a packet that the sentences use: its source, and the desired row of the Service port that it matches. */
 export interface Packet {
   readonly source: string;
   readonly port: DesiredPort | undefined;

@@ -27,7 +27,7 @@ interface ExplainProgramsOptions {
   readonly objectsPath: string;
   /** Descriptors of live maps by name. Maps that are not named are created, and freed by close(). */
   readonly reuse?: Readonly<Record<string, number>>;
-  /** max_entries of created maps, by name. */
+  /** max_entries by map name, for the maps that are created. */
   readonly sizes?: Readonly<Record<string, number>>;
   /** Treats every address as routed, because a dry run does not use the routes of this host. */
   readonly assumesRoute?: boolean;

@@ -64,7 +64,7 @@ export class ThisHost {
   deviceOf({ origin, source, destination, iface, hook }: DeviceQuestion): PacketDevice {
     const program = `tc_${hook}`;
     const device = iface === undefined ? this.#routed(origin === 'node' ? destination : source) : this.#named(iface);
-    // A pod that does not exist, or that is behind a bridge, has no device of its own to which a route could lead.
+    // A pod that does not exist, or that is behind a bridge, has no device to which a route leads. Then any device with the program counts.
     const isAnyPod = iface === undefined && origin === 'pod' && device?.kind !== 'veth';
     const found = [...this.#ranges.devicesWith(program)];
     const isProcessed = isAnyPod ? found.length > 0 : found.includes(device?.name ?? '');

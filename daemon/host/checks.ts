@@ -26,7 +26,9 @@ export const deviceChecks = (settings: { readonly uplinks: readonly string[]; re
   ...settings.podInterfaces.map((prefix) => ({ name: `pod interfaces ${prefix}*`, run: () => podInterfaces(prefix) })),
 ];
 
-/** About 160 descriptors for maps, programs and libraries, 2 for each device with programs, and some for connections. */
+/**
+ * Minimum limit of open descriptors: about 160 for maps, programs and libraries, 2 for each device with programs, and some for connections.
+ */
 const MIN_DESCRIPTORS = 256;
 
 function descriptors(): string {

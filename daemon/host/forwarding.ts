@@ -40,7 +40,7 @@ export function forwardingProblems(needs: ForwardingNeeds): string[] {
   return problems;
 }
 
-/** How the kernel answers for an address without a route, or whose route is of the type unreachable, prohibit or blackhole. */
+/** Error codes for an address that the node cannot reach: it has no route, or a route of the type unreachable, prohibit or blackhole. */
 const unroutable: ReadonlySet<string> = new Set(['ENETUNREACH', 'EHOSTUNREACH', 'EACCES', 'EINVAL']);
 
 /** Without a route a node process gets ENETUNREACH before any of our programs runs. */

@@ -53,8 +53,8 @@ export function lockDirectory(path: string): { release(): void } | undefined {
 }
 
 /**
- * Process that holds the lock of lockDirectory(): 0 for a process of another PID namespace, undefined if there is none. A line of
- * /proc/locks is "1: FLOCK  ADVISORY  WRITE 4242 00:2b:17 0 EOF".
+ * Process id of the holder of the lock of lockDirectory(): 0 for a process of another PID namespace, undefined if nobody holds the lock. A
+ * line of /proc/locks is "1: FLOCK  ADVISORY  WRITE 4242 00:2b:17 0 EOF".
  */
 export function lockHolder(path: string): number | undefined {
   const { dev, ino } = statSync(path, { bigint: true });
@@ -70,8 +70,8 @@ export function lockHolder(path: string): number | undefined {
 }
 
 /**
- * Process that listens on a Unix socket: 0 for a process of another PID namespace and for one that accepts no connection now. If none
- * listens, or this cannot be determined, the code of the failure: "ECONNREFUSED".
+ * Process id of the listener on a Unix socket: 0 for a process of another PID namespace, and for a process that accepts no connection now.
+ * If no process listens, or this cannot be determined, returns the error code, such as "ECONNREFUSED".
  */
 export function unixListener(path: string): number | string {
   const name = new TextEncoder().encode(`${path}\0`);
@@ -105,7 +105,7 @@ export function findCgroup2(): string | undefined {
   return mounts.map((line) => line.split(' ')).find((fields) => fields[2] === 'cgroup2')?.[1];
 }
 
-/** Sends a state to the service manager (sd_notify(3)). Returns false without NOTIFY_SOCKET or when sending fails. It does not throw. */
+/** Sends a state to the service manager (sd_notify(3)). Returns false if NOTIFY_SOCKET is not set or if sending fails. Never throws. */
 export function notifyServiceManager(state: string, path = process.env['NOTIFY_SOCKET']): boolean {
   if (path === undefined || path === '') return false;
   const fd = libc.socket(AF_UNIX, SOCK_DGRAM_CLOEXEC, 0);

@@ -68,8 +68,8 @@ export function programName(fd: number): string {
 export const programFdById = (id: number): number => checked(libbpf.programFdById(id), 'open program', `id ${id}`);
 
 /**
- * Name of a loaded program by its id. Undefined when the program does not exist any more, and when this process lacks CAP_SYS_ADMIN,
- * without which the kernel shows no program of another process.
+ * Name of a loaded program by its id. Undefined when the program does not exist any more, or when this process lacks CAP_SYS_ADMIN: without
+ * it, the kernel shows no program of another process.
  */
 export function programNameById(id: number): string | undefined {
   let fd: number | undefined;

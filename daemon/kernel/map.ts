@@ -23,7 +23,7 @@ const ENOENT = 2;
 const EINTR = 4;
 const ENOSPC = 28;
 const BATCH = 4096;
-/** Number of batches without an entry that may be interrupted in a row. The kernel interrupts a batch when entries are deleted. */
+/** Maximum number of interrupted batches in a row that return no entry. The kernel interrupts a batch when entries are deleted. */
 const EMPTY_BATCHES = 100;
 
 /** struct bpf_map_info: type, id, key_size, value_size, max_entries, map_flags, name[16]. */
@@ -103,8 +103,8 @@ export class BpfMap {
       const found = rc === 0 || rc === -ENOENT || rc === -EINTR ? (count[0] ?? 0) : 0;
       isLast = rc === -ENOENT;
       if (!isLast && (rc !== -EINTR || interruptions >= EMPTY_BATCHES)) checked(rc, 'map lookup batch', name);
-      // An interrupted batch has the entries that were read before, and the next batch continues after them. The count is unchanged
-      // when the call was interrupted before it began.
+      // An interrupted batch contains the entries that were read before the interruption, and the next batch continues after them. If the
+      // call was interrupted before it began, the kernel leaves the count unchanged.
       if (rc === -EINTR && (found === 0 || found === limit)) {
         interruptions += 1;
         continue;
@@ -118,9 +118,9 @@ export class BpfMap {
   }
 
   /**
-   * The values of a BPF_F_MMAPABLE array as shared memory. The distance between values is the value size rounded up to 8 bytes.
-   * The mapping is read-only until the first call with isWritable, which replaces the mapping. A daemon that has nothing to write
-   * therefore cannot write.
+   * The values of a BPF_F_MMAPABLE array as shared memory. The distance between values is the value size rounded up to 8 bytes. The mapping
+   * is read-only until the first call with isWritable, which replaces the mapping. So a daemon that has nothing to write has no writable
+   * mapping.
    */
   mmap(isWritable: boolean): ArrayBuffer {
     if (this.#mapped === undefined || (isWritable && !this.#mapped.isWritable)) {

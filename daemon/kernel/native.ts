@@ -107,7 +107,7 @@ export const libbpf = {
   tcDetach: bpf<[hook: Bytes, options: Bytes]>('int bpf_tc_detach(const void *hook, const void *opts)'),
 };
 
-// By default libbpf prints every failure to stderr. Each failure becomes one KernelError instead.
+// By default libbpf prints every failure to stderr. This is disabled, because each failure is thrown as a KernelError.
 libbpf.setPrint(null);
 
 /** Error numbers of libbpf itself, from 4000 on (libbpf.h, enum libbpf_errno). */
@@ -116,7 +116,7 @@ const libbpfErrors = 'LIBELF FORMAT KVERSION ENDIAN INTERNAL RELOC LOAD VERIFY P
 const errorNames = new Map<number, string>([
   ...libbpfErrors.map((name, index): [number, string] => [4000 + index, `LIBBPF_ERRNO__${name}`]),
   ...Object.entries(constants.errno).map(([name, number]): [number, string] => [number, name]),
-  // Node.js lists the number of EAGAIN also as EWOULDBLOCK.
+  // Node.js lists this number as both EAGAIN and EWOULDBLOCK. The name EAGAIN is used.
   [constants.errno.EAGAIN, 'EAGAIN'],
   [524, 'ENOTSUPP'],
 ]);
@@ -148,7 +148,7 @@ export function checkedErrno(rc: number, op: string, object: string): number {
 
 export const errno = (): number => koffi.errno();
 
-/** Largest number of calls in a row that signals may interrupt. More than this is a signal storm, which is reported as an error. */
+/** Maximum number of interrupted calls in a row. More interruptions are a signal storm, which is reported as an error. */
 const INTERRUPTIONS = 100;
 
 /**

@@ -8,7 +8,7 @@ import { checkedErrno, closeFd, errno, kernelError, libc, type PollHandle, pollR
 const AF_NETLINK = 16;
 const SOCK_RAW_CLOEXEC = 3 | 0o2000000;
 const MSG_DONTWAIT = 0x40;
-/** recv() returns the length of the whole message, also when the buffer is too small for it. */
+/** With this flag, recv() returns the length of the whole message, even when the buffer is too small for it. */
 const MSG_TRUNC = 0x20;
 const SOL_SOCKET = 1;
 const SO_RCVTIMEO = 20;
@@ -23,9 +23,12 @@ const EAGAIN = 11;
 const EINTR = 4;
 const EMSGSIZE = 90;
 const HEADER = 16;
-/** Tries of a dump. The kernel marks a dump during which the dumped table changed, and entries may be missing from it. */
+/**
+ * Maximum number of attempts of a dump. When the table changes during a dump, entries may be missing, and the kernel marks the dump as
+ * interrupted.
+ */
 const DUMP_ATTEMPTS = 10;
-/** Messages that are received in one turn of the event loop, so that a flood of events does not block everything else. */
+/** Maximum number of messages received in one turn of the event loop, so that a flood of events does not block everything else. */
 const RECEIVES_PER_TURN = 64;
 
 export interface NetlinkMessage {
@@ -110,9 +113,9 @@ export class NetlinkSocket {
   }
 
   /**
-   * Reports multicast events, those of one turn of the event loop together. `onLost` is called when events were lost (ENOBUFS) or
-   * cannot be received. Nothing is reported afterwards: the caller must close this socket, open another one and read everything
-   * again. When it throws, the socket is closed.
+   * Reports multicast events. All events received in one turn of the event loop are reported together. Calls `onLost` when events were lost
+   * (ENOBUFS) or cannot be received. Nothing is reported afterwards: the caller must close this socket, open another one and read
+   * everything again. When listen() throws, the socket is closed.
    */
   listen(onMessages: (messages: readonly NetlinkMessage[]) => void, onLost: (reason: KernelError) => void): void {
     const onReadable = (status: number): void => {

@@ -7,7 +7,10 @@ import { addressOf, checked, errnoName, kernelError, libbpf, type Pointer, witho
 import type { MapInfo } from './map.ts';
 
 const LOG_SIZE = 1 << 20;
-/** Loads that may fail because of a signal. Each one repeats the verification, which takes up to a second. */
+/**
+ * Maximum number of attempts to load an object. A signal can make an attempt fail, and each attempt repeats the verification, which takes
+ * up to a second.
+ */
 const LOAD_ATTEMPTS = 5;
 
 /** A map definition in the object file, before load. */

@@ -29,7 +29,7 @@ export interface Link {
   /** "veth", "vxlan" and so on; "" for a physical device. */
   readonly kind: string;
   readonly mtu: number;
-  /** The device carries Ethernet frames, which the tc programs need. */
+  /** True if the device carries Ethernet frames, which the tc programs need. */
   readonly isEthernet: boolean;
 }
 

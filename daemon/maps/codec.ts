@@ -10,7 +10,7 @@ export interface Codec<Row> {
   readonly size: number;
   /** Byte offset of each member, padding members included. */
   readonly offsets: Readonly<Record<string, number>>;
-  /** Writes the members at `at`. Padding is not written. */
+  /** Writes the members of a row at the offset `at`. Padding is not written. */
   encode(row: Row, view: DataView, at?: number): void;
   decode(view: DataView, at?: number): Row;
 }

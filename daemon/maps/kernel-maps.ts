@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The load balancer's maps in the kernel: the interfaces of types.ts over pinned BPF maps, with the generated codecs. Arrays are shared
-// memory. They must stay mapped read-only until the first difference is written, so that a daemon that has nothing to write cannot
-// write. Used by services/apply/ for writing, and by the status and explain/ for reading.
+// memory. They must stay mapped read-only until the first difference is written, so that a daemon that has nothing to write has no writable
+// mapping. Used by services/apply/ for writing, and by the status and explain/ for reading.
 import type { BpfMap } from '../kernel/map.ts';
 import { type Codec, decoded, Encoder } from './codec.ts';
 import {

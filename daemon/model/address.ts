@@ -46,8 +46,8 @@ export function parseCidr(text: string): Address | undefined {
 }
 
 /**
- * Ranges of addresses that cannot be the address of a Service, because they do not identify one other host, with the kind of address that
- * each range contains.
+ * Ranges of addresses that cannot be the address of a Service, because they do not identify one other host. The second element names the
+ * kind of address.
  */
 const specialRanges: readonly (readonly [range: string, what: string])[] = [
   ['0.0.0.0/32', 'the unspecified address'],

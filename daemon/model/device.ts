@@ -11,8 +11,8 @@ export interface NetworkDevice {
   /** True if the device carries Ethernet frames, which the tc programs expect. */
   readonly isEthernet: boolean;
   /**
-   * Distinguishes two devices that had the same ifindex and name one after the other: the programs of the first were removed together with
-   * it.
+   * Distinguishes two devices that had the same ifindex and name one after the other. The kernel removed the programs of the first device
+   * together with the device, so the second device has none.
    */
   readonly appearance: number;
 }

@@ -7,7 +7,7 @@ import type { Protocol } from './service.ts';
 /** Where a packet comes from: a pod of this node, the node itself, or any other source. */
 export type Origin = 'pod' | 'node' | 'external';
 
-/** The system call by which a process sends the packet. A socket hook treats the two differently. */
+/** The system call by which a process sends the packet. The socket hooks treat connect() and sendto() differently. */
 export type SocketCall = 'connect' | 'sendto';
 
 /** The first packet of a flow, as the user describes it. */

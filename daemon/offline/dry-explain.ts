@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// `sluice explain --objects`: writes the desired rows of a dry run into temporary maps. It runs the read-only copies of the
-// programs with these maps. Needs a kernel but no daemon. It must never pin or attach anything; all maps are closed on return.
-// Called by cli/explain.ts.
+// Implements `sluice explain --objects`: writes the desired rows of a dry run into temporary maps, and runs the read-only copies of the
+// programs with these maps. Needs a kernel but no daemon. It must never pin or attach anything; all maps are closed on return. Called by
+// cli/explain.ts.
 import { dryRun, type DryRunInput } from './dry-run.ts';
 import { systemClock } from '../base/clock.ts';
 import { didYouMean } from '../base/nearest.ts';
@@ -61,7 +61,10 @@ export function dryExplain(input: DryExplainInput, queries: readonly PacketQuery
   }
 }
 
-/** Programs are assumed to be attached everywhere, except to a device that is named and that the named settings exclude. */
+/**
+ * The reason why the device has no program. Every device is assumed to have programs, except a device that the query names and the settings
+ * exclude.
+ */
 function deviceProblem({ iface, hook }: DeviceQuestion, { uplinks }: HostSettings): string | undefined {
   if (iface === undefined || hook === 'pod_in' || uplinks.length === 0 || uplinks.includes(iface)) return undefined;
   const near = didYouMean(iface, uplinks);

@@ -23,7 +23,7 @@ const MAX_NODE_FILE_BYTES = 2 ** 20;
 export interface DryRunInput {
   /** Directory of objects in YAML or JSON. */
   readonly objects: string;
-  /** The --node FILE, or the name of a node that the objects describe and its local addresses, if they are known. */
+  /** Either the --node FILE, or the name of a node that the objects describe, with its local addresses if they are known. */
   readonly node: { readonly file: string } | { readonly name: string; readonly localAddresses?: readonly string[] };
   readonly settings: HostSettings;
 }
@@ -45,7 +45,8 @@ export interface DryRun {
 }
 
 /**
- * Throws ExitError when the directory or the node file cannot be read or is invalid. An invalid object is reported in `problems`.
+ * Computes the desired rows. Throws ExitError when the directory or the node file cannot be read or is invalid. An invalid object is
+ * reported in `problems`.
  */
 export function dryRun({ objects, node: given, settings }: DryRunInput): DryRun {
   const tables = sourceTables(noListener);

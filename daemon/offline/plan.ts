@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The result of `sluice plan`: what a dry run serves, as rows and as items, and how the items differ from those of a running daemon.
-// Pure. It depends neither on the API nor on the layout of the output: cli/ supplies what is served and prints the result.
+// Computes the result of `sluice plan`: the frontends that a dry run serves, or the differences between a dry run and a running daemon.
+// Pure. It depends neither on the API nor on the layout of the output: cli/ supplies the state of the daemon and prints the result.
 import { hostPort } from '../model/address.ts';
 import { backendsFor, type DesiredPort, type Frontend, frontendKey, type FrontendType, type Scope, scopeOf } from '../model/frontend.ts';
 import { compareText } from '../model/order.ts';
@@ -28,7 +28,7 @@ export interface PlanRow {
   readonly terminatingBackends: readonly string[];
   /** Null if the Service has no health check on this node. */
   readonly healthCheckNodePort: number | null;
-  /** Keys of the Service ports that claim the frontend too and do not get it. */
+  /** Keys of the other Service ports that claim the frontend but do not get it. */
   readonly contenders: readonly string[];
 }
 
@@ -55,7 +55,7 @@ export function planRows({ ports, services, conflicts }: Pick<DryRun, 'ports' | 
 const textsOf = (backends: readonly { readonly address: string; readonly port: number }[]): string[] =>
   backends.map(({ address, port }) => hostPort(address, port)).sort();
 
-/** The state that one daemon serves, or would serve, as far as a plan compares it. */
+/** The state that a daemon serves or would serve. It contains only what a plan compares. */
 export interface ServedState {
   readonly frontends: readonly Pick<PlanRow, 'frontend' | 'service' | 'type' | 'policy' | 'backends' | 'sourceRanges'>[];
   readonly ports: readonly ServedPort[];
@@ -95,15 +95,15 @@ export function plannedState(run: DryRun, { settings, devices }: Pick<ServedStat
   };
 }
 
-/** A difference: something is added or removed, or an attribute of something that stays is changed. */
+/** A difference: a subject or an attribute is added or removed, or the value of an attribute changes. */
 export interface PlanChange {
   readonly kind: 'added' | 'removed' | 'changed';
   readonly text: string;
 }
 
-/** Something that is compared, or one of its attributes. */
+/** A subject of the comparison, or one of its attributes. */
 interface Item {
-  /** The subject of the comparison: "10.96.0.10:80/TCP default/web:http". */
+  /** Name of the subject: "10.96.0.10:80/TCP default/web:http". */
   readonly subject: string;
   /** "" for the subject itself. */
   readonly attribute: string;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs the checks of all folders of daemon/, in the order in which sluiced would run them. Changes nothing. A failed check has the
-// exit code that sluiced would end with, or 1 when sluiced would start and not become ready. A problem with which sluiced could serve is a
-// warning. A check that was not made is skipped, with the reason. Called by cli/preflight.ts.
+// Runs the checks of all folders of daemon/, in the order in which sluiced would run them. Changes nothing. A failed check has the exit
+// code that sluiced would end with, or 1 when sluiced would start and not become ready. A problem that would not prevent sluiced from
+// serving is a warning. A check that was not made is skipped, with the reason. Called by cli/preflight.ts.
 import { type Check, CheckSkipped, CheckWarning } from '../base/check.ts';
 import { systemClock } from '../base/clock.ts';
 import { ExitCode, KernelError, ExitError } from '../base/errors.ts';

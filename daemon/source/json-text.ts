@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Facts about a JSON text that JSON.parse does not report: how deep it is nested, whether a key occurs twice in an object, and where a
-// value is. Every function takes time in proportion to the text, needs no stack, and never throws; a text that is not JSON gives any
-// answer, so JSON.parse must still judge it. Pure.
+// Finds in a JSON text what JSON.parse does not report: how deep the text is nested, whether a key occurs twice in an object, and where a
+// value is. The time of every function is proportional to the length of the text. No function is recursive or throws an error. For a text
+// that is not JSON, the results have no meaning, so callers must also call JSON.parse. Pure.
 
 import { MAX_DEPTH } from '../base/nesting.ts';
 
@@ -34,7 +34,7 @@ function endOfString(text: string, at: number): number {
   }
 }
 
-/** The fault when the text is nested more than `most` levels deep. To be called before JSON.parse. */
+/** The fault when the text is nested more than `most` levels deep. Call this function before JSON.parse. */
 export function depthFault(text: string, most = MAX_DEPTH): JsonFault | undefined {
   let depth = 0;
   for (let at = 0; at < text.length; at += 1) {
@@ -96,8 +96,8 @@ interface Child {
 }
 
 /**
- * Finds values in one JSON text. The first look-up below an object or a list reads its text once and remembers the places of its
- * members, so that 10,000 look-ups in a list cost no more than reading the list.
+ * Finds values in one JSON text. The first look-up in an object or a list reads the text of this object or list once and remembers the
+ * places of its members. 10,000 look-ups in a list therefore take no longer than reading the list.
  */
 export class JsonPlaces {
   readonly #text: string;
@@ -189,7 +189,7 @@ export class JsonPlaces {
   }
 }
 
-/** The index after each line feed of the text. */
+/** The index of the character after each line feed of the text. */
 function lineStartsOf(text: string): number[] {
   const starts: number[] = [];
   for (let at = text.indexOf('\n'); at !== -1; at = text.indexOf('\n', at + 1)) starts.push(at + 1);

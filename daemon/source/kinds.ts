@@ -17,7 +17,7 @@ interface KindRow<TableName extends string, Row> {
   readonly isOptional: boolean;
   /** Query parameters that select objects, given the name of this agent's Node. */
   readonly selectors: (nodeName: string) => Readonly<Record<string, string>>;
-  /** Property of the tables that hold the rows; see tables.ts. */
+  /** Name of the table for the rows of this kind: a property of ObjectTables (tables.ts). */
   readonly table: TableName;
   /** Throws InvalidObjectError when the object as a whole cannot be used. */
   readonly convert: (raw: Readonly<Record<string, unknown>>, metadata: Metadata, at: Subject) => Conversion<Row>;

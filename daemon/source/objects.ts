@@ -10,7 +10,7 @@ interface Problems {
   readonly problems: readonly InvalidObjectError[];
 }
 
-/** `ignored` names the kind of an object that the agent does not use, for people: "Deployment". */
+/** `ignored` is the kind of an object that the agent does not use, as text for people: "Deployment". */
 export type Converted = (Definition & Problems) | ({ readonly kind: 'unknown'; readonly ignored?: string } & Problems);
 
 const isObject = (raw: unknown): raw is Readonly<Record<string, unknown>> => typeof raw === 'object' && raw !== null && !Array.isArray(raw);

@@ -4,7 +4,7 @@
 import { printable } from '../base/printable.ts';
 import { compareText } from '../model/order.ts';
 
-/** Number of problems that a source reports one by one, with a log line each. */
+/** Maximum number of problems that a source reports one by one, each with a log line. */
 export const MAX_PROBLEMS = 1000;
 
 export interface SourceProblem {

@@ -51,9 +51,9 @@ export interface AgentStatusParts extends ListParts {
   /** Tables besides `desired` that must be initialized before the agent is ready. */
   readonly otherTables: readonly Pick<TableView<string, unknown>, 'initialized'>[];
   readonly portLoop: Pick<Reconciler<string, DesiredPort>, 'counts' | 'status'>;
-  /** Every loop that must be ready before the agent is ready, `portLoop` included, by name. */
+  /** Every loop that must be ready before the agent is ready, by name. Includes `portLoop`. */
   readonly loops: Readonly<Record<string, Loop>>;
-  /** Every map of the datapath: kernel type number and size. */
+  /** Every map of the datapath: its name, the kernel's number of its type, its size, and the flag that sets the size. */
   readonly mapInfos: () => readonly {
     readonly name: string;
     readonly type: number;
@@ -156,7 +156,7 @@ class View implements AgentView {
     return {
       error: rows.length,
       errors: [
-        // Failed steps are listed before failed rows: while a step fails, it may be that no row is applied.
+        // Failed steps are listed before failed rows, because a failed step may be the reason that no row is applied.
         ...steps.map(({ key, error, retries }) => ({ key, message: error.message, retries })),
         ...rows.slice(0, shownErrors).map(([key, { error, retries }]) => ({ key, message: error?.message ?? '', retries })),
       ],

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The rows of `sluice service list` and `sluice backend list`: the desired state, what the kernel holds, and the differences. They are
-// generators, because a large cluster has 100,000 rows: the caller pauses between two elements, and an undefined element is only a
-// place to pause. All of a row is read at one moment, so that a change in a pause never looks like a difference. Reads only. Used by
+// generators, because a large cluster has 100,000 rows: the caller pauses between two elements, and an undefined element is only a place to
+// pause. Each row is read completely at one moment, so that a change during a pause never looks like a difference. Reads only. Used by
 // agent-status.ts.
 import { type RealizedFrontend, RealizedReader } from '../maps/read/realized.ts';
 import { frontendEntry } from '../maps/read/snapshot.ts';
@@ -38,7 +38,7 @@ export function* serviceViews(parts: ListParts): Generator<ServiceView | undefin
   try {
     const wanted = new Wanted(changes);
     while (wanted.take()) yield undefined;
-    // A map by key, because a batch of map keys can repeat a key while other keys are added and deleted.
+    // This is a map, because the batches in which the keys are read can repeat a key while other keys are added and deleted.
     const unwanted = new Map<string, { readonly family: Family; readonly key: FrontendMapKey }>();
     for (const family of families) {
       for (const key of parts.maps.frontends[family].keys()) {
@@ -63,7 +63,7 @@ export function* serviceViews(parts: ListParts): Generator<ServiceView | undefin
   }
 }
 
-/** The keys of the desired ports and of all their frontends, from the time of construction on. A key is never removed. */
+/** The keys of every port that was desired at any time since construction, and of all its frontends. A key is never removed. */
 class Wanted {
   readonly ports = new Set<string>();
   readonly frontends = new Set<string>();
@@ -73,7 +73,7 @@ class Wanted {
     this.#changes = changes;
   }
 
-  /** Adds some of the unseen rows. Returns false when there are no more. */
+  /** Adds the keys of some rows that were not taken yet. Returns false when there are no more. */
   take(): boolean {
     const changes = this.#changes.take(takenRows);
     for (const { key, row } of changes) {
@@ -188,7 +188,7 @@ export function* backendViews(parts: ListParts): Generator<BackendView | undefin
       yield undefined;
       owners.isFresh = false;
       const rows = map.rows({ base, count: Math.min(readIds, map.capacity - base) });
-      // All rows are compared before the first pause.
+      // All rows of the group are compared before the first of them is yielded, because the caller may pause at each.
       yield* rows
         .filter(([, { meta }]) => (meta & BackendState.present) !== 0)
         .map(([id, row]) => backendView(owners, { id, family, row, frontendsOf }));

@@ -4,7 +4,7 @@
 // the lines exactly when the agent is not ready, as /readyz and the gRPC health service report it. Pure.
 import type { AgentStatus, ConflictStatus, FindingKind, MapStatus, Severity, SourceStatus, StatusLine } from './view.ts';
 
-/** Pressure from which a map counts as almost full. */
+/** A map counts as almost full at this pressure and above. */
 const warningPressure = 0.9;
 const shownRepairs = 5;
 /** Maximum number of details of one line. A person reads the first ones; the API has complete lists in other fields. */
@@ -64,7 +64,7 @@ function line(
   return { subject, severity, summary, details: more > 0 ? [...details.slice(0, shownDetails), `and ${more} more`] : details };
 }
 
-/** Severity and details of some findings. */
+/** The severity and the details of the findings of these kinds together. */
 function judged({ findings }: AgentStatus, ...kinds: readonly FindingKind[]): { severity: Severity; details: readonly string[] } {
   const present = kinds.filter((kind) => findings[kind].problems.length > 0);
   return {

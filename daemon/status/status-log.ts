@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Logs what the status reports without a log line of its own: problems of the host, of the settings and between Services. Each is logged
-// once when it appears or changes, and once when it is resolved, however often it is computed. Reads only. Built and started by agent/.
+// Logs the problems in the status that no other part logs: problems of the host, of the settings and between Services. Each problem is
+// logged once when it appears or changes, and once when it is resolved, however often it is computed. Reads only. Built and started by
+// agent/.
 import type { Logger } from 'pino';
 import type { Clock } from '../base/clock.ts';
 import { conflictText } from './severity.ts';
@@ -43,7 +44,7 @@ export class StatusLog {
     this.#cancel();
   }
 
-  /** Logs the difference to the previous call. */
+  /** Logs the problems that appeared, changed or were resolved since the previous call. */
   look(): void {
     const { log } = this.#options;
     const before = this.#logged;

@@ -20,7 +20,7 @@ export interface AgentView {
   backends(): Iterable<BackendView | undefined>;
   /** Runs the programs on each packet and returns their decisions. Changes no state. Throws ExitError for a packet that cannot exist. */
   explain(questions: readonly PacketQuery[]): Iterable<Explanation>;
-  /** Cheap: every probe calls it. `reasons` is empty exactly when ready. */
+  /** Whether the agent is ready. Must be cheap, because every probe calls it. `reasons` is empty exactly when the agent is ready. */
   health(): Health;
 }
 
@@ -38,13 +38,13 @@ export interface Health {
 }
 
 /**
- * The facts that folders of daemon/ report about their own subject. severity.ts decides under which line of the status each appears, and
- * how severe its problems are.
+ * The kinds of findings that parts of the agent report about themselves. severity.ts decides which line of the status contains a finding,
+ * and how severe its problems are.
  */
 export type FindingKind = 'node' | 'devices' | 'missingPrograms' | 'otherAgents' | 'mapSizes' | 'networkPolicies';
 
 export interface Finding {
-  /** Describes the present facts; "" when the line of the status has a summary of its own. */
+  /** Describes the present state; "" when the line of the status has a summary of its own. */
   readonly summary: string;
   /** One message for each thing that is wrong now, with the next step. */
   readonly problems: readonly string[];
@@ -108,7 +108,7 @@ export interface SourceStatus {
   readonly name: string;
   /** True when the first list of the source is in the tables. */
   readonly isInitialized: boolean;
-  /** False when a part could not be read; the last known objects of that part stay in force. */
+  /** False when a part of the source could not be read; the last known objects of that part stay in force. */
   readonly isComplete: boolean;
   /** Bounded by the source; the last element may state how many more there are. */
   readonly problems: readonly SourceProblem[];
@@ -206,7 +206,7 @@ export interface ServiceView {
   readonly frontends: readonly FrontendView[];
   /** The backends of the desired state. */
   readonly backends: readonly WantedBackend[];
-  /** The backends in the run of slots in the kernel, each once. */
+  /** The backends in the run of slots that the kernel has for this port, each once. */
   readonly run: readonly { readonly id: number; readonly address: string; readonly port: number; readonly slots: number }[];
   /**
    * Differences, such as "kernel lacks 10.0.1.3:8080". Empty when the frontends, their flags and their backend addresses are as desired.

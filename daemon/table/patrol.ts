@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The periodic comparison between everything that was applied and the content of the kernel. The class stores when the next
-// comparison is due and how far the current one is, and runs a bounded number of steps at a time. Only the Reconciler uses it; time
-// is an argument.
+// The periodic comparison of everything that was applied with the content of the kernel. The class stores when the next comparison is due
+// and how far the current comparison has come, and runs a bounded number of steps at a time. Only the Reconciler uses it; time is an
+// argument.
 
 /** The steps of one comparison. Each step returns one message for each repair. */
 export type Walk = () => Iterator<readonly string[], void>;

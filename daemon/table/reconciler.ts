@@ -93,7 +93,7 @@ export class Reconciler<K, Row> {
     this.#observer = undefined;
   }
 
-  /** Undefined for a key that never existed, or whose deletion is done. */
+  /** The status of the row with this key; undefined for a key that never existed, or whose deletion is done. */
   status(key: K): RowStatus | undefined {
     return this.#statuses.get(key, this.#waitsSince);
   }
@@ -118,7 +118,10 @@ export class Reconciler<K, Row> {
     return errors === 0 ? `OK, ${this.#table.size} rows` : `Degraded, ${errors} of ${this.#table.size} rows failed`;
   }
 
-  /** Every row of the initialized table, and the first prune if mayPrune() allows it, has been tried once, successfully or not. */
+  /**
+   * True when every row of the initialized table has been tried once, successfully or not. If mayPrune() allows the first prune, it has
+   * been tried too.
+   */
   get isReady(): boolean {
     return this.#isReady;
   }
@@ -165,7 +168,7 @@ export class Reconciler<K, Row> {
     this.#wake();
   }
 
-  /** Tries failed rows and a failed restore now. Their back-off does not start again. */
+  /** Tries failed rows and a failed restore now. Their back-off is not reset. */
   retryFailed(): void {
     const { clock } = this.#options;
     if (this.#retries.size === 0 && !this.#failing.has('restore')) return;
@@ -265,7 +268,7 @@ export class Reconciler<K, Row> {
   #rowFailed(key: K, error: Error, revision: number): void {
     const { clock, random, log } = this.#options;
     const last = this.#statuses.last(key);
-    // The first attempt of a changed row starts a new count.
+    // The first failure of a changed row starts a new count.
     const retries = last?.status.kind === 'error' && last.revision === revision ? last.status.retries + 1 : 1;
     const before = this.#statuses.set(key, { kind: 'error', error, retries, since: clock.now() }, revision);
     this.#retries.set(key, clock.now() + backOff(retries, random));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// When to try a failed row again: exponential back-off with jitter, 1 s to 60 s. Only the Reconciler uses it; time and
-// chance are arguments.
+// Decides when a failed row is tried again: exponential back-off with jitter, 1 s to 60 s. Only the Reconciler uses it; time and random
+// numbers are arguments.
 import { backOffMs } from '../base/back-off.ts';
 
 const limits = { firstMs: 2000, mostMs: 60_000, jitter: 0.5 };
@@ -44,7 +44,7 @@ export class Retries<K> {
     return keys;
   }
 
-  /** The rows that `isMeant` selects become due at `now`. */
+  /** Makes the rows that `isMeant` selects due at `now`. */
   retryNow(now: number, isMeant: (key: K) => boolean): void {
     for (const key of this.#due.keys()) if (isMeant(key)) this.set(key, now);
   }

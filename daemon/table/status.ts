@@ -26,7 +26,7 @@ export interface ReconcileLog<K> {
   rowRecovered(key: K, retries: number): void;
   stepFailed(what: string, error: Error): void;
   stepRecovered(what: string): void;
-  /** Another program had changed what was applied; the loop repaired it. */
+  /** Reports that another program had changed what was applied, and that the loop repaired it. */
   repaired(message: string): void;
 }
 
@@ -50,7 +50,10 @@ export class Statuses<K, Row> {
     return this.#failed.size;
   }
 
-  /** Undefined for a key that never existed, or whose deletion is done. `waitsSince` is the `since` of pending rows. */
+  /**
+   * The status of the row with this key; undefined for a key that never existed, or whose deletion is done. `waitsSince` is the `since` of
+   * pending rows.
+   */
   get(key: K, waitsSince: number): RowStatus | undefined {
     const result = this.#results.get(key);
     const isPending = this.#table.get(key) === undefined ? result?.status.kind === 'done' : this.#isBehind(key, result);

@@ -40,8 +40,8 @@ static __always_inline bool FN(is_in_cluster_range)(const struct lb_host *host,
 }
 
 /*
- * The destination is not a frontend. Returns -DROP_WRONG_PORT,
- * -DROP_UNALLOCATED, or 0 if the destination is not a cluster address.
+ * Called for a destination that is not a frontend. Returns -DROP_WRONG_PORT,
+ * -DROP_UNALLOCATED, or 0 if it is not a cluster address.
  */
 static __always_inline int FN(cluster_ip_miss)(const addr_t *destination)
 {

@@ -82,8 +82,9 @@ noinline int FN(ct_claim)(struct __sk_buff *skb, struct FN(flow) *flow)
 	flow->direction = FLOW_REPLY;
 	FN(flow_reply_key)(flow, &key);
 	/*
-	 * A masqueraded flow has a random port, for which a look-up is cheaper
-	 * than an insert that may fail. Other flows insert at once.
+	 * The port of a masqueraded flow is random and may be in use. To find
+	 * that out, a look-up is cheaper than an insert that fails. Other flows
+	 * insert at once.
 	 */
 	if (!masquerades) {
 		ret = map_write(&FN(ct), &key, flow, BPF_NOEXIST);
@@ -176,8 +177,9 @@ static __always_inline void FN(ct_forget_reply)(struct FN(tuple) *old,
 }
 
 /*
- * Has another flow taken the reply row that belongs to this forward row, and so
- * the source port? Replies of the backend then belong to the other flow.
+ * Has another flow taken the source port, and with it the reply row that
+ * belongs to this forward row? Replies of the backend then belong to the other
+ * flow.
  */
 noinline bool FN(ct_has_lost_port)(struct FN(flow) *flow)
 {
@@ -231,9 +233,9 @@ noinline int FN(ct_note_answer)(struct FN(flow) *flow)
 }
 
 /*
- * Records the time, and looks up the row of the other direction, since an LRU
- * table evicts rows that are not looked up. If that row is missing, inserts it
- * again. Called once per unit of flow_now() for each direction, and when the
+ * Records the time. Also looks up the row of the other direction, since an LRU
+ * table evicts rows that are not looked up, and inserts that row again if it is
+ * missing. Called once per unit of flow_now() for each direction, and when the
  * device of the client changes.
  */
 noinline int FN(ct_refresh)(struct FN(flow) *flow, __u32 client_dev)
@@ -314,7 +316,8 @@ noinline bool FN(ct_is_over)(struct FN(flow) *reply, struct FN(tuple) *tuple)
 }
 
 /*
- * Records FIN and RST in the forward row. On a SYN, flow_check() reads them.
+ * Records FIN and RST in the forward row. flow_check() reads them when a SYN
+ * arrives.
  */
 static __always_inline void FN(ct_note_close)(struct FN(flow) *flow,
 					      __u8 tcp_flags)

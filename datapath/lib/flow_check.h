@@ -50,8 +50,8 @@ static noinline bool FN(flow_is_foreign)(struct FN(flow) *flow,
  * backend again. A UDP flow has no close. It selects a backend again with its
  * next packet if its backend is removed or does not serve, or if both sides
  * were silent for UDP_IDLE. If the frontend now belongs to another Service
- * port, the flow does so within one unit of flow_now(). A flow is replaced if
- * another flow has taken its source port.
+ * port, a UDP flow selects a backend of that port within one unit of
+ * flow_now(). A flow is replaced if another flow has taken its source port.
  */
 static __always_inline enum flow_verdict FN(flow_check)(struct FN(flow) *flow,
 							struct FN(packet) *p)

@@ -35,7 +35,7 @@
 
 #elif defined(FAMILY)
 
-/* Hash that selects the backend of a new flow: over seed and 5-tuple. */
+/* Hash of seed and 5-tuple, which selects the backend of a new flow. */
 static __always_inline __u32 FN(flow_hash)(const struct FN(tuple) *t)
 {
 	__u64 hash = config_seed();
@@ -158,9 +158,8 @@ static noinline int FN(flow_open)(struct __sk_buff *skb, struct FN(packet) *p,
 	if (ret)
 		return ret;
 	/*
-	 * The packet is in the middle of a connection whose flow was lost. With
-	 * a new source port it would not belong to that connection at the
-	 * backend.
+	 * The packet belongs to an open connection whose flow was lost. With a
+	 * new source port, the backend would not recognise the connection.
 	 */
 	if (flow->flags & FLOW_MASQUERADED &&
 	    p->tuple.protocol != IPPROTO_UDP && !(p->tcp_flags & TCP_SYN))

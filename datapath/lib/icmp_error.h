@@ -229,9 +229,9 @@ static noinline int FN(icmp_error)(struct __sk_buff *skb, struct FN(packet) *p,
 	/*
 	 * If packets of the flow get a new source address in this direction,
 	 * the error gets that source address too, whichever router sent it.
-	 * netfilter does the same. Without this, if the next hop is the router
-	 * that sent the error, it would reject the error as a packet from its
-	 * own address.
+	 * netfilter does the same. Otherwise, if the next hop is the router
+	 * that sent the error, this router would reject the error as a packet
+	 * from its own address.
 	 */
 	work->outer = p->tuple;
 	if (!FN(addr_equal)(&path->to.saddr, &work->inner.saddr))

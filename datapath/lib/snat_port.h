@@ -26,10 +26,10 @@
 
 #define EXHAUSTED_FOR 1000000000ULL /* ns */
 
-/* Attempts to find a source port whose reply row is free. */
+/* Maximum number of attempts to find a source port with a free reply row. */
 #define PORT_PROBES 8
 #define PORT_PROBES_SCARCE 4 /* attempts if the last search failed */
-#define PORT_FAILURES 8 /* failed searches, then one attempt per flow */
+#define PORT_FAILURES 8 /* after this many failures: one attempt */
 
 /* A random port of the two ranges, in network byte order. */
 static __always_inline __be16 snat_port(const struct lb_host *host)

@@ -152,8 +152,8 @@ static __always_inline int FN(sock_request)(const struct frontend *frontend,
 	    (is_external || row->affinity || host->flags & HOST_MASQUERADE_ALL))
 		return SOCK_LEAVE;
 	/*
-	 * If translated here, a connected UDP socket could never move to
-	 * another backend.
+	 * If the call were translated here, a connected UDP socket could never
+	 * move to another backend.
 	 */
 	if (has_tc && call->protocol == IPPROTO_UDP && !call->is_datagram)
 		return SOCK_LEAVE;

@@ -15,7 +15,10 @@ typedef struct {
 	__be32 word[4];
 } addr6;
 
-/* Raised when a pinned map's layout changes; the daemon rejects the others. */
+/*
+ * Raised when the layout of a pinned map changes. The daemon rejects maps of
+ * another version.
+ */
 enum layout { LAYOUT_VERSION = 2 };
 
 /* Low byte of lb_frontend.meta. */

@@ -22,8 +22,8 @@
 #define noinline __attribute__((noinline))
 
 /*
- * A packet pointer is a 32-bit load that the verifier turns into a pointer. If
- * the load were C, clang might merge two such loads as integers. The zero
+ * Loads a packet pointer: a 32-bit load that the verifier turns into a pointer.
+ * If the load were C, clang might merge two such loads as integers. The zero
  * extension would turn the result into a number, which the verifier rejects.
  */
 #define SKB_POINTER(skb, member)                                         \
@@ -47,8 +47,9 @@ static __always_inline void *skb_end(const struct __sk_buff *skb)
 }
 
 /*
- * L4 offsets lie between 34 and 1500. The verifier forgets that bound when the
- * offset was stored in memory. clang would remove a mask in C as redundant.
+ * L4 offsets lie between 34 and 1500. The verifier forgets this bound when the
+ * offset is stored in memory, so this function masks the offset. If the mask
+ * were C, clang would remove it as redundant.
  */
 static __always_inline __u32 bounded(__u32 offset)
 {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * Real connections for the in-situ rows of the benchmark: a server with any
- * number of connections, and a client that holds thousands of them, or opens
- * one after the other. The client makes one round for each line on stdin, in
- * which each connection is used once. The kernel counts the runs of BPF
- * programs only during a round. It does not depend on Sluice and sends only to
- * the addresses in the arguments.
+ * Real connections for the in-situ rows of the benchmark. The server accepts
+ * any number of connections. The client either holds thousands of connections
+ * or opens them one after the other. Each line on stdin starts a round, and a
+ * round uses each connection once. The kernel counts the runs of BPF programs
+ * only during a round. This program must not depend on Sluice, and must send
+ * only to the addresses in its arguments.
  */
 #include "peer.h"
 #include <signal.h>
@@ -20,7 +20,7 @@
 #define LINE 64
 #define SPARE_FILES 64 /* files for stdio and statistics */
 
-/* Allows as many open files as the hard limit. Fails if they are too few. */
+/* Raises the limit of open files to its maximum. Exits if that is too low. */
 static void allow_files(rlim_t count)
 {
 	struct rlimit limit;
@@ -89,18 +89,18 @@ static void serve(const char *port)
 	echo(listeners[0]);
 }
 
-/* Where the connections go, and where they come from. */
+/* The destinations and the source ports of the connections. */
 struct plan {
 	struct sockaddr_in first;
 	__u32 count;
-	__u32 addresses, ports; /* used in turn, beginning with `first` */
+	__u32 addresses, ports; /* used in turn, starting at `first` */
 	__u16 source_port; /* port of the first connection; 0: any port */
 };
 
 /*
  * Each connection that is held has its own source port. Otherwise the kernel
- * could use one port for connections to two VIPs, which would be one
- * connection at their common backend.
+ * could use the same port for connections to two VIPs. At a common backend both
+ * connections would then have the same addresses and ports.
  */
 static int open_connection(const struct plan *plan, __u32 i)
 {
@@ -141,7 +141,7 @@ static void open_and_reset(const struct plan *plan, __u32 i)
 	close(fd);
 }
 
-/* `held`: the connections to use; NULL: a new one each time. */
+/* `held`: the open connections. NULL: each exchange opens a new one. */
 static void go_round(const struct plan *plan, const int *held)
 {
 	int statistics = enable_bpf_statistics();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Shared by the rows that use BPF_PROG_TEST_RUN. Moves this process into its own network namespace, compiles and loads
-// yardstick.bpf.c, and measures ns per packet of a program. The wrapper program in yardstick.bpf.c calls the measured program. It
-// must never send a packet.
+// The harness of the rows that use BPF_PROG_TEST_RUN. It moves this process into its own network namespace, compiles and loads
+// yardstick.bpf.c, and measures the time of a program in ns per packet. The wrapper program in yardstick.bpf.c calls the measured
+// program. The harness must never send a packet.
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The socket rows: sock_connect4 against a minimal connect hook. BPF_PROG_TEST_RUN does not support cgroup hooks, so a process
+// The socket rows: compare sock_connect4 with a minimal connect hook. BPF_PROG_TEST_RUN does not support cgroup hooks, so a process
 // in its own cgroup calls connect() on TCP sockets, and the kernel's run time statistics give the time. The backends have no
 // route, so nothing is sent. The statistics are enabled only while that process runs. main.ts runs the rows.
 import { execFileSync } from 'node:child_process';

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The rows of clusters that kube-proxy needed a quarter of an hour for (kubernetes/kubernetes#135639, #139513): cold start and memory
-// of sluiced, with the API server double. Every round also measures a cluster of the size of the rows at scale, which is the
-// yardstick: the cost must not grow faster than the number of Services or endpoints. main.ts runs these rows with --large.
+// Measures cold start and memory of sluiced in very large clusters, with the API server double. In clusters of these sizes the first
+// sync of kube-proxy took a quarter of an hour (kubernetes/kubernetes#135639, #139513). The yardstick is a cluster of the size of the
+// rows at scale, measured in every round, because the cost must not grow faster than the number of Services or endpoints. main.ts runs
+// these rows with --large.
 import { Lab } from '../support/lab/lab.ts';
 import type { Group, Row, Sample } from './row.ts';
 import { DoubleCluster, type LargerFigures, type Size } from './scale/double-cluster.ts';
@@ -40,7 +41,7 @@ const rowsOf = (cluster: keyof typeof titles): LargeRow[] => {
   ];
 };
 
-/** Number of rounds. Each takes three cold starts. */
+/** Number of rounds. A round consists of three cold starts. */
 export const LARGE_ROUNDS = 3;
 
 export class LargeBench implements Group<LargeRow> {

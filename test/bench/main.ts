@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // `npm run bench`: measures each row and its yardstick in interleaved rounds, and reports the ratio with its interval. Writes
-// test/bench/RESULTS.md and results.json. `--compare FILE` compares this run with an earlier results.json, `--only REGEX` selects
-// rows, `--scale` and `--large` run only the rows of large clusters, with a real API server or with its double. The benchmarks use their own namespaces, cgroups and bpffs and remove
-// them. They must never send a packet outside these namespaces.
+// test/bench/RESULTS.md and results.json. `--compare FILE` compares this run with an earlier results.json, and `--only REGEX` selects
+// rows. `--scale` runs only the rows of a large cluster with a real API server, `--large` only those of larger clusters with its
+// double. The benchmarks create their own namespaces, cgroups and bpffs, and remove them at the end. They must never send a packet
+// outside these namespaces.
 import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { cpus, loadavg, release } from 'node:os';
@@ -36,7 +37,7 @@ const { values } = parseArgs({
 
 const say = (text: string): void => void process.stderr.write(`${text}\n`);
 
-/** Each command has a part of RESULTS.md and rows of results.json, and keeps those of the other commands. */
+/** Each command replaces its own part of RESULTS.md and its own rows in results.json, and leaves the rest unchanged. */
 type Command = 'main' | 'scale' | 'large';
 const command: Command = values.scale ? 'scale' : values.large ? 'large' : 'main';
 const rowsOfCommand: Readonly<Record<Exclude<Command, 'main'>, ReadonlySet<string>>> = {
@@ -48,7 +49,7 @@ const commandOf = (row: string): Command => (rowsOfCommand.scale.has(row) ? 'sca
 let interrupted: NodeJS.Signals | undefined;
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => (interrupted = signal));
 
-/** Markdown of the groups that ran, which the report contains. */
+/** Notes in Markdown of the groups that ran. The report contains them. */
 const notes: string[] = [];
 
 async function measure<R extends Row>(group: Group<R>, rounds: number): Promise<Result[]> {
@@ -132,7 +133,7 @@ function atScale(rounds: number): Promise<Result[]> {
   return measure(new ScaleBench({ services, endpoints: 10 }, say), rounds);
 }
 
-/** The rows of the commands that did not run are kept. */
+/** Writes results.json. The rows of the other commands do not change. */
 function writeResults(results: readonly Result[]): void {
   const path = join(import.meta.dirname, 'results.json');
   const kept = (JSON.parse(readFileSync(path, 'utf8')) as Result[]).filter(({ row }) => commandOf(row) !== command);

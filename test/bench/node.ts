@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // One node of the veth rows: a lab with a client pod, two backend pods and one implementation of Services. Four such nodes run at
-// the same time and are measured in turn. On each node the client connects to a VIP and directly to the backends of this VIP, in
-// turn. The VIP is the last of 10,000 Services; the other Services have endpoints that do not exist. path-rows.ts uses it.
+// the same time and are measured in turn. On each node the client alternates between connections to a VIP and direct connections to
+// the backends of this VIP. The VIP belongs to the last of 10,000 Services. The other Services have endpoints that do not exist.
+// path-rows.ts uses it.
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -10,7 +11,7 @@ import { Lab, podAddresses } from '../support/lab/lab.ts';
 import { sh } from '../support/lab/shell.ts';
 import { kubeProxyRules, type NftService } from './nft.ts';
 
-/** How the client's packets reach a backend: the kind of node. A bare node has no programs, no rules and no VIP. */
+/** The kind of node, named after how packets to a VIP reach a backend. A bare node has no programs, no rules and no VIP. */
 export type Way = 'bare' | 'socket' | 'tc' | 'nft';
 
 const SERVICES = 10_000;
@@ -52,7 +53,7 @@ function objects({ name, address, protocol, port, endpoints }: NftService): obje
   ];
 }
 
-/** Connections whose SYN-ACK was handled in one of two ways. p50 in ns. */
+/** Count and p50 (in ns) of the connections for which connect() waited for the SYN-ACK in one of two ways. */
 interface Mode {
   readonly count: number;
   readonly p50: number;
@@ -68,16 +69,16 @@ export interface Connects {
   readonly serverNs: number;
   readonly p50: number;
   readonly p99: number;
-  /** connect() returned without a sleep. */
+  /** Connections for which connect() did not sleep. */
   readonly inside: Mode;
-  /** connect() slept until the SYN-ACK arrived. */
+  /** Connections for which connect() slept until the SYN-ACK arrived. */
   readonly slept: Mode;
 }
 
 /** Whether packets go to the VIP or directly to its backends. */
 export type Destination = 'vip' | 'direct';
 
-/** Which CPU handles the packets that arrive at a pod: that of their sender (the default for a veth), or the second CPU of the machine. */
+/** The CPU that handles the packets arriving at a pod: the CPU of the sender (the default for a veth), or the second CPU of the machine. */
 export type Steering = 'sender' | 'second';
 
 /** Sets receive packet steering for eth0 of a pod. */
@@ -126,8 +127,8 @@ export class BenchNode {
   }
 
   /**
-   * Makes connections one after the other for this time, to the VIP and directly to the backends in turn. On a bare node both are
-   * direct. Throws if a connection fails.
+   * Makes connections one after the other for `ms` milliseconds, alternately to the VIP and directly to the backends. On a bare node
+   * all connections are direct. Throws if a connection fails.
    */
   async connect(ms: number, steering: Steering): Promise<Readonly<Record<Destination, Connects>>> {
     steer(this.#lab, CLIENT, steering);

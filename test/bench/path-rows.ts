@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The veth rows: TCP connections and UDP packets through a ClusterIP, compared with direct traffic between the same pods on the same
-// node. The nodes are measured in turn. All traffic stays in network namespaces. main.ts runs them. connect() has two modes, which
-// differ more than what is measured: it finds the SYN-ACK at once, or sleeps until it arrives. The modes are compared separately, and
-// both occur, because the client's packets are also handled by another CPU for a part of each round.
+// node. The nodes are measured in turn. All traffic stays in network namespaces. main.ts runs them. connect() has two modes: it finds
+// the SYN-ACK at once, or it sleeps until the SYN-ACK arrives. The difference between the modes is larger than the overhead of a
+// ClusterIP, so each mode is compared separately. To make both modes occur, another CPU handles the packets to the client for a part
+// of each round.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { compile } from './harness.ts';
@@ -14,7 +15,7 @@ import { median } from './stats.ts';
 
 const CONNECT_MS: Readonly<Record<Steering, number>> = { sender: 700, second: 400 };
 const FLOOD_MS = 300;
-/** A mode with fewer connections in a round has no p50 in this round. */
+/** Minimum number of connections in a mode. With fewer connections in a round, the mode has no p50 in this round. */
 const FEWEST_CONNECTIONS = 100;
 
 type Metric = 'inside' | 'slept' | 'cpu' | 'rate' | 'packets';
@@ -51,8 +52,8 @@ const microseconds = (side: Connects, metric: 'inside' | 'slept' | 'cpu'): numbe
 };
 
 /**
- * Each mode is measured with the steering that makes it common. CPU time is measured without steering, because the CPU clocks of processes
- * do not include work that another CPU does for them.
+ * The steering with which a metric is measured. Each mode has the steering with which it occurs most often. CPU time is measured without
+ * steering, because the CPU clock of a process does not include work that another CPU does for the process.
  */
 const steeringOf = (metric: Exclude<Metric, 'packets'>): Steering => (metric === 'slept' ? 'second' : 'sender');
 const steerings: readonly Steering[] = availableParallelism() > 1 ? ['sender', 'second'] : ['sender'];

@@ -3,8 +3,8 @@
  * Clients and servers of the end-to-end rows of the benchmark. They are in C,
  * because a script would take longer than the measured operation. Servers
  * answer until they are killed. Clients run for the given time or count and
- * print one line of JSON. They do not depend on Sluice and send only to the
- * addresses in the arguments.
+ * print one line of JSON. They must not depend on Sluice, and must send only to
+ * the addresses in the arguments.
  */
 #include "peer.h"
 #include <errno.h>
@@ -13,15 +13,15 @@
 #include <sys/resource.h>
 #include <sys/time.h>
 
-#define SAMPLES (1 << 17) /* connections of one side in one run */
+#define SAMPLES (1 << 17) /* maximum per side and mode */
 #define BATCH 32
 #define PAYLOAD 64 /* bytes of a datagram */
-#define BLOCK 64 /* connections in one turn of a side */
+#define BLOCK 64 /* consecutive connections to one side */
 #define SIDES 2
 #define MOST_TARGETS 4
 #define MOST_SERVERS 4
 
-/* Echoes one byte per connection; the client resets the connection. */
+/* Echoes every byte. The client resets the connection. */
 static void serve_tcp(const char *port)
 {
 	int listener = listen_on(SOCK_STREAM, port);
@@ -57,10 +57,10 @@ static void serve_udp(const char *port)
 }
 
 /*
- * connect() waits for the SYN-ACK in one of two ways. Either it arrives before
- * connect() sleeps, or connect() sleeps until it arrives. The second way takes
- * twice as long, and which one happens depends on the machine. The number of
- * voluntary context switches of this thread tells them apart.
+ * The two modes of connect(). The SYN-ACK arrives before connect() sleeps
+ * (INSIDE), or connect() sleeps until the SYN-ACK arrives (SLEPT), which takes
+ * twice as long. The machine decides which of them happens. A voluntary context
+ * switch of this thread shows that connect() slept.
  */
 enum mode { INSIDE, SLEPT, MODES };
 
@@ -145,7 +145,7 @@ static void connect_once(struct side *side)
 	side->failures += !done;
 }
 
-/* The turn of one side: a block of connections, with the CPU time they took. */
+/* Makes BLOCK connections to one side, and adds the time that they took. */
 static void connect_block(struct side *side, const struct servers *servers)
 {
 	__u64 server = cpu_of(servers), began = now();
@@ -216,8 +216,8 @@ static void parse_servers(struct servers *servers, char *list)
 }
 
 /*
- * Connects to the two sides in turn, one connection at a time, so that both
- * find the machine in the same state.
+ * Alternates between BLOCK connections to one side and BLOCK connections to the
+ * other side, so that the state of the machine is the same for both sides.
  */
 static void connect_for(const char *ms, char *pids, char *lists[SIDES])
 {

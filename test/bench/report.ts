@@ -25,7 +25,7 @@ export function table(results: readonly Result[]): string {
   return [head, '|---|---|---|---|---|---|---|---|---|', ...lines].join('\n');
 }
 
-/** The conditions of a run, which the report names. */
+/** The conditions of a run. The report lists them. */
 export interface Circumstances {
   readonly date: string;
   readonly machine: string;
@@ -36,7 +36,7 @@ export interface Circumstances {
   readonly minutes: number;
 }
 
-/** `notes`: tables of the groups that follow the rows. */
+/** The report of the main command. `notes` are tables of the groups; they follow the table of rows. */
 export function report(results: readonly Result[], notes: string, at: Circumstances): string {
   return `# Bench results
 

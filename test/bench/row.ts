@@ -7,7 +7,7 @@ import { interval, type Interval, median, type Side, verdict } from './stats.ts'
 export interface Sample {
   readonly ours: number;
   readonly theirs: number;
-  /** The figure of a third system, for comparison, and the yardstick for it if it has another one. */
+  /** The figure of a third system, for comparison. If it has another yardstick, `peerTheirs` is the figure of that yardstick. */
   readonly peer?: number;
   readonly peerTheirs?: number;
 }
@@ -31,11 +31,11 @@ export interface Group<R extends Row = Row> {
   readonly rows: readonly R[];
   /** Maximum number of rounds, for groups whose rounds take long. */
   readonly mostRounds?: number;
-  /** Makes what all rounds need, such as nodes and maps. It may run for minutes. */
+  /** Creates what all rounds need, such as nodes and maps. This may take minutes. */
   open(rows: readonly R[]): Promise<void> | void;
   /** Returns one sample for each of these rows, in their order. */
   round(rows: readonly R[], number: number): Promise<Sample[]> | Sample[];
-  /** Markdown about the rows of this run, requested after the rounds, for figures that have no row of their own. */
+  /** Returns Markdown with figures that have no row of their own. Called after the rounds. */
   notes?(): string;
   /** Removes everything that open() made, also if open() failed. */
   close(): Promise<void> | void;
@@ -53,7 +53,7 @@ export interface Result {
   readonly verdict: string;
 }
 
-/** Verdict of a row whose figures were missing in most rounds, because what it measures did not occur on this machine. */
+/** Verdict of a row that has no figures in most rounds, because the measured case did not occur on this machine. */
 export const NOT_SEEN = 'not seen';
 
 /** A round without one of the two figures (NaN) does not count. */

@@ -33,8 +33,8 @@ const beside = ([name, unit]: Title, goal: GoalShape, of: (figures: Figures) => 
 });
 
 /**
- * The latency of one change at a time, from the write on. For sluiced, witness.ts measures it. For kube-proxy, it is kube-proxy's
- * own metric.
+ * A row for the time from the write of a change until the change is programmed, when changes are made one at a time. For sluiced,
+ * witness.ts measures this time. For kube-proxy, it comes from kube-proxy's own metric.
  */
 const single = (name: string, goal: GoalShape, ours: (figures: SluicedFigures) => number): ScaleRow => ({
   ...{ name: `one slice changed: ${name}`, unit: 'ms', yardstick: 'kube-proxy, from the write', goal: { ...goal, side: 'atMost' } },
@@ -49,7 +49,7 @@ const growth = ([name, unit]: Title, limit: number, of: (third: Third) => number
   theirs: ({ sluiced: { thirds } }) => valueAt(thirds, 0, of),
 });
 
-/** The cost of five times as many Services should be five times as large. */
+/** A row for LARGER_FACTOR times as many Services. The yardstick is LARGER_FACTOR times the cost of the smaller cluster. */
 const linear = ([name, unit]: Title, of: (found: LargerFigures) => number): ScaleRow => ({
   ...{ name: `${LARGER_FACTOR} times the Services: ${name}`, unit, yardstick: `${LARGER_FACTOR} times itself` },
   goal: { of: 'ratio', limit: 1.2, side: 'atMost' },

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The in-situ rows: the run time of every walk during real connections, by the kernel's own statistics (BPF_ENABLE_STATS), with 10,000
-// Services and 10,000 flows of which each is used once in a round. The floor programs serve the same traffic on a second node, and
-// empty programs on a third one give the time of the measurement itself, which is subtracted. A test run (tc-rows.ts) repeats one
-// packet with warm caches; here every packet meets cold ones. main.ts runs the rows.
+// The in-situ rows: the run time of each BPF program while real connections use it. The run time comes from the kernel's statistics
+// (BPF_ENABLE_STATS). There are 10,000 Services and 10,000 flows, and a round uses each flow once. On a second node the floor programs
+// serve the same traffic. On a third node empty programs give the time of the measurement itself, which is subtracted. A test run
+// (tc-rows.ts) repeats one packet with warm caches, but here the caches are cold for every packet. main.ts runs the rows.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -27,7 +27,7 @@ const ESTABLISHED = 1.6;
 const PASS = 1.3;
 const SOCKET = 1.15;
 
-/** The traffic that no program of any node translates, by which the empty programs are measured. */
+/** The traffic with which the empty program of a hook is measured. No program on any node translates this traffic. */
 const emptyTraffic = (hook: Hook): Traffic => (hook === 'sock_connect4' ? 'socketMiss' : 'direct');
 
 export class SituBench implements Group<SituRow> {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The tc rows: tc_pod_in against the floor program, in one process and in turn, for one established flow, many established
-// flows, new flows, and packets to no Service. main.ts runs them.
+// The tc rows: compare tc_pod_in with the floor program for one established flow, many established flows, new flows, and packets
+// to no Service. The same process measures both programs, one after the other. main.ts runs the rows.
 import { TC_ACT_OK, TC_ACT_REDIRECT } from '../kernel/packet.ts';
 import { benchSizes, NO_SERVICE, portOf, vip } from './harness.ts';
 import type { Row, Sample } from './row.ts';

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * The yardsticks of the benchmark, not part of the product: a wrapper that
- * gives each repetition of a test run a fresh packet and calls the program
- * under test; an empty program, whose time is subtracted; the floor, the
- * smallest tc programs that serve IPv4 TCP (VIP hash, two LRU rows per flow,
- * NAT of requests and replies, checksum helpers, redirect); and the smallest
- * connect hook. A test run uses bench_floor; the programs floor_* are attached
- * to the devices of a node and serve real connections.
+ * The yardsticks of the benchmark. They are not part of the product.
+ * - The wrapper gives each repetition of a test run a new packet and calls the
+ *   program under test.
+ * - The time of the empty program is subtracted from all other times.
+ * - The floor programs are the smallest tc programs that serve IPv4 TCP: a hash
+ *   map of VIPs, two LRU rows per flow, NAT of requests and replies, checksum
+ *   helpers, redirect. A test run uses bench_floor. The programs floor_* are
+ *   attached to the devices of a node and serve real connections.
+ * - The floor hook is the smallest connect hook that translates.
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -24,7 +26,7 @@
 struct bench_state {
 	__u32 flows; /* number of sources (address and port), used in turn */
 	__u32 next;
-	__u32 vips; /* destinations, used in turn; the first is in headers */
+	__u32 vips; /* number of destinations; the first is in headers */
 	__u8 headers[HEADERS];
 };
 
@@ -137,8 +139,8 @@ static __always_inline __u16 csum16(__u64 sum)
 }
 
 /*
- * Opens a flow: the row for requests, and the row for replies, which restores
- * the VIP. The two backends of a VIP are adjacent rows.
+ * Opens a flow: writes the row for requests, and the row for replies, with
+ * which the VIP is restored. The two backends of a VIP are adjacent rows.
  */
 static __always_inline int floor_open(const struct floor_key *key, __u32 first,
 				      __u16 client, struct floor_backend *to)

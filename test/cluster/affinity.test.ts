@@ -19,7 +19,7 @@ beforeAll(async () => {
 
 afterAll(() => cluster.close());
 
-/** The names of the servers that answer this number of connections of the client, sorted. */
+/** Makes `count` connections from a client. Returns the sorted names of the servers that answered. */
 async function whoAnswers(from: string, frontend: LabRequest, count: number): Promise<string> {
   const { answers, failures } = await cluster.ask(from, { ...frontend, count });
   expect(failures, `${from} to ${frontend.address}`).toEqual({});

@@ -58,7 +58,7 @@ export class ControlPlane {
     writeFileSync(this.#file('accounts.key'), privateKey.export({ type: 'pkcs1', format: 'pem' }), { mode: 0o600 });
     writeFileSync(this.#file('accounts.pub'), publicKey.export({ type: 'spki', format: 'pem' }));
     this.api = new Api({ lab, socket: this.#file('api.sock'), kubeconfig: this.kubeconfig('admin', inside) });
-    // The rejection is handled by the callers that wait for this promise.
+    // The callers that wait for this promise handle its rejection. Without this handler, Node.js would report it as unhandled.
     this.#ended.promise.catch(() => undefined);
   }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A cluster: a real control plane, two nodes with a proxy each, pods that serve, and a client outside. The proxy is Sluice, with
-// only the permissions of its service account. With CLUSTER_PROXY=kube-proxy in the environment it is kube-proxy in nftables mode,
-// which shows whether a test requires only what Kubernetes guarantees. All cluster tests use it.
+// only the permissions of its service account. With CLUSTER_PROXY=kube-proxy in the environment, the proxy is kube-proxy in nftables
+// mode. A test that also passes with kube-proxy requires only what Kubernetes guarantees. All cluster tests use this file.
 import { globSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { podRange } from '../support/lab/cluster.ts';

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Failures of a real API server: connections that are cut, refused or hang, a lost watch history, and changed tokens and
+// Failures of a real API server: connections that are cut, are refused or hang, a lost watch history, and changed tokens and
 // permissions. Pods send requests all the time. No Service may become unreachable, and the kernel must match the objects soon
 // after the server has returned. The times between two attempts are tested on a fake clock in test/unit/source/reflector-retries.test.ts.
 import { readFileSync, writeFileSync } from 'node:fs';

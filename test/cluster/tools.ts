@@ -24,7 +24,7 @@ const hash = createHash('sha256')
 const cache = join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'sluice/cluster-tools');
 const folder = join(cache, hash);
 
-/** The paths of the programs, which need not exist yet. */
+/** The paths of the programs. buildTools() builds the programs if they do not exist yet. */
 export const tools = {
   etcd: join(folder, 'server'),
   apiserver: join(folder, 'kube-apiserver'),

@@ -176,7 +176,7 @@ describe('explain --objects', () => {
       expect(err).toContain(`sluice: ${want.startsWith('is ') ? `the destination ${destination} ` : ''}${want}`);
     });
 
-    test('in --flows, destService takes the place of destIP and destPort', async () => {
+    test('in a --flows file, destService can replace destIP and destPort', async () => {
       writeFileSync(file('named.yaml'), '[{ protocol: tcp, sourceIP: 10.244.1.7, destService: "shop/web:80" }]');
       const { out } = await sluice('--flows', file('named.yaml'), ...dry, '-o', 'json');
       expect(JSON.parse(out)).toMatchObject([{ verdict: 'DNAT', frontend: { frontend: '10.96.0.10:80/TCP' } }]);

@@ -54,7 +54,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     ...fields,
   });
   const drops = (reason: string): number => loaded.drops()[reason] ?? 0;
-  /** Limits the source ports to `count` ports from 2000 on. */
+  /** Limits the source ports for masquerading to `count` ports, which start at 2000. */
   const givePorts = (count: number): void => {
     const row = loaded.maps.host.get(0);
     loaded.maps.host.set(0, { ...row, snatFirst: [2000, 0], snatCount: [count, 0] });
@@ -87,7 +87,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     else expect({ opened: opened.length, counted: drops('PORT_EXHAUSTED') - before }).toEqual({ opened: 0, counted: 20 });
   });
 
-  test('when half of the ports are used, nearly every new flow gets a port, even after a flow that got none', () => {
+  test('while at most half of the ports are used, nearly every new flow gets a port, even after a flow that got none', () => {
     loaded.apply([port('web', nodePort(), [backendRow(pod(2))])]);
     givePorts(400);
     let opened = 0;
@@ -103,7 +103,8 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     loaded.ageFlows(LONG);
     const sent = translated(b);
     expect(sent.sourcePort).toBe(2000);
-    // Once per unit of flow_now() a flow checks that it still has its port. The first client has lost it, so its packet is dropped.
+    // Once per unit of flow_now(), the datapath checks that a flow still has its source port. The flow of the first client has lost its
+    // port, so the packet is dropped.
     loaded.ageFlows(1);
     expect(send(a).verdict).toBe(TC_ACT_SHOT);
     expect(translated(answerTo(sent), 'tc_pod_in').destination).toBe(outside(8));

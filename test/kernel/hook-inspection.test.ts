@@ -78,7 +78,7 @@ describe('TCX', () => {
     expect(inspection(true).findings()).toEqual({ missing: [], others: [] });
   });
 
-  test('programs of another sluiced are found by their name; their pin, if there is one, shows the pin path', () => {
+  test('programs of another sluiced are found by their name, and their pin path is reported if they are pinned', () => {
     for (const isIngress of [true, false]) attach(loaded.datapath.program(isIngress ? 'tc_pod_in' : 'tc_pod_out'), isIngress);
     const second = secondDatapath();
     const link = attach(second.program('tc_pod_in'), true);
@@ -99,7 +99,7 @@ describe('TCX', () => {
   });
 });
 
-test('with clsact, a missing filter is reported, and so is a filter that another sluiced replaced', () => {
+test('with clsact, a missing filter is reported, and also a filter that another sluiced has replaced', () => {
   const findings = (): ReturnType<HookInspection['findings']> => inspection(false).findings();
   expect(findings().missing).toHaveLength(2);
   for (const isIngress of [true, false]) {

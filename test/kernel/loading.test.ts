@@ -138,7 +138,7 @@ describe('pinned maps', () => {
       `--max-slots is 2048, but the pinned map lb_slots was created for 1024, and sluiced uses the pinned size: set --max-slots 1024, or ${remedy}`,
     ];
     expect(second.datapath.sizeProblems().toSorted()).toEqual(problems);
-    // Programs of a reload use the same maps.
+    // A reload loads new programs, which use the same maps.
     second.datapath.reload(() => undefined);
     expect(second.datapath.map('ct4').info.maxEntries).toBe(8192);
     const { summary, problems: described } = second.datapath.describePinned();

@@ -75,7 +75,7 @@ describe('a mapped array', () => {
       .filter((line) => line.includes('bpf-map'));
   const writable = (): number => mapped().filter((line) => line.includes('rw-s')).length;
 
-  test('a mapped array is mapped writable only when a value that differs is written', () => {
+  test('the writable memory mapping of an array is created only when a write changes a value', () => {
     const maps = kernelMaps(freshMaps({}));
     expect(maps.services.get(1)).toEqual(serviceValue({ base: 0, count: 0 }));
     maps.services.set(1, serviceValue({ base: 0, count: 0 }));
@@ -85,7 +85,7 @@ describe('a mapped array', () => {
     expect(writable()).toBe(1);
   });
 
-  test('rows() maps the array only while it reads, and uses an existing mapping', () => {
+  test('rows() maps an array only while it reads, unless the array is already mapped', () => {
     const maps = kernelMaps(freshMaps({}));
     expect([maps.services.rows(), mapped().length]).toEqual([[], 0]);
     maps.services.set(3, serviceValue({ base: 16, count: 3 }));
@@ -93,7 +93,7 @@ describe('a mapped array', () => {
     expect(maps.services.get(3)).toEqual(serviceValue({ base: 16, count: 3 }));
   });
 
-  test('map lookups read what was written through the mapping of an array', () => {
+  test('map lookups return the values that were written through the memory mapping of an array', () => {
     const opened = freshMaps({});
     kernelMaps(opened).services.set(7, serviceValue({ base: 5, count: 6 }));
     expect(opened('lb_services').get(Uint8Array.of(7, 0, 0, 0))).toEqual(Uint8Array.of(5, 0, 0, 0, 6, ...new Uint8Array(27)));

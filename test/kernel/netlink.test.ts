@@ -87,7 +87,7 @@ test('a dump that the kernel marks as interrupted is never used', async () => {
         expect(messages.filter(({ flags }) => (flags & NLM_F_DUMP_INTR) !== 0).length).toBe(0);
         expect(messages.length).toBeGreaterThanOrEqual(2 * stable.length);
       } catch (error) {
-        // Every try was interrupted, which is an error that the callers retry.
+        // EINTR means that every attempt at the dump was interrupted. The callers retry after this error.
         if (!(error instanceof KernelError) || error.code !== 'EINTR') throw error;
       } finally {
         socket.close();

@@ -20,7 +20,7 @@ export interface Packet {
   readonly rest?: number;
   /** For UDP over IPv4: the packet has no checksum. */
   readonly hasNoChecksum?: boolean;
-  /** IPv4 options or IPv6 extension headers, in whole words. */
+  /** IPv4 options or IPv6 extension headers. The length must be a multiple of 4 bytes for IPv4 and of 8 bytes for IPv6. */
   readonly options?: Uint8Array;
   /** For ICMP: type and code. */
   readonly type?: number;

@@ -96,12 +96,12 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
       const out = translated(packet);
       expect(expected.candidates).toContain(hostPort(out.destination, out.destinationPort ?? 0));
       expect(out).toEqual({ ...read(build(packet)), destination: out.destination, destinationPort: 8080 });
-      // The same packet is translated in the same way again.
+      // A second packet with the same content gets the same translation.
       expect(translated(packet)).toEqual(out);
     }
   });
 
-  test('backends are chosen evenly: each of three gets a third within 15 %', () => {
+  test('backends are chosen evenly, so that each of three backends gets a third of the flows, within 15 %', () => {
     loaded.apply([port('web', vip, [backend(pod(1)), backend(pod(2)), backend(pod(3))])]);
     const counts = new Map<string, number>();
     for (let sourcePort = 30_000; sourcePort < 33_000; sourcePort += 1) {
@@ -189,7 +189,7 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
     expect(translated(request(isTcp ? { flags: ACK } : {})).destination).toBe(isTcp ? before.destination : other);
   });
 
-  test('the reverse row of a flow that was evicted is written again after a few seconds', () => {
+  test('if the reverse row of a flow is evicted, the datapath writes it again after a few seconds', () => {
     const sent = translated(request());
     const map = loaded.datapath.map(four ? 'ct4' : 'ct6');
     const tuple = {
@@ -245,7 +245,7 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
     const unreachable = four ? { type: 3, code: 3 } : { type: 1, code: 4 };
     const tooBig = four ? { type: 3, code: 4 } : { type: 2, code: 0 };
 
-    test('an ICMP error from the side of the backend quotes the packet that the client sent', () => {
+    test('after translation, an ICMP error from the side of the backend quotes the packet that the client sent', () => {
       const sent = translated(request());
       for (const from of [sent.destination, outside]) {
         const out = translated(
@@ -253,7 +253,8 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
           from === outside ? 'tc_uplink_in' : 'tc_pod_in',
           devices.lxc2,
         );
-        // The VIP becomes the source of the error, also of an error that a router sent: the error may return through that router.
+        // The VIP becomes the source of the error, even if a router sent the error. With its own address as the source, the router would
+        // reject the error if it is the next hop on the way to the client.
         expect(out).toMatchObject({ source: vip, destination: pod(1), ...unreachable });
         expect(readIp(out.payload ?? new Uint8Array(), true)).toMatchObject({
           source: pod(1),
@@ -264,7 +265,7 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
       }
     });
 
-    test('an ICMP error from the side of the client quotes the packet that the backend sent', () => {
+    test('after translation, an ICMP error from the side of the client quotes the packet that the backend sent', () => {
       const sent = translated(request());
       const reply = translated(answerTo(sent));
       const out = translated({ protocol: 'ICMP', source: pod(1), destination: vip, ...tooBig, payload: ipPacket(reply) });
@@ -292,7 +293,7 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
     expect(read(result.packet)).toMatchObject({ source: vip, destination: node });
   });
 
-  test('packets to a backend on the own address of the node go to the stack, and its replies are translated on the way to the pod', () => {
+  test('pod packets to a backend on an address of the node go to the network stack, and the replies are translated at the pod', () => {
     loaded.apply([port('web', vip, [backend(node)])]);
     const result = send(request());
     expect(result.verdict).toBe(TC_ACT_OK);
@@ -326,7 +327,7 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
       expect(translated(request()).destination).toBe(other);
     });
 
-    test('a later direct connection with the tuple of a closed flow is unchanged', () => {
+    test('packets of a later direct connection with the tuple of a closed flow are unchanged', () => {
       const sent = translated(request());
       translated(answerTo(sent));
       translated(request({ flags: FIN | ACK }));

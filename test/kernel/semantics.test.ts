@@ -37,7 +37,7 @@ afterAll(() => programs.close());
 
 const hooks = { pod: 'tc_pod_in', node: 'tc_uplink_out', external: 'tc_uplink_in' } as const;
 
-/** One case in the kernel: fills the maps, explains packets and runs packets. */
+/** Runs one case in the kernel: fills the maps, explains packets and sends packets through the programs. */
 class Kernel {
   readonly #desired: Desired;
   readonly #explainer: Explainer;

@@ -168,7 +168,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     dropped('SOURCE_RANGE', fromOutside({ destination: external, destinationPort: 80, sourcePort: 1 }), 'tc_uplink_in');
   });
 
-  test('of cluster addresses without a frontend, a wrong port is refused, an unallocated address is dropped, and other packets are unchanged', () => {
+  test('without a frontend, a packet to a ClusterIP is refused, one to an unallocated address is dropped, and others are unchanged', () => {
     loaded.apply([port([clusterIP()], [backendRow(pod(2))])]);
     const [first, last, cidr] = four ? ['10.96.0.0', '10.96.255.255', '10.96.0.0/16'] : ['fd00:96::', 'fd00:96::ffff', 'fd00:96::/112'];
     loaded.applyHost({ ...plainHost, clusterRange: { [family]: { first, last } } }, [

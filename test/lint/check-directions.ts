@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Proves that oxlint enforces the import directions of rooms.ts. For each row of the table it writes a file that imports from
-// every folder of daemon/, and marks the imports that the table forbids. Then it runs oxlint and compares the rejected lines with
+// every folder of daemon/, and marks the imports that the row forbids. Then it runs oxlint and compares the rejected lines with
 // the marked lines. It also fails when a folder of daemon/ has no row, or when daemon/ has a program file besides main.ts.
 // check.ts runs it.
 import { spawnSync } from 'node:child_process';
@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { childProcessFile, impure, mainMay, type Room, rooms } from './rooms.ts';
 
-// Outside the repository, and not in a folder that .gitignore lists, because oxlint would skip that folder.
+// The fixtures are outside the repository. In the repository their folder would be listed in .gitignore, and oxlint skips such folders.
 const folder = mkdtempSync(join(tmpdir(), 'sluice-lint-'));
 const forbidden = '// forbidden';
 
@@ -46,7 +46,7 @@ function importsOfFolders(room: Omit<Room, 'folder'>, own: string, depth: number
   ];
 }
 
-/** The imports of a file that lies `depth` folders below daemon/, with their verdicts. `own` is the folder of its row. */
+/** Imports of a file that lies `depth` folders below daemon/, and whether each is allowed. `own` is the folder of its row. */
 function importsOf(room: Omit<Room, 'folder'>, { own, depth, file = '' }: { own: string; depth: number; file?: string }): Line[] {
   const up = depth === 0 ? './' : '../'.repeat(depth);
   const isComposition = room.isComposition === true;
@@ -73,7 +73,7 @@ function importsOf(room: Omit<Room, 'folder'>, { own, depth, file = '' }: { own:
   ];
 }
 
-/** Forbidden imports of main.ts in other forms, and forms of a path that reach a folder through another one. */
+/** Forbidden imports: main.ts by re-export and by import(), and paths that are longer than necessary. */
 const detours = (up: string): Line[] => [
   forbid(`export { main } from '${up}main.ts';`),
   forbid(`export const lazily = import('${up}main.ts');`),

@@ -15,7 +15,7 @@ interface Outcome {
 
 type Tool = () => Promise<Outcome> | Outcome;
 
-/** Runs a command to its end. A command that cannot be started has failed. */
+/** Runs a command to its end. A command that cannot be started counts as failed. */
 function run(command: string, ...args: string[]): Promise<Outcome> {
   return new Promise((resolve) => {
     const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] });
@@ -40,8 +40,8 @@ function cSizes(): Outcome {
 }
 
 /**
- * Compiles each header by itself with the flags of the build, which fails if the header does not include what it needs. Each half
- * of the headers has its own process, so that two CPUs are used.
+ * Compiles each header by itself with the flags of the build. This fails if the header does not include what it needs. Two processes
+ * compile half of the headers each, so that two CPUs are used.
  */
 async function cHeaders(): Promise<Outcome> {
   const headers = globSync('datapath/lib/*.h').toSorted();

@@ -130,7 +130,7 @@ export default defineConfig({
       rules: { 'no-console': 'off' },
     },
     { files: ['**/*.config.ts'], rules: { 'import/no-default-export': 'off' } },
-    // A describe() callback holds all tests of its subject.
+    // A describe() callback contains all tests of its subject, so it may be long.
     { files: ['**/*.test.ts'], rules: { 'max-lines-per-function': 'off' } },
   ],
 });

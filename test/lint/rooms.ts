@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The rooms of daemon/ and what each may import: the one table from which oxlint.config.ts makes its rules and
-// check-directions.ts makes the files that prove them. daemon/README.md explains the rooms. A new room starts with a row here.
+// Lists the rooms, which are folders of daemon/, and what each room may import. oxlint.config.ts makes its import rules from this
+// table, and check-directions.ts tests these rules. daemon/README.md explains the rooms. A new room starts with a row here.
 
 export interface Room {
   /**
@@ -63,10 +63,10 @@ export const rooms: readonly Room[] = [
   },
 ];
 
-/** Imports of main.ts, the only program file directly in daemon/. */
+/** The folders from which main.ts may import. No other program file lies directly in daemon/. */
 export const mainMay: readonly string[] = ['agent', 'base', 'config', 'host', 'kernel'];
 
-/** The one file that starts a child process: the program that a kubeconfig names as its exec credential plugin. */
+/** The only file that may start a child process. It starts the exec credential plugin that a kubeconfig names. */
 export const childProcessFile = 'source/kubernetes/exec-credential.ts';
 
 /** Globals that give access to a clock, I/O or a logger without an import. Pure rooms must not use them. */

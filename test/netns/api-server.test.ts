@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A Service tries to take over the agent's own connection to the API server, which is a double behind the router with two addresses.
-// The agent keeps the connection, over a fail-over and a restart, and also when the maps already have the frontend.
+// A Service claims the addresses of the API server, and so tries to take over the agent's own connection to it. The API server is a
+// double with two addresses behind the router. The agent must keep its connection, also over a fail-over and a restart, and also when
+// the maps already contain the frontend.
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -64,7 +65,7 @@ afterEach(() => lab.close());
 
 const agent = (): Daemon => new Daemon(lab, 'node-a', ['--kubeconfig', kubeconfig, '--api-server', servers]);
 
-/** Adds a Service, and waits until the agent has it in the kernel. It can only know it from the API server. */
+/** Adds a Service, and waits until the agent has it in the kernel. The agent can learn of it only from the API server. */
 async function learns(daemon: Daemon, name: string, address: number): Promise<void> {
   await put(service(name, { IPv4: `10.96.0.${address}`, IPv6: `fd00:96::${address}` }), ...slices(name, [1]));
   await daemon.settled((listed) => listed.some(({ key }) => key.startsWith(`default/${name}:`)));
@@ -91,7 +92,7 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
     await daemon.process?.line((line) => line.includes(`Service default/tenant spec.externalIPs: ${first}:${API_PORT}/TCP is not served`));
     await learns(daemon, 'one', 21);
     expect(frontendsOf(daemon, 'tenant')).toEqual(served);
-    // The other port of the address is served for everybody.
+    // Port 80 of the same address is served for all clients.
     const pod = await Client.start(lab, 'pod9');
     expect(await pod.ask({ protocol: 'tcp', address: first, port: 80, count: 20 })).toMatchObject({ failures: {}, answers: { pod1: 20 } });
     await Promise.all(relays.map((relay) => relay.ask('cut')));

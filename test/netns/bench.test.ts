@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The tools of the benchmark measure what its rows say: connect() with and without a sleep, and the program of each walk. A process of
-// the lab answers on stdout only, and long questions have a time limit of their own.
+// Tests that the tools of the benchmark measure what its rows say: connect() with and without a sleep, and the run time of the program
+// that each row names. Also tests how a lab process is asked: answers come on stdout only, and each question has a time limit.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -41,7 +41,7 @@ async function connects(ms: number): Promise<[Connects, Connects]> {
 
 test('both sides get the same number of connections, and every connection has a mode and CPU time', async () => {
   const [one, other] = await connects(300);
-  // A side has its turn in blocks of 64 connections.
+  // The client makes 64 connections to one side, then 64 connections to the other.
   expect(Math.abs(one.count - other.count)).toBeLessThanOrEqual(64);
   for (const side of [one, other]) {
     expect(side.failures).toBe(0);
@@ -62,7 +62,7 @@ test('connect() sleeps if another CPU handles the SYN-ACK, and the connection is
   expect(share(steered)).toBeGreaterThan(0.5);
 });
 
-test('a process of the lab does not take stderr for an answer, limits the time of a question, and reports its end', async () => {
+test('ask() ignores stderr, fails after its time limit, and fails with the last lines of a process that has ended', async () => {
   const script = 'read a; echo warning >&2; sleep 0.2; echo "got $a"; read b; sleep 2; echo late; read c; echo reason >&2; exit 3';
   const each = lab.start('node', ['sh', '-c', script]);
   expect(await each.ask('this')).toBe('got this');

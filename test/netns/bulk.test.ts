@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sends 100 MB through every path that translates packets. The receiver must get every byte unchanged, which the checksums of
-// sender and receiver prove. Large segments (GSO, GRO) go through all of these paths.
+// Sends 100 MB through every path that translates packets. The hashes of sender and receiver must be equal, because every byte must
+// arrive unchanged. Large segments (GSO, GRO) go through all of these paths.
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { Daemon, service, slices, vips } from '../support/lab/daemon.ts';

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// When a device appears, its netlink event causes the attachment of programs. When a device is removed, its programs are
-// detached. Other devices are not changed. Also tests the warnings about missing host settings, and that uninstall removes
+// When a netlink event reports a new device, sluiced must attach programs to it. When a device is removed, its programs must be
+// detached. Other devices must not change. Also tests the warnings about missing host settings, and that uninstall removes
 // everything. The results are read from the kernel's list of programs, the pins and `ip`.
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';

@@ -112,7 +112,7 @@ const cases: readonly Case[] = [
   {
     what: 'another map pinned under the name of a map of Sluice',
     damage: () => {
-      // The pin is replaced in one step. Between a removal and a creation Sluice would repair the pin.
+      // The pin is replaced in one step, because Sluice would repair the pin between a removal and a creation.
       const theirs = join(lab.bpffs, 'theirs');
       sh('bpftool', 'map', 'create', theirs, 'type', 'array', 'key', '4', 'value', '4', 'entries', '1', 'name', 'theirs');
       renameSync(theirs, pin('maps/lb_drops'));

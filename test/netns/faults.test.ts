@@ -55,7 +55,7 @@ const programsOnCgroup = (): number =>
     .split('\n')
     .filter((line) => line.includes('sock_')).length;
 
-/** Makes system calls of the daemon fail until the returned function is called: "socket:error=EMFILE". */
+/** Makes system calls of the daemon fail until the returned function is called. A fault is written as "socket:error=EMFILE". */
 async function inject(...faults: string[]): Promise<() => Promise<void>> {
   const names = faults.map((fault) => fault.split(':')[0] ?? '').join(',');
   const strace = lab.start('node', [
@@ -87,7 +87,7 @@ describe('failures of netlink', () => {
     { name: 'an error of each answer', faults: ['recvfrom:error=EIO'] },
     { name: 'no memory for an answer', faults: ['recvfrom:error=ENOMEM'] },
     { name: 'constant interruptions', faults: ['recvfrom:error=EINTR'] },
-  ])('with $name, the status reports the failure, and devices and addresses are followed afterwards', async ({ faults }) => {
+  ])('with $name, the status reports the failure, and the daemon follows devices and addresses again afterwards', async ({ faults }) => {
     await start();
     const stop = await inject(...faults);
     addDevice('lxcnew');
@@ -153,7 +153,7 @@ test('the daemon continues while it may open no more files, and applies everythi
   expect(await daemon.process?.kill('SIGTERM')).toBe(0);
 });
 
-describe('a log that cannot be written costs log lines only, and SIGTERM stops the daemon within 5 s', () => {
+describe('when the log cannot be written, only log lines are lost, and SIGTERM stops the daemon within 5 s', () => {
   const fifo = (): string => join(lab.directory, 'log');
   test.for([
     { name: 'a full disk', stderr: () => '/dev/full' },
@@ -166,7 +166,7 @@ describe('a log that cannot be written costs log lines only, and SIGTERM stops t
     const flags = [...daemon.flags(true), '--http', '127.0.0.1:9880', '--sync-period', '300ms'];
     daemon.process = lab.start('node', ['sh', '-c', command, 'sh', process.execPath, 'daemon/main.ts', ...flags]);
     await until(() => /^Ready: +Ok/m.test(status()), 'the daemon is ready');
-    // Problems that come and go make more lines than a pipe and the buffer of the daemon hold.
+    // Problems that come and go cause more log lines than fit into a pipe and the buffer of the daemon.
     const invalid = { apiVersion: 'v1', kind: 'Service', spec: { clusterIP: 'x'.repeat(100) } };
     let round = 0;
     const isCounted = (): boolean => {
@@ -259,7 +259,7 @@ describe('a start', () => {
     const calls = readFileSync(log, 'utf8').split('\n');
     const first = 1 + calls.findIndex((line) => line.includes('BPF_PROG_LOAD') && line.includes('prog_name="tc_'));
     expect(first).toBeGreaterThan(0);
-    // libbpf itself repeats a program five times after EAGAIN.
+    // After EAGAIN, libbpf itself tries the load up to five times in total. The daemon must repeat it when all five attempts fail.
     const when = code === 'EAGAIN' ? `${first}..${first + 4}` : String(first);
     daemon.process = lab.start('node', traced('-e', `inject=bpf:error=${code}:when=${when}`));
     await daemon.process.line((line) => line.includes('"msg":"ready"'));
@@ -287,7 +287,7 @@ describe('a cgroup', () => {
       // The status inspects the hooks at most once a second.
       await until(() => /^Programs: +Ok +14 attached/m.test(status()), 'the status counts all programs');
     }
-    // The pins belong to the new links: another daemon takes them over.
+    // The pins must belong to the new links. The next daemon shows this, because it takes links over through their pins.
     await daemon.process?.kill('SIGTERM');
     await start();
     expect(programsOnCgroup()).toBe(8);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The HTTP ports of the daemon while clients misuse them: every probe is answered, in time, from the same source and from another one.
-// Each port is tested: /healthz of kube-proxy, the health-check node port of a Service, --http and --metrics-bind-address. Also tests
-// what the ports answer without misuse, and a port that another process holds.
+// Tests the HTTP ports of the daemon while clients misuse them. Every probe must be answered in time, whether it comes from the address
+// of these clients or from another one. Each port is tested: /healthz of kube-proxy, the health-check node port of a Service, --http and
+// --metrics-bind-address. Also tests what the ports answer without misuse, and a port that another process holds.
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Daemon, service, slices } from '../support/lab/daemon.ts';
@@ -112,7 +112,7 @@ test.for([
   ...ports.map((port) => ({ mode: 'idle', what: '1,100 idle connections of one source', port, count: 1100, sources: [] })),
   { mode: 'idle', what: '600 idle connections of 300 sources', port: METRICS, count: 600, sources: ['300'] },
   { mode: 'slow', what: '300 connections that send their headers byte by byte', port: 10_256, count: 300, sources: [] },
-  { mode: 'half', what: '100 connections that close their half', port: HEALTH_CHECK_PORT, count: 100, sources: [] },
+  { mode: 'half', what: '100 half-closed connections with an incomplete request', port: HEALTH_CHECK_PORT, count: 100, sources: [] },
   { mode: 'pipeline', what: '4 connections that pipeline requests without end', port: 9880, count: 4, sources: [] },
   { mode: 'pipeline', what: '4 connections that pipeline requests without end', port: METRICS, count: 4, sources: [] },
   { mode: 'unread', what: '40 connections that do not read 2,000 responses', port: 9880, count: 40, sources: [] },

@@ -35,7 +35,7 @@ const librariesOf = (path: string): string[] => [...sh('ldd', path).matchAll(/(\
 
 const libbpf = (): string => /=> (\S*libbpf\.so\.1)$/m.exec(sh('ldconfig', '-p'))?.[1] ?? expect.fail('libbpf1 is not installed');
 const ownLibraries = (): string[] => {
-  // The addon of koffi for glibc, not the one for musl.
+  // The image contains the addon of koffi for glibc, and not the one for musl.
   const addons = globSync('opt/sluice/node_modules/**/linux_*/*.node', { cwd: image });
   expect(addons).toHaveLength(1);
   return [libbpf(), ...[libbpf(), ...['usr/local/bin/node', ...addons].map((path) => join(image, path))].flatMap(librariesOf)];

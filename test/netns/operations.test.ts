@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The operation of the daemon: service manager, HTTP, signals, flags, permissions of the API socket, and invalid YAML while it
+// Tests the operation of the daemon: service manager, HTTP, signals, flags, permissions of the API socket, and invalid YAML while it
 // serves. All tests use one daemon.
 import { statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -15,7 +15,7 @@ let daemon: Daemon;
 let client: Client;
 let manager: LabProcess;
 
-// Node.js has no Unix datagram sockets. Perl is part of every Debian system.
+// The notification socket is served in Perl, because Node.js has no Unix datagram sockets. Perl is part of every Debian system.
 const listener =
   'use IO::Socket::UNIX; my $s = IO::Socket::UNIX->new(Type => SOCK_DGRAM, Local => $ARGV[0]) or die; $| = 1; print "listening\\n"; while (defined $s->recv(my $m, 4096)) { print "$m\\n" }';
 

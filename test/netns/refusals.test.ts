@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A host on which sluiced cannot run: sluiced ends with one error message and a specific exit code, and leaves nothing behind.
-// `sluice preflight` reports the same error beforehand and changes nothing. Also tests unusual hosts on which sluiced can run.
+// On a host on which sluiced cannot run, it must end with one error message and a specific exit code, and leave nothing behind.
+// `sluice preflight` must report the same error beforehand and change nothing. Also tests unusual hosts on which sluiced can run.
 import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -98,12 +98,12 @@ const without = (...capabilities: string[]): string[] => {
 
 const cases: readonly Case[] = [
   {
-    what: 'without CAP_BPF and CAP_SYS_ADMIN',
+    what: 'capabilities that lack CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN',
     code: 7,
     says: /lacks CAP_BPF, CAP_PERFMON: run it as root/,
     wrap: without('bpf', 'perfmon', 'sys_admin'),
   },
-  { what: 'without CAP_NET_ADMIN', code: 7, says: /lacks CAP_NET_ADMIN: run it as root/, wrap: without('net_admin') },
+  { what: 'capabilities that lack CAP_NET_ADMIN', code: 7, says: /lacks CAP_NET_ADMIN: run it as root/, wrap: without('net_admin') },
   {
     what: 'a kernel without BTF',
     code: 5,

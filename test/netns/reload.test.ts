@@ -13,11 +13,11 @@ import { existing, heldBy, pinnedLinks } from '../support/lab/bpf-objects.ts';
 
 const RELOADS = 50;
 const DATAGRAMS = 100_000;
-/** Runs both ends and the observer of the stream with real-time priority, so that a busy machine does not cause a stall. */
+/** Runs both ends of the stream and its observer with real-time priority, so that a busy machine does not cause a stall. */
 const firstServed = ['chrt', '-f', '10'];
 /** Linux retransmits a lost segment after 200 ms at the earliest, unless later acknowledgements reveal the loss. */
 const RETRANSMISSION_MS = 200;
-/** Before the first reload, the stalls that this machine causes by itself are measured for this time. */
+/** Before the first reload, a measurement of this length finds the longest stall that the machine causes by itself. */
 const YARDSTICK_MS = 3000;
 
 let lab: Lab;

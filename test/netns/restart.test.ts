@@ -123,7 +123,7 @@ test('after changes between two runs, the maps equal those of a first start with
   }
 });
 
-test('unreadable input at the start removes no entries; unwanted entries are removed when the input can be read', async () => {
+test('a start with unreadable input removes no entries; unwanted entries are removed when the input can be read', async () => {
   await daemon.start({ hasSocketLb: false });
   await daemon.process?.kill('SIGKILL');
   writeFileSync(join(daemon.source, 'web.yaml'), 'kind: Service\nmetadata: {name: web\n');

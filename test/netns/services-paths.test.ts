@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Fragmented datagrams, a path whose MTU is smaller in the middle than at its ends, and packets whose TTL expires on the way,
-// between two nodes and a client outside the cluster, without socket translation. nftables counters at both ends show the
-// packets; an answer contains every byte of its request.
+// Tests fragmented datagrams, a path whose MTU is smaller in the middle than at its ends, and packets whose TTL expires on the way.
+// The traffic runs between two nodes and a client outside the cluster, without socket translation. nftables counters at both ends
+// count the packets. An answer contains every byte of its request.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Cluster } from '../support/lab/cluster.ts';
 import { service, slices } from '../support/lab/daemon.ts';
@@ -41,7 +41,7 @@ interface Way {
   readonly dns: number;
 }
 
-/** Every client with both frontends of each Service. */
+/** The ways to each Service: its ClusterIP from an outside client, a pod and the node; its NodePort from an outside client and a pod. */
 const ways = (family: Family): Way[] =>
   [1, 2, 3].flatMap((n) => [
     ...['client', 'pod9', 'node'].map((netns) => ({ netns, n, address: vip(n)[family], web: 80, dns: 53 })),

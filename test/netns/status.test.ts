@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the daemon reports about itself must follow from facts. For each fact, the daemon runs in a situation in which the fact holds, and
-// in one in which it does not hold. Every situation is read from `sluice status`, its exit code and the log.
+// Tests that the daemon reports its real state. For each condition that it reports, the daemon runs once while the condition holds, and
+// once while it does not. The tests read the reports from `sluice status`, its exit code and the log.
 import { execFileSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -170,7 +170,7 @@ describe('NetworkPolicies of the cluster', () => {
     expect(results).toEqual(Array.from({ length: 6 }, () => 'Ok'));
   });
 
-  test('NetworkPolicies are unknown without the right to list them, which is not a problem', async () => {
+  test('without the right to list NetworkPolicies, the status calls them unknown, and this is not a problem', async () => {
     await withApiServer([...nodes(), policy], ['list networkpolicies']);
     const { lines, exitCode, severity } = await until((answer) => answer.lines.get('Policies')?.summary !== 'not asked yet');
     expect({ exitCode, severity }).toEqual({ exitCode: 0, severity: 'SEVERITY_OK' });
@@ -179,7 +179,7 @@ describe('NetworkPolicies of the cluster', () => {
 });
 
 describe('another sluiced', () => {
-  /** Starts a second daemon for the same node with a pin path of its own. */
+  /** Starts a second daemon on the same node, with its own pin path. */
   async function second(flags = daemon.flags(true)): Promise<LabProcess> {
     const own = ['--pin-path', join(lab.bpffs, 'deep/er/other'), '--socket', join(lab.directory, 'run-2', 'sluice.sock')];
     const command = [process.execPath, join(root, 'daemon/main.ts'), ...flags, ...own];
@@ -269,7 +269,7 @@ test('a frontend that several Services claim is logged once, and again when its 
     expect.stringContaining('served for default/web:dns/UDP/IPv4, not for default/zzz:dns/UDP/IPv4'),
     expect.stringContaining('served for default/web:web/TCP/IPv4, not for default/zzz:web/TCP/IPv4'),
   ]);
-  // Each change of an endpoint computes the claims again.
+  // After each change of an endpoint the daemon computes the claims again.
   for (let round = 0; round < 5; round += 1) {
     daemon.write('web.yaml', service('web'), ...slices('web', round % 2 === 0 ? [1, 9] : [1]));
     await new Promise((resolve) => setTimeout(resolve, 1500));

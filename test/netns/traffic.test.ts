@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Load balancing with real sockets: every kind of client, both families, both protocols, with and without socket translation.
-// Requests are counted at the backends: all must be answered, and the share of each of the three backends must be within 15 % of a
-// third.
+// Tests load balancing with real sockets, for every kind of client, both families and both protocols, with and without socket
+// translation. The three backends count requests. Every request must be answered, and the share of each backend must be within 15 %
+// of a third.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Daemon, service, slices, vips } from '../support/lab/daemon.ts';
 import { Lab } from '../support/lab/lab.ts';

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// `sluice uninstall` removes only what is Sluice's: whatever else has our names or our paths is left, named with the reason, and makes
-// the exit code 1. `--dry-run` works beside the running daemon. devices.test.ts tests that nothing of Sluice remains.
+// `sluice uninstall` must remove only what belongs to Sluice. If a name or path of Sluice belongs to something else, uninstall leaves it
+// in place, reports it with the reason, and exits with 1. `--dry-run` works while the daemon runs. devices.test.ts tests that nothing of
+// Sluice remains.
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer, type Server as SocketServer } from 'node:net';
@@ -46,7 +47,7 @@ function uninstall(...flags: string[]): Run {
   }
 }
 
-/** The lines about what is left, with paths relative to the directory of the lab. */
+/** The lines that report what uninstall left in place, with paths relative to the directory of the lab. */
 const leftOf = ({ lines }: Run): string[] =>
   lines
     .filter((line) => line.startsWith('left '))
@@ -208,7 +209,7 @@ describe('the socket', () => {
   });
 });
 
-test('beside a running daemon, --dry-run shows what an uninstall after its end would remove, and the uninstall itself is refused', async () => {
+test('while the daemon runs, --dry-run shows what a later uninstall would remove, and uninstall itself is refused', async () => {
   await daemon.start({ hasSocketLb: true });
   const listed = (): string[] => readdirSync(lab.bpffs, { recursive: true }).map(String).sort();
   const before = listed();

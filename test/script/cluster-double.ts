@@ -23,7 +23,7 @@ export class ClusterDouble {
     this.server = new ApiServer(world.clock);
   }
 
-  /** Starts a source for the present tables of the World. */
+  /** Starts a source that writes to the current tables of the World. */
   async start(): Promise<void> {
     const { tables, clock } = this.#world;
     this.#world.complete(false);

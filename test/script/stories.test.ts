@@ -17,11 +17,11 @@ describe.for(stories)('%s', (file) => {
   const text = readFileSync(folder + file, 'utf8');
   const ways = /^(\d+ times )?api\//m.test(text) ? (['API server'] as const) : (['tables', 'API server'] as const);
 
-  test.for(ways)('the story ends as written with maps that work, through %s', async (through) => {
+  test.for(ways)('with maps that work, the story succeeds (objects written to %s)', async (through) => {
     await runStory(file, text, { faults: 0, seed: 0, through });
   });
 
-  test.for(ways)('the story ends as written with maps in which one of ten writes fails, through %s', async (through) => {
+  test.for(ways)('with maps in which one of ten writes fails, the story succeeds (objects written to %s)', async (through) => {
     seed += 1;
     await runStory(`${basename(file)} with seed ${seed}`, text, { faults: 0.1, seed, through });
   });

@@ -229,7 +229,7 @@ class Story {
   /** Waits until all pending work is done, then checks the lines of maps/keep. */
   async turn(): Promise<void> {
     this.#world.flush();
-    // Two turns are needed: one for the events, and one in which the source reports.
+    // Two turns of the event loop are needed. The source receives the events in the first one and reports them in the second one.
     for (let left = this.#cluster === undefined ? 0 : 2; left > 0; left -= 1) {
       await nextTurn();
       this.#world.flush();
@@ -315,7 +315,7 @@ class Story {
     for (let round = 0; round < 200; round += 1) {
       const loops = this.#world.reconcilers;
       const errors = loops.flatMap((loop) => [...loop.failed()]).map(([, { error }]) => error?.message ?? '');
-      // Before the first list, or while prune waits for an incomplete source, no loop becomes clean, so waiting would not help.
+      // While the source is incomplete, loops cannot prune and so never become clean. Waiting for them would not end.
       const isClean = loops.every((loop) => loop.isClean) || !this.#world.isComplete;
       const isDone = errors.length === 0 ? isClean : !errors.some((message) => message.includes('injected'));
       if (isDone) return;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The abuse part of `npm run stress`: for three minutes, clients, devices, pins and the source of one daemon are abused together while
-// a pod calls a Service and the Service changes. The load runs on the first CPU, the daemon on the last. The daemon must answer
-// health probes in time, program changes in time, lose no request, and not grow. `--source` is files or kubernetes. It must never
-// change anything outside its lab.
+// The abuse part of `npm run stress`: for three minutes, one daemon is disturbed in several ways at the same time, by abusive clients, by
+// changes of devices and pins, and by its source. Meanwhile a pod calls a Service, and the Service changes. The load runs on the first
+// CPU, the daemon on the last. The daemon must answer health probes in time, program changes in time and lose no request, and its memory
+// must not grow. `--source` is files or kubernetes. The test must never change anything outside its lab.
 import { existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
@@ -27,7 +27,7 @@ const { values } = parseArgs({
 const MINUTE_MS = 60_000;
 const minutes = Number(values.minutes);
 
-// The limits that the daemon must keep.
+// The limits that the daemon must not exceed.
 const HEALTH_P99_MS = 100;
 const HEALTH_WORST_MS = 500;
 const CHANGE_MS = 1000;

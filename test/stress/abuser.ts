@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // One abusive client of the daemon, as a process of the abuse test. It does one thing without end, ignores every answer and every
-// error, and prints "ready" when it has begun. The first argument is the abuse; the others are what it needs: see `abuses`.
-// abuse.ts starts it in a network namespace of a lab, and it must never reach anything outside of that lab.
+// error, and prints "ready" when it has begun. The first argument is the name of the abuse, the others are its arguments (see
+// `abuses`). abuse.ts starts it in a network namespace of a lab, and it must never reach anything outside of that lab.
 import { connect as connectHttp2 } from 'node:http2';
 import { connect, type Socket } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
 import { loadSluice } from '../../proto/load.ts';
 import { credentials } from '@grpc/grpc-js';
 
-/** Number of calls that one gRPC connection leaves unread, and the time after which it starts again. */
+/** Number of calls on a gRPC connection whose responses are not read, and the time after which a new connection is opened. */
 const UNREAD_CALLS = 500;
 const UNREAD_MS = 3000;
 const EXPLAIN_PACKETS = 128;

@@ -11,13 +11,13 @@ export interface Command {
   /** Kind and "namespace/name" of each object. */
   readonly delete?: readonly (readonly [Kind, string])[];
   /**
-   * Disturbs the watches: cut breaks them; expire also removes the history, so that clients list again;
-   * garbage sends invalid JSON; endless sends a line that does not end.
+   * Disturbs the watches. "cut" breaks them. "expire" also removes the history, so that clients list again.
+   * "garbage" sends invalid JSON. "endless" sends a line that does not end.
    */
   readonly trouble?: 'cut' | 'expire' | 'garbage' | 'endless';
 }
 
-/** More than any event of a real API server has. */
+/** Length of the line that does not end: more bytes than any event of a real API server has. */
 const ENDLESS_BYTES = 64 << 20;
 
 const { api, close } = await serveDouble(process.argv[2] ?? '');

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Files that are expensive or wrong, for the source directory of the abuse test. Each is a name and a function that makes the text;
-// the texts are made one at a time, because some are large. abuse.ts uses them.
+// Files that are expensive to read or invalid, for the source directory of the abuse test. Each entry is a name and a function that
+// returns the text, so that only one text is in memory at a time: some are large. abuse.ts uses them.
 import { service } from '../support/lab/daemon.ts';
 
 const MIB = 1 << 20;

@@ -22,7 +22,7 @@ const { values } = parseArgs({
 });
 const operations = Number(values.operations);
 const CHECKPOINTS = 20;
-/** Memory is not compared at the first checkpoints: code is still being compiled, and heaps are growing. */
+/** Memory is not compared at the first checkpoints, because code is still being compiled and heaps are still growing. */
 const WARM_UP = 4;
 const MEMORY_GROWTH = 1.1;
 const SERVICES = 60;
@@ -30,7 +30,7 @@ const PER_GROUP = 5;
 const MOST_BACKENDS = 40;
 const PACE_MS = 4;
 const SETTLE_MS = 30_000;
-/** Number of equal samples in a row that the first checkpoint requires, because all later checkpoints are compared with the first. */
+/** The first checkpoint requires this number of equal samples in a row, because all later checkpoints are compared with it. */
 const FIRST_LOOKS = 5;
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));

@@ -31,7 +31,7 @@ type Rows<Row> = Iterable<Row> | ReadonlyMap<string, Row>;
 
 export interface TraceWorld {
   readonly ports: Rows<DesiredPort>;
-  /** Without a host row, no source is the node or a local pod. */
+  /** If it is missing, no source counts as the node or as a local pod. */
   readonly host?: DesiredHost;
   /** The address sets. */
   readonly ranges?: Rows<DesiredRange>;
@@ -49,7 +49,7 @@ export interface Trace {
   readonly set?: TrafficPolicy;
   /** Every backend that may receive the packet, as "address:port" in order of address and port; empty unless the verdict is DNAT. */
   readonly candidates: readonly string[];
-  /** Whether the node's address becomes the source address, for every backend. */
+  /** Whether the node's address becomes the source address, whichever backend is chosen. */
   readonly masquerade: boolean;
   /**
    * The candidates whose address is the packet's source address. For these candidates the source address is always rewritten.

@@ -98,7 +98,7 @@ export class World {
     return this.#running.operations;
   }
 
-  /** All loops, the loop of Service ports among them. */
+  /** All reconcilers, including that of Service ports. */
   get reconcilers(): readonly Loop[] {
     return this.#running.reconcilers;
   }

@@ -85,6 +85,6 @@ test.for([
   { name: '7 Local: local ready ones', want: '7' },
   { name: '8.3: a nil port name is skipped', want: '8.3' },
   { name: '14: dual stack', want: '14' },
-])('$name is about $want', ({ name, want }) => {
+])('the packet case "$name" cites the statement $want', ({ name, want }) => {
   expect(numberOfCase(name)).toBe(want);
 });

@@ -27,7 +27,7 @@ export interface RealizedFrontend {
   readonly flags: number;
   /** Backends of policy Cluster in slot order, one for each slot. Slots without a backend of this service are omitted; see dangling. */
   readonly backends: readonly RealizedBackend[];
-  /** Backends of policy Local in slot order, one for each slot, as above. */
+  /** Backends of policy Local, in the same form. */
   readonly localBackends: readonly RealizedBackend[];
   /** Number of slots, in both sets together, that do not refer to a backend of this service. */
   readonly dangling: number;
@@ -38,7 +38,10 @@ type Run = Pick<RealizedFrontend, 'backends' | 'localBackends' | 'dangling'>;
 
 const empty: Run = { backends: [], localBackends: [], dangling: 0 };
 
-/** Reads frontends one at a time; each is read at one moment. Create one for a group of frontends that are read at the same moment. */
+/**
+ * Reads one frontend at a time, as it is at that moment. An instance reads the slots of each Service port only once, so it must be used
+ * only for frontends that are read at the same moment.
+ */
 export class RealizedReader {
   readonly #maps: LbMaps;
   readonly #runs = new Map<string, Run>();
@@ -69,7 +72,7 @@ export class RealizedReader {
   #readRun(family: Family, service: number): Run {
     const maps = this.#maps;
     const { base, count, localBase, localCount } = maps.services.get(service);
-    // A backend usually has several slots.
+    // Reads each backend once, because a backend usually has several slots.
     const read = new Map<number, RealizedBackend | undefined>();
     const backendOf = (id: number): RealizedBackend | undefined => {
       if (!read.has(id)) read.set(id, realizedBackend(maps, { family, id, service }));

@@ -25,7 +25,7 @@ export interface Snapshot {
   readonly frontends: readonly FrontendEntry[];
   /** Rows of lb_services that are not all zeros. */
   readonly services: ReadonlyMap<number, ServiceMapValue>;
-  /** Source ranges of Service ports, by service index; ranges whose index is outside the map are under 0. */
+  /** Source ranges of Service ports, by service index. Ranges whose index is outside the map are stored under index 0. */
   readonly ranges: Readonly<Record<Family, ReadonlyMap<number, readonly RangeMapKey[]>>>;
   /** Backend rows of the ids that are in use, by id. */
   readonly backends: Readonly<Record<Family, ReadonlyMap<number, BackendMapValue>>>;
@@ -47,7 +47,7 @@ export function readSnapshot(maps: LbMaps): Snapshot {
 /** Numbers from here on are address sets of the node (AddressSetNumber); lower numbers are service indices. */
 const firstHostSet = 0x8000_0000;
 
-/** Source ranges by service index; keys whose index is outside the map are under 0. */
+/** Source ranges by service index. Keys whose index is outside the map are stored under index 0. */
 const portRanges = (maps: LbMaps, family: Family): Map<number, RangeMapKey[]> =>
   Map.groupBy(
     maps.ranges[family].entries().filter((key) => key.set < firstHostSet),
@@ -60,7 +60,7 @@ export function frontendEntry(maps: LbMaps, family: Family, [key, value]: [Front
   return { family, key, value, text: mapKeyText(key), flags: value.meta & 0xff, isSound };
 }
 
-/** Index 0 is never used. */
+/** The included rows by index, without index 0, which is never used. */
 function rowsOf<V>(map: ArrayMap<V>, isIncluded: (row: V) => boolean): Map<number, V> {
   return new Map(map.rows().filter(([index, row]) => index !== 0 && isIncluded(row)));
 }

@@ -44,7 +44,7 @@ export class CaptureOperations implements Operations<string, ApiServerAddress> {
   }
 
   delete(): void {
-    // Nothing is restored when an address is no longer used.
+    // Does nothing: withdrawn entries are not restored when an address is no longer used.
   }
 
   prune(): boolean {

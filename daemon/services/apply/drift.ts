@@ -24,7 +24,7 @@ export function* repairDrift(state: LbState, maps: LbMaps): Generator<string[], 
       // The entry may have been deleted since the keys were read.
       const value = maps.frontends[family].get(key);
       if (value === undefined) continue;
-      // The service index may be invalid. A leftover with isSound false does not delay the release of its index.
+      // The service index may be invalid, so `isSound` is false. Such a leftover does not delay the release of its index.
       state.leftovers.frontends.set(text, { ...frontendEntry(maps, family, [key, value]), isSound: false });
       state.pools.frontendCounts[family] += 1;
       yield [`${maps.frontends[family].name}: entry ${text} belonged to no Service port`];

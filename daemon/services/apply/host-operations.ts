@@ -33,7 +33,7 @@ export class HostOperations implements Operations<string, DesiredHost> {
   }
 
   delete(): void {
-    // The row is kept; the first lines of this file give the reason.
+    // Does nothing: the row is kept, so that the last settings stay in effect.
   }
 
   prune(): boolean {
@@ -68,7 +68,7 @@ function hostFlags({ podDetection: { IPv4, IPv6 }, masqueradeAll, hasTc }: Desir
 export function hostValue(host: DesiredHost, facts: HostFacts): HostMapValue {
   const bound = (family: Family, end: 'first' | 'last'): bigint => {
     const address = host.clusterRange[family]?.[end];
-    // An empty range: the first address is greater than the last.
+    // Without addresses the range is empty: its first address is greater than its last address.
     if (address === undefined) return end === 'first' ? 2n ** 64n - 1n : 0n;
     const bytes = addressBytes(address);
     const upper = new DataView(bytes.buffer, bytes.byteOffset);

@@ -93,8 +93,8 @@ export class LbOperations implements Operations<string, DesiredPort> {
   }
 
   /**
-   * Withdraws the frontend with this frontendKey() if it is a leftover and no ClusterIP. A ClusterIP and a frontend that this process
-   * applied are left.
+   * Withdraws the frontend with this frontendKey() if it is a leftover and not a ClusterIP. ClusterIPs, and frontends that this process
+   * applied, stay in place.
    */
   withdrawLeftover(key: string, family: Family): LeftoverResult {
     if (this.#restored === undefined) this.restore();

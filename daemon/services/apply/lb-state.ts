@@ -98,7 +98,7 @@ export interface Pools {
 
 export class LbState {
   readonly ports = new Map<string, LivePort>();
-  /** The live port that an entry refers to, by frontendKey(). */
+  /** By frontendKey(): the live port that the entry refers to. */
   readonly owners = new Map<string, LivePort>();
   readonly leftovers: Leftovers;
   readonly pools: Pools;

@@ -9,9 +9,9 @@ import type { FrontendEntry } from '../../maps/read/snapshot.ts';
 import { generationOf, isInUse, slotRangeOf } from '../../maps/rows.ts';
 
 /**
- * Returns true if no leftover remains. A failure does not stop it: all failures are thrown at the end as one AggregateError, and
- * the next call tries these leftovers again. `isWanted` is true for the frontendKey() of a desired row. A leftover frontend
- * with such a key is kept until the row is applied.
+ * Returns true if no leftover remains. After a failure, it continues with the other leftovers and throws all failures at the end as one
+ * AggregateError. The next call tries the failed leftovers again. `isWanted` is true for the frontendKey() of a desired row. A leftover
+ * frontend with such a key is kept until the row is applied.
  */
 export function pruneLeftovers(state: LbState, maps: LbMaps, isWanted: (frontendKey: string) => boolean): boolean {
   const { leftovers } = state;
@@ -44,12 +44,12 @@ export function pruneLeftovers(state: LbState, maps: LbMaps, isWanted: (frontend
   );
 }
 
-/** The result for a leftover frontend. `backends` are those of a ClusterIP, which is not withdrawn. */
+/** The result for a leftover frontend. A ClusterIP is not withdrawn; `backends` are the backends of the ClusterIP. */
 export type LeftoverResult = 'absent' | 'withdrawn' | { readonly backends: readonly { readonly address: string; readonly port: number }[] };
 
 /**
- * Deletes one leftover frontend, unless it is a ClusterIP. May be called before every source is complete: the caller knows that no
- * row will want the frontend.
+ * Deletes one leftover frontend, unless it is a ClusterIP. The caller knows that no row will want the frontend, so this may be called
+ * before every source is complete.
  */
 export function withdrawLeftover(state: LbState, maps: LbMaps, { key, family }: { key: string; family: Family }): LeftoverResult {
   const frontend = state.leftovers.frontends.get(key);
@@ -59,7 +59,7 @@ export function withdrawLeftover(state: LbState, maps: LbMaps, { key, family }: 
     return { backends: [...rows].map(({ address, port }) => ({ address, port })) };
   }
   pruneFrontend(state, maps, frontend);
-  // An entry that another program changed after restore is recorded again and deleted by the second call.
+  // If another program changed the entry after restore, the first call only records its present value. The second call then deletes it.
   const changed = state.leftovers.frontends.get(key);
   if (changed !== undefined) pruneFrontend(state, maps, changed);
   return 'withdrawn';

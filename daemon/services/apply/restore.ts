@@ -11,7 +11,7 @@ import { IdPool, RunPool } from './pools.ts';
 import { readSnapshot, type Snapshot } from '../../maps/read/snapshot.ts';
 import { cidrText, generationOf, mapKeyOf, slotRangeOf, stateOf } from '../../maps/rows.ts';
 
-/** A new state in which everything found is a leftover. Errors of the map calls are passed on. */
+/** A new state in which everything found is a leftover. Throws what the map calls throw. */
 export function restoreState(maps: LbMaps, time: { clock: Clock; graceMs: number }): LbState {
   const snapshot = readSnapshot(maps);
   const slots = maps.slots.capacity;

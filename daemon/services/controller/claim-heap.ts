@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The claims to one contested frontend, as a binary heap: the claim that takes precedence is at the top. Adding and removing a claim
-// take logarithmic time, so that thousands of Services that claim one address cost no more than as many other Services. Used by
-// frontend-owners.ts.
+// The claims to one contested frontend, as a binary heap: the claim that takes precedence is at the top. Adding and removing a claim take
+// logarithmic time, so that an address stays cheap even when thousands of Services claim it. Used by frontend-owners.ts.
 
 export class ClaimHeap<Claim extends { readonly key: string }> {
   readonly #compare: (a: Claim, b: Claim) => number;
-  /** The heap: the claim at half the index of a claim takes precedence over that claim. */
+  /** The heap as an array: the claim at index i takes precedence over the claims at 2i + 1 and 2i + 2. */
   readonly #claims: Claim[] = [];
   /** Index of each claim by its key. */
   readonly #indexes = new Map<string, number>();
@@ -43,7 +42,7 @@ export class ClaimHeap<Claim extends { readonly key: string }> {
   /** The first claims in order of precedence, without sorting the others. */
   first(count: number): Claim[] {
     const found: Claim[] = [];
-    // A claim comes after its parent, so each next claim is a child of one that was found.
+    // Every claim comes after its parent, so the next claim is the top or a child of a claim that was already found.
     const candidates = this.#claims.length === 0 ? [] : [0];
     while (found.length < count && candidates.length > 0) {
       const best = candidates.reduce((a, b) => (this.#isBefore(b, a) ? b : a));

@@ -7,7 +7,8 @@ import { type Frontend, frontendKey } from '../../model/frontend.ts';
 import { ClaimHeap } from './claim-heap.ts';
 
 /**
- * Maximum number of contenders that a Conflict lists, and of conflicts that are listed: the status is read every second, also by people.
+ * Maximum number of contenders that a Conflict lists, and maximum number of conflicts that are listed. The limits keep the status short:
+ * it is read every second, also by people.
  */
 const LISTED_CONTENDERS = 10;
 const LISTED_CONFLICTS = 1000;

@@ -26,7 +26,10 @@ export interface ServiceControllerOptions {
   /** Keyed by name. */
   readonly nodes: TableView<string, Node>;
   readonly localAddresses: TableView<string, LocalAddress>;
-  /** Need not be initialized: when an address becomes known later, the frontends at that address are withdrawn. */
+  /**
+   * The controller does not wait until this table is initialized: when an address becomes known later, the frontends at that address are
+   * withdrawn.
+   */
   readonly apiServers: TableView<string, ApiServerAddress>;
   /** Written by this controller only. It is initialized by the first computation. */
   readonly desired: Table<string, DesiredPort>;
@@ -41,7 +44,7 @@ export class ServiceController {
   readonly #options: ServiceControllerOptions;
   readonly #markInitialized: () => void;
   readonly #owners = new FrontendOwners();
-  /** The row of each port with all frontends that it claims, including those that it does not own. By port key. */
+  /** By port key: the row of each port with all frontends that it claims, including those that it does not own. */
   readonly #wanted = new Map<string, DesiredPort>();
   /** Port keys of each Service. */
   readonly #portsOf = new Map<string, string[]>();
@@ -150,7 +153,7 @@ export class ServiceController {
     for (const port of ports) this.#claim(port, { service: serviceKey, created: service?.created ?? 0 }, touched);
   }
 
-  /** Records what the Service asks for and this node does not serve. */
+  /** Records the frontends and external IPs of the Service that this node does not serve. */
   #note(serviceKey: string, service: Service | undefined, node: NodeContext): void {
     const before = this.#refused.get(serviceKey) ?? [];
     const refused = service === undefined ? [] : refusedFrontends(service, node);

@@ -24,10 +24,10 @@ export interface ApiServerInput {
 }
 
 /**
- * "address:port" of every place that a connection to the API server passes on this node, sorted. These are the given addresses. If a given
- * address is the ClusterIP of default/kubernetes, the endpoints of this Service are included, because packets that are translated to an
- * endpoint are looked up again. If a given address is loopback, all addresses of the node are included, because other nodes reach the same
- * server there.
+ * "address:port" of every destination that a packet to the API server can have on this node, sorted. These are the given addresses. If a
+ * given address is the ClusterIP of default/kubernetes, the endpoints of this Service are included, because packets that are translated to
+ * an endpoint are looked up again. If a given address is loopback, all addresses of the node are included, because other nodes reach the
+ * same server there.
  */
 export function apiServerPlaces({ apiServers, localAddresses, kubernetes, slices }: ApiServerInput): readonly string[] {
   const places = new Set<string>();
@@ -45,15 +45,15 @@ export function apiServerPlaces({ apiServers, localAddresses, kubernetes, slices
   return [...places].toSorted();
 }
 
-/** Whether the frontend would take over a connection to one of the places. */
+/** Whether the frontend would take over a connection to one of `places`, the result of apiServerPlaces(). */
 export function capturesApiServer(service: Service, frontend: Frontend, places: readonly string[]): boolean {
   if (frontend.protocol !== 'TCP' || !places.includes(hostPort(frontend.address, frontend.port))) return false;
   return frontend.type !== 'ClusterIP' || objectKey(service) !== kubernetesService;
 }
 
 /**
- * Addresses of the API server that must not become ClusterIPs: the datapath refuses every port of a ClusterIP that no Service has, and
- * drops packets to an address of a Service CIDR that no Service has.
+ * Addresses of the API server that must not become ClusterIPs. Otherwise the datapath would refuse packets to a port of a ClusterIP that
+ * its Service does not have, and drop packets to an address of a Service CIDR that no Service has.
  */
 export function noClusterIPs(apiServers: Iterable<ApiServerAddress>, kubernetes: Service | undefined): ReadonlySet<string> {
   const addresses = new Set([...apiServers].map(({ address }) => address));

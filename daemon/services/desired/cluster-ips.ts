@@ -9,7 +9,7 @@ export type AddressRanges = Partial<Record<Family, { readonly first: string; rea
 
 export class ClusterIPs {
   readonly #ofService = new Map<string, readonly string[]>();
-  /** Number of Services that have an address, by address. It can be 2 for a short time, while an address moves between Services. */
+  /** For each address, the number of Services that have it. It can be 2 for a short time, while an address moves between Services. */
   readonly #counts = new Map<string, number>();
   #bounds: AddressRanges | undefined;
 

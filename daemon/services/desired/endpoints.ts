@@ -33,13 +33,13 @@ export function endpointsOf(port: NamedPort, slices: readonly EndpointSlice[], f
 }
 
 /**
- * Rank of a copy. If an address:port has several copies, the one with the highest rank is used. Copies of equal rank give equal
- * backends.
+ * Rank of a copy of an endpoint. If the slices contain an address:port several times, the copy with the highest rank is used. Copies of
+ * equal rank give equal backends.
  */
 function rank(endpoint: SliceEndpoint): string {
   const flag = (is: boolean): string => (is ? '1' : '0');
-  // A copy that is not terminating ranks first: the address was assigned to a new pod before the object of the old pod was
-  // deleted (test/README.md, 8.5).
+  // A copy that is not terminating has the highest rank: the address was assigned to a new pod before the object of the old pod was deleted
+  // (test/README.md, 8.5).
   const state = flag(!endpoint.terminating) + flag(endpoint.ready) + flag(endpoint.serving);
   return `${state} ${endpoint.nodeName ?? ''} ${(endpoint.nodeHints ?? []).join()} ${(endpoint.zoneHints ?? []).join()}`;
 }

@@ -17,7 +17,7 @@ export interface NodeContext {
   /** Addresses that serve NodePorts, sorted by value. */
   readonly nodePortAddresses: Readonly<Record<Family, readonly string[]>>;
   readonly externalIps: HostSettings['externalIps'];
-  /** The result of apiServerPlaces(): no Service is served there. */
+  /** The result of apiServerPlaces(). No Service is served at these destinations. */
   readonly apiServerPlaces: readonly string[];
 }
 
@@ -47,8 +47,8 @@ export function nodeContext({ nodeName, node, localAddresses, settings, apiServe
 }
 
 /**
- * The first address of the family in the Node object. Without one: the first global address of the device with the lowest index,
- * so that a node without a Node object works too.
+ * The first address of the family in the Node object. If there is none, the first global address of the device with the lowest index, so
+ * that a node without a Node object works too.
  */
 function primaryOf(family: Family, node: Node | undefined, local: readonly LocalAddress[]): string | undefined {
   const named = node?.addresses.find((address) => familyOf(address) === family);

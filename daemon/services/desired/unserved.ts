@@ -9,10 +9,10 @@ import { capturesApiServer } from './api-servers.ts';
 import { claimedFrontends, isServedExternalIP } from './frontends.ts';
 import type { NodeContext } from './node-context.ts';
 
-/** External IPs that one message lists. People read the message, and a Service may have many external IPs. */
+/** Maximum number of external IPs that one message lists. People read the message, and a Service may have many external IPs. */
 const SHOWN_ADDRESSES = 5;
 
-/** Where a Service has the address of a frontend. */
+/** The field of a Service that a frontend comes from, by the type of the frontend. */
 const fieldOf: Readonly<Record<FrontendType, string>> = {
   ClusterIP: 'spec.clusterIPs',
   ExternalIP: 'spec.externalIPs',

@@ -47,7 +47,7 @@ export class ChangeTimes {
     return seconds;
   }
 
-  /** Drops the waiting changes. The caller found that they changed no desired row. */
+  /** Drops the waiting changes, because the caller found that they changed no desired row. */
   forget(family: Family): void {
     this.#waiting[family].clear();
   }

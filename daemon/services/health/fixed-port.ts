@@ -1,20 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-// An HTTP port that a setting names, as kube-proxy has two of them. A port that is in use, for example by a kube-proxy that is still
-// running, must not stop the agent: it is reported as a problem and retried. proxy-health.ts and proxy-metrics.ts give the responses.
+// An HTTP port that a setting names. There are two such ports, as in kube-proxy: proxy-health.ts and proxy-metrics.ts give the responses. A
+// port that is in use, for example by a kube-proxy that is still running, must not stop the agent: it is reported as a problem and retried.
 import type { Clock } from '../../base/clock.ts';
 import type { HttpServers } from '../../base/http-servers.ts';
 import type { Responder } from './listener.ts';
 import { type ListenerEvent, Listeners } from './listeners.ts';
 
 export interface FixedPortOptions {
-  /** "0.0.0.0" and "::" both mean all addresses of both families, as in kube-proxy, where the Go runtime causes this. */
+  /** "0.0.0.0" and "::" both mean all addresses of both families. It is the same in kube-proxy, because of the Go runtime. */
   readonly at: { readonly address: string; readonly port: number };
   readonly servers: Pick<HttpServers, 'create'>;
   readonly clock: Clock;
   readonly onEvent: (event: ListenerEvent) => void;
 }
 
-/** Short, because kube-proxy is usually stopped shortly before or after this agent starts. */
+/**
+ * Time after which a port that could not be opened is retried. Short, because kube-proxy is usually stopped shortly before or after this
+ * agent starts.
+ */
 const retryMs = 5000;
 
 export class FixedPort {
@@ -29,7 +32,7 @@ export class FixedPort {
     this.#listeners = new Listeners({ ...options, retryMs });
   }
 
-  /** Resolves when the port has been tried. */
+  /** Resolves when the agent has tried to open the port, successfully or not. */
   async start(): Promise<void> {
     const { at, respond } = this.#options;
     const addresses = at.address === '0.0.0.0' || at.address === '::' ? undefined : [at.address];
@@ -50,7 +53,7 @@ export class FixedPort {
     return this.#listeners.problems();
   }
 
-  /** Resolves when the port has been tried. */
+  /** Resolves when the agent has tried to open the port, successfully or not. */
   idle(): Promise<void> {
     return this.#listeners.idle();
   }

@@ -11,8 +11,8 @@ export interface ProxyMetricsOptions extends FixedPortOptions {
 }
 
 /**
- * The response of /proxyMode. kube-proxy answers "iptables", "ipvs" or "nftables". Callers use the answer to look for the rules of
- * that mode, and there are none here. A name that they do not know makes them skip this.
+ * The response of /proxyMode. kube-proxy answers "iptables", "ipvs" or "nftables", and callers then look for the rules of that mode. Sluice
+ * has no such rules, so it answers another name: callers that do not know the name do not look for rules.
  */
 const PROXY_MODE = 'ebpf';
 

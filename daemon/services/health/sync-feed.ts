@@ -47,7 +47,7 @@ export interface SyncFeedOptions {
 
 interface Watched extends SyncedTable {
   readonly observer: Observer<string, unknown>;
-  /** Every change up to this revision has been tried. */
+  /** The last revision of the table up to which every change has been tried. */
   seen: number;
   isFirstDone: boolean;
 }

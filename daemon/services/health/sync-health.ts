@@ -37,14 +37,14 @@ export class SyncHealth {
     this.#wallNow = wallNow;
   }
 
-  /** Records a change that waits for the datapath since `at`, in clock time. */
+  /** Records a change that has waited for the datapath since `at`, a clock time. */
   queued(family: Family, at: number): void {
     const state = this.#states[family];
     state.oldestPending ??= at;
     state.lastQueued = this.#wallNow();
   }
 
-  /** Records a successful sync, which includes every change that was queued up to `at`, in clock time. */
+  /** Records a successful sync. It includes every change that was queued up to `at`, a clock time. */
   synced(family: Family, at: number): void {
     const state = this.#states[family];
     if ((state.oldestPending ?? Infinity) <= at) delete state.oldestPending;

@@ -90,7 +90,7 @@ function changeTriggerOf({ annotations }: Metadata): { lastChangeTrigger?: numbe
 }
 
 /**
- * A list with the result of `reader`. If `reader` throws InvalidObjectError, the error is added to `problems` and the list is
+ * Returns a list with the result of `reader`. If `reader` throws InvalidObjectError, the error is added to `problems` and the list is
  * empty.
  */
 function readOrReport<T>(problems: InvalidObjectError[], reader: () => T): T[] {

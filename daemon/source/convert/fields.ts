@@ -25,7 +25,7 @@ export function show(value: unknown): string {
 
 function jsonOf(value: unknown): string {
   try {
-    // Undefined for a function, which has no JSON form.
+    // JSON.stringify() returns undefined for a function.
     const json = JSON.stringify(value) as string | undefined;
     return json ?? typeof value;
   } catch {
@@ -58,7 +58,7 @@ export function invalid(subject: Subject, field: string, reason: string): Invali
   return new InvalidObjectError({ kind: subject.kind, object: subject.object, field }, reason);
 }
 
-/** Parse option: the message for an invalid field whose schema has none, in place of zod's. */
+/** Parse option: the message for an invalid field whose schema has no message of its own. It replaces the message of zod. */
 export const notValid = { error: () => 'is not valid' };
 
 /**
@@ -150,7 +150,9 @@ interface ListPlace {
   readonly problems: InvalidObjectError[];
 }
 
-/** The canonical texts of a list, without duplicates. An invalid element is reported and ignored (test/README.md, 14.4). */
+/**
+ * Returns the elements of a list as canonical texts, without duplicates. An invalid element is reported and ignored (test/README.md, 14.4).
+ */
 export function readEach(given: readonly unknown[], { at, fieldOf, kind, problems }: ListPlace): string[] {
   const found = new Set<string>();
   given.forEach((each, index) => {

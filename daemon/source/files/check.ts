@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The check whether a directory can be a source, for `sluice preflight` and for the start of sluiced. It does not read the content of
+// Checks whether a directory can be a source. `sluice preflight` and the start of sluiced run this check. It does not read the content of
 // the directory.
 import { accessSync, constants, opendirSync } from 'node:fs';
 import type { Check } from '../../base/check.ts';
@@ -10,7 +10,7 @@ export const sourceCheck = (directory: string): Check => ({ name: 'source', run:
 function readable(directory: string): string {
   try {
     accessSync(directory, constants.R_OK | constants.X_OK);
-    // Root may open a file of any mode, so that access() does not tell a file from a directory.
+    // For root, access() may also succeed for a path that is not a directory, so the directory is also opened.
     opendirSync(directory).closeSync();
   } catch (cause) {
     const code = (cause as NodeJS.ErrnoException).code ?? '';

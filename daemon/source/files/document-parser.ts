@@ -28,7 +28,7 @@ export function isLarge(texts: readonly string[]): boolean {
 
 export class DocumentParser {
   readonly #clock: Clocked;
-  /** Settles when the last text in the queue is parsed: texts are parsed one after the other. */
+  /** Settles when the last text in the queue is parsed. Texts are parsed one after the other. */
   #last: Promise<unknown> = Promise.resolve();
   #waiting = 0;
   #thread: ParseThread | undefined;
@@ -46,7 +46,7 @@ export class DocumentParser {
     return this.#problem;
   }
 
-  /** The documents by their texts. After close() it may lack documents. */
+  /** Returns the parsed document of each text. After close(), documents may be missing. */
   async parse(texts: readonly string[], isJson: boolean): Promise<Map<string, ParsedDocument>> {
     if (isLarge(texts)) return this.#queued(() => this.#inThread(texts, isJson));
     const parsed = new Map(texts.map((text) => [text, parseDocument(text, isJson)]));
@@ -169,7 +169,7 @@ class ParseThread {
 
   #answer(): Promise<ParsePart | 'ready'> {
     this.#settle = Promise.withResolvers();
-    // The caller may have stopped waiting when the thread ends.
+    // If the caller no longer waits when the thread ends, no code handles the rejection, so it is handled here.
     this.#settle.promise.catch(() => undefined);
     return this.#settle.promise;
   }

@@ -19,7 +19,7 @@ export interface Finding extends Subject {
 /** The content of one document's text, as plain data that a worker thread can send. Lines are counted from 0 at its start. */
 export interface ParsedDocument {
   readonly definitions: readonly { readonly definition: Definition; readonly line: number }[];
-  /** Objects of a known kind and name that are invalid. */
+  /** Invalid objects whose kind and name are known. */
   readonly rejected: readonly { readonly kind: Kind; readonly key: string }[];
   /** The first MAX_FILE_PROBLEMS findings. */
   readonly findings: readonly Finding[];
@@ -160,7 +160,7 @@ class Collector {
     }
   }
 
-  /** Finding the line takes time, so it is found only for the findings that are kept. */
+  /** Determining the line takes time, so it is done only for the findings that are kept. */
   #report(error: InvalidObjectError, lineOf: () => number): void {
     if (this.#findings.length === MAX_FILE_PROBLEMS) {
       this.#moreFindings += 1;

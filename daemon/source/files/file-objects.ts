@@ -8,7 +8,7 @@ import type { FileObject } from './file-state.ts';
 
 export class FileObjects {
   readonly #tables: ObjectTables;
-  /** Sorted by file; in document order within a file. */
+  /** The definitions of each object, sorted by file, and in document order within a file. */
   readonly #byId = new Map<string, readonly FileObject[]>();
   /** Objects that changed since the last commit(). */
   readonly #changed = new Map<string, FileObject>();
@@ -24,7 +24,7 @@ export class FileObjects {
     for (const [id, objects] of Map.groupBy(after, (object) => object.id)) {
       for (const object of objects) this.#changed.set(id, object);
       const others = this.#byId.get(id) ?? [];
-      // Searched from the end, because files are read in the order of their names.
+      // The search begins at the end, because files are read in the order of their names.
       const at = others.findLastIndex((other) => other.file < file) + 1;
       this.#byId.set(id, others.toSpliced(at, 0, ...objects));
     }
@@ -51,7 +51,7 @@ export class FileObjects {
     this.#changed.clear();
   }
 
-  /** Definitions that are ignored because of an earlier one. */
+  /** One problem for each definition that is ignored because an earlier definition of the same object exists. */
   *problems(): Generator<SourceProblem> {
     for (const id of this.#duplicated) {
       const [first, ...ignored] = (this.#byId.get(id) ?? []).filter(({ definition }) => definition !== undefined);

@@ -31,8 +31,8 @@ export interface FileState {
   /** True if the whole file was understood, and its state is not uncertain. */
   readonly isComplete: boolean;
   /**
-   * The result would delete objects, or may be part of a file that is being written. The file must be read again, and the result
-   * counts as settled if it is then unchanged.
+   * True if the result would delete objects, or if the text may be incomplete because the file is being written. The file must then be read
+   * again. If the result is unchanged, it is settled.
    */
   readonly isUncertain: boolean;
   /** Parsed documents by their text. */
@@ -43,7 +43,7 @@ export interface FileInput {
   readonly name: string;
   readonly result: ReadResult;
   readonly previous: FileState | undefined;
-  /** The result is certain: this is the first scan, or the result was unchanged for settleMs. */
+  /** True if the result is certain, because this is the first scan or because the result was unchanged for settleMs. */
   readonly isSettled: boolean;
   /** The documents of textsToParse(). */
   readonly parsed: ReadonlyMap<string, ParsedDocument>;

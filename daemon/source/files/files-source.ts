@@ -32,19 +32,22 @@ export interface FilesSourceOptions {
 }
 
 const defaultSettleMs = 100;
-/** Text that is read in one turn of the event loop: 1 ms. Reading a name takes as long as reading this number of characters. */
+/** Maximum number of characters that are read in one turn of the event loop. This takes 1 ms. */
 const TURN_CHARS = 1 << 20;
+/** Opening a file takes as long as reading this number of characters. */
 const FILE_CHARS = TURN_CHARS / 64;
 
 const SHOWN_KINDS = 10;
-/** Delays before a file or a directory that cannot be read is read again. No event tells when descriptors or memory are free again. */
+/**
+ * Delays before a file or a directory that could not be read is read again. No event reports that descriptors or memory have become free.
+ */
 const unreadableDelays = { firstMs: 1000, mostMs: 60_000 };
 
 /** A file whose state is uncertain. */
 interface UncertainFile {
   /** Function that cancels the timer which sets isDue. */
   readonly cancel: () => void;
-  /** settleMs have passed: if the file is unchanged, its state is settled. */
+  /** True when settleMs have passed. If the file is then unchanged, its state is settled. */
   isDue: boolean;
 }
 
@@ -81,7 +84,7 @@ export class FilesSource implements Source {
   #isListed = false;
   #isStopped = true;
   #listingProblem: string | undefined;
-  /** Number of scans in a row after which something was unreadable. */
+  /** Number of retries that were scheduled since everything was readable. */
   #unreadableTries = 0;
   #cancelRetry: (() => void) | undefined;
 
@@ -188,7 +191,7 @@ export class FilesSource implements Source {
         await this.#scan(requested);
       } while (!this.#isStopped && (this.#requested.all || this.#requested.names.size > 0));
     } catch (error) {
-      // A scan that stop() has ended is not committed.
+      // stop() has ended the scan, so the scan is not committed and its error is ignored.
       if (!this.#isStopped) throw error;
     } finally {
       this.#running = undefined;
@@ -240,7 +243,7 @@ export class FilesSource implements Source {
     this.#total.objects += sizeOf(state).objects - sizeOf(previous).objects;
   }
 
-  /** Reads again, after a delay that grows with each attempt, what could not be read. Other scans do not change the delay. */
+  /** Schedules a retry of everything that could not be read. The delay grows with each retry, and other scans do not change it. */
   #retryUnreadable(): void {
     const isNeeded = this.#isListingLost() || this.#unreadableNames().length > 0;
     if (!isNeeded) {
@@ -262,7 +265,9 @@ export class FilesSource implements Source {
     return [...this.#withProblems].filter(([, file]) => file.result.status === 'unreadable').map(([name]) => name);
   }
 
-  /** While the directory cannot be watched, the watch retries and causes a scan each time. */
+  /**
+   * Whether a retry must list the directory. While the directory cannot be watched, the watch itself retries and causes a scan each time.
+   */
   #isListingLost(): boolean {
     return this.#listingProblem !== undefined && this.#watch.problem === undefined;
   }
@@ -282,8 +287,8 @@ export class FilesSource implements Source {
   }
 
   /**
-   * While the directory is missing, uncertain files count as unreadable. When the directory is created again, they are checked again.
-   * Otherwise a new, empty directory would delete their objects at once.
+   * While the directory is missing, uncertain files count as unreadable. They become uncertain again when a new directory exists. Otherwise
+   * a new, empty directory would delete their objects at once.
    */
   #suspendUncertain(): void {
     for (const [name, { cancel }] of this.#uncertain) {
@@ -297,7 +302,10 @@ export class FilesSource implements Source {
     this.#uncertain.clear();
   }
 
-  /** The new state of the file; undefined when the file is unchanged, unless it is uncertain and due, and while it is parsed. */
+  /**
+   * Reads the file and returns its new state. Returns undefined while a job parses the file, and if the file is unchanged. For an unchanged
+   * file that is uncertain and due, returns the settled state.
+   */
   async #readFile(name: string): Promise<FileState | undefined> {
     const previous = this.#files.get(name);
     const result = this.#withinLimits(name, readSourceFile(this.#options.directory, name), previous);
@@ -317,7 +325,10 @@ export class FilesSource implements Source {
     return nextState({ name, result: { status: 'unreadable', reason }, previous, isSettled, parsed });
   }
 
-  /** Undefined while a job parses the texts. The first scan waits for them, because it must be complete. */
+  /**
+   * Returns the parsed texts, or undefined while a job parses them. The first scan waits for the parser instead, because it must be
+   * complete.
+   */
   async #parsedTexts(name: string, texts: readonly string[]): Promise<ReadonlyMap<string, ParsedDocument> | undefined> {
     const isJson = name.endsWith('.json');
     const job = this.#jobs.get(name);
@@ -333,7 +344,7 @@ export class FilesSource implements Source {
   #startJob(name: string, parsing: Promise<ReadonlyMap<string, ParsedDocument>>): void {
     const done = parsing.then((parsed) => {
       job.parsed = parsed;
-      // Everything is read: the files whose deletions waited for this job, and also files that are missing by now.
+      // The whole directory is scanned, because the deletions of other files may have waited for this job, and files may be missing by now.
       this.#requested.all = true;
       void this.#run();
     });
@@ -374,7 +385,7 @@ export class FilesSource implements Source {
   #waitUntilSettled(name: string): void {
     const cancel = this.#options.clock.setTimer(this.#options.settleMs ?? defaultSettleMs, () => {
       file.isDue = true;
-      // The whole directory is read: if it is missing by now, no object is deleted.
+      // The whole directory is read, so that no object is deleted if the directory is missing by now.
       void this.rescan();
     });
     const file: UncertainFile = { cancel, isDue: false };

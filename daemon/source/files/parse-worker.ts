@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The worker thread that parses large texts for document-parser.ts. It sends the result in parts, because the event loop of the
-// daemon stands still while it receives a message. It must never read a file or keep a result longer than its request.
+// The worker thread that parses large texts for document-parser.ts. It sends the result in parts, because receiving a message blocks the
+// event loop of the daemon. It must never read a file or keep a result longer than its request.
 import { parentPort } from 'node:worker_threads';
 import { parseDocument, type ParsedDocument } from './documents.ts';
 
@@ -9,7 +9,7 @@ export interface ParseRequest {
   readonly isJson: boolean;
 }
 
-/** The next definitions of the document; with `rest`, the last ones. */
+/** A part of the result: the next definitions of the document. Only the last part has `rest`, which contains everything else. */
 export interface ParsePart {
   readonly definitions: ParsedDocument['definitions'];
   readonly rest: Omit<ParsedDocument, 'definitions'> | undefined;

@@ -18,7 +18,7 @@ export type ReadResult =
 export interface Listing {
   /** Sorted by code unit, which does not depend on the locale. */
   readonly names: readonly string[];
-  /** Some names are symbolic links. The target of a link may change without an event that names the link. */
+  /** True if some names are symbolic links. The target of a link may change without an event that names the link. */
   readonly hasLinks: boolean;
 }
 
@@ -57,7 +57,8 @@ export function isLink(directory: string, name: string): boolean {
 export function readSourceFile(directory: string, name: string): ReadResult {
   const path = join(directory, name);
   try {
-    // `fatal`: an incomplete character, as at the end of a file that is being written, is an error. A byte order mark is removed.
+    // With `fatal`, an incomplete character, for example at the end of a file that is being written, is an error. A byte order mark is
+    // removed.
     return { status: 'text', text: new TextDecoder('utf-8', { fatal: true }).decode(readBounded(path, { maxBytes: MAX_FILE_BYTES })) };
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Text of one document -> plain values, each with the lines of its fields. The only file that knows the parsers. Never throws:
-// text that does not parse gives a ParseFailure with the line at which the parser stopped. The nesting is limited before a parser
-// is called.
+// Text of one document -> plain values, each with the lines of its fields. Only this file calls the parsers. Never throws: text that does
+// not parse gives a ParseFailure with the line at which the parser stopped. The nesting is limited before a parser is called.
 import { LineCounter, isAlias, isMap, isNode, isScalar, isSeq, parseAllDocuments, type Document } from 'yaml';
 import { sizeText } from '../../base/bounded-read.ts';
 import { MAX_JSON_FILE_DEPTH, type NestingFault, yamlNestingFault } from '../../base/nesting.ts';
@@ -51,7 +50,9 @@ export function readJson(text: string): ParsedValue | ParseFailure {
   return { raw, lineOf: (path) => places.lineAt(places.offsetOf(path)) };
 }
 
-/** Whether parsing the YAML text can take longer than its length suggests: aliases repeat what they refer to. */
+/**
+ * Whether the YAML text may contain aliases. Parsing can then take longer than its length suggests, because aliases repeat other content.
+ */
 export const mayHaveAliases = (text: string): boolean => /(^|[\s[{,])\*[^\s*]/.test(text);
 
 /** The documents of a YAML text that are not empty. */
@@ -61,7 +62,7 @@ export function readYaml(text: string): (ParsedValue | ParseFailure)[] {
   try {
     return parseYaml(text);
   } catch (error) {
-    // The parser throws only for what it did not expect, for example when the stack is exhausted.
+    // The parser throws only in unexpected cases, for example when the stack is exhausted.
     return [{ kind: '', object: '', line: 0, reason: `not valid YAML: ${yamlReason(error)}` }];
   }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Asks the API server whether this agent could be served: name resolution, TLS, HTTP/2 and credentials for each address, then each right
-// that the agent uses. It changes nothing on the server and does not retry. Called by offline/preflight.ts.
+// Checks whether this agent could read from the API server: name resolution, TLS, HTTP/2 and credentials for each address, and then each
+// right that the agent needs. It changes nothing on the server and does not retry. Called by offline/preflight.ts.
 import { lookup } from 'node:dns/promises';
 import { isIP } from 'node:net';
 import type { Clock } from '../../base/clock.ts';
@@ -14,7 +14,7 @@ import { type Resource, resourcesOf } from './resources.ts';
 import { listOf, readSmallBody } from './small-body.ts';
 import { statusOfResponse } from './status-error.ts';
 
-/** Time limit of one request, with its connection. Each step has a shorter limit in connection.ts. */
+/** Time limit of one request, including its connection. Each step of connecting has a shorter limit in connection.ts. */
 const REQUEST_MS = 20_000;
 
 export interface AccessCheckOptions {
@@ -36,7 +36,7 @@ export interface AccessCheckResult {
 type Outcome = Omit<AccessCheckResult, 'name'>;
 type Get = (path: string) => Promise<ApiResponse>;
 
-/** Never rejects because of the server or the credentials. */
+/** Makes all checks. Never rejects because of the server or the credentials. */
 export async function checkAccess(options: AccessCheckOptions): Promise<AccessCheckResult[]> {
   const { found, node } = options;
   const { access } = found;
@@ -61,7 +61,7 @@ export async function checkAccess(options: AccessCheckOptions): Promise<AccessCh
   }
 }
 
-/** The connections share the credentials, which are closed at the end. */
+/** All connections share the credentials, so closing a connection must not close the credentials. checkAccess() closes them at the end. */
 function connectionTo(server: URL, { found, clock, userAgent }: AccessCheckOptions): Connection {
   return new Connection({ access: { ...found.access, servers: [server], close: () => undefined }, clock, userAgent });
 }
@@ -133,7 +133,7 @@ async function policyRight(get: Get | undefined): Promise<Outcome> {
   );
 }
 
-/** The body is not read; closing the connection ends it. */
+/** The outcome of a request that succeeds. Its body is not read; closing the connection ends the response. */
 const granted: Outcome = { state: 'ok', message: 'granted' };
 
 const failed = (message: string): Outcome => ({ state: 'failed', message });

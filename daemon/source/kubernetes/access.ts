@@ -16,7 +16,7 @@ export interface TlsMaterial {
 export interface ClusterAccess {
   /** Base addresses, tried in turn: "https://10.0.0.1:6443". At least one. */
   readonly servers: readonly URL[];
-  /** Description of the credentials. Messages contain it. Examples: "the service account in /var/run/...", "user admin of /root/.kube/config". */
+  /** Description of the credentials for messages. Examples: "the service account in /var/run/...", "user admin of /root/.kube/config". */
   readonly description: string;
   /** Called for each new connection, because files may have changed. Throws CredentialError. */
   tls(): Promise<TlsMaterial>;

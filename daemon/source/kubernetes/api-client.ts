@@ -7,8 +7,8 @@ export interface ApiResponse {
   /** Header Retry-After, in seconds. */
   readonly retryAfter?: number;
   /**
-   * Ends when the server ends the stream. Throws UnreachableError when the stream is interrupted. Leaving the loop cancels
-   * the request.
+   * The pieces of the body, until the server ends the stream. Throws UnreachableError when the stream is interrupted. If the reader stops
+   * early, the request is cancelled.
    */
   readonly body: AsyncIterable<Uint8Array>;
 }
@@ -19,7 +19,7 @@ export interface ApiClient {
    * does not respond in time, CredentialError when there are no credentials, and the signal's reason when the signal is aborted.
    */
   get(path: string, signal: AbortSignal): Promise<ApiResponse>;
-  /** Text about this server, or from it, without the credentials that were sent to it (redact.ts). */
+  /** Returns a text from the server, or about it, without the credentials that this client has sent to the server (redact.ts). */
   redact(text: string): string;
 }
 

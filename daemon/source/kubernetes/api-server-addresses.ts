@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // The table of the addresses at which this agent reaches the API server: the address of each configured server, the addresses to which the
-// name of a server was last resolved, and the peer address of each open connection. The table keeps Services from taking over the
-// connection. The first connection to a new address may still be taken over; the attempt after it is not. Used by connection.ts.
+// name of a server was last resolved, and the peer address of each open connection. The table prevents Services from taking over the
+// connection to the API server. A Service may still take over the first connection to a new address, but not the next attempt. Used by
+// connection.ts.
 import { isIP } from 'node:net';
 import { parseAddress } from '../../model/address.ts';
 import { type ApiServerAddress, apiServerKey } from '../../model/api-server.ts';
 import type { Table } from '../../table/table.ts';
 
-/** A name server may answer with any number of addresses; a connection tries a few of them. */
+/**
+ * Maximum number of addresses from name resolution. A name server may answer with any number of addresses; a connection tries a few of
+ * them.
+ */
 const MAX_ADDRESSES = 64; // per server
 
 interface Known {
@@ -30,7 +34,7 @@ export class ApiServerAddresses {
     markInitialized();
   }
 
-  /** The name of the server resolves to these addresses now. */
+  /** Records the addresses to which the name of the server resolves now. */
   resolved(server: URL, addresses: readonly string[]): void {
     const known = this.#servers.get(server);
     if (known === undefined) return;
@@ -38,7 +42,7 @@ export class ApiServerAddresses {
     this.#write();
   }
 
-  /** A connection to the server is open. Returns the function to call when it is closed. */
+  /** Records an open connection to the server. Returns the function to call when the connection is closed. */
   connected(server: URL, address: string): () => void {
     const connected = this.#servers.get(server)?.connected ?? [];
     connected.push(address);

@@ -98,7 +98,7 @@ export class Connection implements ApiClient {
       // A client certificate is presented once per connection, so a rotated certificate requires another connection.
       connection.renew();
     }
-    // The server may have lost etcd, so the next request goes to the next server. The connection to an only server is kept,
+    // The server may have lost etcd, so the next request goes to the next server. If there is only one server, its connection is kept,
     // because the server may recover.
     if (status >= 500 && access.servers.length > 1) connection.leave();
     const retryAfter = Number(responseHeaders['retry-after']);
@@ -304,7 +304,7 @@ async function* bodyOf(stream: ClientHttp2Stream, server: string, makeError: Mak
   } finally {
     if (!stream.readableEnded && !stream.closed) stream.close(constants.NGHTTP2_CANCEL);
   }
-  // If the connection ends without an error, the loop ends as it does after a complete response.
+  // If the connection is lost without an error, the loop ends in the same way as after a complete response, so this must be checked.
   if (!stream.readableEnded) throw makeError(`the connection to ${server} was interrupted`);
 }
 

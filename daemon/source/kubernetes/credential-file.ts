@@ -6,10 +6,12 @@ import { readBoundedText } from '../../base/bounded-read.ts';
 import { systemReason } from '../../base/reasons.ts';
 import { CredentialError } from './api-client.ts';
 
-/** A kubeconfig, or a file with a token, a key or certificates. The certificates of all public authorities take 220 KiB. */
+/**
+ * Maximum size of a kubeconfig, or of a file with a token, a key or certificates. The certificates of all public authorities take 220 KiB.
+ */
 export const MAX_CREDENTIAL_BYTES = 2 ** 20;
 
-/** Throws CredentialError that names the file. Reading blocks, as the files of the kubelet are in memory. */
+/** Throws CredentialError that names the file. The call blocks, but not for long, because the files of the kubelet are in memory. */
 export async function readCredential(path: string): Promise<string> {
   try {
     return await Promise.resolve(readBoundedText(path, { maxBytes: MAX_CREDENTIAL_BYTES }));

@@ -189,7 +189,7 @@ function statusOf(output: string, plugin: ExecPlugin): z.output<typeof statusSch
   throw failure(plugin, `printed an invalid ExecCredential: ${field === '' ? '' : `${field} `}${issue?.message ?? 'is invalid'}`);
 }
 
-/** Undefined for invalid JSON. The message of JSON.parse would quote the output. */
+/** Returns undefined for invalid JSON, because the message of JSON.parse would quote the output. */
 function jsonOf(output: string): unknown {
   try {
     return JSON.parse(output);

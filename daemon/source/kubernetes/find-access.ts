@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Chooses how to reach the API server: a kubeconfig if one is configured, otherwise the service account of the pod. Called
-// once by the composition root, before the daemon changes anything.
+// Chooses how to reach the API server: a kubeconfig if one is configured, otherwise the service account of the pod. Called by agent/ at the
+// start, before the daemon changes anything, and by offline/preflight.ts.
 import { existsSync } from 'node:fs';
 import type { Clock } from '../../base/clock.ts';
 import { ExitCode, ExitError } from '../../base/errors.ts';
@@ -21,7 +21,7 @@ export interface AccessOptions {
 
 export interface FoundAccess {
   readonly access: ClusterAccess;
-  /** The address is KUBERNETES_SERVICE_HOST, usually a ClusterIP, which is unreachable until this agent programs it. */
+  /** True if the address is KUBERNETES_SERVICE_HOST. This is usually a ClusterIP, which is unreachable until this agent programs it. */
   readonly dependsOnClusterIP: boolean;
 }
 

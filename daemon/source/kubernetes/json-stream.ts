@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Decoders for JSON that arrives in pieces: the items of a list one by one, a watch line by line. One object is parsed at a
-// time, so that a list of 100 MB needs no more memory than one piece of it. Called by list-watch.ts.
+// Decoders for JSON that arrives in pieces: a list is decoded item by item, and a watch line by line. Only one object is parsed at a time,
+// so a list of 100 MB needs only the memory for one piece and one object. Called by list-watch.ts.
 
 import { sizeText } from '../../base/bounded-read.ts';
 import { MAX_DEPTH } from '../../base/nesting.ts';
@@ -81,7 +81,7 @@ export class LineDecoder {
   }
 }
 
-/** Maximum length of a line that is parsed without a check of its depth. Such a line may have this number of levels at most. */
+/** Maximum length of a line that is parsed without a check of its depth. A line of this length cannot be nested deeper than its length. */
 const SHALLOW_CHARS = 16_384;
 
 /** Parses one line of a watch. Throws SyntaxError and LimitError. */
@@ -116,13 +116,13 @@ export class ListDecoder {
       const end = isItem ? this.#endOfItem(buffer, from) : this.#endOfOutside(buffer, from);
       (isItem ? this.#item : this.#outside).add(buffer.subarray(from, end));
       if (isItem && !this.#isInItem) items.push(JSON.parse(this.#item.take()));
-      // The text outside the items must not contain the commas between items.
+      // The commas between items are left out, so that the text outside the items is valid JSON.
       from = this.#isBetweenItems && buffer[end] === COMMA ? end + 1 : end;
     }
     return items;
   }
 
-  /** At the end of the text: the list without its items. Throws SyntaxError when the text is incomplete. */
+  /** Returns the list without its items, after the end of the text. Throws SyntaxError when the text is incomplete. */
   end(): unknown {
     return JSON.parse(this.#outside.take());
   }

@@ -54,7 +54,7 @@ const server = text.nullish().transform((value, context) => {
   const url = URL.parse(value);
   const hasUser = value.includes('@');
   if (!hasUser && url?.protocol === 'https:' && url.search === '') return url;
-  // A value with a user may contain a password.
+  // A URL that contains a user name may also contain a password, so it is not shown.
   const found = hasUser ? 'without a user' : `is ${show(value)}`;
   context.addIssue({ code: 'custom', message: `must be a URL such as https://10.0.0.1:6443, ${found}` });
   return z.NEVER;

@@ -22,9 +22,9 @@ export interface KubernetesSourceOptions {
   readonly onComplete: () => void;
   /** Called when the first list of this kind is in its table. */
   readonly onListed?: (kind: Kind) => void;
-  /** Address of the API server. Messages contain it. */
+  /** Address of the API server, for messages. */
   readonly address: string;
-  /** Description of the credentials. Messages contain it. */
+  /** Description of the credentials, for messages. */
   readonly credentials: string;
   /** Returns numbers in [0, 1). */
   readonly random?: () => number;
@@ -93,7 +93,7 @@ export class KubernetesSource implements Source {
     return limited([own.values(), ofObjects].values().flatMap((each) => each));
   }
 
-  /** Each resource was listed, and each object has a row or needs none. */
+  /** True if each resource was listed, and each object has a row or needs none. */
   get isComplete(): boolean {
     return this.#followers.every(({ reflector, writer }) => reflector.isListed && writer.isComplete);
   }

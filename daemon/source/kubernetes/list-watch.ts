@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// LIST and WATCH of one resource as streams: pages of a list, events of a watch. A refusal is thrown as StatusError, an
-// interruption as UnreachableError, and more data than limits.ts allows as LimitError. It keeps no state and never retries; reflector.ts does both.
+// LIST and WATCH of one resource as streams: the pages of a list, and the events of a watch. A refusal is thrown as StatusError, an
+// interruption as UnreachableError, and more data than limits.ts allows as LimitError. It keeps no state and never retries; reflector.ts
+// does both.
 import type { Clock } from '../../base/clock.ts';
 import { type ApiClient, UnreachableError } from './api-client.ts';
 import { sizeText } from '../../base/bounded-read.ts';
@@ -11,7 +12,7 @@ import type { Resource } from './resources.ts';
 import { statusOfEvent, statusOfResponse } from './status-error.ts';
 
 const PAGE_SIZE = 500;
-/** Minimum of timeoutSeconds of a watch. No watch is without end, because the server may lose track of a watch. */
+/** Minimum of timeoutSeconds of a watch. Every watch ends at some time, because the server may lose track of a watch. */
 const WATCH_SECONDS = 300;
 /** A watch is given up if the server does not end it this long after timeoutSeconds. */
 const GRACE_SECONDS = 30;
@@ -51,7 +52,7 @@ export class MalformedResponseError extends Error {
   override readonly name = 'MalformedResponseError';
 }
 
-/** All objects, in the pieces in which they arrive, then the resourceVersion from which to watch. */
+/** Lists the resource. Yields all objects in the pieces in which they arrive, and then the resourceVersion from which to watch. */
 export async function* list(given: ResourceRequest): AsyncGenerator<Page> {
   const deadline = new Deadline(given);
   const request = { ...given, signal: deadline.signal };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Asks the API server, at the start and then rarely, whether the cluster has a NetworkPolicy, which this agent does not enforce. A failed
-// request is not a problem of the agent: the answer is then unknown. It reads one object and keeps none. Built and started by agent/.
+// request is not a problem of the agent; the status then says that the answer is unknown. It reads one object and keeps none. Built and
+// started by agent/.
 import type { Clock } from '../../base/clock.ts';
 import { messageOf } from '../../base/errors.ts';
 import type { SummaryPart } from '../../base/status-part.ts';

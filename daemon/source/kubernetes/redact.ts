@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Removes credentials from text that the API server, a proxy before it or an exec plugin has sent. Such a text may repeat the token of
-// the request, in an error, in an object or in part. Every problem of the Kubernetes source passes through here before anything else
-// sees it: the log, the status, /readyz. A Redactor keeps no credential, only short pieces of it.
+// Removes credentials from text that the API server, a proxy before it or an exec plugin has sent. Such a text may repeat the token of the
+// request, completely or in part. Every problem of the Kubernetes source is redacted before the log, the status or /readyz shows it. A
+// Redactor keeps no credential, only short pieces of it.
 import { printable } from '../../base/printable.ts';
 
 /** Length of the parts of a credential that are removed. Shorter parts may occur by chance, and do not reveal the credential. */
 const PIECE = 16;
-/** Number of credentials whose pieces are kept. A token is replaced once an hour, and the previous one may still be valid. */
+/** Maximum number of credentials whose pieces are kept. A token is replaced once an hour, and the previous one may still be valid. */
 const KEPT = 8;
-/** Number of characters of a text that are searched. printable() shows fewer. */
+/** Maximum number of characters of a text that are searched. printable() shows fewer characters. */
 const SEARCHED = 4096;
 
 const mark = '<redacted>';
@@ -63,7 +63,7 @@ export class Redactor {
   }
 }
 
-/** Every part of the credential that has PIECE characters; the whole of a shorter one. */
+/** Every part of the credential that has PIECE characters, or the whole credential if it is shorter. */
 function piecesOf(secret: string): string[] {
   if (secret.length < PIECE) return secret === '' ? [] : [secret];
   return Array.from({ length: secret.length - PIECE + 1 }, (_, at) => secret.slice(at, at + PIECE));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Follows one resource: list, then watch, without end. Every failure is retried with back-off, and the rows stay unchanged
-// meanwhile. A row is deleted only when the server reports that the object is gone: in an event, or by its absence from a complete
-// list. Used by kubernetes-source.ts.
+// Follows one resource: lists it, then watches it, and repeats this until it is stopped. Every failure is retried with back-off, and the
+// rows stay unchanged meanwhile. A row is deleted only when the server reports that the object is gone: in an event, or by its absence from
+// a complete list. Used by kubernetes-source.ts.
 import type { Clock } from '../../base/clock.ts';
 import { messageOf } from '../../base/errors.ts';
 import { BackOff } from '../../base/back-off.ts';
@@ -31,13 +31,13 @@ const absentDelays = { firstMs: 300_000, mostMs: 300_000, jitter };
 const limitDelays = { firstMs: 1000, mostMs: 60_000, jitter };
 const MAX_RETRY_AFTER_SECONDS = 60;
 /**
- * Refusals that do not depend on the form of the request, so that a LIST would be refused too. (A 403 may concern WATCH
- * only.)
+ * Status codes of refusals that do not depend on the form of the request, so that the server would also refuse a LIST. (A 403 may concern
+ * WATCH only.)
  */
 const codesOfAllRequests: ReadonlySet<number> = new Set([401, 404, 410, 429]);
 /** Without the right to watch, the resource is polled with a LIST at this interval. */
 const POLL_MS = 60_000;
-/** A watch that lasted this long shows that the server works: earlier failures no longer count. */
+/** A watch that lasted this long shows that the server works, so earlier failures no longer count. */
 const HEALTHY_MS = 10_000;
 
 export interface ReflectorOptions {
@@ -47,7 +47,7 @@ export interface ReflectorOptions {
   readonly clock: Clock;
   /** Returns numbers in [0, 1). */
   readonly random: () => number;
-  /** Description of the credentials. Messages contain it. */
+  /** Description of the credentials, for messages. */
   readonly credentials: string;
   /** Called when the first list is in the table. */
   readonly onListed: () => void;
@@ -154,7 +154,7 @@ export class Reflector {
     throw new UnreachableError('the list is incomplete');
   }
 
-  /** Receives all objects through a watch, then their changes (KEP-3157). */
+  /** Receives all objects through a watch, and then the changes of the objects (KEP-3157). */
   async #watchWithInitialEvents(request: ResourceRequest): Promise<void> {
     this.#verb = 'watch';
     const keys = new Set<string>();
@@ -274,7 +274,7 @@ export class Reflector {
   }
 
   #setProblem(found: ReflectorProblem | undefined): void {
-    // The only place through which texts of the server and of exec plugins leave this file.
+    // Texts of the server and of exec plugins leave this file only here, so they are redacted here.
     const problem = found === undefined ? undefined : { ...found, message: this.#options.client.redact(found.message) };
     if (problem?.message === this.#problem?.message) return;
     this.#problem = problem;

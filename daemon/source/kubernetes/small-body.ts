@@ -2,10 +2,12 @@
 // Reads a short JSON response as a whole, up to a limit. Lists and watches are decoded piece by piece instead (json-stream.ts).
 import { type ApiResponse, UnreachableError } from './api-client.ts';
 
-/** A list of at most one object, or a short document. An object in etcd has at most 1.5 MiB. */
+/**
+ * Maximum size of a body in bytes. The body is a list of at most one object, or a short document. An object in etcd has at most 1.5 MiB.
+ */
 const MAX_BODY_BYTES = 2 << 20;
 
-/** The parsed body. Throws UnreachableError when it is too long, interrupted or not JSON. */
+/** Returns the parsed body. Throws UnreachableError when the body is too long, interrupted or not JSON. */
 export async function readSmallBody({ body }: Pick<ApiResponse, 'body'>): Promise<unknown> {
   const pieces: Uint8Array[] = [];
   let length = 0;

@@ -20,7 +20,7 @@ export class TableWriter {
   readonly #redact: (text: string) => string;
   readonly #problems = new Map<string, ObjectProblems>();
 
-  /** `redact`: see ApiClient. Values of an object, which messages show, may repeat the token. */
+  /** `redact` is ApiClient.redact(). Messages show values of objects, and such a value may repeat the token. */
   constructor(resource: Resource, { tables, redact }: { readonly tables: ObjectTables; readonly redact: (text: string) => string }) {
     this.#resource = resource;
     this.#tables = tables;
@@ -69,7 +69,7 @@ export class TableWriter {
     return tableOf(this.#tables, this.#resource.kind);
   }
 
-  /** Items of a list have no kind and apiVersion. */
+  /** Adds the kind and the apiVersion, because items of a list do not contain them. */
   #withKind(raw: unknown): unknown {
     if (typeof raw !== 'object' || raw === null) return raw;
     return Object.assign(raw, { kind: this.#resource.kind, apiVersion: this.#resource.apiVersion });

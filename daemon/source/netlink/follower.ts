@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Keeps a table equal to a list that the kernel gives: lists after each event, opens the monitor again when events were lost, and
-// retries with back-off when the kernel refuses a list or a socket. After the start, no failure leaves this class as an exception:
-// the table keeps its rows, and problems() reports the failure. Used by links.ts and local-addresses.ts.
+// Keeps a table equal to a list from the kernel: opens a monitor for events and reads the list, does both again when events were lost, and
+// retries with back-off when the kernel refuses a list or a socket. After the start, no failure leaves this class as an exception: the
+// table keeps its rows, and problems() reports the failure. Used by links.ts and local-addresses.ts.
 import type { Logger } from 'pino';
 import { doubledMs } from '../../base/back-off.ts';
 import type { Clock } from '../../base/clock.ts';
@@ -13,14 +13,17 @@ export interface FollowerOptions {
   readonly what: string;
   readonly clock: Pick<Clock, 'setTimer'>;
   readonly log: Pick<Logger, 'error' | 'info'>;
-  /** Opens a monitor, which calls `onLost` once when it reports nothing any more. Throws KernelError. */
+  /** Opens a monitor. The monitor calls `onLost` once, when it can report no more events. Throws KernelError. */
   readonly open: (onLost: (reason: KernelError) => void) => { close(): void };
   /** Writes what the kernel lists to the table. Throws KernelError, and then leaves the table as it is. */
   readonly list: () => void;
 }
 
 const retryDelays = { firstMs: 100, mostMs: 10_000 };
-/** Events are lost when they arrive faster than they are read. The pause limits the number of lists while this lasts. */
+/**
+ * Pause before the list is read after events were lost. Events are lost when they arrive faster than they are read. The pause limits the
+ * number of lists while this lasts.
+ */
 const LOST_MS = 100;
 
 export class Follower implements StatusPart {
@@ -87,7 +90,7 @@ export class Follower implements StatusPart {
 
   #lost(reason: KernelError): void {
     this.#close();
-    this.#options.log.info({ err: reason }, `events about the ${this.#options.what} were lost; they are listed again`);
+    this.#options.log.info({ err: reason }, `events about the ${this.#options.what} were lost; the agent reads the list again`);
     this.#retryAfter(LOST_MS);
   }
 

@@ -38,7 +38,7 @@ export interface Figures {
   readonly thirds: readonly Third[];
 }
 
-/** The figures of sluiced. The additional ones come from the kernel's maps or from the metrics of Node.js. */
+/** The figures of sluiced. The figures that kube-proxy does not have come from the kernel's maps or from the metrics of Node.js. */
 export interface SluicedFigures extends Figures {
   /** p99 of the latency in ms, for one change at a time. */
   readonly afterAnswer: number;
@@ -156,7 +156,7 @@ export class ScaleCluster {
     };
   }
 
-  /** Measures cold start and memory once, with the API server double in a process of its own. */
+  /** Measures one cold start and the memory with LARGER_FACTOR times the Services. The API server double runs in its own process. */
   async measureLarger(): Promise<LargerFigures> {
     const double = await DoubleCluster.start(this.#lab, 'larger', { ...this.#size, services: this.#size.services * LARGER_FACTOR });
     const found = await double.coldStart();

@@ -36,7 +36,7 @@ export async function fill(holder: LabProcess, { services, endpoints }: Size): P
   }
 }
 
-/** The map sizes that an operator of such a cluster sets: the next power of two that leaves a fifth of the backends free. */
+/** The flags with which an operator would size the maps: the smallest power of two of which the backends use at most four fifths. */
 export function mapFlags({ services, endpoints }: Size): string[] {
   const backends = 2 ** Math.ceil(Math.log2(services * endpoints * 1.25));
   return backends <= DEFAULT_BACKENDS ? [] : ['--max-backends', String(backends)];

@@ -6,7 +6,7 @@ export const NAMESPACE = 'scale';
 export const servicesPath = `/api/v1/namespaces/${NAMESPACE}/services`;
 export const slicesPath = `/apis/discovery.k8s.io/v1/namespaces/${NAMESPACE}/endpointslices`;
 const NODES = 100;
-/** Distance between the two addresses of an endpoint that moves. No other endpoint has the second address. */
+/** Distance between the two addresses of an endpoint that moves. It is so large that no other endpoint has the second address. */
 const MOVED = 1 << 22;
 
 /** Returns the n-th address of 10.128.0.0/9. */
@@ -42,7 +42,7 @@ export interface Turn {
 const endpointNumbers = (n: number, endpoints: number, { generation, moved }: Pick<Turn, 'generation' | 'moved'>): number[] =>
   Array.from({ length: endpoints }, (_, i) => n * endpoints + i + (generation % 2 === 1 && i < moved ? MOVED : 0));
 
-/** The highest address of the slice. It changes with every turn. */
+/** The highest address of the slice. It changes with every generation. */
 export const lastAddress = (n: number, endpoints: number, turn: Turn): string =>
   podAddress(Math.max(...endpointNumbers(n, endpoints, turn)));
 

@@ -4,7 +4,7 @@
 import { readFileSync } from 'node:fs';
 
 const TICKS_PER_SECOND = 100;
-const FIRST = 3; // number in proc_pid_stat(5) of the first field that is not removed
+const FIRST = 3; // number, as in proc_pid_stat(5), of the first field after the name
 
 /** User and system time, including that of children that the process has waited for. */
 export function cpuSeconds(pid: number): number {

@@ -83,7 +83,7 @@ export class Sluiced implements Proxy {
     });
     const seeing = this.#see<AllProgrammed>({ see: 'all', services, pid: this.pid }, COLD_START_MS);
     const [full] = await Promise.all([seeing, starting]);
-    // A frontend is written after its backends, so all backends must be there when all frontends are.
+    // sluiced writes a frontend after its backends, so all backends must be in the maps when all frontends are.
     const wanted = services * endpoints;
     if (full.backends < wanted) throw new Error(`The maps have ${full.backends} backends of ${wanted}.`);
     const listed = this.#daemon.process?.lines.findLast((line) => line.includes('"msg":"listed"')) ?? '{}';
@@ -95,7 +95,7 @@ export class Sluiced implements Proxy {
     return pageOf(this.#lab, 'node', `http://${SLUICED_HTTP}/metrics`);
   }
 
-  /** Starts to record changes, until seen() is called. */
+  /** Starts to record changes. The recording ends when seen() is called. */
   async follow(services: number): Promise<void> {
     await this.#see({ see: 'changes', services });
   }

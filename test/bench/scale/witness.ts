@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Observes a daemon from another process. It reads the pinned maps and the packets from the API server, and measures
-// independently of the daemon what the kernel contains and since when. It runs in the node's network namespace and must never
-// write to a map. Each line of JSON on stdin is an order; the answer is one line on stdout. Argument: the pin directory of the
-// daemon. proxies.ts starts it.
+// Observes a daemon from another process. It reads the pinned maps and the packets from the API server, and so measures, without
+// asking the daemon, what the kernel contains and since when. It runs in the node's network namespace and must never write to a
+// map. Each line of JSON on stdin is an order; the answer is one line on stdout. Argument: the pin directory of the daemon.
+// proxies.ts starts it.
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { BpfMap, openPin } from '../../../daemon/kernel/map.ts';
@@ -126,7 +126,7 @@ class Following {
     const end = now() + TURN_MS;
     for (let last = now(); last < end;) {
       sleep(LOOK_OFTEN_MS);
-      // The packet arrived after the previous reading. The earliest possible time is recorded.
+      // The packet arrived after the previous reading, so the time of that reading is recorded as the earliest possible arrival.
       if (this.#isEvent()) this.seen.arrivals.push(last);
       this.#look();
       last = now();

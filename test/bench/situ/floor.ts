@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attaches yardstick programs to the devices and the cgroup of a node of the lab: the floor programs, or the empty programs, whose
 // run time is that of the measurement itself. It runs in the network namespace of the node, prints the program ids as one line of
-// JSON, and waits to be killed, which detaches everything. It must never pin anything. node.ts starts it.
+// JSON, and waits. When it is killed, the kernel detaches everything. It must never pin anything. node.ts starts it.
 import { execFileSync } from 'node:child_process';
 import { attachCgroup, attachTcx, AttachType, programId } from '../../../daemon/kernel/link.ts';
 import { BpfMap, duplicate } from '../../../daemon/kernel/map.ts';
@@ -21,7 +21,7 @@ export type TcHook = keyof typeof hookPrograms;
 export type Hook = TcHook | 'sock_connect4';
 export type ProgramIds = Readonly<Record<Hook, number>>;
 
-/** The sizes of the maps that Sluice has by default for the same purpose: lb4_frontends and ct4. */
+/** Map sizes. They are the default sizes of Sluice's maps for the same purposes, lb4_frontends and ct4. */
 const SIZES = { floor_vips: 65_536, floor_flows: 262_144 };
 
 const ifindexOf = (device: string): number =>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A node of the in-situ rows: a lab with pods, a remote backend and a client behind the router, and the programs of Sluice, of the
-// floor, or empty ones. Clients hold 10,000 connections for each kind of traffic, or open new ones, and a round uses each connection
-// once. The kernel's statistics of the programs give the run time. situ-rows.ts uses it.
+// A node of the in-situ rows: a lab with pods, a remote backend and a client behind the router. The node runs the programs of Sluice,
+// the floor programs, or empty programs. For each kind of traffic a client holds 10,000 connections or opens new ones, and a round uses
+// each connection once. The run time comes from the kernel's statistics of the programs. situ-rows.ts uses it.
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pinnedLinksByName } from '../../support/lab/bpf-objects.ts';
@@ -17,7 +17,7 @@ export type Kind = 'sluice' | 'floor' | 'empty';
 
 /** Number of connections that a client holds, unless a test asks for fewer. */
 const FLOWS = 10_000;
-/** New connections in a round, as a share of the connections that would be held: opening a connection takes several packets. */
+/** Number of new connections in a round, as a share of the flows. It is small because opening a connection takes several packets. */
 const OPENED_SHARE = 0.2;
 /** Time limit of a round and of opening all connections, for a slow machine. */
 const ROUND_MS = 300_000;
@@ -30,7 +30,7 @@ interface Plan {
   readonly sourcePort: number;
   readonly address: string;
   readonly port: number;
-  /** Number of consecutive addresses and ports that are used in turn. */
+  /** Numbers of addresses and of ports. The connections use them in turn, starting at `address` and `port`. */
   readonly addresses: number;
   readonly ports: number;
 }
@@ -40,7 +40,7 @@ const toPlace = (place: Place): Pick<Plan, 'address' | 'port' | 'addresses' | 'p
 });
 const toPods = { address: podAddresses(1).IPv4, port: BACKEND_PORT, addresses: 2, ports: 1 };
 
-/** Each kind of traffic goes through different walks. The node's programs translate sockets only in the cgroup. */
+/** Each kind of traffic runs through other programs. The socket hooks translate only sockets of processes in the node's cgroup. */
 export const traffics = {
   remote: { netns: 'pod9', role: 'hold', sourcePort: 10_000, ...toPlace('remote') },
   node: { netns: 'pod9', role: 'hold', sourcePort: 20_000, ...toPlace('node') },

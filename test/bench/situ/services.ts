@@ -26,7 +26,7 @@ export const places = Object.keys(groups) as Place[];
 /** Returns the n-th VIP, counted from 10.96.1.0. */
 export const vipOf = (n: number): string => `10.96.${(n >> 8) + 1}.${n & 255}`;
 
-/** The first Services of the group "pods" have NodePorts. Their policy Local needs no masquerading, which the floor does not do. */
+/** The first Services of the group "pods" have NodePorts. Their policy is Local, because the floor programs do not masquerade. */
 export const nodePorts = { first: 30_000, count: 1000, address: nodeAddress };
 
 /** The row of the first backend of this place in floor_backends. */

@@ -111,7 +111,7 @@ export class ApiServer {
     for (const { body } of this.#watchers) body.stallAfter(0);
   }
 
-  /** All further requests have this fault. The present watches are interrupted; with 'hang', they stall. */
+  /** All further requests have this fault. The open watches are interrupted; with 'hang', they stall. */
   fail(fault: Fault): void {
     this.fault = () => fault;
     if (fault === 'hang') this.holdEvents();
@@ -119,8 +119,7 @@ export class ApiServer {
   }
 
   /**
-   * Ends all faults. Requests that hung are answered, as by a process that was stopped and continues. Stalled bodies are
-   * interrupted.
+   * Ends all faults. Requests that hung are answered, as when a stopped process continues. Stalled bodies are interrupted.
    */
   serve(): void {
     this.fault = () => undefined;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A client of the double without a network. It fails as connection.ts does, after the same times, but on the clock of the test. A request
-// is answered within one turn of the event loop.
+// A client of the double without a network. Its errors and timeouts are those of connection.ts, but it uses the clock of the test. A
+// request is answered within one turn of the event loop.
 import type { Clock } from '../../../daemon/base/clock.ts';
 import { type ApiClient, type ApiResponse, UnreachableError } from '../../../daemon/source/kubernetes/api-client.ts';
 import { Redactor } from '../../../daemon/source/kubernetes/redact.ts';

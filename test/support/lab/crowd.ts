@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Clients that misuse a port: `crowd.ts MODE ADDRESS PORT COUNT [SOURCES]` opens COUNT connections, from SOURCES addresses of the
-// loopback if given, and prints "open". It opens a connection again when the server closes it, so the crowd stays. Modes: idle, slow
-// (headers byte by byte), half (a part of a request, then the half is closed), pipeline (requests without end; responses are read),
-// unread (2,000 requests for /metrics; responses are not read). It ends when its standard input ends. Started by netns tests.
+// loopback if given, and prints "open". It replaces each connection that the server closes, so the number stays the same. Modes: idle
+// (no request), slow (headers byte by byte), half (a part of a request, then the sending direction is closed), pipeline (requests
+// without end; responses are read), unread (2,000 requests for /metrics; responses are not read). It ends when its standard input ends.
+// Started by netns tests.
 import { connect, type Socket } from 'node:net';
 
 const [mode = '', address = '', port = '', count = '', sources] = process.argv.slice(2);

@@ -16,15 +16,15 @@ interface Addresses {
 
 export const nodeAddresses = { IPv4: '10.0.0.1', IPv6: 'fd00:10::1' };
 export const outsideAddresses = { IPv4: '10.0.0.254', IPv6: 'fd00:10::254' };
-/** Addresses of the API server behind the router, which addApiServer() adds. */
+/** Addresses of the API server that addApiServer() adds behind the router. */
 export const apiAddresses = { IPv4: '10.0.9.1', IPv6: 'fd00:10:9::1' };
-/** Addresses of the client behind the router, which addClient() adds. */
+/** Addresses of the client that addClient() adds behind the router. */
 export const clientAddresses = { IPv4: '172.20.0.9', IPv6: 'fd00:20::9' };
 /** Ranges of the ClusterIPs and of the external addresses of Services. The router routes both ranges to the first node. */
 const serviceRanges = { IPv4: '10.96.0.0/16', IPv6: 'fd00:96::/64' };
 const externalRanges = { IPv4: '203.0.113.0/24', IPv6: 'fd00:203::/64' };
 
-/** A node: its namespace, the addresses of the node and of the router on its uplink, and the ranges of its pods. */
+/** A node: its namespace, the addresses of both ends of its uplink (the node and the router), and the ranges of its pods. */
 interface LabNode {
   readonly netns: string;
   readonly addresses: Addresses;
@@ -53,7 +53,7 @@ export const podAddresses = (number: number): Addresses => {
   const subnet = nodeOfPod(number) === 'node-a' ? 1 : 2;
   return { IPv4: `10.244.${subnet}.${number}`, IPv6: `fd00:244:${subnet}::${number}` };
 };
-/** Addresses of the pod of another node behind the outside host, which addRemotePod() adds. */
+/** Addresses of the pod that addRemotePod() adds behind the outside host. It is a pod of another node. */
 export const remoteAddresses = { IPv4: '10.244.2.1', IPv6: 'fd00:244:2::1' };
 
 /** Maximum time in which a killed process leaves its cgroup. */

@@ -27,7 +27,7 @@ export interface Verdict {
   readonly isGood: boolean;
   /** "N passed, N failed, N skipped": the last line of `npm test`. */
   readonly summary: string;
-  /** One line for each reason why the run is not good. Printed last, so that the end of a log is enough. */
+  /** One line for each reason why the run is not good. They are printed last, so that they are at the end of a log. */
   readonly complaints: readonly string[];
 }
 

@@ -36,7 +36,7 @@ const withoutBackends: SemanticsCase[] = [
     packets: [clusterIP, ...externals].flatMap((to) => [sends('pod', to, reject), sends('node', to, reject), sends('outside', to, reject)]),
   },
   {
-    name: '5 row 2: usable only on other nodes, iTP Local; external frontends use eTP',
+    name: '5 row 2: iTP Local drops if usable endpoints are only on other nodes; external frontends use eTP',
     cluster: web({ internalPolicy: 'Local' }, [there]),
     packets: [
       sends('pod', clusterIP, drop),
@@ -45,7 +45,7 @@ const withoutBackends: SemanticsCase[] = [
     ],
   },
   {
-    name: '5 row 3: usable only on other nodes, eTP Local; the ClusterIP uses iTP, pods and the node use the short-circuit',
+    name: '5 row 3: eTP Local drops if usable endpoints are only on other nodes; ClusterIPs use iTP, pods and the node are short-circuited',
     cluster: web({ externalPolicy: 'Local' }, [there]),
     packets: [
       sends('pod', clusterIP, dnat(remote)),
@@ -74,7 +74,7 @@ const withoutBackends: SemanticsCase[] = [
     ],
   },
   {
-    name: '5 row 5: an address in any of several Service CIDRs is dropped, also in the one of the setting',
+    name: '5 row 5: an address that no Service owns is dropped in every Service CIDR, including the one of the setting',
     cluster: { ...web({}, [here, there], { serviceCidr: ['10.98.0.0/16'] }), serviceCIDRs: ['10.97.0.0/16'] },
     packets: [sends('pod', '10.98.0.1:80/TCP', drop), sends('pod', '10.97.0.1:80/TCP', drop)],
   },
@@ -130,12 +130,12 @@ const policies: SemanticsCase[] = [
     packets: [sends('outside', nodePort, masqueraded(local, remote)), sends('outside', lbIP, masqueraded(local, remote))],
   },
   {
-    name: '6.4: short-circuit of pods, without masquerade',
+    name: '6.4: pods are short-circuited and not masqueraded',
     cluster: web({ externalPolicy: 'Local' }),
     packets: externals.map((to) => sends('pod', to, dnat(local, remote))),
   },
   {
-    name: "6.4: short-circuit of the node's own addresses, with masquerade",
+    name: "6.4: the node's own addresses are short-circuited and masqueraded",
     cluster: { ...web({ externalPolicy: 'Local' }), localAddresses: ['10.0.0.1'] },
     packets: externals.flatMap((to) => [
       sends('node', to, masqueraded(local, remote)),

@@ -199,7 +199,7 @@ export class FakeView implements AgentView {
   rows: readonly ServiceView[] = services;
   statusCalls = 0;
   healthCalls = 0;
-  /** The error that every method except health() throws, if it is set. */
+  /** If set, every method except health() throws this error. */
   failure: Error | undefined;
 
   status(): AgentStatus {

@@ -173,7 +173,7 @@ describe('/metrics', () => {
     expect(text).toMatch(/^sluice_http_connections_evicted_total 70$/m);
   });
 
-  test('two agents in one process have separate registries, each with the metrics of its process', async () => {
+  test('the metrics of two agents in one process do not conflict, and both include the metrics of the process', async () => {
     const view = new FakeView();
     const options = { view, versions: view.current, also: [processMetrics] };
     const both = [buildMetrics(options), buildMetrics(options)];

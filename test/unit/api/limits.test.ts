@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The limits of the gRPC API, with clients that ask too much, read nothing, or leave: the event loop stays free, memory stays bounded,
-// and other clients are served.
+// The limits of the gRPC API. The clients of these tests send too many requests, do not read responses, or disconnect. Meanwhile the
+// event loop must stay free, memory must stay bounded, and other clients must be served.
 import { type Client, credentials, loadPackageDefinition, type ServiceError, status as code } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import { protoPath as healthProto } from 'grpc-health-check';
@@ -23,16 +23,19 @@ import { loadSluice, maxPackets } from '../../../proto/load.ts';
 import { RawClient, statusOf } from './abuse-fixture.ts';
 import { FakeView, services } from './fixture.ts';
 
-/** Longest pause of the event loop that a test accepts. It is far above a slice, because a loaded machine adds pauses of its own. */
+/**
+ * Longest time for which the server may block the event loop. It is much longer than a slice of work (limits.sliceMs), because a busy
+ * machine delays the event loop too.
+ */
 const longestMs = 250;
 
 function work(ms: number): void {
   for (const end = performance.now() + ms; performance.now() < end;);
 }
 
-/** A view whose rows cost time. It counts what was computed. */
+/** A view that needs time for each row and packet. It counts the computations (`rounds`) and their rows and packets (`computed`). */
 class SlowView extends FakeView {
-  /** Work takes this time for each row or packet, as it does on a large cluster. */
+  /** The time that each row or packet takes. On a large cluster, the real view needs time too. */
   rowMs = 1;
   rounds = 0;
   computed = 0;
@@ -124,7 +127,7 @@ async function until(isTrue: () => boolean): Promise<void> {
   }
 }
 
-/** The longest time in which the event loop did nothing else, while `task` runs. */
+/** Runs the task, and returns the longest time in ms for which the event loop was blocked meanwhile. */
 async function longestPause(task: () => Promise<unknown>): Promise<number> {
   const delay = monitorEventLoopDelay({ resolution: 5 });
   delay.enable();
@@ -137,7 +140,7 @@ describe('work in slices', () => {
   test('a long list, long explanations and many calls never block the event loop for long', async () => {
     view.rows = manyRows(600);
     await startServer();
-    // Raw clients, because this process would have to decode all responses.
+    // Raw clients do not decode the responses. Decoding in this process would block the event loop too.
     const raw = [rawClient(), rawClient(), rawClient(), rawClient()];
     const call = (client: RawClient, method: string) => statusOf(client.call(`/sluice.v1.Sluice/${method}`, [Buffer.alloc(0)]).resume());
     const calls = (method: string): Promise<unknown>[] => raw.flatMap((client) => Array.from({ length: 8 }, () => call(client, method)));
@@ -148,7 +151,7 @@ describe('work in slices', () => {
     expect(pause).toBeLessThan(longestMs);
   });
 
-  test('200 simultaneous callers of a list share its work, and all get the same response', async () => {
+  test('200 simultaneous calls of a list share its computation, and all get the same response', async () => {
     view.rows = manyRows(50);
     await startServer();
     const client = sluiceClient();
@@ -158,11 +161,12 @@ describe('work in slices', () => {
       );
     const responses = await Promise.all(Array.from({ length: 200 }, list));
     expect(new Set(responses.map((response) => JSON.stringify(response))).size).toBe(1);
-    // The client sends maxCallsPerConnection calls at a time. Each group needs one round, or two if it arrives in two parts.
+    // The client sends the calls in groups of maxCallsPerConnection. The list is computed once for each group, or twice if the group
+    // arrives in two parts.
     expect(view.rounds).toBeLessThanOrEqual((2 * 200) / limits.maxCallsPerConnection + 2);
   });
 
-  test('a call never gets a result that is older than the call', async () => {
+  test('a call never gets a result that was computed before the call', async () => {
     view.rows = manyRows(30);
     await startServer();
     for (let round = 0; round < 5; round += 1) {
@@ -175,7 +179,7 @@ describe('work in slices', () => {
     }
   });
 
-  test('simultaneous reloads are one reload', async () => {
+  test('simultaneous Reload calls share a reload', async () => {
     let reloads = 0;
     await startServer({}, () => ({ hooks: (reloads += 1), milliseconds: 1 }));
     const client = new (loadSluice().Admin)(`unix:${socketPath}`, credentials.createInsecure());
@@ -189,7 +193,7 @@ describe('calls whose client has disconnected', () => {
   test.for([
     { name: 'is cancelled', options: {}, isCancelled: true },
     { name: 'has passed its deadline', options: { deadlineMs: 500 }, isCancelled: false },
-  ])('the work of a call that $name stops', async ({ options, isCancelled }) => {
+  ])('the server stops the work of a call that $name', async ({ options, isCancelled }) => {
     view.rows = manyRows(3000);
     view.rowMs = 10;
     await startServer();
@@ -212,7 +216,7 @@ describe('calls whose client has disconnected', () => {
     );
     const expected = isCancelled ? code.CANCELLED : code.DEADLINE_EXCEEDED;
     expect(codes).toEqual([expected, expected]);
-    // The server is informed of the end a moment later.
+    // The server receives the cancellation a moment later.
     await sleep(100);
     const stopped = view.computed;
     await sleep(200);
@@ -278,7 +282,7 @@ describe('connections', () => {
     expect(await askStatus(daemon())).toBeDefined();
   });
 
-  test('a connection is closed when it has been idle for long, but not while a call is in progress', async () => {
+  test('a connection that has been idle for idleConnectionMs is closed, but not while a call is in progress', async () => {
     await startServer({ idleConnectionMs: 100 });
     const busy = rawClient();
     busy.call('/grpc.health.v1.Health/Watch', [Buffer.alloc(0)]);
@@ -287,7 +291,7 @@ describe('connections', () => {
     expect(busy.session.destroyed).toBe(false);
   });
 
-  test('a connection may have a limited number of calls', async () => {
+  test('the number of simultaneous calls per connection is limited', async () => {
     await startServer();
     const client = rawClient();
     await new Promise<void>((resolve) => void client.session.once('remoteSettings', () => resolve()));
@@ -298,7 +302,7 @@ describe('connections', () => {
 describe('responses that are not read', () => {
   const list = '/sluice.v1.Sluice/ListServices';
 
-  test('a client that does not read loses further responses and then its connection, and other clients are not affected', async () => {
+  test('if a client does not read, its calls are rejected and then its connection is closed; other clients are not affected', async () => {
     view.rows = manyRows(120, 12_000);
     await startServer({ callMs: 10_000 });
     const client = rawClient();

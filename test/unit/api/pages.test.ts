@@ -104,8 +104,8 @@ function backendOf(id: number): BackendView {
   };
 }
 
-describe('with the default limit of a client', () => {
-  test('5,000 Services with 20 endpoints each are listed completely, once, and as of one time', async () => {
+describe('with the default message limit of a client', () => {
+  test('5,000 Services with 20 endpoints each are all listed once, and all pages come from one list', async () => {
     const rows = Array.from({ length: 5000 }, (_, n) => serviceOf(n, 20));
     view.rows = rows;
     const all = await pages(servicePage);
@@ -184,12 +184,12 @@ describe('page_size and page_token', () => {
     },
   );
 
-  test('rows that exist all the time are listed once while others come and go, even with tokens of an earlier agent', async () => {
+  test('rows that always exist are listed once while other rows are added and deleted, even with tokens of an earlier agent', async () => {
     const row = (n: number): ServiceView => serviceOf(n, 0);
     const stay = Array.from({ length: 20 }, (_, n) => row(n * 10));
     view.rows = stay;
     const first = await servicePage({ pageSize: 7 });
-    // A second server has no list in memory that the token belongs to.
+    // The first server has kept the list of the token in memory. The second server does not have this list.
     await server.stop();
     const socketPath = join(directory, 'second.sock');
     server = new GrpcServer({ view, reload: () => ({ hooks: 0, milliseconds: 0 }), socketPath });

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tests that files are read up to a limit: other kinds of files and larger files are refused without waiting.
+// Files are read only up to a size limit. Larger files, and files that are not regular files, are refused without waiting.
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';

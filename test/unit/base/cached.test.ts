@@ -33,7 +33,7 @@ describe('a result', () => {
 });
 
 describe('a promise', () => {
-  test('a pending promise is shared however long it takes, and its age counts from its end', async () => {
+  test('a pending promise is shared however long it takes, and its age is measured from the time when it settles', async () => {
     const clock = new FakeClock();
     const computations: PromiseWithResolvers<string>[] = [];
     const get = cached(

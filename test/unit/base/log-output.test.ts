@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Log lines that cannot be written are dropped and counted, and cost nothing else: first with a stderr that fails in every way on a
-// fake clock, then in a process whose real stderr is full, closed or never read.
+// Log lines that cannot be written are dropped and counted, and must not delay or end the process. The first tests use a fake clock
+// and a fake stderr that fails in every possible way. The last tests start a process whose real stderr is full, closed or never read.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync } from 'node:fs';
@@ -49,7 +49,7 @@ describe('a line', () => {
     expect(world.text).toBe('one\n');
   });
 
-  test.for(['EAGAIN', 'EBUSY', 'EINTR'])('a line waits while stderr answers %s', (code) => {
+  test.for(['EAGAIN', 'EBUSY', 'EINTR'])('a line waits while a write to stderr fails with %s', (code) => {
     const world = new World();
     world.results.push(code, 2, code);
     world.output.write('one\n');
@@ -60,7 +60,7 @@ describe('a line', () => {
     expect(world.output.status.droppedLines).toBe(0);
   });
 
-  test.for(['ENOSPC', 'EPIPE', 'EIO', 'ENOMEM', 'EFBIG'])('a line is dropped and counted when stderr answers %s', (code) => {
+  test.for(['ENOSPC', 'EPIPE', 'EIO', 'ENOMEM', 'EFBIG'])('a line is dropped and counted when a write to stderr fails with %s', (code) => {
     const world = new World();
     world.results.push(code);
     world.output.write('one\n');
@@ -128,7 +128,10 @@ test('flush() gives up after half a second if stderr is not read', async () => {
 
 describe('a process ends with its own exit code', () => {
   const folder = join(import.meta.dirname, '../../../daemon');
-  /** Logs 40,000 lines over some turns, more than a pipe and the buffer hold, and ends as main.ts does. */
+  /**
+   * The code of the process. It logs 40,000 lines in 40 turns of the event loop, which is more than a pipe and the buffer of LogOutput
+   * hold. Then it ends as main.ts does.
+   */
   const program = (logFormat: string): string => `
     import { createLog } from ${JSON.stringify(join(folder, 'base/log.ts'))};
     import { LogOutput } from ${JSON.stringify(join(folder, 'base/log-output.ts'))};

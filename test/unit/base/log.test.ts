@@ -17,7 +17,7 @@ function collect(): { stream: Writable; text: () => string } {
   return { stream, text: () => text };
 }
 
-test('a JSON line has the level as a word, ts, subsys and msg', async () => {
+test('a JSON line has the fields level (as a word), ts, subsys and msg', async () => {
   const { stream, text } = collect();
   subsystem(await createLog({ logLevel: 'info', logFormat: 'json' }, stream), 'source').warn({ file: 'a.yaml' }, 'file skipped');
   const { ts, ...line } = JSON.parse(text()) as Record<string, unknown>;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Texts from outside on terminals and in the log: whatever they contain, they stay on their line and control nothing.
+// Texts from outside, such as names of objects, are printed on terminals and in the log. Whatever they contain, they must not start a
+// new line and must not control the terminal.
 import { Writable, type WritableOptions } from 'node:stream';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
@@ -46,7 +47,7 @@ describe('a text', () => {
     expect(printable(text)).toBe(want);
   });
 
-  test('a printable text has no control characters and a limited length, whatever it was made from', () => {
+  test('printable() returns a text of limited length without control characters, whatever the input is', () => {
     fc.assert(
       fc.property(hostile, (text) => {
         const safe = printable(text, 50);
@@ -63,7 +64,7 @@ test('every text and key in a value becomes printable, and the rest is unchanged
   expect(printableValue(value)).toEqual({ a: [String.raw`\x1b`, 5, null, { [String.raw`\u202e`]: true }], b: undefined });
 });
 
-test('printable JSON keeps its meaning, with any texts and layouts', () => {
+test('printableJson() does not change the values of the JSON, whatever its texts and layout are', () => {
   fc.assert(
     fc.property(fc.dictionary(hostile, hostile), fc.constantFrom(undefined, 2), (value, indent) => {
       const json = JSON.stringify(value, undefined, indent);
@@ -91,7 +92,7 @@ describe('a line of the log', () => {
     const log = await createLog({ logLevel: 'info', logFormat }, stream);
     log.info({ [evil]: evil, nested: { list: [evil] }, err: new TypeError(evil) }, evil);
     const lines = text().trimEnd().split('\n');
-    // The text format prints the stack trace of an unexpected error on lines of their own.
+    // The text format prints an unexpected error with its stack trace, which needs further lines.
     if (logFormat === 'json') expect(lines).toHaveLength(1);
     expect(lines[0]).toContain('forged');
     expect(lines.filter((line) => line.startsWith('INFO'))).toEqual([]);

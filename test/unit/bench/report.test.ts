@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The parts of RESULTS.md: each command replaces its own part and does not change the others.
+// The parts of RESULTS.md. Each benchmark command replaces its own part and must not change the other parts.
 import { expect, test } from 'vitest';
 import { partsOf, textOf } from '../../bench/report.ts';
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The result of a row from its rounds: rounds without a figure do not count, and a row without figures has no verdict.
+// The result of a benchmark row, computed from its rounds. A round without a figure does not count, and a row without any figures has
+// no verdict.
 import { expect, test } from 'vitest';
 import { table } from '../../bench/report.ts';
 import { NOT_SEEN, resultOf, type Row } from '../../bench/row.ts';
@@ -23,7 +24,7 @@ test('a row that is missing in most rounds has no verdict and empty cells', () =
   expect(table([resultOf(row, [missing, missing])])).toContain('| connect | direct | us |  |  |  | <= 1.1 | not seen |  |');
 });
 
-test('the third system is compared with a yardstick of its own', () => {
+test('the figure of the third system is divided by its own yardstick if it has one, and otherwise by the common yardstick', () => {
   const samples = [{ ours: 10, theirs: 10, peer: 30, peerTheirs: 20 }];
   expect(resultOf(row, samples).peer).toEqual({ value: 30, ratio: 1.5 });
   expect(resultOf(row, [{ ours: 10, theirs: 10, peer: 30 }]).peer).toEqual({ value: 30, ratio: 3 });

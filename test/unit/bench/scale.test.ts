@@ -65,7 +65,7 @@ test('the map sizes of a cluster are the defaults as long as a fifth of each map
   expect(mapFlags({ services: 50_000, endpoints: 10 })).toEqual(['--max-backends', '1048576']);
 });
 
-test('the churn gives a server that does not answer a bounded number of changes, and returns every change that is answered', async () => {
+test('the churn limits its unanswered changes if the server does not answer, and returns every change that is answered', async () => {
   const waiting: (() => void)[] = [];
   const replace = (): Promise<void> => new Promise((resolve) => waiting.push(resolve));
   const orders = new Orders({ create: () => Promise.resolve(), replace });

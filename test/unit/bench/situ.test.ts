@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The Services of the in-situ rows: Sluice and the floor programs serve the same frontends.
+// The Services of the in-situ benchmark rows. Sluice and the floor programs must serve the same frontends.
 import { expect, test } from 'vitest';
 import { convertObject } from '../../../daemon/source/objects.ts';
 import { floorFrontends, nodePorts, objects } from '../../bench/situ/services.ts';
@@ -9,7 +9,7 @@ interface ServiceObject {
   readonly spec: { readonly clusterIP: string; readonly ports: readonly { readonly port: number; readonly nodePort?: number }[] };
 }
 
-test('the 10,000 Services cause no problems, and the floor has each of their frontends once', () => {
+test('the 10,000 Services cause no problems, and the floor programs serve each of their frontends once', () => {
   const services = objects().filter((each) => (each as ServiceObject).kind === 'Service') as ServiceObject[];
   expect(services).toHaveLength(10_000);
   const wanted = services.flatMap(({ spec }) =>

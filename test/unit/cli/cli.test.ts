@@ -94,7 +94,7 @@ describe('status', () => {
     `);
   });
 
-  test('status prints the problems of an agent below the lines', async () => {
+  test('status prints each problem of an agent below the line of its subject', async () => {
     view.current = troubledStatus;
     const { exitCode, out, err } = await sluice('status');
     expect({ exitCode, err }).toEqual({ exitCode: 1, err: '' });
@@ -152,7 +152,7 @@ describe('status', () => {
 });
 
 describe('service list', () => {
-  test('service list shows desired backends and those in the kernel, and marks every difference', async () => {
+  test('service list shows the desired backends and the backends in the kernel, and marks every difference', async () => {
     const { exitCode, out } = await sluice('service list');
     expect(exitCode).toBe(0);
     expect(out).toMatchInlineSnapshot(`

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// No message of a library or of Node.js reaches a user: each way by which one could is tried, and the output is compared with our own
-// sentence and with the words of the libraries.
+// A user must never see an error message of a library or of Node.js. Each test causes an error that a library or Node.js reports, and
+// verifies that the output is a message of Sluice and has no words of the libraries.
 import { createServer } from 'node:http2';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -19,7 +19,7 @@ import { FakeClock } from '../../support/fake-clock.ts';
 import { FakeView } from '../api/fixture.ts';
 import { writeFiles } from '../source/fixture.ts';
 
-/** Words with which the libraries and Node.js begin or mark their messages. */
+/** Words that occur only in messages of the libraries and of Node.js. */
 const foreign = [
   /error: |unknown (option|command)|argument missing|not specified|Expected \d+ argument|Allowed choices|Did you mean/,
   /Invalid (input|option)|expected (string|number|object|array)|Too (big|small)/,
@@ -211,7 +211,7 @@ describe('texts that are not YAML or JSON', () => {
     } catch (error) {
       expectOurs(failureText(error));
     }
-    // Node.js prints the warnings of the parser on stderr, one turn later.
+    // Node.js emits the warnings of the YAML parser one turn of the event loop later, and would print them on stderr.
     await new Promise((resolve) => setImmediate(resolve));
     expect(warnings).toEqual([]);
   });
@@ -225,7 +225,7 @@ describe('texts that are not YAML or JSON', () => {
     },
   );
 
-  test('an error of an unknown kind has a reason too', () => {
+  test('an unknown error gets a reason that is worded by Sluice', () => {
     for (const error of [new RangeError('Maximum call stack size exceeded'), new Error('odd'), undefined, 7]) {
       expect(yamlReason(error)).not.toMatch(/call stack|odd/);
       expect(jsonReason('{', error)).toBe('the text ends too early');
@@ -250,7 +250,7 @@ describe('the API', () => {
   };
 
   test.for(['/sluice.v1.Sluice/Explain', '/sluice.v1.Sluice/Status', '/sluice.v1.Admin/Reload'])(
-    '%s answers bytes that are not a message with an error worded by Sluice',
+    'if a request to %s is not a protobuf message, the error is worded by Sluice',
     async (path) => {
       const { code, details } = await ask(path, Buffer.from([0x0a, 0xff, 0x01]));
       expect({ code, details }).toEqual({ code: 3, details: 'the request is not a message of the type that this call expects' });
@@ -262,7 +262,7 @@ describe('the API', () => {
     return buildHttp({ view: new FakeView(), page, servers: new HttpServers(), clock: new FakeClock() });
   };
 
-  test('an HTTP request that the server itself rejects gets an answer worded by Sluice', async () => {
+  test('if the HTTP library rejects a request, the response is worded by Sluice', async () => {
     const http = makeHttp();
     const { statusCode, body } = await http.inject({ method: 'GET', url: '/%c0' });
     expectOurs(body);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Relative paths in settings: where they begin, for each setting that is a path and each source of settings.
+// The directory that a relative path in a setting is relative to. The tests cover each setting that is a path, and each source of
+// settings: flags, environment variables and the settings file.
 import { describe, expect, test } from 'vitest';
 import { parseConfig } from '../../../daemon/config/resolve.ts';
 
@@ -31,7 +32,7 @@ describe('relative paths', () => {
     expect(resolved({ file: `${name}: ../b` })[name]).toBe('/b');
   });
 
-  test('an npm script of this package begins in the directory in which the user called npm', () => {
+  test('in an npm script of this package, a relative path is relative to the directory in which the user called npm', () => {
     const env = { INIT_CWD: '/home/user', npm_package_name: 'sluice', npm_lifecycle_event: 'sluiced' };
     expect(resolved({ argv: ['--source', 'x'], env })['source']).toBe('/home/user/x');
     expect(resolved({ env: { ...env, SLUICE_PIN_PATH: 'x' } })['pin-path']).toBe('/home/user/x');
@@ -40,7 +41,7 @@ describe('relative paths', () => {
   test.for([
     { name: 'a script of another package', package_: 'other', event: 'sluiced' },
     {
-      name: 'another script of this package, which starts the program in a directory of its own',
+      name: 'another script of this package, because it chooses the current directory itself',
       package_: 'sluice',
       event: 'test',
     },

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which configured ports are reported as in use, from lines of /proc/net/tcp and /proc/net/tcp6, and once from the kernel.
+// The check that reports configured ports which are already in use. Most tests pass lines of /proc/net/tcp and /proc/net/tcp6 to the
+// check. One test uses a real socket.
 import { createServer } from 'node:net';
 import { describe, expect, test } from 'vitest';
 
@@ -10,7 +11,7 @@ const header = '  sl  local_address rem_address   st tx_queue rx_queue tr tm->wh
 const line = (local: string, state = '0A'): string => `   0: ${local} 00000000:0000 ${state} 00000000:00000000 00:00000000 00000000     0`;
 const none = { http: undefined, healthzBindAddress: undefined, metricsBindAddress: undefined };
 
-/** "free", or the warning about --metrics-bind-address. */
+/** "free" or "in use" for the port of --metrics-bind-address. An error other than the warning is returned as its text. */
 function resultOf(address: string, lines: readonly string[]): string {
   const [check] = portChecks({ ...none, metricsBindAddress: { address, port: 10_249 } }, () => [header, ...lines].map(String));
   try {
@@ -21,7 +22,7 @@ function resultOf(address: string, lines: readonly string[]): string {
   }
 }
 
-describe('a port is in use if a socket listens on it, on the same address or on all', () => {
+describe('a port is in use if a socket listens on it, on the same address or on all addresses', () => {
   test.for([
     { name: 'the same IPv4 address', address: '127.0.0.1', lines: [line('0100007F:2809')], want: 'in use' },
     { name: 'all IPv4 addresses', address: '127.0.0.1', lines: [line('00000000:2809')], want: 'in use' },

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// No Service takes over this agent's own connection to the API server, whichever field of the Service names the address: the frontend
-// is not served and is named, and everything else of the Service is served. What an earlier process left in the maps is withdrawn
-// before the API server has been reached.
+// No Service may take over the connection of this agent to the API server, whichever field of the Service contains the address. A
+// frontend at this address is refused and reported by name. All other frontends of the Service are served. Such frontends, and
+// Service CIDRs that contain the address, may remain in the maps from an earlier process. They are removed before the agent connects.
 import { describe, expect, test } from 'vitest';
 import { apiServerKey } from '../../../daemon/model/api-server.ts';
 import type { HostSettings } from '../../../daemon/model/host.ts';
@@ -89,7 +89,7 @@ const cases: readonly Case[] = [
     refused: [at(`${api}:6443/TCP`, 'spec.clusterIPs')],
   },
   {
-    name: 'nothing in another protocol',
+    name: 'no frontend, if only the protocol differs',
     service: { ports: [portRow({ port, protocol: 'UDP' })], externalIPs: [api] },
     served: ['10.96.0.10:6443/UDP', `${api}:6443/UDP`],
     refused: [],
@@ -131,7 +131,7 @@ describe('3.6: a frontend at the address and port of the API server is not serve
     expect(frontends(maps)).toContain(`${api}:6443/TCP`);
   });
 
-  test('with an API server on loopback, all addresses of the node count, because other nodes reach the same server there', () => {
+  test('if the API server is on loopback, all addresses of the node count as API servers, because other nodes use these addresses', () => {
     const maps = fakeLbMaps();
     const world = new World({ maps }).put(ownNode, serviceRow({ externalIPs: [api], ports: [portRow({ port })] }));
     world.tables.localAddresses.upsert(api, { address: api, ifindex: 2 });
@@ -139,7 +139,7 @@ describe('3.6: a frontend at the address and port of the API server is not serve
     expect(frontends(maps)).toEqual(['10.96.0.10:6443/TCP']);
   });
 
-  test('at a fail-over the new address is withdrawn from service, and an address that is no longer used is served again', () => {
+  test('if the agent connects to another API server, the new address is no longer served, and the previous address is served again', () => {
     const maps = fakeLbMaps();
     const web = serviceRow({ externalIPs: [api, '192.168.0.2'], ports: [portRow({ port })] });
     const world = reach(new World({ maps }).put(web, sliceRow({ endpoints })), [api, port])
@@ -154,7 +154,7 @@ describe('3.6: a frontend at the address and port of the API server is not serve
     expect(world.controller.refused()).toEqual([]);
   });
 
-  test('3.7: the address of the API server becomes neither a ClusterIP nor part of a Service CIDR, where other ports are refused or dropped', () => {
+  test('3.7: the address sets do not contain the API server, because packets to its other ports would be refused or dropped', () => {
     const maps = fakeLbMaps();
     const world = reach(new World({ maps, settings: { serviceCidr: ['192.168.0.0/16', '10.96.0.0/16'] } }), [api, port]);
     world
@@ -196,7 +196,7 @@ describe('after a restart, before the first list', () => {
     expect(dumpMaps(maps)).toEqual(before.filter((line) => !line.startsWith(`FE ${api}:6443/TCP`)));
   });
 
-  test('a map that cannot be written delays the withdrawal and does not end it', () => {
+  test('if a map cannot be written, the withdrawal is retried until it succeeds', () => {
     const { maps } = captured();
     const world = new World({ maps: faultyLbMaps(maps, { rate: 1, seed: 1 }) });
     reach(world, [api, port]).flush();
@@ -207,7 +207,7 @@ describe('after a restart, before the first list', () => {
     expect(frontends(maps)).not.toContain(`${api}:6443/TCP`);
   });
 
-  test('an address that becomes known later is withdrawn too, and nothing is written if nothing takes over the connection', () => {
+  test('frontends at an address that becomes known later are withdrawn too, and without such frontends nothing is written', () => {
     const { maps, world } = captured();
     world.restart();
     maps.writes.splice(0);

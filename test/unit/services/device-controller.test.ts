@@ -81,7 +81,7 @@ test('uplinks and prefixes that match no device are reported with the flag to co
   markListed();
   scheduler.flush();
   expect([controller.missing(), controller.summary()]).toEqual([[uplink, prefix], '0 uplinks, 0 pod interfaces']);
-  // A device of another kind with the prefix gets no programs, so the prefix still matches nothing.
+  // A device that has the prefix but is not a veth gets no programs, so the prefix is still reported.
   put({ kind: 'vxlan' });
   expect(controller.missing()).toEqual([uplink, prefix]);
   put({ ifindex: 8 });

@@ -86,7 +86,7 @@ describe('drift is repaired and reported', () => {
     expect(dumpMaps(maps)).toEqual(before);
     expect(world.log).toEqual([expect.stringMatching(says)]);
     expect(maps.writes).toHaveLength(1);
-    // The repair is reported only once.
+    // In the next periods, the repair is not reported again.
     world.advance(5 * REPAIR_EVERY_MS);
     expect(world.log).toHaveLength(1);
   });

@@ -25,7 +25,7 @@ import { ask, freePorts, outcome } from './health-fixture.ts';
 const scheduler = new ManualScheduler();
 const table = <Row>(name: string): Table<string, Row> => new Table<string, Row>(name, scheduler.schedule);
 
-test('a node has a health from its first list until its deletion', async () => {
+test('the health servers report the state of the node from the first list until the node is deleted', async () => {
   const [proxyPort = 0, metricsPort = 0, servicePort = 0] = await freePorts(3);
   const clock = new FakeClock();
   const tables = {

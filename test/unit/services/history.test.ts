@@ -26,7 +26,7 @@ const addresses: Record<Family, { vips: string[]; pods: string[] }> = {
   IPv6: { vips: ['fd00:96::1', 'fd00:96::2'], pods: ['fd00:1::2', 'fd00:1::10', 'fd00:2::3'] },
 };
 
-// Few names, so that most slices belong to a Service and most Services compete with another one.
+// The histories use few names, so that most slices belong to a Service and most Services compete for an address with another one.
 const portNames = pick('', 'web', 'web');
 
 const service: fc.Arbitrary<Service> = fc.record({
@@ -113,8 +113,8 @@ function restart({ world, faulty, inner }: Run, isListedFirst: boolean): void {
   const { Service: services, EndpointSlice: slices } = world.objects();
   const before = dumpMaps(inner);
   const { rate } = faulty;
-  // No faults until restore has succeeded, because the check of invariants needs the owners that restore reads. Retries of restore
-  // are tested in test/unit/table.
+  // The maps do not fail until restore has succeeded, because the check of invariants needs the owners that restore reads. Retries of
+  // restore are tested in test/unit/table.
   faulty.rate = 0;
   world.restart().flush();
   faulty.rate = rate;
@@ -222,7 +222,7 @@ describe('any history of the same objects gives the same maps', () => {
     );
   });
 
-  test('any history gives the same maps, with the objects in any order', () => {
+  test('the same objects give the same maps, in whatever order they are added', () => {
     const final = fc.uniqueArray(fc.oneof(service, slice), {
       maxLength: 10,
       selector: (object) => `${'clusterIPs' in object} ${object.namespace}/${object.name}`,

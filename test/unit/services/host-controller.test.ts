@@ -87,7 +87,7 @@ test('address sets have the right members, and only differences are written', ()
   expect(flush()).toEqual(['+ host', '- serviceCIDR fd00:96::/112']);
 });
 
-test('the range of ClusterIPs follows its lowest and highest address, and an address of two Services stays until both are deleted', () => {
+test('the range of ClusterIPs is from the lowest to the highest one, and an address of two Services stays until both are deleted', () => {
   const { services, host, flush, listed } = setup();
   const range = (): unknown => host.get(hostKey)?.clusterRange;
   put(services, { name: 'low', clusterIPs: { IPv4: '10.96.0.1' } });

@@ -28,7 +28,7 @@ function setup(...rows: DesiredRange[]) {
   return { maps, operations, entries, remove };
 }
 
-test('the pressure counts both tries', () => {
+test('the map pressure is reported for the LPM tries of both families', () => {
   const { operations } = setup(low, high, six);
   expect(operations.pressure().map(({ map, used }) => `${map} ${used}`)).toEqual(['lb4_ranges 2', 'lb6_ranges 1']);
   operations.delete(rangeKey(low));

@@ -114,7 +114,7 @@ describe('16: histograms', () => {
     }
   });
 
-  test('each sync counts in the total duration, and in either the full or the partial duration', async () => {
+  test('each sync is counted in the histogram of all syncs, and in the histogram of either full or partial syncs', async () => {
     const { metrics, lines } = world();
     metrics.synced({ family: 'IPv4', seconds: 2, isFull: true });
     metrics.synced({ family: 'IPv4', seconds: 1, isFull: false });

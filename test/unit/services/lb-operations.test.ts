@@ -110,7 +110,7 @@ describe('order of writes', () => {
     expect(writes()).toEqual(['lb_services set 1', 'lb4_backends set 1']);
   });
 
-  test('a VIP moves to another port by one write, even if the new owner is updated first', () => {
+  test('a VIP moves to another Service port by one write to the frontend, even if the new owner is updated first', () => {
     const { operations, writes, maps } = setup();
     operations.update(desiredRow('a', [vip], [one]));
     writes();
@@ -230,7 +230,7 @@ describe('full maps', () => {
     expect(realized(maps).map((frontend) => frontend.key)).toEqual(['10.96.0.11:80/TCP']);
   });
 
-  test('the pressure counts used entries and those in the grace period', () => {
+  test('the map pressure counts used entries and entries in the grace period', () => {
     const { operations } = setup({ frontends: 10, services: 11, slots: 12, backends: 13 });
     operations.update(desiredRow('web', [vip], [one, two]));
     operations.update(desiredRow('web', [vip], [one]));
@@ -305,7 +305,7 @@ describe('restore', () => {
     expect(next.prune(tableOf(first, moved))).toBe(true);
   });
 
-  test('an index that a frontend of the previous process refers to is not freed before that frontend', () => {
+  test('a service index is not freed while a frontend of the previous process refers to it', () => {
     const { operations, maps, clock, restarted } = setup();
     operations.update(web);
     const next = restarted();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The report about the Node object of this agent.
+// Problems are reported if the node name of this agent has no Node object.
 import { expect, test } from 'vitest';
 import type { Node } from '../../../daemon/model/node.ts';
 import { NodePresence } from '../../../daemon/services/controller/node-presence.ts';

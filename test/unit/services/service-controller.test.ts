@@ -220,7 +220,7 @@ describe('a contested VIP', () => {
 describe('many Services that claim one VIP', () => {
   const keyOf = (i: number): string => `default/${String(i).padStart(5, '0')}:/TCP/IPv4`;
 
-  /** Time of the task in ms. */
+  /** CPU time of the task in ms. */
   function timeOf(task: () => void): number {
     const began = process.cpuUsage();
     task();
@@ -228,7 +228,7 @@ describe('many Services that claim one VIP', () => {
     return (user + system) / 1000;
   }
 
-  /** CPU time in ms in which `count` Services are added one by one, and removed one by one, the owner first. */
+  /** CPU time in ms for adding `count` Services and deleting them again, one by one. Each deletion is that of a VIP's owner. */
   function cost(count: number, addressOf: (i: number) => string): number {
     const { services, desired, putService, flush, listed } = setup();
     listed();
@@ -250,7 +250,7 @@ describe('many Services that claim one VIP', () => {
     expect(cost(2000, () => '10.96.0.10')).toBeLessThan(5 * different + 500);
   });
 
-  test('many Services that claim one VIP write only the rows of the old and the new owner, in any order, and are listed up to a limit', () => {
+  test('if many Services claim one VIP, a deletion writes only its row and that of a new owner, and the conflict list is limited', () => {
     const { services, desired, controller, putService, flush, listed } = setup();
     listed();
     const names = seededOrder(300);
@@ -272,7 +272,7 @@ describe('many Services that claim one VIP', () => {
   });
 });
 
-/** 0..count-1 in an arbitrary order. */
+/** The numbers 0..count-1 in an arbitrary but fixed order. */
 const seededOrder = (count: number): number[] =>
   Array.from({ length: count }, (_, i) => i).toSorted((a, b) => ((a * 7919) % 1009) - ((b * 7919) % 1009) || a - b);
 

@@ -113,7 +113,7 @@ async function world({ isStarted = true, restoring }: { isStarted?: boolean; res
   return { clock, services, slices, desired, operations, health, feed, settle, want, start, slice, isHealthy, take };
 }
 
-describe('12: queued and synced', () => {
+describe('12: the reports of queued changes and of syncs', () => {
   test('the first sync covers both families, even if there are no rows', async () => {
     const { health, clock, take } = await world();
     expect(take()).toEqual(['full IPv4 0', 'full IPv6 0']);
@@ -191,7 +191,7 @@ describe('12: queued and synced', () => {
   });
 });
 
-describe('16: changes pending and total', () => {
+describe('16: the numbers of pending changes and of all changes', () => {
   test('an object is pending from its event to the end of the sync, and the total increases with every change', async () => {
     const { services, feed, settle, want, slice } = await world();
     services.upsert('default/web', {});

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The questions of `sluice preflight` to the API server, with the double over real HTTP/2: addresses, TLS, credentials and each right.
+// The checks of the API server in `sluice preflight`: addresses, TLS, credentials and each right. The tests use the API server double
+// over real HTTP/2.
 import { createServer as createTlsServer } from 'node:tls';
 import type { AddressInfo } from 'node:net';
 import { beforeAll, describe, expect, onTestFinished, test } from 'vitest';
@@ -37,7 +38,7 @@ function check(servers: readonly URL[], { access = {}, dependsOnClusterIP = fals
   });
 }
 
-/** A double with one object of each kind. */
+/** An API server double with one object of each kind. */
 async function server() {
   const { api, served } = await listen({ tls: certificates });
   api.put(...oneOfEach);
@@ -52,7 +53,7 @@ const rights = (state: string): string[] =>
     (name) => `right ${name}: ${state}`,
   );
 
-test('the check asks for the address, and for list and watch of each kind', async () => {
+test('the check tests the address and the rights to list and watch each kind', async () => {
   const { api, served, url } = await server();
   const results = await check([url]);
   expect(short(results)).toEqual(['API server URL: ok', ...rights('ok')]);
@@ -151,7 +152,7 @@ describe('a right', () => {
     expect(message).toMatch(new RegExp(`^the ClusterRole must grant the verb "${verb}" on the resource "${right}" \\(403 `));
   });
 
-  test('a server without an optional resource does not fail, but a server without another resource does', async () => {
+  test('the check succeeds if the server lacks an optional resource, and fails if the server lacks another resource', async () => {
     const { url, api } = await server();
     api.missingKinds.add('ServiceCIDR');
     expect(short(await check([url]))).toEqual(['API server URL: ok', ...rights('ok')]);
@@ -159,7 +160,7 @@ describe('a right', () => {
     expect(short(await check([url]))).toContain('right endpointslices.discovery.k8s.io: failed');
   });
 
-  test('the error code of a server that fails is reported', async () => {
+  test('if the server answers with an error, the check reports the code of the error', async () => {
     const { url, api } = await server();
     api.fault = () => internal;
     const results = await check([url]);

@@ -47,7 +47,7 @@ describe('the end of a connection', () => {
     expect((await get()).status).toBe(200);
   });
 
-  test('a connection is not given up because the event loop was blocked: an answer that has arrived is read first', async () => {
+  test('a blocked event loop does not end the connection, because an answer that has arrived is read first', async () => {
     const pings = new Int32Array(new SharedArrayBuffer(4));
     const server = new Worker(pingServer, { eval: true, workerData: pings });
     onTestFinished(async () => void (await server.terminate()));

@@ -39,7 +39,7 @@ describe('requests', () => {
     expect(served.requests.map(({ path }) => path)).toEqual(['/k8s/clusters/c-1/api/v1/services?limit=5']);
   });
 
-  test('each request gets the token again, and a request without a token has no Authorization header', async () => {
+  test('each request uses the present token, and has no Authorization header if there is no token', async () => {
     const { served } = await listen();
     const tokens = ['Bearer a', 'Bearer b', undefined];
     const { get } = connectTo([served.url], { authorization: () => Promise.resolve(tokens.shift()) });
@@ -111,7 +111,7 @@ describe('aborting a request', () => {
     expect(served.count).toBe(1);
   });
 
-  test('a request that is aborted before it starts, while connecting or before its response rejects with the reason of the signal', async () => {
+  test('an abort before the start, while connecting or before the response rejects with the reason of the signal', async () => {
     const { api, served } = await listen();
     const reason = new Error('aborted');
     const { get } = connectTo([served.url]);
@@ -130,7 +130,7 @@ describe('aborting a request', () => {
     expect(served.streamCodes).toEqual([constants.NGHTTP2_CANCEL]);
   });
 
-  test('a request that is aborted while the token is read rejects', async () => {
+  test('an abort while the token is read rejects the request', async () => {
     const { served } = await listen();
     const abort = new AbortController();
     const authorization = (): Promise<undefined> => {
@@ -141,7 +141,7 @@ describe('aborting a request', () => {
     expect(served.count).toBe(0);
   });
 
-  test('a request that is aborted while the token is not available rejects', async () => {
+  test('an abort while the token is not available rejects the request', async () => {
     const { served } = await listen();
     const abort = new AbortController();
     const answer = connectTo([served.url], { authorization: () => new Promise(() => undefined) }).get(services, abort.signal);
@@ -265,7 +265,7 @@ describe('the addresses of the API server', () => {
     expect(rows()).toEqual(['192.0.2.1:443', '[2001:db8::1]:6443']);
   });
 
-  test('the addresses are those that a server name resolves to, before a packet is sent, and the peer of each open connection', async () => {
+  test('the addresses include those of a server name, before a packet is sent, and the peer of each open connection', async () => {
     const { served } = await listen();
     const closed = await closedPort();
     const named = new URL(`http://localhost:${served.url.port}`);
@@ -278,7 +278,7 @@ describe('the addresses of the API server', () => {
     expect(rows()).toContain(`127.0.0.1:${closed.port}`);
     await get();
     expect(rows()).toContain(`127.0.0.1:${served.url.port}`);
-    // The name changes its addresses. The open connection keeps the one that it has.
+    // The name resolves to other addresses. The open connection keeps its address.
     addresses.resolved(named, ['192.0.2.7', 'not an address']);
     expect(rows()).toEqual(expect.arrayContaining([`127.0.0.1:${named.port}`, `192.0.2.7:${named.port}`]));
     connection.close();

@@ -24,7 +24,7 @@ const runs = (world: AccessWorld): number =>
 const accessBy = (world: AccessWorld, exec: object = {}, parts: Parts = {}): ClusterAccess =>
   world.access({ ...parts, user: { exec: { apiVersion: v1, command: './plugin', ...exec } } });
 
-/** A world with a plugin that prints this text, and the ClusterAccess that uses the plugin. */
+/** Writes a plugin that prints this text. Returns the folder of the plugin and a ClusterAccess that uses the plugin. */
 function withPlugin(printed: string, exec: object = {}): { world: AccessWorld; access: ClusterAccess } {
   const world = new AccessWorld();
   writePlugin(world, printed);

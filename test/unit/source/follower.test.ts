@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The follower of a kernel list, with a list and a monitor that fail as the kernel may: no failure after the start is an exception,
-// each one is reported, and the follower tries again with growing delays.
+// The follower of a kernel list. The list and the monitor of these tests fail in the ways in which the kernel may fail. After the
+// start, the follower must not throw. It reports each failure and retries with growing delays.
 import { describe, expect, test } from 'vitest';
 import { KernelError } from '../../../daemon/base/errors.ts';
 import { Follower } from '../../../daemon/source/netlink/follower.ts';
@@ -42,7 +42,7 @@ test('the follower opens the monitor before it lists', () => {
 });
 
 describe('a start that fails', () => {
-  test.for(['openError', 'listError'] as const)('a start that fails throws the %s and leaves nothing open and no timer', (which) => {
+  test.for(['openError', 'listError'] as const)('a start that fails with %s throws and leaves no monitor and no timer', (which) => {
     const world = new World();
     world[which] = failure('EMFILE');
     expect(() => world.follower.start()).toThrow('EMFILE');

@@ -36,8 +36,9 @@ const difficultText = fc.oneof(
   fc.string({ unit: 'binary' }),
 );
 /**
- * Excludes keys of a single character that JSON escapes, because of a fault in V8 14.6: after it has parsed `{"a":0,"\\":0}`,
- * JSON.parse may return the same value for `{"a":0,"\n":0}`. Kubernetes objects do not have these keys.
+ * Keys for random objects. A key of one character must not be a character that JSON escapes, because of a bug in V8 14.6: after
+ * JSON.parse has parsed `{"a":0,"\\":0}`, it may return the same object for `{"a":0,"\n":0}`. Kubernetes objects do not have such
+ * keys.
  */
 const key = difficultText.filter((text) => text.length !== 1 || JSON.stringify(text) === `"${text}"`);
 const value = fc.letrec<{ value: unknown; object: Record<string, unknown> }>((tie) => ({
@@ -62,7 +63,7 @@ const blanks = fc.constantFrom(undefined, 1, '\t', '\r\n');
 const places = fc.array(fc.nat(), { maxLength: 60 });
 
 describe('a list', () => {
-  test('a list with any content and layout, split anywhere, equals the result of JSON.parse', () => {
+  test('a list with any content and layout that arrives in any pieces is decoded as JSON.parse decodes it', () => {
     fc.assert(
       fc.property(list, blanks, places, ({ before, items, behind }, indent, cuts) => {
         const text = JSON.stringify({ ...before, items, ...behind }, null, indent);
@@ -73,7 +74,7 @@ describe('a list', () => {
     );
   });
 
-  test('a list is decoded when it is split at each place, and into single bytes', () => {
+  test('a list is decoded if it arrives in two pieces, whatever their sizes are, or in pieces of one byte', () => {
     const raw = {
       kind: 'ServiceList',
       note: 'a "quoted" [{"items":[{}]}] \\',
@@ -95,8 +96,8 @@ describe('a list', () => {
     { name: 'a value "items" before a list', text: '{"a":"items","b":[{"c":1}]}', items: [] },
     { name: 'a key that only ends in items', text: String.raw`{"\"items":[{"c":1}],"x\\items":[{}]}`, items: [] },
     { name: 'items in the first item', text: '{"items":[{"items":[{}]}]}', items: [{ items: [{}] }] },
-    { name: 'items within', text: '{"x":{"items":[{"a":1}]}}', items: [] },
-    { name: 'a list as the whole', text: '[[{"a":1}]]', items: [] },
+    { name: 'items in a nested object', text: '{"x":{"items":[{"a":1}]}}', items: [] },
+    { name: 'an array at the top level', text: '[[{"a":1}]]', items: [] },
   ])('only the items of the list itself are decoded as items: $name', ({ text, items }) => {
     const found = decodeList(splitAt(Buffer.from(text), [...Buffer.from(text).keys()]));
     expect(found.items).toEqual(items);
@@ -134,7 +135,7 @@ describe('a list', () => {
 });
 
 describe('lines', () => {
-  test('lines of any text, split anywhere, equal the text split at line feeds', () => {
+  test('a text that arrives in any pieces is decoded into its lines', () => {
     fc.assert(
       fc.property(fc.array(difficultText.map((text) => text.replaceAll('\n', ''))), difficultText, places, (texts, behind, cuts) => {
         const whole = Buffer.from(texts.map((text) => `${text}\n`).join('') + behind.replaceAll('\n', ''));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Large and unusual directories: the cost of a file is in proportion to its size, the event loop stays free while a file is parsed,
-// and a file that exceeds a limit keeps the rows that it had.
+// Large and unusual directories. The cost of a file is in proportion to its size. Parsing a file must not block the event loop. If a
+// file exceeds a limit, its objects keep their rows.
 import { unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
@@ -14,7 +14,7 @@ const service = (i: number, clusterIP = `10.96.${i >> 8}.${i & 255}`): object =>
 });
 const listOf = (items: readonly object[]): string => JSON.stringify({ kind: 'List', items }, undefined, 1);
 
-/** Longest time in ms for which the event loop stood still during the task. */
+/** Runs the task, and returns the longest time in ms for which the event loop was blocked meanwhile. */
 async function stallDuring(task: () => Promise<void>): Promise<number> {
   const delay = monitorEventLoopDelay({ resolution: 5 });
   delay.enable();
@@ -36,7 +36,7 @@ test('a wrong value at the end of a JSON list of 8 MB is found without blocking 
   expect(stall).toBeLessThan(2000);
 });
 
-test('each of many wrong values costs the same time, and its reported line is correct', async () => {
+test('if a file has many wrong values, the reported line of each value is correct', async () => {
   const items = Array.from({ length: 3000 }, (_, i) => service(i, 'x'));
   const text = listOf(items);
   const world = await startWorld({ 'big.json': text });
@@ -79,7 +79,7 @@ test('a large file is parsed while other files are read, and deletions wait for 
 
 test('a document that takes too long to parse is refused, and its objects keep their rows', async () => {
   const world = await startWorld({ 'w.yaml': serviceYaml('web') });
-  // The clock of the test runs ahead while the thread parses.
+  // While the thread parses, the test advances the fake clock beyond the time limit of the parser.
   world.write({ 'w.yaml': `${serviceYaml('web', '10.96.0.9')}${'  # a comment\n'.repeat(200_000)}` });
   const done = world.source.rescan();
   while (world.messages.length === 0) {
@@ -94,7 +94,7 @@ test('a document that takes too long to parse is refused, and its objects keep t
   expect(world.messages).toEqual([]);
 });
 
-test('files that are too large together are refused, with their names, whatever they contain', async () => {
+test('a file that would exceed the size limit for all files together is refused and named, whatever it contains', async () => {
   const comment = `#${'x'.repeat(31 * 2 ** 20)}\n`;
   const names = ['a.json', 'b.json', 'c.json', 'd.json', 'e.json'];
   const world = await startWorld({});

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Whether the cluster has NetworkPolicies: one LIST at the start, then rarely. A missing answer is not a problem of the agent.
+// The probe that finds out whether the cluster has NetworkPolicies. It sends one LIST at the start and then one about every ten minutes.
+// If it gets no answer, this is not a problem of the agent.
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { expect, onTestFinished, test } from 'vitest';
 import { NetworkPolicyProbe } from '../../../daemon/source/kubernetes/network-policies.ts';
@@ -9,7 +10,7 @@ import type { RawObject } from '../../support/double/objects.ts';
 import { internal } from '../../support/double/statuses.ts';
 import { FakeClock } from '../../support/fake-clock.ts';
 
-/** The type of the double's objects contains only the kinds that the agent follows. */
+/** A NetworkPolicy for the API server double. The cast is needed because RawObject has only the kinds that the agent follows. */
 const policy = (name: string): RawObject =>
   ({
     ...{ apiVersion: 'networking.k8s.io/v1', kind: 'NetworkPolicy', metadata: { name, namespace: 'default' } },
@@ -32,7 +33,7 @@ class World {
     return this;
   }
 
-  /** Advances from timer to timer, because a request that is answered cancels its time limit. */
+  /** Advances from timer to timer, so that a request that is answered can cancel its time limit before the clock reaches the limit. */
   async advance(ms: number): Promise<this> {
     const end = this.clock.now() + ms;
     for (let next = this.clock.nextTimer; next !== undefined && next <= end; next = this.clock.nextTimer) {
@@ -57,7 +58,7 @@ test('policies are reported after one LIST of one object', async () => {
   ]);
 });
 
-test('policies are asked for again rarely, and the report follows the answer', async () => {
+test('the probe sends the next LIST after ten minutes, and its report follows the answer', async () => {
   const world = await new World().start();
   expect([world.probe.summary(), world.probe.problems()]).toEqual(['no NetworkPolicy in the cluster', []]);
   world.server.put(policy('a'));
@@ -96,7 +97,7 @@ test.for<{ name: string; fault: Fault; says: RegExp }>([
     says: /^unknown: the server sent more than 2097152 bytes/,
   },
   { name: 'an error of the server', fault: internal, says: /^unknown: the API server answers 500/ },
-])('$name is not a problem, and the question is asked again', async ({ fault, says }) => {
+])('$name is not a problem, and the LIST is sent again', async ({ fault, says }) => {
   const world = new World();
   world.server.put(policy('a'));
   world.server.fault = () => fault;

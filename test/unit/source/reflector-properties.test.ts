@@ -22,7 +22,7 @@ class RandomHistory {
   readonly random: () => number;
   /** Names of the steps so far. */
   readonly steps: string[] = [];
-  /** Per object: its removals minus the deletions of its row. A change after which the object has no row counts as a removal. */
+  /** For each object, the number of its removals minus the number of deletions of its row. See #put() for what counts as a removal. */
   readonly #removals = new Map<string, number>();
   #fresh = 0;
 

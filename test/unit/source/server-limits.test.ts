@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// An API server that sends too much, or repeats the credentials of the request. The rows stay, the message names the resource and the
-// limit, and no credential leaves the source.
+// An API server that sends too much data, or repeats the credentials of the request in its responses. The rows must stay. The message
+// names the resource and the limit. No credential may appear in a message or in the log.
 import { createServer, type ServerHttp2Stream } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import { describe, expect, onTestFinished, test } from 'vitest';
@@ -64,7 +64,7 @@ describe('a response that exceeds a limit', () => {
     expect(world.services).toEqual(before);
     world.requests();
     await world.advance(600_000);
-    // Each try transfers as much again: about one in a minute after ten minutes.
+    // Each retry transfers all the data again, so the source must retry less and less often.
     expect(world.requests('Service').length).toBeLessThan(60);
     world.server.fault = () => undefined;
     await world.advance(60_000);
@@ -144,7 +144,7 @@ describe('credentials', () => {
     { name: 'the token in base64', text: `Basic ${Buffer.from(opaque).toString('base64')}` },
     { name: 'a user and a password', text: `cannot connect to https://me:${opaque}@proxy:8080/` },
     { name: 'the token twice', text: `${opaque}${opaque}` },
-    { name: 'the token far behind', text: `${'x'.repeat(4090)}${opaque}` },
+    { name: 'the token after a long text', text: `${'x'.repeat(4090)}${opaque}` },
   ])('credentials are removed: $name', ({ text }) => {
     const redactor = new Redactor();
     redactor.remember(`Bearer ${opaque}`);

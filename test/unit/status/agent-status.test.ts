@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The status of the agent from its parts: what it says follows from tables, loops and attachments, and not from settings.
+// The status of the agent. It must report the real state of the tables, loops and attachments, and not what the settings request.
 import { beforeEach, expect, test } from 'vitest';
 import { KernelError } from '../../../daemon/base/errors.ts';
 import type { DesiredPort } from '../../../daemon/model/frontend.ts';
@@ -24,7 +24,7 @@ class Agent {
   readonly initialize = Object.fromEntries(
     (['services', 'slices', 'desired', 'host'] as const).map((name) => [name, this[name].registerSource('test')]),
   );
-  /** Thrown by each prune of the host. */
+  /** If set, each prune of the host loop throws this error. */
   failure: Error | undefined;
   attachments: ReturnType<AgentStatusParts['attachments']> = [];
   readonly loops = { ports: this.#loop(this.desired), host: this.#loop(this.host, () => this.failure) };
@@ -89,13 +89,13 @@ beforeEach(() => {
 
 const initialize = (...names: string[]): void => names.forEach((name) => agent.initialize[name]?.());
 
-test('the first list counts as finished when every kind has been listed, and not already when the Services have been listed', () => {
+test('the first list is not finished until every kind has been listed, not only the Services', () => {
   initialize('services');
   expect(agent.view.status().sources[0]).toMatchObject({ isInitialized: false });
   expect(agent.view.health()).toEqual({ ready: false, reasons: ['the first list of the source files /x is not finished'] });
   initialize('slices');
   expect(agent.view.status().sources[0]).toMatchObject({ isInitialized: true });
-  // The reason does not blame the source for a desired state that is not computed.
+  // The source has finished its first list, so the reason is the desired state and not the source.
   expect(agent.view.health().reasons).toEqual([expect.stringMatching(/^the desired state is not computed yet/)]);
   initialize('desired', 'host');
   expect(agent.view.health().reasons).toEqual(['the first reconcile is not finished']);
@@ -132,6 +132,6 @@ test('each map is reported with the name of its type and the setting that determ
   ]);
 });
 
-test('findings come from the parts that make them', () => {
+test('the findings of the status are those of the parts, such as the device controller', () => {
   expect(agent.view.status().findings.devices).toEqual({ summary: '1 uplink', problems: ['missing'] });
 });

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// One table of situations, asked through everything that reports the state of the agent: Status and the health service of gRPC, /readyz,
-// and the text and exit code of `sluice status`. All of them must agree, because severity.ts alone decides.
+// All reports about the state of the agent must agree, because only severity.ts determines the severity. Each test puts the agent into
+// one state and compares the reports: Status and the health service of gRPC, /readyz, /metrics, and the text and exit code of
+// `sluice status`.
 import { type Client, credentials, loadPackageDefinition, type ServiceClientConstructor } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import { protoPath as healthProto } from 'grpc-health-check';
@@ -119,7 +120,7 @@ const situations: readonly Situation[] = [
 
 const words = { Ok: 'SEVERITY_OK', Warning: 'SEVERITY_WARNING', Degraded: 'SEVERITY_DEGRADED', NotReady: 'SEVERITY_NOT_READY' } as const;
 
-test.for(situations)('every answer is $want if $what', async ({ change, want }) => {
+test.for(situations)('all reports agree on $want if $what', async ({ change, want }) => {
   view.current = { ...healthy, ...change };
   const isReady = want !== 'NotReady';
   const status = (await call(sluiceClient, 'Status')) as { ready: boolean; severity: string; lines: { severity: string }[] };

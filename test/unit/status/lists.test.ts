@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The rows of the lists while the state changes between two rows, and their cost for Services of extreme sizes.
+// The lists of Services and backends. The state may change between two rows of a list, and Services may be extremely large.
 import { describe, expect, test } from 'vitest';
 import type { Backend, DesiredPort } from '../../../daemon/model/frontend.ts';
 import { LbOperations } from '../../../daemon/services/apply/lb-operations.ts';
@@ -56,7 +56,7 @@ const pods = (first: number, count: number): Backend[] => Array.from({ length: c
 describe('lists while the state changes between two rows', () => {
   const places = Array.from({ length: 12 }, (_, place) => place * 5);
 
-  test.for(places)('a change after %s elements never looks like a difference', (place) => {
+  test.for(places)('a change after %s elements is not reported as a difference between the desired state and the kernel', (place) => {
     const setup = new Setup().put(...Array.from({ length: 20 }, (_, n) => portOf(n, pods(n * 4, 4))));
     const views = serviceViews(setup.parts);
     const seen = [];
@@ -75,7 +75,7 @@ describe('lists while the state changes between two rows', () => {
     expect(keys.length).toBeGreaterThanOrEqual(19);
   });
 
-  test.for(places)('a change after %s elements never makes a backend look undesired', (place) => {
+  test.for(places)('a change after %s elements is not reported as an undesired backend', (place) => {
     const setup = new Setup().put(...Array.from({ length: 20 }, (_, n) => portOf(n, pods(n * 4, 4))));
     const views = backendViews(setup.parts);
     const undesired = [];

@@ -30,7 +30,7 @@ test.for<{ subject: string; change: Partial<AgentStatus>; want: string }>([
   { subject: 'Source', change: { sources: [source] }, want: 'Ok' },
   { subject: 'Reconcile', change: { reconcile: { done: 0, pending: 3, error: 0, errors: [] } }, want: 'Ok' },
   { subject: 'Reconcile', change: { reconcile: { done: 0, pending: 0, error: 1, errors: [] } }, want: 'Degraded' },
-  // Another loop than that of the Service ports fails, or a step of a loop.
+  // No row of the Service ports has failed, but a step of a loop or a row of another loop has.
   {
     subject: 'Reconcile',
     change: { reconcile: { done: 9, pending: 0, error: 0, errors: [{ key: 'prune of ports', message: 'EIO', retries: 2 }] } },

@@ -114,7 +114,7 @@ describe('changes', () => {
     reconciler.start();
     expect(flush()).toEqual(['restore', 'update a1', 'update b1']);
     put('a2');
-    // This change does not start a round of its own: a round that is already scheduled applies it.
+    // This change does not schedule another round, because a scheduled round will apply it.
     expect(flush()).toEqual([]);
     turns.shift()?.();
     expect(flush()).toEqual(['update c1', 'update d1']);
@@ -310,7 +310,7 @@ describe('progress', () => {
     await reconciler.firstDone;
   });
 
-  test('settled() resolves when its revision has been applied, idle() when every revision has been applied', async () => {
+  test('settled(N) resolves when revision N has been applied, and idle() when all changes have been applied', async () => {
     const { put, reconciler, flush, table, turns } = setup({ batchSize: 1 });
     const reached: string[] = [];
     let statuses = 0;

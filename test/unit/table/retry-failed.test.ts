@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// retryFailed() of the reconciler: what failed is tried at once, without waiting for the back-off, and nothing else is tried.
+// retryFailed() of the reconciler. It retries the failed rows and steps at once, without waiting for the back-off, and nothing else.
 import { expect, test } from 'vitest';
 import { KernelError } from '../../../daemon/base/errors.ts';
 import { type Operations, Reconciler } from '../../../daemon/table/reconciler.ts';
@@ -42,7 +42,7 @@ function setup(...failing: string[]) {
 test('a failed row is tried without waiting for its back-off, and a row that did not fail is not tried', () => {
   const { clock, loop, broken, taken } = setup('update a');
   expect(taken()).toEqual(['restore', 'update a', 'update b']);
-  // The back-off is 8 s after these attempts.
+  // After these attempts, the next retry would be 8 s later.
   for (const wait of [1000, 2000, 4000]) clock.advance(wait);
   expect(taken()).toEqual(['update a', 'update a', 'update a']);
   loop.retryFailed();

@@ -159,7 +159,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 1, arbitrary: fc.record({ do: fc.constant('observe' as const) }) },
 );
 
-/** An observer that keeps a copy of the table, built only from the changes that it takes. */
+/** Keeps a copy of the table, which it builds only from the changes that its observer returns. */
 class Follower {
   readonly rows = new Map<string, number>();
   readonly #observer: Observer<string, number>;
@@ -182,7 +182,7 @@ class Follower {
   }
 }
 
-test('an observer that takes changes at any pace has the rows of the table in the end', () => {
+test('at any pace, an observer that has taken all changes has the rows of the table', () => {
   fc.assert(
     fc.property(fc.array(step, { maxLength: 300, size: 'max' }), fc.integer({ min: 1, max: 5 }), (steps, chunk) => {
       const table = makeTable();
