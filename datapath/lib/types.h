@@ -15,10 +15,7 @@ typedef struct {
 	__be32 word[4];
 } addr6;
 
-/*
- * Raised when the layout of a pinned map changes. The daemon rejects maps of
- * another version.
- */
+/* Of the pinned maps. The daemon rejects maps of another layout version. */
 enum layout { LAYOUT_VERSION = 2 };
 
 /* Low byte of lb_frontend.meta. */
