@@ -39,7 +39,7 @@ export class SliceQueue {
     setImmediate(() => this.#run());
   }
 
-  /** Runs at most as many tasks as wait when it begins, and stops after TURN_MS. The other tasks wait for the next turn. */
+  /** One turn: runs tasks that wait at its start, for at most TURN_MS. All other tasks wait for the next turn. */
   #run(): void {
     this.#isScheduled = false;
     const until = systemClock.now() + TURN_MS;

@@ -54,7 +54,7 @@ export function mapSizes(limits: MapLimits): MapSizes {
   };
 }
 
-/** One message for each flag whose value differs from a pinned map, with the next step. */
+/** One message for each flag whose value differs from the size of its pinned map. The message says what to do next. */
 export function sizeProblems(differences: readonly PinnedSize[], pinPath: string): string[] {
   const byFlagAndValue = Map.groupBy(differences, ({ wanted, pinnedEntries }) => `${wanted.flag} ${valueOf(wanted, pinnedEntries)}`);
   return [...byFlagAndValue.values()].flatMap((group) => {

@@ -206,7 +206,7 @@ export interface ServiceView {
   readonly frontends: readonly FrontendView[];
   /** The backends of the desired state. */
   readonly backends: readonly WantedBackend[];
-  /** The backends in the run of slots that the kernel has for this port, each once. */
+  /** The backends in the consecutive slots of this port in the kernel, without duplicates. */
   readonly run: readonly { readonly id: number; readonly address: string; readonly port: number; readonly slots: number }[];
   /**
    * Differences, such as "kernel lacks 10.0.1.3:8080". Empty when the frontends, their flags and their backend addresses are as desired.

@@ -24,8 +24,8 @@ static __always_inline __u64 clock_now(void)
 
 /*
  * Clock of flows and rate windows, in units of 2^32 ns (4.29 s). An active flow
- * is refreshed only once per unit, since a refresh makes two look-ups. With
- * 256,000 flows, their rows are not in the CPU cache.
+ * is refreshed only once per unit, because a refresh makes two look-ups. They are
+ * slow when there are many flows: rows of 256,000 are not in the CPU cache.
  */
 static __always_inline __u32 flow_now(void)
 {

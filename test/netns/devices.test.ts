@@ -34,7 +34,7 @@ const programsOf = (device: string): string[] => {
   const ids = inNetns(`/run/netns/${lab.netns('node')}`, () => [...tcxPrograms(ifindex, true), ...tcxPrograms(ifindex, false)]);
   return ids.map((id) => (JSON.parse(sh('bpftool', '-j', 'prog', 'show', 'id', String(id))) as { name: string }).name);
 };
-/** Waits until the condition is met. Returns the time in ms. The limit only ends a test whose event never arrives. */
+/** Waits until the condition is met, and returns the time in ms. The time limit only keeps the test from waiting forever. */
 async function until(is: () => boolean, what: string): Promise<number> {
   const began = performance.now();
   while (!is()) {

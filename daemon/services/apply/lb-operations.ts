@@ -78,7 +78,7 @@ export class LbOperations implements Operations<string, DesiredPort> {
     this.#rows.afterPublish(port, new Map());
     for (const [cidr, range] of port.ranges) this.#removeRange(port, cidr, range);
     state.ports.delete(key);
-    // A leftover frontend of an earlier process may still refer to the index. Then prune frees the index with the frontend.
+    // A leftover frontend of an earlier process may still refer to the index. In that case, prune frees both.
     if (referencedIndices(state.leftovers).has(port.index)) {
       state.leftovers.services.set(port.index, blankLeftover(noService, true));
     } else state.freeIndex(port.index);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rebuilds LbState from the maps, so that ids survive a restart and unchanged input causes no writes. Everything found starts
-// as a leftover; a Service port adopts its part when its row is applied for the first time. It must never write, and it must
+// Rebuilds LbState from the maps, so that ids survive a restart and unchanged input causes no writes. Every entry starts
+// as a leftover; a Service port adopts its own leftovers when its row is applied for the first time. Restore must never write, and must
 // accept any content that a crash or another program left in the maps. Called by LbOperations.
 import type { Clock } from '../../base/clock.ts';
 import { families, hostPort } from '../../model/address.ts';

@@ -27,7 +27,7 @@ export interface Written {
 
 export type ScaleObject = ReturnType<typeof serviceOf> | ReturnType<typeof sliceOf>;
 
-/** Stores the objects. Both methods resolve when the server has accepted the object. */
+/** Stores the objects. create() and replace() resolve when the server has accepted the object. */
 export interface Holder {
   /** Creating an object that exists already is not an error. */
   create(object: ScaleObject): Promise<void>;

@@ -9,7 +9,7 @@ export type Place = 'remote' | 'node' | 'pods';
 interface Group {
   readonly first: number;
   readonly count: number;
-  /** The two backends of a Service. A place with one server has it twice. */
+  /** The two backends of a Service. If there is only one server, both are this server. */
   readonly backends: readonly [string, string];
 }
 

@@ -13,7 +13,7 @@ import { FakeClock } from '../../support/fake-clock.ts';
 /** How the next write ends: the number of bytes that are written, or the code of an error. */
 type Result = number | string;
 
-/** A LogOutput whose writes end as `results` say. Writes without a result succeed, or do not end while isBlocked is true. */
+/** A LogOutput whose writes have the given `results`, in order. After these, a write succeeds; it does not end while isBlocked is true. */
 class World {
   readonly clock = new FakeClock();
   readonly results: Result[] = [];

@@ -96,7 +96,7 @@ const cases: readonly Case[] = [
   },
 ];
 
-describe('3.6: a frontend at the address and port of the API server is not served, and the refusal names it', () => {
+describe('3.6: a frontend at the address and port of the API server is not served, and the message names the frontend', () => {
   test.for(cases)('a frontend that takes over the connection is refused: $name', ({ service, served, refused }) => {
     const maps = fakeLbMaps();
     const world = reach(new World({ maps }).put(ownNode, serviceRow(service), sliceRow({ endpoints })), [api, port], [api6, port]);

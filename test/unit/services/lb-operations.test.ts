@@ -270,7 +270,7 @@ describe('restore', () => {
     );
   });
 
-  test('entries of the previous process that no port takes over keep their index, ids and slots until prune', () => {
+  test('leftover entries of the previous process keep their index, ids and slots until prune if no port takes them over', () => {
     const { operations, writes, maps, restarted, clock } = setup();
     operations.update(web);
     const next = restarted();

@@ -7,7 +7,7 @@ import { Table } from '../../../daemon/table/table.ts';
 
 const node = (name: string): Node => ({ name, addresses: [], labels: {}, podCIDRs: [], isLeaving: false });
 
-test('a node name that no Node has is a problem after the first list, until such a Node exists', () => {
+test('after the first list, there is a problem while no Node has the configured name', () => {
   const nodes = new Table<string, Node>('nodes', () => undefined);
   const finish = nodes.registerSource('test');
   const presence = new NodePresence({ nodes, nodeName: 'worker-1', source: 'files /etc/sluice' });
