@@ -29,13 +29,13 @@ export class Patrol {
   }
 
   /**
-   * Runs up to `limit` steps if they are due, and adds their messages to `repaired`. Throws what a step throws; the caller must then
-   * call schedule().
+   * Runs up to `limit` steps if they are due, until the time is over, and adds their messages to `repaired`. Throws what a step throws;
+   * the caller must then call schedule().
    */
-  take(now: number, limit: number, repaired: string[]): void {
+  take({ now, limit, isOver }: { now: number; limit: number; isOver: () => boolean }, repaired: string[]): void {
     if (this.#due > now) return;
     this.#current ??= this.#walk();
-    for (let step = 0; step < limit; step += 1) {
+    for (let step = 0; step < limit && (step === 0 || !isOver()); step += 1) {
       const result = this.#current.next();
       if (result.done === true) {
         this.schedule(now);

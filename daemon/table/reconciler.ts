@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The loop that applies a table. A turn begins after a change, or when a retry or a prune is due. It takes a bounded number of
-// changes in order of revision, updates or deletes each row, retries failed rows, and prunes when every source is complete.
-// Kernel failures are handled here and are never reported to a source. The loop does not depend on maps.
+// changes in order of revision, updates or deletes each row, retries failed rows, and prunes when every source is complete. The
+// time of a turn is bounded too. Kernel failures are handled here and are never reported to a source. The loop does not depend on maps.
 import type { Clock } from '../base/clock.ts';
 import { isNoSpace, KernelError } from '../base/errors.ts';
+import { SLICE_MS } from '../base/slices.ts';
 import type { Observer, Scheduler, TableView } from './table.ts';
 import { Patrol } from './patrol.ts';
 import { backOff, Retries } from './retries.ts';
@@ -37,11 +38,14 @@ export interface ReconcilerOptions<K, Row> {
   readonly mayPrune?: () => boolean;
   /** Random number in [0, 1), for jitter. */
   readonly random?: () => number;
-  /** Maximum number of rows in one turn of the event loop. */
+  /** Maximum number of rows in one turn of the event loop. A turn also ends when its time is over. */
   readonly batchSize?: number;
   /** How often everything that was applied is compared with the kernel. Default: never. */
   readonly repairEveryMs?: number;
 }
+
+/** Rows between two looks at the clock. One row of many endpoints can take as long as 64 others. */
+const ROWS_PER_LOOK = 4;
 
 interface Waiter {
   readonly isMet: () => boolean;
@@ -134,6 +138,11 @@ export class Reconciler<K, Row> {
   /** Clock time at which the current work began. When the loop is idle, the time at which its last work began. */
   get busySince(): number {
     return this.#waitsSince;
+  }
+
+  /** Number of changes that the next turns will try, at most. 0 when no turn is scheduled. */
+  get behind(): number {
+    return this.#isYielding ? this.#table.revision - this.#seen : 0;
   }
 
   /** True if nothing failed, nothing waits, and nothing is left to prune. */
@@ -233,9 +242,7 @@ export class Reconciler<K, Row> {
   /** One turn. Returns true when the next turn must follow at once. */
   #work(observer: Observer<K, Row>): boolean {
     const { batchSize, clock } = this.#options;
-    const changes = observer.take(batchSize);
-    for (const change of changes) this.#try(change.key);
-    this.#seen = changes.length < batchSize ? this.#table.revision : (changes.at(-1)?.revision ?? this.#table.revision);
+    this.#applyChanges(observer);
     for (const key of this.#retries.due(clock.now(), batchSize)) this.#try(key);
     if (this.#isDrained && this.#table.initialized) {
       if (this.#options.mayPrune()) this.#isStepDone('prune', () => this.#operations.prune(this.#table));
@@ -246,6 +253,20 @@ export class Reconciler<K, Row> {
     this.#retryAfterSpaceFreed();
     if (this.#isDrained) this.#repair();
     return !this.#isDrained || Math.min(this.#retries.nextDue, this.#patrol.due) <= clock.now();
+  }
+
+  /** Tries changed rows until the batch is full, the time of the turn is over, or nothing is left. */
+  #applyChanges(observer: Observer<K, Row>): void {
+    const { batchSize, clock } = this.#options;
+    const end = clock.now() + SLICE_MS;
+    for (let left = batchSize; left > 0 && clock.now() <= end;) {
+      const wanted = Math.min(left, ROWS_PER_LOOK);
+      const changes = observer.take(wanted);
+      for (const change of changes) this.#try(change.key);
+      this.#seen = changes.length < wanted ? this.#table.revision : (changes.at(-1)?.revision ?? this.#table.revision);
+      if (changes.length < wanted) return;
+      left -= changes.length;
+    }
   }
 
   /** Applies the row as it is now. Synchronous, so the result always belongs to the current row. */
@@ -309,9 +330,10 @@ export class Reconciler<K, Row> {
   #repair(): void {
     const { batchSize, clock, log } = this.#options;
     if (this.#patrol.due > clock.now()) return;
+    const end = clock.now() + SLICE_MS;
     const repaired: string[] = [];
     try {
-      this.#patrol.take(clock.now(), batchSize, repaired);
+      this.#patrol.take({ now: clock.now(), limit: batchSize, isOver: () => clock.now() > end }, repaired);
       this.#tell('repair', undefined);
     } catch (error) {
       this.#tell('repair', asRetriable(error));

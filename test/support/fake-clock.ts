@@ -3,6 +3,7 @@
 // until they are flushed. With both, a whole control plane runs synchronously and a test needs neither sleep nor await.
 // They must never read the real time.
 import type { Clock } from '../../daemon/base/clock.ts';
+import type { Pace } from '../../daemon/base/slices.ts';
 
 export class FakeClock implements Clock {
   #now = 0;
@@ -46,10 +47,29 @@ export class ManualScheduler {
     this.#tasks.push(task);
   };
 
+  /** Runs the tasks that are scheduled now, but not those that they schedule. Returns their number. */
+  round(): number {
+    const tasks = this.#tasks.splice(0);
+    for (const task of tasks) task();
+    return tasks.length;
+  }
+
   /** Runs scheduled tasks, including tasks that they schedule, until none is left. */
   flush(): void {
     for (let task = this.#tasks.shift(); task !== undefined; task = this.#tasks.shift()) task();
   }
+}
+
+/** A pace whose slices have a number of steps instead of a time. A slice begins when the scheduler is flushed. */
+export function countedPace(scheduler: ManualScheduler, stepsPerSlice: number): Pace {
+  const begin = (): (() => boolean) => {
+    let left = stepsPerSlice;
+    return () => {
+      left -= 1;
+      return left <= 0;
+    };
+  };
+  return { schedule: scheduler.schedule, begin };
 }
 
 /** A generator of numbers in [0, 1) that depend only on the seed (mulberry32). */

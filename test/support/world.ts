@@ -23,7 +23,7 @@ import { Reconciler } from '../../daemon/table/reconciler.ts';
 import type { LbMaps } from '../../daemon/maps/types.ts';
 import type { ReconcileLog } from '../../daemon/table/status.ts';
 import { hostSettings } from './builders.ts';
-import { FakeClock, ManualScheduler, seededRandom } from './fake-clock.ts';
+import { countedPace, FakeClock, ManualScheduler, seededRandom } from './fake-clock.ts';
 
 /** Drift in the maps is repaired within this time. */
 export const REPAIR_EVERY_MS = 10_000;
@@ -33,6 +33,8 @@ export const thisNode = 'node-1';
 export interface WorldOptions {
   readonly maps: LbMaps;
   readonly batchSize?: number;
+  /** Steps after which a controller pauses. Default: it does not pause. */
+  readonly stepsPerSlice?: number;
   readonly settings?: Partial<HostSettings>;
 }
 
@@ -198,7 +200,9 @@ export class World {
     const host = new Table<string, DesiredHost>('host', scheduler.schedule);
     const ranges = new Table<string, DesiredRange>('address-sets', scheduler.schedule);
     const marks = Object.values(tables).map((table) => table.registerSource('test'));
-    const own = { nodeName: thisNode, settings: hostSettings(this.#options.settings) };
+    const { stepsPerSlice } = this.#options;
+    const pace = stepsPerSlice === undefined ? {} : { pace: countedPace(scheduler, stepsPerSlice) };
+    const own = { nodeName: thisNode, settings: hostSettings(this.#options.settings), ...pace };
     const controller = new ServiceController({ ...tables, desired, ...own });
     const hostController = new HostController({ ...tables, host, ranges, ...own });
     const operations = new LbOperations({ maps: this.maps, clock: this.clock });

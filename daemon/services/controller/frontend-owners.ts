@@ -53,6 +53,8 @@ export class FrontendOwners {
   /** Claims by frontendKey(). Almost every frontend has one claim; a heap is made only for a contested frontend. */
   readonly #claims = new Map<string, Claim | ClaimHeap<Claim>>();
   readonly #contested = new Set<string>();
+  /** By frontendKey(): the port in whose row the frontend may still be, for frontends whose owner has changed since they were settled. */
+  readonly #lastOwners = new Map<string, string>();
 
   /** Adds or replaces the claim of the Service port. Returns the keys of the old and the new owner if the owner has changed. */
   add(frontend: Frontend, claimant: Claimant): readonly string[] {
@@ -61,6 +63,7 @@ export class FrontendOwners {
     const present = this.#claims.get(key);
     if (present === undefined || (!(present instanceof ClaimHeap) && present.key === claim.key)) {
       this.#claims.set(key, claim);
+      this.#noteOwner(key, present?.key, claim.key);
       return [];
     }
     const before = this.#ownerOf(key);
@@ -69,6 +72,7 @@ export class FrontendOwners {
     heap.add(claim);
     this.#claims.set(key, heap);
     this.#contested.add(key);
+    this.#noteOwner(key, before, this.#ownerOf(key));
     return ownersOf(before, this.#ownerOf(key));
   }
 
@@ -77,7 +81,9 @@ export class FrontendOwners {
     const key = frontendKey(frontend);
     const claims = this.#claims.get(key);
     if (!(claims instanceof ClaimHeap)) {
-      if (claims?.key === portKey) this.#claims.delete(key);
+      if (claims?.key !== portKey) return [];
+      this.#claims.delete(key);
+      this.#noteOwner(key, portKey, undefined);
       return [];
     }
     const before = this.#ownerOf(key);
@@ -88,11 +94,28 @@ export class FrontendOwners {
       if (top === undefined) this.#claims.delete(key);
       else this.#claims.set(key, top);
     }
+    this.#noteOwner(key, before, top?.key);
     return ownersOf(before, top?.key);
   }
 
-  isOwner(frontend: Frontend, portKey: string): boolean {
-    return this.#ownerOf(frontendKey(frontend)) === portKey;
+  /** Key of the DesiredPort that owns the frontend; undefined if no port claims it. */
+  ownerOf(frontend: Frontend): string | undefined {
+    return this.#ownerOf(frontendKey(frontend));
+  }
+
+  /** Key of the DesiredPort whose row may still have the frontend, if it is not the owner. */
+  lastOwnerOf(frontend: Frontend): string | undefined {
+    return this.#lastOwners.get(frontendKey(frontend));
+  }
+
+  /** The frontend is in the row of its owner, and in no other row. */
+  settled(frontend: Frontend): void {
+    this.#lastOwners.delete(frontendKey(frontend));
+  }
+
+  /** Every frontend is in the row of its owner, and in no other row. */
+  allSettled(): void {
+    this.#lastOwners.clear();
   }
 
   /** At most LISTED_CONFLICTS of the conflicts. The result is sorted by frontend. */
@@ -111,6 +134,12 @@ export class FrontendOwners {
     if (!(claims instanceof ClaimHeap)) return [];
     const [owner = '', ...contenders] = claims.first(1 + LISTED_CONTENDERS).map(({ key }) => key);
     return [{ frontend, owner, contenders, more: claims.size - 1 - contenders.length }];
+  }
+
+  #noteOwner(key: string, before: string | undefined, after: string | undefined): void {
+    const last = this.#lastOwners.get(key) ?? before;
+    if (last === undefined || last === after) this.#lastOwners.delete(key);
+    else this.#lastOwners.set(key, last);
   }
 
   #ownerOf(key: string): string | undefined {

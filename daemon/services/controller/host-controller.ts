@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Computes the host row and the table of address sets from Services, Nodes, local addresses and ServiceCIDRs. ClusterIPs are
-// updated one changed Service at a time. Everything else is small and is recomputed completely. Only rows that differ are written.
+// updated one changed Service at a time. Everything else is small and is recomputed completely. Only rows that differ are written. The
+// work is done in slices.
 // It must not write before every source has completed its first list: incomplete input would withdraw addresses in use.
+import { type Pace, SlicedLoop, type Steps } from '../../base/slices.ts';
 import { ClusterIPs } from '../desired/cluster-ips.ts';
 import { kubernetesService, noClusterIPs } from '../desired/api-servers.ts';
 import { desiredHost, isSameHost } from '../desired/desired-host.ts';
@@ -29,12 +31,18 @@ export interface HostControllerOptions {
   /** Name of this node. */
   readonly nodeName: string;
   readonly settings: HostSettings;
+  /** When the work pauses. Default: never, so the rows are complete when start() returns. */
+  readonly pace?: Pace;
 }
+
+/** Changes that are taken from the table in one step: 0.1 ms. */
+const TAKEN_CHANGES = 64;
 
 export class HostController {
   readonly #options: HostControllerOptions;
   readonly #markInitialized: readonly (() => void)[];
   readonly #clusterIPs = new ClusterIPs();
+  readonly #loop: SlicedLoop;
   /** Keys of the members that the last call of desiredHost() returned. */
   #computed: readonly string[] = [];
   /** Addresses of the API server, which must not become ClusterIPs. */
@@ -46,17 +54,24 @@ export class HostController {
   constructor(options: HostControllerOptions) {
     this.#options = options;
     this.#markInitialized = [options.ranges, options.host].map((table) => table.registerSource('host-controller'));
+    this.#loop = new SlicedLoop({ begin: () => this.#work(), pace: options.pace });
   }
 
-  /** Computes the rows now, if the input is complete, and again one tick after each change. */
+  /** The work that computes the rows; for those who must know whether all changes are in the rows. */
+  get work(): Pick<SlicedLoop, 'isBusy' | 'onIdle'> {
+    return this.#loop;
+  }
+
+  /** Begins to compute the rows now, if the input is complete, and again one tick after each change. */
   start(): void {
     this.#serviceChanges = this.#options.services.observe();
-    this.#unsubscribes = [...this.#inputs(), this.#options.apiServers].map((table) => table.onChange(() => this.#run()));
-    this.#run();
+    this.#unsubscribes = [...this.#inputs(), this.#options.apiServers].map((table) => table.onChange(() => this.#loop.wake()));
+    this.#loop.wake();
   }
 
   /** Stops following the tables. The rows stay in the tables. */
   stop(): void {
+    this.#loop.stop();
     for (const unsubscribe of this.#unsubscribes.splice(0)) unsubscribe();
     this.#serviceChanges?.close();
   }
@@ -74,18 +89,31 @@ export class HostController {
     return [services, nodes, serviceCIDRs, localAddresses];
   }
 
-  #run(): void {
+  *#work(): Steps {
     if (!this.#inputs().every((table) => table.initialized)) return;
     const touched = new Set<string>();
-    for (const { key, row } of this.#serviceChanges?.take() ?? [])
-      for (const address of this.#clusterIPs.set(key, row)) touched.add(address);
+    while (!this.#takeChanges(touched)) yield;
     for (const address of this.#reserve()) touched.add(address);
     const { host, gone } = this.#putComputed();
-    gone.push(...this.#putClusterIPs(touched));
+    for (const address of touched) {
+      const obsolete = this.#putClusterIP(address);
+      if (obsolete !== undefined) gone.push(obsolete);
+      yield;
+    }
     const before = this.#options.host.get(hostKey);
     if (before === undefined || !isSameHost(before, host)) this.#options.host.upsert(hostKey, host);
-    for (const key of gone) this.#options.ranges.delete(key);
+    for (const key of gone) {
+      this.#options.ranges.delete(key);
+      yield;
+    }
     for (const mark of this.#markInitialized) mark();
+  }
+
+  /** Adds the addresses of changed Services. Returns true when nothing is left to take. */
+  #takeChanges(touched: Set<string>): boolean {
+    const changes = this.#serviceChanges?.take(TAKEN_CHANGES) ?? [];
+    for (const { key, row } of changes) for (const address of this.#clusterIPs.set(key, row)) touched.add(address);
+    return changes.length < TAKEN_CHANGES;
   }
 
   /** Computes the addresses that must not become ClusterIPs. Returns those that were added or removed. */
@@ -111,17 +139,14 @@ export class HostController {
     return { host: output.host, gone };
   }
 
-  /** Adds the members of the set clusterIP. Returns the obsolete keys. */
-  #putClusterIPs(addresses: Iterable<string>): string[] {
+  /** Adds the address to the set clusterIP if it belongs there. Otherwise returns its key, which is obsolete. */
+  #putClusterIP(address: string): string | undefined {
     const { ranges } = this.#options;
-    const gone: string[] = [];
-    for (const address of addresses) {
-      const row: DesiredRange = { set: 'clusterIP', cidr: hostCidr(address) };
-      const key = rangeKey(row);
-      if (!this.#clusterIPs.has(address) || this.#noClusterIPs.has(address)) gone.push(key);
-      else if (ranges.get(key) === undefined) ranges.upsert(key, row);
-    }
-    return gone;
+    const row: DesiredRange = { set: 'clusterIP', cidr: hostCidr(address) };
+    const key = rangeKey(row);
+    if (!this.#clusterIPs.has(address) || this.#noClusterIPs.has(address)) return key;
+    if (ranges.get(key) === undefined) ranges.upsert(key, row);
+    return undefined;
   }
 }
 

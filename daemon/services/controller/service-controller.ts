@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // Computes the table of DesiredPort rows from Services, EndpointSlices and this node. Only changed Services are recomputed; all
 // of them are recomputed when the zone or the addresses of this node change. Only rows that differ are written, so an event
-// without effect on a row causes no further work. It must not write before every source has completed its first list:
-// incomplete input would withdraw Services that exist.
+// without effect on a row causes no further work. The work is done in slices, and changes that arrive meanwhile do not wait for its end.
+// It must not write before every source has completed its first list: incomplete input would withdraw Services that exist.
+import { type Pace, SlicedLoop, type Steps } from '../../base/slices.ts';
 import { apiServerPlaces, kubernetesService } from '../desired/api-servers.ts';
 import { desiredPorts } from '../desired/desired-ports.ts';
 import { type NodeContext, nodeContext } from '../desired/node-context.ts';
 import { isSamePort } from '../desired/order.ts';
 import { excludedExternalIPs, refusedFrontends } from '../desired/unserved.ts';
 import type { ApiServerAddress } from '../../model/api-server.ts';
-import { type DesiredPort, frontendKey } from '../../model/frontend.ts';
+import { type DesiredPort, type Frontend, frontendKey } from '../../model/frontend.ts';
 import type { HostSettings, LocalAddress } from '../../model/host.ts';
 import type { EndpointSlice } from '../../model/endpoint-slice.ts';
 import type { Node } from '../../model/node.ts';
@@ -38,6 +39,23 @@ export interface ServiceControllerOptions {
   readonly settings: HostSettings;
   /** Called once with each new message of refused(). */
   readonly onRefused?: (message: string) => void;
+  /** When the work pauses. Default: never, so the rows are complete when start() returns. */
+  readonly pace?: Pace;
+  /**
+   * The loop that applies the rows has fallen behind. The oldest batch then waits, so that the row of a single change does not wait for
+   * its rows. Must become false by itself. Default: never.
+   */
+  readonly isBehind?: () => boolean;
+}
+
+/** Changes that are taken from a table in one step: 0.1 ms. */
+const TAKEN_CHANGES = 128;
+
+/** Services that changed together. Their rows are written when all of them have been computed. */
+interface Batch {
+  /** Keys of the Services that are not computed yet. A Service is in one batch at most. */
+  readonly services: Set<string>;
+  readonly steps: Steps;
 }
 
 export class ServiceController {
@@ -53,6 +71,9 @@ export class ServiceController {
   readonly #refused = new Map<string, readonly string[]>();
   /** The messages of excluded() by Service. */
   readonly #excluded = new Map<string, string>();
+  readonly #loop: SlicedLoop;
+  /** The unfinished batches, the oldest first. */
+  readonly #batches: Batch[] = [];
   #node: NodeContext | undefined;
   #serviceChanges: Observer<string, Service> | undefined;
   #sliceChanges: Observer<string, EndpointSlice> | undefined;
@@ -61,19 +82,26 @@ export class ServiceController {
   constructor(options: ServiceControllerOptions) {
     this.#options = options;
     this.#markInitialized = options.desired.registerSource('controller');
+    this.#loop = new SlicedLoop({ begin: () => this.#work(), pace: options.pace });
   }
 
-  /** Computes the rows now, if the input is complete, and again one tick after each change. */
+  /** The work that computes the rows; for those who must know whether all changes are in the rows. */
+  get work(): Pick<SlicedLoop, 'isBusy' | 'onIdle'> {
+    return this.#loop;
+  }
+
+  /** Begins to compute the rows now, if the input is complete, and again one tick after each change. */
   start(): void {
     const { services, slices, nodes, localAddresses, apiServers } = this.#options;
     this.#serviceChanges = services.observe();
     this.#sliceChanges = slices.observe();
-    this.#unsubscribes = [services, slices, nodes, localAddresses, apiServers].map((table) => table.onChange(() => this.#run()));
-    this.#run();
+    this.#unsubscribes = [services, slices, nodes, localAddresses, apiServers].map((table) => table.onChange(() => this.#loop.wake()));
+    this.#loop.wake();
   }
 
   /** Stops following the tables. The rows stay in the tables. */
   stop(): void {
+    this.#loop.stop();
     for (const unsubscribe of this.#unsubscribes.splice(0)) unsubscribe();
     this.#serviceChanges?.close();
     this.#sliceChanges?.close();
@@ -99,17 +127,61 @@ export class ServiceController {
     return [...this.#excluded.values()];
   }
 
-  #run(): void {
+  /**
+   * Each slice first takes what has changed. The newest and the oldest batch then take turns, so that a single change does not wait for
+   * thousands of earlier ones, and these are finished however many single changes follow.
+   */
+  *#work(): Steps {
     const { services, slices, nodes, localAddresses } = this.#options;
     if (![services, slices, nodes, localAddresses].every((table) => table.initialized)) return;
-    const changed = this.#changedServices();
-    const node = this.#currentNode();
-    if (node !== this.#node) for (const [service] of services.all()) changed.add(service);
-    this.#node = node;
-    const touched = new Set<string>();
-    for (const service of changed) this.#recompute(service, { node, touched });
-    this.#publish(touched);
+    let isNewSlice = true;
+    for (let turn = 0; ; turn += 1) {
+      if (isNewSlice) yield* this.#addBatch();
+      const batch = this.#batches.at(turn % 2 === 0 ? -1 : 0);
+      if (batch === undefined) break;
+      if (batch === this.#batches[0] && this.#options.isBehind?.() === true) {
+        isNewSlice = yield this.#batches.length === 1 ? 'pause' : undefined;
+        continue;
+      }
+      if (batch.steps.next(false).done === true) this.#batches.splice(this.#batches.indexOf(batch), 1);
+      isNewSlice = yield;
+    }
+    this.#owners.allSettled();
     this.#markInitialized();
+  }
+
+  /** Makes a batch of the Services to recompute, if there are any. */
+  *#addBatch(): Steps {
+    const services = new Set<string>();
+    while (!this.#takeChanges(services)) yield;
+    const node = this.#currentNode();
+    if (node !== this.#node) for (const [key] of this.#options.services.all()) services.add(key);
+    this.#node = node;
+    if (services.size === 0) return;
+    for (const batch of this.#batches) for (const key of services) batch.services.delete(key);
+    this.#batches.push({ services, steps: this.#compute(services) });
+  }
+
+  /**
+   * Adds the keys of Services to recompute. Returns true when nothing is left to take: all slice changes are applied before a Service is
+   * recomputed, so an endpoint that moves between slices is never missing.
+   */
+  #takeChanges(into: Set<string>): boolean {
+    const services = this.#serviceChanges?.take(TAKEN_CHANGES) ?? [];
+    const slices = this.#sliceChanges?.take(TAKEN_CHANGES) ?? [];
+    for (const { key } of services) into.add(key);
+    for (const key of this.#slices.apply(slices)) into.add(key);
+    return services.length < TAKEN_CHANGES && slices.length < TAKEN_CHANGES;
+  }
+
+  *#compute(services: Set<string>): Steps {
+    const touched = new Set<string>();
+    for (const service of services) {
+      services.delete(service);
+      if (this.#node !== undefined) this.#recompute(service, { node: this.#node, touched });
+      yield;
+    }
+    yield* this.#publish(touched);
   }
 
   /**
@@ -124,15 +196,6 @@ export class ServiceController {
     });
     const node = nodeContext({ nodeName, node: nodes.get(nodeName), localAddresses: local, settings, apiServerPlaces: places });
     return this.#node !== undefined && JSON.stringify(this.#node) === JSON.stringify(node) ? this.#node : node;
-  }
-
-  /**
-   * Keys of the Services to recompute. All slice changes are applied before a Service is recomputed, so an endpoint that moves
-   * between slices is never missing.
-   */
-  #changedServices(): Set<string> {
-    const changed = new Set(this.#serviceChanges?.take().map((change) => change.key));
-    return changed.union(this.#slices.apply(this.#sliceChanges?.take() ?? []));
   }
 
   /**
@@ -182,31 +245,74 @@ export class ServiceController {
   }
 
   /** Rows that gain a frontend are written first and deletions last, so a VIP that changes its owner is served at all times. */
-  #publish(touched: ReadonlySet<string>): void {
+  *#publish(touched: ReadonlySet<string>): Steps {
     const { desired } = this.#options;
-    const others: DesiredPort[] = [];
-    const gone: string[] = [];
+    const others: string[] = [];
     for (const key of touched) {
-      const wanted = this.#wanted.get(key);
-      if (wanted === undefined) {
-        gone.push(key);
-        continue;
-      }
-      const row = this.#owned(wanted);
+      const row = this.#rowOf(key);
       const before = desired.get(key);
-      if (before === undefined || gains(before, row)) desired.upsert(key, row);
-      else if (!isSamePort(before, row)) others.push(row);
+      if (row !== undefined && (before === undefined || gains(before, row))) this.#write(key);
+      else if (before !== undefined && (row === undefined || !isSamePort(before, row))) others.push(key);
+      yield;
     }
-    for (const row of others) desired.upsert(row.key, row);
-    for (const key of gone) desired.delete(key);
+    for (const gone of [false, true]) {
+      for (const key of others) {
+        if (this.#wanted.has(key) === gone) continue;
+        this.#write(key);
+        yield;
+      }
+    }
   }
 
-  /** The row with only the frontends that the port owns. */
-  #owned(port: DesiredPort): DesiredPort {
-    const frontends = port.frontends.filter((frontend) => this.#owners.isOwner(frontend, port.key));
+  /**
+   * Writes the row of the port if it differs. There is no pause between the row that gains a frontend and the row that loses it, because
+   * the loop must not find a frontend in two rows: a row keeps a frontend until the row of the new owner is written.
+   */
+  #write(key: string): void {
+    const { desired } = this.#options;
+    const owned = this.#rowOf(key);
+    const before = desired.get(key);
+    const kept = before?.frontends.filter((frontend) => this.#isKept(frontend, key)) ?? [];
+    const row = kept.length === 0 ? owned : withFrontends(owned ?? before, [...(owned?.frontends ?? []), ...kept]);
+    if (row === undefined) desired.delete(key);
+    else if (before === undefined || !isSamePort(before, row)) desired.upsert(key, row);
+    for (const frontend of owned?.frontends ?? []) {
+      const last = this.#owners.lastOwnerOf(frontend);
+      if (last !== undefined) this.#take(frontend, last);
+      this.#owners.settled(frontend);
+    }
+  }
+
+  /** The frontend has a new owner, whose row does not have it yet. */
+  #isKept(frontend: Frontend, key: string): boolean {
+    const owner = this.#owners.ownerOf(frontend);
+    if (owner === undefined || owner === key) return false;
+    const text = frontendKey(frontend);
+    return this.#options.desired.get(owner)?.frontends.every((each) => frontendKey(each) !== text) ?? true;
+  }
+
+  /** Removes the frontend from the row of its last owner, and nothing else. */
+  #take(frontend: Frontend, last: string): void {
+    const { desired } = this.#options;
+    const row = desired.get(last);
+    const text = frontendKey(frontend);
+    const left = row?.frontends.filter((each) => frontendKey(each) !== text) ?? [];
+    if (row === undefined || left.length === row.frontends.length) return;
+    if (left.length === 0 && !this.#wanted.has(last)) desired.delete(last);
+    else desired.upsert(last, { ...row, frontends: left });
+  }
+
+  /** The row with only the frontends that the port owns; undefined if no Service has the port. */
+  #rowOf(key: string): DesiredPort | undefined {
+    const port = this.#wanted.get(key);
+    if (port === undefined) return undefined;
+    const frontends = port.frontends.filter((frontend) => this.#owners.ownerOf(frontend) === key);
     return frontends.length === port.frontends.length ? port : { ...port, frontends };
   }
 }
+
+const withFrontends = (row: DesiredPort | undefined, frontends: readonly Frontend[]): DesiredPort | undefined =>
+  row === undefined ? undefined : { ...row, frontends };
 
 function gains(before: DesiredPort, after: DesiredPort): boolean {
   const had = new Set(before.frontends.map(frontendKey));

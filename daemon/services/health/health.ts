@@ -6,6 +6,7 @@ import type { Clock } from '../../base/clock.ts';
 import type { HttpServers } from '../../base/http-servers.ts';
 import type { Unit } from '../../base/lifecycle.ts';
 import type { MetricPart, MetricsPage } from '../../base/metrics.ts';
+import type { Pace } from '../../base/slices.ts';
 import type { StatusPart } from '../../base/status-part.ts';
 import { families } from '../../model/address.ts';
 import type { DesiredPort } from '../../model/frontend.ts';
@@ -21,7 +22,7 @@ import { NodeEligibility } from './node-eligibility.ts';
 import { ProxyHealthServer } from './proxy-health.ts';
 import { ProxyMetricsServer } from './proxy-metrics.ts';
 import { ServiceHealth } from './service-health.ts';
-import { SyncFeed, type SyncedTable } from './sync-feed.ts';
+import { type Computation, SyncFeed, type SyncedTable } from './sync-feed.ts';
 import { SyncHealth } from './sync-health.ts';
 
 export interface HealthOptions {
@@ -32,6 +33,10 @@ export interface HealthOptions {
   readonly nodeName: string;
   /** The tables and their loops. */
   readonly synced: readonly SyncedTable[];
+  /** The work that computes these tables. Default: none that pauses. */
+  readonly computations?: readonly Computation[];
+  /** When work on changed objects pauses. Default: never. */
+  readonly pace?: Pace;
   /** Listen address of /healthz and /livez. Undefined if they are not served. */
   readonly proxyHealth: { readonly address: string; readonly port: number } | undefined;
   /** Listen address of /metrics and /proxyMode. Undefined if they are not served. */
@@ -76,15 +81,17 @@ export function healthAddresses({ nodeName, nodes, localAddresses, settings }: H
 /** Builds the parts. Starts nothing. */
 export function healthParts(options: HealthOptions): HealthParts {
   const { services, slices, nodes, localAddresses, desired, nodeName, synced, servers, clock, schedule, log } = options;
+  const { computations = [], pace } = options;
   const onEvent = ({ kind, message }: ListenerEvent): void => (kind === 'failed' ? log.error(message) : log.info(message));
   const kubeProxy = new KubeProxyMetrics();
   const sync = new SyncHealth();
-  const feed = new SyncFeed({ services, slices, synced, health: sync, metrics: kubeProxy, clock, schedule });
+  const feed = new SyncFeed({ services, slices, synced, computations, health: sync, metrics: kubeProxy, clock, schedule });
   const node = new NodeEligibility(nodes, nodeName);
   const isHealthy = (): boolean => sync.isHealthy(clock.now());
   const ofServices = new ServiceHealth({
     ...{ services, slices, nodeName, isHealthy, servers, clock, onEvent },
     ...{ addresses: options.nodePortAddresses, addressTables: [nodes, localAddresses] },
+    ...(pace === undefined ? {} : { pace }),
   });
   const onResponse = kubeProxy.probed.bind(kubeProxy);
   const own = { servers, clock, onEvent };

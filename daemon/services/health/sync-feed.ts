@@ -31,6 +31,17 @@ export interface SyncedTable {
   readonly familiesOf: (key: string) => readonly Family[];
 }
 
+/** The part of a SlicedLoop that is used here. */
+export interface Computation {
+  /** A change was noticed, and its work is not finished. */
+  readonly isBusy: boolean;
+  /** The callback is called each time the work is finished. */
+  onIdle(callback: () => void): () => void;
+}
+
+/** Changes that are taken from a table in one turn of the event loop: 1 ms. */
+const TAKEN_CHANGES = 1000;
+
 export interface SyncFeedOptions {
   readonly services: TableView<string, unknown>;
   readonly slices: TableView<string, TimedSlice>;
@@ -38,6 +49,8 @@ export interface SyncFeedOptions {
   readonly synced: readonly SyncedTable[];
   readonly health: SyncHealth;
   readonly metrics: { synced(done: SyncDone): void; programmed(family: Family, seconds: number): void };
+  /** The work that computes the tables, as far as it pauses: a change that it has not finished is not applied. */
+  readonly computations?: readonly Computation[];
   readonly clock: Clock;
   /** setImmediate in the daemon, so that tasks run after the controllers. */
   readonly schedule: Scheduler;
@@ -67,18 +80,19 @@ export class SyncFeed {
   #lastSynced = 0;
 
   constructor(options: SyncFeedOptions) {
-    this.#options = { wallNow: Date.now, ...options };
+    this.#options = { wallNow: Date.now, computations: [], ...options };
     this.#times = new ChangeTimes(this.#options.wallNow());
   }
 
   start(): void {
-    const { services, slices, synced, clock } = this.#options;
+    const { services, slices, synced, computations, clock } = this.#options;
     for (const family of families) this.#began.set(family, clock.now());
     this.#follow(services, (changes) => this.#note(this.#services, changes));
     this.#follow(slices, (changes) => {
       for (const { key, row } of changes) this.#times.changed(key, row);
       this.#note(this.#slices, changes);
     });
+    this.#undo.push(...computations.map((each) => each.onIdle(() => this.#endSync())));
     this.#watched = synced.map((each) => ({ ...each, observer: each.table.observe(), seen: 0, isFirstDone: false }));
     for (const each of this.#watched) {
       this.#undo.push(
@@ -110,7 +124,11 @@ export class SyncFeed {
 
   #follow<Row>(table: TableView<string, Row>, onChanges: (changes: ReturnType<Observer<string, Row>['take']>) => void): void {
     const observer = table.observe();
-    const take = (): void => onChanges(observer.take());
+    const take = (): void => {
+      const changes = observer.take(TAKEN_CHANGES);
+      onChanges(changes);
+      if (changes.length === TAKEN_CHANGES) this.#options.schedule(take);
+    };
     this.#undo.push(() => observer.close(), table.onChange(take));
     take();
   }
@@ -142,8 +160,9 @@ export class SyncFeed {
     });
   }
 
-  /** Ends the current sync if every change has been tried. */
+  /** Ends the current sync if every change has been computed and tried. */
   #endSync(): void {
+    if (this.#options.computations.some(({ isBusy }) => isBusy)) return;
     if (this.#watched.length === 0 || !this.#watched.every(({ seen, table, isFirstDone }) => isFirstDone && seen === table.revision))
       return;
     const { clock, health, metrics } = this.#options;

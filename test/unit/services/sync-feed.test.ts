@@ -4,7 +4,7 @@
 import { afterEach, describe, expect, test } from 'vitest';
 
 import type { TimedSlice } from '../../../daemon/services/health/change-times.ts';
-import { familiesOfPort, SyncFeed } from '../../../daemon/services/health/sync-feed.ts';
+import { type Computation, familiesOfPort, SyncFeed } from '../../../daemon/services/health/sync-feed.ts';
 import { SyncHealth } from '../../../daemon/services/health/sync-health.ts';
 import { KernelError } from '../../../daemon/base/errors.ts';
 import { type Operations, Reconciler } from '../../../daemon/table/reconciler.ts';
@@ -58,7 +58,13 @@ class FailingOperations implements Operations<string, string> {
 const failing = (code: string): KernelError => new KernelError({ op: 'map update', object: 'lb_slots', errno: 1, code });
 
 /** The sync feed with tables and a reconciler, but without controllers. Tests write the desired rows. A row is the text of its key. */
-async function world({ isStarted = true, restoring }: { isStarted?: boolean; restoring?: Error } = {}) {
+interface Given {
+  readonly isStarted?: boolean;
+  readonly restoring?: Error;
+  readonly computations?: readonly Computation[];
+}
+
+async function world({ isStarted = true, restoring, computations = [] }: Given = {}) {
   const scheduler = new ManualScheduler();
   const clock = new FakeClock();
   const clockStart = clock.now();
@@ -74,7 +80,7 @@ async function world({ isStarted = true, restoring }: { isStarted?: boolean; res
   const reports: string[] = [];
   const health = new SyncHealth({ wallNow });
   const feed = new SyncFeed({
-    ...{ services, slices, health, clock, wallNow, schedule: scheduler.schedule },
+    ...{ services, slices, health, clock, wallNow, computations, schedule: scheduler.schedule },
     synced: [{ table: desired, loop, familiesOf: familiesOfPort }],
     metrics: {
       synced: ({ family, seconds, isFull }) => reports.push(`${isFull ? 'full' : 'partial'} ${family} ${seconds}`),
@@ -261,6 +267,37 @@ describe('16: the network programming latency lasts from last-change-trigger-tim
   test('the network programming latency is 0 if the clock of the control plane is ahead', async () => {
     const from = await world();
     expect(await changed(from, wallStart + 9000)).toEqual(['programmed IPv4 0']);
+  });
+
+  test('a controller that pauses does not end the sync: the change is measured until its rows are applied', async () => {
+    let onIdle = (): void => undefined;
+    const computation = {
+      isBusy: false,
+      onIdle(callback: () => void): () => void {
+        onIdle = callback;
+        return () => undefined;
+      },
+    };
+    const from = await world({ computations: [computation] });
+    from.take();
+    computation.isBusy = true;
+    await from.slice('default/web-1', wallStart + 1);
+    expect(from.feed.changes().slices.pending).toBe(1);
+    from.clock.advance(1000);
+    await from.want(v4);
+    expect(from.take()).toEqual([]);
+    computation.isBusy = false;
+    onIdle();
+    expect(from.take()).toEqual(['partial IPv4 0', 'programmed IPv4 0.999']);
+    expect(from.feed.changes().slices.pending).toBe(0);
+  });
+
+  test('thousands of changes that arrive together are all counted', async () => {
+    const from = await world();
+    for (let i = 0; i < 2500; i += 1) from.slices.upsert(`default/web-${i}`, { family: 'IPv4', lastChangeTrigger: wallStart + 1 });
+    from.desired.upsert(v4, v4);
+    await from.settle();
+    expect(from.take().filter((line) => line.startsWith('programmed'))).toHaveLength(2500);
   });
 
   test('events that change no desired row cause no sync, and are not measured with the next sync', async () => {
