@@ -28,6 +28,7 @@ export function buildHealth({ config, tables, servers, page, log }: HealthOption
     nodePortAddresses: () => healthAddresses({ ...own, settings: config }),
     ...{ clock: systemClock, schedule: setImmediate, log },
     synced: syncedTables(tables),
+    ...{ computations: [tables.controller.work, tables.hostController.work], pace: tables.turns },
   });
 }
 

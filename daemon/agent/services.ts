@@ -3,6 +3,7 @@
 // logic of its own; agent.ts starts and stops the parts.
 import type { Logger } from 'pino';
 import { systemClock } from '../base/clock.ts';
+import { Turns } from '../base/slices.ts';
 import { subsystem } from '../base/log.ts';
 import type { Config } from '../config/schema.ts';
 import type { ApiServerAddress } from '../model/api-server.ts';
@@ -31,9 +32,14 @@ export interface ServicesOptions {
   readonly onRepaired: (message: string) => void;
 }
 
+/** Rows of Service ports that may wait for the loop before more are written: 30 ms of its work. */
+const MOST_BEHIND = 256;
+
 /** Builds everything and starts nothing. */
 export function buildServices({ config, log, access, maps, facts, onRepaired }: ServicesOptions) {
   const tables = sourceTables(setImmediate);
+  // The source and the controllers take turns, so that only one of them works in each round of the event loop.
+  const turns = new Turns();
   const desired = new Table<string, DesiredPort>('desired-ports', setImmediate);
   const ranges = new Table<string, DesiredRange>('address-sets', setImmediate);
   const host = new Table<string, DesiredHost>('host', setImmediate);
@@ -42,7 +48,7 @@ export function buildServices({ config, log, access, maps, facts, onRepaired }: 
   const prune = (): void => {
     for (const loop of Object.values(loops)) loop.requestPrune();
   };
-  const { source, policies } = findSource({ config, access, tables, log: subsystem(log, 'source'), onComplete: prune });
+  const { source, policies } = findSource({ config, access, tables, pace: turns, log: subsystem(log, 'source'), onComplete: prune });
   const common = {
     ...{ clock: systemClock, schedule: setImmediate, mayPrune: () => source.isComplete, repairEveryMs: config.syncPeriod },
     log: reconcileLog(subsystem(log, 'reconcile'), onRepaired),
@@ -61,13 +67,16 @@ export function buildServices({ config, log, access, maps, facts, onRepaired }: 
     ports: new Reconciler<string, DesiredPort>({ ...common, table: desired, operations }),
     apiServers: new Reconciler<string, ApiServerAddress>({ ...common, table: tables.apiServers, operations: captures }),
   };
-  const own = { nodeName: config.node, settings: config };
+  const own = { nodeName: config.node, settings: config, pace: turns };
   return {
-    ...{ ...tables, desired, ranges, host, source, policies, loops },
+    ...{ ...tables, desired, ranges, host, source, policies, loops, turns },
     /** Every table that the source fills. */
     objects: kindNames.map((kind) => tableOf(tables, kind)),
     nodePresence: new NodePresence({ nodes: tables.nodes, nodeName: config.node, source: source.name }),
-    controller: new ServiceController({ ...tables, ...own, desired, onRefused: (message) => serviceLog.warn(message) }),
+    controller: new ServiceController({
+      ...{ ...tables, ...own, desired, onRefused: (message) => serviceLog.warn(message) },
+      isBehind: () => loops.ports.behind > MOST_BEHIND,
+    }),
     hostController: new HostController({ ...tables, ...own, host, ranges }),
     owners: () => operations.owners(),
     pressure: () => summed([...operations.pressure(), ...rangeOperations.pressure()]),

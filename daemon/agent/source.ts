@@ -4,6 +4,7 @@
 // source itself is built later.
 import type { Logger } from 'pino';
 import { systemClock } from '../base/clock.ts';
+import type { Pace } from '../base/slices.ts';
 import type { Config } from '../config/schema.ts';
 import { versions } from '../host/version.ts';
 import { sourceCheck } from '../source/files/check.ts';
@@ -38,6 +39,7 @@ interface SourceParts {
   readonly config: Config;
   readonly access: SourceAccess;
   readonly tables: Omit<SourceTables, 'localAddresses'>;
+  readonly pace: Pace;
   readonly log: Logger;
   /** Called when Source.isComplete may have become true. */
   readonly onComplete: () => void;
@@ -50,7 +52,7 @@ interface FoundSource {
 }
 
 /** Builds the source and starts nothing. */
-export function findSource({ config, access: found, tables, log, onComplete }: SourceParts): FoundSource {
+export function findSource({ config, access: found, tables, pace, log, onComplete }: SourceParts): FoundSource {
   const problemLog: ProblemLog = {
     appeared: ({ message }) => log.warn(message),
     resolved: ({ message }) => {
@@ -63,7 +65,7 @@ export function findSource({ config, access: found, tables, log, onComplete }: S
   if ('directory' in found) {
     // A directory needs no connection to an API server, so there is no connection to protect.
     tables.apiServers.registerSource('files')();
-    return { source: new FilesSource({ ...common, directory: found.directory }), policies: undefined };
+    return { source: new FilesSource({ ...common, pace, directory: found.directory }), policies: undefined };
   }
   const { access, dependsOnClusterIP } = found;
   const address = accessText(found);

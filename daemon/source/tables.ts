@@ -31,9 +31,19 @@ export function tableOf<K extends Kind>(tables: ObjectTables, kind: K): Table<st
 }
 
 /** Makes the row of the object equal to the definition. */
-export function writeRow<K extends Kind>(tables: ObjectTables, { kind, key, row }: Definition<K>): void {
+export function writeRow<K extends Kind>(tables: ObjectTables, definition: Definition<K>): void {
+  if (!isSameRow(tables, definition)) setRow(tables, definition);
+}
+
+/** Whether the row of the object equals the definition. */
+export function isSameRow<K extends Kind>(tables: ObjectTables, { kind, key, row }: Definition<K>): boolean {
+  const present = tableOf(tables, kind).get(key);
+  return present === row || isDeepStrictEqual(present, row);
+}
+
+/** Writes the row of the object. The caller knows that it differs. */
+export function setRow<K extends Kind>(tables: ObjectTables, { kind, key, row }: Definition<K>): void {
   const table = tableOf(tables, kind);
-  if (row === undefined) return table.delete(key);
-  const present = table.get(key);
-  if (present !== row && !isDeepStrictEqual(present, row)) table.upsert(key, row);
+  if (row === undefined) table.delete(key);
+  else table.upsert(key, row);
 }

@@ -2,11 +2,12 @@
 // Text of one file -> documents, each with the objects it contains. Each document is parsed by itself: a caller that keeps the
 // parsed documents of the previous text needs to parse only the documents that changed. Pure.
 import { InvalidObjectError } from '../../base/errors.ts';
+import type { Steps } from '../../base/slices.ts';
 import { fieldPath, type Subject } from '../convert/fields.ts';
 import { type Definition, isKnownKind, type Kind, kindNames } from '../kinds.ts';
 import { convertObject, identify } from '../objects.ts';
 import type { Path } from '../json-text.ts';
-import { MAX_FILE_PROBLEMS } from './limits.ts';
+import { MAX_DOCUMENTS, MAX_FILE_PROBLEMS } from './limits.ts';
 import { looksLikeJson, readJson, readYaml, type ParsedValue, type ParseFailure } from './values.ts';
 
 /** A message about a field. `line` is counted from 0 at the start of the document's text. */
@@ -39,16 +40,42 @@ export interface DocumentText {
   readonly line: number;
 }
 
-/** Splits at "---" lines. A file with directives or "..." lines is not split, because that would require a parser. */
-export function splitDocuments(text: string): DocumentText[] {
-  if (/(^|\n)(%|\.\.\.(?=\s|$))/.test(text)) return [{ text, line: 0 }];
-  const starts = [0, ...[...text.matchAll(/\n---(?=\s|$)/g)].map((mark) => mark.index + 1)];
+const DASH = 0x2d;
+const DOT = 0x2e;
+const PERCENT = 0x25;
+/** Lines that are read in one step: 20 microseconds. */
+const LINES_PER_STEP = 512;
+
+/**
+ * Splits at "---" lines. A file with directives or "..." lines is not split, because that would require a parser. Returns undefined if
+ * there are more than MAX_DOCUMENTS documents.
+ */
+export function* splitDocuments(text: string): Steps<DocumentText[] | undefined> {
+  const documents: DocumentText[] = [];
+  let [start, startLine] = [0, 0];
   let line = 0;
-  return starts.map((start, index) => {
-    const part = { text: text.slice(start, starts[index + 1]), line };
-    for (let at = part.text.indexOf('\n'); at !== -1; at = part.text.indexOf('\n', at + 1)) line += 1;
-    return part;
-  });
+  for (let at = 0; ; line += 1) {
+    const code = text.charCodeAt(at);
+    if (code === PERCENT || (code === DOT && isMark(text, at))) return [{ text, line: 0 }];
+    if (code === DASH && at > 0 && isMark(text, at)) {
+      if (documents.length + 1 === MAX_DOCUMENTS) return undefined;
+      documents.push({ text: text.slice(start, at), line: startLine });
+      [start, startLine] = [at, line];
+    }
+    at = text.indexOf('\n', at) + 1;
+    if (at === 0) break;
+    if (line % LINES_PER_STEP === 0) yield;
+  }
+  documents.push({ text: text.slice(start), line: startLine });
+  return documents;
+}
+
+/** Whether the line that begins at `at` is "---" or "...", alone or followed by a blank. */
+function isMark(text: string, at: number): boolean {
+  const code = text.charCodeAt(at);
+  if (text.charCodeAt(at + 1) !== code || text.charCodeAt(at + 2) !== code) return false;
+  const next = text[at + 3];
+  return next === undefined || /\s/.test(next);
 }
 
 /** Parses one document's text. `isJson` requires JSON instead of YAML. Never throws. */

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Result of reading one file -> the state of the file: the objects it defines, the objects that are retained from before,
-// and its problems. Text that is invalid, truncated or unreadable must never delete an object. Pure.
+// and its problems. Text that is invalid, truncated or unreadable must never delete an object. Pure. Work that grows with the number of
+// documents is a generator, so that the caller can pause.
+import type { Steps } from '../../base/slices.ts';
 import type { Definition, Kind } from '../kinds.ts';
 import { countKind, splitDocuments, unreadableDocument, type DocumentText, type ParsedDocument } from './documents.ts';
 import { MAX_FILE_PROBLEMS } from './limits.ts';
@@ -42,6 +44,8 @@ export interface FileState {
 export interface FileInput {
   readonly name: string;
   readonly result: ReadResult;
+  /** The documents of the text. */
+  readonly texts: readonly DocumentText[];
   readonly previous: FileState | undefined;
   /** True if the result is certain, because this is the first scan or because the result was unchanged for settleMs. */
   readonly isSettled: boolean;
@@ -49,11 +53,14 @@ export interface FileInput {
   readonly parsed: ReadonlyMap<string, ParsedDocument>;
 }
 
-const retained = ({ id, file, kind, key, line }: FileObject): FileObject => ({ id, file, kind, key, line, definition: undefined });
+const retained = (object: FileObject): FileObject => (object.definition === undefined ? object : { ...object, definition: undefined });
 
 const idOf = (kind: string, key: string): string => `${kind} ${key}`;
 
-export function nextState(input: FileInput): FileState {
+/** Objects that are handled in one step: 20 microseconds. */
+const OBJECTS_PER_STEP = 64;
+
+export function* nextState(input: FileInput): Steps<FileState> {
   const { name, result, previous, isSettled } = input;
   const objects = (previous?.objects ?? []).map(retained);
   const kept = {
@@ -72,22 +79,23 @@ export function nextState(input: FileInput): FileState {
       if (isSettled || objects.length === 0) return { ...kept, objects: [], isComplete: true, parsed: new Map() };
       return { ...kept, problems: previous?.problems ?? [], isUncertain: true };
     case 'text':
-      return stateOfText({ ...input, result });
+      return yield* stateOfText({ ...input, result });
   }
 }
 
 type TextInput = FileInput & { readonly result: { readonly status: 'text'; readonly text: string } };
 
-function stateOfText({ name, result, previous, isSettled, parsed: given }: TextInput): FileState {
-  const texts = textsOf(name, result.text);
-  const parsed = new Map(
-    texts.map(({ text }) => [text, previous?.parsed.get(text) ?? given.get(text) ?? unreadableDocument('was not parsed')]),
-  );
+function* stateOfText({ name, result, texts, previous, isSettled, parsed: given }: TextInput): Steps<FileState> {
+  const parsed = new Map<string, ParsedDocument>();
+  for (const { text } of texts) {
+    parsed.set(text, previous?.parsed.get(text) ?? given.get(text) ?? unreadableDocument('was not parsed'));
+    yield;
+  }
   const isTruncated = !isSettled && mayBeTruncated(texts, parsed);
   // If the file may be truncated, its last document is not used.
-  const contents = contentsOf(name, isTruncated ? texts.slice(0, -1) : texts, parsed);
-  const present = new Set(contents.objects.map(({ id }) => id));
-  const missing = (previous?.objects ?? []).filter(({ id }) => !present.has(id));
+  const used = isTruncated ? texts.slice(0, -1) : texts;
+  const contents = yield* contentsOf({ file: name, texts: used, parsed, previous: previous?.objects ?? [] });
+  const missing = yield* missingFrom(contents.objects, previous?.objects ?? []);
   const isUncertain = !isSettled && (isTruncated || (missing.length > 0 && !contents.hasUnreadablePart));
   return {
     result,
@@ -100,14 +108,34 @@ function stateOfText({ name, result, previous, isSettled, parsed: given }: TextI
   };
 }
 
-/** The texts of the documents in a file. */
-export const textsOf = (name: string, text: string): DocumentText[] =>
-  name.endsWith('.json') ? [{ text, line: 0 }] : splitDocuments(text);
+/** The previous objects whose id no present object has. */
+function* missingFrom(present: readonly FileObject[], previous: readonly FileObject[]): Steps<FileObject[]> {
+  const ids = new Set<string>();
+  for (const [index, { id }] of present.entries()) {
+    ids.add(id);
+    if (index % OBJECTS_PER_STEP === 0) yield;
+  }
+  const missing: FileObject[] = [];
+  for (const [index, object] of previous.entries()) {
+    if (!ids.has(object.id)) missing.push(object);
+    if (index % OBJECTS_PER_STEP === 0) yield;
+  }
+  return missing;
+}
+
+/** The texts of the documents in a file; undefined if there are more than MAX_DOCUMENTS. */
+export function* textsOf(name: string, text: string): Steps<DocumentText[] | undefined> {
+  return name.endsWith('.json') ? [{ text, line: 0 }] : yield* splitDocuments(text);
+}
 
 /** The texts that must be parsed for the next state of the file. */
-export function textsToParse(name: string, result: ReadResult, previous: FileState | undefined): string[] {
-  if (result.status !== 'text') return [];
-  return textsOf(name, result.text).flatMap(({ text }) => (previous?.parsed.has(text) === true ? [] : [text]));
+export function* textsToParse(texts: readonly DocumentText[], previous: FileState | undefined): Steps<string[]> {
+  const missing = new Set<string>();
+  for (const { text } of texts) {
+    if (previous?.parsed.has(text) !== true) missing.add(text);
+    yield;
+  }
+  return [...missing];
 }
 
 /** A complete YAML file ends with a newline and parses. The end of a JSON text is recognisable from its syntax. */
@@ -126,30 +154,38 @@ interface FileContents {
   hasUnreadablePart: boolean;
 }
 
+interface ContentsInput {
+  readonly file: string;
+  readonly texts: readonly DocumentText[];
+  readonly parsed: ReadonlyMap<string, ParsedDocument>;
+  /** The objects that the file had before. */
+  readonly previous: readonly FileObject[];
+}
+
 /** The contents of all parsed documents of one file. */
-export function contentsOf(
-  file: string,
-  texts: readonly DocumentText[],
-  parsed: ReadonlyMap<string, ParsedDocument>,
-): Readonly<FileContents> {
+export function* contentsOf({ file, texts, parsed, previous }: ContentsInput): Steps<Readonly<FileContents>> {
   let more = 0;
   const contents: FileContents = { objects: [], problems: [], ignored: new Map(), isComplete: true, hasUnreadablePart: false };
+  const add = ({ kind, key }: { kind: Kind; key: string }, definition: Definition | undefined, line: number): void => {
+    const before = previous[contents.objects.length];
+    const isSame = before?.kind === kind && before.key === key && before.definition === definition && before.line === line;
+    contents.objects.push(isSame ? before : { id: idOf(kind, key), file, kind, key, definition, line });
+  };
   for (const { text, line: start } of texts) {
     const document = parsed.get(text);
     if (document === undefined) continue;
-    for (const { definition, line } of document.definitions) {
-      const { kind, key } = definition;
-      contents.objects.push({ id: idOf(kind, key), file, kind, key, definition, line: start + line + 1 });
+    for (const [index, { definition, line }] of document.definitions.entries()) {
+      add(definition, definition, start + line + 1);
+      if (index % OBJECTS_PER_STEP === 0) yield;
     }
-    for (const { kind, key } of document.rejected) {
-      contents.objects.push({ id: idOf(kind, key), file, kind, key, definition: undefined, line: 0 });
-    }
+    for (const rejected of document.rejected) add(rejected, undefined, 0);
     const kept = document.findings.slice(0, MAX_FILE_PROBLEMS - contents.problems.length);
     for (const finding of kept) contents.problems.push(problemAt({ ...finding, file, line: start + finding.line + 1 }, finding.text));
     more += document.findings.length - kept.length + document.moreFindings;
     for (const [kind, count] of document.ignored) countKind(contents.ignored, kind, count);
     if (document.hasUnreadablePart) contents.hasUnreadablePart = true;
     if (document.hasUnreadablePart || document.rejected.length > 0) contents.isComplete = false;
+    yield;
   }
   if (more > 0) contents.problems.push({ ...problemOf(file, `has ${more} more problems`), identity: `${file} has more problems` });
   return contents;

@@ -2,21 +2,21 @@
 // A directory of YAML and JSON files as a source of API objects. Reads the directory once, then after each inotify event.
 // Additions and changes take effect at once. A deletion, or text that may be truncated, takes effect when it has not changed
 // for settleMs, because editors and git empty or remove a file before they write it. Invalid input deletes nothing. If the
-// target of a link is outside the directory and is changed in place, there is no event; rescan() (SIGHUP) reads it.
+// target of a link is outside the directory and is changed in place, there is no event; rescan() (SIGHUP) reads it. A scan is done in
+// slices; the rows that it changes are written together.
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { doubledMs } from '../../base/back-off.ts';
 import type { Clock } from '../../base/clock.ts';
-import { sizeText } from '../../base/bounded-read.ts';
-import { printable } from '../../base/printable.ts';
-import { compareText } from '../../model/order.ts';
+import { type Pace, Pacer, Turns } from '../../base/slices.ts';
 import { DocumentParser, isLarge } from './document-parser.ts';
-import type { ParsedDocument } from './documents.ts';
+import type { DocumentText, ParsedDocument } from './documents.ts';
 import { systemReason } from '../../base/reasons.ts';
 import { FileObjects } from './file-objects.ts';
 import { DirectoryWatch } from './directory-watch.ts';
-import { nextState, textsToParse, type FileState } from './file-state.ts';
+import { nextState, textsOf, textsToParse, type FileState } from './file-state.ts';
+import { FileSet } from './file-set.ts';
 import { kindNames } from '../kinds.ts';
-import { MAX_NAMES, MAX_OBJECTS, MAX_TOTAL_BYTES } from './limits.ts';
+import { MAX_DOCUMENTS } from './limits.ts';
 import { ProblemReporter, limited, problemOf, type ProblemLog, type SourceProblem } from '../problems.ts';
 import type { Source } from '../source.ts';
 import { type ObjectTables, tableOf } from '../tables.ts';
@@ -29,15 +29,11 @@ export interface FilesSourceOptions {
   readonly log: ProblemLog;
   /** Time without a change after which a deletion, or text that may be truncated, takes effect. */
   readonly settleMs?: number;
+  /** When a scan pauses. Default: after each slice, until the next round of the event loop. */
+  readonly pace?: Pace;
 }
 
 const defaultSettleMs = 100;
-/** Maximum number of characters that are read in one turn of the event loop. This takes 1 ms. */
-const TURN_CHARS = 1 << 20;
-/** Opening a file takes as long as reading this number of characters. */
-const FILE_CHARS = TURN_CHARS / 64;
-
-const SHOWN_KINDS = 10;
 /**
  * Delays before a file or a directory that could not be read is read again. No event reports that descriptors or memory have become free.
  */
@@ -64,18 +60,12 @@ export class FilesSource implements Source {
   readonly #objects: FileObjects;
   readonly #reporter: ProblemReporter;
   readonly #watch: DirectoryWatch;
-  readonly #files = new Map<string, FileState>();
-  /** The files that are incomplete or have a problem. Usually few, even in a large directory. */
-  readonly #withProblems = new Map<string, FileState>();
-  /** The files that contain objects of kinds that the agent does not use. */
-  readonly #withIgnored = new Map<string, FileState>();
+  readonly #files = new FileSet();
   readonly #uncertain = new Map<string, UncertainFile>();
   readonly #parser: DocumentParser;
   /** Jobs by file. A file has one job at a time; a change during the job is noticed when the job is done. */
   readonly #jobs = new Map<string, ParseJob>();
-  /** Totals of all files, including those that the present scan has read. */
-  readonly #total = { chars: 0, objects: 0 };
-  #charsThisTurn = 0;
+  readonly #pacer: Pacer;
   #reportedKinds = '';
   #requested = { all: false, names: new Set<string>() };
   #running: Promise<void> | undefined;
@@ -94,6 +84,7 @@ export class FilesSource implements Source {
     this.#objects = new FileObjects(options.tables);
     this.#reporter = new ProblemReporter(options.log);
     this.#parser = new DocumentParser(options.clock);
+    this.#pacer = new Pacer(options.pace ?? new Turns(), () => this.#throwIfStopped());
     this.#watch = new DirectoryWatch({ directory: options.directory, clock: options.clock, onEvent: (name) => this.#onEvent(name) });
   }
 
@@ -142,28 +133,18 @@ export class FilesSource implements Source {
     else if (this.#isListed && this.#files.size === 0) yield problemOf(directory, 'contains no *.yaml, *.yml or *.json file');
     if (this.#parser.problem !== undefined)
       yield problemOf(directory, `cannot be parsed, will be retried: a thread cannot be started: ${this.#parser.problem}`);
-    for (const file of this.#withProblems.values()) yield* file.problems;
+    yield* this.#files.problems();
     yield* this.#objects.problems();
   }
 
   /** "ignores Deployment (3), Pod (1)": the objects that the agent does not use; "" when there are none. */
   get omissions(): string {
-    const counts = new Map<string, number>();
-    for (const { ignored } of this.#withIgnored.values())
-      for (const [kind, count] of ignored) counts.set(kind, (counts.get(kind) ?? 0) + count);
-    const texts = [...counts].toSorted(([a], [b]) => compareText(a, b)).map(([kind, count]) => `${kind} (${count})`);
-    const more = texts.length > SHOWN_KINDS ? ` and ${texts.length - SHOWN_KINDS} more kinds` : '';
-    return texts.length === 0 ? '' : printable(`ignores ${texts.slice(0, SHOWN_KINDS).join(', ')}${more}`);
+    return this.#files.omissions;
   }
 
   /** True if all files were read and understood, and no state is uncertain. */
   get isComplete(): boolean {
-    return (
-      this.#isListed &&
-      this.#listingProblem === undefined &&
-      this.#jobs.size === 0 &&
-      this.#withProblems.values().every((file) => file.isComplete)
-    );
+    return this.#isListed && this.#listingProblem === undefined && this.#jobs.size === 0 && this.#files.isComplete;
   }
 
   #onEvent(name: string | undefined): void {
@@ -186,6 +167,7 @@ export class FilesSource implements Source {
       do {
         // Waits one turn, so that events that arrive together cause one scan.
         await nextTurn();
+        this.#pacer.begin();
         const requested = this.#requested;
         this.#requested = { all: false, names: new Set() };
         await this.#scan(requested);
@@ -198,11 +180,10 @@ export class FilesSource implements Source {
     }
   }
 
-  /** Lets other tasks run. Throws when the source was stopped while they ran, so that a long scan does not delay the stop. */
-  readonly #yieldTurn = async (): Promise<void> => {
-    await nextTurn();
+  /** After each pause, so that a long scan does not delay the stop. */
+  #throwIfStopped(): void {
     if (this.#isStopped) throw new DOMException('the source was stopped', 'AbortError');
-  };
+  }
 
   async #scan(requested: { all: boolean; names: ReadonlySet<string> }): Promise<void> {
     const { directory } = this.#options;
@@ -213,14 +194,12 @@ export class FilesSource implements Source {
       const state = await this.#readFile(name);
       if (state !== undefined) {
         changed.set(name, state);
-        this.#addToTotal(state, this.#files.get(name));
+        this.#files.count(state, this.#files.get(name));
       }
-      if (this.#charsThisTurn < TURN_CHARS) continue;
-      this.#charsThisTurn = 0;
-      await this.#yieldTurn();
+      await this.#pacer.pause();
     }
     if (this.#isStopped) return;
-    this.#commit(changed);
+    await this.#commit(changed);
     if (names !== undefined && !this.#isListed) {
       this.#isListed = true;
       this.#finishFirstList?.();
@@ -238,14 +217,9 @@ export class FilesSource implements Source {
     this.#reportedKinds = kinds;
   }
 
-  #addToTotal(state: FileState, previous: FileState | undefined): void {
-    this.#total.chars += sizeOf(state).chars - sizeOf(previous).chars;
-    this.#total.objects += sizeOf(state).objects - sizeOf(previous).objects;
-  }
-
   /** Schedules a retry of everything that could not be read. The delay grows with each retry, and other scans do not change it. */
   #retryUnreadable(): void {
-    const isNeeded = this.#isListingLost() || this.#unreadableNames().length > 0;
+    const isNeeded = this.#isListingLost() || this.#files.unreadableNames().length > 0;
     if (!isNeeded) {
       this.#cancelRetry?.();
       this.#cancelRetry = undefined;
@@ -256,13 +230,9 @@ export class FilesSource implements Source {
     this.#cancelRetry = this.#options.clock.setTimer(doubledMs(this.#unreadableTries, unreadableDelays), () => {
       this.#cancelRetry = undefined;
       if (this.#isListingLost()) this.#requested.all = true;
-      for (const name of this.#unreadableNames()) this.#requested.names.add(name);
+      for (const name of this.#files.unreadableNames()) this.#requested.names.add(name);
       void this.#run();
     });
-  }
-
-  #unreadableNames(): string[] {
-    return [...this.#withProblems].filter(([, file]) => file.result.status === 'unreadable').map(([name]) => name);
   }
 
   /**
@@ -278,7 +248,7 @@ export class FilesSource implements Source {
       const { names, hasLinks } = listDirectory(this.#options.directory);
       this.#hasLinks = hasLinks;
       this.#listingProblem = undefined;
-      return new Set([...names, ...this.#files.keys(), ...this.#jobs.keys()]);
+      return new Set([...names, ...this.#files.names(), ...this.#jobs.keys()]);
     } catch (error) {
       this.#listingProblem = systemReason(error);
       this.#suspendUncertain();
@@ -296,7 +266,7 @@ export class FilesSource implements Source {
       const state = this.#files.get(name);
       if (state === undefined) continue;
       const suspended: FileState = { ...state, result: { status: 'unreadable', reason: 'the directory is missing' } };
-      this.#addToTotal(suspended, state);
+      this.#files.count(suspended, state);
       this.#files.set(name, suspended);
     }
     this.#uncertain.clear();
@@ -308,21 +278,29 @@ export class FilesSource implements Source {
    */
   async #readFile(name: string): Promise<FileState | undefined> {
     const previous = this.#files.get(name);
-    const result = this.#withinLimits(name, readSourceFile(this.#options.directory, name), previous);
-    this.#charsThisTurn += FILE_CHARS + (result.status === 'text' ? result.text.length : 0);
+    const { result, texts } = await this.#readTexts(name, previous);
     // A deletion waits for the parser, because the object may have moved to the file that is parsed.
     const isDue = this.#uncertain.get(name)?.isDue === true && this.#jobs.values().every(({ parsed }) => parsed !== undefined);
     const isUnchanged = previous !== undefined && isSameResult(previous.result, result);
     if (isUnchanged && this.#jobs.get(name)?.parsed !== undefined) this.#jobs.delete(name);
     if (isUnchanged && !isDue) return undefined;
-    const parsed = await this.#parsedTexts(name, textsToParse(name, result, previous));
+    const parsed = await this.#parsedTexts(name, await this.#pacer.run(textsToParse(texts, previous)));
     if (parsed === undefined) return undefined;
-    const isSettled = !this.#isListed || (isUnchanged && isDue);
-    const state = nextState({ name, result, previous, isSettled, parsed });
-    const growth = sizeOf(state).objects - sizeOf(previous).objects;
-    if (growth <= 0 || this.#total.objects + growth <= MAX_OBJECTS) return state;
-    const reason = `the files of the directory would define more than ${MAX_OBJECTS} objects`;
-    return nextState({ name, result: { status: 'unreadable', reason }, previous, isSettled, parsed });
+    const input = { name, texts, previous, isSettled: !this.#isListed || (isUnchanged && isDue), parsed };
+    const state = await this.#pacer.run(nextState({ ...input, result }));
+    const reason = this.#files.objectsRefusal(state, previous);
+    return reason === undefined ? state : this.#pacer.run(nextState({ ...input, result: { status: 'unreadable', reason } }));
+  }
+
+  /** Reads the file and splits its text. The texts of an unchanged file that is not uncertain are not needed, and are left out. */
+  async #readTexts(name: string, previous: FileState | undefined): Promise<{ result: ReadResult; texts: readonly DocumentText[] }> {
+    const result = this.#files.withinLimits(name, readSourceFile(this.#options.directory, name));
+    if (result.status !== 'text') return { result, texts: [] };
+    const isUnchanged = previous !== undefined && isSameResult(previous.result, result);
+    if (isUnchanged && !this.#uncertain.has(name)) return { result, texts: [] };
+    const texts = await this.#pacer.run(textsOf(name, result.text));
+    if (texts !== undefined) return { result, texts };
+    return { result: { status: 'unreadable', reason: `it contains more than ${MAX_DOCUMENTS} documents` }, texts: [] };
   }
 
   /**
@@ -352,34 +330,20 @@ export class FilesSource implements Source {
     this.#jobs.set(name, job);
   }
 
-  /** Refuses a text with which the directory would exceed a limit. */
-  #withinLimits(name: string, result: ReadResult, previous: FileState | undefined): ReadResult {
-    if (result.status !== 'text') return result;
-    const growth = result.text.length - sizeOf(previous).chars;
-    if (growth > 0 && this.#total.chars + growth > MAX_TOTAL_BYTES)
-      return { status: 'unreadable', reason: `the files of the directory would be larger than ${sizeText(MAX_TOTAL_BYTES)} together` };
-    if (previous === undefined && this.#files.size >= MAX_NAMES)
-      return { status: 'unreadable', reason: `the directory contains more than ${MAX_NAMES} files` };
-    return result;
-  }
-
   /** Commits all files together, so that an object that moves from one file to another is never missing. */
-  #commit(changed: ReadonlyMap<string, FileState>): void {
+  async #commit(changed: ReadonlyMap<string, FileState>): Promise<void> {
+    for (const [name, state] of changed)
+      await this.#pacer.run(this.#objects.replace(name, this.#files.get(name)?.objects ?? [], state.objects));
+    const write = await this.#pacer.run(this.#objects.commit());
+    // From here on there is no pause.
     for (const [name, state] of changed) {
-      const previous = this.#files.get(name);
-      this.#objects.replace(name, previous?.objects ?? [], state.objects);
       this.#uncertain.get(name)?.cancel();
       this.#uncertain.delete(name);
       if (state.isUncertain) this.#waitUntilSettled(name);
-      const isGone = state.result.status === 'missing' && !state.isUncertain;
-      if (isGone) this.#files.delete(name);
+      if (state.result.status === 'missing' && !state.isUncertain) this.#files.delete(name);
       else this.#files.set(name, state);
-      if (state.isComplete && state.problems.length === 0) this.#withProblems.delete(name);
-      else this.#withProblems.set(name, state);
-      if (state.ignored.size === 0) this.#withIgnored.delete(name);
-      else this.#withIgnored.set(name, state);
     }
-    this.#objects.commit();
+    write();
   }
 
   #waitUntilSettled(name: string): void {
@@ -392,12 +356,6 @@ export class FilesSource implements Source {
     this.#uncertain.set(name, file);
   }
 }
-
-/** The numbers of characters and objects that the file adds to the total of the directory. */
-const sizeOf = (state: FileState | undefined): { readonly chars: number; readonly objects: number } => ({
-  chars: state?.result.status === 'text' ? state.result.text.length : 0,
-  objects: state?.objects.length ?? 0,
-});
 
 function isSameResult(a: ReadResult, b: ReadResult): boolean {
   if (a.status === 'text') return b.status === 'text' && a.text === b.text;

@@ -14,6 +14,9 @@ export const MAX_FILE_BYTES = 32 * 2 ** 20;
  */
 export const MAX_YAML_BYTES = 4 * 2 ** 20;
 
+/** Maximum number of documents in one YAML file. The shortest Service takes 100 bytes, so that many documents have 10 MB or more. */
+export const MAX_DOCUMENTS = 100_000;
+
 /** Maximum size of all files together in bytes. Their texts stay in memory, so that only documents that changed are parsed again. */
 export const MAX_TOTAL_BYTES = 128 * 2 ** 20;
 

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reads a directory of objects once, for dry runs: fills the tables as the files source does with its first scan, and
 // returns the problems. Synchronous. Watches nothing and keeps no state.
+import { finish } from '../../base/slices.ts';
 import { FileObjects } from './file-objects.ts';
+import { MAX_DOCUMENTS } from './limits.ts';
 import { parseDocument } from './documents.ts';
 import { contentsOf, textsOf } from './file-state.ts';
 import type { ObjectTables } from '../tables.ts';
@@ -19,11 +21,16 @@ export function readObjects(directory: string, tables: ObjectTables): readonly S
     if (result.status === 'unreadable') problems.push(problemOf(name, `cannot be read: ${result.reason}`));
     if (result.status !== 'text') continue;
     const isJson = name.endsWith('.json');
-    const texts = textsOf(name, result.text);
-    const contents = contentsOf(name, texts, new Map(texts.map(({ text }) => [text, parseDocument(text, isJson)])));
-    objects.replace(name, [], contents.objects);
+    const texts = finish(textsOf(name, result.text));
+    if (texts === undefined) {
+      problems.push(problemOf(name, `cannot be read: it contains more than ${MAX_DOCUMENTS} documents`));
+      continue;
+    }
+    const parsed = new Map(texts.map(({ text }) => [text, parseDocument(text, isJson)]));
+    const contents = finish(contentsOf({ file: name, texts, parsed, previous: [] }));
+    finish(objects.replace(name, [], contents.objects));
     problems.push(...contents.problems);
   }
-  objects.commit();
+  finish(objects.commit())();
   return limited([...problems, ...objects.problems()]);
 }
