@@ -15,6 +15,9 @@ function keyOf(entry: RangeMapKey): string | undefined {
   return set === undefined ? undefined : rangeKey({ set, cidr: cidrText(entry) });
 }
 
+/** Entries that are compared in one step: 0.1 ms. */
+const COMPARED_ENTRIES = 32;
+
 interface Applied {
   readonly family: Family;
   readonly key: RangeMapKey;
@@ -80,17 +83,22 @@ export class AddressSetOperations implements Operations<string, DesiredRange> {
   }
 
   *repair(): Generator<string[], void> {
+    // Rows may be added and deleted between two steps of this generator. What was applied when the tries were read decides what must be
+    // in them; before an entry is written, its row is looked up again.
+    const applied = new Map(this.#applied);
+    const listed = families.flatMap((family) => this.#maps[family].entries().map((key): Applied => ({ family, key })));
     const found = new Set<string>();
     const unwanted: Applied[] = [];
-    for (const family of families) {
-      for (const key of this.#maps[family].entries()) {
-        const text = keyOf(key);
-        if (text !== undefined && this.#applied.has(text)) found.add(text);
-        else if (text !== undefined) unwanted.push({ family, key });
-      }
+    for (const [index, entry] of listed.entries()) {
+      const text = keyOf(entry.key);
+      if (text !== undefined && applied.has(text)) found.add(text);
+      else if (text !== undefined) unwanted.push(entry);
+      if ((index + 1) % COMPARED_ENTRIES === 0) yield [];
     }
-    // Rows may be added and deleted between two steps of this generator, so each row is looked up again.
-    for (const [text, entry] of [...this.#applied]) {
+    let compared = 0;
+    for (const [text, entry] of applied) {
+      compared += 1;
+      if (compared % COMPARED_ENTRIES === 0) yield [];
       if (found.has(text) || this.#applied.get(text) !== entry) continue;
       this.#maps[entry.family].add(entry.key);
       yield [`${this.#maps[entry.family].name}: entry ${text} was missing`];

@@ -10,6 +10,9 @@ import { type LbState, type LivePort, rowOf } from './lb-state.ts';
 import { frontendEntry } from '../../maps/read/snapshot.ts';
 import { cidrText, mapKeyText } from '../../maps/rows.ts';
 
+/** Keys of a frontend map that are compared in one step: 0.1 ms. */
+const KEYS_PER_STEP = 64;
+
 /** Yields the messages of each step, one per repair. After an error from a map call, start again with a new generator. */
 export function* repairDrift(state: LbState, maps: LbMaps): Generator<string[], void> {
   yield repairRanges(state, maps);
@@ -18,7 +21,10 @@ export function* repairDrift(state: LbState, maps: LbMaps): Generator<string[], 
     if (state.ports.get(port.key) === port) yield repairPort(maps, port);
   }
   for (const family of families) {
+    let count = 0;
     for (const key of maps.frontends[family].keys()) {
+      count += 1;
+      if (count % KEYS_PER_STEP === 0) yield [];
       const text = mapKeyText(key);
       if (state.owners.has(text) || state.leftovers.frontends.has(text)) continue;
       // The entry may have been deleted since the keys were read.
@@ -81,9 +87,10 @@ function repairRanges(state: LbState, maps: LbMaps): string[] {
     const present = new Set<string>();
     for (const key of map.entries()) {
       const owner = owners.get(key.set);
-      present.add(`${key.set} ${cidrText(key)}`);
       // An entry without an owner is a member of an address set (address-set-operations.ts) or belongs to a leftover index (prune.ts).
-      if (owner === undefined || owner.ranges.has(cidrText(key))) continue;
+      if (owner === undefined) continue;
+      present.add(`${key.set} ${cidrText(key)}`);
+      if (owner.ranges.has(cidrText(key))) continue;
       map.remove(key);
       repaired.push(`${owner.key}: entry ${cidrText(key)} of ${map.name} was not desired`);
     }

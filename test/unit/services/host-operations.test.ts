@@ -72,6 +72,22 @@ describe('repair', () => {
     expect(entries()).toEqual(['10.96.0.1/32', '10.96.0.5/32']);
   });
 
+  test('the repair reports nothing of its own when many rows change while it compares', () => {
+    const rows = Array.from({ length: 300 }, (_, i) => clusterIP(`10.96.${i >> 8}.${i & 255}/32`));
+    const { maps, operations, entries } = setup(...rows.slice(0, 200));
+    maps.writes.splice(0);
+    let steps = 0;
+    for (const messages of operations.repair()) {
+      expect(messages).toEqual([]);
+      // Deletes rows at both ends of the list, and adds rows.
+      for (const index of [steps, 199 - steps]) operations.delete(rangeKey(rows[index] ?? low));
+      operations.update(rows[200 + steps] ?? low);
+      steps += 1;
+    }
+    expect(steps).toBeGreaterThan(5);
+    expect(entries()).toHaveLength(200 - steps);
+  });
+
   test('the repair keeps an entry that became desired after it began', () => {
     const { maps, operations, entries, remove } = setup(low, high);
     maps.ranges.IPv4.add({ prefix: 64, set: AddressSetNumber.clusterIP, address: '10.96.0.5' });
