@@ -4,7 +4,7 @@
 // CPU, the daemon on the last. The daemon must answer health probes in time, program changes in time and lose no request, and its memory
 // must not grow. `--source` is files or kubernetes. The test must never change anything outside its lab.
 import { existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
+import { availableParallelism, loadavg } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
@@ -76,17 +76,23 @@ class Abused {
     await this.#start();
     const client = await Client.start(this.#lab, 'pod9');
     const probers = [
-      { name: '--http', process: this.#node('prober.ts', nodeAddresses.IPv4, String(HTTP_PORT)) },
-      { name: '--healthz-bind-address', process: this.#node('prober.ts', '127.0.0.1', String(HEALTH_PORT)) },
+      { name: '--http', process: this.#node('prober.ts', nodeAddresses.IPv4, String(HTTP_PORT), String(this.#pid), 'metrics') },
+      { name: '--healthz-bind-address', process: this.#node('prober.ts', '127.0.0.1', String(HEALTH_PORT), String(this.#pid)) },
     ];
     await this.#abuse();
     const work = [this.#callService(client), this.#changeService(), this.#troubleDevices(), this.#troublePins(), this.#troubleSource()];
-    const second = await this.#rssAfter((minutes - 1) * MINUTE_MS);
-    const third = await this.#rssAfter(MINUTE_MS);
+    const memory: number[] = [];
+    for (let minute = 1; minute <= minutes; minute += 1) memory.push(await this.#rssAfter(MINUTE_MS));
+    const [second = Number.NaN, third = Number.NaN] = memory.slice(-2);
     this.#isOver = true;
     await Promise.all(work);
     for (const { name, process: prober } of probers) this.#judgeProbes(name, JSON.parse(await prober.ask('end')) as Probes);
-    console.log(`RSS after minute ${minutes - 1}: ${second.toFixed(1)} MiB, after minute ${minutes}: ${third.toFixed(1)} MiB`);
+    console.log(`RSS after each minute, MiB: ${memory.map((each) => each.toFixed(1)).join(', ')}`);
+    console.log(
+      `${cpuText(this.#pid)}; load ${loadavg()
+        .map((each) => each.toFixed(1))
+        .join(', ')}`,
+    );
     if (third > second * GROWTH) this.#faults.push(`RSS grew by ${((third / second - 1) * 100).toFixed(1)} % in the last minute`);
     return this.#faults;
   }
@@ -160,7 +166,8 @@ class Abused {
       delays.push(performance.now() - written);
       await pause(Math.max(0, CHANGE_EVERY_MS - (performance.now() - began)));
     }
-    console.log(`changes: ${delays.length}, p50 ${median(delays).toFixed(0)} ms, worst ${Math.max(...delays).toFixed(0)} ms`);
+    const [p50, p99, worst] = [median(delays), percentile(delays, 0.99), Math.max(...delays)].map((each) => each.toFixed(0));
+    console.log(`changes: ${delays.length}, p50 ${p50} ms, p99 ${p99} ms, worst ${worst} ms`);
     const late = delays.filter((delay) => delay > CHANGE_MS).length;
     if (late > 0) this.#faults.push(`${late} of ${delays.length} changes took longer than ${CHANGE_MS} ms`);
   }
@@ -219,16 +226,28 @@ class Abused {
     return median(samples);
   }
 
-  #judgeProbes(name: string, { latencies, failures }: Probes): void {
+  #judgeProbes(name: string, { latencies, ofDaemon, failures, loop }: Probes): void {
     const [p99, worst] = [percentile(latencies, 0.99), Math.max(...latencies)];
     const failed = Object.values(failures).reduce((sum, count) => sum + count, 0);
-    console.log(
-      `/healthz on ${name}: ${latencies.length} probes, p99 ${p99.toFixed(1)} ms, worst ${worst.toFixed(1)} ms, ${failed} failed`,
-    );
+    console.log(`/healthz on ${name}: ${latencies.length} probes, ${timesText(latencies)}, ${failed} failed`);
+    console.log(`  without the time that daemon and prober waited for their CPUs: ${timesText(ofDaemon)}`);
+    const delays = Object.entries(loop).map(([quantile, seconds]) => `${quantile}: ${(seconds * 1000).toFixed(1)} ms`);
+    if (delays.length > 0) console.log(`delay of the event loop by quantile: ${delays.join(', ')}`);
     if (!(p99 <= HEALTH_P99_MS)) this.#faults.push(`/healthz on ${name}: p99 is more than ${HEALTH_P99_MS} ms`);
     if (!(worst <= HEALTH_WORST_MS)) this.#faults.push(`/healthz on ${name}: the worst probe took more than ${HEALTH_WORST_MS} ms`);
     for (const [reason, count] of Object.entries(failures)) this.#faults.push(`/healthz on ${name}: ${count} probes failed: ${reason}`);
   }
+}
+
+const timesText = (times: readonly number[]): string =>
+  [['p50', 0.5] as const, ['p99', 0.99] as const, ['worst', 1] as const]
+    .map(([name, share]) => `${name} ${percentile(times, share).toFixed(1)} ms`)
+    .join(', ');
+
+/** What the scheduler of the kernel gave to the main thread of the process. It waits while another thread runs on its CPU. */
+function cpuText(pid: number): string {
+  const [ran = 0, waited = 0] = readFileSync(`/proc/${pid}/schedstat`, 'utf8').split(' ').map(Number);
+  return `main thread of the daemon: ran ${(ran / 1e9).toFixed(1)} s, waited ${(waited / 1e9).toFixed(1)} s for its CPU`;
 }
 
 /** Returns the backends of the Service "web" that the kernel has for TCP over IPv4, in order. */
