@@ -227,12 +227,15 @@ describe('any history of the same objects gives the same maps', () => {
     { rate: 0, stepsPerSlice: 1 },
     { rate: 0.1, stepsPerSlice: 2 },
     { rate: 0.3, stepsPerSlice: 3 },
-  ])('any history gives the same maps, with $rate of the map operations failing, and a pause of the controllers after $stepsPerSlice steps', (options) => {
-    fc.assert(
-      fc.property(fc.array(step, { maxLength: 50, size: 'max' }), (steps) => runHistory(steps, options)),
-      { numRuns: runs },
-    );
-  });
+  ])(
+    'any history gives the same maps, with $rate of the map operations failing, and a pause of the controllers after $stepsPerSlice steps',
+    (options) => {
+      fc.assert(
+        fc.property(fc.array(step, { maxLength: 50, size: 'max' }), (steps) => runHistory(steps, options)),
+        { numRuns: runs },
+      );
+    },
+  );
 
   test('the same objects give the same maps, in whatever order they are added', () => {
     const final = fc.uniqueArray(fc.oneof(service, slice), {

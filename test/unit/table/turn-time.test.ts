@@ -48,10 +48,10 @@ function setup() {
 
 test('a turn ends when its time is over, and the next turn continues', () => {
   const { loop, put, turns, count } = setup();
-  put(...'abcdefghijklmnop');
+  put(...Array.from({ length: 16 }, (_, i) => `row ${i}`));
   loop.start();
   expect([count(), loop.behind]).toEqual([4, 12]);
-  put('q');
+  put('another row');
   for (const expected of [4, 4, 4, 1]) {
     turns.shift()?.();
     expect(count()).toBe(expected);
@@ -61,7 +61,7 @@ test('a turn ends when its time is over, and the next turn continues', () => {
 
 test('a repair continues in the next turn when the time of a turn is over', () => {
   const { clock, loop, put, turns, count } = setup();
-  put('a');
+  put('row');
   loop.start();
   count();
   clock.advance(REPAIR_EVERY_MS);
