@@ -7,7 +7,7 @@ import { fieldPath, type Subject } from '../convert/fields.ts';
 import { type Definition, isKnownKind, type Kind, kindNames } from '../kinds.ts';
 import { convertObject, identify } from '../objects.ts';
 import type { Path } from '../json-text.ts';
-import { MAX_DOCUMENTS, MAX_FILE_PROBLEMS } from './limits.ts';
+import { MAX_DOCUMENTS, MAX_FILE_PROBLEMS, MAX_OBJECTS } from './limits.ts';
 import { looksLikeJson, readJson, readYaml, type ParsedValue, type ParseFailure } from './values.ts';
 
 /** A message about a field. `line` is counted from 0 at the start of the document's text. */
@@ -122,6 +122,8 @@ function itemsOf({ raw, path }: Place): Place[] | undefined {
   if (!lists.has(kind)) return undefined;
   const items = (raw as { readonly items?: unknown }).items ?? [];
   if (!Array.isArray(items)) throw new InvalidObjectError({ kind, object: '', field: 'items' }, 'must be a list');
+  if (items.length > MAX_OBJECTS)
+    throw new InvalidObjectError({ kind, object: '', field: 'items' }, `must have at most ${MAX_OBJECTS} elements`);
   if (path.length > 2 * maxNesting)
     throw new InvalidObjectError({ kind, object: '', field: '' }, `is nested more than ${maxNesting} levels deep`);
   const itemKind = lists.get(kind);
@@ -131,6 +133,8 @@ function itemsOf({ raw, path }: Place): Place[] | undefined {
   });
 }
 
+const tooMany = `the document contains more than ${MAX_OBJECTS} objects, with those that YAML aliases repeat`;
+
 /** Collects the content of the values in one document's text. */
 class Collector {
   readonly #definitions: ParsedDocument['definitions'][number][] = [];
@@ -139,6 +143,8 @@ class Collector {
   readonly #ignored = new Map<string, number>();
   #moreFindings = 0;
   #hasUnreadablePart = false;
+  /** Objects and lists so far. YAML aliases may repeat a list in itself without end. */
+  #places = 0;
 
   get parsed(): Omit<ParsedDocument, 'hasExplicitEnd'> {
     return {
@@ -163,14 +169,26 @@ class Collector {
   /** Converts an object, or each item of a list. An invalid object does not affect the others. */
   #convert(value: ParsedValue, place: Place): void {
     const { raw, path } = place;
+    this.#places += 1;
     this.#guard({ value, path }, () => {
       const items = itemsOf(place);
-      if (items !== undefined) return items.forEach((item) => this.#convert(value, item));
+      if (items !== undefined) return this.#convertItems(value, items);
       const { problems, ...definition } = convertObject(raw);
       for (const problem of problems) this.#report(problem, () => value.lineOf([...path, ...fieldPath(problem.field)]));
       if (definition.kind !== 'unknown') this.#definitions.push({ definition, line: value.lineOf(path) });
       else if (definition.ignored !== undefined) countKind(this.#ignored, definition.ignored);
     });
+  }
+
+  #convertItems(value: ParsedValue, items: readonly Place[]): void {
+    for (const item of items) {
+      if (this.#places > MAX_OBJECTS) return;
+      if (this.#places === MAX_OBJECTS) {
+        this.#hasUnreadablePart = true;
+        this.#findings.unshift({ kind: '', object: '', field: '', line: 0, text: tooMany });
+      }
+      this.#convert(value, item);
+    }
   }
 
   /** Runs the step. If it throws InvalidObjectError, records a finding and a rejected object. */

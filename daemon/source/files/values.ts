@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Text of one document -> plain values, each with the lines of its fields. Only this file calls the parsers. Never throws: text that does
 // not parse gives a ParseFailure with the line at which the parser stopped. The nesting is limited before a parser is called.
-import { LineCounter, isAlias, isMap, isNode, isScalar, isSeq, parseAllDocuments, type Document } from 'yaml';
+import { LineCounter, isAlias, isMap, isNode, isScalar, isSeq, parseAllDocuments, visit, type Document } from 'yaml';
 import { sizeText } from '../../base/bounded-read.ts';
 import { MAX_JSON_FILE_DEPTH, type NestingFault, yamlNestingFault } from '../../base/nesting.ts';
 import { jsonReason, yamlReason } from '../../base/reasons.ts';
@@ -20,6 +20,12 @@ export interface ParsedValue {
 export interface ParseFailure extends Subject {
   readonly line: number;
   readonly reason: string;
+}
+
+/** The parts of an error of the YAML parser that are used: a code of yamlReason(), and offsets in the text. */
+interface YamlFault {
+  readonly code: string;
+  readonly pos: readonly [number, ...unknown[]];
 }
 
 /** Whether a text in a YAML file is probably JSON. JSON.parse is a hundred times faster than the YAML parser. */
@@ -52,8 +58,9 @@ export function readJson(text: string): ParsedValue | ParseFailure {
 
 /**
  * Whether the YAML text may contain aliases. Parsing can then take longer than its length suggests, because aliases repeat other content.
+ * Every alias needs both characters. Only the parser knows where else an alias may begin, as in `"items":*a` or `**a`.
  */
-export const mayHaveAliases = (text: string): boolean => /(^|[\s[{,])\*[^\s*]/.test(text);
+export const mayHaveAliases = (text: string): boolean => text.includes('&') && text.includes('*');
 
 /** The documents of a YAML text that are not empty. */
 export function readYaml(text: string): (ParsedValue | ParseFailure)[] {
@@ -69,11 +76,13 @@ export function readYaml(text: string): (ParsedValue | ParseFailure)[] {
 
 function parseYaml(text: string): (ParsedValue | ParseFailure)[] {
   const lineCounter = new LineCounter();
-  // Merge keys are allowed, as in kubectl. Warnings are off, because the parser would pass them to process.emitWarning().
-  const documents = [...parseAllDocuments(text, { lineCounter, prettyErrors: false, merge: true, logLevel: 'error' })];
+  // Merge keys are allowed, as in kubectl. Warnings are off, because the parser would pass them to process.emitWarning(). Keys that
+  // occur twice are found below: the parser compares each key with all others of its mapping.
+  const options = { lineCounter, prettyErrors: false, merge: true, uniqueKeys: false, logLevel: 'error' } as const;
+  const documents = [...parseAllDocuments(text, options)];
   const lineAt = (offset: number): number => lineCounter.linePos(offset).line - 1;
   return documents.flatMap((document): (ParsedValue | ParseFailure)[] => {
-    const [error] = document.errors;
+    const error = document.errors[0] ?? keyTwice(document);
     const line = lineAt(error?.pos[0] ?? offsetOf(document, []));
     try {
       // Fails on an alias without an anchor and on aliases that expand without limit.
@@ -84,6 +93,26 @@ function parseYaml(text: string): (ParsedValue | ParseFailure)[] {
       return [{ kind: '', object: '', line, reason: `not valid YAML: ${yamlReason(error ?? failure)}` }];
     }
   });
+}
+
+/** The first key that occurs twice in a mapping, as an error of the parser; undefined when there is none. */
+function keyTwice(document: Document.Parsed): YamlFault | undefined {
+  let found: YamlFault | undefined;
+  visit(document, {
+    Map: (_, { items }) => {
+      const keys = new Set<unknown>();
+      for (const { key } of items) {
+        if (!isScalar(key)) continue;
+        if (keys.has(key.value)) {
+          found = { code: 'DUPLICATE_KEY', pos: [key.range?.[0] ?? 0] };
+          return visit.BREAK;
+        }
+        keys.add(key.value);
+      }
+      return undefined;
+    },
+  });
+  return found;
 }
 
 /** Why the YAML parser must not be called for the text; undefined if it may be called. */

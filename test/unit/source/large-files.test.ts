@@ -4,7 +4,8 @@
 import { unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
+import { parseDocument } from '../../../daemon/source/files/documents.ts';
 import { JsonPlaces } from '../../../daemon/source/json-text.ts';
 import { serviceYaml, startWorld } from './fixture.ts';
 
@@ -121,4 +122,50 @@ test('objects of other kinds are not a problem, and are logged once', async () =
   await world.source.rescan();
   expect(world.source.omissions).toContain('Deployment (3)');
   expect(world.notes).toEqual([`${world.source.name} ignores Deployment (2), Pod (1), Service of serving.knative.dev/v1 (1)`]);
+});
+
+describe('a list that contains itself through YAML aliases', () => {
+  // Each level has `count` lists, so 16 levels have count^16 of them.
+  const bombs = [
+    { name: 'in blocks', text: (count: number) => `kind: List\nitems: &*i\n${'- kind: List\n  items: **i\n'.repeat(count)}` },
+    {
+      name: 'in braces, after a quoted key',
+      text: (count: number) => `&l {"kind":"List","items":&i [${Array(count).fill('{"kind":"List","items":*i}').join()}]}\n`,
+    },
+  ];
+
+  test.for(bombs)('does not hold up the event loop: $name', async ({ text }) => {
+    const world = await startWorld({ 'a.yaml': serviceYaml('a') });
+    const stall = await stallDuring(async () => {
+      world.write({ 'bomb.yaml': text(2) });
+      await world.source.rescan();
+      await world.settle();
+    });
+    expect(world.messages).toContainEqual(expect.stringMatching(/^bomb\.yaml:\d+: List: is nested more than 16 levels deep/));
+    // In one turn of the event loop, it takes more than a second.
+    expect(stall).toBeLessThan(1000);
+  });
+
+  test.for(bombs)('ends at the limit of objects: $name', ({ text }) => {
+    const { findings, hasUnreadablePart } = parseDocument(text(10), false);
+    expect([findings[0]?.text, hasUnreadablePart]).toEqual([
+      'the document contains more than 250000 objects, with those that YAML aliases repeat',
+      true,
+    ]);
+  });
+});
+
+test('a mapping with many keys costs as much as other text of its length, and a key that occurs twice is found', () => {
+  const keys = Array.from({ length: 40_000 }, (_, n) => `k${n}`);
+  const cpuOf = (text: string): number => {
+    const before = process.cpuUsage();
+    parseDocument(text, false);
+    return process.cpuUsage(before).user;
+  };
+  const entries = keys.map((key) => `${key}: 1\n`).join('');
+  const list = keys.map((key) => `- ${key}: 1\n`).join('');
+  // With a comparison of each key with all others it takes a hundred times as long.
+  expect(cpuOf(entries)).toBeLessThan(5 * cpuOf(list));
+  const [finding] = parseDocument(`${entries}k39999: 2\n`, false).findings;
+  expect([finding?.line, finding?.text]).toEqual([40_000, 'not valid YAML: a mapping contains the same key twice']);
 });
