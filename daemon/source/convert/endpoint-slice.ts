@@ -68,6 +68,7 @@ export function convertSlice(raw: object, metadata: Metadata, at: Subject): Conv
     if ((slice.endpoints ?? []).length > 0) problems.push(invalid(at, 'ports', 'is empty: the slice is ignored'));
     return { row: undefined, problems };
   }
+  refuseTooMany(slice.ports ?? [], slice.endpoints ?? [], at);
   const row: EndpointSlice = {
     namespace: metadata.namespace,
     name: metadata.name,
@@ -78,6 +79,18 @@ export function convertSlice(raw: object, metadata: Metadata, at: Subject): Conv
     ...changeTriggerOf(metadata),
   };
   return { row, problems };
+}
+
+/** Backends of one slice, since each port has every endpoint: the default size of the map of backends. The API server allows 100,000. */
+const MAX_BACKENDS = 262_144;
+
+function refuseTooMany(ports: readonly unknown[], endpoints: readonly unknown[], at: Subject): void {
+  if (ports.length * endpoints.length > MAX_BACKENDS)
+    throw invalid(
+      at,
+      'ports',
+      `must have at most ${MAX_BACKENDS} combinations with the endpoints, has ${ports.length} ports and ${endpoints.length} endpoints`,
+    );
 }
 
 const changeTriggerAnnotation = 'endpoints.kubernetes.io/last-change-trigger-time';

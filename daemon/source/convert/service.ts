@@ -127,7 +127,25 @@ export function convertService(
       spec.sessionAffinity === 'ClientIP' ? (spec.sessionAffinityConfig?.clientIP?.timeoutSeconds ?? defaultAffinitySeconds) : 0,
     healthCheckNodePort: spec.healthCheckNodePort,
   };
+  refuseTooMany(row, at);
   return { row, problems };
+}
+
+/**
+ * Frontends and source ranges of one Service: each port has every address and every range. They are computed anew for each change of
+ * the Service. This is also the default size of the map of frontends.
+ */
+const MAX_FRONTENDS = 65_536;
+
+/** A few kilobytes of addresses and of ports would multiply to more frontends than fit into memory. */
+function refuseTooMany({ ports, clusterIPs, externalIPs, loadBalancerIPs, sourceRanges }: Service, at: Subject): void {
+  const each = Object.keys(clusterIPs).length + externalIPs.length + loadBalancerIPs.length + sourceRanges.length;
+  if (ports.length * each > MAX_FRONTENDS)
+    throw invalid(
+      at,
+      'spec.ports',
+      `must have at most ${MAX_FRONTENDS} combinations with the addresses and source ranges of the Service, has ${ports.length} ports and ${each} addresses and ranges`,
+    );
 }
 
 /**

@@ -8,6 +8,18 @@ import { nodeRow } from '../../support/builders.ts';
 import { problemsOf, rejectionOf, rowOf, serviceObject as service, sliceObject as slice } from './convert-fixture.ts';
 
 describe('EndpointSlice', () => {
+  test('an EndpointSlice with more combinations of ports and endpoints than fit into the maps is rejected', () => {
+    const raw = (count: number) =>
+      slice({
+        ports: Array.from({ length: count }, (_, n) => ({ name: `p${n}`, port: 8080 })),
+        endpoints: Array.from({ length: 1000 }, (_, n) => ({ addresses: [`10.1.${n >> 8}.${n & 255}`] })),
+      });
+    expect(rejectionOf(raw(1000)).message).toBe(
+      'EndpointSlice default/web-1 ports: must have at most 262144 combinations with the endpoints, has 1000 ports and 1000 endpoints',
+    );
+    expect(problemsOf(raw(100))).toEqual([]);
+  });
+
   test('an EndpointSlice is converted to a row, in which absent conditions have their defaults', () => {
     const endpoints = [
       { addresses: ['10.0.0.1', '10.0.0.9'], nodeName: 'n1', targetRef: {} },

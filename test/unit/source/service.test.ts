@@ -6,6 +6,23 @@ import { serviceRow } from '../../support/builders.ts';
 import { problemsOf, rejectionOf, rowOf, serviceObject as service } from './convert-fixture.ts';
 
 describe('Service', () => {
+  const addresses = (count: number, prefix = ''): string[] => Array.from({ length: count }, (_, n) => `20.0.${n >> 8}.${n & 255}${prefix}`);
+  const manyPorts = (count: number): object[] => Array.from({ length: count }, (_, n) => ({ name: `p${n}`, port: n + 1 }));
+
+  // Each port has every address: 60 KB of YAML would give four million frontends.
+  test.for([
+    { what: 'external IPs', spec: { externalIPs: addresses(2000) }, status: {} },
+    { what: 'load balancer addresses', spec: {}, status: { loadBalancer: { ingress: addresses(2000).map((ip) => ({ ip })) } } },
+    { what: 'source ranges', spec: { loadBalancerSourceRanges: addresses(2000, '/32') }, status: {} },
+  ])('a Service with more combinations of ports and $what than fit into the maps is rejected', ({ spec, status }) => {
+    const raw = (count: number) => ({ ...service({ clusterIP: '10.96.0.10', ...spec, ports: manyPorts(count) }), status });
+    const { field, message } = rejectionOf(raw(2000));
+    expect(field).toBe('spec.ports');
+    expect(message).toContain('must have at most 65536 combinations');
+    expect(message).toContain('has 2000 ports and 2001 addresses and ranges');
+    expect(problemsOf(raw(32))).toEqual([]);
+  });
+
   test('a Service is converted to a row, and other fields and nulls are ignored', () => {
     const raw = {
       ...service(
