@@ -71,13 +71,15 @@ export async function* list(given: ResourceRequest): AsyncGenerator<Page> {
       for await (const piece of await fetchBody(request, query, deadline)) {
         deadline.set(SILENCE_SECONDS, silence);
         const items = decode(() => decoder.push(piece));
+        for (const item of items) requireKind(item, request.resource.kind);
         total.add({ bytes: piece.length, objects: items.length });
         yield { items };
       }
       deadline.clear();
-      const { metadata } = (decode(() => decoder.end()) ?? {}) as { metadata?: { continue?: string; resourceVersion?: string } };
-      continueToken = metadata?.continue ?? '';
-      resourceVersion = metadata?.resourceVersion ?? '';
+      ({ continueToken, resourceVersion } = frameOf(
+        decode(() => decoder.end()),
+        request.resource.kind,
+      ));
     } while (continueToken !== '');
   } finally {
     deadline.clear();
@@ -120,7 +122,12 @@ export async function* watch(
     let hasBookmarks = false;
     for await (const piece of pieces) {
       if (isBeforeEnd) deadline.set(SILENCE_SECONDS, silence);
-      const events = decode(() => decoder.push(piece)).map((line) => eventOf(decode(() => parseLine(line))));
+      const events = decode(() => decoder.push(piece)).map((line) =>
+        eventOf(
+          decode(() => parseLine(line)),
+          given.resource.kind,
+        ),
+      );
       if (isBeforeEnd) initial.add({ bytes: piece.length, objects: events.length });
       const bookmarks = events.filter((event) => event.type === 'BOOKMARK');
       hasBookmarks ||= bookmarks.some((bookmark) => !bookmark.endsInitialEvents);
@@ -200,6 +207,35 @@ function decode<T>(decoder: () => T): T {
   }
 }
 
+/**
+ * What a page says about the list, from its text without the items. Throws MalformedResponseError for anything that is not a page of a
+ * list of this kind: an answer without items, such as a Table, would otherwise be an empty list, and all rows would be deleted.
+ */
+function frameOf(raw: unknown, kind: string): { readonly continueToken: string; readonly resourceVersion: string } {
+  const frame = (raw ?? {}) as { readonly kind?: unknown; readonly items?: unknown; readonly metadata?: unknown };
+  const isOfKind = frame.kind === undefined || frame.kind === `${kind}List` || frame.kind === 'List';
+  // null is the text of an empty list in Go.
+  if (!isOfKind || !(Array.isArray(frame.items) || frame.items === null))
+    throw new MalformedResponseError(`the server sent something else than a list of this kind (kind ${show(frame.kind)})`);
+  const metadata = (frame.metadata ?? {}) as { readonly continue?: unknown; readonly resourceVersion?: unknown };
+  return {
+    continueToken: textField(metadata.continue, 'continue'),
+    resourceVersion: textField(metadata.resourceVersion, 'resourceVersion'),
+  };
+}
+
+function textField(value: unknown, name: string): string {
+  if (typeof value === 'string') return value;
+  if (value === undefined || value === null) return '';
+  throw new MalformedResponseError(`the server sent a list whose metadata.${name} is ${show(value)}, not a string`);
+}
+
+/** Throws MalformedResponseError for an object of another kind. Items of a list usually state no kind. */
+function requireKind(object: unknown, kind: string): void {
+  const found = (object as { readonly kind?: unknown } | null | undefined)?.kind;
+  if (found !== undefined && found !== kind) throw new MalformedResponseError(`the server sent an object of kind ${show(found)}`);
+}
+
 interface RawEvent {
   readonly type?: unknown;
   readonly object?: {
@@ -211,7 +247,7 @@ interface RawEvent {
   } | null;
 }
 
-function eventOf(raw: unknown): WatchEvent {
+function eventOf(raw: unknown, kind: string): WatchEvent {
   const { type, object } = (raw ?? {}) as RawEvent;
   const given = object?.metadata?.resourceVersion;
   const resourceVersion = typeof given === 'string' ? given : '';
@@ -221,6 +257,7 @@ function eventOf(raw: unknown): WatchEvent {
     case 'DELETED':
       if (typeof object?.metadata?.name !== 'string')
         throw new MalformedResponseError(`the server sent an ${type} event without an object`);
+      requireKind(object, kind);
       return { type, object, resourceVersion };
     case 'BOOKMARK':
       return { type, resourceVersion, endsInitialEvents: object?.metadata?.annotations?.[initialEventsEnd] === 'true' };

@@ -222,6 +222,14 @@ describe('a watch with wrong events', () => {
     { name: 'a truncated event', arrange: (lines) => [first(lines).slice(0, 40), '\n', ...lines.slice(1)] },
     { name: 'an error between events', arrange: (lines) => [first(lines), '{"type":"ERROR","object":{"code":500}}\n', ...lines.slice(1)] },
     { name: 'an event without its object', arrange: (lines) => [first(lines), '{"type":"DELETED"}\n', ...lines.slice(1)] },
+    {
+      name: 'the deletion of an object of another kind',
+      arrange: (lines) => [
+        first(lines),
+        '{"type":"DELETED","object":{"kind":"Pod","metadata":{"name":"web","namespace":"default","resourceVersion":"99999"}}}\n',
+        ...lines.slice(1),
+      ],
+    },
     { name: 'empty lines', arrange: (lines) => lines.flatMap((line) => ['\n', line, '\n\n']) },
     {
       name: 'an old bookmark between events',
@@ -293,6 +301,15 @@ describe('an incomplete list', () => {
     { name: 'truncated', fault: { body: '{"kind":"ServiceList","metadata":{"resourceVersion":"7"},"items":[]' } },
     { name: 'without a resourceVersion', fault: { body: '{"kind":"ServiceList","metadata":{},"items":[]}' } },
     { name: 'malformed', fault: { body: '}}}]]]' } },
+    { name: 'a Table', fault: { body: '{"kind":"Table","metadata":{"resourceVersion":"7"},"rows":[]}' } },
+    { name: 'without items', fault: { body: '{"kind":"ServiceList","metadata":{"resourceVersion":"7"}}' } },
+    { name: 'with items that are no list', fault: { body: '{"metadata":{"resourceVersion":"7"},"items":{"a":{}}}' } },
+    { name: 'of another kind', fault: { body: '{"kind":"PodList","metadata":{"resourceVersion":"7"},"items":[]}' } },
+    {
+      name: 'with an item of another kind',
+      fault: { body: '{"metadata":{"resourceVersion":"7"},"items":[{"kind":"Pod","metadata":{"name":"a"}}]}' },
+    },
+    { name: 'with a number as resourceVersion', fault: { body: '{"metadata":{"resourceVersion":7},"items":[]}' } },
     { name: 'null', fault: { body: 'null' } },
     { name: 'expired', fault: { code: 410, reason: 'Expired', message: 'The provided continue parameter is too old' } },
   ];
