@@ -79,7 +79,10 @@ export function buildAgent({ config, log, access, opened, logStatus }: AgentOpti
     explain.close();
     return report;
   };
-  const grpc = new GrpcServer({ view, reload, socketPath: config.socket, socketGroup: config.socketGroup, log: apiLog });
+  const grpc = new GrpcServer({
+    ...{ view, reload, socketPath: config.socket, socketGroup: config.socketGroup, log: apiLog },
+    ...{ repairEveryMs: config.syncPeriod, onRepaired },
+  });
   const http = buildHttp({ view, page, servers, clock: systemClock, log: apiLog });
   const listen = async (): Promise<void> => {
     if (config.http !== undefined) await listenHttp(http, config.http);

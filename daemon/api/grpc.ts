@@ -8,7 +8,9 @@ import type { Logger } from 'pino';
 
 import type { ExplainRequest__Output } from '../../proto/gen/sluice/v1/ExplainRequest.ts';
 import { fileDescriptors, loadSluice, maxPackets } from '../../proto/load.ts';
-import { ExitError, KernelError } from '../base/errors.ts';
+import { ExitError, KernelError, ReasonError } from '../base/errors.ts';
+import { printable } from '../base/printable.ts';
+import { systemReason } from '../base/reasons.ts';
 import type { AgentView, BackendView, ReloadReport, ServiceView } from '../status/view.ts';
 import { CallError } from './call-error.ts';
 import { type ConnectionLimits, Connections } from './connections.ts';
@@ -20,7 +22,7 @@ import { backendMessage, serviceMessage, statusMessage } from './messages.ts';
 import { PagedList, type PageRequest } from './pages.ts';
 import { addReflection } from './reflection.ts';
 import { AbandonedError, Shared, Slices } from './slices.ts';
-import { closeListener, listenOnSocket } from './socket.ts';
+import { closeListener, listenOnSocket, placeOf } from './socket.ts';
 
 interface GrpcOptions {
   readonly view: AgentView;
@@ -30,6 +32,10 @@ interface GrpcOptions {
   /** Name of the group that may connect. */
   readonly socketGroup?: string | undefined;
   readonly log?: Logger | undefined;
+  /** Interval at which the socket is made again if it was removed. Without it, only repairSocket() does this. */
+  readonly repairEveryMs?: number;
+  /** Called when the socket was made again. */
+  readonly onRepaired?: (message: string) => void;
   /** Limits that replace the default ones. Only tests set them. */
   readonly limits?: Partial<ConnectionLimits>;
 }
@@ -65,6 +71,10 @@ export class GrpcServer {
   #server: Server | undefined;
   #listener: NetServer | undefined;
   #connections: Connections | undefined;
+  #repairs: NodeJS.Timeout | undefined;
+  #isRepairing = false;
+  /** The last failure of repairSocket(), which is logged once. */
+  #socketFailure = '';
 
   constructor(options: GrpcOptions) {
     this.#options = options;
@@ -75,11 +85,47 @@ export class GrpcServer {
   async start(): Promise<void> {
     const server = this.#build();
     const connections = new Connections(server, this.#options.limits);
-    const { path, group } = { path: this.#options.socketPath, group: this.#options.socketGroup };
-    this.#listener = await listenOnSocket({ path, group }, (socket) => connections.add(socket));
-    this.#server = server;
     this.#connections = connections;
+    this.#listener = await this.#listen(connections);
+    this.#server = server;
+    const { repairEveryMs } = this.#options;
+    if (repairEveryMs !== undefined) this.#repairs = setInterval(() => void this.repairSocket(), repairEveryMs).unref();
     this.publishHealth();
+  }
+
+  /**
+   * Makes the socket again if it was removed, as by a program that cleans /run. Connections stay. A file that another process has put
+   * in the place of the socket stays too. Never rejects.
+   */
+  async repairSocket(): Promise<void> {
+    const { socketPath, onRepaired, log } = this.#options;
+    const [listener, connections] = [this.#listener, this.#connections];
+    if (this.#server === undefined || listener === undefined || connections === undefined || this.#isRepairing) return;
+    this.#isRepairing = true;
+    try {
+      const place = placeOf(listener);
+      if (place === 'foreign') throw new ReasonError('another process has taken its path');
+      if (place === 'missing') {
+        const made = await this.#listen(connections);
+        void closeListener(this.#isStopping ? made : listener);
+        // stop() was called meanwhile.
+        if (this.#isStopping) return;
+        this.#listener = made;
+        onRepaired?.(`API socket ${socketPath}: it was missing`);
+      }
+      this.#socketFailure = '';
+    } catch (error) {
+      const message = `the API socket ${socketPath} is lost: ${systemReason(error)}`;
+      if (message !== this.#socketFailure) log?.error(message);
+      this.#socketFailure = message;
+    } finally {
+      this.#isRepairing = false;
+    }
+  }
+
+  #listen(connections: Connections): Promise<NetServer> {
+    const { socketPath: path, socketGroup: group } = this.#options;
+    return listenOnSocket({ path, group }, (socket) => connections.add(socket));
   }
 
   /** Sends a change of readiness to the watchers. Cheap and idempotent: call it whenever readiness may have changed. */
@@ -91,6 +137,7 @@ export class GrpcServer {
   async stop(): Promise<void> {
     const [server, listener] = [this.#server, this.#listener];
     if (server === undefined || listener === undefined) return;
+    clearInterval(this.#repairs);
     this.#server = undefined;
     this.#isStopping = true;
     this.publishHealth();
@@ -210,7 +257,8 @@ export class GrpcServer {
     const status = expectedStatus(err, expected);
     if (status !== undefined && err instanceof Error) {
       this.#options.log?.debug({ err, call: path }, 'API call rejected');
-      return { code: status, details: err.message };
+      // The message may repeat a text of the request, such as a destination.
+      return { code: status, details: printable(err.message) };
     }
     this.#options.log?.error({ err, call: path }, 'API call failed');
     return { code: code.INTERNAL, details: 'the call failed unexpectedly; the log of the agent contains the error' };

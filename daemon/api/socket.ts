@@ -40,14 +40,19 @@ export async function listenOnSocket(options: SocketOptions, onConnection: (sock
 /** Inode of the socket of each server. */
 const inodes = new WeakMap<Server, number>();
 
+/** What is at the path of the server: its socket, nothing, or a file of another process. */
+export function placeOf(server: Server): 'ours' | 'missing' | 'foreign' {
+  const inode = lstatSync(server.address() as string, { throwIfNoEntry: false })?.ino;
+  return inode === undefined ? 'missing' : inode === inodes.get(server) ? 'ours' : 'foreign';
+}
+
 /**
  * Stops listening and removes the socket. Node.js deletes whatever is at the path, so a file that has taken the place of the socket, such
  * as the socket of another daemon, is moved aside while the server closes.
  */
 export function closeListener(server: Server): Promise<void> {
   const path = server.address() as string;
-  const inode = lstatSync(path, { throwIfNoEntry: false })?.ino;
-  const isForeign = inode !== undefined && inode !== inodes.get(server);
+  const isForeign = placeOf(server) === 'foreign';
   const aside = `${path}.${process.pid}`;
   if (isForeign) renameSync(path, aside);
   const closed = new Promise<void>((resolve) => void server.close(() => resolve()));

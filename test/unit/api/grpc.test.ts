@@ -28,7 +28,7 @@ import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 
 import { GrpcServer } from '../../../daemon/api/grpc.ts';
 import { ExitCode, KernelError, ExitError } from '../../../daemon/base/errors.ts';
@@ -281,6 +281,32 @@ describe('the socket', () => {
     other.destroy();
     await second.stop();
     expect(existsSync(socketPath)).toBe(false);
+  });
+
+  test('a socket that was removed is made again, with its directory, and open connections stay', async () => {
+    const repaired: string[] = [];
+    const server = new GrpcServer({ view, reload, socketPath, repairEveryMs: 20, onRepaired: (message) => repaired.push(message) });
+    await server.start();
+    undo.push(() => server.stop());
+    const before = sluiceClient();
+    await call(before, 'ListBackends');
+    rmSync(dirname(socketPath), { recursive: true });
+    await vi.waitUntil(() => repaired.length > 0, { timeout: 30_000 });
+    expect([mode(socketPath), mode(dirname(socketPath))]).toEqual(['660', '750']);
+    for (const client of [before, sluiceClient()]) expect(await call(client, 'ListBackends')).toBeDefined();
+    await server.repairSocket();
+    expect(repaired).toEqual([`API socket ${socketPath}: it was missing`]);
+    await server.stop();
+    expect(existsSync(socketPath)).toBe(false);
+  });
+
+  test('a socket whose path another process has taken is reported, and the other file stays', async () => {
+    const server = await startServer();
+    unlinkSync(socketPath);
+    writeFileSync(socketPath, 'precious');
+    await server.repairSocket();
+    await server.stop();
+    expect(readFileSync(socketPath, 'utf8')).toBe('precious');
   });
 
   test('the socket of a running daemon causes an error and is not touched', async () => {
