@@ -137,11 +137,12 @@ class Connection {
    */
   reserve(bytes: number): string | undefined {
     const { unread } = this.#options;
+    if (bytes > unreadBytesPerConnection) return `the response has ${bytes} bytes, and at most ${unreadBytesPerConnection} are sent`;
     if (this.#unread + bytes > unreadBytesPerConnection) {
-      return `this connection has ${this.#unread} bytes of responses that the client has not read, and at most ${unreadBytesPerConnection} are kept`;
+      return `this connection has ${this.#unread} bytes of responses that the client has not read, and at most ${unreadBytesPerConnection} are kept: try again later`;
     }
     if (unread.bytes + bytes > unreadBytes) {
-      return `the clients have not read ${unread.bytes} bytes of responses, and at most ${unreadBytes} are kept`;
+      return `the clients have not read ${unread.bytes} bytes of responses, and at most ${unreadBytes} are kept: try again later`;
     }
     this.#unread += bytes;
     unread.bytes += bytes;
@@ -235,7 +236,7 @@ class TrackedCall extends ServerInterceptingCall {
     const bytes = Buffer.isBuffer(message) && message.length > smallResponseBytes ? message.length : 0;
     const obstacle = bytes === 0 ? undefined : this.#connection.reserve(bytes);
     if (obstacle !== undefined) {
-      super.sendStatus({ code: code.RESOURCE_EXHAUSTED, details: `${obstacle}: try again later` });
+      super.sendStatus({ code: code.RESOURCE_EXHAUSTED, details: obstacle });
       return;
     }
     this.#reserved += bytes;

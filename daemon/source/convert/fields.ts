@@ -100,8 +100,17 @@ export const optionalPort = z
   .nullish()
   .transform((value) => value ?? 0);
 
+/**
+ * The name of a port: a label, as the API server requires, or "" for the only port. It is part of the keys in the status, in lists and
+ * in the log, so a long name would be repeated there thousands of times.
+ */
+export const portName = z
+  .string(must('a string'))
+  .max(63, must('at most 63 characters'))
+  .regex(/^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$/, must('a name of lower case letters, digits and "-"'));
+
 /** An element of EndpointSlice ports. The default of an absent name is "", as in the API server; null is invalid. */
-export const namedPortSchema: z.ZodType<NamedPort> = z.object({ name: text.default(''), ...portFields }, must('an object'));
+export const namedPortSchema: z.ZodType<NamedPort> = z.object({ name: portName.default(''), ...portFields }, must('an object'));
 
 // RFC 1123 subdomains and labels, as the API server requires. They cannot contain "/", which separates the parts of a key.
 const nameSchema = z

@@ -11,6 +11,7 @@ import {
   mustNotBe,
   optionalPort,
   portFields,
+  portName,
   read,
   readEach,
   show,
@@ -22,7 +23,7 @@ import {
 import type { InvalidObjectError } from '../../base/errors.ts';
 
 const portSchema: z.ZodType<ServicePort> = z
-  .object({ name: text.nullish(), ...portFields, nodePort: optionalPort }, must('an object'))
+  .object({ name: portName.nullish(), ...portFields, nodePort: optionalPort }, must('an object'))
   .transform(({ name, ...port }) => ({ name: name ?? '', ...port }));
 
 /** Absent and null mean Cluster, the default of the API server. */

@@ -21,7 +21,7 @@ import type { Explanation, PacketQuery } from '../../../daemon/model/explanation
 import type { AgentStatus, ServiceView } from '../../../daemon/status/view.ts';
 import { loadSluice, maxPackets } from '../../../proto/load.ts';
 import { RawClient, statusOf } from './abuse-fixture.ts';
-import { FakeView, services } from './fixture.ts';
+import { FakeView, services, status as agentStatus } from './fixture.ts';
 
 /**
  * Longest time for which the server may block the event loop. It is much longer than a slice of work (limits.sliceMs), because a busy
@@ -315,6 +315,13 @@ describe('responses that are not read', () => {
     expect((await askServices(daemon())).services).toHaveLength(120);
     await client.closed;
     expect((await askServices(daemon())).services).toHaveLength(120);
+  });
+
+  test('a response that no client accepts is rejected with its length', async () => {
+    const cidrs = Array.from({ length: 300_000 }, () => '10.244.100.0/24');
+    view.status = () => ({ ...agentStatus, addressSets: [{ name: 'pod', cidrs }] });
+    await startServer();
+    await expect(askStatus(daemon())).rejects.toThrow(/the response has \d{7} bytes, and at most 4194304 are sent/);
   });
 
   test('2,560 lists that are not read hold no more memory than the budget', async () => {

@@ -9,6 +9,11 @@ describe('Service', () => {
   const addresses = (count: number, prefix = ''): string[] => Array.from({ length: count }, (_, n) => `20.0.${n >> 8}.${n & 255}${prefix}`);
   const manyPorts = (count: number): object[] => Array.from({ length: count }, (_, n) => ({ name: `p${n}`, port: n + 1 }));
 
+  test.for(['x'.repeat(64), 'HTTP', 'a\u001b[31m', 'a/b'])('with the port name %j is rejected', (name) => {
+    const raw = service({ clusterIP: '10.96.0.10', ports: [{ name, port: 80 }] });
+    expect(rejectionOf(raw).field).toBe('spec.ports[0].name');
+  });
+
   // Each port has every address: 60 KB of YAML would give four million frontends.
   test.for([
     { what: 'external IPs', spec: { externalIPs: addresses(2000) }, status: {} },
