@@ -47,6 +47,37 @@ export function depthFault(text: string, most = MAX_DEPTH): JsonFault | undefine
   return undefined;
 }
 
+/** What JSON.parse may have to hold, as numbers. It cannot be interrupted, and one byte of text can take a hundred bytes of memory. */
+export interface JsonSize {
+  readonly mostValues: number;
+  /** Keys of one object. */
+  readonly mostKeys: number;
+}
+
+/** The fault when the text has more values than a limit allows. To be called before JSON.parse. */
+export function sizeFault(text: string, { mostValues, mostKeys }: JsonSize): JsonFault | undefined {
+  /** The commas in each open object; undefined for an open list. */
+  const open: (number | undefined)[] = [];
+  let commas: number | undefined;
+  let values = 0;
+  for (let at = 0; at < text.length; at += 1) {
+    const code = text.charCodeAt(at);
+    if (code === QUOTE) at = endOfString(text, at) - 1;
+    else if (code === OPEN_BRACE || code === OPEN_BRACKET) {
+      values += 1;
+      open.push(commas);
+      commas = code === OPEN_BRACE ? 0 : undefined;
+    } else if (code === CLOSE_BRACE || code === CLOSE_BRACKET) commas = open.pop();
+    else if (code === COMMA) {
+      values += 1;
+      if (commas !== undefined) commas += 1;
+    }
+    if (values > mostValues) return { offset: at, reason: `contains more than ${mostValues} values` };
+    if (commas !== undefined && commas >= mostKeys) return { offset: at, reason: `an object has more than ${mostKeys} keys` };
+  }
+  return undefined;
+}
+
 /** The first key that occurs twice in an object. JSON.parse would use the last value and forget the others. */
 export function duplicateKey(text: string): { readonly offset: number; readonly key: string } | undefined {
   /** The keys of each open object; undefined for an open list. */

@@ -17,6 +17,13 @@ export const MAX_YAML_BYTES = 4 * 2 ** 20;
 /** Maximum number of documents in one YAML file. The shortest Service takes 100 bytes, so that many documents have 10 MB or more. */
 export const MAX_DOCUMENTS = 100_000;
 
+/**
+ * Maximum number of values in one JSON text, and of keys in one object. A list of 32 MiB as kubectl prints it has 1 million values. With
+ * more, the parser may take more memory than MAX_PARSE_MIB, and Node.js then ends not only the thread but sometimes the process.
+ */
+export const MAX_JSON_VALUES = 3_000_000;
+export const MAX_JSON_KEYS = 100_000;
+
 /** Maximum size of all files together in bytes. Their texts stay in memory, so that only documents that changed are parsed again. */
 export const MAX_TOTAL_BYTES = 128 * 2 ** 20;
 

@@ -6,9 +6,9 @@ import { sizeText } from '../../base/bounded-read.ts';
 import { MAX_JSON_FILE_DEPTH, type NestingFault, yamlNestingFault } from '../../base/nesting.ts';
 import { jsonReason, yamlReason } from '../../base/reasons.ts';
 import { show, type Subject } from '../convert/fields.ts';
-import { depthFault, duplicateKey, type JsonFault, JsonPlaces, type Path } from '../json-text.ts';
+import { depthFault, duplicateKey, type JsonFault, JsonPlaces, type Path, sizeFault } from '../json-text.ts';
 import { identify } from '../objects.ts';
-import { MAX_YAML_BYTES } from './limits.ts';
+import { MAX_JSON_KEYS, MAX_JSON_VALUES, MAX_YAML_BYTES } from './limits.ts';
 
 export interface ParsedValue {
   readonly raw: unknown;
@@ -40,8 +40,8 @@ export function readJson(text: string): ParsedValue | ParseFailure {
     reason: `not valid JSON: ${reason}`,
   });
   const unknown: Subject = { kind: '', object: '' };
-  const deep = depthFault(json, MAX_JSON_FILE_DEPTH);
-  if (deep !== undefined) return failureAt(deep, unknown);
+  const refused = depthFault(json, MAX_JSON_FILE_DEPTH) ?? sizeFault(json, { mostValues: MAX_JSON_VALUES, mostKeys: MAX_JSON_KEYS });
+  if (refused !== undefined) return failureAt(refused, unknown);
   let raw: unknown;
   try {
     raw = JSON.parse(json);

@@ -169,3 +169,38 @@ test('a mapping with many keys costs as much as other text of its length, and a 
   const [finding] = parseDocument(`${entries}k39999: 2\n`, false).findings;
   expect([finding?.line, finding?.text]).toEqual([40_000, 'not valid YAML: a mapping contains the same key twice']);
 });
+
+// A parser that runs out of memory ends the whole daemon in one of several tries, so the text must be refused before.
+test.for([
+  {
+    name: 'an object of two million keys',
+    text: () => `{"kind":"Node","metadata":{"name":"n","labels":{${Array.from({ length: 2_000_000 }, (_, n) => `"k${n}":""`).join()}}}}`,
+    want: 'not valid JSON: an object has more than 100000 keys',
+  },
+  {
+    name: 'ten million objects',
+    text: () => `{"kind":"List","items":[${'{},'.repeat(10_000_000)}{}]}`,
+    want: 'not valid JSON: contains more than 3000000 values',
+  },
+  {
+    name: 'ten million lists',
+    text: () => `[${'[],'.repeat(10_000_000)}[]]`,
+    want: 'not valid JSON: contains more than 3000000 values',
+  },
+])('JSON of $name is refused without parsing it', ({ text, want }) => {
+  const json = text();
+  const before = process.memoryUsage().heapTotal;
+  const { findings, hasUnreadablePart } = parseDocument(json, true);
+  expect([findings.map((finding) => finding.text), hasUnreadablePart]).toEqual([[want], true]);
+  // The values would take more than 200 MiB; the text itself is copied once.
+  expect(process.memoryUsage().heapTotal - before).toBeLessThan(100 * 2 ** 20);
+});
+
+test('JSON with many values and keys within the limits is read', () => {
+  const keys = Array.from({ length: 50_000 }, (_, n) => `"k${n}":"a,b"`).join();
+  const { definitions, findings } = parseDocument(
+    `{"kind":"List","items":[{"kind":"Node","metadata":{"name":"n","labels":{${keys}}}}]}`,
+    true,
+  );
+  expect([definitions.length, findings]).toEqual([1, []]);
+});
