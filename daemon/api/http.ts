@@ -2,8 +2,9 @@
 // The HTTP server with probes and metrics. buildHttp() creates the routes without listening, so that tests can inject requests;
 // listenHttp() binds the address. Every error is an RFC 9457 problem document without internal details. A request must never cause
 // an expensive computation: the caller limits how often metrics are computed. Called by agent.ts.
-import fastify, { type FastifyInstance, type FastifyReply, type FastifyServerFactory } from 'fastify';
+import fastify, { type ConnectionError, type FastifyInstance, type FastifyReply, type FastifyServerFactory } from 'fastify';
 import { STATUS_CODES } from 'node:http';
+import type { Socket } from 'node:net';
 import type { Logger } from 'pino';
 
 import { ExitCode, ExitError } from '../base/errors.ts';
@@ -43,6 +44,7 @@ export function buildHttp({ view, page, servers, clock, log }: HttpOptions): Fas
     serverFactory: ((handler) => servers.create(handler)) satisfies FastifyServerFactory,
     // Keep-alive connections of scrapers must not delay close().
     forceCloseConnections: true,
+    clientErrorHandler: rejectConnection,
     frameworkErrors: (err, _request, reply) => void sendProblem(reply, err.statusCode ?? 400, rejected),
   });
   // fastify handles errors of the server only during the start. Later errors are about a connection that could not be accepted; the server
@@ -68,6 +70,16 @@ export function buildHttp({ view, page, servers, clock, log }: HttpOptions): Fas
     void sendProblem(reply, status, status === 500 ? failed : rejected);
   });
   return http;
+}
+
+/** Answers bytes that are no HTTP request. fastify would answer with a document of its own form. */
+function rejectConnection(error: ConnectionError, socket: Socket): void {
+  if (socket.destroyed || !socket.writable) return void socket.destroy();
+  const status = error.code === 'HPE_HEADER_OVERFLOW' ? 431 : error.code === 'ERR_HTTP_REQUEST_TIMEOUT' ? 408 : 400;
+  const title = STATUS_CODES[status] ?? 'Error';
+  const body = JSON.stringify({ type: 'about:blank', title, status, detail: rejected });
+  const headers = `Connection: close\r\nContent-Type: application/problem+json\r\nContent-Length: ${Buffer.byteLength(body)}`;
+  socket.end(`HTTP/1.1 ${status} ${title}\r\n${headers}\r\n\r\n${body}`);
 }
 
 function sendProblem(reply: FastifyReply, status: number, detail: string): FastifyReply {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Probes and metrics with injected requests. One test binds a port, for the error of a port that is in use.
+import { connect } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
 
 import { buildHttp, listenHttp } from '../../../daemon/api/http.ts';
@@ -53,6 +54,21 @@ describe('errors are problem documents', () => {
     expect(response.headers['content-type']).toMatch('application/problem+json');
     expect(response.json()).toMatchObject({ type: 'about:blank', title, status });
     expect(response.statusCode).toBe(status);
+  });
+
+  test.for([
+    { name: 'HTTP/2', bytes: 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', status: 400 },
+    { name: 'a control character in the path', bytes: 'GET /\u001b[31m HTTP/1.1\r\nHost: x\r\n\r\n', status: 400 },
+    { name: 'headers of 9 KB', bytes: `GET /healthz HTTP/1.1\r\nHost: x\r\nA: ${'x'.repeat(9000)}\r\n\r\n`, status: 431 },
+  ])('bytes that are no request: $name', async ({ bytes, status }) => {
+    const port = await listenHttp(makeHttp().http, { address: '127.0.0.1', port: 0 });
+    const socket = connect(port, '127.0.0.1', () => socket.write(bytes));
+    let answer = '';
+    for await (const piece of socket.setEncoding('utf8')) answer += piece as string;
+    const [head = '', body = ''] = answer.split('\r\n\r\n');
+    expect(head).toContain(`HTTP/1.1 ${status} `);
+    expect(head).toContain('application/problem+json');
+    expect(JSON.parse(body)).toMatchObject({ type: 'about:blank', status });
   });
 
   test('the error of a failing view contains neither errno nor stack trace', async () => {
