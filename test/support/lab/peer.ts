@@ -56,8 +56,10 @@ async function serve(name: string, ports: { tcp: number; udp: number }): Promise
     counts.tcp += 1;
     bump(counts.clients, plain(socket.remoteAddress));
     socket.on('error', () => undefined);
-    // Every line is answered with the name of the server and the line.
-    createInterface({ input: socket }).on('line', (line) => socket.write(`${name} ${line}\n`));
+    // Every line is answered with the name of the server and the line. The reader emits the errors of its socket again: a client may reset.
+    createInterface({ input: socket })
+      .on('line', (line) => socket.write(`${name} ${line}\n`))
+      .on('error', () => undefined);
   });
   await new Promise<void>((resolve) => tcp.listen({ port: ports.tcp, host: '::', backlog: 4096 }, resolve));
   for (const family of ['udp4', 'udp6'] as const) {
