@@ -15,7 +15,7 @@ import type { LogStatus } from '../base/log-output.ts';
 import { Repairs } from '../base/repairs.ts';
 import type { Config } from '../config/schema.ts';
 import { versions } from '../host/version.ts';
-import { netnsCookie } from '../kernel/host.ts';
+import { deferAccept, duplicate, netnsCookie } from '../kernel/host.ts';
 import { LocalAddresses } from '../source/netlink/local-addresses.ts';
 import type { AgentView } from '../status/view.ts';
 import type { OpenDatapath } from './datapath.ts';
@@ -61,7 +61,7 @@ export function buildAgent({ config, log, access, opened, logStatus }: AgentOpti
   const localAddresses = new LocalAddresses(services.localAddresses, { clock: systemClock, log: subsystem(log, 'netlink') });
   const explain = new ExplainService({ config, datapath: opened.datapath, services, maps: opened.maps, held: hooks.held });
   const apiLog = subsystem(log, 'api');
-  const servers = new HttpServers();
+  const servers = new HttpServers({ calls: { deferAccept, duplicate } });
   // The health parts serve the page of all metrics. This page also contains the metrics of the health parts, so it is passed as a function.
   const health = buildHealth({ config, tables: services, servers, page: () => page(), log: subsystem(log, 'health') });
   const statusLogger = subsystem(log, 'status');

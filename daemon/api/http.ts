@@ -11,7 +11,7 @@ import { ExitCode, ExitError } from '../base/errors.ts';
 import { systemReason } from '../base/reasons.ts';
 import { cached } from '../base/cached.ts';
 import type { Clock } from '../base/clock.ts';
-import type { HttpServers } from '../base/http-servers.ts';
+import { type HttpServers, LISTEN_BACKLOG } from '../base/http-servers.ts';
 import type { MetricsPage } from '../base/metrics.ts';
 import type { AgentView } from '../status/view.ts';
 
@@ -90,7 +90,7 @@ function sendProblem(reply: FastifyReply, status: number, detail: string): Fasti
 /** Binds the address and returns the port; for port 0, the kernel chooses one. Throws ExitError when the address is not available. */
 export async function listenHttp(http: FastifyInstance, at: { readonly address: string; readonly port: number }): Promise<number> {
   try {
-    await http.listen({ host: at.address, port: at.port });
+    await http.listen({ host: at.address, port: at.port, backlog: LISTEN_BACKLOG });
   } catch (error) {
     const where = `${at.address}:${at.port}`;
     throw new ExitError(

@@ -76,9 +76,19 @@ export class ConnectionShares<Connection extends Closable> {
     return new Set([...this.#counts].filter(([, count]) => count === most).map(([source]) => source));
   }
 
+  /** The idle connection that was used least recently, or the busy one if all are busy. */
+  #victimOf(sources: ReadonlySet<string>): Connection | undefined {
+    let busy: Connection | undefined;
+    for (const [connection, { source, isBusy }] of this.#entries) {
+      if (!sources.has(source)) continue;
+      if (!isBusy) return connection;
+      busy ??= connection;
+    }
+    return busy;
+  }
+
   #closeOneOf(sources: ReadonlySet<string>): void {
-    const own = [...this.#entries].filter(([, { source }]) => sources.has(source));
-    const [victim] = own.find(([, { isBusy }]) => !isBusy) ?? own[0] ?? [];
+    const victim = this.#victimOf(sources);
     if (victim === undefined) return;
     this.remove(victim);
     this.#closed += 1;

@@ -4,7 +4,7 @@
 // recently used idle connection instead. The caller of create() provides the request handler. A handler that takes long must yield to the
 // event loop by itself.
 import { createServer, type RequestListener, type Server } from 'node:http';
-import type { Socket } from 'node:net';
+import { createServer as createNetServer, type Server as NetServer, type Socket } from 'node:net';
 import { type ConnectionLimits, ConnectionShares, sourceOf } from './connection-shares.ts';
 import { SlicedSocket, SliceQueue } from './sliced-socket.ts';
 
@@ -32,6 +32,28 @@ const timeouts = {
  */
 const STALL_MS = 10_000;
 
+/** Connections that the kernel holds for a port before they are accepted. It limits them to net.core.somaxconn, by default the same. */
+export const LISTEN_BACKLOG = 4096;
+
+/** Seconds for which the kernel holds a connection without a byte. A client sends its request at once. Then the time-outs above apply. */
+const DEFER_SECONDS = 3;
+
+/**
+ * The event loop accepts one connection per descriptor in each round, and a probe waits for all that came before it. With further
+ * descriptors of its socket, a port accepts this number per round, which takes 2 ms.
+ */
+const ACCEPTS_PER_ROUND = 16;
+/** Further descriptors of all ports together. The ports of the agent are opened before those of Services. */
+const MOST_DESCRIPTORS = 48;
+
+/** What only system calls can do for a listening socket. kernel/ has the functions. */
+export interface ListenCalls {
+  /** Asks the kernel to hold connections until their first bytes arrive. */
+  readonly deferAccept: (fd: number, seconds: number) => void;
+  /** Another descriptor of the same socket. */
+  readonly duplicate: (fd: number) => number;
+}
+
 /** Maximum size in bytes of the request line and the headers together. */
 const HEADER_BYTES = 8192;
 const HEADER_COUNT = 64;
@@ -39,9 +61,13 @@ const HEADER_COUNT = 64;
 export class HttpServers {
   readonly #shares: ConnectionShares<SlicedSocket>;
   readonly #queue = new SliceQueue();
+  readonly #calls: ListenCalls | undefined;
+  #descriptors = 0;
 
-  constructor(limits: ConnectionLimits = defaultLimits) {
+  /** Without `calls`, a port under abuse accepts a probe later. */
+  constructor({ limits = defaultLimits, calls }: { readonly limits?: ConnectionLimits; readonly calls?: ListenCalls } = {}) {
     this.#shares = new ConnectionShares(limits);
+    this.#calls = calls;
   }
 
   /** Open connections of all servers, and connections that were closed to make room for others. For the metrics. */
@@ -56,6 +82,7 @@ export class HttpServers {
     server.timeout = STALL_MS;
     // accept() fails when descriptors are exhausted. The port stays open, and the client tries again.
     server.on('error', () => undefined);
+    server.on('listening', () => this.#prepare(server));
     // node:http serves any stream that its listeners of the event "connection" receive, so they can receive a SlicedSocket.
     const serve = server.listeners('connection') as unknown as ((connection: SlicedSocket) => void)[];
     server.removeAllListeners('connection');
@@ -77,5 +104,30 @@ export class HttpServers {
     });
     server.on('request', onRequest);
     return server;
+  }
+
+  /** What the kernel refuses here costs time under abuse, and nothing else. */
+  #prepare(server: Server): void {
+    const { fd } = (server as unknown as { readonly _handle: { readonly fd: number } | null })._handle ?? {};
+    if (fd === undefined || this.#calls === undefined) return;
+    const acceptors: NetServer[] = [];
+    const close = server.close.bind(server);
+    server.close = (callback) => {
+      for (const each of acceptors.splice(0)) each.close(() => (this.#descriptors -= 1));
+      return close(callback);
+    };
+    try {
+      this.#calls.deferAccept(fd, DEFER_SECONDS);
+      while (acceptors.length + 1 < ACCEPTS_PER_ROUND && this.#descriptors < MOST_DESCRIPTORS) {
+        const acceptor = createNetServer((socket) => server.emit('connection', socket));
+        acceptor.on('error', () => undefined);
+        // The second argument: with a descriptor, the option of this name has no effect.
+        acceptor.listen({ fd: this.#calls.duplicate(fd) }, LISTEN_BACKLOG);
+        acceptors.push(acceptor);
+        this.#descriptors += 1;
+      }
+    } catch {
+      return;
+    }
   }
 }

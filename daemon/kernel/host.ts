@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Small system calls on the host: the network namespace cookie, sysctls, advisory locks, sd_notify, file system types, capabilities,
-// the limit of descriptors and the end of the process. It must never change the host. Called by main.ts, host/, bpf/ and agent/.
+// options of listening sockets, the limit of descriptors and the end of the process. It must never change the host. Called by main.ts,
+// host/, bpf/ and agent/.
 import { closeSync, openSync, readFileSync, statSync, statfsSync } from 'node:fs';
 import { checkedErrno, closeFd, errno, errnoName, kernelError, libc, uninterrupted } from './native.ts';
 
@@ -28,6 +29,21 @@ export function netnsCookie(): bigint {
     closeFd(fd);
   }
 }
+
+const IPPROTO_TCP = 6;
+const TCP_DEFER_ACCEPT = 9;
+
+/**
+ * Lets a listening TCP socket return a connection only when its first bytes have arrived, or after about the given time. Until then the
+ * connection is an entry of the SYN queue, whose length is the backlog. When that is full, the kernel uses SYN cookies, and returns
+ * further connections at once.
+ */
+export function deferAccept(fd: number, seconds: number): void {
+  checkedErrno(libc.setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, Uint32Array.of(seconds), 4), 'setsockopt', 'TCP_DEFER_ACCEPT');
+}
+
+/** Another descriptor of the same socket. Whoever uses it must close it. */
+export const duplicate = (fd: number): number => checkedErrno(libc.dup(fd), 'dup', 'a socket');
 
 /** Value of a sysctl ("net.ipv4.ip_forward") in this network namespace; undefined when the kernel has no such sysctl. */
 export function readSysctl(name: string): string | undefined {

@@ -4,7 +4,7 @@
 // limited by base/http-servers.ts. Called by listeners.ts, which decides which ports are open.
 import { type IncomingMessage, ServerResponse, STATUS_CODES } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import type { HttpServers } from '../../base/http-servers.ts';
+import { type HttpServers, LISTEN_BACKLOG } from '../../base/http-servers.ts';
 
 export interface HealthResponse {
   readonly status: number;
@@ -51,7 +51,7 @@ export function openListener({ servers, at, respond }: ListenerOptions): Promise
   const { promise, resolve, reject } = Promise.withResolvers<Listener>();
   server.once('error', reject);
   const where = at.address === undefined ? { port: at.port } : { host: at.address, port: at.port, ipv6Only: at.address.includes(':') };
-  server.listen(where, () => {
+  server.listen({ ...where, backlog: LISTEN_BACKLOG }, () => {
     const { port } = server.address() as AddressInfo;
     resolve({
       port,

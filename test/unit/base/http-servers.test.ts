@@ -62,7 +62,7 @@ describe('connections', () => {
   });
 
   test('all servers share the same limits', async () => {
-    const servers = new HttpServers({ total: 10, perSource: 4 });
+    const servers = new HttpServers({ limits: { total: 10, perSource: 4 } });
     const [first, second] = [await serve(short, servers), await serve(short, servers)];
     const early = await clients.openMany(4, first.port);
     await clients.openMany(3, second.port);
