@@ -4,6 +4,7 @@
 // disconnected.
 import { setTimeout as sleep } from 'node:timers/promises';
 
+import { Turns } from '../base/slices.ts';
 import { restPerWork, sliceMs } from './limits.ts';
 
 /** Work as a sequence of rows. An undefined element is only a place to pause; the work between two elements must be short. */
@@ -18,8 +19,7 @@ export class AbandonedError extends Error {
 }
 
 export class Slices {
-  readonly #waiting: (() => void)[] = [];
-  #isScheduled = false;
+  readonly #turns = new Turns();
 
   /**
    * Collects the rows of the work. Rejects with AbandonedError at the next slice after `isWanted` returns false, and with every error that
@@ -48,20 +48,7 @@ export class Slices {
 
   /** Resolves in a round of the event loop in which no other slice runs. */
   turn(): Promise<void> {
-    return new Promise((resolve) => {
-      this.#waiting.push(resolve);
-      this.#schedule();
-    });
-  }
-
-  #schedule(): void {
-    if (this.#isScheduled || this.#waiting.length === 0) return;
-    this.#isScheduled = true;
-    setImmediate(() => {
-      this.#isScheduled = false;
-      this.#waiting.shift()?.();
-      this.#schedule();
-    });
+    return new Promise((resolve) => this.#turns.schedule(resolve));
   }
 }
 

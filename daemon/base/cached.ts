@@ -11,8 +11,8 @@ export interface CachedOptions {
 }
 
 /**
- * Returns a function with the same result as `compute`. If the result is a promise, a rejection is also shared and kept. The error of a
- * computation that throws synchronously is not kept.
+ * Returns a function with the same result as `compute`. If the result is a promise, a rejection is also shared and kept. If
+ * `compute` throws, the error is not kept, and the next call computes again.
  */
 export function cached<T>(compute: () => T, { ms, clock }: CachedOptions): () => T {
   let last: { readonly result: T; expires: number } | undefined;

@@ -121,7 +121,7 @@ function stringAt(text: string, from: number, to: number): string {
 
 /** A member of an object or an element of a list. */
 interface Child {
-  /** Index of the key of a member, or of the element. */
+  /** Position in the text at which the key of the member, or the element, starts. */
   readonly offset: number;
   readonly valueOffset: number;
 }

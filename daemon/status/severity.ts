@@ -4,7 +4,7 @@
 // the lines exactly when the agent is not ready, as /readyz and the gRPC health service report it. Pure.
 import type { AgentStatus, ConflictStatus, FindingKind, MapStatus, Severity, SourceStatus, StatusLine } from './view.ts';
 
-/** A map counts as almost full at this pressure and above. */
+/** Share of used entries from which on the status warns that a map is almost full. */
 const warningPressure = 0.9;
 const shownRepairs = 5;
 /** Maximum number of details of one line. A person reads the first ones; the API has complete lists in other fields. */

@@ -20,7 +20,7 @@ const PERIOD_MS = 5000;
 /** Maximum number of log lines of one comparison. Ten thousand frontends can be contested. */
 const MAX_LINES = 50;
 /**
- * Maximum number of conflicts that are compared. Logging more would not help a reader, and each comparison takes time from the event loop.
+ * Maximum number of conflicts that are compared. More lines would not help a reader of the log, and comparing takes time.
  */
 const MAX_CONFLICTS = 1000;
 

@@ -26,7 +26,7 @@ const relay = async (order: 'go' | 'cut' | 'refuse' | 'hang'): Promise<number> =
 const socket = (): { socket: string; timeoutMs: number } => ({ socket: cluster.daemon('node-a').socket, timeoutMs: TIMEOUT_MS });
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** Returns VIP and port of every Service in the API. */
+/** Returns the VIP, port and protocol of every Service port in the API server. */
 async function wanted(): Promise<string[]> {
   const { items } = await cluster.api.existing('/api/v1/services');
   return items
@@ -34,7 +34,7 @@ async function wanted(): Promise<string[]> {
     .sort();
 }
 
-/** Returns VIP and port of every frontend in the kernel. */
+/** Returns the VIP, port and protocol of every frontend in the kernel. */
 async function realized(): Promise<string[]> {
   const { services } = await askServices(socket());
   return services

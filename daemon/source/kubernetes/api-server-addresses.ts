@@ -9,8 +9,8 @@ import { type ApiServerAddress, apiServerKey } from '../../model/api-server.ts';
 import type { Table } from '../../table/table.ts';
 
 /**
- * Maximum number of addresses from name resolution. A name server may answer with any number of addresses; a connection tries a few of
- * them.
+ * Maximum number of addresses that are used of one answer of a name server. An answer may contain any number of them, and a connection
+ * tries only a few.
  */
 const MAX_ADDRESSES = 64; // per server
 

@@ -24,7 +24,7 @@ export interface KubernetesSourceOptions {
   readonly onListed?: (kind: Kind) => void;
   /** Address of the API server, for messages. */
   readonly address: string;
-  /** Description of the credentials, for messages. */
+  /** Text by which messages name the credentials, such as "user admin of /root/.kube/config". */
   readonly credentials: string;
   /** Returns numbers in [0, 1). */
   readonly random?: () => number;

@@ -144,7 +144,7 @@ export async function* watch(
   }
 }
 
-/** Totals of what a list has sent so far. */
+/** Number of pages, bytes and objects that the agent has received for one list, with their limits. */
 class ListTotal {
   readonly #total = { pages: 0, bytes: 0, objects: 0 };
 

@@ -47,7 +47,7 @@ export interface ReflectorOptions {
   readonly clock: Clock;
   /** Returns numbers in [0, 1). */
   readonly random: () => number;
-  /** Description of the credentials, for messages. */
+  /** Text by which messages name the credentials, such as "user admin of /root/.kube/config". */
   readonly credentials: string;
   /** Called when the first list is in the table. */
   readonly onListed: () => void;

@@ -5,7 +5,7 @@ import { apiGroupOf, type Kind, kindNames, kinds } from '../../../daemon/source/
 import { networkPolicies } from '../../../daemon/source/kubernetes/network-policies.ts';
 import { pathOf } from '../../../daemon/source/kubernetes/resources.ts';
 
-/** The kinds that the double has: those that the agent follows, and NetworkPolicy, about which the agent only asks. */
+/** The kinds that the double serves. The agent lists and watches all of them except NetworkPolicy, which it only lists. */
 export type ServedKind = Kind | 'NetworkPolicy';
 
 export interface RawObject {
