@@ -7,6 +7,7 @@ import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { describe, expect, test } from 'vitest';
 import { parseDocument } from '../../../daemon/source/files/documents.ts';
 import { JsonPlaces } from '../../../daemon/source/json-text.ts';
+import { collectGarbage } from '../../support/garbage.ts';
 import { serviceYaml, startWorld } from './fixture.ts';
 
 const service = (i: number, clusterIP = `10.96.${i >> 8}.${i & 255}`): object => ({
@@ -189,6 +190,7 @@ test.for([
   },
 ])('JSON of $name is refused without parsing it', ({ text, want }) => {
   const json = text();
+  collectGarbage();
   const before = process.memoryUsage().heapTotal;
   const { findings, hasUnreadablePart } = parseDocument(json, true);
   expect([findings.map((finding) => finding.text), hasUnreadablePart]).toEqual([[want], true]);

@@ -1,22 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // Memory of the Kubernetes source. The source retains rows, and not the text that the rows were parsed from. An outage does not
 // increase the memory.
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { expect, test } from 'vitest';
-import { type KubernetesWorld, oneOfEach, slice, startKubernetes } from './kubernetes-fixture.ts';
 
-setFlagsFromString('--expose-gc');
-const collect = runInNewContext('gc') as () => void;
+import { collectGarbage } from '../../support/garbage.ts';
+import { type KubernetesWorld, oneOfEach, slice, startKubernetes } from './kubernetes-fixture.ts';
 
 const megabytes = 1e6;
 
 /** Heap after a garbage collection. */
 async function heapOf(world: KubernetesWorld): Promise<number> {
-  collect();
+  collectGarbage();
   // Weak references and finalizers are processed in a later turn.
   await world.turn();
-  collect();
+  collectGarbage();
   return process.memoryUsage().heapUsed;
 }
 
