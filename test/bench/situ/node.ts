@@ -40,11 +40,17 @@ const toPlace = (place: Place): Pick<Plan, 'address' | 'port' | 'addresses' | 'p
 });
 const toPods = { address: podAddresses(1).IPv4, port: BACKEND_PORT, addresses: 2, ports: 1 };
 
-/** Each kind of traffic runs through other programs. The socket hooks translate only sockets of processes in the node's cgroup. */
+/**
+ * Connections of one client that are held at the same time have different source ports, and none of the ports that the kernel chooses for
+ * new connections (32,768 to 60,999). Otherwise a new connection to a VIP and a held direct connection to its backend could have the same
+ * addresses and ports at the backend.
+ *
+ * Each kind of traffic runs through other programs. The socket hooks translate only sockets of processes in the node's cgroup.
+ */
 export const traffics = {
-  remote: { netns: 'pod9', role: 'hold', sourcePort: 10_000, ...toPlace('remote') },
-  node: { netns: 'pod9', role: 'hold', sourcePort: 20_000, ...toPlace('node') },
-  direct: { netns: 'pod9', role: 'hold', sourcePort: 30_000, address: remoteAddresses.IPv4, port: BACKEND_PORT, addresses: 1, ports: 1 },
+  remote: { netns: 'pod9', role: 'hold', sourcePort: 2000, ...toPlace('remote') },
+  node: { netns: 'pod9', role: 'hold', sourcePort: 12_000, ...toPlace('node') },
+  direct: { netns: 'pod9', role: 'hold', sourcePort: 22_000, address: remoteAddresses.IPv4, port: BACKEND_PORT, addresses: 1, ports: 1 },
   nodePort: {
     ...{ netns: 'client', role: 'hold', sourcePort: 10_000, address: nodePorts.address, port: nodePorts.first },
     ...{ addresses: 1, ports: nodePorts.count },
