@@ -13,5 +13,6 @@ enum address_set address_set;
 enum host_flags host_flags;
 enum backend_state backend_state;
 enum drop_reason drop_reason;
+enum flow_row flow_row;
 struct lb_explain lb_explain;
 struct lb_connect lb_connect;

@@ -63,11 +63,10 @@ static __always_inline struct lb_explain *explain_record(void)
 	EXPLAIN(record->is_flow = 1; record->backend_id = (flow)->backend_id; \
 		record->is_masqueraded = !!((flow)->flags & FLOW_MASQUERADED))
 
-#define explain_choice(flow, is_hairpin_)                                      \
+#define explain_choice(flow, dev_, is_hairpin_)                                \
 	EXPLAIN(record->backend_id = (flow)->backend_id;                       \
 		record->is_masqueraded = !!((flow)->flags & FLOW_MASQUERADED); \
-		record->is_hairpin = (is_hairpin_);                            \
-		record->dev = (flow)->backend_dev)
+		record->is_hairpin = (is_hairpin_); record->dev = (dev_))
 
 /*
  * True for `sluice explain --objects`, which does not use the routes of this

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Decides whether a packet of an existing flow keeps its translation or selects
- * a backend again. Called by walk.h for forward rows only.
+ * a backend again. Called by walk_in.h and walk_node.h for request rows.
  */
 #ifndef SLUICE_FLOW_CHECK_H
 #define SLUICE_FLOW_CHECK_H
@@ -51,7 +51,7 @@ static noinline bool FN(flow_is_foreign)(struct FN(flow) *flow,
  * next packet if its backend is removed or does not serve, or if both sides
  * were silent for UDP_IDLE. If the frontend now belongs to another Service
  * port, a UDP flow selects a backend of that port within one unit of
- * flow_now(). A flow is replaced if another flow has taken its source port.
+ * flow_now(). A flow is replaced if another flow has taken its inner row.
  */
 static __always_inline enum flow_verdict FN(flow_check)(struct FN(flow) *flow,
 							struct FN(packet) *p)
@@ -60,13 +60,12 @@ static __always_inline enum flow_verdict FN(flow_check)(struct FN(flow) *flow,
 	bool is_due = flow->seen != now;
 	int health;
 
-	if (is_due && FN(ct_has_lost_port)(flow))
+	if (is_due && FN(ct_has_lost_inner)(flow))
 		return FLOW_REPLACE;
 	if (p->tuple.protocol != IPPROTO_UDP) {
 		if ((p->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN)
 			return FLOW_KEEP;
-		if (flow->flags &
-		    (FLOW_CLIENT_FIN | FLOW_BACKEND_FIN | FLOW_RST))
+		if (FN(ct_is_closing)(flow))
 			return FLOW_REPLACE;
 	}
 	health = FN(backend_health)(flow->backend_id, flow->generation);

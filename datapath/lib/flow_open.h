@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Opens a new flow: policy -> backend -> route -> source -> both rows of the
- * flow table. Called by walk.h for a packet to a frontend.
+ * Opens a new flow: policy -> backend -> the rows of the flow table. Called by
+ * walk_in.h and walk_node.h for a packet to a frontend.
  */
 #ifndef SLUICE_FLOW_OPEN_H
 #define SLUICE_FLOW_OPEN_H
@@ -25,6 +25,7 @@
 #include "parse.h"
 #include "flow.h"
 #include "ct.h"
+#include "ct_open.h"
 #include "service.h"
 #include "traffic_policy.h"
 #include "backend.h"
@@ -48,77 +49,129 @@ static __always_inline __u32 FN(flow_hash)(const struct FN(tuple) *t)
 }
 
 /*
- * Sets the source address that the backend sees. For a hairpin flow (the client
- * is the backend) it is the VIP, since replies to the pod's own address would
- * not leave the pod. A hairpin flow to a node address is masqueraded instead.
- * Returns 0 or -DROP_NO_NODE_ADDRESS.
+ * Decides whether the backend sees another source than the client. For a
+ * hairpin flow (the client is the backend) it is the VIP, since replies to the
+ * pod's own address would not leave the pod. A hairpin flow to a node address
+ * is masqueraded instead.
  */
-static __always_inline int FN(flow_source)(struct FN(flow) *flow,
-					   const struct frontend *frontend,
-					   bool masquerades)
+static __always_inline void FN(flow_source)(struct FN(flow) *flow,
+					    const struct frontend *frontend,
+					    bool masquerades)
 {
-	struct lb_host *host = config_host();
 	bool is_hairpin = FN(addr_equal)(&flow->client, &flow->backend);
 
-	flow->source = flow->client;
-	if (is_hairpin && !(frontend->flags & FRONTEND_NODE_PORT) &&
-	    !masquerades) {
-		flow->source = flow->vip;
-		return 0;
-	}
-	if (!masquerades && !is_hairpin)
-		return 0;
-	/* The stack rejects a received packet with a node address as source. */
-	if (flow->flags & FLOW_NODE_BACKEND)
-		return 0;
-	/* The daemon has not written lb_host yet. */
-	if (!host || FN(addr_is_zero)(&host->FN(address)) ||
-	    !host->snat_count[0])
-		return -DROP_NO_NODE_ADDRESS;
-	flow->source = host->FN(address);
-	flow->flags |= FLOW_MASQUERADED;
-	return 0;
+	if (masquerades || (is_hairpin && frontend->flags & FRONTEND_NODE_PORT))
+		flow->flags |= FLOW_MASQUERADED;
+	else if (is_hairpin)
+		flow->flags |= FLOW_HAIRPIN;
 }
 
-/* Fills in the rest of a flow whose backend is set. Returns 0 or -DROP_*. */
-static __always_inline int FN(flow_fill)(struct __sk_buff *skb,
-					 struct FN(packet) *p,
-					 struct FN(flow) *flow, enum hook hook)
+/* Fills in the rest of a flow whose backend is set. */
+static __always_inline void FN(flow_fill)(struct FN(packet) *p,
+					  struct FN(flow) *flow)
+{
+	flow->client = p->tuple.saddr;
+	flow->vip = p->tuple.daddr;
+	__builtin_memset(&flow->source, 0, sizeof(flow->source));
+	flow->source_port = 0;
+	flow->taken = 0;
+	flow->client_port = p->tuple.sport;
+	flow->vip_port = p->tuple.dport;
+	flow->inner_port = flow->client_port;
+	flow->protocol = p->tuple.protocol;
+	flow->seen = flow_now();
+	flow->flags = close_flags(p->tcp_flags, FORWARD);
+	flow->client_dev = 0;
+	flow->backend_dev = 0;
+	__builtin_memset(flow->node_mac, 0, sizeof(flow->node_mac));
+	flow->pad = 0;
+}
+
+/*
+ * For a client of the node, whose packets are redirected: the route to the
+ * backend. Returns 0 or -DROP_*.
+ */
+static __always_inline int FN(flow_fill_node)(struct __sk_buff *skb,
+					      struct FN(flow) *flow)
 {
 	int dev;
 
-	flow->client = p->tuple.saddr;
-	flow->vip = p->tuple.daddr;
-	flow->client_port = p->tuple.sport;
-	flow->vip_port = p->tuple.dport;
-	flow->source_port = flow->client_port;
-	flow->protocol = p->tuple.protocol;
-	flow->client_dev = client_device(skb, hook);
-	flow->seen = flow_now();
-	flow->flags = p->tcp_flags & TCP_RST ? FLOW_RST :
-		      p->tcp_flags & TCP_FIN ? FLOW_CLIENT_FIN :
-					       0;
-	if (is_from_node(skb, hook)) {
-		flow->flags |= FLOW_NODE_CLIENT;
-		if (bpf_skb_load_bytes(skb, ETH_ALEN, flow->node_mac, ETH_ALEN))
-			return -DROP_MALFORMED;
-	}
+	if (bpf_skb_load_bytes(skb, ETH_ALEN, flow->node_mac, ETH_ALEN))
+		return -DROP_MALFORMED;
 	dev = FN(route_lookup)(skb, &flow->client, &flow->backend);
 	if (dev < 0)
 		return dev;
-	flow->backend_dev = dev;
 	if (!dev)
-		flow->flags |= FLOW_NODE_BACKEND;
+		return -DROP_NODE_TO_SELF;
+	flow->flags |= FLOW_NODE_CLIENT | FLOW_CONFIRMED;
+	flow->client_dev = skb->ifindex;
+	flow->backend_dev = dev;
+	return 0;
+}
+
+/*
+ * Whether a packet of an open connection, whose flow was lost, would get
+ * another source port than before, so that the backend would not recognise the
+ * connection.
+ */
+static __always_inline bool FN(flow_is_lost)(struct __sk_buff *skb,
+					     struct FN(packet) *p,
+					     const struct FN(flow) *flow)
+{
+	return flow->flags & FLOW_MASQUERADED &&
+	       p->tuple.protocol != IPPROTO_UDP && !(p->tcp_flags & TCP_SYN) &&
+	       FN(route_lookup)(skb, &flow->client, &flow->backend);
+}
+
+/*
+ * For `sluice explain`: what the stack and the egress program will do with the
+ * packet. The stack answers a packet to a backend without a route, and the
+ * egress program drops a packet without a source. Returns 0 or -DROP_*.
+ */
+static __always_inline int FN(flow_explain)(struct __sk_buff *skb,
+					    struct FN(flow) *flow)
+{
+	struct lb_host *host = config_host();
+	int dev;
+
+	if (CAN_WRITE)
+		return 0;
+	dev = FN(route_lookup)(skb, &flow->client, &flow->backend);
+	if (dev < 0)
+		return dev;
+	/* A packet to a backend of the node itself does not leave the node. */
+	if (!dev)
+		flow->flags &= ~FLOW_MASQUERADED;
+	if (flow->flags & FLOW_MASQUERADED &&
+	    (!host || FN(addr_is_zero)(&host->FN(address))))
+		return -DROP_NO_NODE_ADDRESS;
+	explain_choice(flow, dev,
+		       FN(addr_equal)(&flow->client, &flow->backend));
+	return 0;
+}
+
+/* Copies what is known of the flow that is replaced to `old`. */
+noinline int FN(flow_keep_old)(struct FN(flow) *flow, struct FN(flow) *old)
+{
+	struct FN(flow) *inner;
+
+	if (!flow || !old)
+		return 0;
+	inner = FN(ct_inner_of)(flow);
+	if (FN(ct_is_inner_of)(inner, flow))
+		*old = *inner;
+	else
+		*old = *flow;
 	return 0;
 }
 
 /*
  * Opens a flow for p to a backend of the frontend, and writes the flow to
- * lb_scratch and to the flow table. The new flow replaces `old`, unless `old`
- * is NULL. Returns 0 or -DROP_*.
+ * lb_scratch and to the flow table. The new flow replaces `replaced`, unless
+ * that is NULL. Returns 0 or -DROP_*.
  */
 static noinline int FN(flow_open)(struct __sk_buff *skb, struct FN(packet) *p,
-				  struct FN(flow) *old,
+				  struct FN(flow) *replaced,
 				  const struct frontend *frontend,
 				  enum hook hook)
 {
@@ -145,31 +198,30 @@ static noinline int FN(flow_open)(struct __sk_buff *skb, struct FN(packet) *p,
 	ret = FN(backend_select)(&request, &p->tuple.saddr, &chosen);
 	if (ret)
 		return ret;
-	if (old)
-		FN(flow_reply_key)(old, &scratch->FN(old_reply));
 	flow = &scratch->FN(flow);
 	flow->backend = chosen.address;
 	flow->backend_port = chosen.port;
 	flow->backend_id = chosen.id;
 	flow->generation = chosen.generation;
-	ret = FN(flow_fill)(skb, p, flow, hook);
-	if (!ret)
-		ret = FN(flow_source)(flow, frontend, policy.masquerades);
-	if (ret)
-		return ret;
-	/*
-	 * The packet belongs to an open connection whose flow was lost. With a
-	 * new source port, the backend would not recognise the connection.
-	 */
-	if (flow->flags & FLOW_MASQUERADED &&
-	    p->tuple.protocol != IPPROTO_UDP && !(p->tcp_flags & TCP_SYN))
+	FN(flow_fill)(p, flow);
+	FN(flow_source)(flow, frontend, policy.masquerades);
+	if (hook == HOOK_UPLINK_OUT) {
+		ret = FN(flow_fill_node)(skb, flow);
+		if (ret)
+			return ret;
+	}
+	if (FN(flow_is_lost)(skb, p, flow))
 		return -DROP_NO_FLOW;
-	explain_choice(flow, FN(addr_equal)(&flow->client, &flow->backend));
-	ret = FN(ct_insert)(skb, flow);
+	ret = FN(flow_explain)(skb, flow);
 	if (ret)
 		return ret;
-	if (old)
-		FN(ct_forget_reply)(&scratch->FN(old_reply), flow);
+	if (replaced)
+		FN(flow_keep_old)(replaced, &scratch->FN(old));
+	ret = FN(ct_open)(flow);
+	if (ret)
+		return ret;
+	if (CAN_WRITE && replaced)
+		FN(ct_forget_old)(&scratch->FN(old), flow);
 	return 0;
 }
 

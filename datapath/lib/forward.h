@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The step "forward": sends a translated packet to its next device. The packet
- * bypasses the stack of the node, so netfilter and rp_filter do not see it;
- * only packets to and from the node's own sockets pass through the stack. The
- * kernel resolves the neighbour.
+ * The step "forward" for the node's own sockets. The stack has routed their
+ * packets to the VIP, so after the translation they must be sent to the device
+ * of the backend, and replies must arrive on the device that leads to the VIP.
+ * All other packets are forwarded by the stack. Called by walk_in.h, walk_node.h
+ * and icmp_error.h.
  */
 #ifndef SLUICE_FORWARD_H
 #define SLUICE_FORWARD_H
@@ -38,26 +39,16 @@ static __always_inline int redirect_to_node(struct __sk_buff *skb, __u32 dev,
 
 #elif defined(FAMILY)
 
-/* Forwards the translated packet. Returns a TC action or -DROP_*. */
-static __always_inline int FN(forward)(struct __sk_buff *skb,
-				       const struct FN(path) *path,
-				       enum hook hook)
+/* Forwards a packet of FLOW_NODE_CLIENT. Returns a TC action or -DROP_*. */
+static __always_inline int FN(forward_node)(struct __sk_buff *skb,
+					    const struct FN(path) *path,
+					    enum hook hook)
 {
-	bool is_egress = hook == HOOK_POD_OUT || hook == HOOK_UPLINK_OUT;
-
-	if (path->direction == FLOW_FORWARD) {
-		if (!(path->flags & FLOW_NODE_BACKEND))
-			return bpf_redirect_neigh(path->dev, NULL, 0, 0);
-		return is_egress ? -DROP_NODE_TO_SELF : TC_ACT_OK;
-	}
-	if (path->flags & FLOW_NODE_CLIENT) {
-		if (!is_egress && path->dev == skb->ifindex)
-			return TC_ACT_OK;
-		return redirect_to_node(skb, path->dev, path->node_mac);
-	}
-	if (is_egress && path->dev == skb->ifindex)
+	if (path->direction == FORWARD)
+		return bpf_redirect_neigh(path->dev, NULL, 0, 0);
+	if (!hook_is_egress(hook) && path->dev == skb->ifindex)
 		return TC_ACT_OK;
-	return bpf_redirect_neigh(path->dev, NULL, 0, 0);
+	return redirect_to_node(skb, path->dev, path->node_mac);
 }
 
 #endif

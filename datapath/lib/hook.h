@@ -15,13 +15,9 @@ enum hook {
 	HOOK_UPLINK_OUT, /* packets that the node sends or forwards */
 };
 
-/* ifindex towards the client that sent this packet. */
-static __always_inline __u32 client_device(struct __sk_buff *skb,
-					   enum hook hook)
+static __always_inline bool hook_is_egress(enum hook hook)
 {
-	if (hook == HOOK_UPLINK_OUT && skb->ingress_ifindex)
-		return skb->ingress_ifindex;
-	return skb->ifindex;
+	return hook == HOOK_POD_OUT || hook == HOOK_UPLINK_OUT;
 }
 
 /* Was the packet sent by a socket of this node? */

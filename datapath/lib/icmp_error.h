@@ -3,7 +3,7 @@
  * Translates ICMP errors about translated packets. It rewrites the quoted
  * packet and the outer addresses, so that the sender of the original packet
  * recognises the error. An error is translated only if the quoted packet
- * belongs to a flow in the table. The quoted L4 checksum is not adjusted, since
+ * belongs to a flow in the table. Redirects about such packets are dropped. The quoted L4 checksum is not adjusted, since
  * receivers match by addresses and ports. A slow path: it reads and writes
  * through helpers only.
  */
@@ -36,6 +36,9 @@
 
 #define ICMP_QUOTE 8 /* offset of the quoted packet in the ICMP message */
 #define ICMP_CHECK_OFFSET 2
+#define ND_REDIRECT_SIZE 40 /* RFC 4861, 4.5: before the options */
+#define ND_REDIRECTED_HEADER 4 /* option: the packet that was redirected */
+#define ND_REDIRECT_OPTIONS 2
 
 static __always_inline bool icmp_is_error4(__u8 type)
 {
@@ -55,9 +58,11 @@ static __always_inline bool icmp_is_error6(__u8 type)
 #if FAMILY == 4
 #define AT_ADDRESSES offsetof(struct iphdr, saddr)
 #define AT_PROTOCOL offsetof(struct iphdr, protocol)
+#define ICMP_REDIRECT_TYPE 5 /* RFC 792 */
 #else
 #define AT_ADDRESSES offsetof(struct ipv6hdr, saddr)
 #define AT_PROTOCOL offsetof(struct ipv6hdr, nexthdr)
+#define ICMP_REDIRECT_TYPE 137 /* RFC 4861, 4.5 */
 #endif
 
 /* Kept in lb_scratch.answer. */
@@ -68,6 +73,36 @@ struct FN(icmp_work) {
 	struct FN(path) path;
 	__u32 ports_at; /* offset of the quoted ports */
 };
+
+/*
+ * Offset of the packet that a redirect quotes, or 0. In ICMPv6 it is an option
+ * (RFC 4861, 4.6.3), which may come after the link-layer address.
+ */
+static __always_inline __u32 FN(icmp_redirect_quote)(struct __sk_buff *skb,
+						     __u32 l4)
+{
+#if FAMILY == 4
+	(void)skb;
+	return l4 + ICMP_QUOTE;
+#else
+	__u32 at = l4 + ND_REDIRECT_SIZE;
+	struct {
+		__u8 type;
+		__u8 length; /* in units of 8 bytes */
+	} option;
+	int i;
+
+	for (i = 0; i < ND_REDIRECT_OPTIONS; i++) {
+		if (bpf_skb_load_bytes(skb, at, &option, sizeof(option)) ||
+		    !option.length)
+			return 0;
+		if (option.type == ND_REDIRECTED_HEADER)
+			return at + 8;
+		at += option.length * 8;
+	}
+	return 0;
+#endif
+}
 
 /*
  * Reads the quoted packet. The error travels in the opposite direction of the
@@ -198,15 +233,34 @@ static noinline int FN(icmp_rewrite_outer)(struct __sk_buff *skb, __u32 l4,
 	return 0;
 }
 
+/*
+ * Finds the flow of the quoted packet, and what the flow does with packets that
+ * take the way of the error.
+ */
+static __always_inline bool FN(icmp_path)(struct FN(icmp_work) *work,
+					  enum hook hook)
+{
+	struct FN(flow) *flow;
+
+	if (hook_is_egress(hook)) {
+		flow = FN(ct_lookup_inner)(&work->inner);
+		return flow &&
+		       FN(flow_path_out)(flow, &work->inner, &work->path);
+	}
+	work->inner.side = SIDE_IN;
+	flow = FN(ct_lookup)(&work->inner);
+	return flow && FN(flow_path_in)(flow, &work->inner, &work->path);
+}
+
 /* Translates an ICMP error about a flow. Returns a TC action or -DROP_*. */
 static noinline int FN(icmp_error)(struct __sk_buff *skb, struct FN(packet) *p,
 				   enum hook hook)
 {
 	struct lb_scratch *scratch = scratch_row();
 	struct FN(icmp_work) *work;
-	__u32 l4 = bounded(p->l4);
-	struct FN(flow) *flow;
+	__u32 l4 = bounded(p->l4), quote = l4 + ICMP_QUOTE;
 	struct FN(path) *path;
+	bool is_redirect;
 	__u8 type;
 	int ret;
 
@@ -216,16 +270,22 @@ static noinline int FN(icmp_error)(struct __sk_buff *skb, struct FN(packet) *p,
 		return TC_ACT_OK;
 	work = (struct FN(icmp_work) *)scratch->answer;
 	path = &work->path;
-	if (bpf_skb_load_bytes(skb, l4, &type, sizeof(type)) ||
-	    !FN(icmp_is_error)(type) ||
-	    !FN(icmp_quoted)(skb, l4 + ICMP_QUOTE, work))
+	if (bpf_skb_load_bytes(skb, l4, &type, sizeof(type)))
 		return TC_ACT_OK;
-	flow = FN(ct_lookup)(&work->inner);
-	if (!flow || !FN(flow_path)(flow, &work->inner, path))
+	is_redirect = type == ICMP_REDIRECT_TYPE && hook_is_egress(hook);
+	if (is_redirect)
+		quote = FN(icmp_redirect_quote)(skb, l4);
+	else if (!FN(icmp_is_error)(type))
 		return TC_ACT_OK;
-	if (path->direction == FLOW_REPLY && hook != HOOK_POD_IN &&
-	    hook != HOOK_UPLINK_IN && !(path->flags & FLOW_NODE_BACKEND))
+	if (!quote || !FN(icmp_quoted)(skb, quote, work) ||
+	    !FN(icmp_path)(work, hook))
 		return TC_ACT_OK;
+	/*
+	 * The stack knows the backend and not the VIP, so the advice is of no
+	 * use to the client.
+	 */
+	if (is_redirect)
+		return -DROP_REDIRECT;
 	/*
 	 * If packets of the flow get a new source address in this direction,
 	 * the error gets that source address too, whichever router sent it.
@@ -244,8 +304,11 @@ static noinline int FN(icmp_error)(struct __sk_buff *skb, struct FN(packet) *p,
 	ret = FN(icmp_rewrite)(skb, l4, work);
 	if (!ret)
 		ret = FN(icmp_rewrite_outer)(skb, l4, &p->tuple, &work->outer);
-	return ret ? ret : FN(forward)(skb, path, hook);
+	if (ret || !(path->flags & FLOW_NODE_CLIENT))
+		return ret;
+	return FN(forward_node)(skb, path, hook);
 }
+#undef ICMP_REDIRECT_TYPE
 #undef AT_ADDRESSES
 #undef AT_PROTOCOL
 

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The step "nat": gives the packet the translated tuple, and decrements the TTL
- * of a forwarded packet. Writes addresses and ports directly. A helper writes
- * the L4 checksum, since the device may still have to compute it
- * (CHECKSUM_PARTIAL).
+ * The step "nat": gives the packet the translated tuple. Writes addresses and
+ * ports directly. A helper writes the L4 checksum, since the device may still
+ * have to compute it (CHECKSUM_PARTIAL).
  */
 #ifndef SLUICE_NAT_H
 #define SLUICE_NAT_H
@@ -71,44 +70,26 @@ static __always_inline __u32 FN(packet_end)(const IP_HEADER *ip)
 #endif
 }
 
-static __always_inline void FN(nat_l3)(struct __sk_buff *skb, IP_HEADER *ip,
-				       struct FN(tuple) *to, __u32 diff,
-				       bool is_hop)
+static __always_inline void FN(nat_l3)(IP_HEADER *ip, struct FN(tuple) *to,
+				       __u32 diff)
 {
 #if FAMILY == 4
-	__be16 before = *(__be16 *)&ip->ttl; /* TTL and protocol */
-
-	(void)skb;
 	ip->saddr = to->saddr;
 	ip->daddr = to->daddr;
-	ip->ttl -= is_hop;
-	diff = csum_fold32((__u64)diff +
-			   csum_diff16(before, *(__be16 *)&ip->ttl));
 	ip->check = csum_adjust(ip->check, diff);
 #else
-	/*
-	 * The word of next header and hop limit. IPv6 has no header checksum
-	 * that compensates for the change of this word in CHECKSUM_COMPLETE.
-	 */
-	__be16 before = *(__be16 *)&ip->nexthdr;
-
 	(void)diff;
-	ip->hop_limit -= is_hop;
 	__builtin_memcpy(&ip->saddr, &to->saddr, sizeof(addr6));
 	__builtin_memcpy(&ip->daddr, &to->daddr, sizeof(addr6));
-	if (is_hop)
-		bpf_csum_update(skb,
-				csum_diff16(before, *(__be16 *)&ip->nexthdr));
 #endif
 }
 
 /*
- * Translates the packet to the tuple `to`. With `is_hop`, this node forwards
- * the packet, so the TTL is decremented. Invalidates packet pointers. Returns 0
- * or -DROP_WRITE.
+ * Translates the packet to the tuple `to`. Invalidates packet pointers. Returns
+ * 0 or -DROP_WRITE.
  */
 static __always_inline int FN(nat)(struct __sk_buff *skb, struct FN(packet) *p,
-				   struct FN(tuple) *to, bool is_hop)
+				   struct FN(tuple) *to)
 {
 	struct FN(tuple) *from = &p->tuple;
 	bool tcp = from->protocol == IPPROTO_TCP;
@@ -124,7 +105,7 @@ static __always_inline int FN(nat)(struct __sk_buff *skb, struct FN(packet) *p,
 	diff = FN(csum_diff_tuple)(from, to);
 	if ((void *)(ip + 1) > end)
 		return -DROP_WRITE;
-	FN(nat_l3)(skb, ip, to, diff, is_hop);
+	FN(nat_l3)(ip, to, diff);
 	if (p->fragment == FRAGMENT_LATER)
 		return 0;
 	if (from->protocol == IPPROTO_SCTP) {

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Answers to packets that are not forwarded. A refused packet is answered with
- * RST (TCP: RFC 9293, 3.10.7.1) or with port unreachable from the VIP. Errors
- * of a router (time exceeded, packet too big) come from the address of the
- * node. The packet is rewritten into the answer and sent back on its device.
+ * RST (TCP: RFC 9293, 3.10.7.1) or with port unreachable from the VIP. The error
+ * of a router (packet too big) comes from the address of the node. The packet is rewritten into the answer and sent back on its device.
  * Each answer is counted as a drop. ICMP answers are rate-limited.
  */
 #ifndef SLUICE_REFUSE_H
@@ -87,13 +86,11 @@ static __always_inline int refuse_send(struct __sk_buff *skb, enum hook hook)
 #define ICMP_PROTOCOL IPPROTO_ICMP
 #define ICMP_UNREACHABLE 3 /* RFC 792 */
 #define ICMP_PORT 3
-#define ICMP_TIME_EXCEEDED 11
 #else
 #define IP_HEADER struct ipv6hdr
 #define ICMP_PROTOCOL IPPROTO_ICMPV6
 #define ICMP_UNREACHABLE 1 /* RFC 4443, 3 */
 #define ICMP_PORT 4
-#define ICMP_TIME_EXCEEDED 3
 #define ICMP_TOO_BIG 2
 #endif
 
@@ -287,13 +284,14 @@ static noinline int FN(refuse)(struct __sk_buff *skb, struct FN(packet) *p,
 }
 
 /*
- * Answers as a router. If `mtu` is 0, the TTL has expired. Otherwise the packet
- * exceeds `mtu`, the MTU of the next device. The answer comes from the address
- * of the node, or from the destination of the packet if no node address is
- * known. Returns a TC action or -DROP_*.
+ * Answers as a router to a packet that exceeds `mtu`, the MTU of the next
+ * device. The answer comes from the address of the node, or from the
+ * destination of the packet if no node address is known. Returns a TC action or
+ * -DROP_*.
  */
-static noinline int FN(refuse_hop)(struct __sk_buff *skb, struct FN(packet) *p,
-				   __u32 mtu, enum hook hook)
+static noinline int FN(refuse_too_big)(struct __sk_buff *skb,
+				       struct FN(packet) *p, __u32 mtu,
+				       enum hook hook)
 {
 	struct lb_host *host = config_host();
 	struct FN(refusal) refusal;
@@ -302,23 +300,18 @@ static noinline int FN(refuse_hop)(struct __sk_buff *skb, struct FN(packet) *p,
 
 	if (!p || !host)
 		return -DROP_MALFORMED;
-	refusal.type = ICMP_TIME_EXCEEDED;
-	refusal.code = 0;
-	refusal.rest = 0;
-	refusal.reason = DROP_HOP_LIMIT;
+	refusal.reason = DROP_TOO_BIG;
 	refusal.from = FN(addr_is_zero)(&host->FN(address)) ? p->tuple.daddr :
 							      host->FN(address);
-	if (mtu) {
-		refusal.reason = DROP_TOO_BIG;
 #if FAMILY == 4
-		refusal.type = ICMP_UNREACHABLE;
-		refusal.code = 4; /* fragmentation needed: RFC 1191, 4 */
-		refusal.rest = bpf_htonl(mtu & 0xffff);
+	refusal.type = ICMP_UNREACHABLE;
+	refusal.code = 4; /* fragmentation needed: RFC 1191, 4 */
+	refusal.rest = bpf_htonl(mtu & 0xffff);
 #else
-		refusal.type = ICMP_TOO_BIG; /* RFC 4443, 3.2 */
-		refusal.rest = bpf_htonl(mtu);
+	refusal.type = ICMP_TOO_BIG; /* RFC 4443, 3.2 */
+	refusal.code = 0;
+	refusal.rest = bpf_htonl(mtu);
 #endif
-	}
 	ret = FN(refuse_icmp)(skb, p, &refusal, hook);
 	if (ret >= 0)
 		drop_count(refusal.reason, bytes);
@@ -330,7 +323,6 @@ static noinline int FN(refuse_hop)(struct __sk_buff *skb, struct FN(packet) *p,
 #undef ICMP_PROTOCOL
 #undef ICMP_UNREACHABLE
 #undef ICMP_PORT
-#undef ICMP_TIME_EXCEEDED
 #undef ICMP_TOO_BIG
 
 #endif

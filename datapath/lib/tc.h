@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The body of every tc program: passes the packet to walk4() or walk6(), and
- * counts and drops the packet if they return -DROP_*. Included by tc_*.bpf.c
+ * The body of every tc program: passes the packet to the walk of the
+ * direction and the family, and counts and drops the packet if that returns
+ * -DROP_*. Included by tc_*.bpf.c
  * and explain.bpf.c.
  */
 #ifndef SLUICE_TC_H
@@ -10,6 +11,7 @@
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/pkt_cls.h>
+#include <stddef.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 #include "types.h"
@@ -17,28 +19,49 @@
 #include "scratch.h"
 #include "drop.h"
 #include "hook.h"
-#include "walk.h"
+#include "walk_in.h"
+#include "walk_out.h"
 
-static noinline int walk_ipv4(struct __sk_buff *skb, enum hook hook)
+static noinline int walk_in_ipv4(struct __sk_buff *skb, enum hook hook)
 {
 	struct walk4 walk;
 
-	return walk4(skb, &walk, hook);
+	return walk_in4(skb, &walk, hook);
 }
 
-/*
- * Has a stack frame of its own and its variables in lb_scratch, so that IPv4
- * packets do not use the stack space of IPv6.
- */
-static noinline int walk_ipv6(struct __sk_buff *skb, enum hook hook)
+static noinline int walk_out_ipv4(struct __sk_buff *skb, enum hook hook)
+{
+	struct walk4 walk;
+
+	return walk_out4(skb, &walk, hook);
+}
+
+/* The variables of a walk of an IPv6 packet, or NULL. */
+static __always_inline struct walk6 *walk6_row(void)
 {
 	struct lb_scratch *scratch = scratch_row();
 
 	_Static_assert(sizeof(struct walk6) <= sizeof(scratch->walk6),
 		       "lb_scratch.walk6 is too small");
-	if (!scratch)
-		return -DROP_FLOW_FULL;
-	return walk6(skb, (struct walk6 *)scratch->walk6, hook);
+	return scratch ? (struct walk6 *)scratch->walk6 : NULL;
+}
+
+/*
+ * Each walk has a stack frame of its own, and IPv6 has its variables in
+ * lb_scratch, so that a packet does not use the stack space of other walks.
+ */
+static noinline int walk_in_ipv6(struct __sk_buff *skb, enum hook hook)
+{
+	struct walk6 *walk = walk6_row();
+
+	return walk ? walk_in6(skb, walk, hook) : -DROP_FLOW_FULL;
+}
+
+static noinline int walk_out_ipv6(struct __sk_buff *skb, enum hook hook)
+{
+	struct walk6 *walk = walk6_row();
+
+	return walk ? walk_out6(skb, walk, hook) : -DROP_FLOW_FULL;
 }
 
 #define VLAN_ID 0x0fff /* VLAN ID in the tag; 0: priority tag only */
@@ -55,10 +78,12 @@ static __always_inline int tc_walk(struct __sk_buff *skb, const enum hook hook)
 		return TC_ACT_OK;
 	switch (skb->protocol) {
 	case bpf_htons(ETH_P_IP):
-		ret = walk_ipv4(skb, hook);
+		ret = hook_is_egress(hook) ? walk_out_ipv4(skb, hook) :
+					     walk_in_ipv4(skb, hook);
 		break;
 	case bpf_htons(ETH_P_IPV6):
-		ret = walk_ipv6(skb, hook);
+		ret = hook_is_egress(hook) ? walk_out_ipv6(skb, hook) :
+					     walk_in_ipv6(skb, hook);
 		break;
 	default:
 		return TC_ACT_OK;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Every struct and enum that the programs share with user space. The codecs in
+ * Every struct and enum that the programs share with user space; those of
+ * addresses and flows are in types_address.h and types_flow.h. The codecs in
  * daemon/maps/gen are generated from the BTF of these types, so each layout is
  * written once, here. Members named pad* are never read. No code in this file.
  */
@@ -9,14 +10,10 @@
 
 #include <linux/types.h>
 
-/* IP addresses in network byte order. The codecs convert them to text. */
-typedef __be32 addr4;
-typedef struct {
-	__be32 word[4];
-} addr6;
+#include "types_flow.h"
 
 /* Of the pinned maps. The daemon rejects maps of another layout version. */
-enum layout { LAYOUT_VERSION = 2 };
+enum layout { LAYOUT_VERSION = 3 };
 
 /* Low byte of lb_frontend.meta. */
 enum frontend_flags {
@@ -72,8 +69,8 @@ enum drop_reason {
 	DROP_NO_FLOW, /* the flow was lost, so its source port is unknown */
 	DROP_PORT_EXHAUSTED, /* no source port is free for this backend */
 	DROP_NO_NODE_ADDRESS, /* no node address is known to masquerade with */
-	DROP_NO_ROUTE, /* the FIB has no route to the backend */
-	DROP_HOP_LIMIT, /* the TTL expired: answered with time exceeded */
+	DROP_NO_ROUTE, /* no route to the backend for a socket of the node */
+	DROP_REDIRECT, /* an ICMP redirect about a translated packet */
 	DROP_TOO_BIG, /* exceeds the MTU: answered with the MTU */
 	DROP_NODE_TO_SELF, /* backend on the node itself, without --socket-lb */
 	DROP_MALFORMED, /* the packet is shorter than its headers */
@@ -194,25 +191,6 @@ struct lb6_backend {
 	__u32 meta;
 };
 
-/* Key of ct4, ct6: the tuple of the packets of one direction. */
-struct tuple4 {
-	addr4 saddr;
-	addr4 daddr;
-	__be16 sport;
-	__be16 dport;
-	__u8 protocol;
-	__u8 pad[3]; /* zero */
-};
-
-struct tuple6 {
-	addr6 saddr;
-	addr6 daddr;
-	__be16 sport;
-	__be16 dport;
-	__u8 protocol;
-	__u8 pad[3];
-};
-
 /* Key of frag4, frag6: one datagram. Only its first fragment has the ports. */
 struct tuple4_fragment {
 	addr4 saddr;
@@ -234,67 +212,6 @@ struct tuple6_fragment {
 struct tuple_ports {
 	__be16 sport;
 	__be16 dport;
-};
-
-enum flow_direction {
-	FLOW_FORWARD = 0, /* the row of client -> VIP */
-	FLOW_REPLY = 1, /* the row of backend -> source */
-};
-
-enum flow_flags {
-	FLOW_CLIENT_FIN = 1,
-	FLOW_BACKEND_FIN = 2,
-	FLOW_RST = 4,
-	FLOW_NODE_CLIENT = 8, /* the client is a socket of this node */
-	FLOW_NODE_BACKEND = 16, /* the backend is a socket of this node */
-	FLOW_MASQUERADED = 32, /* source: node address, port from lb_host */
-	FLOW_ANSWERED = 64, /* the backend has sent a packet (both rows) */
-};
-
-/*
- * A flow has two rows, one for each direction. Each row contains the whole
- * flow: packets client -> VIP are translated to source -> backend, and replies
- * backend -> source are translated to VIP -> client.
- */
-struct flow4 { /* 64 bytes: key and value fill whole cache lines */
-	addr4 client;
-	addr4 vip;
-	addr4 source; /* seen by the backend: client, VIP (hairpin) or node */
-	addr4 backend;
-	__be16 client_port;
-	__be16 vip_port;
-	__be16 source_port; /* client_port, unless masqueraded or in use */
-	__be16 backend_port;
-	__u32 backend_id; /* index into lb4_backends */
-	__u32 generation; /* generation of backend_id when it was selected */
-	__u32 backend_dev; /* ifindex towards the backend */
-	__u32 client_dev; /* ifindex towards the client */
-	__u32 seen; /* flow_now() of the last refresh of this row */
-	__u32 flags; /* enum flow_flags; FIN and RST in the forward row only */
-	__u8 protocol;
-	__u8 direction; /* enum flow_direction */
-	__u8 node_mac[6]; /* MAC of client_dev, if FLOW_NODE_CLIENT */
-	__u64 pad;
-};
-
-struct flow6 {
-	addr6 client;
-	addr6 vip;
-	addr6 source;
-	addr6 backend;
-	__be16 client_port;
-	__be16 vip_port;
-	__be16 source_port;
-	__be16 backend_port;
-	__u32 backend_id;
-	__u32 generation;
-	__u32 backend_dev;
-	__u32 client_dev;
-	__u32 seen;
-	__u32 flags;
-	__u8 protocol;
-	__u8 direction;
-	__u8 node_mac[6];
 };
 
 /*
@@ -388,10 +305,12 @@ struct lb_connect {
 
 /* Data too big for the 512-byte stack. Valid during one run of a program. */
 struct lb_scratch {
-	struct flow4 flow4; /* the flow being opened */
+	struct flow4 flow4; /* the flow that is opened */
 	struct flow6 flow6;
-	struct tuple4 old_reply4; /* reply key of the flow being replaced */
-	struct tuple6 old_reply6;
+	struct flow4 row4; /* a row to insert */
+	struct flow6 row6;
+	struct flow4 old4; /* a copy of the flow that is removed or replaced */
+	struct flow6 old6;
 	__u64 walk6[16]; /* struct walk6: the variables of walk6() */
 	__u64 answer[32]; /* the ICMP message being made or translated */
 };

@@ -15,12 +15,14 @@ import { dropCounts } from '../../daemon/maps/datapath-state.ts';
 import { flow4Codec, flow6Codec } from '../../daemon/maps/gen/layouts.ts';
 import { kernelMaps } from '../../daemon/maps/kernel-maps.ts';
 import type { LbMaps } from '../../daemon/maps/types.ts';
+import { addressText } from '../../daemon/model/address.ts';
 import { type DesiredHost, type DesiredPort, type DesiredRange, rangeKey } from '../../daemon/model/frontend.ts';
 import { AddressSetOperations } from '../../daemon/services/apply/address-set-operations.ts';
 import { HostOperations } from '../../daemon/services/apply/host-operations.ts';
 import { LbOperations } from '../../daemon/services/apply/lb-operations.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 import { newNetns } from '../support/kernel.ts';
+import { TC_ACT_OK, TC_ACT_REDIRECT } from './packet.ts';
 
 export const objectsPath = join(import.meta.dirname, '../../datapath/gen');
 
@@ -72,6 +74,16 @@ export function enterNamespace(): void {
     ip('route', 'add', `10.244.1.${n}/32`, 'dev', `lxc${n}`);
     ip('-6', 'route', 'add', `fd00:244:1::${n}/128`, 'dev', `lxc${n}`);
   }
+}
+
+/** The device of the route to the destination of a frame. Undefined for an address of the node, and for frames that are not IP. */
+function deviceTowards(frame: Uint8Array): keyof typeof devices | undefined {
+  const type = ((frame[12] ?? 0) << 8) | (frame[13] ?? 0);
+  if (type !== 0x0800 && type !== 0x86dd) return undefined;
+  const destination = addressText(type === 0x0800 ? frame.slice(30, 34) : frame.slice(38, 54));
+  const [, n] = /^(?:10\.244\.1\.|fd00:244:1::)([123])$/.exec(destination) ?? [];
+  if (n !== undefined) return `lxc${n}` as keyof typeof devices;
+  return ['10.0.0.1', 'fd00:10::1'].includes(destination) ? undefined : 'eth0';
 }
 
 /** The node of enterNamespace(), without detection of local pods. */
@@ -155,6 +167,21 @@ export class Loaded {
 
   run(program: string, packet: Uint8Array, at: { ifindex: number; ingressIfindex?: number }): TestRunResult {
     return testRun(this.datapath.program(program), packet, at);
+  }
+
+  /**
+   * Runs a packet through the node: the program where it enters, the stack of the node, which here only routes, and the program where it
+   * leaves. A packet that changed and left has the verdict TC_ACT_REDIRECT, whether the stack or a program sent it.
+   */
+  forward(program: string, packet: Uint8Array, at: { ifindex: number; ingressIfindex?: number }): TestRunResult {
+    const entered = this.run(program, packet, at);
+    if (!program.endsWith('_in') || entered.verdict !== TC_ACT_OK) return entered;
+    const to = deviceTowards(entered.packet);
+    if (to === undefined) return entered;
+    const out = to === 'eth0' ? 'tc_uplink_out' : 'tc_pod_out';
+    const left = this.run(out, entered.packet, { ifindex: devices[to], ingressIfindex: at.ifindex });
+    const isChanged = Buffer.compare(left.packet, packet) !== 0;
+    return left.verdict === TC_ACT_OK && isChanged ? { ...left, verdict: TC_ACT_REDIRECT } : left;
   }
 
   /** Returns the number of dropped packets by reason. */

@@ -41,7 +41,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     ...fields,
   });
   const hooks = { tc_pod_in: 'lxc1', tc_uplink_in: 'eth0', tc_uplink_out: 'eth0' } as const;
-  const sendFrame = (frame: Uint8Array, hook: keyof typeof hooks) => loaded.run(hook, frame, { ifindex: devices[hooks[hook]] });
+  const sendFrame = (frame: Uint8Array, hook: keyof typeof hooks) => loaded.forward(hook, frame, { ifindex: devices[hooks[hook]] });
   const send = (packet: Packet, hook: keyof typeof hooks = 'tc_uplink_in') => sendFrame(build(packet), hook);
   const translated = (packet: Packet, hook?: keyof typeof hooks): Packet => {
     const result = send(packet, hook);
@@ -144,7 +144,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     const sent = translated(request({ source: pod(1), destination: vip, destinationPort: 80 }), 'tc_pod_in');
     expect(sent).toMatchObject({ source: pod(1), destination: remote });
     const frame = build(sent);
-    expect(loaded.run('tc_uplink_out', frame, { ifindex: devices.eth0, ingressIfindex: devices.lxc1 })).toMatchObject({
+    expect(loaded.forward('tc_uplink_out', frame, { ifindex: devices.eth0, ingressIfindex: devices.lxc1 })).toMatchObject({
       ...{ verdict: TC_ACT_OK, packet: frame },
     });
     // A new flow to the same address is translated, because the address is an external IP.
@@ -153,10 +153,16 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     );
   });
 
-  test('a packet to a backend without a route is dropped and counted, and is not delivered to the node', () => {
+  test('a packet to a backend without a route is left to the stack, and that of a socket of the node is dropped and counted', () => {
+    const backend = four ? '198.51.100.5' : '2001:db8:5::5';
+    loaded.apply([port('web', frontendRow(vip), [backendRow(backend)])]);
+    const packet = request({ source: pod(1), destination: vip, destinationPort: 80 });
+    const entered = loaded.run('tc_pod_in', build(packet), { ifindex: devices.lxc1 });
+    expect({ verdict: entered.verdict, destination: read(entered.packet).destination }).toEqual({
+      ...{ verdict: TC_ACT_OK, destination: backend },
+    });
     const before = drops('NO_ROUTE');
-    loaded.apply([port('web', nodePort(), [backendRow(four ? '198.51.100.5' : '2001:db8:5::5')])]);
-    expect(send(request()).verdict).toBe(TC_ACT_SHOT);
+    expect(send({ ...packet, source: node }, 'tc_uplink_out').verdict).toBe(TC_ACT_SHOT);
     expect(drops('NO_ROUTE')).toBe(before + 1);
   });
 
@@ -212,16 +218,12 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     expect(send(error(later), 'tc_pod_in').verdict).toBe(TC_ACT_OK);
   });
 
-  test.for([
-    { name: 'refused', packet: { protocol: 'UDP' }, reason: 'NO_BACKEND' },
-    { name: 'out of hops', packet: { protocol: 'UDP', hops: 1, destinationPort: 81 }, reason: 'HOP_LIMIT' },
-  ] as const)('dropped bytes count the packet and not the answer to it: $name', ({ packet, reason }) => {
-    const udp = (portNumber: number): Frontend => frontendRow(vip, { protocol: 'UDP', port: portNumber });
-    loaded.apply([port('dead', udp(80), []), port('dns', udp(81), [backendRow(pod(2))])]);
-    const frame = build(request({ source: pod(1), destination: vip, destinationPort: 80, payload: new Uint8Array(900), ...packet }));
-    const before = loaded.droppedBytes()[reason] ?? 0;
-    expect(sendFrame(frame, 'tc_pod_in').verdict).toBe(TC_ACT_REDIRECT);
-    expect(loaded.droppedBytes()[reason]).toBe(before + frame.length);
+  test('dropped bytes count the packet and not the answer to it', () => {
+    loaded.apply([port('dead', frontendRow(vip, { protocol: 'UDP' }), [])]);
+    const packet = request({ protocol: 'UDP', source: pod(1), destination: vip, destinationPort: 80, payload: new Uint8Array(900) });
+    const before = loaded.droppedBytes()['NO_BACKEND'] ?? 0;
+    expect(send(packet, 'tc_pod_in').verdict).toBe(TC_ACT_REDIRECT);
+    expect(loaded.droppedBytes()['NO_BACKEND']).toBe(before + build(packet).length);
   });
 
   test('the acknowledgement number of a reset does not count the padding of the frame', () => {

@@ -167,7 +167,7 @@ describe('pinned maps', () => {
     config.set(new Uint8Array(4), row.with(0, 99));
     first.datapath.close();
     expect(() => new Loaded(bpffs)).toThrow(ExitError);
-    expect(() => new Loaded(bpffs)).toThrow(/layout 99, and this version has 2/);
+    expect(() => new Loaded(bpffs)).toThrow(/layout 99, and this version has 3/);
   });
 });
 

@@ -3,10 +3,11 @@
 // Every checksum of a result is verified. Every case runs for both IP families and for TCP and UDP.
 import { beforeEach, describe, expect, test } from 'vitest';
 import { trace } from '../support/oracle.ts';
-import { encoded, decoded } from '../../daemon/maps/codec.ts';
-import { flow4Codec, flow6Codec, tuple4Codec, tuple6Codec } from '../../daemon/maps/gen/layouts.ts';
+import { decoded } from '../../daemon/maps/codec.ts';
+import { flow4Codec, flow6Codec, FlowRow } from '../../daemon/maps/gen/layouts.ts';
 import { type Family, hostPort } from '../../daemon/model/address.ts';
 import type { Backend, DesiredPort } from '../../daemon/model/frontend.ts';
+import { frontendRow } from '../support/builders.ts';
 import { devices, type Loaded, plainHost } from './fixture.ts';
 import { loadForFile } from './load-for-file.ts';
 import { build, ipPacket, type Packet, read, readIp, TC_ACT_OK, TC_ACT_REDIRECT, TC_ACT_SHOT, tcpFlags } from './packet.ts';
@@ -58,13 +59,18 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
     },
     frontends: [{ address, family, port: 80, protocol, type: 'ClusterIP', policy: 'Cluster', hasSourceRanges: false }],
   });
+  /** A NodePort with the backend pod 2. Its clients are masqueraded. */
+  const nodePort = (): DesiredPort => ({
+    ...port('node-port', node, [backend(pod(2))]),
+    frontends: [frontendRow(node, { port: 30_080, protocol, type: 'NodePort' })],
+  });
   /** The first packet of a flow from pod 1. */
   const request = (fields: Partial<Packet> = {}): Packet => ({
     ...{ protocol, source: pod(1), destination: vip, sourcePort: 40_000, destinationPort: 80, payload: Uint8Array.of(1, 2, 3) },
     ...(isTcp ? { flags: SYN } : {}),
     ...fields,
   });
-  const send = (packet: Packet, program = 'tc_pod_in', ifindex = devices.lxc1) => loaded.run(program, build(packet), { ifindex });
+  const send = (packet: Packet, program = 'tc_pod_in', ifindex = devices.lxc1) => loaded.forward(program, build(packet), { ifindex });
   /** Sends a packet, expects that it is translated, and returns the translated packet. */
   const translated = (packet: Packet, program?: string, ifindex?: number): Packet => {
     const result = send(packet, program, ifindex);
@@ -146,7 +152,7 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
     // BPF_PROG_TEST_RUN rejects packets that end within the IP header.
     for (const inside of [0, 1, 3, 7]) {
       const cut = frame.subarray(0, (four ? 34 : 54) + inside);
-      expect(loaded.run('tc_pod_in', cut, { ifindex: devices.lxc1 })).toMatchObject({ verdict: TC_ACT_OK, packet: cut });
+      expect(loaded.forward('tc_pod_in', cut, { ifindex: devices.lxc1 })).toMatchObject({ verdict: TC_ACT_OK, packet: cut });
     }
   });
 
@@ -189,27 +195,25 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
     expect(translated(request(isTcp ? { flags: ACK } : {})).destination).toBe(isTcp ? before.destination : other);
   });
 
-  test('if the reverse row of a flow is evicted, the datapath writes it again after a few seconds', () => {
-    const sent = translated(request());
+  test('a row of a flow that is evicted is written again within one unit of flow_now()', () => {
+    // A masqueraded flow has all three rows.
+    loaded.apply([nodePort()]);
+    const packet = request({ source: outside, destination: node, destinationPort: 30_080 });
+    const again = isTcp ? { ...packet, flags: ACK } : packet;
+    const sent = translated(packet, 'tc_uplink_in', devices.eth0);
     const map = loaded.datapath.map(four ? 'ct4' : 'ct6');
-    const tuple = {
-      saddr: sent.destination,
-      daddr: sent.source,
-      sport: sent.destinationPort ?? 0,
-      dport: sent.sourcePort ?? 0,
-      protocol: isTcp ? 6 : 17,
-    };
-    const key = encoded(four ? tuple4Codec : tuple6Codec, tuple);
-    expect(map.get(key)).toBeDefined();
-    map.delete(key);
-    // Makes the forward row of the flow older by one unit of flow_now() (4.29 s).
-    const forward = encoded(four ? tuple4Codec : tuple6Codec, { ...tuple, saddr: pod(1), daddr: vip, sport: 40_000, dport: 80 });
-    const row = map.get(forward) ?? new Uint8Array();
+    const ask = (): void => expect(translated(again, 'tc_uplink_in', devices.eth0).sourcePort).toBe(sent.sourcePort);
+    const answer = (): void => expect(translated(answerTo(sent), 'tc_pod_in', devices.lxc2).source).toBe(node);
     const codec = four ? flow4Codec : flow6Codec;
-    map.set(forward, encoded(codec, { ...decoded(codec, row), seen: decoded(codec, row).seen - 1 }));
-    translated(request(isTcp ? { flags: ACK } : {}));
-    expect(map.get(key)).toBeDefined();
-    expect(translated(answerTo(sent)).source).toBe(vip);
+    const rows = [...map.entries()].map(([key, value]) => ({ key, kind: decoded(codec, value).row }));
+    expect(rows.map(({ kind }) => kind).toSorted((a, b) => a - b)).toEqual([FlowRow.ROW_REQUEST, FlowRow.ROW_INNER, FlowRow.ROW_REPLY]);
+    for (const { key, kind } of rows) {
+      map.delete(key);
+      loaded.ageFlows(1);
+      // A packet finds its flow by the row of its own direction, so a packet of the other direction comes first.
+      for (const step of kind === FlowRow.ROW_REQUEST ? [answer, ask] : [ask, answer]) step();
+      expect(map.get(key)).toBeDefined();
+    }
   });
 
   test('a packet to a frontend without a usable backend is refused with the VIP as source, and is counted', () => {
@@ -310,9 +314,26 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
     expect(loaded.drops()['NODE_TO_SELF']).toBe((before['NODE_TO_SELF'] ?? 0) + 1);
   });
 
-  test('a reply that leaves through the device of a pod is unchanged unless the node is the backend', () => {
+  test('a reply gets the VIP where it leaves the node, on whatever device', () => {
     const sent = translated(request());
-    unchanged(answerTo(sent), 'tc_pod_out', devices.lxc1);
+    for (const [program, ifindex] of [
+      ['tc_pod_out', devices.lxc1],
+      ['tc_uplink_out', devices.eth0],
+    ] as const) {
+      const result = loaded.run(program, build(answerTo(sent)), { ifindex, ingressIfindex: devices.lxc2 });
+      expect(result.verdict).toBe(TC_ACT_OK);
+      expect(read(result.packet)).toMatchObject({ source: vip, sourcePort: 80, destination: pod(1), destinationPort: 40_000 });
+    }
+  });
+
+  test('between the two hooks the stack sees the client and the backend in both directions, even if the flow is masqueraded', () => {
+    loaded.apply([nodePort()]);
+    const packet = request({ source: outside, destination: node, destinationPort: 30_080 });
+    const sent = translated(packet, 'tc_uplink_in', devices.eth0);
+    const inside = loaded.run('tc_uplink_in', build(packet), { ifindex: devices.eth0 });
+    expect(read(inside.packet)).toMatchObject({ source: outside, sourcePort: 40_000, destination: pod(2), destinationPort: 8080 });
+    const back = loaded.run('tc_pod_in', build(answerTo(sent)), { ifindex: devices.lxc2 });
+    expect(read(back.packet)).toMatchObject({ source: pod(2), sourcePort: 8080, destination: outside, destinationPort: 40_000 });
   });
 
   if (isTcp) {

@@ -85,7 +85,7 @@ class Kernel {
       ...{ sourcePort: packet.sourcePort, destinationPort: packet.destPort },
     });
     const before = loaded.drops();
-    const { verdict, packet: out } = loaded.run(hook, frame, { ifindex: devices.eth0 });
+    const { verdict, packet: out } = loaded.forward(hook, frame, { ifindex: devices.eth0 });
     const after = loaded.drops();
     const reason = Object.keys(after).find((name) => after[name] !== before[name]);
     if (reason === 'NO_BACKEND' || reason === 'WRONG_PORT') return { verdict: 'REJECT' };

@@ -8,7 +8,19 @@ import type { Protocol } from '../../daemon/model/service.ts';
 import { backendRow, frontendRow } from '../support/builders.ts';
 import { devices, ip, type Loaded, plainHost } from './fixture.ts';
 import { loadForFile } from './load-for-file.ts';
-import { build, crc32c, fragments, type Packet, read, readIp, TC_ACT_OK, TC_ACT_REDIRECT, TC_ACT_SHOT, tcpFlags } from './packet.ts';
+import {
+  build,
+  crc32c,
+  fragments,
+  ipPacket,
+  type Packet,
+  read,
+  readIp,
+  TC_ACT_OK,
+  TC_ACT_REDIRECT,
+  TC_ACT_SHOT,
+  tcpFlags,
+} from './packet.ts';
 
 const { SYN, RST, ACK, FIN } = tcpFlags;
 
@@ -43,7 +55,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
   const fromOutside = (fields: Partial<Packet> = {}): Packet =>
     request({ source: outside, destination: node, destinationPort: 30_080, ...fields });
   const hooks = { tc_pod_in: () => devices.lxc1, tc_uplink_in: () => devices.eth0, tc_uplink_out: () => devices.eth0 };
-  const send = (packet: Packet, hook: keyof typeof hooks = 'tc_pod_in') => loaded.run(hook, build(packet), { ifindex: hooks[hook]() });
+  const send = (packet: Packet, hook: keyof typeof hooks = 'tc_pod_in') => loaded.forward(hook, build(packet), { ifindex: hooks[hook]() });
   const translated = (packet: Packet, hook?: keyof typeof hooks): Packet => {
     const result = send(packet, hook);
     expect(result.verdict).toBe(TC_ACT_REDIRECT);
@@ -205,8 +217,8 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     loaded.apply([port([clusterIP({ protocol: 'UDP' })], [backendRow(pod(2))], { protocol: 'UDP', key: `default/web:web/UDP/${family}` })]);
     const whole = request({ protocol: 'UDP', payload: Uint8Array.from({ length: 3000 }, (_, i) => i) });
     const all = fragments(build(whole), 1400, 77);
-    for (const later of all.slice(1)) expect(loaded.run('tc_pod_in', later, { ifindex: devices.lxc1 }).verdict).toBe(TC_ACT_OK);
-    const sent = all.map((fragment) => loaded.run('tc_pod_in', fragment, { ifindex: devices.lxc1 }));
+    for (const later of all.slice(1)) expect(loaded.forward('tc_pod_in', later, { ifindex: devices.lxc1 }).verdict).toBe(TC_ACT_OK);
+    const sent = all.map((fragment) => loaded.forward('tc_pod_in', fragment, { ifindex: devices.lxc1 }));
     for (const result of sent) {
       expect(result.verdict).toBe(TC_ACT_REDIRECT);
       expect(readIp(result.packet.subarray(14), true)).toMatchObject({ source: pod(1), destination: pod(2) });
@@ -219,35 +231,45 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     expect(readIp(error.payload ?? new Uint8Array(), true)).toMatchObject({ source: pod(1), destination: vip, destinationPort: 80 });
   });
 
-  test('the hop limit is decremented, and a packet whose hop limit reaches zero is answered with "time exceeded"', () => {
+  test('translation does not change the hop limit, because the stack forwards the packet', () => {
     loaded.apply([port([clusterIP()], [backendRow(pod(2))])]);
+    const frame = build(request({ hops: 2 }));
+    const { packet } = loaded.forward('tc_pod_in', frame, { ifindex: devices.lxc1 });
+    expect(read(packet)).toMatchObject({ destination: pod(2) });
     const at = four ? 22 : 21;
-    const withHops = (hops: number): Uint8Array => {
-      const frame = build(request({ hops }));
-      expect(frame[at]).toBe(hops);
-      return frame;
-    };
-    const result = loaded.run('tc_pod_in', withHops(2), { ifindex: devices.lxc1 });
-    expect(read(result.packet)).toMatchObject({ destination: pod(2) });
-    expect(result.packet[at]).toBe(1);
-    const out = read(loaded.run('tc_pod_in', withHops(1), { ifindex: devices.lxc1 }).packet);
-    expect(out).toMatchObject({ protocol: 'ICMP', source: node, destination: pod(1), type: four ? 11 : 3, code: 0 });
-    expect(loaded.drops()['HOP_LIMIT']).toBeGreaterThan(0);
+    expect(packet[at]).toBe(2);
   });
 
-  test('a packet larger than the MTU of the route is answered with "too big" and the MTU', () => {
+  test('a packet of a socket of the node that is larger than the MTU of the backend is answered with "too big" and the MTU', () => {
     loaded.apply([port([clusterIP()], [backendRow(pod(2))])]);
     ip('link', 'set', 'lxc2', 'mtu', '1300');
     try {
-      const big = request({ flags: ACK, payload: new Uint8Array(1400) });
-      translated(request());
-      const out = translated(big);
-      expect(out).toMatchObject({ protocol: 'ICMP', source: node, destination: pod(1), type: four ? 3 : 2, code: four ? 4 : 0 });
+      const fromNode = (fields: Partial<Packet>): Packet => request({ source: node, ...fields });
+      translated(fromNode({}), 'tc_uplink_out');
+      const out = translated(fromNode({ flags: ACK, payload: new Uint8Array(1400) }), 'tc_uplink_out');
+      expect(out).toMatchObject({ protocol: 'ICMP', source: node, destination: node, type: four ? 3 : 2, code: four ? 4 : 0 });
       expect(out.rest).toBe(1300);
-      expect(translated(request({ flags: ACK, payload: new Uint8Array(1200) })).destination).toBe(pod(2));
+      expect(translated(fromNode({ flags: ACK, payload: new Uint8Array(1200) }), 'tc_uplink_out').destination).toBe(pod(2));
     } finally {
       ip('link', 'set', 'lxc2', 'mtu', '1500');
     }
+  });
+
+  test('an ICMP redirect about a translated packet is dropped where it leaves, and other redirects pass', () => {
+    loaded.apply([port([clusterIP()], [backendRow(pod(2))])]);
+    const sent = translated(request());
+    const redirect = (about: Packet): Packet => {
+      const quoted = ipPacket(about);
+      // ICMPv6: target and destination (RFC 4861, 4.5), then an option with the packet, whose length is in units of 8 bytes.
+      const option = Uint8Array.of(4, Math.ceil(quoted.length / 8) + 1, 0, 0, 0, 0, 0, 0, ...quoted, ...new Uint8Array(7));
+      const payload = four ? quoted : Uint8Array.of(...new Uint8Array(32), ...option.subarray(0, (option[1] ?? 0) * 8));
+      return { protocol: 'ICMP', source: node, destination: pod(1), type: four ? 5 : 137, code: four ? 1 : 0, payload };
+    };
+    const leave = (packet: Packet): number => loaded.run('tc_pod_out', build(packet), { ifindex: devices.lxc1 }).verdict;
+    const before = loaded.drops()['REDIRECT'] ?? 0;
+    expect(leave(redirect(sent))).toBe(TC_ACT_SHOT);
+    expect(loaded.drops()['REDIRECT']).toBe(before + 1);
+    expect(leave(redirect({ ...sent, sourcePort: 7 }))).toBe(TC_ACT_OK);
   });
 
   test('translation changes the port and the CRC32c of an SCTP packet', () => {
@@ -270,7 +292,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     tagged.set(frame.subarray(0, 12));
     tagged.set([0x81, 0, 0, 100], 12);
     tagged.set(frame.subarray(12), 16);
-    expect(loaded.run('tc_pod_in', tagged, { ifindex: devices.lxc1 })).toMatchObject({ verdict: TC_ACT_OK, packet: tagged });
+    expect(loaded.forward('tc_pod_in', tagged, { ifindex: devices.lxc1 })).toMatchObject({ verdict: TC_ACT_OK, packet: tagged });
   });
 
   test('the port of a masqueraded flow is not given to another client while the flow is open', () => {

@@ -1,61 +1,103 @@
 // SPDX-License-Identifier: Apache-2.0
-// Without socket translation, traffic of pods through a Service must create no conntrack entry and no nftables rule. The positive
-// control: conntrack is active on the node, because a rule uses it, and direct traffic of the same pods does create entries.
-import { afterAll, beforeAll, expect, test } from 'vitest';
-import { Daemon, service, slices, vips } from '../support/lab/daemon.ts';
-import { Lab, podAddresses } from '../support/lab/lab.ts';
+// Translated packets pass the stack of the node, so netfilter applies to them. With conntrack, each flow is an ordinary connection from the
+// client to the backend: no connection has the address of the Service, and no packet is INVALID. A rule of the FORWARD hook about client
+// and backend applies to every kind of frontend. Sluice itself must add no rule.
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { Daemon, nodes, service, slices, vips } from '../support/lab/daemon.ts';
+import { clientAddresses, Lab, nodeAddresses, podAddresses } from '../support/lab/lab.ts';
 import { Client, Server } from '../support/lab/peers.ts';
 
+const NODE_PORT = 30_001;
+const REQUESTS = 100;
+
 let lab: Lab;
-let client: Client;
+let clients: Record<'pod9' | 'client', Client>;
+
+const nft = (...commands: readonly string[]): string => lab.run('node', 'nft', commands.join('; '));
+/** Chains that drop invalid packets, and that count packets of connections whose original destination is a frontend. */
+const watch = [
+  'add table inet watch',
+  ...['prerouting', 'forward', 'input', 'output', 'postrouting'].flatMap((hook) => [
+    `add chain inet watch ${hook} { type filter hook ${hook} priority 10; }`,
+    `add rule inet watch ${hook} ct state invalid counter drop comment "invalid"`,
+    `add rule inet watch ${hook} ct original ip daddr ${vips.IPv4} counter comment "VIP"`,
+    `add rule inet watch ${hook} ct original ip6 daddr ${vips.IPv6} counter comment "VIP"`,
+    `add rule inet watch ${hook} ct original proto-dst ${NODE_PORT} counter comment "NodePort"`,
+  ]),
+  'add rule inet watch forward ct state new counter comment "new"',
+];
+
+/** Packets that the rules with this comment have counted. */
+function counted(comment: string): number {
+  const lines = lab.run('node', 'nft', 'list', 'table', 'inet', 'watch').split('\n');
+  const rules = lines.filter((line) => line.includes(`comment "${comment}"`));
+  expect(rules.length).toBeGreaterThan(0);
+  return rules.reduce((sum, line) => sum + Number(/packets (\d+)/.exec(line)?.[1]), 0);
+}
+
+/** The ruleset without its counters. */
+const ruleset = (): string => lab.run('node', 'nft', 'list', 'ruleset').replaceAll(/packets \d+ bytes \d+/g, '');
+
+const ways = (['IPv4', 'IPv6'] as const).flatMap((family) =>
+  (['tcp', 'udp'] as const).flatMap((protocol) =>
+    (['pod9', 'client'] as const).flatMap((from) => [
+      { family, protocol, from, to: 'ClusterIP', address: vips[family], port: protocol === 'tcp' ? 80 : 53 },
+      { family, protocol, from, to: 'NodePort', address: nodeAddresses[family], port: NODE_PORT + (protocol === 'tcp' ? 0 : 1) },
+    ]),
+  ),
+);
 
 beforeAll(async () => {
   lab = new Lab();
   for (const number of [1, 2, 9]) lab.addPod(number);
+  lab.addClient();
   await Promise.all([1, 2].map((number) => Server.start(lab, { netns: `pod${number}`, name: `pod${number}` })));
-  lab.run(
-    'node',
-    'nft',
-    'add table inet watch; add chain inet watch forwarded { type filter hook forward priority 0; }; add rule inet watch forwarded ct state new counter',
-  );
+  nft(...watch);
   const daemon = new Daemon(lab);
-  daemon.write('web.yaml', service('web'), ...slices('web', [1, 2]));
+  const nodePorts = { web: NODE_PORT, dns: NODE_PORT + 1 };
+  daemon.write('web.yaml', ...nodes(), service('web', vips, { nodePorts, spec: { type: 'NodePort' } }), ...slices('web', [1, 2]));
   await daemon.start({ hasSocketLb: false });
-  client = await Client.start(lab, 'pod9');
+  clients = { pod9: await Client.start(lab, 'pod9'), client: await Client.start(lab, 'client') };
 });
 
 afterAll(() => lab.close());
 
-const entries = (): number => Number(lab.sysctl('node', 'net.netfilter.nf_conntrack_count'));
-/** The ruleset without its counters, which direct traffic changes. */
-const ruleset = (): string => lab.run('node', 'nft', 'list', 'ruleset').replaceAll(/packets \d+ bytes \d+/g, '');
+afterEach(() => nft('add table inet policy', 'delete table inet policy'));
 
-test('Service traffic of a pod changes neither conntrack nor the ruleset', async () => {
-  const before = { entries: entries(), ruleset: ruleset() };
-  for (const address of [vips.IPv4, vips.IPv6]) {
-    for (const [protocol, port] of [
-      ['tcp', 80],
-      ['udp', 53],
-    ] as const) {
-      const result = await client.ask({ protocol, address, port, count: 300 });
-      expect(result.failures).toEqual({});
-    }
-  }
-  expect(entries()).toBe(before.entries);
+const ask = ({ from, protocol, address, port }: (typeof ways)[number], count: number, timeoutMs = 5000) =>
+  clients[from].ask({ protocol, address, port, count, timeoutMs });
+
+test('conntrack sees connections to backends and no invalid packet, and the ruleset does not change', async () => {
+  const before = { ruleset: ruleset(), new: counted('new') };
+  for (const way of ways) expect((await ask(way, REQUESTS)).failures, JSON.stringify(way)).toEqual({});
+  expect({ invalid: counted('invalid'), vip: counted('VIP'), nodePort: counted('NodePort') }).toEqual({ invalid: 0, vip: 0, nodePort: 0 });
   expect(ruleset()).toBe(before.ruleset);
+  // The positive control: conntrack saw every connection.
+  expect(counted('new') - before.new).toBeGreaterThanOrEqual(ways.length * REQUESTS);
 });
 
-test('a pod that reaches itself through its Service creates no conntrack entry', async () => {
-  const own = await Client.start(lab, 'pod1');
-  const before = entries();
-  const result = await own.ask({ protocol: 'tcp', address: vips.IPv4, port: 80, count: 100 });
-  expect(Object.keys(result.answers).sort()).toEqual(['pod1', 'pod2']);
-  expect(entries()).toBe(before);
+test('with a FORWARD chain that drops everything except packets of pods, every frontend works', async () => {
+  nft(
+    'add table inet policy',
+    'add chain inet policy forward { type filter hook forward priority 0; policy drop; }',
+    'add rule inet policy forward ct state established,related accept',
+    'add rule inet policy forward ip daddr 10.244.0.0/16 accept',
+    'add rule inet policy forward ip6 daddr fd00:244::/32 accept',
+  );
+  for (const way of ways) expect((await ask(way, 10)).failures, JSON.stringify(way)).toEqual({});
 });
 
-test('direct traffic of the same pod creates conntrack entries, so the check detects them', async () => {
-  const before = entries();
-  const result = await client.ask({ protocol: 'tcp', address: podAddresses(1).IPv4, port: 8080, count: 20 });
-  expect(result.failures).toEqual({});
-  expect(entries()).toBeGreaterThanOrEqual(before + 20);
+test('a client that the FORWARD chain denies a backend does not reach that backend through any frontend', async () => {
+  const sources = (family: 'IPv4' | 'IPv6'): string => `{ ${podAddresses(9)[family]}, ${clientAddresses[family]} }`;
+  nft(
+    'add table inet policy',
+    'add chain inet policy forward { type filter hook forward priority 0; }',
+    `add rule inet policy forward ip saddr ${sources('IPv4')} ip daddr ${podAddresses(1).IPv4} drop`,
+    `add rule inet policy forward ip6 saddr ${sources('IPv6')} ip6 daddr ${podAddresses(1).IPv6} drop`,
+  );
+  for (const way of ways) {
+    const { answers, failures } = await ask(way, 12, 250);
+    expect(Object.keys(answers), JSON.stringify(way)).toEqual(['pod2']);
+    expect(Object.keys(failures), JSON.stringify(way)).toHaveLength(1);
+  }
 });

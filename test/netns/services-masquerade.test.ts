@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Masquerading without netfilter: 10,000 connections through Services create no conntrack entry, and masqueraded flows never use a
-// source port that the host uses. When no port is free, new flows are dropped and counted; existing flows and flows to other
-// backends continue.
+// Masqueraded flows never use a source port that the host uses. When no port is free, new flows are dropped and counted; existing flows
+// and flows to other backends continue.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Cluster } from '../support/lab/cluster.ts';
 import { service, slices } from '../support/lab/daemon.ts';
-import { labNodes, podAddresses } from '../support/lab/lab.ts';
+import { labNodes } from '../support/lab/lab.ts';
 import { OpenSocket, Server } from '../support/lab/peers.ts';
 import { Witness } from '../support/lab/witness.ts';
 
@@ -17,51 +16,6 @@ const vip = (n: number): { IPv4: string; IPv6: string } => ({ IPv4: `10.96.4.${n
 const nodePort = (n: number): object =>
   service(`port-${n}`, vip(n), { nodePorts: { web: 30_000 + n, dns: 31_000 + n }, spec: { type: 'NodePort' } });
 const portOf = (protocol: 'tcp' | 'udp', n: number): number => (protocol === 'tcp' ? 30_000 + n : 31_000 + n);
-
-describe('conntrack', () => {
-  let cluster: Cluster;
-
-  beforeAll(async () => {
-    const objects = [nodePort(1), ...slices('port-1', [1, 2, 101])];
-    cluster = await Cluster.start({ pods: [1, 2, 9, 101], servers: [1, 2, 101], hasSocketLb: false, objects });
-    cluster.lab.run(
-      'node',
-      'nft',
-      'add table inet watch; add chain inet watch forwarded { type filter hook forward priority 0; }; add rule inet watch forwarded ct state new counter',
-    );
-  });
-
-  afterAll(() => cluster.close());
-
-  const entries = (): number => Number(cluster.lab.sysctl('node', 'net.netfilter.nf_conntrack_count'));
-  const packets = (): number => Number(/packets (\d+)/.exec(cluster.lab.run('node', 'nft', 'list', 'ruleset'))?.[1]);
-
-  test('10,000 connections of a pod and of a client outside the cluster create no conntrack entry', async () => {
-    const before = { entries: entries(), packets: packets() };
-    const rounds = everyWay.flatMap(({ family, protocol }) => [
-      { protocol, address: vip(1)[family], port: protocol === 'tcp' ? 80 : 53 },
-      { protocol, address: nodeA[family], port: portOf(protocol, 1) },
-    ]);
-    let answered = 0;
-    for (const task of rounds) {
-      const results = await Promise.all(['pod9', 'client'].map((netns) => cluster.ask(netns, { ...task, count: 625 })));
-      for (const { failures, answers } of results) {
-        expect(failures, task.address).toEqual({});
-        answered += Object.values(answers).reduce((sum, count) => sum + count);
-      }
-    }
-    expect(answered).toBe(10_000);
-    expect({ entries: entries(), packets: packets() }).toEqual(before);
-  });
-
-  test('direct traffic to a pod creates conntrack entries, so the check detects them', async () => {
-    const before = entries();
-    const result = await cluster.ask('client', { protocol: 'tcp', address: podAddresses(1).IPv4, port: 8080, count: 20 });
-    expect(result.failures).toEqual({});
-    expect(entries()).toBeGreaterThanOrEqual(before + 20);
-    expect(packets()).toBeGreaterThan(0);
-  });
-});
 
 describe('ten source ports, five of which the host uses', () => {
   const HELD = [20_000, 20_001, 20_002, 20_003, 20_004];

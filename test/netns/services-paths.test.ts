@@ -80,10 +80,10 @@ describe.each(families.map((family) => ({ family })))('$family', ({ family }) =>
       cluster.lab.sysctl(netns, 'net.ipv6.icmp.ratelimit', '0');
     }
     const router = { IPv4: '172.20.0.254', IPv6: 'fd00:20::254' };
-    // Errors of hops behind the translation have the frontend as their source, as with netfilter.
+    // Errors of hops behind the translation have the frontend as their source, as with netfilter. The node itself is such a hop.
     const hopsOf = ({ netns, n, address }: Way): string[] => [
       ...(netns === 'client' ? [router[family]] : []),
-      nodeA[family],
+      address,
       ...(n === 2 ? [address, address] : []),
     ];
     for (const way of ways(family).filter(({ netns }) => netns !== 'node')) {
