@@ -2,7 +2,6 @@
 // The rows "in turn" measure the cost of the frontend lookup and of the backend selection. 100,000 Services are in the maps. One
 // side sends packets to many of the Services in turn, the other side sends all packets to one Service. Both sides run tc_pod_in
 // with the same number of flows. main.ts runs these rows.
-import { TC_ACT_REDIRECT } from '../kernel/packet.ts';
 import { benchSizes, portOf, vip } from './harness.ts';
 import type { Row, Sample } from './row.ts';
 import { TestRunGroup } from './test-run-group.ts';
@@ -36,7 +35,7 @@ export class FrontendBench extends TestRunGroup<FrontendRow> {
   round(rows: readonly FrontendRow[]): Sample[] {
     const { harness, loaded } = this;
     return rows.map(({ vips, flows, warmUp }) => {
-      const run = { destination: vip(0), flows, warmUp, repeat: REPEAT, expected: TC_ACT_REDIRECT };
+      const run = { destination: vip(0), flows, warmUp, repeat: REPEAT, isTranslated: true };
       const program = loaded.datapath.program('tc_pod_in');
       const [theirs = NaN] = harness.net([program], { ...run, vips: 1 });
       const [ours = NaN] = harness.net([program], { ...run, vips });

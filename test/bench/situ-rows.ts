@@ -33,10 +33,10 @@ const emptyTraffic = (hook: Hook): Traffic => (hook === 'sock_connect4' ? 'socke
 export class SituBench implements Group<SituRow> {
   readonly rows = [
     row('pod to ClusterIP, request', ESTABLISHED, { traffic: 'remote', hook: 'tc_pod_in' }),
-    row('reply of a backend on another node', ESTABLISHED, { traffic: 'remote', hook: 'tc_uplink_in' }),
+    row('reply of a backend on another node', ESTABLISHED, { traffic: 'remote', hook: 'tc_pod_out' }),
     row('reply of a socket of the node', ESTABLISHED, { traffic: 'node', hook: 'tc_pod_out' }),
     row('NodePort from outside, request', ESTABLISHED, { traffic: 'nodePort', hook: 'tc_uplink_in' }),
-    row('NodePort from outside, reply of a pod', ESTABLISHED, { traffic: 'nodePort', hook: 'tc_pod_in' }),
+    row('NodePort from outside, reply of a pod', ESTABLISHED, { traffic: 'nodePort', hook: 'tc_uplink_out' }),
     row('socket of the node to ClusterIP, request', ESTABLISHED, { traffic: 'fromNode', hook: 'tc_uplink_out' }),
     row('not ours, from a pod', PASS, { traffic: 'direct', hook: 'tc_pod_in' }),
     row('not ours, to a pod', PASS, { traffic: 'direct', hook: 'tc_pod_out' }),

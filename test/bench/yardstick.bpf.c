@@ -4,10 +4,11 @@
  * - The wrapper gives each repetition of a test run a new packet and calls the
  *   program under test.
  * - The time of the empty program is subtracted from all other times.
- * - The floor programs are the smallest tc programs that serve IPv4 TCP: a hash
- *   map of VIPs, two LRU rows per flow, NAT of requests and replies, checksum
- *   helpers, redirect. A test run uses bench_floor. The programs floor_* are
- *   attached to the devices of a node and serve real connections.
+ * - The floor programs are the smallest tc programs that serve IPv4 TCP and
+ *   leave forwarding to the stack: a hash map of VIPs, two LRU rows per flow,
+ *   NAT of requests where they enter and of replies where they leave, checksum
+ *   helpers. A test run uses bench_floor. The programs floor_* are attached to
+ *   the devices of a node and serve real connections.
  * - The floor hook is the smallest connect hook that translates.
  */
 #include <linux/bpf.h>
@@ -106,7 +107,7 @@ struct floor_vip {
 struct floor_backend {
 	__be32 address;
 	__be16 port;
-	__u16 device; /* device to redirect to; 0: the node's stack */
+	__u16 device; /* replies: that of the client; 0: the node's sockets */
 };
 
 struct {
@@ -166,9 +167,12 @@ static __always_inline int floor_open(const struct floor_key *key, __u32 first,
 	return 0;
 }
 
-/* `client`: the device on which requests arrive; 0: the node's sockets. */
+/*
+ * `client`: the device on which requests arrive; 0: the node's sockets, whose
+ * requests are translated where they leave, and their replies where they enter.
+ */
 static __always_inline int floor_walk(struct __sk_buff *skb, __u16 client,
-				      bool may_redirect)
+				      bool is_egress)
 {
 	void *data = (void *)(long)skb->data;
 	void *end = (void *)(long)skb->data_end;
@@ -196,11 +200,13 @@ static __always_inline int floor_walk(struct __sk_buff *skb, __u16 client,
 	flow = bpf_map_lookup_elem(&floor_flows, &key);
 	if (flow)
 		to = *flow;
-	else if (!first)
+	else if (!first || (is_egress && skb->ingress_ifindex))
 		return TC_ACT_OK;
 	else if (floor_open(&key, *first, client, &to))
 		return TC_ACT_SHOT;
 	if (to.device & FLOOR_REPLY) {
+		if (is_egress != (to.device != FLOOR_REPLY))
+			return TC_ACT_OK;
 		address = key.saddr;
 		port = key.sport;
 		ip->saddr = to.address;
@@ -217,40 +223,37 @@ static __always_inline int floor_walk(struct __sk_buff *skb, __u16 client,
 			    address, to.address, BPF_F_PSEUDO_HDR | 4);
 	bpf_l4_csum_replace(skb, ETH_HLEN + 20 + offsetof(struct tcphdr, check),
 			    port, to.port, 2);
-	to.device &= ~FLOOR_REPLY;
-	if (!may_redirect || !to.device)
-		return TC_ACT_OK;
-	return bpf_redirect_neigh(to.device, NULL, 0, 0);
+	return TC_ACT_OK;
 }
 
 SEC("tc")
 int bench_floor(struct __sk_buff *skb)
 {
-	return floor_walk(skb, skb->ifindex, true);
+	return floor_walk(skb, skb->ifindex, false);
 }
 
 SEC("tc")
 int floor_pod_in(struct __sk_buff *skb)
 {
-	return floor_walk(skb, skb->ifindex, true);
+	return floor_walk(skb, skb->ifindex, false);
 }
 
 SEC("tc")
 int floor_pod_out(struct __sk_buff *skb)
 {
-	return floor_walk(skb, 0, false);
+	return floor_walk(skb, 0, true);
 }
 
 SEC("tc")
 int floor_uplink_in(struct __sk_buff *skb)
 {
-	return floor_walk(skb, skb->ifindex, true);
+	return floor_walk(skb, skb->ifindex, false);
 }
 
 SEC("tc")
 int floor_uplink_out(struct __sk_buff *skb)
 {
-	return floor_walk(skb, 0, false);
+	return floor_walk(skb, 0, true);
 }
 
 struct floor_peer {
