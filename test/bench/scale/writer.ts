@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// A process that carries out the orders of orders.ts on an API server, over one HTTP/2 connection. Argument: a kubeconfig in JSON
+// A process that carries out the orders of orders.ts on an API server, over HTTP/2. Argument: a kubeconfig in JSON
 // with a token. cluster.ts starts it.
 import { readFileSync } from 'node:fs';
-import { connect } from 'node:http2';
+import { type ClientHttp2Session, connect } from 'node:http2';
 import { NAMESPACE, servicesPath, slicesPath } from './objects.ts';
 import { carryOutOrders, type ScaleObject } from './orders.ts';
 
@@ -14,13 +14,21 @@ interface Kubeconfig {
 const kubeconfig = JSON.parse(readFileSync(process.argv[2] ?? '', 'utf8')) as Kubeconfig;
 const { server, 'certificate-authority': caFile } = kubeconfig.clusters[0].cluster;
 const { token } = kubeconfig.users[0].user;
-const session = connect(server, { ca: readFileSync(caFile) });
+const ca = readFileSync(caFile);
+
+let connection: ClientHttp2Session | undefined;
+
+/** The connection. The server may have closed the last one, because nothing was written for a while. */
+function session(): ClientHttp2Session {
+  if (connection === undefined || connection.closed || connection.destroyed) connection = connect(server, { ca });
+  return connection;
+}
 
 /** Reads and discards a response. Resolves when the whole response has been read. */
 function send(method: 'POST' | 'PUT', path: string, object: object): Promise<void> {
   return new Promise((resolve, reject) => {
     const headers = { ':path': path, ':method': method, 'content-type': 'application/json', authorization: `Bearer ${token}` };
-    const stream = session.request(headers);
+    const stream = session().request(headers);
     let status = 0;
     let answer = '';
     stream.setEncoding('utf8');
@@ -43,4 +51,4 @@ await carryOutOrders({
   create: (object) => send('POST', collectionOf(object), object),
   replace: (object) => send('PUT', `${collectionOf(object)}/${object.metadata.name}`, object),
 });
-session.close();
+connection?.close();
