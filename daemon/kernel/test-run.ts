@@ -4,7 +4,7 @@
 import { addressOf, checked, libbpf, uninterruptedBpf } from './native.ts';
 
 export interface TestRunResult {
-  /** TC_ACT_* */
+  /** TC_ACT_*; TC_ACT_UNSPEC is -1. */
   readonly verdict: number;
   /** The packet after the run. */
   readonly packet: Uint8Array;
@@ -47,7 +47,7 @@ export function testRun(programFd: number, packet: Uint8Array, options: TestRunO
     'test run',
     `program fd ${programFd}`,
   );
-  return { verdict: view.getUint32(56, true), packet: out.slice(0, view.getUint32(28, true)), nanoseconds: view.getUint32(64, true) };
+  return { verdict: view.getInt32(56, true), packet: out.slice(0, view.getUint32(28, true)), nanoseconds: view.getUint32(64, true) };
 }
 
 /** Runs a syscall program on its argument. Returns the result of the program as a signed number. */

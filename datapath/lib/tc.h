@@ -2,8 +2,8 @@
 /*
  * The body of every tc program: passes the packet to the walk of the
  * direction and the family, and counts and drops the packet if that returns
- * -DROP_*. Included by tc_*.bpf.c
- * and explain.bpf.c.
+ * -DROP_*. A packet that the walk passes continues to the next program of the
+ * hook. Included by tc_*.bpf.c and explain.bpf.c.
  */
 #ifndef SLUICE_TC_H
 #define SLUICE_TC_H
@@ -75,7 +75,7 @@ static __always_inline int tc_walk(struct __sk_buff *skb, const enum hook hook)
 	 * has its own programs.
 	 */
 	if (skb->vlan_present && skb->vlan_tci & VLAN_ID)
-		return TC_ACT_OK;
+		return TC_ACT_UNSPEC;
 	switch (skb->protocol) {
 	case bpf_htons(ETH_P_IP):
 		ret = hook_is_egress(hook) ? walk_out_ipv4(skb, hook) :
@@ -86,9 +86,17 @@ static __always_inline int tc_walk(struct __sk_buff *skb, const enum hook hook)
 					     walk_in_ipv6(skb, hook);
 		break;
 	default:
-		return TC_ACT_OK;
+		return TC_ACT_UNSPEC;
 	}
-	if (ret >= 0)
+	/*
+	 * TC_ACT_OK would end the chain: TCX programs and clsact filters that
+	 * run after this program would not see the packet. TC_ACT_UNSPEC, which
+	 * is TCX_NEXT, continues it. The walk cannot return TC_ACT_UNSPEC,
+	 * because its value is also that of -DROP_NO_BACKEND.
+	 */
+	if (ret == TC_ACT_OK)
+		return TC_ACT_UNSPEC;
+	if (ret > 0)
 		return ret;
 	drop_count(-ret, skb->len);
 	return TC_ACT_SHOT;

@@ -22,7 +22,7 @@ import { HostOperations } from '../../daemon/services/apply/host-operations.ts';
 import { LbOperations } from '../../daemon/services/apply/lb-operations.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 import { newNetns } from '../support/kernel.ts';
-import { TC_ACT_OK, TC_ACT_REDIRECT } from './packet.ts';
+import { TC_ACT_REDIRECT, TC_ACT_UNSPEC } from './packet.ts';
 
 export const objectsPath = join(import.meta.dirname, '../../datapath/gen');
 
@@ -175,13 +175,13 @@ export class Loaded {
    */
   forward(program: string, packet: Uint8Array, at: { ifindex: number; ingressIfindex?: number }): TestRunResult {
     const entered = this.run(program, packet, at);
-    if (!program.endsWith('_in') || entered.verdict !== TC_ACT_OK) return entered;
+    if (!program.endsWith('_in') || entered.verdict !== TC_ACT_UNSPEC) return entered;
     const to = deviceTowards(entered.packet);
     if (to === undefined) return entered;
     const out = to === 'eth0' ? 'tc_uplink_out' : 'tc_pod_out';
     const left = this.run(out, entered.packet, { ifindex: devices[to], ingressIfindex: at.ifindex });
     const isChanged = Buffer.compare(left.packet, packet) !== 0;
-    return left.verdict === TC_ACT_OK && isChanged ? { ...left, verdict: TC_ACT_REDIRECT } : left;
+    return left.verdict === TC_ACT_UNSPEC && isChanged ? { ...left, verdict: TC_ACT_REDIRECT } : left;
   }
 
   /** Returns the number of dropped packets by reason. */

@@ -9,7 +9,7 @@ import type { Backend, DesiredPort, Frontend } from '../../daemon/model/frontend
 import { backendRow, frontendRow } from '../support/builders.ts';
 import { devices, type Loaded, plainHost } from './fixture.ts';
 import { loadForFile } from './load-for-file.ts';
-import { build, fragments, ipPacket, type Packet, read, TC_ACT_OK, TC_ACT_REDIRECT, TC_ACT_SHOT, tcpFlags } from './packet.ts';
+import { build, fragments, ipPacket, type Packet, read, TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC, tcpFlags } from './packet.ts';
 
 const { SYN, RST, ACK } = tcpFlags;
 /** Longer than every timeout except that of an established connection, in units of flow_now(). */
@@ -145,7 +145,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     expect(sent).toMatchObject({ source: pod(1), destination: remote });
     const frame = build(sent);
     expect(loaded.forward('tc_uplink_out', frame, { ifindex: devices.eth0, ingressIfindex: devices.lxc1 })).toMatchObject({
-      ...{ verdict: TC_ACT_OK, packet: frame },
+      ...{ verdict: TC_ACT_UNSPEC, packet: frame },
     });
     // A new flow to the same address is translated, because the address is an external IP.
     expect(translated(request({ source: pod(1), destination: remote, destinationPort: 80, sourcePort: 1 }), 'tc_pod_in').destination).toBe(
@@ -159,7 +159,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     const packet = request({ source: pod(1), destination: vip, destinationPort: 80 });
     const entered = loaded.run('tc_pod_in', build(packet), { ifindex: devices.lxc1 });
     expect({ verdict: entered.verdict, destination: read(entered.packet).destination }).toEqual({
-      ...{ verdict: TC_ACT_OK, destination: backend },
+      ...{ verdict: TC_ACT_UNSPEC, destination: backend },
     });
     const before = drops('NO_ROUTE');
     expect(send({ ...packet, source: node }, 'tc_uplink_out').verdict).toBe(TC_ACT_SHOT);
@@ -200,7 +200,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     const first = fragments(build(request({ protocol: 'UDP', payload })), 1400, 77);
     const others = fragments(build(request({ protocol: 'UDP', payload, destinationPort: 5000 })), 1400, 77);
     expect(first.map((frame) => sendFrame(frame, 'tc_uplink_in').verdict)).toEqual([TC_ACT_REDIRECT, TC_ACT_REDIRECT, TC_ACT_REDIRECT]);
-    expect(others.map((frame) => sendFrame(frame, 'tc_uplink_in').verdict)).toEqual([TC_ACT_OK, TC_ACT_OK, TC_ACT_OK]);
+    expect(others.map((frame) => sendFrame(frame, 'tc_uplink_in').verdict)).toEqual([TC_ACT_UNSPEC, TC_ACT_UNSPEC, TC_ACT_UNSPEC]);
   });
 
   test('ICMP errors about SCTP are translated, except errors that quote a later fragment, which has no ports', () => {
@@ -215,7 +215,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     if (!four) return;
     const later = ipPacket(sent);
     later[7] = 5; // fragment offset
-    expect(send(error(later), 'tc_pod_in').verdict).toBe(TC_ACT_OK);
+    expect(send(error(later), 'tc_pod_in').verdict).toBe(TC_ACT_UNSPEC);
   });
 
   test('dropped bytes count the packet and not the answer to it', () => {

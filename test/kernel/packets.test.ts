@@ -10,7 +10,7 @@ import type { Backend, DesiredPort } from '../../daemon/model/frontend.ts';
 import { frontendRow } from '../support/builders.ts';
 import { devices, type Loaded, plainHost } from './fixture.ts';
 import { loadForFile } from './load-for-file.ts';
-import { build, ipPacket, type Packet, read, readIp, TC_ACT_OK, TC_ACT_REDIRECT, TC_ACT_SHOT, tcpFlags } from './packet.ts';
+import { build, ipPacket, type Packet, read, readIp, TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC, tcpFlags } from './packet.ts';
 
 const { FIN, SYN, RST, ACK } = tcpFlags;
 
@@ -79,7 +79,7 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
   };
   const unchanged = (packet: Packet, program?: string, ifindex?: number): void => {
     const result = send(packet, program, ifindex);
-    expect(result.verdict).toBe(TC_ACT_OK);
+    expect(result.verdict).toBe(TC_ACT_UNSPEC);
     expect(result.packet).toEqual(build(packet));
   };
   /** Builds the answer of the backend to a translated packet. */
@@ -152,7 +152,7 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
     // BPF_PROG_TEST_RUN rejects packets that end within the IP header.
     for (const inside of [0, 1, 3, 7]) {
       const cut = frame.subarray(0, (four ? 34 : 54) + inside);
-      expect(loaded.forward('tc_pod_in', cut, { ifindex: devices.lxc1 })).toMatchObject({ verdict: TC_ACT_OK, packet: cut });
+      expect(loaded.forward('tc_pod_in', cut, { ifindex: devices.lxc1 })).toMatchObject({ verdict: TC_ACT_UNSPEC, packet: cut });
     }
   });
 
@@ -300,10 +300,10 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
   test('pod packets to a backend on an address of the node go to the network stack, and the replies are translated at the pod', () => {
     loaded.apply([port('web', vip, [backend(node)])]);
     const result = send(request());
-    expect(result.verdict).toBe(TC_ACT_OK);
+    expect(result.verdict).toBe(TC_ACT_UNSPEC);
     expect(read(result.packet)).toMatchObject({ source: pod(1), destination: node, destinationPort: 8080 });
     const back = send(answerTo(read(result.packet)), 'tc_pod_out', devices.lxc1);
-    expect(back.verdict).toBe(TC_ACT_OK);
+    expect(back.verdict).toBe(TC_ACT_UNSPEC);
     expect(read(back.packet)).toMatchObject({ source: vip, sourcePort: 80, destination: pod(1) });
   });
 
@@ -321,7 +321,7 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
       ['tc_uplink_out', devices.eth0],
     ] as const) {
       const result = loaded.run(program, build(answerTo(sent)), { ifindex, ingressIfindex: devices.lxc2 });
-      expect(result.verdict).toBe(TC_ACT_OK);
+      expect(result.verdict).toBe(TC_ACT_UNSPEC);
       expect(read(result.packet)).toMatchObject({ source: vip, sourcePort: 80, destination: pod(1), destinationPort: 40_000 });
     }
   });

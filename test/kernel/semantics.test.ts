@@ -14,7 +14,7 @@ import { semanticsCases } from '../support/semantics/cases.ts';
 import { randomCase } from '../support/semantics/random.ts';
 import { devices, ip, type Loaded, objectsPath, plainHost, smallSizes } from './fixture.ts';
 import { loadForFile } from './load-for-file.ts';
-import { readIp, TC_ACT_OK, TC_ACT_SHOT } from './packet.ts';
+import { readIp, TC_ACT_SHOT, TC_ACT_UNSPEC } from './packet.ts';
 
 const PACKETS = 10_000;
 const PACKETS_PER_CASE = 50;
@@ -90,7 +90,7 @@ class Kernel {
     const reason = Object.keys(after).find((name) => after[name] !== before[name]);
     if (reason === 'NO_BACKEND' || reason === 'WRONG_PORT') return { verdict: 'REJECT' };
     if (verdict === TC_ACT_SHOT) return { verdict: 'DROP' };
-    if (verdict === TC_ACT_OK) return { verdict: 'NONE' };
+    if (verdict === TC_ACT_UNSPEC) return { verdict: 'NONE' };
     const { source, destination, destinationPort = 0 } = readIp(out.subarray(14), true);
     return { verdict: 'DNAT', backend: hostPort(destination, destinationPort), source };
   }

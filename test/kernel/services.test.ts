@@ -16,9 +16,9 @@ import {
   type Packet,
   read,
   readIp,
-  TC_ACT_OK,
   TC_ACT_REDIRECT,
   TC_ACT_SHOT,
+  TC_ACT_UNSPEC,
   tcpFlags,
 } from './packet.ts';
 
@@ -189,7 +189,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     ]);
     expect(translated(request({ destinationPort: 81 }))).toMatchObject({ source: vip, sourcePort: 81, flags: RST | ACK });
     dropped('UNALLOCATED', request({ destination: four ? '10.96.7.7' : 'fd00:96::77' }));
-    expect(send(request({ destination: external })).verdict).toBe(TC_ACT_OK);
+    expect(send(request({ destination: external })).verdict).toBe(TC_ACT_UNSPEC);
   });
 
   test('10: until the affinity timeout, a client gets the same backend from all frontends whose backend set contains it', () => {
@@ -217,7 +217,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     loaded.apply([port([clusterIP({ protocol: 'UDP' })], [backendRow(pod(2))], { protocol: 'UDP', key: `default/web:web/UDP/${family}` })]);
     const whole = request({ protocol: 'UDP', payload: Uint8Array.from({ length: 3000 }, (_, i) => i) });
     const all = fragments(build(whole), 1400, 77);
-    for (const later of all.slice(1)) expect(loaded.forward('tc_pod_in', later, { ifindex: devices.lxc1 }).verdict).toBe(TC_ACT_OK);
+    for (const later of all.slice(1)) expect(loaded.forward('tc_pod_in', later, { ifindex: devices.lxc1 }).verdict).toBe(TC_ACT_UNSPEC);
     const sent = all.map((fragment) => loaded.forward('tc_pod_in', fragment, { ifindex: devices.lxc1 }));
     for (const result of sent) {
       expect(result.verdict).toBe(TC_ACT_REDIRECT);
@@ -269,7 +269,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     const before = loaded.drops()['REDIRECT'] ?? 0;
     expect(leave(redirect(sent))).toBe(TC_ACT_SHOT);
     expect(loaded.drops()['REDIRECT']).toBe(before + 1);
-    expect(leave(redirect({ ...sent, sourcePort: 7 }))).toBe(TC_ACT_OK);
+    expect(leave(redirect({ ...sent, sourcePort: 7 }))).toBe(TC_ACT_UNSPEC);
   });
 
   test('translation changes the port and the CRC32c of an SCTP packet', () => {
@@ -292,7 +292,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     tagged.set(frame.subarray(0, 12));
     tagged.set([0x81, 0, 0, 100], 12);
     tagged.set(frame.subarray(12), 16);
-    expect(loaded.forward('tc_pod_in', tagged, { ifindex: devices.lxc1 })).toMatchObject({ verdict: TC_ACT_OK, packet: tagged });
+    expect(loaded.forward('tc_pod_in', tagged, { ifindex: devices.lxc1 })).toMatchObject({ verdict: TC_ACT_UNSPEC, packet: tagged });
   });
 
   test('the port of a masqueraded flow is not given to another client while the flow is open', () => {
