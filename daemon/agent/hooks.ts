@@ -101,6 +101,8 @@ export function buildHooks({ config, log, pins, datapath, onRepaired }: HooksOpt
       devices: { summary: () => controller.summary(), problems: () => controller.missing() },
       missingPrograms: { problems: () => inspection.findings().missing },
       otherAgents: { problems: () => inspection.findings().others },
+      displacedPrograms: { problems: () => inspection.findings().displaced },
+      programsAhead: { problems: () => inspection.findings().ahead },
     },
   };
 }

@@ -1,12 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-// One attached program. A pinned BPF link, or a clsact filter where the kernel has no TCX, keeps it attached when this process
-// ends. The process also keeps the link open, so that the program stays attached when another program removes the pin. The
-// classes replace the program, and detect and repair changes that others made. devices.ts and sockets.ts decide which hooks get
-// a program.
+// One attached program. A pinned BPF link or a clsact filter keeps it attached when this process ends. The process also keeps
+// the link open, so that the program stays attached when another program removes the pin. The classes replace the program, and
+// detect and repair changes that others made. devices.ts and sockets.ts decide which hooks get a program; tc-hook.ts decides
+// between a link and a filter.
 import { isNotFound, KernelError } from '../base/errors.ts';
-import { attachClsact, clsactProgram, detachClsact, linkInfo, programId, updateLink } from '../kernel/link.ts';
+import { attachClsact, clsactProgram, detachClsact, type FilterReader } from '../kernel/clsact.ts';
+import { detachLink, linkInfo, programId, updateLink } from '../kernel/link.ts';
 import { closeFd, openPin, pin } from '../kernel/map.ts';
 import type { PinDirectory } from './pins.ts';
+
+export interface PlaceOptions {
+  /** Descriptor of the program that is attached. */
+  readonly program: number;
+  /** Loads a second copy of the program. Returns its descriptor, which the caller closes after the call. */
+  readonly copy: () => number;
+  readonly filters: FilterReader;
+  /** Clock time in milliseconds. */
+  readonly now: number;
+}
 
 /** Every call may throw KernelError. `program` is a descriptor; the caller may close it after the call. */
 export interface Attached {
@@ -18,6 +29,8 @@ export interface Attached {
   reattach(program: number): string[];
   /** Creates the pin again if it is missing. Returns one message for each difference. */
   repairPin(program: number): string[];
+  /** Moves the program to its place among the programs of the hook, if it is elsewhere. Returns one message for each move. */
+  keepPlace(options: PlaceOptions): string[];
   /** Detaches the program. */
   remove(): void;
   /** Closes our descriptor; the program stays attached. */
@@ -41,7 +54,7 @@ interface LinkOptions {
   readonly pins: PinDirectory;
   /** Name of the link's pin. */
   readonly name: string;
-  /** Creates the link. Returns its descriptor. */
+  /** Creates the link, in its place among the programs of the hook. Returns its descriptor. */
   readonly attach: (program: number) => number;
   /** Whether the link is alive and on the intended hook. */
   readonly isOurs: (link: number) => boolean;
@@ -98,6 +111,33 @@ export class HeldLink implements Attached {
     this.#pin();
     // The pin of a new link is created by the same repair as the link, so it is not reported as a repair of its own.
     return isNew ? [] : ['pin was missing'];
+  }
+
+  /** The place is not important on the hooks of a cgroup, where every program runs. tc-hook.ts moves the links of tc hooks. */
+  keepPlace(): string[] {
+    return [];
+  }
+
+  /**
+   * Replaces the link by a new one, which is in its place. For a moment both are attached, so that no packet passes without a program.
+   * The kernel rejects the same program twice on a hook, so the new link begins with the copy.
+   */
+  move({ program, copy }: Pick<PlaceOptions, 'program' | 'copy'>): void {
+    const before = this.#fd;
+    this.#fd = this.#options.attach(copy());
+    try {
+      this.#pin();
+    } catch (error) {
+      this.close();
+      this.#fd = before;
+      throw error;
+    }
+    try {
+      detachLink(before);
+    } finally {
+      closeFd(before);
+    }
+    updateLink(this.#fd, program);
   }
 
   remove(): void {
@@ -216,6 +256,11 @@ export class ClsactFilter implements Attached {
     const isMissing = !pins.has('clsact', name);
     if (isNew || isMissing) this.#pin(program);
     return isMissing && !isNew ? ['pin was missing'] : [];
+  }
+
+  /** The priority of the filter is its place. */
+  keepPlace(): string[] {
+    return [];
   }
 
   remove(): void {

@@ -31,6 +31,8 @@ export class Datapath {
   readonly #sizes: MapSizes;
   readonly #maps = new Map<string, BpfMap>();
   #objects: BpfObject[] = [];
+  /** Second copies of objects, by path. */
+  readonly #copies = new Map<string, BpfObject>();
   #layout = Buffer.alloc(0);
   #config: Uint8Array = new Uint8Array();
   /** The pinned maps that load() took over and whose sizes differ from the settings. */
@@ -108,12 +110,7 @@ export class Datapath {
    * is called again to restore the former programs. Throws ExitError when the new objects have another layout.
    */
   reload(swap: () => void): void {
-    if (!this.#layout.equals(this.#readLayout())) {
-      throw new ExitError(
-        ExitCode.layout,
-        `the objects in ${this.#objectsPath} have another map layout than this daemon: restart sluiced instead of reloading`,
-      );
-    }
+    this.#refuseOtherObjects('restart sluiced instead of reloading');
     const before = this.#objects;
     const held = this.mapFds();
     this.#objects = this.#loadObjects(held);
@@ -153,9 +150,29 @@ export class Datapath {
 
   /** Descriptor of a loaded program; valid until reload() or close(). */
   program(name: string): number {
-    const object = this.#objects.find((candidate) => candidate.programNames().includes(name));
-    if (object === undefined) throw new KernelError({ op: 'find program', object: name, errno: 2, code: 'ENOENT' });
+    return this.#objectOf(name).programFd(name);
+  }
+
+  /**
+   * Descriptor of a second copy of a program, with the same maps, made from the objects that are on disk now; valid until closeCopies().
+   * Throws ExitError when they have another layout.
+   */
+  copy(name: string): number {
+    const { path } = this.#objectOf(name);
+    let object = this.#copies.get(path);
+    if (object === undefined) {
+      this.#refuseOtherObjects('restart sluiced');
+      object = new BpfObject(path);
+      this.#copies.set(path, object);
+      object.load({ reuse: this.mapFds() });
+    }
     return object.programFd(name);
+  }
+
+  /** Closes what copy() has loaded. */
+  closeCopies(): void {
+    for (const object of this.#copies.values()) object.close();
+    this.#copies.clear();
   }
 
   /** Pins the map again when its pin is missing or belongs to another map. Returns what was wrong. */
@@ -186,6 +203,19 @@ export class Datapath {
     this.#objects = [];
     for (const map of this.#maps.values()) map.close();
     this.#maps.clear();
+  }
+
+  /** The loaded object that contains a program. */
+  #objectOf(program: string): BpfObject {
+    const object = this.#objects.find((candidate) => candidate.programNames().includes(program));
+    if (object === undefined) throw new KernelError({ op: 'find program', object: program, errno: 2, code: 'ENOENT' });
+    return object;
+  }
+
+  /** Throws ExitError when the objects that are on disk now have another layout than the loaded ones. */
+  #refuseOtherObjects(remedy: string): void {
+    if (this.#layout.equals(this.#readLayout())) return;
+    throw new ExitError(ExitCode.layout, `the objects in ${this.#objectsPath} have another map layout than this daemon: ${remedy}`);
   }
 
   #open(name: string): BpfObject {

@@ -3,13 +3,14 @@
 // daemon, a link update replaces the program, so that no packet passes without a program. It must never change a device that is
 // not in the table. Called by the Reconciler; guard.ts repairs the attachments.
 import type { Logger } from 'pino';
-import { attachTcx, hasTcx, linkInfo } from '../kernel/link.ts';
+import { hasTcx } from '../kernel/link.ts';
 import type { DesiredDevice, DeviceRole } from '../model/device.ts';
 import type { Operations } from '../table/reconciler.ts';
 import type { TableView } from '../table/table.ts';
-import { type Attached, ClsactFilter, type Held, HeldLink } from './attached.ts';
+import type { Held } from './attached.ts';
 import type { Datapath } from './datapath.ts';
 import { devicePin, parseDevicePin, type PinDirectory } from './pins.ts';
+import { TcHook } from './tc-hook.ts';
 
 export interface Attachment {
   readonly program: string;
@@ -48,7 +49,7 @@ export interface DeviceOptions {
 interface Device {
   readonly name: string;
   readonly appearance: number;
-  readonly programs: Map<string, Attached>;
+  readonly programs: Map<string, TcHook>;
 }
 
 export class DeviceOperations implements Operations<number, DesiredDevice> {
@@ -123,9 +124,8 @@ export class DeviceOperations implements Operations<number, DesiredDevice> {
   }
 
   attachments(): Attachment[] {
-    const kind = this.#hasTcx ? 'tcx' : 'clsact';
     return [...this.#attached.values()].flatMap(({ name, programs }) =>
-      [...programs.keys()].map((program) => ({ program, target: name, kind }) as const),
+      [...programs].map(([program, { kind }]) => ({ program, target: name, kind })),
     );
   }
 
@@ -136,7 +136,7 @@ export class DeviceOperations implements Operations<number, DesiredDevice> {
     const failures: unknown[] = [];
     for (const hook of hooks) {
       try {
-        this.#removeHook(hook, ifindex, device?.programs.get(hook.program));
+        (device?.programs.get(hook.program) ?? this.#hook(hook, ifindex)).remove();
       } catch (error) {
         failures.push(error);
       }
@@ -147,21 +147,9 @@ export class DeviceOperations implements Operations<number, DesiredDevice> {
     if (failures.length > 0) throw failures[0];
   }
 
-  #removeHook(hook: Hook, ifindex: number, attached: Attached | undefined): void {
-    attached?.remove();
-    this.#options.pins.remove('links', devicePin(hook.program, ifindex));
-    this.#removeFilter(hook, ifindex);
-  }
-
-  #removeFilter(hook: Hook, ifindex: number): void {
-    const { pins } = this.#options;
-    const name = devicePin(hook.program, ifindex);
-    if (pins.has('clsact', name)) new ClsactFilter({ pins, name, ifindex, isIngress: hook.isIngress }).remove();
-  }
-
   /** Attaches all programs of a device, or none. */
   #attachAll({ ifindex, name, appearance }: DesiredDevice, hooks: readonly Hook[]): void {
-    const programs = new Map<string, Attached>();
+    const programs = new Map<string, TcHook>();
     this.#attached.set(ifindex, { name, appearance, programs });
     try {
       for (const hook of hooks) programs.set(hook.program, this.#attach(hook, ifindex));
@@ -175,22 +163,18 @@ export class DeviceOperations implements Operations<number, DesiredDevice> {
     }
   }
 
-  #attach(hook: Hook, ifindex: number): Attached {
-    const { datapath, pins } = this.#options;
-    const program = datapath.program(hook.program);
-    const { isIngress } = hook;
-    const name = devicePin(hook.program, ifindex);
-    if (this.#hasTcx) {
-      const attach = (fd: number): number => attachTcx(fd, ifindex, isIngress);
-      const isOurs = (fd: number): boolean => linkInfo(fd).ifindex === ifindex;
-      const link = new HeldLink({ pins, name, attach, isOurs });
-      link.attach(program);
-      // An earlier daemon that did not use TCX may have left a filter. The filter would run a second program for each packet.
-      this.#removeFilter(hook, ifindex);
-      return link;
+  #attach(hook: Hook, ifindex: number): TcHook {
+    const attached = this.#hook(hook, ifindex);
+    try {
+      attached.attach(this.#options.datapath.program(hook.program));
+    } catch (error) {
+      attached.close();
+      throw error;
     }
-    const filter = new ClsactFilter({ pins, name, ifindex, isIngress });
-    filter.replace(program);
-    return filter;
+    return attached;
+  }
+
+  #hook({ program, isIngress }: Hook, ifindex: number): TcHook {
+    return new TcHook({ pins: this.#options.pins, name: devicePin(program, ifindex), ifindex, isIngress, hasTcx: this.#hasTcx });
   }
 }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Periodically compares pins and attachments with the kernel, and repairs what other programs removed or changed: pin
-// directories and their lock, pins of maps, links, filters, and the configuration row. The kernel sends no event for such
-// changes. The Reconciler repairs the entries of all other maps.
+// directories and their lock, pins of maps, links, filters and their place on the hook, and the configuration row. The kernel
+// sends no event for such changes. The Reconciler repairs the entries of all other maps.
 import type { Clock } from '../base/clock.ts';
 import { messageOf } from '../base/errors.ts';
 import type { StatusPart } from '../base/status-part.ts';
+import { FilterReader } from '../kernel/clsact.ts';
 import { type Held, isDeviceGone } from './attached.ts';
 import type { Datapath } from './datapath.ts';
 import type { PinDirectory } from './pins.ts';
@@ -53,7 +54,7 @@ export class Guard implements StatusPart {
 
   /** Runs one round now. Never throws. */
   look(): void {
-    const { pins, datapath, held, beforeHooks } = this.#options;
+    const { pins, datapath, held, beforeHooks, clock } = this.#options;
     const before = this.#failures;
     const failures = new Map<string, string>();
     this.#failures = failures;
@@ -72,11 +73,19 @@ export class Guard implements StatusPart {
     if (canPin) for (const name of datapath.mapNames()) repair(`map ${name}`, () => datapath.repairPin(name));
     repair('map lb_config', () => datapath.repairConfig());
     repair('devices', () => (beforeHooks(), []));
+    const filters = new FilterReader();
     for (const { program, target, attached } of held()) {
       const what = `${program} on ${target}`;
-      repair(what, () => repairHook(() => attached.reattach(datapath.program(program))));
-      if (canPin && !failures.has(what)) repair(what, () => repairHook(() => attached.repairPin(datapath.program(program))));
+      const step = (task: (fd: number) => string[]): void => {
+        if (!failures.has(what)) repair(what, () => repairHook(() => task(datapath.program(program))));
+      };
+      step((fd) => attached.reattach(fd));
+      if (!canPin) continue;
+      step((fd) => attached.repairPin(fd));
+      step((fd) => attached.keepPlace({ program: fd, copy: () => datapath.copy(program), filters, now: clock.now() }));
     }
+    filters.close();
+    datapath.closeCopies();
   }
 }
 

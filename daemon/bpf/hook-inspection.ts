@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// Asks the kernel which programs are on the hooks that this daemon uses. Finds hooks that lack our program, and programs of another
-// sluiced, which has a different pin path. Reads only; guard.ts does the repairs. The result is reused for a second, because a node has
-// hundreds of hooks. Called by the status.
+// Asks the kernel which programs are on the hooks that this daemon uses. Finds hooks that lack our program, programs of another
+// sluiced, which has a different pin path, and programs of other owners that may hide packets from ours. Reads only; guard.ts does the
+// repairs. The result is reused for a second, because a node has hundreds of hooks. Called by the status.
 import { readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { isNotFound, isNotSupported, KernelError } from '../base/errors.ts';
+import { FilterReader } from '../kernel/clsact.ts';
 import { isBpffs, isCgroup2 } from '../kernel/host.ts';
-import { cgroupPrograms, clsactProgram, hasTcx, linkInfo, programId, programNameById, tcxPrograms } from '../kernel/link.ts';
+import { cgroupPrograms, hasTcx, linkInfo, programId, programNameById, tcxPrograms } from '../kernel/link.ts';
 import { closeFd, openPin } from '../kernel/map.ts';
 import type { DesiredDevice } from '../model/device.ts';
 import type { Datapath } from './datapath.ts';
 import { hooksOf } from './devices.ts';
+import { hookList, type Neighbour, orderFindings, type OrderFindings } from './hook-order.ts';
 import type { PinDirectory } from './pins.ts';
 import { socketHooks } from './sockets.ts';
 
@@ -30,7 +32,7 @@ export interface HookInspectionOptions {
 }
 
 /** What an inspection found on the hooks: one message for each finding, with the next step. */
-export interface HookFindings {
+export interface HookFindings extends OrderFindings {
   /** Programs of ours that are not on their hook. */
   readonly missing: readonly string[];
   /** Other daemons that have programs on the same hooks. */
@@ -44,8 +46,17 @@ interface Hook {
   readonly target: string;
   /** False for a parent of the cgroup, on which this daemon has no program. */
   readonly isOurs: boolean;
-  /** The programs that are on the hook. */
-  readonly ids: readonly number[];
+  /** The programs and filters that are on the hook, in the order in which they run. */
+  readonly chain: readonly Member[];
+  /** On a tc hook: its direction. */
+  readonly direction?: 'ingress' | 'egress';
+}
+
+interface Member {
+  /** Id of the program; 0 for a filter that is no BPF program. */
+  readonly id: number;
+  /** Name of a filter, for messages; undefined for a program of a link. */
+  readonly filter?: string;
 }
 
 /** A program on a hook that this daemon uses, or on the same hook of a parent of its cgroup. */
@@ -63,7 +74,6 @@ const PINS_KEPT_MS = 10_000;
 const MAX_PIN_DEPTH = 4;
 const MAX_PIN_DIRECTORIES = 1000;
 const MAX_KNOWN_NAMES = 4096;
-const SHOWN_HOOKS = 3;
 
 const ourNames: ReadonlySet<string> = new Set([
   ...Object.values(hooksOf).flatMap((hooks) => hooks.map(({ program }) => program)),
@@ -88,48 +98,72 @@ export class HookInspection {
 
   /** A failure of the kernel must not make the whole status fail. */
   #inspectOrReport(): HookFindings {
+    const filters = new FilterReader();
     try {
-      return this.#inspect();
+      return this.#inspect(filters);
     } catch (error) {
       if (!(error instanceof KernelError)) throw error;
-      return { missing: [`the programs on the hooks are unknown, because the kernel does not list them: ${error.message}`], others: [] };
+      const missing = [`the programs on the hooks are unknown, because the kernel does not list them: ${error.message}`];
+      return { missing, others: [], displaced: [], ahead: [] };
+    } finally {
+      filters.close();
     }
   }
 
-  #inspect(): HookFindings {
+  #inspect(filters: FilterReader): HookFindings {
     const { hasSocketLb, cgroup } = this.#options;
     const missing = hasSocketLb && cgroup() === undefined ? ['the socket programs are not attached to a cgroup: the log says why'] : [];
     const foreign: ForeignProgram[] = [];
+    const neighbours: Neighbour[] = [];
     const ownIds = new Map<string, number>();
-    for (const { program, target, isOurs, ids } of this.#hooks()) {
+    for (const { program, target, isOurs, chain, direction } of this.#hooks(filters)) {
       const own = ownIds.get(program) ?? programId(this.#options.datapath.program(program));
       ownIds.set(program, own);
       const hook = `${program} on ${target}`;
-      if (isOurs && !ids.includes(own))
+      const at = chain.findIndex(({ id }) => id === own);
+      if (isOurs && at === -1)
         missing.push(`${hook} is not attached: sluiced attaches it again within --sync-period, and logs the reason when that fails`);
-      foreign.push(...ids.filter((id) => id !== own).map((id) => ({ id, hook })));
+      foreign.push(...chain.filter(({ id }) => id !== own && id !== 0).map(({ id }) => ({ id, hook })));
+      if (direction === undefined || at === -1) continue;
+      for (const [index, member] of chain.entries()) {
+        const name = this.#nameIfForeign(member, own);
+        if (name !== undefined) neighbours.push({ name, hook, direction, isBefore: index < at, isFilter: chain[at]?.filter !== undefined });
+      }
     }
-    return { missing, others: this.#otherDaemons(foreign) };
+    return { missing, others: this.#otherDaemons(foreign), ...orderFindings(neighbours) };
+  }
+
+  /** What messages call a program or filter of another owner; undefined for a program of Sluice. */
+  #nameIfForeign({ id, filter }: Member, own: number): string | undefined {
+    if (id === own) return undefined;
+    const name = id === 0 ? undefined : this.#nameOf(id);
+    if (name !== undefined && ourNames.has(name)) return undefined;
+    return filter === undefined ? `the program ${name ?? id}` : `the filter ${filter}`;
   }
 
   /**
    * The hooks that this daemon uses, and the same hooks of the parents of its cgroup, whose programs run too. Devices that no longer exist
    * are left out.
    */
-  *#hooks(): IterableIterator<Hook> {
+  *#hooks(filters: FilterReader): IterableIterator<Hook> {
     const isTcx = this.#options.hasTcx ?? hasTcx();
     for (const { ifindex, name, role } of this.#options.devices()) {
       for (const { program, isIngress } of hooksOf[role]) {
-        const ids = idsOf(() => (isTcx ? tcxPrograms(ifindex, isIngress) : filterPrograms(ifindex, isIngress)));
-        if (ids !== undefined) yield { program, target: name, isOurs: true, ids };
+        const ids = isTcx ? idsOf(() => tcxPrograms(ifindex, isIngress)) : [];
+        if (ids === undefined) continue;
+        // At ingress, where our program is first, the filters behind the TCX programs are of no interest.
+        const behind = isTcx && isIngress ? [] : filters.read(ifindex, isIngress);
+        const chain = [...ids.map((id) => ({ id })), ...behind.map((filter) => ({ id: filter.programId ?? 0, filter: filter.name }))];
+        yield { program, target: name, isOurs: true, chain, direction: isIngress ? 'ingress' : 'egress' };
       }
     }
     const cgroup = this.#options.cgroup();
     if (cgroup === undefined) return;
     for (const { program, type } of socketHooks) {
-      yield { program, target: cgroup, isOurs: true, ids: idsOf(() => cgroupPrograms(cgroup, type).ids) ?? [] };
+      const chainOf = (directory: string): Member[] => (idsOf(() => cgroupPrograms(directory, type).ids) ?? []).map((id) => ({ id }));
+      yield { program, target: cgroup, isOurs: true, chain: chainOf(cgroup) };
       for (let above = dirname(cgroup); isInCgroup2(above); above = dirname(above))
-        yield { program, target: above, isOurs: false, ids: idsOf(() => cgroupPrograms(above, type).ids) ?? [] };
+        yield { program, target: above, isOurs: false, chain: chainOf(above) };
     }
   }
 
@@ -164,20 +198,12 @@ export class HookInspection {
 }
 
 function otherDaemon(pinPath: string, programs: readonly ForeignProgram[]): string {
-  const hooks = [...new Set(programs.map(({ hook }) => hook))];
-  const more = hooks.length > SHOWN_HOOKS ? ` and ${hooks.length - SHOWN_HOOKS} more` : '';
-  const where = `${hooks.slice(0, SHOWN_HOOKS).join(', ')}${more}`;
+  const where = hookList(programs);
   const [owner, remedy] =
     pinPath === ''
       ? ['an unknown pin path', '`sluice uninstall --pin-path DIR` with its pin path']
       : [`the pin path ${pinPath}`, `\`sluice uninstall --pin-path ${pinPath}\``];
   return `programs of another sluiced, with ${owner}, are on the hooks of this one (${where}), so packets and connections are translated twice: stop the other sluiced and run ${remedy}`;
-}
-
-/** The program of the filter that sluiced creates. A second sluiced replaces the filter, because both use the same handle. */
-function filterPrograms(ifindex: number, isIngress: boolean): number[] {
-  const id = clsactProgram(ifindex, isIngress);
-  return id === undefined ? [] : [id];
 }
 
 /** The ids that `query` returns; undefined when the device or the cgroup does not exist any more. */

@@ -4,7 +4,8 @@
 import { lstatSync } from 'node:fs';
 import { join } from 'node:path';
 import { failureText } from '../base/reasons.ts';
-import { clsactProgram, linkInfo, programFdById, programId, programName } from '../kernel/link.ts';
+import { clsactProgram } from '../kernel/clsact.ts';
+import { linkInfo, programFdById, programId, programName } from '../kernel/link.ts';
 import { BpfMap, closeFd, mapInfo, objectKind, openPin } from '../kernel/map.ts';
 import { BpfObject, type MapSpec } from '../kernel/object.ts';
 import { layoutVersion } from '../maps/datapath-state.ts';

@@ -5,8 +5,8 @@
 import { existsSync, lstatSync, readdirSync, rmdirSync, statSync, unlinkSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { ReasonError } from '../base/errors.ts';
+import { detachClsact } from '../kernel/clsact.ts';
 import { isBpffs, lockHolder, unixListener } from '../kernel/host.ts';
-import { detachClsact } from '../kernel/link.ts';
 import { OwnPins } from './own-pins.ts';
 import { parseDevicePin, PinDirectory, type PinKind } from './pins.ts';
 

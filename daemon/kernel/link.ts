@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attaches programs: with BPF links to TCX and cgroup hooks, and with clsact filters where the kernel has no TCX (before Linux 6.6).
-// An update replaces the program of a link atomically; the kernel frees the old program when its last run has ended. It must never
-// touch a program or filter of another owner. Called by bpf/ and offline/.
+// Attaches programs with BPF links to TCX and cgroup hooks (clsact.ts: with clsact filters). An update replaces the program of a link
+// atomically; the kernel frees the old program when its last run has ended. It must never touch a program of another owner. Called by
+// bpf/ and offline/.
 import { closeSync, openSync } from 'node:fs';
 import { isDenied, isNotFound, isNotSupported } from '../base/errors.ts';
 import { checked, closeFd, kernelError, libbpf } from './native.ts';
@@ -22,6 +22,9 @@ export const AttachType = {
 
 const LINK_TYPE_TCX = 11;
 const LOOPBACK = 1;
+// Without a program or link to which they relate, these flags mean first and last.
+const BPF_F_BEFORE = 1 << 3;
+const BPF_F_AFTER = 1 << 4;
 
 export interface LinkInfo {
   readonly id: number;
@@ -84,10 +87,35 @@ export function programNameById(id: number): string | undefined {
   }
 }
 
-/** Attaches a program to a TCX hook of a device; hasTcx() must be true. Returns the descriptor of the link. */
-export function attachTcx(programFd: number, ifindex: number, isIngress: boolean): number {
+/** A place on a TCX hook. */
+interface TcxPlace {
+  readonly ifindex: number;
+  readonly isIngress: boolean;
+  /** First or last of the programs that are on the hook now. */
+  readonly place: 'first' | 'last';
+}
+
+/**
+ * Attaches a program to a TCX hook of a device; hasTcx() must be true. Returns the descriptor of the link. Throws EEXIST when the program
+ * is on the hook already.
+ */
+export function attachTcxAt(programFd: number, { ifindex, isIngress, place }: TcxPlace): number {
   const type = isIngress ? AttachType.tcxIngress : AttachType.tcxEgress;
-  return checked(libbpf.linkCreate(programFd, ifindex, type, null), 'attach tcx', `ifindex ${ifindex}`);
+  // struct bpf_link_create_opts begins with sz, flags.
+  const options = new Uint8Array(16);
+  const view = new DataView(options.buffer);
+  view.setBigUint64(0, BigInt(options.length), true);
+  view.setUint32(8, place === 'first' ? BPF_F_BEFORE : BPF_F_AFTER, true);
+  return checked(libbpf.linkCreate(programFd, ifindex, type, options), 'attach tcx', `ifindex ${ifindex}`);
+}
+
+/** Like attachTcxAt(), in the place of Sluice's programs: first at ingress, last at egress. */
+export const attachTcx = (programFd: number, ifindex: number, isIngress: boolean): number =>
+  attachTcxAt(programFd, { ifindex, isIngress, place: isIngress ? 'first' : 'last' });
+
+/** Detaches a link from its hook at once. The link stays until its pin and its descriptors are gone. */
+export function detachLink(linkFd: number): void {
+  checked(libbpf.linkDetach(linkFd), 'detach link', `fd ${linkFd}`);
 }
 
 /** Ids of the programs on a TCX hook of a device, in the order in which they run. */
@@ -151,58 +179,4 @@ export function attachCgroup(programFd: number, directory: string, type: number)
 /** Replaces the program of a link atomically: each packet is processed by the old program or by the new one. */
 export function updateLink(linkFd: number, programFd: number): void {
   checked(libbpf.linkUpdate(linkFd, programFd, null), 'update link', `fd ${linkFd}`);
-}
-
-// Priority and handle of Sluice's filter on a clsact qdisc. Filters of other owners with a lower priority number run first.
-const TC_PRIORITY = 49;
-const TC_HANDLE = 0x5c;
-const TC_REPLACE = 1;
-const EEXIST = 17;
-const ENOENT = 2;
-const ENODEV = 19;
-const EINVAL = 22;
-
-/** struct bpf_tc_hook: sz, ifindex, attach_point, parent. */
-function tcHook(ifindex: number, isIngress: boolean): Uint8Array {
-  const hook = new Uint8Array(24);
-  const view = new DataView(hook.buffer);
-  view.setBigUint64(0, BigInt(hook.length), true);
-  view.setInt32(8, ifindex, true);
-  view.setInt32(12, isIngress ? 1 : 2, true);
-  return hook;
-}
-
-/** struct bpf_tc_opts: sz, prog_fd, flags, prog_id, handle, priority. */
-function tcOptions(programFd: number, flags: number): Uint8Array {
-  const options = new Uint8Array(32);
-  const view = new DataView(options.buffer);
-  view.setBigUint64(0, BigInt(options.length), true);
-  view.setInt32(8, programFd, true);
-  view.setUint32(12, flags, true);
-  view.setUint32(20, TC_HANDLE, true);
-  view.setUint32(24, TC_PRIORITY, true);
-  return options;
-}
-
-/** Attaches or replaces Sluice's filter on the clsact qdisc of a device. Creates the qdisc when it is missing. */
-export function attachClsact(programFd: number, ifindex: number, isIngress: boolean): void {
-  const hook = tcHook(ifindex, isIngress);
-  const rc = libbpf.tcHookCreate(hook);
-  if (rc !== -EEXIST) checked(rc, 'create clsact', `ifindex ${ifindex}`);
-  checked(libbpf.tcAttach(hook, tcOptions(programFd, TC_REPLACE)), 'attach clsact', `ifindex ${ifindex}`);
-}
-
-/** Id of the program of Sluice's filter; undefined when the filter, the qdisc or the device does not exist. */
-export function clsactProgram(ifindex: number, isIngress: boolean): number | undefined {
-  const options = tcOptions(0, 0);
-  const rc = libbpf.tcQuery(tcHook(ifindex, isIngress), options);
-  if (rc === -ENOENT || rc === -EINVAL || rc === -ENODEV) return undefined;
-  checked(rc, 'query clsact', `ifindex ${ifindex}`);
-  return new DataView(options.buffer).getUint32(16, true);
-}
-
-/** Removes Sluice's filter. The qdisc stays, because other filters may use it. A missing filter, qdisc or device is not an error. */
-export function detachClsact(ifindex: number, isIngress: boolean): void {
-  const rc = libbpf.tcDetach(tcHook(ifindex, isIngress), tcOptions(0, 0));
-  if (rc !== -ENOENT && rc !== -EINVAL && rc !== -ENODEV) checked(rc, 'detach clsact', `ifindex ${ifindex}`);
 }

@@ -92,10 +92,11 @@ export const libbpf = {
   mapLookupBatch: bpf<[fd: number, inBatch: Optional, outBatch: Bytes, keys: Bytes, values: Bytes, count: Uint32Array, options: null]>(
     'int bpf_map_lookup_batch(int fd, void *in_batch, void *out_batch, void *keys, void *values, uint32_t *count, const void *opts)',
   ),
-  linkCreate: bpf<[programFd: number, target: number, attachType: number, options: null]>(
+  linkCreate: bpf<[programFd: number, target: number, attachType: number, options: Optional]>(
     'int bpf_link_create(int prog_fd, int target_fd, int attach_type, const void *opts)',
   ),
   linkUpdate: bpf<[linkFd: number, programFd: number, options: null]>('int bpf_link_update(int link_fd, int prog_fd, const void *opts)'),
+  linkDetach: bpf<[linkFd: number]>('int bpf_link_detach(int link_fd)'),
   programFdById: bpf<[id: number]>('int bpf_prog_get_fd_by_id(uint32_t id)'),
   progQuery: bpf<[target: number, type: number, queryFlags: number, attachFlags: Optional, ids: Uint32Array, count: Uint32Array]>(
     'int bpf_prog_query(int target, int type, uint32_t query_flags, uint32_t *attach_flags, uint32_t *ids, uint32_t *count)',

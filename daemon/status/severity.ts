@@ -17,6 +17,9 @@ const findingSeverities: Readonly<Record<FindingKind, Severity>> = {
   devices: 'Warning',
   missingPrograms: 'Degraded',
   otherAgents: 'Warning',
+  displacedPrograms: 'Warning',
+  // On many nodes other agents have programs ahead of ours and pass every packet on. Nothing shows that something is wrong.
+  programsAhead: 'Ok',
   mapSizes: 'Warning',
   networkPolicies: 'Warning',
 };
@@ -146,7 +149,7 @@ function hostLine({ hostProblems }: AgentStatus): StatusLine {
 
 function attachmentLine(status: AgentStatus): StatusLine {
   const { attachments, findings } = status;
-  const { severity, details } = judged(status, 'missingPrograms', 'otherAgents');
+  const { severity, details } = judged(status, 'missingPrograms', 'otherAgents', 'displacedPrograms', 'programsAhead');
   if (attachments.length === 0)
     return line('Programs', worst(severity, 'Warning'), { summary: 'none attached: no packet is translated', details });
   const missing = findings.missingPrograms.problems.length;

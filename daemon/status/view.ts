@@ -41,7 +41,15 @@ export interface Health {
  * The kinds of findings that parts of the agent report about themselves. severity.ts decides which line of the status contains a finding,
  * and how severe its problems are.
  */
-export type FindingKind = 'node' | 'devices' | 'missingPrograms' | 'otherAgents' | 'mapSizes' | 'networkPolicies';
+export type FindingKind =
+  | 'node'
+  | 'devices'
+  | 'missingPrograms'
+  | 'otherAgents'
+  | 'displacedPrograms'
+  | 'programsAhead'
+  | 'mapSizes'
+  | 'networkPolicies';
 
 export interface Finding {
   /** Describes the present state; "" when the line of the status has a summary of its own. */

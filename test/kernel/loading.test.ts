@@ -7,18 +7,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { isDenied, isNotFound, ExitError } from '../../daemon/base/errors.ts';
+import { attachClsact, detachClsact } from '../../daemon/kernel/clsact.ts';
 import { findCgroup2 } from '../../daemon/kernel/host.ts';
-import {
-  attachCgroup,
-  attachClsact,
-  attachTcx,
-  AttachType,
-  cgroupOfLink,
-  detachClsact,
-  linkInfo,
-  tcxPrograms,
-  updateLink,
-} from '../../daemon/kernel/link.ts';
+import { attachCgroup, attachTcx, AttachType, cgroupOfLink, linkInfo, tcxPrograms, updateLink } from '../../daemon/kernel/link.ts';
 import { closeFd, openPin, pin } from '../../daemon/kernel/map.ts';
 import { BpfObject, verifierReason } from '../../daemon/kernel/object.ts';
 import { addresses, LinkMonitor, links, routeTo } from '../../daemon/kernel/rtnetlink.ts';

@@ -4,11 +4,9 @@
 import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { attachTcx } from '../../daemon/kernel/link.ts';
-import { closeFd } from '../../daemon/kernel/map.ts';
-import { BpfObject } from '../../daemon/kernel/object.ts';
 import { inNetns } from '../support/kernel.ts';
 import { Daemon, service, slices, vips } from '../support/lab/daemon.ts';
+import { Foreign } from '../support/lab/foreign.ts';
 import { Lab } from '../support/lab/lab.ts';
 import { Client, Server } from '../support/lab/peers.ts';
 import { sh } from '../support/lab/shell.ts';
@@ -29,7 +27,7 @@ beforeEach(() => {
 
 afterEach(() => lab.close());
 
-/** Compiles programs for connect4 and tc that do nothing and do not belong to Sluice. Returns the path of the object file. */
+/** Compiles a program for connect4 that does nothing and does not belong to Sluice. Returns the path of the object file. */
 function foreignProgram(): string {
   const source = join(lab.directory, 'foreign.bpf.c');
   const object = source.replace(/c$/, 'o');
@@ -38,7 +36,6 @@ function foreignProgram(): string {
     `#include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 SEC("cgroup/connect4") int foreign(struct bpf_sock_addr *ctx) { return 1; }
-SEC("tc") int foreign_tc(struct __sk_buff *skb) { return -1; }
 char _license[] SEC("license") = "GPL";
 `,
   );
@@ -226,19 +223,22 @@ describe('a host on which sluiced runs', () => {
   });
 });
 
-test('preflight warns about another program on the TCX hook of the uplink, and about disabled IP forwarding', async () => {
-  const object = new BpfObject(foreignProgram());
-  object.load();
+test('preflight warns about programs that run before ours at egress of the uplink, and about disabled IP forwarding', async () => {
+  const foreign = new Foreign();
   const [link] = JSON.parse(lab.ip('node', '-j', 'link', 'show', 'dev', 'eth0')) as { ifindex: number }[];
-  const attached = inNetns(`/run/netns/${lab.netns('node')}`, () => attachTcx(object.programFd('foreign_tc'), link?.ifindex ?? 0, true));
+  inNetns(`/run/netns/${lab.netns('node')}`, () => {
+    for (const isIngress of [true, false]) foreign.attach('foreign_count', { ifindex: link?.ifindex ?? 0, isIngress, place: 'first' });
+    for (const direction of ['ingress', 'egress'] as const) foreign.filter('foreign_note', { dev: 'eth0', direction, bpffs: lab.bpffs });
+  });
   lab.sysctl('node', 'net.ipv4.ip_forward', '0');
   const { code, report } = await preflight('', [], daemon.flags(true));
-  closeFd(attached);
-  object.close();
+  foreign.close();
   expect(code).toBe(0);
   const warnings = report.checks.filter(({ state }) => state === 'warning').map(({ message }) => message);
   expect(warnings).toEqual([
-    expect.stringMatching(/^TCX program \d+ is on eth0 already: our programs run after it/),
+    expect.stringMatching(
+      /^at egress of eth0: the TCX program foreign_count, the filter foreign_note_eth0_egress: our program runs after them/,
+    ),
     expect.stringContaining('sysctl -w net.ipv4.ip_forward=1'),
   ]);
 });

@@ -37,6 +37,8 @@ export const status: AgentStatus = {
     devices: { summary: '1 uplink, 3 pod interfaces', problems: [] },
     missingPrograms: { summary: '', problems: [] },
     otherAgents: { summary: '', problems: [] },
+    displacedPrograms: { summary: '', problems: [] },
+    programsAhead: { summary: '', problems: [] },
     mapSizes: { summary: '', problems: [] },
     networkPolicies: { summary: 'no NetworkPolicy in the cluster', problems: [] },
   },

@@ -50,7 +50,7 @@ class Agent {
     ...{ ranges: new Table<string, never>('ranges', () => undefined), settings: [], healthCheckPort: () => 0 },
     findings: {
       ...{ node: nothing, devices: { summary: () => '1 uplink', problems: () => ['missing'] }, missingPrograms: nothing },
-      ...{ otherAgents: nothing, mapSizes: nothing, networkPolicies: nothing },
+      ...{ otherAgents: nothing, displacedPrograms: nothing, programsAhead: nothing, mapSizes: nothing, networkPolicies: nothing },
     },
   });
 

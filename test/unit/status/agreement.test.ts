@@ -114,6 +114,7 @@ const situations: readonly Situation[] = [
   { what: 'no Node has the name', change: found('node'), want: 'Warning' },
   { what: 'a device does not exist', change: found('devices'), want: 'Warning' },
   { what: 'another sluiced is on the hooks', change: found('otherAgents'), want: 'Warning' },
+  { what: 'a program of another owner has the place of ours', change: found('displacedPrograms'), want: 'Warning' },
   { what: 'a size setting has no effect', change: found('mapSizes'), want: 'Warning' },
   { what: 'NetworkPolicies are not enforced', change: found('networkPolicies'), want: 'Warning' },
 ];

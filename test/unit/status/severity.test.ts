@@ -62,6 +62,7 @@ test.for<{ kind: FindingKind; subject: string; want: string }>([
   { kind: 'devices', subject: 'Devices', want: 'Warning' },
   { kind: 'missingPrograms', subject: 'Programs', want: 'Degraded' },
   { kind: 'otherAgents', subject: 'Programs', want: 'Warning' },
+  { kind: 'displacedPrograms', subject: 'Programs', want: 'Warning' },
   { kind: 'mapSizes', subject: 'Maps', want: 'Warning' },
   { kind: 'networkPolicies', subject: 'Policies', want: 'Warning' },
 ])('the finding $kind gives the line $subject the severity $want, and is its detail', ({ kind, subject, want }) => {
@@ -69,6 +70,13 @@ test.for<{ kind: FindingKind; subject: string; want: string }>([
   expect(lines.find((line) => line.subject === subject)).toMatchObject({ severity: want, details: ['the problem'] });
   expect(lines.filter(({ severity }) => severity !== 'Ok')).toHaveLength(1);
   expect(overallSeverity(lines)).toBe(want);
+});
+
+test('a program of another owner ahead of ours is named in the line Programs and does not change the severity', () => {
+  const lines = statusLines({ ...healthyStatus, ...found('programsAhead', 'theirs runs before tc_pod_out on lxc1') });
+  const programs = lines.find(({ subject }) => subject === 'Programs');
+  expect(programs).toMatchObject({ severity: 'Ok', details: ['theirs runs before tc_pod_out on lxc1'] });
+  expect(overallSeverity(lines)).toBe('Ok');
 });
 
 test('the programs are said to be attached only if the kernel has them on their hooks', () => {
