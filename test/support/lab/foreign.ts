@@ -11,23 +11,27 @@ import { sh } from './shell.ts';
 
 type ForeignName = 'foreign_count' | 'foreign_no_udp' | 'foreign_note' | 'foreign_answers';
 
+/** Path of the object file that this process has compiled. */
+let compiled: string | undefined;
+
+function compile(): string {
+  const directory = mkdtempSync(join(tmpdir(), `sl${process.pid}f-`));
+  process.once('exit', () => rmSync(directory, { recursive: true, force: true }));
+  const output = join(directory, 'foreign.bpf.o');
+  const multiarch = process.arch === 'arm64' ? 'aarch64-linux-gnu' : 'x86_64-linux-gnu';
+  const flags = ['-O2', '-g', '-Wall', '-Wextra', '-Werror', '-target', 'bpf', '-mcpu=v3', `-I/usr/include/${multiarch}`];
+  sh('clang-19', ...flags, '-c', join(import.meta.dirname, 'foreign.bpf.c'), '-o', output);
+  return output;
+}
+
 /** A loaded set of the programs. Each set has maps of its own. close() detaches what is attached as a link; filters stay. */
 export class Foreign {
   readonly #object: BpfObject;
   readonly #links: number[] = [];
 
   constructor() {
-    const directory = mkdtempSync(join(tmpdir(), `sl${process.pid}f-`));
-    try {
-      const output = join(directory, 'foreign.bpf.o');
-      const multiarch = process.arch === 'arm64' ? 'aarch64-linux-gnu' : 'x86_64-linux-gnu';
-      const flags = ['-O2', '-g', '-Wall', '-Wextra', '-Werror', '-target', 'bpf', '-mcpu=v3', `-I/usr/include/${multiarch}`];
-      sh('clang-19', ...flags, '-c', join(import.meta.dirname, 'foreign.bpf.c'), '-o', output);
-      this.#object = new BpfObject(output);
-      this.#object.load();
-    } finally {
-      rmSync(directory, { recursive: true });
-    }
+    this.#object = new BpfObject((compiled ??= compile()));
+    this.#object.load();
   }
 
   program(name: ForeignName): number {
