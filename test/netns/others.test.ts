@@ -1,16 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-// Programs of other owners on the hooks that Sluice uses. They must see every packet that is not for a Service: what they deny is denied
-// with Sluice as without it, and Services work beside them. Sluice keeps its place, and the status names what may hide packets from it.
+// Programs of other owners on the hooks that Sluice uses. They must see every packet, with the addresses of client and backend: what they deny
+// is denied with Sluice as without it, directly and through a Service, and what they allow works. Sluice keeps its place, and the status names
+// what may hide packets from it.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { tcxPrograms } from '../../daemon/kernel/link.ts';
 import { inNetns } from '../support/kernel.ts';
 import { Daemon, service, slices, vips } from '../support/lab/daemon.ts';
 import { Foreign } from '../support/lab/foreign.ts';
-import { Lab, podAddresses } from '../support/lab/lab.ts';
+import { Lab, nodeAddresses, podAddresses } from '../support/lab/lab.ts';
 import { Client, Numbers, Server } from '../support/lab/peers.ts';
 
 const COUNT = 20;
-const [near, far] = [podAddresses(1).IPv4, podAddresses(9).IPv4];
+/** The ways to pod1. */
+const ways = [
+  { way: 'directly', address: podAddresses(1).IPv4, port: 5353 },
+  { way: 'ClusterIP', address: vips.IPv4, port: 53 },
+  { way: 'NodePort', address: nodeAddresses.IPv4, port: 30_053 },
+];
 
 let lab: Lab;
 let daemon: Daemon;
@@ -23,7 +29,11 @@ beforeEach(async () => {
   for (const number of [1, 9]) lab.addPod(number);
   await Promise.all([1, 9].map((number) => Server.start(lab, { netns: `pod${number}`, name: `pod${number}` })));
   daemon = new Daemon(lab);
-  daemon.write('web.yaml', service('web'), ...slices('web', [1]));
+  daemon.write(
+    'web.yaml',
+    service('web', vips, { spec: { type: 'NodePort' }, nodePorts: { web: 30_080, dns: 30_053 } }),
+    ...slices('web', [1]),
+  );
   foreign = new Foreign();
   [client, other] = await Promise.all([Client.start(lab, 'pod9'), Client.start(lab, 'pod1')]);
 });
@@ -48,11 +58,23 @@ const repaired = (text: string, from = 0): Promise<string> =>
   daemon.process?.line((line) => line.includes('repaired: ') && line.includes(text), from) ??
   Promise.reject(new Error('The daemon is not running.'));
 
-/** Number of answers to datagrams from one pod to another, not through a Service. */
-async function direct(from: Client, address: string): Promise<number> {
-  const { answers } = await from.ask({ protocol: 'udp', address, port: 5353, count: COUNT, parallel: COUNT, timeoutMs: 500 });
-  return Object.values(answers).reduce((sum, count) => sum + count, 0);
+/** Number of answers to COUNT datagrams. */
+async function answers(from: Client, to: { address: string; port: number }): Promise<number> {
+  const task = { protocol: 'udp', count: COUNT, parallel: COUNT, timeoutMs: 500 } as const;
+  const result = await from.ask({ ...task, address: to.address, port: to.port });
+  return Object.values(result.answers).reduce((sum, count) => sum + count, 0);
 }
+
+/** Number of answers from pod1 to pod9, by way. */
+async function answersByWay(): Promise<Record<string, number>> {
+  const found: Record<string, number> = {};
+  for (const { way, ...to } of ways) found[way] = await answers(client, to);
+  return found;
+}
+const all = { directly: COUNT, ClusterIP: COUNT, NodePort: COUNT };
+const none = { directly: 0, ClusterIP: 0, NodePort: 0 };
+/** Number of answers from pod9 to pod1. */
+const answersBack = (): Promise<number> => answers(other, { address: podAddresses(9).IPv4, port: 5353 });
 
 /** TCP of both families through the Service is answered. */
 async function serves(): Promise<void> {
@@ -73,13 +95,12 @@ describe.each([{ when: 'before Sluice starts' }, { when: 'while Sluice runs' }])
   };
 
   test('a policy without state denies what it denies without Sluice', async () => {
-    expect(await direct(client, near)).toBe(COUNT);
     await begin(() => {
       filter('foreign_no_udp', 'lxc9', 'ingress');
       filter('foreign_count', 'lxc9', 'egress');
     });
-    expect(await direct(client, near)).toBe(0);
-    expect(await direct(other, far)).toBe(0);
+    expect(await answersByWay()).toEqual(none);
+    expect(await answersBack()).toBe(0);
     // The datagrams of pod1 reach pod9; the answers of pod9 are denied.
     expect(foreign.seen()).toBe(COUNT);
     await serves();
@@ -92,35 +113,42 @@ describe.each([{ when: 'before Sluice starts' }, { when: 'while Sluice runs' }])
       filter('foreign_note', 'lxc9', 'ingress');
       filter('foreign_answers', 'lxc9', 'egress');
     });
-    expect(await direct(client, near)).toBe(COUNT);
-    expect(await direct(other, far)).toBe(0);
+    expect(await answersByWay()).toEqual(all);
+    expect(await answersBack()).toBe(0);
+    await serves();
+  });
+
+  test('a policy with state at the backend denies requests, also with another source than the client', async () => {
+    await begin(() => {
+      filter('foreign_note', 'lxc1', 'ingress');
+      filter('foreign_answers', 'lxc1', 'egress');
+    });
+    expect(await answersByWay()).toEqual(none);
+    expect(await answersBack()).toBe(COUNT);
     await serves();
   });
 });
 
 describe.each([{ place: 'first' }, { place: 'last' }] as const)('a TCX program that is attached at the place $place', ({ place }) => {
-  test.for([{ when: 'before Sluice starts' }, { when: 'while Sluice runs' }])(
-    'sees every packet that is not for a Service, attached $when',
-    async ({ when }) => {
-      const add = (): void => {
-        attach('foreign_count', 'lxc9', { isIngress: true, place });
-        attach('foreign_count', 'lxc9', { isIngress: false, place });
-      };
-      if (when === 'before Sluice starts') add();
-      await start();
-      if (when === 'while Sluice runs') add();
-      const before = foreign.seen();
-      expect(await direct(client, near)).toBe(COUNT);
-      // Requests at ingress, answers at egress.
-      expect(foreign.seen() - before).toBe(2 * COUNT);
-      await serves();
-    },
-  );
+  test.for([{ when: 'before Sluice starts' }, { when: 'while Sluice runs' }])('sees every packet, attached $when', async ({ when }) => {
+    const add = (): void => {
+      attach('foreign_count', 'lxc9', { isIngress: true, place });
+      attach('foreign_count', 'lxc9', { isIngress: false, place });
+    };
+    if (when === 'before Sluice starts') add();
+    await start();
+    if (when === 'while Sluice runs') add();
+    const before = foreign.seen();
+    expect(await answersByWay()).toEqual(all);
+    // Requests at ingress, answers at egress.
+    expect(foreign.seen() - before).toBe(ways.length * 2 * COUNT);
+    await serves();
+  });
 
   test('denies what it denies without Sluice', async () => {
     await start();
     attach('foreign_no_udp', 'lxc9', { isIngress: true, place });
-    expect(await direct(client, near)).toBe(0);
+    expect(await answersByWay()).toEqual(none);
     await serves();
   });
 });
@@ -135,7 +163,8 @@ test('a program that takes the place of Sluice loses it without a lost packet, a
   expect(order()[1]).toBe(own);
   await repaired('tc_pod_in on lxc9: moved before foreign_count');
   expect(order()).toEqual([own, expect.any(Number)]);
-  expect(await numbers.stop()).toMatchObject({ lost: 0, servers: { pod1: expect.any(Number) } });
+  const { sent, lost, servers } = await numbers.stop();
+  expect({ lost, servers }).toEqual({ lost: 0, servers: { pod1: sent } });
   expect(daemon.cli('status')).toMatch(/^Programs: +Ok /m);
   detach();
   attach('foreign_note', 'lxc9', { isIngress: true, place: 'first' });
