@@ -20,7 +20,7 @@ import { LocalAddresses } from '../source/netlink/local-addresses.ts';
 import type { AgentView } from '../status/view.ts';
 import type { OpenDatapath } from './datapath.ts';
 import { buildHealth } from './health.ts';
-import { buildHooks } from './hooks.ts';
+import { buildHooks, deviceTables } from './hooks.ts';
 import { ExplainService } from './explain.ts';
 import { buildServices, type Services } from './services.ts';
 import type { SourceAccess } from './source.ts';
@@ -56,17 +56,18 @@ const nothing = (): void => undefined;
 export function buildAgent({ config, log, access, opened, logStatus }: AgentOptions): Agent {
   const repairs = new Repairs(subsystem(log, 'repair'), systemClock);
   const onRepaired = (message: string): void => repairs.add(message);
-  const services = buildServices({ config, log, access, maps: opened.maps, facts: { netnsCookie: netnsCookie() }, onRepaired });
-  const hooks = buildHooks({ ...opened, config, log, onRepaired });
-  const localAddresses = new LocalAddresses(services.localAddresses, { clock: systemClock, log: subsystem(log, 'netlink') });
-  const explain = new ExplainService({ config, datapath: opened.datapath, services, maps: opened.maps, held: hooks.held });
+  const { devices, subnets } = deviceTables();
+  const services = buildServices({ config, log, access, maps: opened.maps, facts: { netnsCookie: netnsCookie() }, devices, onRepaired });
+  const hooks = buildHooks({ ...opened, config, log, subnets, devices, pace: services.turns, onRepaired });
+  const addressTables = { addresses: services.localAddresses, subnets };
+  const localAddresses = new LocalAddresses(addressTables, { clock: systemClock, log: subsystem(log, 'netlink') });
+  const explain = new ExplainService({ config, datapath: opened.datapath, services, maps: opened.maps, held: hooks.held, devices });
   const apiLog = subsystem(log, 'api');
   const servers = new HttpServers({ calls: { deferAccept, duplicate } });
   // The health parts serve the page of all metrics. This page also contains the metrics of the health parts, so it is passed as a function.
   const health = buildHealth({ config, tables: services, servers, page: () => page(), log: subsystem(log, 'health') });
-  const statusLogger = subsystem(log, 'status');
   const { view, statusLog } = buildStatus({
-    ...{ ...opened, config, log: statusLogger, services, hooks, repairs, health, explain },
+    ...{ ...opened, config, log: subsystem(log, 'status'), services, hooks, repairs, health, explain },
     ...{ localAddresses, logStatus },
   });
   const also = [processMetrics, eventLoopMetrics, httpMetrics(servers), health.metrics];

@@ -9,7 +9,9 @@ import type { Held } from '../bpf/attached.ts';
 import { type Datapath, objectsPath } from '../bpf/datapath.ts';
 import { ExplainPrograms } from '../explain/programs.ts';
 import type { LbMaps } from '../maps/types.ts';
+import type { DesiredDevice } from '../model/device.ts';
 import type { Explanation, PacketQuery } from '../model/explanation.ts';
+import type { TableView } from '../table/table.ts';
 
 interface ExplainServiceOptions {
   readonly config: Config;
@@ -18,6 +20,8 @@ interface ExplainServiceOptions {
   readonly maps: LbMaps;
   /** The programs of this daemon on their hooks. */
   readonly held: () => Iterable<Held>;
+  /** The devices that must have programs. */
+  readonly devices: TableView<number, DesiredDevice>;
 }
 
 export class ExplainService {
@@ -83,7 +87,7 @@ export class ExplainService {
   #host(): ThisHost {
     const { config, services } = this.#options;
     return new ThisHost({
-      ...{ podInterfaces: config.podInterfaces, uplinks: config.uplinks },
+      devices: [...this.#options.devices.all()].map(([, device]) => device),
       devicesWith: (program) => this.#devicesWith(program),
       nodeCidrs: [...services.ranges.all()].flatMap(([, row]) => (row.set === 'node' ? [row.cidr] : [])),
       podCidrs: services.nodes.get(config.node)?.podCIDRs ?? [],

@@ -12,9 +12,11 @@ import { Guard } from '../bpf/guard.ts';
 import { HookInspection } from '../bpf/hook-inspection.ts';
 import { Sockets } from '../bpf/sockets.ts';
 import type { Config } from '../config/schema.ts';
-import type { DesiredDevice, NetworkDevice } from '../model/device.ts';
+import type { Pace } from '../base/slices.ts';
+import type { DesiredDevice, DeviceRoutes, DeviceSubnet, NetworkDevice } from '../model/device.ts';
 import { DeviceController } from '../services/controller/device-controller.ts';
 import { Links } from '../source/netlink/links.ts';
+import { Routes } from '../source/netlink/routes.ts';
 import type { ReloadReport } from '../status/view.ts';
 import { Reconciler } from '../table/reconciler.ts';
 import type { ReconcileLog } from '../table/status.ts';
@@ -24,17 +26,30 @@ import type { OpenDatapath } from './datapath.ts';
 export interface HooksOptions extends OpenDatapath {
   readonly config: Config;
   readonly log: Logger;
+  /** Devices with an address of a subnet. Another part of the agent writes them. */
+  readonly subnets: Table<number, DeviceSubnet>;
+  /** The devices that must have programs. */
+  readonly devices: Table<number, DesiredDevice>;
+  /** When the reading of the routes pauses. */
+  readonly pace: Pace;
   readonly onRepaired: (message: string) => void;
 }
 
+/** The tables that the hooks share with other parts of the agent. */
+export const deviceTables = (): Pick<HooksOptions, 'subnets' | 'devices'> => ({
+  subnets: new Table('subnets', setImmediate),
+  devices: new Table('devices', setImmediate),
+});
+
 /** Builds everything and starts nothing. */
-export function buildHooks({ config, log, pins, datapath, onRepaired }: HooksOptions) {
+export function buildHooks({ config, log, pins, datapath, subnets, devices: desired, pace, onRepaired }: HooksOptions) {
   const bpfLog = subsystem(log, 'bpf');
   const linkTable = new Table<number, NetworkDevice>('links', setImmediate);
-  const desired = new Table<number, DesiredDevice>('devices', setImmediate);
-  const { podInterfaces, uplinks, syncPeriod } = config;
-  const links = new Links(linkTable, { clock: systemClock, log: subsystem(log, 'netlink') });
-  const controller = new DeviceController({ links: linkTable, devices: desired, podInterfaces, uplinks });
+  const routeTable = new Table<number, DeviceRoutes>('routes', setImmediate);
+  const netlink = { clock: systemClock, log: subsystem(log, 'netlink') };
+  const links = new Links(linkTable, netlink);
+  const routes = routeSource(routeTable, config, { ...netlink, pace });
+  const controller = new DeviceController({ links: linkTable, routes: routeTable, subnets, devices: desired, settings: config });
   const operations = new DeviceOperations({ datapath, pins, log: bpfLog });
   const nameOf = (ifindex: number): string => desired.get(ifindex)?.name ?? `ifindex ${ifindex}`;
   const loop = new Reconciler<number, DesiredDevice>({
@@ -44,7 +59,7 @@ export function buildHooks({ config, log, pins, datapath, onRepaired }: HooksOpt
   const sockets = new Sockets(pins, datapath);
   const held = (): Held[] => [...sockets.held(), ...operations.held()];
   const guard = new Guard({
-    ...{ pins, datapath, held, clock: systemClock, periodMs: syncPeriod, onRepaired },
+    ...{ pins, datapath, held, clock: systemClock, periodMs: config.syncPeriod, onRepaired },
     beforeHooks: () => {
       links.resync();
       // The round that restores detached links also retries the devices whose programs could not be attached.
@@ -68,6 +83,7 @@ export function buildHooks({ config, log, pins, datapath, onRepaired }: HooksOpt
   });
   const startDevices = async (): Promise<void> => {
     links.start();
+    await routes?.start();
     controller.start();
     loop.start();
     await loop.firstDone;
@@ -75,6 +91,7 @@ export function buildHooks({ config, log, pins, datapath, onRepaired }: HooksOpt
   const stopDevices = (): void => {
     loop.stop();
     controller.stop();
+    routes?.stop();
     links.stop();
     operations.close();
   };
@@ -95,16 +112,26 @@ export function buildHooks({ config, log, pins, datapath, onRepaired }: HooksOpt
   return {
     ...{ sockets, guard, held, startDevices, stopDevices, attachSockets, reload },
     attachments: () => [...operations.attachments(), ...sockets.attachments()],
-    status: [notAttached, controller, links] satisfies StatusPart[],
+    status: [notAttached, controller, links, ...(routes === undefined ? [] : [routes])] satisfies StatusPart[],
     deviceController: controller,
     findings: {
-      devices: { summary: () => controller.summary(), problems: () => controller.missing() },
       missingPrograms: { problems: () => inspection.findings().missing },
       otherAgents: { problems: () => inspection.findings().others },
       displacedPrograms: { problems: () => inspection.findings().displaced },
       programsAhead: { problems: () => inspection.findings().ahead },
     },
   };
+}
+
+/** Nothing reads the routes if the settings name all devices. The table is then complete without rows. */
+function routeSource(
+  table: Table<number, DeviceRoutes>,
+  { podInterfaces, uplinks }: Config,
+  options: ConstructorParameters<typeof Routes>[1],
+): Routes | undefined {
+  if (podInterfaces === 'auto' || uplinks === 'auto') return new Routes(table, options);
+  table.registerSource('none')();
+  return undefined;
 }
 
 /** A device or a cgroup that was deleted a moment ago is not an error. A later repair attaches the new program, if that is possible. */

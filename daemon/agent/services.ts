@@ -8,6 +8,7 @@ import { subsystem } from '../base/log.ts';
 import type { Config } from '../config/schema.ts';
 import type { ApiServerAddress } from '../model/api-server.ts';
 import type { LbMaps, MapPressure } from '../maps/types.ts';
+import type { DesiredDevice } from '../model/device.ts';
 import type { DesiredHost, DesiredPort, DesiredRange } from '../model/frontend.ts';
 import { kindNames } from '../source/kinds.ts';
 import { sourceTables, tableOf } from '../source/tables.ts';
@@ -20,7 +21,7 @@ import { NodePresence } from '../services/controller/node-presence.ts';
 import { ServiceController } from '../services/controller/service-controller.ts';
 import { Reconciler } from '../table/reconciler.ts';
 import type { ReconcileLog } from '../table/status.ts';
-import { Table } from '../table/table.ts';
+import { Table, type TableView } from '../table/table.ts';
 import { findSource, type SourceAccess } from './source.ts';
 
 export interface ServicesOptions {
@@ -29,6 +30,8 @@ export interface ServicesOptions {
   readonly access: SourceAccess;
   readonly maps: LbMaps;
   readonly facts: HostFacts;
+  /** The devices that must have programs. */
+  readonly devices: TableView<number, DesiredDevice>;
   readonly onRepaired: (message: string) => void;
 }
 
@@ -36,7 +39,7 @@ export interface ServicesOptions {
 const MOST_BEHIND = 256;
 
 /** Builds everything and starts nothing. */
-export function buildServices({ config, log, access, maps, facts, onRepaired }: ServicesOptions) {
+export function buildServices({ config, log, access, maps, facts, devices, onRepaired }: ServicesOptions) {
   const tables = sourceTables(setImmediate);
   // The source and the controllers take turns, so that only one of them works in each round of the event loop.
   const turns = new Turns();
@@ -77,7 +80,7 @@ export function buildServices({ config, log, access, maps, facts, onRepaired }: 
       ...{ ...tables, ...own, desired, onRefused: (message) => serviceLog.warn(message) },
       isBehind: () => loops.ports.behind > MOST_BEHIND,
     }),
-    hostController: new HostController({ ...tables, ...own, host, ranges }),
+    hostController: new HostController({ ...tables, ...own, devices, host, ranges }),
     owners: () => operations.owners(),
     pressure: () => summed([...operations.pressure(), ...rangeOperations.pressure()]),
     /**

@@ -8,8 +8,10 @@ import { rowSettings } from '../config/row-settings.ts';
 import { systemClock } from '../base/clock.ts';
 import { mapSizes } from '../bpf/map-sizes.ts';
 import type { Config } from '../config/schema.ts';
+import { EndpointRoutes } from '../host/endpoint-routes.ts';
 import { Forwarding } from '../host/forwarding.ts';
 import { versions } from '../host/version.ts';
+import { usesDevices } from '../model/device.ts';
 import { dropCounts } from '../maps/datapath-state.ts';
 import { healthCheckPort } from '../services/health/local-endpoints.ts';
 import { agentView } from '../status/agent-status.ts';
@@ -41,19 +43,31 @@ interface AgentStatusUnits {
 export function buildStatus(options: StatusOptions): AgentStatusUnits {
   const { config, log, datapath, maps, services, hooks, repairs, health, explain, localAddresses, logStatus } = options;
   const { desired, source, loops, controller, hostController } = services;
-  const hasDevices = config.podInterfaces.length + config.uplinks.length > 0;
   const forwarding = new Forwarding({
-    ...{ serviceCidr: config.serviceCidr, hasSocketLb: config.socketLb, hasDevices },
+    ...{ serviceCidr: config.serviceCidr, hasSocketLb: config.socketLb, hasDevices: usesDevices(config) },
     ports: () => rowsOf(desired),
+  });
+  const { deviceController } = hooks;
+  const endpointRoutes = new EndpointRoutes({
+    ...{
+      settings: config,
+      ports: () => rowsOf(desired),
+      judge: (ifindex) => deviceController.judge(ifindex),
+      now: () => systemClock.now(),
+    },
   });
   const sizes = mapSizes(config);
   const findings = {
     ...{ ...hooks.findings, node: services.nodePresence, networkPolicies: services.policies ?? policiesOfDirectory },
     mapSizes: { problems: () => datapath.sizeProblems() },
+    devices: {
+      summary: () => deviceController.summary(),
+      problems: () => [...deviceController.missing(), ...endpointRoutes.problems()],
+    },
   };
   const statusLog = new StatusLog({
     // The parts that are not listed here log their own problems.
-    problems: () => [forwarding, hooks.deviceController, ...Object.values(findings)].flatMap((part) => part.problems()),
+    problems: () => [forwarding, deviceController, ...Object.values(findings)].flatMap((part) => part.problems()),
     conflicts: () => controller.conflicts(),
     ...{ clock: systemClock, log },
   });
@@ -64,7 +78,7 @@ export function buildStatus(options: StatusOptions): AgentStatusUnits {
     mapInfos: () => datapath.mapNames().map((name) => ({ ...datapath.map(name).info, flag: sizes[name]?.flag })),
     ...{ pressure: services.pressure, owners: services.owners },
     drops: () => dropCounts(datapath.map('lb_drops')),
-    attachments: hooks.attachments,
+    ...{ attachments: hooks.attachments, devices: () => deviceController.judged() },
     host: [forwarding, localAddresses, ...hooks.status, health],
     ...{ repairs, drift: hooks.guard, log: logStatus },
     conflicts: () => controller.conflicts(),

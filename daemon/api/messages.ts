@@ -28,12 +28,15 @@ const severities = {
   NotReady: 'SEVERITY_NOT_READY',
 } as const;
 
+const deviceRoles = { none: 'DEVICE_ROLE_NONE', pod: 'DEVICE_ROLE_POD', uplink: 'DEVICE_ROLE_UPLINK' } as const;
+
 const rowStates = { pending: 'ROW_STATE_PENDING', done: 'ROW_STATE_DONE', error: 'ROW_STATE_ERROR' } as const;
 
 /** Maximum numbers of elements of the repeated fields, so that every message fits into 1 MiB. sluice.proto has the same numbers. */
 const most = {
   problems: 500,
   conflicts: 500,
+  devices: 500,
   contenders: 20,
   details: 500,
   frontends: 500,
@@ -72,6 +75,8 @@ export function statusMessage(status: AgentStatus): StatusResponse {
     },
     maps: status.maps.map(mapMessage),
     attachments: status.attachments.map(({ hook, target, kind, program }) => ({ hook, target, program, kind: attachmentKinds[kind] })),
+    devices: status.devices.slice(0, most.devices).map(({ name, role, reason }) => ({ name, role: deviceRoles[role], reason })),
+    moreDevices: more(status.devices, most.devices),
     socketLb: status.socketLb,
     hostProblems: [...status.hostProblems],
     drops: status.drops

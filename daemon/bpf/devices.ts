@@ -48,6 +48,7 @@ export interface DeviceOptions {
 /** A device with the programs that are attached to it, by program name. */
 interface Device {
   readonly name: string;
+  readonly role: DeviceRole;
   readonly appearance: number;
   readonly programs: Map<string, TcHook>;
 }
@@ -67,17 +68,17 @@ export class DeviceOperations implements Operations<number, DesiredDevice> {
   }
 
   update(row: DesiredDevice): void {
-    const { ifindex, name } = row;
+    const { ifindex, name, role } = row;
     const before = this.#attached.get(ifindex);
-    if (before?.name === name && before.appearance === row.appearance) return;
-    const hooks = hooksOf[row.role];
-    // The device may have had another role, under another name or for an earlier daemon. This call removes the programs of that role.
+    if (before?.name === name && before.role === role && before.appearance === row.appearance) return;
+    const hooks = hooksOf[role];
+    // The device may have had another role, also for an earlier daemon. This call removes the programs of that role.
     this.#removeHooks(
       ifindex,
       allHooks.filter((hook) => !hooks.includes(hook)),
     );
     this.#attachAll(row, hooks);
-    this.#options.log.info({ device: name, ifindex, programs: hooks.map(({ program }) => program) }, 'device attached');
+    this.#options.log.info({ device: name, ifindex, role, programs: hooks.map(({ program }) => program) }, 'device attached');
   }
 
   delete(ifindex: number): void {
@@ -148,9 +149,9 @@ export class DeviceOperations implements Operations<number, DesiredDevice> {
   }
 
   /** Attaches all programs of a device, or none. */
-  #attachAll({ ifindex, name, appearance }: DesiredDevice, hooks: readonly Hook[]): void {
+  #attachAll({ ifindex, name, role, appearance }: DesiredDevice, hooks: readonly Hook[]): void {
     const programs = new Map<string, TcHook>();
-    this.#attached.set(ifindex, { name, appearance, programs });
+    this.#attached.set(ifindex, { name, role, appearance, programs });
     try {
       for (const hook of hooks) programs.set(hook.program, this.#attach(hook, ifindex));
     } catch (error) {

@@ -3,6 +3,7 @@
 import type { ServicePort__Output as ServicePort } from '../../proto/gen/sluice/v1/ServicePort.ts';
 import type { StatusResponse__Output as Status } from '../../proto/gen/sluice/v1/StatusResponse.ts';
 import { hostPort } from '../model/address.ts';
+import type { DeviceSettings } from '../model/device.ts';
 import type { FrontendType } from '../model/frontend.ts';
 import type { TrafficPolicy } from '../model/service.ts';
 import type { ServedPort, ServedState } from '../offline/plan.ts';
@@ -57,22 +58,24 @@ function servedFrontends({ namespace, name, portName, frontends, backends, sourc
 
 /**
  * The devices that would have programs with the planned settings: those that have programs now and keep them, and the uplinks that are new.
+ * Undefined if that is unknown, because a setting changes to or from `auto`.
  */
-export function plannedDevices(served: ServedState | undefined, settings: Planned): ServedState['devices'] {
+export function plannedDevices(served: ServedState | undefined, settings: DeviceSettings): ServedState['devices'] {
   const before = served?.devices;
+  const known = (name: string): string | undefined => served?.settings?.get(name);
   if (before === undefined) return undefined;
+  const { podInterfaces, uplinks } = settings;
+  if ((podInterfaces === 'auto') !== (known('pod-interfaces') === 'auto') || (uplinks === 'auto') !== (known('uplinks') === 'auto'))
+    return undefined;
   const isPlanned = (name: string, programs: string): boolean =>
-    programs.includes('tc_pod_in') ? settings.podInterfaces.some((prefix) => name.startsWith(prefix)) : settings.uplinks.includes(name);
+    programs.includes('tc_pod_in')
+      ? podInterfaces === 'auto' || podInterfaces.some((prefix) => name.startsWith(prefix))
+      : uplinks === 'auto' || uplinks.includes(name);
   // An uplink that does not exist has no programs now, so it counts as a difference only if the setting changes.
-  const known = served?.settings?.get('uplinks')?.split(',') ?? [];
-  const added = settings.uplinks.filter((name) => !known.includes(name));
+  const named = known('uplinks')?.split(',') ?? [];
+  const added = uplinks === 'auto' ? [] : uplinks.filter((name) => !named.includes(name));
   return new Map([
     ...[...before].filter(([name, programs]) => isPlanned(name, programs)),
     ...added.map((name) => [name, programsText(['tc_uplink_in', 'tc_uplink_out'])] as const),
   ]);
-}
-
-interface Planned {
-  readonly podInterfaces: readonly string[];
-  readonly uplinks: readonly string[];
 }

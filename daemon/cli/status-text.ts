@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The text of `sluice status`: one line "Key:  State  detail" per subject, with the problems indented below it. Pure. The agent decides
 // how severe each subject is; the exit code follows its decision. Called by run.ts.
+import type { DeviceRole__Output as DeviceRole } from '../../proto/gen/sluice/v1/DeviceRole.ts';
 import type { Severity__Output as Severity } from '../../proto/gen/sluice/v1/Severity.ts';
 import type { StatusResponse__Output as Status } from '../../proto/gen/sluice/v1/StatusResponse.ts';
 import { ExitCode, ExitError } from '../base/errors.ts';
-import { counted } from './table.ts';
+import { counted, tableLines } from './table.ts';
 
 const words: Readonly<Record<Severity, string>> = {
   SEVERITY_UNSPECIFIED: 'Unknown',
@@ -42,9 +43,25 @@ function details(status: Status): string[] {
   });
   return [
     '',
+    ...deviceLines(status),
     `Programs that sluiced keeps attached:${attached.length === 0 ? ' none' : ''}`,
     ...attached,
     `Dropped packets since the maps were created:${drops.length === 0 ? ' none' : ''}`,
     ...drops.map(({ reason, packets, bytes }) => `  ${reason}: ${counted(packets, 'packet')}, ${counted(bytes, 'byte')}`),
   ];
+}
+
+const roles: Readonly<Record<DeviceRole, string>> = {
+  DEVICE_ROLE_UNSPECIFIED: 'unknown',
+  DEVICE_ROLE_NONE: 'none',
+  DEVICE_ROLE_POD: 'pod',
+  DEVICE_ROLE_UPLINK: 'uplink',
+};
+
+/** The devices with their roles. A daemon of an earlier version reports none. */
+function deviceLines({ devices, moreDevices }: Status): string[] {
+  if (devices.length === 0) return [];
+  const rows = devices.map(({ name, role, reason }) => [`  ${name}`, roles[role], reason]);
+  const lines = tableLines(['  Device', 'Role', 'Reason'], rows).flat();
+  return ['Network devices:', ...lines, ...(moreDevices === 0 ? [] : [`  and ${moreDevices} more`])];
 }

@@ -5,6 +5,7 @@
 import { hostname } from 'node:os';
 import { z } from 'zod';
 
+import { usesDevices } from '../model/device.ts';
 import { kebab, type NamedSetting } from './sources.ts';
 import {
   apiServers,
@@ -86,15 +87,15 @@ const shape = {
     defaultName: 'the host name',
   }),
   podInterfaces: setting(devices, {
-    argument: 'PREFIX,...',
-    help: 'name prefixes of pod interfaces; programs are attached to each of these interfaces when it appears',
-    defaultText: '',
+    argument: 'auto|off|PREFIX,...',
+    help: 'pod interfaces, to which programs are attached when they appear; auto: each veth or netkit device whose other end is in another network namespace, except uplinks; off: none; or the name prefixes of veth and netkit devices',
+    defaultText: 'auto',
     isList: true,
   }),
   uplinks: setting(devices, {
-    argument: 'DEV,...',
-    help: 'devices through which traffic enters and leaves the node',
-    defaultText: '',
+    argument: 'auto|off|DEV,...',
+    help: 'devices through which traffic enters and leaves the node; auto: each device through which a route leads, except pod interfaces; off: none; or the names of devices',
+    defaultText: 'auto',
     isList: true,
   }),
   serviceCidr: setting(cidrs, {
@@ -210,8 +211,9 @@ export const schema = z.object(shape).superRefine((config, context) => {
     if (config.source !== undefined && (config[key]?.length ?? 0) > 0)
       reject(key, 'names a cluster and --source names a directory: set only one of them');
   }
-  for (const device of config.uplinks) {
-    const prefix = config.podInterfaces.find((each) => device.startsWith(each));
+  const { podInterfaces, uplinks } = config;
+  for (const device of uplinks === 'auto' ? [] : uplinks) {
+    const prefix = podInterfaces === 'auto' ? undefined : podInterfaces.find((each) => device.startsWith(each));
     if (prefix !== undefined)
       reject(
         'uplinks',
@@ -220,8 +222,8 @@ export const schema = z.object(shape).superRefine((config, context) => {
   }
   if (`${config.socket}/`.startsWith(`${config.pinPath}/`))
     reject('socket', `is inside the pin path ${config.pinPath}, where a socket cannot be created`);
-  if (!config.socketLb && config.podInterfaces.length === 0 && config.uplinks.length === 0) {
-    reject('socketLb', 'leaves no program that translates packets: set --pod-interfaces or --uplinks, or turn it on');
+  if (!config.socketLb && !usesDevices(config)) {
+    reject('socketLb', 'leaves no program that translates packets: set --pod-interfaces or --uplinks to auto, or turn it on');
   }
 });
 

@@ -67,11 +67,20 @@ const listOf = (problemOf: (part: string) => string | undefined) =>
     return [...new Set(parts)];
   });
 
-/** Device names or prefixes of device names. */
-export const devices = listOf((part) => {
+const deviceNames = listOf((part) => {
+  if (part === 'auto' || part === 'off') return `contains "${part}", which must be the only value`;
   // IFNAMSIZ is 16, including the terminating zero; dev_valid_name() rejects "/", ":" and white space.
   const isName = part.length <= 15 && /^[^/:\s]+$/.test(part) && part !== '.' && part !== '..';
   return isName ? undefined : `contains "${part}", which is not a valid device name`;
+});
+
+/** "auto", "off", or device names or prefixes of device names. "off" gives an empty list. */
+export const devices = text.transform((value, context): 'auto' | readonly string[] => {
+  if (value === 'auto') return value;
+  if (value === 'off') return [];
+  const { data, error } = deviceNames.safeParse(value);
+  for (const { message } of error?.issues ?? []) context.addIssue({ code: 'custom', message });
+  return data ?? z.NEVER;
 });
 
 /** Base URLs of the API server. An error message does not show a URL with a user name, since it may contain a password. */

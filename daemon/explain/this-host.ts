@@ -5,7 +5,7 @@ import { ExitCode, ExitError, isNotFound, KernelError } from '../base/errors.ts'
 import { didYouMean } from '../base/nearest.ts';
 import { type Link, links, routeTo } from '../kernel/rtnetlink.ts';
 import { addressBytes, cidrContains } from '../model/address.ts';
-import { isPodInterface } from '../model/device.ts';
+import { type DesiredDevice, isPair } from '../model/device.ts';
 import type { Origin } from '../model/explanation.ts';
 import type { DeviceQuestion, PacketDevice } from './explainer.ts';
 
@@ -14,10 +14,8 @@ const LOOPBACK = 1;
 const SHOWN_DEVICES = 10;
 
 export interface HostRanges {
-  /** Name prefixes of pod interfaces. */
-  readonly podInterfaces: readonly string[];
-  /** Names of the uplinks. */
-  readonly uplinks: readonly string[];
+  /** The devices that must have programs. */
+  readonly devices: readonly DesiredDevice[];
   /** The node's own addresses, as canonical CIDRs. */
   readonly nodeCidrs: readonly string[];
   /** podCIDRs of the Node object, canonical. */
@@ -42,7 +40,7 @@ export class ThisHost {
   }
 
   isPodInterface(name: string): boolean {
-    return this.#links.some((link) => link.name === name && isPodInterface(link, this.#ranges.podInterfaces));
+    return this.#ranges.devices.some((device) => device.name === name && device.role === 'pod');
   }
 
   /**
@@ -65,7 +63,7 @@ export class ThisHost {
     const program = `tc_${hook}`;
     const device = iface === undefined ? this.#routed(origin === 'node' ? destination : source) : this.#named(iface);
     // A pod that does not exist, or that is behind a bridge, has no device to which a route leads. Then any device with the program counts.
-    const isAnyPod = iface === undefined && origin === 'pod' && device?.kind !== 'veth';
+    const isAnyPod = iface === undefined && origin === 'pod' && !(device !== undefined && isPair(device));
     const found = [...this.#ranges.devicesWith(program)];
     const isProcessed = isAnyPod ? found.length > 0 : found.includes(device?.name ?? '');
     return { ifindex: device?.ifindex ?? LOOPBACK, problem: isProcessed ? undefined : missingText(program, isAnyPod ? undefined : device) };
@@ -81,8 +79,8 @@ export class ThisHost {
   }
 
   #routed(address: string): Link | undefined {
-    const routed = this.#routeOf(address);
-    return this.#links.find(({ ifindex, name }) => (routed === 0 ? name === this.#ranges.uplinks[0] : ifindex === routed));
+    const routed = this.#routeOf(address) || this.#ranges.devices.find(({ role }) => role === 'uplink')?.ifindex;
+    return this.#links.find(({ ifindex }) => ifindex === routed);
   }
 
   #routeOf(address: string): number {

@@ -8,7 +8,7 @@ import { ExitCode, ExitError } from '../base/errors.ts';
 import { descriptorLimit, missingCapabilities, readSysctl } from '../kernel/host.ts';
 import { hasTcx } from '../kernel/link.ts';
 import { links } from '../kernel/rtnetlink.ts';
-import { isPodInterface, missingPodInterfaces, missingUplink } from '../model/device.ts';
+import { type DeviceSettings, hasPodPrefix, type JudgedDevice, missingPodInterfaces, missingUplink, noUplink } from '../model/device.ts';
 
 type PortRanges = readonly { readonly first: number; readonly last: number }[];
 
@@ -20,11 +20,17 @@ export const hostChecks = (settings: { readonly snatPorts: PortRanges }): Check[
   { name: 'source ports', run: () => sourcePorts(settings.snatPorts) },
 ];
 
-/** The checks of the devices to which programs are attached. A start does not require the devices, since they may appear later. */
-export const deviceChecks = (settings: { readonly uplinks: readonly string[]; readonly podInterfaces: readonly string[] }): Check[] => [
-  ...settings.uplinks.map((name) => ({ name: `uplink ${name}`, run: () => uplink(name) })),
-  ...settings.podInterfaces.map((prefix) => ({ name: `pod interfaces ${prefix}*`, run: () => podInterfaces(prefix) })),
+/**
+ * The checks of the devices to which programs are attached. A start does not require the devices, since they may appear later. `judged`
+ * returns every device with its role.
+ */
+export const deviceChecks = ({ uplinks, podInterfaces }: DeviceSettings, judged: () => readonly JudgedDevice[]): Check[] => [
+  ...named(uplinks).map((name) => ({ name: `uplink ${name}`, run: () => namedUplink(name) })),
+  ...named(podInterfaces).map((prefix) => ({ name: `pod interfaces ${prefix}*`, run: () => prefixed(prefix) })),
+  { name: 'devices', run: () => roles(judged(), uplinks === 'auto') },
 ];
+
+const named = (setting: DeviceSettings['uplinks']): readonly string[] => (setting === 'auto' ? [] : setting);
 
 /**
  * Minimum limit of open descriptors: about 160 for maps, programs and libraries, 2 for each device with programs, and some for connections.
@@ -73,15 +79,38 @@ function sourcePorts(ranges: PortRanges): string {
   );
 }
 
-function uplink(name: string): string {
+function namedUplink(name: string): string {
   const link = links().find((each) => each.name === name);
   if (link === undefined) throw new CheckWarning(missingUplink(name));
   if (!link.isEthernet) throw new CheckWarning(`uplink ${name} does not carry Ethernet frames: Sluice cannot attach programs to it`);
   return `exists, MTU ${link.mtu}`;
 }
 
-function podInterfaces(prefix: string): string {
-  const count = links().filter((link) => isPodInterface(link, [prefix])).length;
+function prefixed(prefix: string): string {
+  const count = links().filter((link) => hasPodPrefix(link, [prefix])).length;
   if (count === 0) throw new CheckWarning(missingPodInterfaces(prefix));
   return count === 1 ? '1 interface matches now' : `${count} interfaces match now`;
+}
+
+/** Maximum number of devices of one role that a message lists. */
+const SHOWN_DEVICES = 20;
+
+/** Every device with its role. */
+function roles(devices: readonly JudgedDevice[], mustHaveUplink: boolean): string {
+  const { uplink = [], pod = [], none = [] } = Object.groupBy(devices, ({ role }) => role);
+  const withReason = ({ name, reason }: JudgedDevice): string => `${name} (${reason})`;
+  const text = [
+    `uplinks: ${listed(uplink.map(withReason))}`,
+    `pod interfaces: ${listed(pod.map(({ name }) => name))}`,
+    `without programs: ${listed(none.map(withReason))}`,
+    'pods with macvlan, ipvlan or SR-IOV interfaces get socket translation only',
+  ].join('; ');
+  if (mustHaveUplink && uplink.length === 0) throw new CheckWarning(`${noUplink}; ${text}`);
+  return text;
+}
+
+function listed(texts: readonly string[]): string {
+  const more = texts.length - SHOWN_DEVICES;
+  if (texts.length === 0) return 'none';
+  return `${texts.slice(0, SHOWN_DEVICES).join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // An AF_NETLINK route socket: synchronous requests and dumps, which the kernel answers at once, and multicast events on the
-// event loop. This file encodes and decodes messages; rtnetlink.ts, its only caller, interprets them. A socket belongs to the
-// network namespace in which it was created, even if the thread moves to another one.
+// event loop. This file encodes and decodes messages; its callers, rtnetlink.ts and device-routes.ts, interpret them. A socket belongs to
+// the network namespace in which it was created, even if the thread moves to another one.
 import type { KernelError } from '../base/errors.ts';
 import { checkedErrno, closeFd, errno, kernelError, libc, type PollHandle, pollReadable, uninterrupted } from './native.ts';
 
@@ -104,6 +104,29 @@ export class NetlinkSocket {
       if (!isInterrupted) return found;
     }
     throw kernelError('netlink', `${what} changed during each of ${DUMP_ATTEMPTS} dumps`, EINTR);
+  }
+
+  /**
+   * The messages of a dump, one received part at a time. The kernel makes the next part when the previous one has been received, so a long
+   * dump needs no memory, and the caller may pause between two parts. The messages of a part are valid until the next part is requested.
+   * A dump that the kernel marks as interrupted is not repeated.
+   */
+  *dumpParts(type: number, body: Uint8Array, what: string): Generator<readonly NetlinkMessage[], void> {
+    this.#send(type, NLM_F_REQUEST | NLM_F_DUMP, body);
+    for (;;) {
+      const length = this.#receive(0);
+      if (length < 0) throw kernelError('netlink', what, -length);
+      const part = [...messages(this.#buffer.subarray(0, length))];
+      const last = part.at(-1);
+      if (last?.type !== NLMSG_DONE && last?.type !== NLMSG_ERROR) {
+        yield part;
+        continue;
+      }
+      const error = errorOf(last);
+      if (error !== 0) throw kernelError('netlink', what, Math.abs(error));
+      yield part.slice(0, -1);
+      return;
+    }
   }
 
   /** Sends one request. Returns its answer, which is empty when the kernel only acknowledges the request. */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Links, addresses and routes from rtnetlink, as plain rows. It must never change a device, an address or a route. Called by
-// source/netlink/, explain/, host/ and bpf/checks.ts.
+// source/netlink/, explain/, host/ and bpf/checks.ts. device-routes.ts reads all routes.
 import type { KernelError } from '../base/errors.ts';
 import { attribute, attributes, NetlinkSocket } from './netlink.ts';
 
@@ -15,13 +15,16 @@ const RTMGRP_IPV6_IFADDR = 0x100;
 
 const IFLA_IFNAME = 3;
 const IFLA_MTU = 4;
+const IFLA_MASTER = 10;
 const IFLA_LINKINFO = 18;
+const IFLA_LINK_NETNSID = 37;
 const IFLA_INFO_KIND = 1;
 
 const AF_UNSPEC = 0;
 const AF_INET = 2;
 const AF_INET6 = 10;
 const ARPHRD_ETHER = 1;
+const IFF_LOOPBACK = 8;
 
 export interface Link {
   readonly ifindex: number;
@@ -31,10 +34,17 @@ export interface Link {
   readonly mtu: number;
   /** True if the device carries Ethernet frames, which the tc programs need. */
   readonly isEthernet: boolean;
+  readonly isLoopback: boolean;
+  /** Ifindex of the bridge, bond, VRF or similar device to which the device belongs; 0 if there is none. */
+  readonly master: number;
+  /** True if the other end or the lower device is in another network namespace. */
+  readonly hasPeerElsewhere: boolean;
 }
 
 export interface InterfaceAddress {
   readonly ifindex: number;
+  /** Length of the prefix of the subnet. */
+  readonly prefixLength: number;
   /** 4 or 16 bytes in network byte order. */
   readonly address: Uint8Array;
 }
@@ -63,6 +73,9 @@ function linkOf(body: Uint8Array): Link {
     kind: text(attributes(found.get(IFLA_LINKINFO) ?? new Uint8Array()).get(IFLA_INFO_KIND)),
     mtu: word(found.get(IFLA_MTU)),
     isEthernet: view.getUint16(2, true) === ARPHRD_ETHER,
+    isLoopback: (view.getUint32(8, true) & IFF_LOOPBACK) !== 0,
+    master: word(found.get(IFLA_MASTER)),
+    hasPeerElsewhere: found.has(IFLA_LINK_NETNSID),
   };
 }
 
@@ -88,7 +101,7 @@ export function addresses(): InterfaceAddress[] {
   return withSocket((socket) => socket.dump(RTM_GETADDR, new Uint8Array(8), 'addresses')).map(({ body }) => {
     const found = attributes(body.subarray(8));
     const address = (found.get(2) ?? found.get(1) ?? new Uint8Array()).slice();
-    return { ifindex: viewOf(body).getUint32(4, true), address };
+    return { ifindex: viewOf(body).getUint32(4, true), prefixLength: body[1] ?? 0, address };
   });
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The host: its own addresses as rows, and the settings that determine frontends and masquerading. Settings that kube-proxy
 // also has are named as in kube-proxy. The configuration uses the field names of this file. Types only.
+import type { DeviceSettings } from './device.ts';
 
 /** A local address of the node. Written by the netlink watch, or read from --node FILE in a dry run. */
 export interface LocalAddress {
@@ -13,7 +14,7 @@ export interface LocalAddress {
 /** How local pods are recognised (test/README.md, 9). */
 export type DetectLocalMode = 'ClusterCIDR' | 'NodeCIDR' | 'InterfaceNamePrefix' | 'none';
 
-export interface HostSettings {
+export interface HostSettings extends DeviceSettings {
   /** Canonical CIDRs of both families. */
   readonly clusterCidr: readonly string[];
   readonly detectLocalMode: DetectLocalMode;
@@ -22,10 +23,6 @@ export interface HostSettings {
   readonly nodePortAddresses: 'all' | 'primary' | readonly string[];
   /** Whether spec.externalIPs are served: all ('on'), none ('off'), or those in canonical CIDRs. */
   readonly externalIps: 'on' | 'off' | readonly string[];
-  /** Name prefixes of pod interfaces; tc programs are attached to them. */
-  readonly podInterfaces: readonly string[];
-  /** Names of the devices that connect the node to the network; tc programs are attached to them. */
-  readonly uplinks: readonly string[];
   /** Source ports of masqueraded flows: one or two ranges. */
   readonly snatPorts: readonly { readonly first: number; readonly last: number }[];
   /** Canonical CIDRs, in addition to those of the ServiceCIDR objects. */

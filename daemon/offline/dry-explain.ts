@@ -52,8 +52,13 @@ export function dryExplain(input: DryExplainInput, queries: readonly PacketQuery
       originOf: (source) => originOf(source, node, ranges),
       deviceOf: (question) => ({ ifindex: LOOPBACK, problem: deviceProblem(question, input.settings) }),
       deviceName: () => undefined,
-      isPodInterface: (origin, iface) =>
-        iface === undefined ? origin === 'pod' : input.settings.podInterfaces.some((prefix) => iface.startsWith(prefix)),
+      isPodInterface: (origin, iface) => {
+        const { podInterfaces } = input.settings;
+        // The devices of the node are unknown, so with auto the origin of the packet decides.
+        return iface === undefined || podInterfaces === 'auto'
+          ? origin === 'pod'
+          : podInterfaces.some((prefix) => iface.startsWith(prefix));
+      },
     });
     return { explanations: queries.map((query) => explainer.explain(query)), problems };
   } finally {
@@ -66,7 +71,7 @@ export function dryExplain(input: DryExplainInput, queries: readonly PacketQuery
  * exclude.
  */
 function deviceProblem({ iface, hook }: DeviceQuestion, { uplinks }: HostSettings): string | undefined {
-  if (iface === undefined || hook === 'pod_in' || uplinks.length === 0 || uplinks.includes(iface)) return undefined;
+  if (iface === undefined || hook === 'pod_in' || uplinks === 'auto' || uplinks.length === 0 || uplinks.includes(iface)) return undefined;
   const near = didYouMean(iface, uplinks);
   return `no program is attached to ${iface}, which is neither one of --uplinks ${uplinks.join(',')} nor named by --pod-interfaces${near}`;
 }

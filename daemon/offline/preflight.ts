@@ -14,20 +14,21 @@ import { versions } from '../host/version.ts';
 import { forwardingProblems } from '../host/forwarding.ts';
 import { portChecks, type PortSettings } from '../host/ports.ts';
 import type { Family } from '../model/address.ts';
+import { type DeviceSettings, type JudgedDevice, usesDevices } from '../model/device.ts';
+import { deviceRoles } from '../services/desired/device-roles.ts';
 import { sourceCheck } from '../source/files/check.ts';
 import { checkAccess } from '../source/kubernetes/access-check.ts';
 import { findAccess, type FoundAccess } from '../source/kubernetes/find-access.ts';
+import { readDeviceFacts } from '../source/netlink/device-facts.ts';
 
 /** The settings of sluiced with the same names. */
-export interface PreflightSettings extends MapLimits, SocketSettings, PortSettings {
+export interface PreflightSettings extends MapLimits, SocketSettings, PortSettings, DeviceSettings {
   readonly source?: string | undefined;
   readonly kubeconfig?: string | undefined;
   readonly apiServer: readonly URL[];
   readonly node: string;
   readonly pinPath: string;
   readonly snatPorts: readonly { readonly first: number; readonly last: number }[];
-  readonly uplinks: readonly string[];
-  readonly podInterfaces: readonly string[];
 }
 
 export interface CheckResult {
@@ -43,16 +44,40 @@ export interface CheckResult {
 export async function preflight(settings: PreflightSettings, env: Readonly<NodeJS.ProcessEnv>): Promise<CheckResult[]> {
   const pins = new PinDirectory(settings.pinPath);
   const datapath = new Datapath(pins, { objectsPath, sizes: mapSizes(settings) });
+  const devices = findDevices(settings);
   const checks = [
     ...hostChecks(settings),
     pinPathCheck(pins),
     ...datapathChecks(datapath),
     cgroupCheck(settings),
-    ...deviceChecks(settings),
-    ...orderChecks(settings.uplinks, pins),
+    ...deviceChecks(settings, () => devices.judged()),
+    ...orderChecks(devices.uplinks, pins),
     ...portChecks(settings),
   ];
   return [...checks.map(resultOf), ...(await sourceResults(settings, env)), ...forwardingWarnings(settings)];
+}
+
+interface FoundDevices {
+  /** Every device with its role. Throws KernelError if the devices could not be read. */
+  readonly judged: () => readonly JudgedDevice[];
+  /** Names of the uplinks: those of the settings, or those that were found. */
+  readonly uplinks: readonly string[];
+}
+
+function findDevices(settings: DeviceSettings): FoundDevices {
+  const named = settings.uplinks === 'auto' ? undefined : settings.uplinks;
+  try {
+    const judged = deviceRoles(readDeviceFacts(), settings);
+    return { judged: () => judged, uplinks: named ?? judged.filter(({ role }) => role === 'uplink').map(({ name }) => name) };
+  } catch (error) {
+    if (!(error instanceof KernelError)) throw error;
+    return {
+      judged: () => {
+        throw error;
+      },
+      uplinks: named ?? [],
+    };
+  }
 }
 
 async function sourceResults(settings: PreflightSettings, env: Readonly<NodeJS.ProcessEnv>): Promise<CheckResult[]> {
@@ -87,10 +112,10 @@ function resultOf({ name, run }: Check): CheckResult {
   }
 }
 
-function forwardingWarnings({ socketLb, podInterfaces, uplinks }: PreflightSettings): CheckResult[] {
+function forwardingWarnings(settings: PreflightSettings): CheckResult[] {
   const problems = forwardingProblems({
-    ...{ serviceAddresses: [], hasSocketLb: socketLb, families: new Set<Family>(['IPv4', 'IPv6']) },
-    hasDevices: podInterfaces.length + uplinks.length > 0,
+    ...{ serviceAddresses: [], hasSocketLb: settings.socketLb, families: new Set<Family>(['IPv4', 'IPv6']) },
+    hasDevices: usesDevices(settings),
   });
   return problems.map((message) => ({ name: 'host', state: 'warning', message, exitCode: ExitCode.ok }));
 }

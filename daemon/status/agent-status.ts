@@ -15,6 +15,7 @@ import {
   type AgentView,
   type BackendView,
   type ConflictStatus,
+  type DeviceStatus,
   type Finding,
   type FindingKind,
   type Health,
@@ -63,6 +64,7 @@ export interface AgentStatusParts extends ListParts {
   readonly pressure: () => readonly MapPressure[];
   readonly drops: () => readonly { readonly reason: string; readonly packets: number; readonly bytes: number }[];
   readonly attachments: () => readonly Attachment[];
+  readonly devices: () => readonly DeviceStatus[];
   /** Problems of the host, its devices and its ports. */
   readonly host: readonly StatusPart[];
   readonly repairs: Pick<Repairs, 'total' | 'last'>;
@@ -124,6 +126,7 @@ class View implements AgentView {
       counts: this.#counts(),
       maps: this.#mapStatus(),
       attachments: attachments.map(({ program, target, kind }) => ({ hook: hookNames[program] ?? program, target, kind, program })),
+      devices: this.#parts.devices().map(({ name, role, reason }) => ({ name, role, reason })),
       hostProblems: host.flatMap((part) => part.problems()),
       drops: this.#parts.drops().map(({ reason, packets, bytes }) => ({ reason, packets: BigInt(packets), bytes: BigInt(bytes) })),
       repairs: { total: repairs.total, last: repairs.last(), problems: drift.problems() },

@@ -2,6 +2,7 @@
 // The types of the read model, which is the state of the agent at one moment. agent-status.ts makes it from tables, maps and
 // loops; api/ only shows it.
 import type { Family } from '../model/address.ts';
+import type { DeviceRole } from '../model/device.ts';
 import type { Explanation, PacketQuery } from '../model/explanation.ts';
 import type { Backend, FrontendType, Scope } from '../model/frontend.ts';
 import type { Protocol, TrafficPolicy } from '../model/service.ts';
@@ -81,6 +82,8 @@ export interface AgentStatus extends Versions, Health {
   readonly counts: { readonly services: number; readonly frontends: number; readonly backends: number };
   readonly maps: readonly MapStatus[];
   readonly attachments: readonly AttachmentStatus[];
+  /** Every network device of the node. */
+  readonly devices: readonly DeviceStatus[];
   /** True if socket programs are attached. */
   readonly socketLb: boolean;
   /** Problems of the host with the next step, such as "net.ipv4.ip_forward is 0 ...: sysctl -w net.ipv4.ip_forward=1". */
@@ -161,6 +164,14 @@ export interface AttachmentStatus {
   readonly target: string;
   readonly kind: 'tcx' | 'clsact' | 'cgroup';
   readonly program: string;
+}
+
+export interface DeviceStatus {
+  readonly name: string;
+  /** 'none': the device has no programs. */
+  readonly role: DeviceRole | 'none';
+  /** The reason for the role: "default route", "loopback", "port of bond0". */
+  readonly reason: string;
 }
 
 export interface DropStatus {

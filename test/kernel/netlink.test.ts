@@ -7,7 +7,7 @@ import { afterEach, beforeAll, expect, test } from 'vitest';
 import { KernelError } from '../../daemon/base/errors.ts';
 import { systemClock } from '../../daemon/base/clock.ts';
 import { NetlinkSocket } from '../../daemon/kernel/netlink.ts';
-import type { NetworkDevice } from '../../daemon/model/device.ts';
+import type { DeviceSubnet, NetworkDevice } from '../../daemon/model/device.ts';
 import { Links } from '../../daemon/source/netlink/links.ts';
 import { LocalAddresses } from '../../daemon/source/netlink/local-addresses.ts';
 import type { LocalAddress } from '../../daemon/model/host.ts';
@@ -59,7 +59,8 @@ test('when device events are lost, the devices are listed again, and later event
 
 test('when address events are lost, the addresses are listed again, and later events arrive', async () => {
   const table = new Table<string, LocalAddress>('addresses', setImmediate);
-  const addresses = new LocalAddresses(table, options);
+  const subnets = new Table<number, DeviceSubnet>('subnets', setImmediate);
+  const addresses = new LocalAddresses({ addresses: table, subnets }, options);
   addresses.start();
   ip('link', 'add', 'many', 'type', 'veth', 'peer', 'name', 'pmany');
   const added = Array.from({ length: 3000 }, (_, i) => `10.77.${i >> 8}.${i & 255}`);

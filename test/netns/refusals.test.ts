@@ -201,7 +201,7 @@ describe('a host on which sluiced runs', () => {
     expect(asked.report).toMatchObject({ ok: true, exitCode: 0 });
     expect(asked.report.checks.map(({ name, state }) => `${name} ${state}`)).toEqual([
       ...['descriptors ok', 'capabilities ok', 'kernel ok', 'source ports ok', 'bpffs ok', 'pinned state ok', 'programs ok', 'cgroup ok'],
-      ...['uplink eth0 ok', 'pod interfaces lxc* ok', 'order on eth0 ok', 'port 10256 ok', 'source ok', 'API server skipped'],
+      ...['uplink eth0 ok', 'pod interfaces lxc* ok', 'devices ok', 'order on eth0 ok', 'port 10256 ok', 'source ok', 'API server skipped'],
     ]);
     expect(traces()).toEqual([]);
     const shell = ['unshare', '-m', 'sh', '-c', `${before === '' ? '' : `${before} && `}exec "$@"`, 'sh'];
@@ -272,7 +272,9 @@ test('preflight warns of devices that do not exist, and skips checks that have n
   expect(report.checks.filter(({ state }) => state !== 'ok').map(({ name, state, message }) => `${name} ${state}: ${message}`)).toEqual([
     'cgroup skipped: --socket-lb is off, so nothing is attached to a cgroup',
     expect.stringMatching(/^uplink later0 warning: uplink later0 does not exist: correct --uplinks/),
-    expect.stringMatching(/^pod interfaces cali\* warning: no veth device of this node has the prefix cali: .* correct --pod-interfaces/),
+    expect.stringMatching(
+      /^pod interfaces cali\* warning: no veth or netkit device of this node has the prefix cali: .* correct --pod-interfaces/,
+    ),
     'order on later0 skipped: later0 does not exist',
     expect.stringMatching(/^API server skipped: the source is the directory/),
     // Without socket programs the node's own processes need a route to the Services.

@@ -91,7 +91,7 @@ describe('the settings', () => {
     expect(warningOf('Node')).toEqual([expect.stringMatching(/^there is no Node named node-z, .*: set --node to the name/)]);
     expect(warningOf('Devices')).toEqual([
       expect.stringMatching(/^uplink later0 does not exist: correct --uplinks/),
-      expect.stringMatching(/^no veth device of this node has the prefix cali: .* correct --pod-interfaces/),
+      expect.stringMatching(/^no veth or netkit device of this node has the prefix cali: .* correct --pod-interfaces/),
     ]);
     expect(ask()).toMatchObject({ exitCode: 0, ready: true, severity: 'SEVERITY_WARNING' });
     await twoLogPeriods();
@@ -223,8 +223,11 @@ describe('another sluiced', () => {
     execFileSync('mkdir', [child]);
     try {
       await daemon.start({ hasSocketLb: true, extra: ['--cgroup', child] });
-      const devices = ['--uplinks', 'eth0', '--pod-interfaces', 'lxc'];
-      const onlySockets = daemon.flags(true).filter((flag) => !devices.includes(flag));
+      const devices = new Map([
+        ['eth0', 'off'],
+        ['lxc', 'off'],
+      ]);
+      const onlySockets = daemon.flags(true).map((flag) => devices.get(flag) ?? flag);
       await second(onlySockets);
       expect(warningOf('Programs')).toEqual([expect.stringMatching(message(`sock_connect4 on ${lab.cgroup}, `, 8))]);
       await daemon.process?.kill();

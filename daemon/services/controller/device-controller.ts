@@ -1,28 +1,40 @@
 // SPDX-License-Identifier: Apache-2.0
-// Derives the table of devices that must have tc programs from the table of network devices: pod interfaces by name prefix,
-// uplinks by name. It never attaches a program: bpf/ follows the table that this controller writes.
+// Derives the table of devices that must have tc programs from the devices of the node, their routes and their addresses. All devices are
+// judged again after each change, because the role of a device depends on others (desired/device-roles.ts). It never attaches a program:
+// bpf/ follows the table that this controller writes.
 import { isDeepStrictEqual } from 'node:util';
 import type { StatusPart } from '../../base/status-part.ts';
-import { type DesiredDevice, isPodInterface, missingPodInterfaces, missingUplink, type NetworkDevice } from '../../model/device.ts';
-import type { Observer, Table, TableView } from '../../table/table.ts';
+import {
+  type DesiredDevice,
+  type DeviceRoutes,
+  type DeviceSettings,
+  type DeviceSubnet,
+  factsOf,
+  hasPodPrefix,
+  type JudgedDevice,
+  missingPodInterfaces,
+  missingUplink,
+  type NetworkDevice,
+  noUplink,
+} from '../../model/device.ts';
+import type { Table, TableView } from '../../table/table.ts';
+import { deviceRoles } from '../desired/device-roles.ts';
 
 export interface DeviceControllerOptions {
   readonly links: TableView<number, NetworkDevice>;
+  readonly routes: TableView<number, DeviceRoutes>;
+  readonly subnets: TableView<number, DeviceSubnet>;
   /** Written by this controller. The rows of another writer, such as the CNI server, must have other ifindexes. */
   readonly devices: Table<number, DesiredDevice>;
-  /** Name prefixes of pod interfaces. */
-  readonly podInterfaces: readonly string[];
-  /** Device names. */
-  readonly uplinks: readonly string[];
+  readonly settings: DeviceSettings;
 }
 
 export class DeviceController implements StatusPart {
   readonly #options: DeviceControllerOptions;
   readonly #markInitialized: () => void;
-  /** Names of existing uplinks that cannot have tc programs, by ifindex. */
-  readonly #unusable = new Map<number, string>();
-  #changes: Observer<number, NetworkDevice> | undefined;
-  #unsubscribe: (() => void) | undefined;
+  /** Every device by ifindex. */
+  #judged: ReadonlyMap<number, JudgedDevice> = new Map();
+  #unsubscribes: (() => void)[] = [];
 
   constructor(options: DeviceControllerOptions) {
     this.#options = options;
@@ -31,67 +43,92 @@ export class DeviceController implements StatusPart {
 
   /** Computes the rows now, if the input is complete, and again one tick after each change. */
   start(): void {
-    const { links } = this.#options;
-    this.#changes = links.observe();
-    this.#unsubscribe = links.onChange(() => this.#run());
+    this.#unsubscribes = this.#inputs().map((table) => table.onChange(() => this.#run()));
     this.#run();
   }
 
   /** Stops following the tables. The rows stay in the tables. */
   stop(): void {
-    this.#unsubscribe?.();
-    this.#changes?.close();
-    this.#changes = undefined;
+    for (const unsubscribe of this.#unsubscribes.splice(0)) unsubscribe();
   }
 
-  /** One message for each uplink that cannot be used. */
+  /** Every device with its role, in the order of the ifindex. */
+  judged(): JudgedDevice[] {
+    return [...this.#judged.values()].toSorted((a, b) => a.ifindex - b.ifindex);
+  }
+
+  /** Undefined for a device that does not exist. */
+  judge(ifindex: number): JudgedDevice | undefined {
+    return this.#judged.get(ifindex);
+  }
+
+  /** One message for each uplink of the settings that cannot be used. */
   problems(): string[] {
-    return [...this.#unusable.values()].map(
-      (name) => `uplink ${name} does not carry Ethernet frames, so programs cannot be attached to it: correct --uplinks`,
-    );
+    return this.#named().flatMap(({ name, ifindex, role, kind }) => {
+      if (role === 'none')
+        return [`uplink ${name} does not carry Ethernet frames, so programs cannot be attached to it: correct --uplinks`];
+      const isBridgeOfPods = kind === 'bridge' && this.#hasPodPort(ifindex);
+      return isBridgeOfPods
+        ? [`uplink ${name} is a bridge whose ports have programs too, so packets meet two programs: correct --uplinks`]
+        : [];
+    });
   }
 
   /** "1 uplink, 3 pod interfaces". */
   summary(): string {
-    if (!this.#options.links.initialized) return 'not listed yet';
+    if (!this.#areInputsListed()) return 'not listed yet';
     const { uplink = [], pod = [] } = Object.groupBy([...this.#options.devices.all()], ([, { role }]) => role);
     const counted = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? '' : 's'}`;
     return `${counted(uplink.length, 'uplink')}, ${counted(pod.length, 'pod interface')}`;
   }
 
-  /** One message for each uplink, and each prefix of pod interfaces, for which there is no device. */
+  /** One message for each device of the settings that the node lacks, and one if --uplinks auto finds no device. */
   missing(): string[] {
-    const { links, uplinks, podInterfaces } = this.#options;
-    if (!links.initialized) return [];
+    const { links, settings, devices } = this.#options;
+    if (!this.#areInputsListed()) return [];
+    const { podInterfaces, uplinks } = settings;
     const present = [...links.all()].map(([, device]) => device);
     const names = new Set(present.map(({ name }) => name));
+    const prefixes = podInterfaces === 'auto' ? [] : podInterfaces;
+    const hasUplink = [...devices.all()].some(([, { role }]) => role === 'uplink');
     return [
-      ...uplinks.filter((name) => !names.has(name)).map(missingUplink),
-      ...podInterfaces.filter((prefix) => !present.some((device) => isPodInterface(device, [prefix]))).map(missingPodInterfaces),
+      ...(uplinks === 'auto' ? (hasUplink ? [] : [noUplink]) : uplinks.filter((name) => !names.has(name)).map(missingUplink)),
+      ...prefixes.filter((prefix) => !present.some((device) => hasPodPrefix(device, [prefix]))).map(missingPodInterfaces),
     ];
   }
 
+  /** The existing uplinks that the settings name. */
+  #named(): JudgedDevice[] {
+    const { uplinks } = this.#options.settings;
+    return uplinks === 'auto' ? [] : this.judged().filter(({ name }) => uplinks.includes(name));
+  }
+
+  #hasPodPort(bridge: number): boolean {
+    return [...this.#options.links.all()].some(([ifindex, { master }]) => master === bridge && this.judge(ifindex)?.role === 'pod');
+  }
+
+  #inputs(): Pick<TableView<number, unknown>, 'onChange' | 'initialized'>[] {
+    const { links, routes, subnets } = this.#options;
+    return [links, routes, subnets];
+  }
+
+  #areInputsListed(): boolean {
+    return this.#inputs().every(({ initialized }) => initialized);
+  }
+
   #run(): void {
-    const { links, devices } = this.#options;
-    if (!links.initialized) return;
-    for (const { key, row } of this.#changes?.take() ?? []) {
-      const wanted = row === undefined ? undefined : this.#desired(row);
-      this.#unusable.delete(key);
-      if (wanted !== undefined && row?.isEthernet === true) put(devices, wanted);
-      else devices.delete(key);
-      if (wanted?.role === 'uplink' && row?.isEthernet === false) this.#unusable.set(key, wanted.name);
-    }
+    if (!this.#areInputsListed()) return;
+    const { links, routes, subnets, devices, settings } = this.#options;
+    const facts = [...links.all()].map(([ifindex, row]) => factsOf(row, routes.get(ifindex), subnets.get(ifindex)));
+    this.#judged = new Map(deviceRoles(facts, settings).map((device) => [device.ifindex, device]));
+    const wanted = [...this.#judged.values()].flatMap(desiredDevice);
+    const indices = new Set(wanted.map(({ ifindex }) => ifindex));
+    // A bridge loses its programs before its first port gets them, so that no packet meets both.
+    for (const [ifindex] of [...devices.all()]) if (!indices.has(ifindex)) devices.delete(ifindex);
+    for (const row of wanted) if (!isDeepStrictEqual(devices.get(row.ifindex), row)) devices.upsert(row.ifindex, row);
     this.#markInitialized();
   }
-
-  #desired(device: NetworkDevice): DesiredDevice | undefined {
-    const { uplinks, podInterfaces } = this.#options;
-    const { ifindex, name, appearance } = device;
-    if (uplinks.includes(name)) return { ifindex, name, appearance, role: 'uplink' };
-    return isPodInterface(device, podInterfaces) ? { ifindex, name, appearance, role: 'pod' } : undefined;
-  }
 }
 
-function put(devices: Table<number, DesiredDevice>, row: DesiredDevice): void {
-  if (!isDeepStrictEqual(devices.get(row.ifindex), row)) devices.upsert(row.ifindex, row);
-}
+const desiredDevice = ({ ifindex, name, appearance, role }: JudgedDevice): DesiredDevice[] =>
+  role === 'none' ? [] : [{ ifindex, name, appearance, role }];

@@ -9,6 +9,7 @@ import { kubernetesService, noClusterIPs } from '../desired/api-servers.ts';
 import { desiredHost, isSameHost } from '../desired/desired-host.ts';
 import { hostCidr } from '../../model/address.ts';
 import type { ApiServerAddress } from '../../model/api-server.ts';
+import type { DesiredDevice, DeviceRole } from '../../model/device.ts';
 import { type DesiredHost, type DesiredRange, hostKey, rangeKey } from '../../model/frontend.ts';
 import type { HostSettings, LocalAddress } from '../../model/host.ts';
 import type { Node } from '../../model/node.ts';
@@ -24,6 +25,8 @@ export interface HostControllerOptions {
   readonly serviceCIDRs: TableView<string, ServiceCIDR>;
   readonly localAddresses: TableView<string, LocalAddress>;
   readonly apiServers: TableView<string, ApiServerAddress>;
+  /** The devices that have programs. Undefined if they are unknown, as in a dry run. */
+  readonly devices?: TableView<number, DesiredDevice> | undefined;
   /** Written by this controller only, like `ranges`. Both tables are initialized by the first computation. */
   readonly host: Table<string, DesiredHost>;
   /** The members of the address sets, by rangeKey(). */
@@ -84,9 +87,9 @@ export class HostController {
     );
   }
 
-  #inputs(): Pick<TableView<string, unknown>, 'onChange' | 'initialized'>[] {
-    const { services, nodes, serviceCIDRs, localAddresses } = this.#options;
-    return [services, nodes, serviceCIDRs, localAddresses];
+  #inputs(): Pick<TableView<never, unknown>, 'onChange' | 'initialized'>[] {
+    const { services, nodes, serviceCIDRs, localAddresses, devices } = this.#options;
+    return [services, nodes, serviceCIDRs, localAddresses, ...(devices === undefined ? [] : [devices])];
   }
 
   *#work(): Steps {
@@ -126,11 +129,11 @@ export class HostController {
 
   /** Adds the members that desiredHost() returns. Returns the host row and the obsolete keys, which are deleted after all additions. */
   #putComputed(): { host: DesiredHost; gone: string[] } {
-    const { nodes, serviceCIDRs, localAddresses, ranges, nodeName, settings } = this.#options;
+    const { nodes, serviceCIDRs, localAddresses, ranges, nodeName, settings, devices } = this.#options;
     const output = desiredHost({
       ...{ nodeName, settings, node: nodes.get(nodeName), clusterIPs: this.#clusterIPs.bounds() },
       localAddresses: rowsOf(localAddresses),
-      ...{ serviceCIDRs: rowsOf(serviceCIDRs), noClusterIPs: this.#noClusterIPs },
+      ...{ serviceCIDRs: rowsOf(serviceCIDRs), noClusterIPs: this.#noClusterIPs, deviceRoles: devices && rolesOf(devices) },
     });
     this.#refusedCIDRs = output.refusedCIDRs;
     for (const [key, row] of output.ranges) if (ranges.get(key) === undefined) ranges.upsert(key, row);
@@ -151,3 +154,5 @@ export class HostController {
 }
 
 const rowsOf = <Row>(table: TableView<string, Row>): Row[] => [...table.all()].map(([, row]) => row);
+
+const rolesOf = (devices: TableView<number, DesiredDevice>): Set<DeviceRole> => new Set([...devices.all()].map(([, { role }]) => role));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The network devices of this namespace as a table: listed at start, then updated by netlink events. Writes only this table. It
 // does not decide how a device is used.
+import { isDeepStrictEqual } from 'node:util';
 import type { StatusPart } from '../../base/status-part.ts';
 import { LinkMonitor, type Link, links } from '../../kernel/rtnetlink.ts';
 import type { NetworkDevice } from '../../model/device.ts';
@@ -54,10 +55,17 @@ export class Links implements StatusPart {
     for (const link of present) this.#put(link);
   }
 
-  #put({ ifindex, name, kind, isEthernet }: Link): void {
-    const before = this.#table.get(ifindex);
-    if (before?.name === name && before.kind === kind && before.isEthernet === isEthernet) return;
-    const appearance = before?.appearance ?? (this.#appearances += 1);
-    this.#table.upsert(ifindex, { ifindex, name, kind, isEthernet, appearance });
+  #put(link: Link): void {
+    const before = this.#table.get(link.ifindex);
+    const row = deviceOf(link, before?.appearance ?? this.#appearances + 1);
+    if (before === undefined) this.#appearances += 1;
+    else if (isDeepStrictEqual(before, row)) return;
+    this.#table.upsert(link.ifindex, row);
   }
+}
+
+/** The row of a device. Leaves out the MTU, which does not change the role of a device. */
+export function deviceOf(link: Link, appearance: number): NetworkDevice {
+  const { ifindex, name, kind, isEthernet, isLoopback, master, hasPeerElsewhere } = link;
+  return { ifindex, name, kind, isEthernet, isLoopback, master, hasPeerElsewhere, appearance };
 }

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The node's own addresses as a table: read at start and after netlink events. Loopback and link-local addresses are left out,
-// because no Service is reachable on them. Writes only this table.
+// The node's own addresses as a table, and the devices that have an address of a subnet as another: read at start and after netlink events.
+// Loopback and link-local addresses are left out, because no Service is reachable on them. Writes only these two tables.
 import type { StatusPart } from '../../base/status-part.ts';
-import { AddressMonitor, addresses } from '../../kernel/rtnetlink.ts';
+import { AddressMonitor, addresses, type InterfaceAddress } from '../../kernel/rtnetlink.ts';
 import { addressText } from '../../model/address.ts';
+import type { DeviceSubnet } from '../../model/device.ts';
 import type { LocalAddress } from '../../model/host.ts';
 import type { Table } from '../../table/table.ts';
 import { Follower, type FollowerOptions } from './follower.ts';
@@ -11,14 +12,29 @@ import { Follower, type FollowerOptions } from './follower.ts';
 /** 127.0.0.0/8, ::1, 169.254.0.0/16, fe80::/10. */
 const isUnreachable = (text: string): boolean => /^(127\.|169\.254\.|::1$|fe[89ab])/.test(text);
 
+/** Ifindexes of the devices that have an address of a subnet, which is longer than a host address. The order is that of the addresses. */
+export const subnetDevices = (found: readonly InterfaceAddress[]): Set<number> =>
+  new Set(
+    found
+      .filter(({ address, prefixLength }) => prefixLength < 8 * address.length && !isUnreachable(addressText(address)))
+      .map(({ ifindex }) => ifindex),
+  );
+
+export interface AddressTables {
+  /** Keyed by address. */
+  readonly addresses: Table<string, LocalAddress>;
+  /** Keyed by ifindex. */
+  readonly subnets: Table<number, DeviceSubnet>;
+}
+
 export class LocalAddresses implements StatusPart {
-  readonly #table: Table<string, LocalAddress>;
-  readonly #markInitialized: () => void;
+  readonly #tables: AddressTables;
+  readonly #markInitialized: readonly (() => void)[];
   readonly #follower: Follower;
 
-  constructor(table: Table<string, LocalAddress>, options: Pick<FollowerOptions, 'clock' | 'log'>) {
-    this.#table = table;
-    this.#markInitialized = table.registerSource('netlink');
+  constructor(tables: AddressTables, options: Pick<FollowerOptions, 'clock' | 'log'>) {
+    this.#tables = tables;
+    this.#markInitialized = Object.values(tables).map((table: Table<never, never>) => table.registerSource('netlink'));
     this.#follower = new Follower({
       ...{ what: 'addresses', clock: options.clock, log: options.log },
       open: (onLost) => {
@@ -33,7 +49,7 @@ export class LocalAddresses implements StatusPart {
   /** Throws KernelError when the addresses cannot be listed. */
   start(): void {
     this.#follower.start();
-    this.#markInitialized();
+    for (const mark of this.#markInitialized) mark();
   }
 
   /** The rows stay as they are. */
@@ -47,11 +63,16 @@ export class LocalAddresses implements StatusPart {
 
   #list(): void {
     const present = new Map<string, LocalAddress>();
-    for (const { address, ifindex } of addresses()) {
+    const found = addresses();
+    for (const { address, ifindex } of found) {
       const text = addressText(address);
       if (address.length > 0 && !isUnreachable(text)) present.set(text, { address: text, ifindex });
     }
-    for (const [key] of [...this.#table.all()]) if (!present.has(key)) this.#table.delete(key);
-    for (const [key, row] of present) if (this.#table.get(key)?.ifindex !== row.ifindex) this.#table.upsert(key, row);
+    const { addresses: table, subnets } = this.#tables;
+    for (const [key] of [...table.all()]) if (!present.has(key)) table.delete(key);
+    for (const [key, row] of present) if (table.get(key)?.ifindex !== row.ifindex) table.upsert(key, row);
+    const devices = subnetDevices(found);
+    for (const [ifindex] of [...subnets.all()]) if (!devices.has(ifindex)) subnets.delete(ifindex);
+    for (const ifindex of devices) if (subnets.get(ifindex) === undefined) subnets.upsert(ifindex, { ifindex });
   }
 }

@@ -25,6 +25,7 @@ export const status: AgentStatus = {
     { hook: 'ingress', target: 'veth0', kind: 'tcx', program: 'tc_pod_in' },
     { hook: 'connect4', target: '/sys/fs/cgroup', kind: 'cgroup', program: 'sock_connect4' },
   ],
+  devices: [],
   socketLb: true,
   hostProblems: [],
   repairs: { total: 0, last: [], problems: [] },

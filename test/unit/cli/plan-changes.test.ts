@@ -185,6 +185,13 @@ describe('a plan', () => {
       ],
     },
     {
+      // Which devices would be found is unknown, so the plan shows no change of devices.
+      name: 'the uplinks to auto',
+      objects: former,
+      flags: ['--uplinks', 'auto'],
+      want: ['~ setting uplinks: value eth0 -> auto'],
+    },
+    {
       name: 'the pod interfaces and masquerading',
       objects: former,
       flags: ['--pod-interfaces', 'veth', '--masquerade-all'],

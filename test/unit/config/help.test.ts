@@ -57,10 +57,15 @@ describe('texts', () => {
                                                       API server (SLUICE_API_SERVER)
         --node <NAME>                                 name of the Node that this agent serves (SLUICE_NODE, default
                                                       the host name)
-        --pod-interfaces <PREFIX,...>                 name prefixes of pod interfaces; programs are attached to each
-                                                      of these interfaces when it appears (SLUICE_POD_INTERFACES)
-        --uplinks <DEV,...>                           devices through which traffic enters and leaves the node
-                                                      (SLUICE_UPLINKS)
+        --pod-interfaces <auto|off|PREFIX,...>        pod interfaces, to which programs are attached when they
+                                                      appear; auto: each veth or netkit device whose other end is in
+                                                      another network namespace, except uplinks; off: none; or the
+                                                      name prefixes of veth and netkit devices
+                                                      (SLUICE_POD_INTERFACES, default auto)
+        --uplinks <auto|off|DEV,...>                  devices through which traffic enters and leaves the node;
+                                                      auto: each device through which a route leads, except pod
+                                                      interfaces; off: none; or the names of devices
+                                                      (SLUICE_UPLINKS, default auto)
         --service-cidr <CIDR,...>                     Service address ranges in addition to those of ServiceCIDR
                                                       objects; packets to unallocated addresses are dropped
                                                       (SLUICE_SERVICE_CIDR)
@@ -160,7 +165,7 @@ describe('texts', () => {
       # kubeconfig:                          # not set
       # api-server:                          # not set
       node: n1                               # flag --node
-      # pod-interfaces:                      # not set
+      pod-interfaces: auto                   # default
       uplinks: eth0                          # environment SLUICE_UPLINKS
       # service-cidr:                        # not set
       # cluster-cidr:                        # not set

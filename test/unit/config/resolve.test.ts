@@ -40,8 +40,8 @@ test('every setting has its default', () => {
   expect(configOf({ argv: base })).toEqual({
     source: '/src',
     node: 'n1',
-    podInterfaces: [],
-    uplinks: [],
+    podInterfaces: 'auto',
+    uplinks: 'auto',
     serviceCidr: [],
     clusterCidr: [],
     detectLocalMode: 'ClusterCIDR',
@@ -108,6 +108,7 @@ describe('values', () => {
   test.for<{ name: string; given: Given; want: Partial<Config> }>([
     { name: 'a comma-separated list', given: { argv: ['--uplinks', 'eth0, eth1,eth0'] }, want: { uplinks: ['eth0', 'eth1'] } },
     { name: 'a repeated list flag', given: { argv: ['--uplinks', 'eth0', '--uplinks=eth1'] }, want: { uplinks: ['eth0', 'eth1'] } },
+    { name: 'no devices', given: { argv: ['--uplinks', 'off'], file: 'pod-interfaces: off' }, want: { uplinks: [], podInterfaces: [] } },
     { name: 'a list in a file', given: { file: 'pod-interfaces: [lxc, veth]' }, want: { podInterfaces: ['lxc', 'veth'] } },
     {
       name: 'JSON',
@@ -387,6 +388,12 @@ describe('rejected', () => {
       want: '--uplinks lxc0 contains "lxc0", which the pod-interfaces prefix "lxc" also matches: a device is either a pod interface or an uplink',
     },
     {
+      name: 'auto beside a name',
+      given: { argv: [...base, '--uplinks', 'auto', '--uplinks', 'eth0'] },
+      code: usage,
+      want: '--uplinks auto,eth0 contains "auto", which must be the only value',
+    },
+    {
       name: 'a socket in the pin path',
       given: { argv: [...base, '--socket', '/sys/fs/bpf/sluice/api.sock'] },
       code: usage,
@@ -394,9 +401,9 @@ describe('rejected', () => {
     },
     {
       name: 'no program that translates packets',
-      given: { file: 'source: /s\nsocket-lb: off\n' },
+      given: { file: 'source: /s\nsocket-lb: off\nuplinks: off\npod-interfaces: []\n' },
       code: config,
-      want: '/etc/s.yaml line 2: "socket-lb: off" leaves no program that translates packets: set --pod-interfaces or --uplinks, or turn it on',
+      want: '/etc/s.yaml line 2: "socket-lb: off" leaves no program that translates packets: set --pod-interfaces or --uplinks to auto, or turn it on',
     },
     { name: 'all invalid values in one message', given: { argv: ['--max-slots', '1', '--http', 'x'] }, code: usage, want: '; ' },
   ])('a setting is rejected with a message that names it: $name', ({ given, code, want }) => {

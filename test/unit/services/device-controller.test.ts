@@ -1,28 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0
-// The devices that must have tc programs, derived from the devices that exist.
-import { beforeEach, expect, test } from 'vitest';
-import type { DesiredDevice, NetworkDevice } from '../../../daemon/model/device.ts';
+// The table of devices that must have tc programs, derived from the devices, routes and addresses of a node: the order of its changes, and
+// what is reported. device-roles.test.ts tests the roles.
+import { beforeEach, describe, expect, test } from 'vitest';
+import type { DesiredDevice, DeviceRoutes, DeviceSettings, DeviceSubnet, NetworkDevice } from '../../../daemon/model/device.ts';
 import { DeviceController } from '../../../daemon/services/controller/device-controller.ts';
 import { Table } from '../../../daemon/table/table.ts';
 import { ManualScheduler } from '../../support/fake-clock.ts';
 
 let scheduler: ManualScheduler;
 let links: Table<number, NetworkDevice>;
+let routes: Table<number, DeviceRoutes>;
+let subnets: Table<number, DeviceSubnet>;
 let devices: Table<number, DesiredDevice>;
 let controller: DeviceController;
-let markListed: () => void;
+let marks: (() => void)[];
 
-beforeEach(() => {
+const markListed = (): void => {
+  for (const mark of marks) mark();
+  scheduler.flush();
+};
+
+function begin(settings: DeviceSettings): void {
   scheduler = new ManualScheduler();
   links = new Table('links', scheduler.schedule);
+  routes = new Table('routes', scheduler.schedule);
+  subnets = new Table('subnets', scheduler.schedule);
   devices = new Table('devices', scheduler.schedule);
-  markListed = links.registerSource('test');
-  controller = new DeviceController({ links, devices, podInterfaces: ['lxc'], uplinks: ['eth0'] });
+  marks = [links, routes, subnets].map((table) => table.registerSource('test'));
+  controller = new DeviceController({ links, routes, subnets, devices, settings });
   controller.start();
-});
+}
 
 const link = (row: Partial<NetworkDevice>): NetworkDevice => ({
-  ...{ ifindex: 7, name: 'lxc1', kind: 'veth', isEthernet: true, appearance: 1 },
+  ...{ ifindex: 7, name: 'lxc1', kind: 'veth', isEthernet: true, isLoopback: false, master: 0, hasPeerElsewhere: true, appearance: 1 },
   ...row,
 });
 
@@ -31,63 +41,136 @@ function put(row: Partial<NetworkDevice>): void {
   scheduler.flush();
 }
 
-test('nothing is derived before the devices have been listed', () => {
-  put({});
-  expect([devices.initialized, devices.size]).toEqual([false, 0]);
-  markListed();
-  scheduler.flush();
-  expect([devices.initialized, devices.size]).toEqual([true, 1]);
+const eth0 = { ifindex: 2, name: 'eth0', kind: '', hasPeerElsewhere: false };
+const defaultRoute = (ifindex: number): DeviceRoutes => ({ ifindex, hasGateway: true, hasDefault: true });
+
+describe('devices that the settings name', () => {
+  beforeEach(() => begin({ podInterfaces: ['lxc'], uplinks: ['eth0'] }));
+
+  test('nothing is derived before devices, routes and addresses have been listed', () => {
+    put({});
+    for (const mark of marks) {
+      expect([devices.initialized, devices.size, controller.summary()]).toEqual([false, 0, 'not listed yet']);
+      mark();
+      scheduler.flush();
+    }
+    expect([devices.initialized, devices.size]).toEqual([true, 1]);
+  });
+
+  test.for([
+    { name: 'a veth with the prefix', row: {}, want: 'pod' },
+    { name: 'a netkit device with the prefix', row: { kind: 'netkit' }, want: 'pod' },
+    { name: 'a veth with another name', row: { name: 'veth1' }, want: undefined },
+    { name: 'a device of another kind with the prefix', row: { kind: 'vxlan' }, want: undefined },
+    { name: 'an uplink', row: eth0, want: 'uplink' },
+    { name: 'an uplink that does not carry Ethernet frames', row: { ...eth0, isEthernet: false }, want: undefined },
+  ])('the role of $name is $want', ({ row, want }) => {
+    markListed();
+    put({ ...row, ifindex: 7 });
+    expect(devices.get(7)?.role).toBe(want);
+  });
+
+  test('a device that was deleted and created again with the same ifindex and name is written again', () => {
+    markListed();
+    put({});
+    const before = devices.revision;
+    put({});
+    expect(devices.revision).toBe(before);
+    links.delete(7);
+    put({ appearance: 2 });
+    expect(devices.revision).toBeGreaterThan(before);
+    expect(devices.get(7)).toMatchObject({ name: 'lxc1', appearance: 2 });
+  });
+
+  test('an uplink that cannot have programs is a problem', () => {
+    markListed();
+    put({ ...eth0, isEthernet: false });
+    expect(controller.problems()).toEqual([
+      'uplink eth0 does not carry Ethernet frames, so programs cannot be attached to it: correct --uplinks',
+    ]);
+    expect(controller.missing()).toEqual([expect.stringContaining('prefix lxc')]);
+    put(eth0);
+    expect(controller.problems()).toEqual([]);
+  });
+
+  test('an uplink that is a bridge of pod interfaces is a problem', () => {
+    markListed();
+    put({ ...eth0, kind: 'bridge' });
+    expect(controller.problems()).toEqual([]);
+    put({ master: eth0.ifindex });
+    expect(controller.problems()).toEqual([expect.stringMatching(/^uplink eth0 is a bridge whose ports have programs too/)]);
+    expect([...devices.all()].map(([, { role }]) => role)).toEqual(['uplink', 'pod']);
+  });
+
+  test('uplinks and prefixes that match no device are reported with the flag to correct, once the devices are listed', () => {
+    const uplink: unknown = expect.stringMatching(/^uplink eth0 does not exist: correct --uplinks/);
+    const prefix: unknown = expect.stringMatching(/^no veth or netkit device of this node has the prefix lxc: .* correct --pod-interfaces/);
+    expect([controller.missing(), controller.summary()]).toEqual([[], 'not listed yet']);
+    markListed();
+    expect([controller.missing(), controller.summary()]).toEqual([[uplink, prefix], '0 uplinks, 0 pod interfaces']);
+    // A device that has the prefix but is not a veth gets no programs, so the prefix is still reported.
+    put({ kind: 'vxlan' });
+    expect(controller.missing()).toEqual([uplink, prefix]);
+    put({ ifindex: 8 });
+    put({ ...eth0, ifindex: 9 });
+    expect([controller.missing(), controller.summary()]).toEqual([[], '1 uplink, 1 pod interface']);
+    links.delete(8);
+    scheduler.flush();
+    expect(controller.missing()).toEqual([prefix]);
+  });
 });
 
-test.for([
-  { name: 'a veth with the prefix', row: {}, want: 'pod' },
-  { name: 'a veth with another name', row: { name: 'veth1' }, want: undefined },
-  { name: 'a device of another kind with the prefix', row: { kind: 'vxlan' }, want: undefined },
-  { name: 'an uplink', row: { name: 'eth0', kind: '' }, want: 'uplink' },
-  { name: 'an uplink that does not carry Ethernet frames', row: { name: 'eth0', isEthernet: false }, want: undefined },
-])('the role of $name is $want', ({ row, want }) => {
-  markListed();
-  put(row);
-  expect(devices.get(7)?.role).toBe(want);
-});
+describe('devices that are found', () => {
+  beforeEach(() => {
+    begin({ podInterfaces: 'auto', uplinks: 'auto' });
+    markListed();
+  });
 
-test('a device that was deleted and created again with the same ifindex and name is written again', () => {
-  markListed();
-  put({});
-  const before = devices.revision;
-  put({});
-  expect(devices.revision).toBe(before);
-  links.delete(7);
-  put({ appearance: 2 });
-  expect(devices.revision).toBeGreaterThan(before);
-  expect(devices.get(7)).toMatchObject({ name: 'lxc1', appearance: 2 });
-});
+  const rows = (): string[] => [...devices.all()].map(([, { name, role }]) => `${name} ${role}`).toSorted();
 
-test('an uplink that cannot have programs is a problem', () => {
-  markListed();
-  put({ name: 'eth0', isEthernet: false });
-  expect(controller.problems()).toEqual([
-    'uplink eth0 does not carry Ethernet frames, so programs cannot be attached to it: correct --uplinks',
-  ]);
-  expect(controller.missing()).toEqual([expect.stringContaining('prefix lxc')]);
-  put({ name: 'eth0' });
-  expect(controller.problems()).toEqual([]);
-});
+  test('a device is judged again after a change of its routes, of its addresses and of its link', () => {
+    put({ ...eth0, kind: 'veth', hasPeerElsewhere: true });
+    expect(rows()).toEqual(['eth0 pod']);
+    routes.upsert(2, defaultRoute(2));
+    scheduler.flush();
+    expect(rows()).toEqual(['eth0 uplink']);
+    routes.delete(2);
+    scheduler.flush();
+    expect(rows()).toEqual(['eth0 pod']);
+    subnets.upsert(2, { ifindex: 2 });
+    scheduler.flush();
+    expect(rows()).toEqual(['eth0 uplink']);
+    put({ ...eth0, kind: 'veth', hasPeerElsewhere: true, master: 99 });
+    put({ ifindex: 99, name: 'bond0', kind: 'bond', hasPeerElsewhere: false });
+    expect(rows()).toEqual([]);
+    expect(controller.judge(2)).toMatchObject({ role: 'none', reason: 'port of bond0' });
+  });
 
-test('uplinks and prefixes that match no device are reported with the flag to correct, once the devices are listed', () => {
-  const uplink: unknown = expect.stringMatching(/^uplink eth0 does not exist: correct --uplinks/);
-  const prefix: unknown = expect.stringMatching(/^no veth device of this node has the prefix lxc: .* correct --pod-interfaces/);
-  expect([controller.missing(), controller.summary()]).toEqual([[], 'not listed yet']);
-  markListed();
-  scheduler.flush();
-  expect([controller.missing(), controller.summary()]).toEqual([[uplink, prefix], '0 uplinks, 0 pod interfaces']);
-  // A device that has the prefix but is not a veth gets no programs, so the prefix is still reported.
-  put({ kind: 'vxlan' });
-  expect(controller.missing()).toEqual([uplink, prefix]);
-  put({ ifindex: 8 });
-  put({ ifindex: 9, name: 'eth0', kind: '' });
-  expect([controller.missing(), controller.summary()]).toEqual([[], '1 uplink, 1 pod interface']);
-  links.delete(8);
-  scheduler.flush();
-  expect(controller.missing()).toEqual([prefix]);
+  test('a bridge loses its programs before its first pod port gets them, so that no packet meets both', () => {
+    put({ ifindex: 3, name: 'br0', kind: 'bridge', hasPeerElsewhere: false });
+    routes.upsert(3, { ifindex: 3, hasGateway: false, hasDefault: false });
+    put({ ifindex: 4, name: 'vnet0', kind: 'tun', hasPeerElsewhere: false, master: 3 });
+    expect(rows()).toEqual(['br0 uplink']);
+    const changes = devices.observe();
+    changes.take();
+    put({ master: 3 });
+    expect(changes.take().map(({ key, row }) => `${key} ${row?.role ?? 'none'}`)).toEqual(['3 none', '4 uplink', '7 pod']);
+  });
+
+  test('a node without an uplink is reported until a route leads out of a device', () => {
+    put(eth0);
+    expect(controller.missing()).toEqual([expect.stringMatching(/^no uplink was found/)]);
+    routes.upsert(2, defaultRoute(2));
+    scheduler.flush();
+    expect([controller.missing(), controller.problems(), controller.summary()]).toEqual([[], [], '1 uplink, 0 pod interfaces']);
+  });
+
+  test('all devices are reported with their roles in the order of their ifindex', () => {
+    put({});
+    put(eth0);
+    expect(controller.judged().map(({ name, role }) => `${name} ${role}`)).toEqual(['eth0 none', 'lxc1 pod']);
+    links.delete(2);
+    scheduler.flush();
+    expect(controller.judge(2)).toBeUndefined();
+  });
 });

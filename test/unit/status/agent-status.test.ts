@@ -37,7 +37,7 @@ class Agent {
       { name: 'lb4_ranges', type: 11, maxEntries: 64, flag: 'max-frontends' },
       { name: 'ct4', type: 9, maxEntries: 64 },
     ],
-    ...{ pressure: () => [], owners: () => new Map(), drops: () => [], attachments: () => this.attachments, host: [] },
+    ...{ pressure: () => [], owners: () => new Map(), drops: () => [], attachments: () => this.attachments, devices: () => [], host: [] },
     ...{
       repairs: { total: 0, last: () => [] },
       drift: nothing,
