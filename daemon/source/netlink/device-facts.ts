@@ -7,13 +7,14 @@ import { deviceOf } from './links.ts';
 import { subnetDevices } from './local-addresses.ts';
 import { addHop } from './routes.ts';
 
-/** Throws KernelError. */
+/** In the order of the ifindex. Throws KernelError. */
 export function readDeviceFacts(): DeviceFacts[] {
   const routes = new Map<number, DeviceRoutes>();
   const steps = dumpNextHops((hop) => addHop(routes, hop));
   while (steps.next().done !== true);
   const subnets = subnetDevices(addresses());
-  return links().map((link) => {
+  const devices = links().toSorted((a, b) => a.ifindex - b.ifindex);
+  return devices.map((link) => {
     const { ifindex } = link;
     return factsOf(deviceOf(link, 0), routes.get(ifindex), subnets.has(ifindex) ? { ifindex } : undefined);
   });

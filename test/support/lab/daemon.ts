@@ -19,6 +19,8 @@ const defaultSizes = [
 
 export interface DaemonOptions {
   readonly hasSocketLb: boolean;
+  /** True: the daemon finds its devices. By default their names are given. */
+  readonly hasFoundDevices?: boolean;
   readonly extra?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
   /** Path of a main.ts to run instead of daemon/main.ts of this checkout. */
@@ -56,6 +58,7 @@ export class Daemon {
   async start(options: DaemonOptions): Promise<void> {
     const {
       hasSocketLb,
+      hasFoundDevices = false,
       extra = [],
       env = {},
       main = join(root, 'daemon/main.ts'),
@@ -64,7 +67,7 @@ export class Daemon {
       isInCgroup = false,
       readyMs,
     } = options;
-    const flags = [...this.flags(hasSocketLb), ...(isSmall ? [] : defaultSizes), ...extra];
+    const flags = [...this.flags(hasSocketLb, hasFoundDevices), ...(isSmall ? [] : defaultSizes), ...extra];
     const command = isTuned ? ['sh', join(root, 'daemon/sluiced.sh')] : [process.execPath, main];
     const path = `${dirname(process.execPath)}:${process.env['PATH'] ?? ''}`;
     this.process = this.lab.start(labNodes[this.node].netns, [...command, ...flags], {
@@ -73,9 +76,10 @@ export class Daemon {
     await this.process.line((line) => line.includes('"msg":"ready"'), 0, readyMs);
   }
 
-  flags(hasSocketLb: boolean): string[] {
+  flags(hasSocketLb: boolean, hasFoundDevices = false): string[] {
     return [
-      ...[...this.#sourceFlags, '--node', this.node, '--pod-interfaces', 'lxc', '--uplinks', 'eth0'],
+      ...[...this.#sourceFlags, '--node', this.node],
+      ...(hasFoundDevices ? [] : ['--pod-interfaces', 'lxc', '--uplinks', 'eth0']),
       ...['--pin-path', join(this.lab.bpffs, this.node === 'node-a' ? 'sluice' : 'sluice-b')],
       ...['--cgroup', this.lab.cgroupOf(this.node), '--socket', this.socket],
       ...['--socket-lb', hasSocketLb ? 'on' : 'off', '--log-level', 'debug'],

@@ -51,7 +51,7 @@ describe('settings', () => {
   test('the settings in the manifest are valid', () => {
     expect(configOf('https://10.0.0.1:6443')).toMatchObject({
       ...{ source: undefined, kubeconfig: undefined, apiServer: [new URL('https://10.0.0.1:6443')], node: 'node-a' },
-      ...{ podInterfaces: ['veth'], uplinks: ['eth0'], detectLocalMode: 'InterfaceNamePrefix', socketLb: true },
+      ...{ podInterfaces: 'auto', uplinks: 'auto', detectLocalMode: 'InterfaceNamePrefix', socketLb: true },
     });
   });
 
@@ -150,8 +150,6 @@ test('the sed command in README.md replaces every value that must be edited', ()
   const before = readText('sluice.yaml').split('\n');
   const changed = replaced.split('\n').filter((line, index) => line !== before[index]);
   expect(changed.map((line) => line.trim())).toEqual([
-    'pod-interfaces: [cali]',
-    'uplinks: [ens5]',
     'image: REGISTRY/sluice:0.1.0 # EDIT',
     'image: REGISTRY/sluice:0.1.0 # EDIT',
     'value: https://10.0.0.1:6443',
