@@ -5,6 +5,7 @@ import { describe, expect, test } from 'vitest';
 import { HostController } from '../../../daemon/services/controller/host-controller.ts';
 import { type DesiredHost, type DesiredRange, hostKey } from '../../../daemon/model/frontend.ts';
 import type { ApiServerAddress } from '../../../daemon/model/api-server.ts';
+import type { DesiredDevice } from '../../../daemon/model/device.ts';
 import type { HostSettings, LocalAddress } from '../../../daemon/model/host.ts';
 import type { Node } from '../../../daemon/model/node.ts';
 import { objectKey } from '../../../daemon/model/object-key.ts';
@@ -14,7 +15,7 @@ import { Table } from '../../../daemon/table/table.ts';
 import { hostSettings, nodeRow, serviceRow } from '../../support/builders.ts';
 import { ManualScheduler } from '../../support/fake-clock.ts';
 
-function setup(settings: Partial<HostSettings> = {}) {
+function setup(settings: Partial<HostSettings> = {}, devices?: Table<number, DesiredDevice>) {
   const scheduler = new ManualScheduler();
   const services = new Table<string, Service>('services', scheduler.schedule);
   const nodes = new Table<string, Node>('nodes', scheduler.schedule);
@@ -25,7 +26,7 @@ function setup(settings: Partial<HostSettings> = {}) {
   const apiServers = new Table<string, ApiServerAddress>('api-servers', scheduler.schedule);
   const marks = [services, nodes, serviceCIDRs, localAddresses].map((table) => table.registerSource('test'));
   const inputs = { services, nodes, serviceCIDRs, localAddresses, apiServers };
-  const controller = new HostController({ ...inputs, host, ranges, nodeName: 'here', settings: hostSettings(settings) });
+  const controller = new HostController({ ...inputs, devices, host, ranges, nodeName: 'here', settings: hostSettings(settings) });
   const changes = [host.observe(), ranges.observe()];
   controller.start();
   const flush = (): string[] => {
@@ -157,4 +158,42 @@ test('nothing is written after stop()', () => {
   controller.stop();
   nodes.upsert('here', here);
   expect(flush()).toEqual([]);
+});
+
+describe('whether tc programs translate the UDP sockets of pods and of the node', () => {
+  const hasTc = (settings: Partial<HostSettings>, devices?: Table<number, DesiredDevice>) => {
+    const { host, flush, listed } = setup(settings, devices);
+    listed();
+    flush();
+    return { flush, hasTc: () => host.get(hostKey)?.hasTc };
+  };
+  const auto = { podInterfaces: 'auto', uplinks: 'auto' } as const;
+
+  test('with auto, the devices that are found decide, so without a pod interface the socket hooks translate the sockets of pods', () => {
+    const scheduler = new ManualScheduler();
+    const devices = new Table<number, DesiredDevice>('devices', scheduler.schedule);
+    const markFound = devices.registerSource('test');
+    const found = hasTc(auto, devices);
+    const now = (): unknown => {
+      scheduler.flush();
+      found.flush();
+      return found.hasTc();
+    };
+    expect(now()).toBeUndefined();
+    markFound();
+    expect(now()).toEqual({ pods: false, node: false });
+    devices.upsert(2, { ifindex: 2, name: 'eth0', role: 'uplink', appearance: 1 });
+    expect(now()).toEqual({ pods: false, node: true });
+    devices.upsert(3, { ifindex: 3, name: 'lxc1', role: 'pod', appearance: 1 });
+    expect(now()).toEqual({ pods: true, node: true });
+    devices.delete(3);
+    expect(now()).toEqual({ pods: false, node: true });
+  });
+
+  test('devices that the settings name count before they exist, and a dry run with auto assumes devices', () => {
+    const devices = new Table<number, DesiredDevice>('devices', () => undefined);
+    devices.registerSource('test')();
+    expect(hasTc({ podInterfaces: ['lxc'], uplinks: [] }, devices).hasTc()).toEqual({ pods: true, node: false });
+    expect(hasTc(auto).hasTc()).toEqual({ pods: true, node: true });
+  });
 });
