@@ -162,9 +162,9 @@ function report({ type, flags, body }: NetlinkMessage, { onHop, onDown, onStale 
       if (scanRoute(body, onHop) || (flags & NLM_F_REPLACE) !== 0) onStale();
       return;
     case RTM_DELROUTE: {
-      let isCounted = false;
-      const hasObject = scanRoute(body, () => (isCounted = true));
-      if (isCounted || hasObject) onStale();
+      const removed: NextHop[] = [];
+      const hasObject = scanRoute(body, (hop) => removed.push(hop));
+      if (removed.length > 0 || hasObject) onStale();
       return;
     }
     // The kernel removes the IPv4 routes with this source address, and the routes with this next hop object, without a message.
