@@ -44,14 +44,15 @@ export class ThisHost {
   }
 
   /**
-   * Origin of a source address. "node": one of the node's addresses. "pod": an address that is routed to a pod interface, or in the Node's
-   * podCIDRs. "external": every other address.
+   * Origin of a source address. "node": one of the node's addresses. "pod": an address that is routed to a pod interface or to a bridge with
+   * pod interfaces, or in the Node's podCIDRs. "external": every other address.
    */
   originOf(source: string): Origin {
     const isIn = (cidrs: readonly string[]): boolean => cidrs.some((cidr) => cidrContains(cidr, source));
     if (isIn(this.#ranges.nodeCidrs)) return 'node';
     const device = this.#links.find((link) => link.ifindex === this.#routeOf(source));
-    if (device !== undefined && this.isPodInterface(device.name)) return 'pod';
+    const ports = this.#links.filter(({ master }) => master === device?.ifindex);
+    if (device !== undefined && [device, ...ports].some(({ name }) => this.isPodInterface(name))) return 'pod';
     return isIn(this.#ranges.podCidrs) ? 'pod' : 'external';
   }
 

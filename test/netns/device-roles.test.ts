@@ -181,6 +181,10 @@ describe('while flows of another pod run', () => {
         ]),
       );
 
+      await expectServed('pod5');
+      // The route to the pod leads to the bridge, and not to the pod interface.
+      expect(daemon.cli('explain', 'tcp', `${IPv4}:4242`, `${vips.IPv4}:80`)).toContain('tc_pod_in processes a packet from a pod');
+
       lab.ip('node', 'link', 'set', 'lxc5', 'nomaster');
       await programs({ cni0: 'uplink', tap0: 'none', lxc5: 'pod' });
     });
