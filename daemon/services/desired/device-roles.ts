@@ -4,22 +4,34 @@
 // on all devices together, so the caller judges all of them again after each change.
 import { type DeviceFacts, type DeviceSettings, hasPodPrefix, isPair, type JudgedDevice } from '../../model/device.ts';
 
-/** Devices by ifindex, and the ports of each bridge by the ifindex of the bridge. */
 interface Node {
+  /** By ifindex. */
   readonly devices: ReadonlyMap<number, DeviceFacts>;
-  readonly ports: ReadonlyMap<number, readonly DeviceFacts[]>;
+  /** Ifindexes of the bridges that have a port. */
+  readonly bridgesWithPorts: ReadonlySet<number>;
+  /** Ifindexes of the bridges with a port that does not lead to another network namespace. */
+  readonly bridgesWithOtherPorts: ReadonlySet<number>;
   readonly settings: DeviceSettings;
+}
+
+/** A node whose bridges of pods are known. */
+interface NodeOfPods extends Node {
+  /** Ifindexes of the bridges with a pod interface as port. */
+  readonly bridgesOfPods: ReadonlySet<number>;
 }
 
 /** The role of every device, in the order of the argument. */
 export function deviceRoles(devices: readonly DeviceFacts[], settings: DeviceSettings): JudgedDevice[] {
   const byIndex = new Map(devices.map((device) => [device.ifindex, device]));
-  const isBridgePort = ({ master }: DeviceFacts): boolean => byIndex.get(master)?.kind === 'bridge';
-  const node = { devices: byIndex, ports: Map.groupBy(devices.filter(isBridgePort), ({ master }) => master), settings };
+  const ports = devices.filter(({ master }) => byIndex.get(master)?.kind === 'bridge');
+  const bridgesOf = (some: readonly DeviceFacts[]): Set<number> => new Set(some.map(({ master }) => master));
+  const bridgesWithOtherPorts = bridgesOf(ports.filter((port) => !leadsElsewhere(port)));
+  const node = { devices: byIndex, bridgesWithPorts: bridgesOf(ports), bridgesWithOtherPorts, settings };
+  const withPods = { ...node, bridgesOfPods: bridgesOf(ports.filter((port) => isPod(port, node))) };
   return devices.map((device) => {
     const { ifindex, name, kind, appearance } = device;
-    const { role, reason } = verdictOf(device, node);
-    const isCovered = role !== 'none' || (kind === 'bridge' && hasPodPort(device, node));
+    const { role, reason } = verdictOf(device, withPods);
+    const isCovered = role !== 'none' || withPods.bridgesOfPods.has(ifindex);
     return { ifindex, name, kind, appearance, role, reason, isCovered };
   });
 }
@@ -30,7 +42,7 @@ const none = (reason: string): Verdict => ({ role: 'none', reason });
 
 const noHeader = 'no Ethernet header';
 
-function verdictOf(device: DeviceFacts, node: Node): Verdict {
+function verdictOf(device: DeviceFacts, node: NodeOfPods): Verdict {
   const { podInterfaces, uplinks } = node.settings;
   if (device.isLoopback) return none('loopback');
   if (uplinks !== 'auto' && uplinks.includes(device.name))
@@ -49,22 +61,22 @@ function podVerdict(device: DeviceFacts, { settings, devices }: Node): Verdict {
 }
 
 /** Why a device has no programs although a route may lead out of it: another device of the same path has them. */
-function structuralReason(device: DeviceFacts, node: Node): Verdict | undefined {
+function structuralReason(device: DeviceFacts, node: NodeOfPods): Verdict | undefined {
   const master = node.devices.get(device.master);
   // A member of a VRF is not a port: routes lead out of the member itself, and the VRF only chooses the table.
   if (master !== undefined && master.kind !== 'vrf') return portVerdict(device, master, node);
   if (device.kind === 'vrf') return none('a VRF, whose members have the programs');
   if (device.kind !== 'bridge') return undefined;
-  if (hasPodPort(device, node)) return none('a bridge, whose ports have the programs');
-  return (node.ports.get(device.ifindex) ?? []).length === 0 ? none('a bridge without ports') : undefined;
+  if (node.bridgesOfPods.has(device.ifindex)) return none('a bridge, whose ports have the programs');
+  return node.bridgesWithPorts.has(device.ifindex) ? undefined : none('a bridge without ports');
 }
 
 /**
  * A port, such as a member of a bond, has no programs, because its master has them. Exception: the programs of a bridge with pods are on its
  * ports, so a port through which the bridge reaches the network is an uplink.
  */
-function portVerdict(port: DeviceFacts, master: DeviceFacts, node: Node): Verdict {
-  const isBesidePods = master.kind === 'bridge' && hasPodPort(master, node);
+function portVerdict(port: DeviceFacts, master: DeviceFacts, node: NodeOfPods): Verdict {
+  const isBesidePods = node.bridgesOfPods.has(master.ifindex);
   const isWanted = node.settings.uplinks === 'auto' && isRouted(master) && port.isEthernet;
   // A pair between two bridges of this node leads to ports that have programs themselves.
   const leadsOut = !isPair(port) || port.hasPeerElsewhere;
@@ -94,14 +106,12 @@ const leadsElsewhere = (device: DeviceFacts): boolean => isPair(device) && devic
  * True for a pair whose other end is in another network namespace, unless the network is behind it, as behind eth0 of a node that is
  * itself a container (kind, k3d). The end in the node may have an address of its own (the ptp plugin, kindnet).
  */
-function looksLikePod(device: DeviceFacts, { devices, ports }: Node): boolean {
+function looksLikePod(device: DeviceFacts, { devices, bridgesWithOtherPorts }: Node): boolean {
   if (!leadsElsewhere(device)) return false;
   const master = devices.get(device.master);
   if (master === undefined || master.kind === 'vrf') return !device.hasGateway && !device.hasSubnet;
   if (master.kind !== 'bridge') return false;
   // The gateway of the default route must be behind one of the ports. If all ports are such pairs, the gateway is behind a pair, and
   // which one is unknown. The bridge is then an uplink.
-  return !(master.hasDefault && (ports.get(master.ifindex) ?? []).every(leadsElsewhere));
+  return !master.hasDefault || bridgesWithOtherPorts.has(master.ifindex);
 }
-
-const hasPodPort = (bridge: DeviceFacts, node: Node): boolean => (node.ports.get(bridge.ifindex) ?? []).some((port) => isPod(port, node));
