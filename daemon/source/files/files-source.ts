@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A directory of YAML and JSON files as a source of API objects. Reads the directory once, then after each inotify event.
-// Additions and changes take effect at once. A deletion, or text that may be truncated, takes effect when it has not changed
-// for settleMs, because editors and git empty or remove a file before they write it. Invalid input deletes nothing. If the
+// Additions and changes take effect at once. A deletion, or text that may be truncated, takes effect when the file has not changed
+// for settleMs (settling.ts), because editors and git empty or remove a file before they write it. Invalid input deletes nothing. If the
 // target of a link is outside the directory and is changed in place, there is no event; rescan() (SIGHUP) reads it. A scan is done in
 // slices; the rows that it changes are written together.
 import { setImmediate as nextTurn } from 'node:timers/promises';
@@ -20,7 +20,8 @@ import { MAX_DOCUMENTS } from './limits.ts';
 import { ProblemReporter, limited, problemOf, type ProblemLog, type SourceProblem } from '../problems.ts';
 import type { Source } from '../source.ts';
 import { type ObjectTables, tableOf } from '../tables.ts';
-import { isLink, isSourceName, listDirectory, readSourceFile, type ReadResult } from './read-directory.ts';
+import { changeStamp, isLink, isSourceName, listDirectory, readSourceFile, type ReadResult } from './read-directory.ts';
+import { Settling } from './settling.ts';
 
 export interface FilesSourceOptions {
   readonly directory: string;
@@ -39,14 +40,6 @@ const defaultSettleMs = 100;
  */
 const unreadableDelays = { firstMs: 1000, mostMs: 60_000 };
 
-/** A file whose state is uncertain. */
-interface UncertainFile {
-  /** Function that cancels the timer which sets isDue. */
-  readonly cancel: () => void;
-  /** True when settleMs have passed. If the file is then unchanged, its state is settled. */
-  isDue: boolean;
-}
-
 /** The texts of a large file that are parsed while other files are read. */
 interface ParseJob {
   /** The parsed documents; undefined until all texts are parsed. */
@@ -61,7 +54,7 @@ export class FilesSource implements Source {
   readonly #reporter: ProblemReporter;
   readonly #watch: DirectoryWatch;
   readonly #files = new FileSet();
-  readonly #uncertain = new Map<string, UncertainFile>();
+  readonly #settling: Settling;
   readonly #parser: DocumentParser;
   /** Jobs by file. A file has one job at a time; a change during the job is noticed when the job is done. */
   readonly #jobs = new Map<string, ParseJob>();
@@ -85,6 +78,13 @@ export class FilesSource implements Source {
     this.#reporter = new ProblemReporter(options.log);
     this.#parser = new DocumentParser(options.clock);
     this.#pacer = new Pacer(options.pace ?? new Turns(), () => this.#throwIfStopped());
+    this.#settling = new Settling({
+      ...{ clock: options.clock, settleMs: this.#settleMs },
+      // The whole directory is read, so that no object is deleted if the directory is missing by now.
+      onDue: () => void this.rescan(),
+      // A scan without a request reports the problems.
+      onRestless: () => void this.#run(),
+    });
     this.#watch = new DirectoryWatch({ directory: options.directory, clock: options.clock, onEvent: (name) => this.#onEvent(name) });
   }
 
@@ -107,8 +107,7 @@ export class FilesSource implements Source {
     this.#isStopped = true;
     this.#watch.stop();
     this.#cancelRetry?.();
-    for (const { cancel } of this.#uncertain.values()) cancel();
-    this.#uncertain.clear();
+    this.#settling.clear();
     await this.#parser.close();
     await this.#running;
   }
@@ -133,8 +132,14 @@ export class FilesSource implements Source {
     else if (this.#isListed && this.#files.size === 0) yield problemOf(directory, 'contains no *.yaml, *.yml or *.json file');
     if (this.#parser.problem !== undefined)
       yield problemOf(directory, `cannot be parsed, will be retried: a thread cannot be started: ${this.#parser.problem}`);
+    for (const name of this.#settling.restless())
+      yield problemOf(name, `changes all the time: what it lacks now is kept until the file has not changed for ${this.#settleMs} ms`);
     yield* this.#files.problems();
     yield* this.#objects.problems();
+  }
+
+  get #settleMs(): number {
+    return this.#options.settleMs ?? defaultSettleMs;
   }
 
   /** "ignores Deployment (3), Pod (1)": the objects that the agent does not use; "" when there are none. */
@@ -149,7 +154,10 @@ export class FilesSource implements Source {
 
   #onEvent(name: string | undefined): void {
     if (this.#isStopped) return;
-    if (name !== undefined && isSourceName(name)) this.#requested.names.add(name);
+    if (name !== undefined && isSourceName(name)) {
+      this.#settling.changed(name);
+      this.#requested.names.add(name);
+    }
     // A file with any other name matters only as the target of a link: in a ConfigMap volume, "..data" is replaced.
     else if (name === undefined || this.#hasLinks) this.#requested.all = true;
     else return;
@@ -192,9 +200,12 @@ export class FilesSource implements Source {
     const changed = new Map<string, FileState>();
     for (const name of names ?? []) {
       const state = await this.#readFile(name);
+      this.#throwIfStopped();
       if (state !== undefined) {
         changed.set(name, state);
         this.#files.count(state, this.#files.get(name));
+        if (state.isUncertain) this.#settling.wait(name, changeStamp(directory, name));
+        else this.#settling.release(name);
       }
       await this.#pacer.pause();
     }
@@ -261,15 +272,13 @@ export class FilesSource implements Source {
    * a new, empty directory would delete their objects at once.
    */
   #suspendUncertain(): void {
-    for (const [name, { cancel }] of this.#uncertain) {
-      cancel();
+    for (const name of this.#settling.clear()) {
       const state = this.#files.get(name);
       if (state === undefined) continue;
       const suspended: FileState = { ...state, result: { status: 'unreadable', reason: 'the directory is missing' } };
       this.#files.count(suspended, state);
       this.#files.set(name, suspended);
     }
-    this.#uncertain.clear();
   }
 
   /**
@@ -279,17 +288,22 @@ export class FilesSource implements Source {
   async #readFile(name: string): Promise<FileState | undefined> {
     const previous = this.#files.get(name);
     const { result, texts } = await this.#readTexts(name, previous);
-    // A deletion waits for the parser, because the object may have moved to the file that is parsed.
-    const isDue = this.#uncertain.get(name)?.isDue === true && this.#jobs.values().every(({ parsed }) => parsed !== undefined);
     const isUnchanged = previous !== undefined && isSameResult(previous.result, result);
     if (isUnchanged && this.#jobs.get(name)?.parsed !== undefined) this.#jobs.delete(name);
-    if (isUnchanged && !isDue) return undefined;
+    const isSettled = isUnchanged && this.#isSettled(name);
+    if (isUnchanged && !isSettled) return undefined;
     const parsed = await this.#parsedTexts(name, await this.#pacer.run(textsToParse(texts, previous)));
     if (parsed === undefined) return undefined;
-    const input = { name, texts, previous, isSettled: !this.#isListed || (isUnchanged && isDue), parsed };
+    const input = { name, texts, previous, isSettled: !this.#isListed || isSettled, parsed };
     const state = await this.#pacer.run(nextState({ ...input, result }));
     const reason = this.#files.objectsRefusal(state, previous);
     return reason === undefined ? state : this.#pacer.run(nextState({ ...input, result: { status: 'unreadable', reason } }));
+  }
+
+  /** A deletion waits for the parser, because the object may have moved to the file that is parsed. */
+  #isSettled(name: string): boolean {
+    if (!this.#jobs.values().every(({ parsed }) => parsed !== undefined)) return false;
+    return this.#settling.isSettled(name, () => changeStamp(this.#options.directory, name));
   }
 
   /** Reads the file and splits its text. The texts of an unchanged file that is not uncertain are not needed, and are left out. */
@@ -297,7 +311,7 @@ export class FilesSource implements Source {
     const result = this.#files.withinLimits(name, readSourceFile(this.#options.directory, name));
     if (result.status !== 'text') return { result, texts: [] };
     const isUnchanged = previous !== undefined && isSameResult(previous.result, result);
-    if (isUnchanged && !this.#uncertain.has(name)) return { result, texts: [] };
+    if (isUnchanged && !this.#settling.has(name)) return { result, texts: [] };
     const texts = await this.#pacer.run(textsOf(name, result.text));
     if (texts !== undefined) return { result, texts };
     return { result: { status: 'unreadable', reason: `it contains more than ${MAX_DOCUMENTS} documents` }, texts: [] };
@@ -337,23 +351,10 @@ export class FilesSource implements Source {
     const write = await this.#pacer.run(this.#objects.commit());
     // From here on there is no pause.
     for (const [name, state] of changed) {
-      this.#uncertain.get(name)?.cancel();
-      this.#uncertain.delete(name);
-      if (state.isUncertain) this.#waitUntilSettled(name);
       if (state.result.status === 'missing' && !state.isUncertain) this.#files.delete(name);
       else this.#files.set(name, state);
     }
     write();
-  }
-
-  #waitUntilSettled(name: string): void {
-    const cancel = this.#options.clock.setTimer(this.#options.settleMs ?? defaultSettleMs, () => {
-      file.isDue = true;
-      // The whole directory is read, so that no object is deleted if the directory is missing by now.
-      void this.rescan();
-    });
-    const file: UncertainFile = { cancel, isDue: false };
-    this.#uncertain.set(name, file);
   }
 }
 

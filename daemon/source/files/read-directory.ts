@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reads the names in the directory and the text of one file. Each call blocks: the files are local configuration, a call takes
 // microseconds, and a promise would cost more than the read. Keeps no state.
-import { type Dirent, lstatSync, opendirSync } from 'node:fs';
+import { type Dirent, lstatSync, opendirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { TextDecoder } from 'node:util';
 import { readBounded } from '../../base/bounded-read.ts';
@@ -50,6 +50,19 @@ export function isLink(directory: string, name: string): boolean {
     return lstatSync(join(directory, name)).isSymbolicLink();
   } catch {
     return false;
+  }
+}
+
+/**
+ * Identifies the version of a file: another value means that the file, or the target of the link, was changed or replaced. "" for a file
+ * that does not exist or cannot be examined.
+ */
+export function changeStamp(directory: string, name: string): string {
+  try {
+    const { dev, ino, ctimeNs, size } = statSync(join(directory, name), { bigint: true });
+    return `${dev}:${ino}:${ctimeNs}:${size}`;
+  } catch {
+    return '';
   }
 }
 

@@ -4,6 +4,7 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { onTestFinished } from 'vitest';
 import { sourceTables } from '../../../daemon/source/tables.ts';
 import type { TableView } from '../../../daemon/table/table.ts';
@@ -80,9 +81,16 @@ export class World {
     writeFiles(this.directory, files);
   }
 
-  /** Scans the directory, advances the clock by settleMs, and scans the directory again. */
-  async settle(): Promise<void> {
+  /** Waits until the source has received the events of all changes so far, and has read the files. */
+  async eventsRead(): Promise<void> {
+    // In the first round of the event loop, this may run after the phase in which events are received.
+    for (let round = 0; round < 2; round += 1) await nextTurn();
     await this.source.rescan();
+  }
+
+  /** Reads the directory, advances the clock by settleMs, and reads the directory again. */
+  async settle(): Promise<void> {
+    await this.eventsRead();
     this.clock.advance(settleMs);
     await this.source.rescan();
   }
