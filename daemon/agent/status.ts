@@ -83,7 +83,10 @@ export function buildStatus(options: StatusOptions): AgentStatusUnits {
     ...{ repairs, drift: hooks.guard, log: logStatus },
     conflicts: () => controller.conflicts(),
     conflictCount: () => controller.conflictCount,
-    unserved: () => ({ refused: [...controller.refused(), ...hostController.problems()], excluded: controller.excluded() }),
+    unserved: () => ({
+      refused: [...controller.refused(), ...hostController.problems()],
+      ...{ excluded: controller.excluded(), limited: controller.limited() },
+    }),
     explain: (questions) => explain.explain(questions),
     ...{ ranges: services.ranges, settings: rowSettings(config) },
     healthCheckPort: (service) => healthCheckPort(services.services.get(service)),

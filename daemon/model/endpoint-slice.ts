@@ -18,6 +18,8 @@ export interface SliceEndpoint {
 export interface EndpointSlice {
   readonly namespace: string;
   readonly name: string;
+  /** Creation time in ms since the epoch; absent if unknown. */
+  readonly created?: number;
   /** Value of the label kubernetes.io/service-name. */
   readonly service: string;
   readonly family: Family;
@@ -26,3 +28,13 @@ export interface EndpointSlice {
   /** Time in the annotation endpoints.kubernetes.io/last-change-trigger-time, in ms since the epoch. */
   readonly lastChangeTrigger?: number;
 }
+
+/**
+ * Maximum number of backends of one Service in one IP family: the endpoints of its slices, each counted once per port. This is a quarter of
+ * the default size of the map of backends, so that one Service cannot use up the room of the others. A Service with an endpoint on each of
+ * 5,000 nodes, the largest clusters that Kubernetes supports, can have 13 ports. An Endpoints object has at most 1,000 endpoints.
+ */
+export const MAX_SERVICE_BACKENDS = 65_536;
+
+/** Number of backends of the slice: each port has every endpoint. */
+export const backendCount = ({ ports, endpoints }: Pick<EndpointSlice, 'ports' | 'endpoints'>): number => ports.length * endpoints.length;

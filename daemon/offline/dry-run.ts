@@ -56,14 +56,18 @@ export function dryRun({ objects, node: given, settings }: DryRunInput): DryRun 
   tables.nodes.upsert(node.name, node);
   const local = 'file' in given ? undefined : given.localAddresses;
   for (const address of local ?? node.addresses) tables.localAddresses.upsert(address, { address, ifindex: 0 });
-  return { node, ...desiredRows(tables, { nodeName: node.name, settings }), services: new Map(tables.services.all()), problems };
+  const { limited, ...rows } = desiredRows(tables, { nodeName: node.name, settings });
+  return { node, ...rows, services: new Map(tables.services.all()), problems: [...problems, ...limited] };
 }
 
-/** The rows that the controllers of a daemon on this node compute from complete tables. The ports are sorted by key. */
+/**
+ * The rows that the controllers of a daemon on this node compute from complete tables. The ports are sorted by key. `limited` has one message
+ * for each Service with more endpoints than one Service may use.
+ */
 export function desiredRows(
   tables: SourceTables,
   own: { readonly nodeName: string; readonly settings: HostSettings },
-): Pick<DryRun, 'ports' | 'host' | 'ranges' | 'conflicts'> {
+): Pick<DryRun, 'ports' | 'host' | 'ranges' | 'conflicts'> & { readonly limited: readonly string[] } {
   const desired = new Table<string, DesiredPort>('desired-ports', noListener);
   const host = new Table<string, DesiredHost>('host', noListener);
   const ranges = new Table<string, DesiredRange>('address-sets', noListener);
@@ -77,7 +81,8 @@ export function desiredRows(
   const ports = [...desired.all()].toSorted(([a], [b]) => compareText(a, b));
   const hostRow = host.get(hostKey);
   if (hostRow === undefined) throw new Error('the host controller wrote no row');
-  return { ports: new Map(ports), host: hostRow, ranges: new Map(ranges.all()), conflicts: services.conflicts() };
+  const problems = { conflicts: services.conflicts(), limited: services.limited() };
+  return { ports: new Map(ports), host: hostRow, ranges: new Map(ranges.all()), ...problems };
 }
 
 const noListener = (): void => undefined;

@@ -130,7 +130,7 @@ export function conflictText({ frontend, owner, contenders, more: unlisted = 0 }
  * Returns no line when everything is served. Frontends that the operator excluded are not a problem; their line explains why they are not
  * served.
  */
-function unservedLines({ unserved: { refused, excluded } }: AgentStatus): StatusLine[] {
+function unservedLines({ unserved: { refused, excluded, limited = [] } }: AgentStatus): StatusLine[] {
   const protectedLine = line('Refused', 'Warning', {
     summary: `${counted(refused.length, 'entry', 'entries')} would take over the connection to the API server`,
     details: refused,
@@ -139,7 +139,15 @@ function unservedLines({ unserved: { refused, excluded } }: AgentStatus): Status
     summary: `${counted(excluded.length, 'Service')} with external IPs that --external-ips excludes`,
     details: excluded,
   });
-  return [...(refused.length === 0 ? [] : [protectedLine]), ...(excluded.length === 0 ? [] : [excludedLine])];
+  const limitedLine = line('Endpoints', 'Warning', {
+    summary: `${counted(limited.length, 'Service')} with more endpoints than one Service may use`,
+    details: limited,
+  });
+  return [
+    ...(refused.length === 0 ? [] : [protectedLine]),
+    ...(limited.length === 0 ? [] : [limitedLine]),
+    ...(excluded.length === 0 ? [] : [excludedLine]),
+  ];
 }
 
 function hostLine({ hostProblems }: AgentStatus): StatusLine {

@@ -197,6 +197,8 @@ export interface UnservedStatus {
   readonly refused: readonly string[];
   /** External IPs that the operator excluded with --external-ips. One message per Service. */
   readonly excluded: readonly string[];
+  /** EndpointSlices beyond the number of endpoints that one Service may use. One message per Service and IP family. Default: none. */
+  readonly limited?: readonly string[];
 }
 
 /** active: the backend receives new flows. terminating: it only keeps its flows. quarantined: it receives no flows. */

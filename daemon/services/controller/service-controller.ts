@@ -8,6 +8,7 @@ import { apiServerPlaces, kubernetesService } from '../desired/api-servers.ts';
 import { desiredPorts } from '../desired/desired-ports.ts';
 import { type NodeContext, nodeContext } from '../desired/node-context.ts';
 import { isSamePort } from '../desired/order.ts';
+import { limitedSlices } from '../desired/slice-limit.ts';
 import { excludedExternalIPs, refusedFrontends } from '../desired/unserved.ts';
 import type { ApiServerAddress } from '../../model/api-server.ts';
 import { type DesiredPort, type Frontend, frontendKey } from '../../model/frontend.ts';
@@ -37,7 +38,7 @@ export interface ServiceControllerOptions {
   /** Name of this node. */
   readonly nodeName: string;
   readonly settings: HostSettings;
-  /** Called once with each new message of refused(). */
+  /** Called once with each new message of refused() and limited(). */
   readonly onRefused?: (message: string) => void;
   /** When the work pauses. Default: never, so the rows are complete when start() returns. */
   readonly pace?: Pace;
@@ -69,6 +70,8 @@ export class ServiceController {
   readonly #slices = new SliceIndex();
   /** The messages of refused() by Service; Services without messages are absent. */
   readonly #refused = new Map<string, readonly string[]>();
+  /** The messages of limited() by Service; Services without messages are absent. */
+  readonly #limited = new Map<string, readonly string[]>();
   /** The messages of excluded() by Service. */
   readonly #excluded = new Map<string, string>();
   readonly #loop: SlicedLoop;
@@ -120,6 +123,11 @@ export class ServiceController {
   /** One message for each frontend that is not served because it would take over the connection to the API server. */
   refused(): string[] {
     return [...this.#refused.values()].flat();
+  }
+
+  /** One message for each Service, and IP family, that has more endpoints than one Service may use. */
+  limited(): string[] {
+    return [...this.#limited.values()].flat();
   }
 
   /** One message for each Service with external IPs that the settings exclude. */
@@ -204,7 +212,8 @@ export class ServiceController {
    */
   #recompute(serviceKey: string, { node, touched }: { node: NodeContext; touched: Set<string> }): void {
     const service = this.#options.services.get(serviceKey);
-    const ports = service === undefined ? [] : desiredPorts(service, [...this.#slices.of(serviceKey)], node);
+    const slices = limitedSlices([...this.#slices.of(serviceKey)]);
+    const ports = service === undefined ? [] : desiredPorts(service, slices.used, node);
     for (const key of this.#portsOf.get(serviceKey) ?? []) this.#withdraw(key, touched);
     if (ports.length === 0) this.#portsOf.delete(serviceKey);
     else
@@ -213,19 +222,24 @@ export class ServiceController {
         ports.map((port) => port.key),
       );
     this.#note(serviceKey, service, node);
+    this.#keep(this.#limited, serviceKey, ports.length === 0 ? [] : slices.messages);
     for (const port of ports) this.#claim(port, { service: serviceKey, created: service?.created ?? 0 }, touched);
   }
 
   /** Records the frontends and external IPs of the Service that this node does not serve. */
   #note(serviceKey: string, service: Service | undefined, node: NodeContext): void {
-    const before = this.#refused.get(serviceKey) ?? [];
-    const refused = service === undefined ? [] : refusedFrontends(service, node);
-    for (const message of refused) if (!before.includes(message)) this.#options.onRefused?.(message);
-    if (refused.length === 0) this.#refused.delete(serviceKey);
-    else this.#refused.set(serviceKey, refused);
+    this.#keep(this.#refused, serviceKey, service === undefined ? [] : refusedFrontends(service, node));
     const excluded = service === undefined ? undefined : excludedExternalIPs(service, node);
     if (excluded === undefined) this.#excluded.delete(serviceKey);
     else this.#excluded.set(serviceKey, excluded);
+  }
+
+  /** Replaces the messages about the Service, and reports those that are new. */
+  #keep(messages: Map<string, readonly string[]>, serviceKey: string, present: readonly string[]): void {
+    const before = messages.get(serviceKey) ?? [];
+    for (const message of present) if (!before.includes(message)) this.#options.onRefused?.(message);
+    if (present.length === 0) messages.delete(serviceKey);
+    else messages.set(serviceKey, present);
   }
 
   #withdraw(key: string, touched: Set<string>): void {

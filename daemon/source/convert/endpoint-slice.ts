@@ -4,9 +4,9 @@
 import { z } from 'zod';
 import { InvalidObjectError } from '../../base/errors.ts';
 import { parseAddress, type Family } from '../../model/address.ts';
-import type { EndpointSlice, SliceEndpoint } from '../../model/endpoint-slice.ts';
+import { MAX_SERVICE_BACKENDS, type EndpointSlice, type SliceEndpoint } from '../../model/endpoint-slice.ts';
 import type { NamedPort } from '../../model/service.ts';
-import { hasForeignLabel } from './service.ts';
+import { creationTime, hasForeignLabel } from './service.ts';
 import {
   fieldText,
   flag,
@@ -72,6 +72,7 @@ export function convertSlice(raw: object, metadata: Metadata, at: Subject): Conv
   const row: EndpointSlice = {
     namespace: metadata.namespace,
     name: metadata.name,
+    ...createdOf(metadata, at, problems),
     service,
     family: slice.addressType,
     ports: readPorts(slice.ports ?? [], { at, problems }),
@@ -81,16 +82,19 @@ export function convertSlice(raw: object, metadata: Metadata, at: Subject): Conv
   return { row, problems };
 }
 
-/** Backends of one slice, since each port has every endpoint: the default size of the map of backends. The API server allows 100,000. */
-const MAX_BACKENDS = 262_144;
-
+/** A slice that alone exceeds the limit of a Service could never be used. */
 function refuseTooMany(ports: readonly unknown[], endpoints: readonly unknown[], at: Subject): void {
-  if (ports.length * endpoints.length > MAX_BACKENDS)
+  if (ports.length * endpoints.length > MAX_SERVICE_BACKENDS)
     throw invalid(
       at,
       'ports',
-      `must have at most ${MAX_BACKENDS} combinations with the endpoints, has ${ports.length} ports and ${endpoints.length} endpoints`,
+      `must have at most ${MAX_SERVICE_BACKENDS} combinations with the endpoints, has ${ports.length} ports and ${endpoints.length} endpoints`,
     );
+}
+
+function createdOf(metadata: Metadata, at: Subject, problems: InvalidObjectError[]): { created?: number } {
+  const created = creationTime(metadata, at, problems);
+  return created === 0 ? {} : { created };
 }
 
 const changeTriggerAnnotation = 'endpoints.kubernetes.io/last-change-trigger-time';

@@ -164,7 +164,7 @@ function loadBalancerIPsOf(raw: unknown, at: Subject, problems: InvalidObjectErr
   );
 }
 
-function creationTime(metadata: Metadata, at: Subject, problems: InvalidObjectError[]): number {
+export function creationTime(metadata: Metadata, at: Subject, problems: InvalidObjectError[]): number {
   const stamp = metadata.creationTimestamp ?? undefined;
   const created = stamp === undefined ? 0 : Date.parse(stamp);
   if (!Number.isNaN(created)) return created;

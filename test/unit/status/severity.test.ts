@@ -38,6 +38,7 @@ test.for<{ subject: string; change: Partial<AgentStatus>; want: string }>([
   },
   { subject: 'Conflicts', change: { conflicts: [{ frontend: 'f', owner: 'a', contenders: ['b'] }] }, want: 'Warning' },
   { subject: 'Refused', change: { unserved: { refused: ['Service a/b'], excluded: [] } }, want: 'Warning' },
+  { subject: 'Endpoints', change: { unserved: { refused: [], excluded: [], limited: ['Service a/b'] } }, want: 'Warning' },
   { subject: 'External IPs', change: { unserved: { refused: [], excluded: ['Service a/b'] } }, want: 'Ok' },
   { subject: 'Host', change: { hostProblems: ['net.ipv4.ip_forward is 0'] }, want: 'Degraded' },
   { subject: 'Programs', change: { attachments: [] }, want: 'Warning' },
