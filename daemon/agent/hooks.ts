@@ -19,9 +19,9 @@ import { Links } from '../source/netlink/links.ts';
 import { Routes } from '../source/netlink/routes.ts';
 import type { ReloadReport } from '../status/view.ts';
 import { Reconciler } from '../table/reconciler.ts';
-import type { ReconcileLog } from '../table/status.ts';
 import { Table } from '../table/table.ts';
 import type { OpenDatapath } from './datapath.ts';
+import { rowLog } from './row-log.ts';
 
 export interface HooksOptions extends OpenDatapath {
   readonly config: Config;
@@ -54,7 +54,12 @@ export function buildHooks({ config, log, pins, datapath, subnets, devices: desi
   const nameOf = (ifindex: number): string => desired.get(ifindex)?.name ?? `ifindex ${ifindex}`;
   const loop = new Reconciler<number, DesiredDevice>({
     ...{ table: desired, operations, clock: systemClock, schedule: setImmediate },
-    log: deviceLog(bpfLog, nameOf),
+    log: rowLog<number>({
+      ...{ log: bpfLog, clock: systemClock, fieldsOf: (ifindex) => ({ device: nameOf(ifindex) }), isExpected: isDeviceGone },
+      failed: 'the programs of the device could not be attached or detached, will be retried',
+      recovered: 'the programs of the device were attached or detached after retries',
+      onRepaired: () => undefined,
+    }),
   });
   const sockets = new Sockets(pins, datapath);
   const held = (): Held[] => [...sockets.held(), ...operations.held()];
@@ -141,19 +146,4 @@ function replace(attached: Attached, program: number): void {
   } catch (error) {
     if (!isDeviceGone(error)) throw error;
   }
-}
-
-function deviceLog(log: Logger, nameOf: (ifindex: number) => string): ReconcileLog<number> {
-  return {
-    rowFailed: (ifindex, err) =>
-      log[isDeviceGone(err) ? 'debug' : 'error'](
-        { err, device: nameOf(ifindex) },
-        'the programs of the device could not be attached or detached, will be retried',
-      ),
-    rowRecovered: (ifindex, retries) =>
-      log.info({ device: nameOf(ifindex), retries }, 'the programs of the device were attached or detached after retries'),
-    stepFailed: (step, err) => log.error({ step, err }, 'step failed, will be retried'),
-    stepRecovered: (step) => log.info({ step }, 'step succeeded after retries'),
-    repaired: () => undefined,
-  };
 }

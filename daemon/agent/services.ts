@@ -4,6 +4,7 @@
 import type { Logger } from 'pino';
 import { systemClock } from '../base/clock.ts';
 import { Turns } from '../base/slices.ts';
+import { limitedLog } from '../base/limited-log.ts';
 import { subsystem } from '../base/log.ts';
 import type { Config } from '../config/schema.ts';
 import type { ApiServerAddress } from '../model/api-server.ts';
@@ -20,9 +21,9 @@ import { HostController } from '../services/controller/host-controller.ts';
 import { NodePresence } from '../services/controller/node-presence.ts';
 import { ServiceController } from '../services/controller/service-controller.ts';
 import { Reconciler } from '../table/reconciler.ts';
-import type { ReconcileLog } from '../table/status.ts';
 import { Table, type TableView } from '../table/table.ts';
 import { findSource, type SourceAccess } from './source.ts';
+import { rowLog } from './row-log.ts';
 
 export interface ServicesOptions {
   readonly config: Config;
@@ -54,15 +55,22 @@ export function buildServices({ config, log, access, maps, facts, devices, onRep
   const { source, policies } = findSource({ config, access, tables, pace: turns, log: subsystem(log, 'source'), onComplete: prune });
   const common = {
     ...{ clock: systemClock, schedule: setImmediate, mayPrune: () => source.isComplete, repairEveryMs: config.syncPeriod },
-    log: reconcileLog(subsystem(log, 'reconcile'), onRepaired),
+    log: rowLog<string>({
+      ...{ log: subsystem(log, 'reconcile'), clock: systemClock, fieldsOf: (row) => ({ row }), onRepaired },
+      ...{ failed: 'row not applied, will be retried', recovered: 'row applied after retries' },
+    }),
   };
   const operations = new LbOperations({ maps, clock: systemClock });
   const rangeOperations = new AddressSetOperations(maps, ranges);
   const serviceLog = subsystem(log, 'services');
+  const warn = limitedLog<[string]>(systemClock, {
+    write: (message) => serviceLog.warn(message),
+    leftOut: (notLogged) =>
+      serviceLog.warn({ notLogged }, 'further Services that are not served completely are not logged; see sluice status'),
+  });
   const captures = new CaptureOperations({
     ...{ ports: operations, ranges: rangeOperations },
-    onWithdrawn: (what) =>
-      serviceLog.warn(`withdrew ${what}, which an earlier process served, because the agent reaches the API server there`),
+    onWithdrawn: (what) => warn(`withdrew ${what}, which an earlier process served, because the agent reaches the API server there`),
   });
   const loops = {
     ranges: new Reconciler<string, DesiredRange>({ ...common, table: ranges, operations: rangeOperations }),
@@ -77,7 +85,7 @@ export function buildServices({ config, log, access, maps, facts, devices, onRep
     objects: kindNames.map((kind) => tableOf(tables, kind)),
     nodePresence: new NodePresence({ nodes: tables.nodes, nodeName: config.node, source: source.name }),
     controller: new ServiceController({
-      ...{ ...tables, ...own, desired, onRefused: (message) => serviceLog.warn(message) },
+      ...{ ...tables, ...own, desired, onRefused: warn },
       isBehind: () => loops.ports.behind > MOST_BEHIND,
     }),
     hostController: new HostController({ ...tables, ...own, devices, host, ranges }),
@@ -95,17 +103,6 @@ export function buildServices({ config, log, access, maps, facts, devices, onRep
 }
 
 export type Services = ReturnType<typeof buildServices>;
-
-/** Logs the failures and recoveries that the loops report. Their repairs are passed to `onRepaired`. */
-function reconcileLog(log: Logger, onRepaired: (message: string) => void): ReconcileLog<string> {
-  return {
-    rowFailed: (row, err) => log.error({ row, err }, 'row not applied, will be retried'),
-    rowRecovered: (row, retries) => log.info({ row, retries }, 'row applied after retries'),
-    stepFailed: (step, err) => log.error({ step, err }, 'step failed, will be retried'),
-    stepRecovered: (step) => log.info({ step }, 'step succeeded after retries'),
-    repaired: onRepaired,
-  };
-}
 
 /** Returns one row per map, with the sum of the used entries that several parts report for the same map. */
 function summed(rows: readonly MapPressure[]): MapPressure[] {

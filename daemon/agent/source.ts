@@ -4,6 +4,7 @@
 // source itself is built later.
 import type { Logger } from 'pino';
 import { systemClock } from '../base/clock.ts';
+import { limitedLog } from '../base/limited-log.ts';
 import type { Pace } from '../base/slices.ts';
 import type { Config } from '../config/schema.ts';
 import { versions } from '../host/version.ts';
@@ -53,10 +54,18 @@ interface FoundSource {
 
 /** Builds the source and starts nothing. */
 export function findSource({ config, access: found, tables, pace, log, onComplete }: SourceParts): FoundSource {
+  const appeared = limitedLog<[string]>(systemClock, {
+    write: (message) => log.warn(message),
+    leftOut: (notLogged) => log.warn({ notLogged }, 'further problems of the source are not logged; see sluice status'),
+  });
+  const resolved = limitedLog<[string]>(systemClock, {
+    write: (message) => log.info(`resolved: ${message}`),
+    leftOut: (notLogged) => log.info({ notLogged }, 'further resolved problems of the source are not logged'),
+  });
   const problemLog: ProblemLog = {
-    appeared: ({ message }) => log.warn(message),
+    appeared: ({ message }) => appeared(message),
     resolved: ({ message }) => {
-      log.info(`resolved: ${message}`);
+      resolved(message);
       setImmediate(onComplete);
     },
     noted: (text) => log.info(text),

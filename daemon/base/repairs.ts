@@ -4,6 +4,7 @@
 // first ones are logged, and then the number of the others.
 import type { Logger } from 'pino';
 import type { Clock } from './clock.ts';
+import { limitedLog } from './limited-log.ts';
 
 export interface Repair {
   readonly sentence: string;
@@ -12,19 +13,17 @@ export interface Repair {
 }
 
 const KEPT = 20;
-const LOGGED = 100; // maximum number of repairs in one window that are logged one by one
-const WINDOW_MS = 10_000;
 
 export class Repairs {
-  readonly #log: Logger;
-  readonly #clock: Clock;
+  readonly #log: (sentence: string) => void;
   readonly #last: Repair[] = [];
   #total = 0;
-  #inWindow = 0;
 
   constructor(log: Logger, clock: Clock) {
-    this.#log = log;
-    this.#clock = clock;
+    this.#log = limitedLog<[string]>(clock, {
+      write: (sentence) => log.warn(`repaired: ${sentence}`),
+      leftOut: (notLogged) => log.warn({ notLogged }, 'further repairs were made but not logged'),
+    });
   }
 
   /** Number of repairs since the daemon started. */
@@ -41,13 +40,6 @@ export class Repairs {
     this.#total += 1;
     this.#last.push({ sentence, at: Date.now() });
     if (this.#last.length > KEPT) this.#last.shift();
-    this.#inWindow += 1;
-    if (this.#inWindow === 1) this.#clock.setTimer(WINDOW_MS, () => this.#closeWindow());
-    if (this.#inWindow <= LOGGED) this.#log.warn(`repaired: ${sentence}`);
-  }
-
-  #closeWindow(): void {
-    if (this.#inWindow > LOGGED) this.#log.warn({ notLogged: this.#inWindow - LOGGED }, 'further repairs were made but not logged');
-    this.#inWindow = 0;
+    this.#log(sentence);
   }
 }

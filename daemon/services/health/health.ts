@@ -5,6 +5,7 @@ import type { Logger } from 'pino';
 import type { Clock } from '../../base/clock.ts';
 import type { HttpServers } from '../../base/http-servers.ts';
 import type { Unit } from '../../base/lifecycle.ts';
+import { limitedLog } from '../../base/limited-log.ts';
 import type { MetricPart, MetricsPage } from '../../base/metrics.ts';
 import type { Pace } from '../../base/slices.ts';
 import type { StatusPart } from '../../base/status-part.ts';
@@ -82,7 +83,15 @@ export function healthAddresses({ nodeName, nodes, localAddresses, settings }: H
 export function healthParts(options: HealthOptions): HealthParts {
   const { services, slices, nodes, localAddresses, desired, nodeName, synced, servers, clock, schedule, log } = options;
   const { computations = [], pace } = options;
-  const onEvent = ({ kind, message }: ListenerEvent): void => (kind === 'failed' ? log.error(message) : log.info(message));
+  const failed = limitedLog<[string]>(clock, {
+    write: (message) => log.error(message),
+    leftOut: (notLogged) => log.error({ notLogged }, 'further health check ports that cannot be opened are not logged; see sluice status'),
+  });
+  const changed = limitedLog<[string]>(clock, {
+    write: (message) => log.info(message),
+    leftOut: (notLogged) => log.info({ notLogged }, 'further changes of health check ports are not logged'),
+  });
+  const onEvent = ({ kind, message }: ListenerEvent): void => (kind === 'failed' ? failed : changed)(message);
   const kubeProxy = new KubeProxyMetrics();
   const sync = new SyncHealth();
   const feed = new SyncFeed({ services, slices, synced, computations, health: sync, metrics: kubeProxy, clock, schedule });
