@@ -8,6 +8,7 @@ import type { Source } from '../../proto/gen/sluice/v1/Source.ts';
 import type { StatusResponse } from '../../proto/gen/sluice/v1/StatusResponse.ts';
 import { mapPressure, overallSeverity, statusLines } from '../status/severity.ts';
 import type { AgentStatus, BackendView, MapStatus, ServiceView, SourceStatus } from '../status/view.ts';
+import { fitting, fittingTexts, short } from './fitting.ts';
 
 const attachmentKinds = {
   tcx: 'ATTACHMENT_KIND_TCX',
@@ -32,41 +33,52 @@ const deviceRoles = { none: 'DEVICE_ROLE_NONE', pod: 'DEVICE_ROLE_POD', uplink: 
 
 const rowStates = { pending: 'ROW_STATE_PENDING', done: 'ROW_STATE_DONE', error: 'ROW_STATE_ERROR' } as const;
 
-/** Maximum numbers of elements of the repeated fields, so that every message fits into 1 MiB. sluice.proto has the same numbers. */
+const KiB = 1024;
+
+/**
+ * Maximum numbers of elements of the repeated fields, so that a Service port and a backend fit into 1 MiB. sluice.proto has the same numbers.
+ */
 const most = {
-  problems: 500,
-  conflicts: 500,
   devices: 500,
   contenders: 20,
-  details: 500,
   frontends: 500,
   backends: 5000,
   frontendsOfBackend: 20,
 } as const;
-/** Maximum number of UTF-16 code units of a text that names objects. */
-const mostText = 1000;
+/**
+ * Maximum sizes of the repeated fields of the status, which sluice.proto states too. Together they have 1.5 MiB. The lines have at most
+ * 1 MiB: 17 lines of 20 shortened details. The settings have at most 1 MiB, because the kernel limits each argument of a process to 128 KiB.
+ * The status therefore fits into a response of 4 MiB.
+ */
+const mostOfStatus = {
+  problems: { count: 500, bytes: 512 * KiB },
+  conflicts: { count: 500, bytes: 384 * KiB },
+  cidrs: { count: 10_000, bytes: 96 * KiB },
+  attachments: { count: 10_000, bytes: 256 * KiB },
+  texts: { count: 500, bytes: 64 * KiB },
+} as const;
 
 const decimal = (value: number): string => Math.trunc(value).toFixed(0);
 
 /** Number of elements after the first `count`. */
 const more = (elements: readonly unknown[], count: number): number => Math.max(0, elements.length - count);
 
-const short = (text: string): string => (text.length <= mostText ? text : `${text.slice(0, mostText)}...`);
-
 /** Sets every field. */
 export function statusMessage(status: AgentStatus): StatusResponse {
   const lines = statusLines(status);
+  const conflicts = conflictMessages(status);
+  const attachments = fitting(status.attachments, mostOfStatus.attachments);
   return {
     severity: severities[overallSeverity(lines)],
     agent: agentMessage(status),
     ready: status.ready,
-    notReadyReasons: [...status.reasons],
+    notReadyReasons: fittingTexts(status.reasons, mostOfStatus.texts),
     sources: status.sources.map(sourceMessage),
     reconcile: {
       done: decimal(status.reconcile.done),
       pending: decimal(status.reconcile.pending),
       error: decimal(status.reconcile.error),
-      errors: status.reconcile.errors.map(({ key, message, retries }) => ({ key, message, retries })),
+      errors: status.reconcile.errors.map(({ key, message, retries }) => ({ key: short(key), message: short(message), retries })),
     },
     counts: {
       services: decimal(status.counts.services),
@@ -74,27 +86,29 @@ export function statusMessage(status: AgentStatus): StatusResponse {
       backends: decimal(status.counts.backends),
     },
     maps: status.maps.map(mapMessage),
-    attachments: status.attachments.map(({ hook, target, kind, program }) => ({ hook, target, program, kind: attachmentKinds[kind] })),
+    attachments: attachments.kept.map(({ hook, target, kind, program }) => ({ hook, target, program, kind: attachmentKinds[kind] })),
+    moreAttachments: attachments.more,
     devices: status.devices.slice(0, most.devices).map(({ name, role, reason }) => ({ name, role: deviceRoles[role], reason })),
     moreDevices: more(status.devices, most.devices),
     socketLb: status.socketLb,
-    hostProblems: [...status.hostProblems],
+    hostProblems: fittingTexts(status.hostProblems, mostOfStatus.texts),
     drops: status.drops
       .filter(({ packets }) => packets > 0n)
       .map(({ reason, packets, bytes }) => ({ reason, packets: packets.toString(), bytes: bytes.toString() })),
     repairs: {
       total: decimal(status.repairs.total),
-      last: status.repairs.last.map(({ sentence, at }) => ({ sentence, time: new Date(at).toISOString() })),
-      problems: [...status.repairs.problems],
+      last: status.repairs.last.map(({ sentence, at }) => ({ sentence: short(sentence), time: new Date(at).toISOString() })),
+      problems: fittingTexts(status.repairs.problems, mostOfStatus.texts),
     },
-    conflicts: status.conflicts.slice(0, most.conflicts).map(({ frontend, owner, contenders }) => {
-      return { frontend, owner, contenders: contenders.slice(0, most.contenders), moreContenders: more(contenders, most.contenders) };
-    }),
-    moreConflicts: more(status.conflicts, most.conflicts),
+    conflicts: conflicts.kept,
+    moreConflicts: conflicts.more,
     lines: lines.map(({ subject, severity, summary, details }) => {
-      return { subject, severity: severities[severity], summary, details: detailTexts(details) };
+      return { subject, severity: severities[severity], summary: short(summary), details: details.map(short) };
     }),
-    addressSets: status.addressSets.map(({ name, cidrs }) => ({ name, cidrs: [...cidrs] })),
+    addressSets: status.addressSets.map(({ name, cidrs }) => {
+      const { kept, more: moreCidrs } = fitting(cidrs, mostOfStatus.cidrs);
+      return { name, cidrs: kept, moreCidrs };
+    }),
     settings: status.settings.map(({ name, value }) => ({ name, value })),
   };
 }
@@ -104,21 +118,22 @@ function agentMessage(status: AgentStatus): NonNullable<StatusResponse['agent']>
   return { version, commit, libbpf, kernel, node, pid, uptimeSeconds: decimal(uptimeSeconds) };
 }
 
-function detailTexts(details: readonly string[]): string[] {
-  const omitted = more(details, most.details);
-  return [...details.slice(0, most.details).map(short), ...(omitted === 0 ? [] : [`and ${omitted} more`])];
+/** The conflicts of the status, and the number of those that neither the status nor the message lists. */
+function conflictMessages({ conflicts, conflictCount = conflicts.length }: AgentStatus) {
+  const messages = conflicts.map(({ frontend, owner, contenders, more: unlisted = 0 }) => {
+    const listed = contenders.slice(0, most.contenders);
+    return { frontend, owner, contenders: listed, moreContenders: contenders.length - listed.length + unlisted };
+  });
+  const { kept } = fitting(messages, mostOfStatus.conflicts);
+  return { kept, more: conflictCount - kept.length };
 }
 
 function sourceMessage(source: SourceStatus): Source {
-  return {
-    name: source.name,
-    initialized: source.isInitialized,
-    complete: source.isComplete,
-    problems: source.problems.slice(0, most.problems).map(({ file, line, kind, object, field, message }) => {
-      return { file: short(file), line, kind: short(kind), object: short(object), field: short(field), message: short(message) };
-    }),
-    moreProblems: more(source.problems, most.problems),
-  };
+  const problems = source.problems.map(({ file, line, kind, object, field, message }) => {
+    return { file: short(file), line, kind: short(kind), object: short(object), field: short(field), message: short(message) };
+  });
+  const { kept, more: moreProblems } = fitting(problems, mostOfStatus.problems);
+  return { name: source.name, initialized: source.isInitialized, complete: source.isComplete, problems: kept, moreProblems };
 }
 
 function mapMessage(map: MapStatus): BpfMap {

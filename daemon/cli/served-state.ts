@@ -15,10 +15,15 @@ const uses: Readonly<Record<ServicePort['backends'][number]['state'], ServedPort
   BACKEND_STATE_QUARANTINED: 'quarantined',
 };
 
-/** A daemon of an earlier version reports no settings; settings, address sets and devices are then unknown. */
-export function servedState({ conflicts, addressSets, settings, attachments }: Status, services: readonly ServicePort[]): ServedState {
+/**
+ * A daemon of an earlier version reports no settings; settings, address sets and devices are then unknown. Address sets and devices are also
+ * unknown if the daemon has more of them than it reports.
+ */
+export function servedState(status: Status, services: readonly ServicePort[]): ServedState {
+  const { conflicts, addressSets, settings, attachments, moreAttachments } = status;
   const wanted = services.filter((port) => port.wanted);
   const isKnown = settings.length > 0;
+  const areSetsKnown = isKnown && addressSets.every(({ moreCidrs }) => moreCidrs === 0);
   const onDevices = attachments.filter(({ kind }) => kind !== 'ATTACHMENT_KIND_CGROUP');
   const byDevice = [...Map.groupBy(onDevices, ({ target }) => target)];
   const healthChecks = wanted.map((port) => [`${port.namespace}/${port.name}`, port.healthCheckNodePort] as const);
@@ -30,11 +35,12 @@ export function servedState({ conflicts, addressSets, settings, attachments }: S
     })),
     healthCheckPorts: new Map(healthChecks.filter(([, port]) => port !== 0)),
     conflicts,
-    addressSets: isKnown ? addressSets.flatMap(({ name, cidrs }) => cidrs.map((cidr) => `${name} ${cidr}`)) : undefined,
+    addressSets: areSetsKnown ? addressSets.flatMap(({ name, cidrs }) => cidrs.map((cidr) => `${name} ${cidr}`)) : undefined,
     settings: isKnown ? new Map(settings.map(({ name, value }) => [name, value])) : undefined,
-    devices: isKnown
-      ? new Map(byDevice.map(([device, programs]) => [device, programsText(programs.map(({ program }) => program))]))
-      : undefined,
+    devices:
+      isKnown && moreAttachments === 0
+        ? new Map(byDevice.map(([device, programs]) => [device, programsText(programs.map(({ program }) => program))]))
+        : undefined,
   };
 }
 
