@@ -58,7 +58,11 @@ export function buildStatus(options: StatusOptions): AgentStatusUnits {
   });
   const sizes = mapSizes(config);
   const findings = {
-    ...{ ...hooks.findings, node: services.nodePresence, networkPolicies: services.policies ?? policiesOfDirectory },
+    ...{ ...hooks.findings, networkPolicies: services.policies ?? policiesOfDirectory },
+    node: {
+      summary: () => services.nodePresence.summary(),
+      problems: () => [...services.nodePresence.problems(), ...hostController.overlaps()],
+    },
     mapSizes: { problems: () => datapath.sizeProblems() },
     devices: {
       summary: () => deviceController.summary(),

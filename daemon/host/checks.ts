@@ -7,8 +7,10 @@ import { type Check, CheckWarning } from '../base/check.ts';
 import { ExitCode, ExitError } from '../base/errors.ts';
 import { descriptorLimit, missingCapabilities, readSysctl } from '../kernel/host.ts';
 import { hasTcx } from '../kernel/link.ts';
-import { links } from '../kernel/rtnetlink.ts';
+import { addresses, links } from '../kernel/rtnetlink.ts';
+import { addressText, isLinkLocal, isLoopback } from '../model/address.ts';
 import { type DeviceSettings, hasPodPrefix, type JudgedDevice, missingPodInterfaces, missingUplink, noUplink } from '../model/device.ts';
+import { serviceCidrProblem } from '../model/service-cidr.ts';
 
 type PortRanges = readonly { readonly first: number; readonly last: number }[];
 
@@ -31,6 +33,12 @@ export const deviceChecks = ({ uplinks, podInterfaces }: DeviceSettings, judged:
 ];
 
 const named = (setting: DeviceSettings['uplinks']): readonly string[] => (setting === 'auto' ? [] : setting);
+
+/** The checks of the Service CIDRs in the settings. Those of ServiceCIDR objects are in the status only. */
+export const serviceCidrChecks = (settings: {
+  readonly serviceCidr: readonly string[];
+  readonly clusterCidr: readonly string[];
+}): Check[] => settings.serviceCidr.map((cidr) => ({ name: `Service CIDR ${cidr}`, run: () => serviceCidr(cidr, settings.clusterCidr) }));
 
 /**
  * Minimum limit of open descriptors: about 160 for maps, programs and libraries, 2 for each device with programs, and some for connections.
@@ -113,4 +121,12 @@ function listed(texts: readonly string[]): string {
   const more = texts.length - SHOWN_DEVICES;
   if (texts.length === 0) return 'none';
   return `${texts.slice(0, SHOWN_DEVICES).join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
+}
+
+function serviceCidr(cidr: string, pods: readonly string[]): string {
+  const texts = addresses().flatMap(({ address }) => (address.length === 0 ? [] : [addressText(address)]));
+  const own = texts.filter((text) => !isLoopback(text) && !isLinkLocal(text));
+  const problem = serviceCidrProblem(cidr, { own, pods });
+  if (problem !== undefined) throw new CheckWarning(problem);
+  return 'contains no address of this node or of pods';
 }

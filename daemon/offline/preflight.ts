@@ -9,7 +9,7 @@ import { cgroupCheck, datapathChecks, orderChecks, pinPathCheck, type SocketSett
 import { Datapath, objectsPath } from '../bpf/datapath.ts';
 import { mapSizes, type MapLimits } from '../bpf/map-sizes.ts';
 import { PinDirectory } from '../bpf/pins.ts';
-import { deviceChecks, hostChecks } from '../host/checks.ts';
+import { deviceChecks, hostChecks, serviceCidrChecks } from '../host/checks.ts';
 import { versions } from '../host/version.ts';
 import { forwardingProblems } from '../host/forwarding.ts';
 import { portChecks, type PortSettings } from '../host/ports.ts';
@@ -29,6 +29,8 @@ export interface PreflightSettings extends MapLimits, SocketSettings, PortSettin
   readonly node: string;
   readonly pinPath: string;
   readonly snatPorts: readonly { readonly first: number; readonly last: number }[];
+  readonly serviceCidr: readonly string[];
+  readonly clusterCidr: readonly string[];
 }
 
 export interface CheckResult {
@@ -53,6 +55,7 @@ export async function preflight(settings: PreflightSettings, env: Readonly<NodeJ
     ...deviceChecks(settings, () => devices.judged()),
     ...orderChecks(devices.uplinks, pins),
     ...portChecks(settings),
+    ...serviceCidrChecks(settings),
   ];
   return [...checks.map(resultOf), ...(await sourceResults(settings, env)), ...forwardingWarnings(settings)];
 }

@@ -223,6 +223,17 @@ describe('a host on which sluiced runs', () => {
   });
 });
 
+test('preflight warns about a Service CIDR that contains an address of the node', async () => {
+  const { code, report } = await preflight('', [], [...daemon.flags(true), '--service-cidr', '0.0.0.0/0,198.51.100.0/24']);
+  expect(code).toBe(0);
+  const checks = report.checks.filter(({ name }) => name.startsWith('Service CIDR'));
+  expect(checks.map(({ name, state }) => `${name} ${state}`)).toEqual([
+    'Service CIDR 0.0.0.0/0 warning',
+    'Service CIDR 198.51.100.0/24 ok',
+  ]);
+  expect(checks[0]?.message).toMatch(/^the Service CIDR 0\.0\.0\.0\/0 contains [\d.]+, an address of this node, and packets of pods/);
+});
+
 test('preflight warns about programs that run before ours at egress of the uplink, and about disabled IP forwarding', async () => {
   const foreign = new Foreign();
   const [link] = JSON.parse(lab.ip('node', '-j', 'link', 'show', 'dev', 'eth0')) as { ifindex: number }[];

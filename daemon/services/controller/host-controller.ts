@@ -51,6 +51,7 @@ export class HostController {
   /** Addresses of the API server, which must not become ClusterIPs. */
   #noClusterIPs: ReadonlySet<string> = new Set();
   #refusedCIDRs: readonly string[] = [];
+  #overlaps: readonly string[] = [];
   #serviceChanges: Observer<string, Service> | undefined;
   #unsubscribes: (() => void)[] = [];
 
@@ -85,6 +86,11 @@ export class HostController {
       (cidr) =>
         `the Service CIDR ${cidr} contains the address of the API server, so packets to its unallocated addresses are not dropped: correct --service-cidr or the ServiceCIDR object`,
     );
+  }
+
+  /** One message for each Service CIDR that contains addresses of this node or of pods. */
+  overlaps(): readonly string[] {
+    return this.#overlaps;
   }
 
   #inputs(): Pick<TableView<never, unknown>, 'onChange' | 'initialized'>[] {
@@ -136,6 +142,7 @@ export class HostController {
       ...{ serviceCIDRs: rowsOf(serviceCIDRs), noClusterIPs: this.#noClusterIPs, deviceRoles: devices && rolesOf(devices) },
     });
     this.#refusedCIDRs = output.refusedCIDRs;
+    this.#overlaps = output.overlaps;
     for (const [key, row] of output.ranges) if (ranges.get(key) === undefined) ranges.upsert(key, row);
     const gone = this.#computed.filter((key) => !output.ranges.has(key));
     this.#computed = [...output.ranges.keys()];

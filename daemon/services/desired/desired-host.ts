@@ -5,7 +5,7 @@
 import { cidrBounds, cidrContains, type Family, familyOf, hostCidr } from '../../model/address.ts';
 import type { DeviceRole, DeviceSettings } from '../../model/device.ts';
 import { type DesiredHost, type DesiredRange, type PodDetection, rangeKey } from '../../model/frontend.ts';
-import type { ServiceCIDR } from '../../model/service-cidr.ts';
+import { type ServiceCIDR, serviceCidrProblem } from '../../model/service-cidr.ts';
 import { type AddressRanges, widened } from './cluster-ips.ts';
 import { type NodeContext, nodeContext, type NodeInput } from './node-context.ts';
 
@@ -25,6 +25,8 @@ export interface HostOutput {
   readonly ranges: ReadonlyMap<string, DesiredRange>;
   /** Service CIDRs that are left out because of noClusterIPs. */
   readonly refusedCIDRs: readonly string[];
+  /** One message for each other Service CIDR that contains addresses of this node or of pods. */
+  readonly overlaps: readonly string[];
 }
 
 export function desiredHost(input: HostInput): HostOutput {
@@ -45,7 +47,13 @@ export function desiredHost(input: HostInput): HostOutput {
     host: hostRow(input, { context, pods, clusterRange }),
     ranges: new Map(ranges.map((range) => [rangeKey(range), range])),
     refusedCIDRs: [...new Set(refusedCIDRs)],
+    overlaps: overlapsOf(serviceCIDRs, own, input),
   };
+}
+
+function overlapsOf(serviceCIDRs: readonly string[], own: readonly string[], { settings, node }: HostInput): string[] {
+  const pods = [...settings.clusterCidr, ...(node?.podCIDRs ?? [])];
+  return [...new Set(serviceCIDRs)].flatMap((cidr) => serviceCidrProblem(cidr, { own, pods }) ?? []);
 }
 
 /** CIDRs of local pods. Empty if local pods are recognised by their interface, or not at all. */

@@ -197,3 +197,49 @@ describe('whether tc programs translate the UDP sockets of pods and of the node'
     expect(hasTc(auto).hasTc()).toEqual({ pods: true, node: true });
   });
 });
+
+const consequence =
+  'and packets of pods to addresses in it that no Service has are dropped: correct --service-cidr or the ServiceCIDR object';
+
+test.for<{ name: string; cidrs: string[]; settings?: Partial<HostSettings>; want: string[] }>([
+  { name: 'all addresses', cidrs: ['0.0.0.0/0'], want: ['0.0.0.0/0 contains 192.168.0.1, an address of this node'] },
+  { name: 'an IPv6 address of the node', cidrs: ['fd00:1::/64'], want: ['fd00:1::/64 contains fd00:1::1, an address of this node'] },
+  { name: 'the pods of the node', cidrs: ['10.244.0.0/16'], want: ['10.244.0.0/16 overlaps the pod addresses 10.244.1.0/24'] },
+  { name: 'a part of the pods of the node', cidrs: ['10.244.1.64/26'], want: ['10.244.1.64/26 overlaps the pod addresses 10.244.1.0/24'] },
+  {
+    name: 'the pods of the cluster',
+    cidrs: ['fd00:244::/48'],
+    settings: { clusterCidr: ['fd00:244::/32'] },
+    want: ['fd00:244::/48 overlaps the pod addresses fd00:244::/32'],
+  },
+  {
+    name: 'several ranges',
+    cidrs: ['192.168.0.0/24', '10.96.0.0/16', 'fd00::/16'],
+    want: ['192.168.0.0/24 contains', 'fd00::/16 contains'],
+  },
+  { name: 'other addresses', cidrs: ['10.96.0.0/16', 'fd00:96::/112', '192.168.1.0/24', '10.245.0.0/16'], want: [] },
+])('a Service CIDR that contains addresses of the node or of pods is named: $name', ({ cidrs, settings = {}, want }) => {
+  const { nodes, serviceCIDRs, localAddresses, controller, flush, listed } = setup(settings);
+  nodes.upsert('here', here);
+  localAddresses.upsert('a', { address: '192.168.0.1', ifindex: 2 });
+  serviceCIDRs.upsert('kubernetes', { name: 'kubernetes', cidrs });
+  listed();
+  flush();
+  const found = controller.overlaps();
+  expect(found).toHaveLength(want.length);
+  for (const [index, text] of want.entries()) {
+    expect(found[index]).toContain(`the Service CIDR ${text}`);
+    expect(found[index]).toContain(consequence);
+  }
+  serviceCIDRs.delete('kubernetes');
+  flush();
+  expect(controller.overlaps()).toEqual([]);
+});
+
+test('a Service CIDR that contains every address is named although no address is known', () => {
+  const { serviceCIDRs, controller, flush, listed } = setup();
+  serviceCIDRs.upsert('kubernetes', { name: 'kubernetes', cidrs: ['::/0'] });
+  listed();
+  flush();
+  expect(controller.overlaps()).toEqual([`the Service CIDR ::/0 contains every address of its family, ${consequence}`]);
+});
