@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ExitCode, KernelError, ExitError } from '../base/errors.ts';
 import { systemReason } from '../base/reasons.ts';
-import { BpfMap, closeFd, duplicate, mapInfo, openPin, pin } from '../kernel/map.ts';
+import { BpfMap, closeFd, duplicate, isDirectory, mapInfo, objectKind, openPin, pin } from '../kernel/map.ts';
 import { BpfObject, type MapSpec } from '../kernel/object.ts';
 import { initializeConfig, layoutVersion } from '../maps/datapath-state.ts';
 import { Layout } from '../maps/gen/layouts.ts';
@@ -241,9 +241,13 @@ export class Datapath {
     const object = this.#open(objectNames[0]);
     try {
       for (const spec of object.maps()) {
-        const fd = openPin(this.#pins.pathOf('maps', spec.name));
+        const path = this.#pins.pathOf('maps', spec.name);
+        if (isDirectory(path)) throw notAMap(path, 'directory');
+        const fd = openPin(path);
         if (fd === undefined) continue;
         opened.set(spec.name, fd);
+        const kind = objectKind(fd);
+        if (kind !== 'map') throw notAMap(path, `pinned ${kind ?? 'object of another kind'}`);
         this.#refuseOther(spec, fd);
       }
       this.#refuseLayout(opened.get('lb_config'));
@@ -324,3 +328,6 @@ export class Datapath {
     });
   }
 }
+
+const notAMap = (path: string, found: string): ExitError =>
+  new ExitError(ExitCode.bpffs, `${path} is a ${found}, and not a pinned map: remove it, or name another --pin-path`);

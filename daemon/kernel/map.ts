@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // BPF maps by descriptor: bytes in, bytes out. The layouts of keys and values are in maps/. Every failure is a KernelError. Also opens,
 // duplicates and pins descriptors. Called by maps/, bpf/ and explain/.
-import { readdirSync, readFileSync, rmSync } from 'node:fs';
+import { lstatSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { KernelError } from '../base/errors.ts';
 import { checked, checkedErrno, closeFd, errno, kernelError, libbpf, libc, memory, type Pointer } from './native.ts';
 
 export interface MapInfo {
@@ -169,7 +170,8 @@ export class BpfMap {
 export function openPin(path: string): number | undefined {
   const fd = libbpf.objGet(path);
   if (fd === -ENOENT) return undefined;
-  return checked(fd, 'open pin', path);
+  if (fd < 0) throw pinError('open pin', path, -fd);
+  return fd;
 }
 
 /** The kind of BPF object that a descriptor refers to; undefined for another descriptor. The info call does not return the kind. */
@@ -185,25 +187,35 @@ export function duplicate(fd: number): number {
 
 /** Pins a map, program or link. */
 export function pin(fd: number, path: string): void {
-  checked(libbpf.objPin(fd, path), 'pin', path);
+  const rc = libbpf.objPin(fd, path);
+  if (rc < 0) throw pinError('pin', path, -rc);
 }
 
 /** Removes a pin. Removing an absent pin succeeds. */
 export function unpin(path: string): void {
-  asKernelError('unpin', path, () => rmSync(path, { force: true }));
+  try {
+    rmSync(path, { force: true });
+  } catch (error) {
+    throw pinError('unpin', path, Math.abs((error as NodeJS.ErrnoException).errno ?? 0));
+  }
+}
+
+/** Whether a directory is in the place of a pin. */
+export const isDirectory = (path: string): boolean => lstatSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
+
+/** The failure of a call about a pin. The kernel says only EACCES when a directory is in its place. */
+function pinError(op: string, path: string, number: number): KernelError {
+  const { errno: failed, code } = kernelError(op, path, number);
+  const place = { op, object: path, errno: failed, code };
+  return new KernelError(isDirectory(path) ? { ...place, detail: 'the path is a directory and not a pin: remove it' } : place);
 }
 
 /** Names of the pins in a directory, sorted. */
 export function pinNames(directory: string): string[] {
-  return asKernelError('list', directory, () => readdirSync(directory)).sort();
-}
-
-/** Runs a call of node:fs. Throws its failure as a KernelError, as the calls of libbpf do. */
-function asKernelError<Result>(op: string, path: string, call: () => Result): Result {
   try {
-    return call();
+    return readdirSync(directory).sort();
   } catch (error) {
-    throw kernelError(op, path, -((error as NodeJS.ErrnoException).errno ?? 0));
+    throw kernelError('list', directory, -((error as NodeJS.ErrnoException).errno ?? 0));
   }
 }
 

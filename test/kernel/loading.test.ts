@@ -10,11 +10,12 @@ import { isDenied, isNotFound, ExitError } from '../../daemon/base/errors.ts';
 import { attachClsact, detachClsact } from '../../daemon/kernel/clsact.ts';
 import { findCgroup2 } from '../../daemon/kernel/host.ts';
 import { attachCgroup, attachTcx, AttachType, cgroupOfLink, linkInfo, tcxPrograms, updateLink } from '../../daemon/kernel/link.ts';
-import { closeFd, openPin, pin } from '../../daemon/kernel/map.ts';
+import { PinDirectory } from '../../daemon/bpf/pins.ts';
+import { closeFd, openPin, pin, unpin } from '../../daemon/kernel/map.ts';
 import { BpfObject, verifierReason } from '../../daemon/kernel/object.ts';
 import { addresses, LinkMonitor, links, routeTo } from '../../daemon/kernel/rtnetlink.ts';
 import { addressBytes, addressText } from '../../daemon/model/address.ts';
-import { Bpffs, devices, enterNamespace, ip, Loaded, smallSizes } from './fixture.ts';
+import { Bpffs, devices, enterNamespace, ip, Loaded, objectsPath, smallSizes } from './fixture.ts';
 import { serviceValue } from '../support/builders.ts';
 
 let bpffs: Bpffs;
@@ -149,6 +150,39 @@ describe('pinned maps', () => {
     expect(() => new Loaded(bpffs)).toThrow(
       /lb_drops has another layout \(.*3 entries; expected: .* entries\): run the version that created it/,
     );
+  });
+
+  test('a directory or a program in the place of a pinned map is rejected and named at the start', () => {
+    new Loaded(bpffs).datapath.close();
+    const pinned = join(bpffs.path, 'sluice/maps/lb_slots');
+    rmSync(pinned);
+    mkdirSync(pinned);
+    expect(() => new Loaded(bpffs)).toThrow(`${pinned} is a directory, and not a pinned map: remove it, or name another --pin-path`);
+    rmdirSync(pinned);
+    const object = new BpfObject(join(objectsPath, 'tc_pod.bpf.o'));
+    object.load({ sizes: {} });
+    pin(object.programFd('tc_pod_in'), pinned);
+    object.close();
+    expect(() => new Loaded(bpffs)).toThrow(`${pinned} is a pinned program, and not a pinned map: remove it, or name another --pin-path`);
+  });
+
+  test('a directory that takes the place of a pin while the daemon runs is named, whatever the operation', () => {
+    const { datapath } = new Loaded(bpffs);
+    const pinned = join(bpffs.path, 'sluice/maps/lb_slots');
+    rmSync(pinned);
+    mkdirSync(pinned);
+    const reason = `${pinned}: EACCES: the path is a directory and not a pin: remove it`;
+    expect(() => datapath.repairPin('lb_slots')).toThrow(`open pin ${reason}`);
+    const link = new PinDirectory(join(bpffs.path, 'sluice')).pathOf('links', 'tc_pod_in-2');
+    mkdirSync(link);
+    expect(() => openPin(link)).toThrow(`open pin ${link}: EACCES: the path is a directory and not a pin: remove it`);
+    expect(() => unpin(link)).toThrow(`unpin ${link}: EISDIR: the path is a directory and not a pin: remove it`);
+    expect(() => pin(datapath.mapFds()['lb_slots'] ?? -1, link)).toThrow(
+      `pin ${link}: EEXIST: the path is a directory and not a pin: remove it`,
+    );
+    rmdirSync(pinned);
+    expect(datapath.repairPin('lb_slots')).toEqual(['pin was missing']);
+    datapath.close();
   });
 
   test('pinned maps of another layout version are rejected', () => {

@@ -130,6 +130,25 @@ const cases: readonly Case[] = [
       return ['--pin-path', join(lab.bpffs, 'other')];
     },
   },
+  {
+    what: 'a directory in the place of a pinned map',
+    code: 8,
+    says: /\/third\/maps\/lb_config is a directory, and not a pinned map: remove it, or name another --pin-path$/,
+    flags: () => {
+      mkdirSync(join(lab.bpffs, 'third/maps/lb_config'), { recursive: true });
+      return ['--pin-path', join(lab.bpffs, 'third')];
+    },
+  },
+  {
+    what: 'a pinned program in the place of a pinned map',
+    code: 8,
+    says: /\/fourth\/maps\/lb_config is a pinned program, and not a pinned map: remove it, or name another --pin-path$/,
+    flags: () => {
+      mkdirSync(join(lab.bpffs, 'fourth/maps'), { recursive: true });
+      sh('bpftool', 'prog', 'load', foreignProgram(), join(lab.bpffs, 'fourth/maps/lb_config'));
+      return ['--pin-path', join(lab.bpffs, 'fourth')];
+    },
+  },
   { what: 'a cgroup path that is not a cgroup', code: 9, says: /is not cgroup v2/, flags: () => ['--cgroup', lab.directory] },
   { what: 'a cgroup that does not exist', code: 9, says: /cannot be opened/, flags: () => ['--cgroup', '/nowhere'] },
   {
