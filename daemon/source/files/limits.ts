@@ -9,10 +9,22 @@
 export const MAX_FILE_BYTES = 32 * 2 ** 20;
 
 /**
- * Maximum size of one YAML document in bytes. Parsing takes 1 s per 2 MiB, and 16 times the size of the document in memory. JSON takes
- * less, and so do several documents that "---" separates.
+ * Maximum size of one YAML document in bytes. Long strings take up to 32 bytes of memory for each character. JSON takes less, and so do
+ * several documents that "---" separates.
  */
-export const MAX_YAML_BYTES = 4 * 2 ** 20;
+export const MAX_YAML_BYTES = 2 * 2 ** 20;
+
+/**
+ * Maximum number of line breaks and indicator characters in one YAML document. The parser needs up to 1.3 KiB of memory for each of them, so
+ * that a document of this number, whatever it contains, needs less than MAX_PARSE_MIB. 1,300 Services as kubectl prints them have so many.
+ */
+export const MAX_YAML_MARKS = 200_000;
+
+/**
+ * Maximum number of keys that the merge keys of one YAML document may add: the number of merge keys times that of colons. Each key that is
+ * added takes memory, and a few hundred kilobytes of text could add millions.
+ */
+export const MAX_YAML_MERGED_KEYS = 1_000_000;
 
 /** Maximum number of documents in one YAML file. The shortest Service takes 100 bytes, so that many documents have 10 MB or more. */
 export const MAX_DOCUMENTS = 100_000;
@@ -48,5 +60,8 @@ export const MAX_INLINE_CHARS = 32_768;
 /** Time limit for parsing one document in the worker thread. The largest allowed document takes 3 s on a machine that is not busy. */
 export const MAX_PARSE_SECONDS = 30;
 
-/** Maximum size of the heap of the worker thread in MiB. A document of MAX_YAML_BYTES needs 100 MiB. */
+/**
+ * Maximum size of the heap of the worker thread in MiB. The YAML that needs most, MAX_YAML_MARKS short values beside a string of the
+ * other bytes, was parsed with 288 MiB.
+ */
 export const MAX_PARSE_MIB = 384;

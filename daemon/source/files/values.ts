@@ -2,13 +2,13 @@
 // Text of one document -> plain values, each with the lines of its fields. Only this file calls the parsers. Never throws: text that does
 // not parse gives a ParseFailure with the line at which the parser stopped. The nesting is limited before a parser is called.
 import { LineCounter, isAlias, isMap, isNode, isScalar, isSeq, parseAllDocuments, visit, type Document } from 'yaml';
-import { sizeText } from '../../base/bounded-read.ts';
-import { MAX_JSON_FILE_DEPTH, type NestingFault, yamlNestingFault } from '../../base/nesting.ts';
+import { MAX_JSON_FILE_DEPTH } from '../../base/nesting.ts';
 import { jsonReason, yamlReason } from '../../base/reasons.ts';
 import { show, type Subject } from '../convert/fields.ts';
 import { depthFault, duplicateKey, type JsonFault, JsonPlaces, type Path, sizeFault } from '../json-text.ts';
 import { identify } from '../objects.ts';
-import { MAX_JSON_KEYS, MAX_JSON_VALUES, MAX_YAML_BYTES } from './limits.ts';
+import { MAX_JSON_KEYS, MAX_JSON_VALUES } from './limits.ts';
+import { yamlRefusal } from './yaml-size.ts';
 
 export interface ParsedValue {
   readonly raw: unknown;
@@ -66,11 +66,16 @@ export const mayHaveAliases = (text: string): boolean => text.includes('&') && t
 export function readYaml(text: string): (ParsedValue | ParseFailure)[] {
   const refusal = yamlRefusal(text);
   if (refusal !== undefined) return [{ kind: '', object: '', ...refusal }];
+  const { stackTraceLimit } = Error;
+  // The parser makes an error for each fault, and there may be a fault at each character. A stack trace takes 1 KiB.
+  Error.stackTraceLimit = 0;
   try {
     return parseYaml(text);
   } catch (error) {
     // The parser throws only in unexpected cases, for example when the stack is exhausted.
     return [{ kind: '', object: '', line: 0, reason: `not valid YAML: ${yamlReason(error)}` }];
+  } finally {
+    Error.stackTraceLimit = stackTraceLimit;
   }
 }
 
@@ -113,13 +118,6 @@ function keyTwice(document: Document.Parsed): YamlFault | undefined {
     },
   });
   return found;
-}
-
-/** Why the YAML parser must not be called for the text; undefined if it may be called. */
-function yamlRefusal(text: string): NestingFault | undefined {
-  if (text.length <= MAX_YAML_BYTES) return yamlNestingFault(text);
-  const most = sizeText(MAX_YAML_BYTES);
-  return { line: 0, reason: `a YAML document may have at most ${most}: separate the objects by "---" lines, or use JSON` };
 }
 
 /** Offset of the key or element at the end of the path, or of the deepest one on the path that exists. */

@@ -92,8 +92,8 @@ describe('the first scan reports', () => {
     },
     {
       name: 'a YAML document that is too large',
-      files: { 'web.yaml': `kind: Service\nx: ${'x'.repeat(4 * 2 ** 20)}\n---\n${serviceYaml('small')}` },
-      want: ['web.yaml:1: a YAML document may have at most 4 MiB: separate the objects by "---" lines, or use JSON'],
+      files: { 'web.yaml': `kind: Service\nx: ${'x'.repeat(2 * 2 ** 20)}\n---\n${serviceYaml('small')}` },
+      want: ['web.yaml:1: a YAML document may have at most 2 MiB: separate the objects by "---" lines, or use JSON'],
       services: ['default/small'],
       isComplete: false,
     },
