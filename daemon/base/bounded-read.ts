@@ -14,12 +14,14 @@ export interface ReadLimits {
    * <(command)`.
    */
   readonly waitsForPipe?: boolean;
+  /** Called with the descriptor and the state of the open file, before it is read. */
+  readonly onOpen?: (fd: number, stat: Stats) => void;
 }
 
 const CHUNK_BYTES = 65_536;
 
 /** Throws ReasonError, or the error of the system call. */
-export function readBounded(path: string, { maxBytes, waitsForPipe = false }: ReadLimits): Buffer {
+export function readBounded(path: string, { maxBytes, waitsForPipe = false, onOpen }: ReadLimits): Buffer {
   // Opening a named pipe wakes up its writer, and opening a device may start something, so the kind of the file is checked first.
   check(statSync(path), waitsForPipe);
   // Without O_NONBLOCK, opening a named pipe would block until a writer opens it.
@@ -28,6 +30,7 @@ export function readBounded(path: string, { maxBytes, waitsForPipe = false }: Re
     const stat = fstatSync(fd);
     check(stat, waitsForPipe);
     if (stat.size > maxBytes) throw tooLarge(maxBytes);
+    onOpen?.(fd, stat);
     return readUpTo(fd, maxBytes, stat.size);
   } finally {
     closeSync(fd);

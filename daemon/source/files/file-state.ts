@@ -4,7 +4,7 @@
 // documents is a generator, so that the caller can pause.
 import type { Steps } from '../../base/slices.ts';
 import type { Definition, Kind } from '../kinds.ts';
-import { countKind, splitDocuments, unreadableDocument, type DocumentText, type ParsedDocument } from './documents.ts';
+import { countKind, splitDocuments, unreadableDocument, type DocumentText, type Finding, type ParsedDocument } from './documents.ts';
 import { MAX_FILE_PROBLEMS } from './limits.ts';
 import { problemAt, problemOf, type SourceProblem } from '../problems.ts';
 import type { ReadResult } from './read-directory.ts';
@@ -83,7 +83,7 @@ export function* nextState(input: FileInput): Steps<FileState> {
   }
 }
 
-type TextInput = FileInput & { readonly result: { readonly status: 'text'; readonly text: string } };
+type TextInput = FileInput & { readonly result: Extract<ReadResult, { readonly status: 'text' }> };
 
 function* stateOfText({ name, result, texts, previous, isSettled, parsed: given }: TextInput): Steps<FileState> {
   const parsed = new Map<string, ParsedDocument>();
@@ -94,7 +94,7 @@ function* stateOfText({ name, result, texts, previous, isSettled, parsed: given 
   const isTruncated = !isSettled && mayBeTruncated(texts, parsed);
   // If the file may be truncated, its last document is not used.
   const used = isTruncated ? texts.slice(0, -1) : texts;
-  const contents = yield* contentsOf({ file: name, texts: used, parsed, previous: previous?.objects ?? [] });
+  const contents = yield* contentsOf({ file: name, texts: used, parsed, previous: previous?.objects ?? [], isPrivate: result.isPrivate });
   const missing = yield* missingFrom(contents.objects, previous?.objects ?? []);
   const isUncertain = !isSettled && (isTruncated || (missing.length > 0 && !contents.hasUnreadablePart));
   return {
@@ -160,10 +160,12 @@ interface ContentsInput {
   readonly parsed: ReadonlyMap<string, ParsedDocument>;
   /** The objects that the file had before. */
   readonly previous: readonly FileObject[];
+  /** Whether the problems must not quote the file, see ReadResult. Default: they quote it. */
+  readonly isPrivate?: boolean;
 }
 
 /** The contents of all parsed documents of one file. */
-export function* contentsOf({ file, texts, parsed, previous }: ContentsInput): Steps<Readonly<FileContents>> {
+export function* contentsOf({ file, texts, parsed, previous, isPrivate = false }: ContentsInput): Steps<Readonly<FileContents>> {
   let more = 0;
   const contents: FileContents = { objects: [], problems: [], ignored: new Map(), isComplete: true, hasUnreadablePart: false };
   const add = ({ kind, key }: { kind: Kind; key: string }, definition: Definition | undefined, line: number): void => {
@@ -180,13 +182,19 @@ export function* contentsOf({ file, texts, parsed, previous }: ContentsInput): S
     }
     for (const rejected of document.rejected) add(rejected, undefined, 0);
     const kept = document.findings.slice(0, MAX_FILE_PROBLEMS - contents.problems.length);
-    for (const finding of kept) contents.problems.push(problemAt({ ...finding, file, line: start + finding.line + 1 }, finding.text));
+    for (const finding of kept) contents.problems.push(problemOfFinding(finding, { file, line: start + finding.line + 1, isPrivate }));
     more += document.findings.length - kept.length + document.moreFindings;
-    for (const [kind, count] of document.ignored) countKind(contents.ignored, kind, count);
+    for (const [kind, count] of document.ignored) countKind(contents.ignored, isPrivate ? 'objects of a private file' : kind, count);
     if (document.hasUnreadablePart) contents.hasUnreadablePart = true;
     if (document.hasUnreadablePart || document.rejected.length > 0) contents.isComplete = false;
     yield;
   }
   if (more > 0) contents.problems.push({ ...problemOf(file, `has ${more} more problems`), identity: `${file} has more problems` });
   return contents;
+}
+
+function problemOfFinding(finding: Finding, { file, line, isPrivate }: { file: string; line: number; isPrivate: boolean }): SourceProblem {
+  if (!isPrivate) return problemAt({ ...finding, file, line }, finding.text);
+  const reason = 'is not valid; the reason is not shown, because the file is outside the directory and not readable by everyone';
+  return problemAt({ file, line, kind: '', object: '', field: '' }, reason);
 }

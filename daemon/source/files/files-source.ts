@@ -359,7 +359,7 @@ export class FilesSource implements Source {
 }
 
 function isSameResult(a: ReadResult, b: ReadResult): boolean {
-  if (a.status === 'text') return b.status === 'text' && a.text === b.text;
+  if (a.status === 'text') return b.status === 'text' && a.text === b.text && a.isPrivate === b.isPrivate;
   if (a.status === 'unreadable') return b.status === 'unreadable' && a.reason === b.reason;
   return b.status === 'missing';
 }

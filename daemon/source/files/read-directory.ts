@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reads the names in the directory and the text of one file. Each call blocks: the files are local configuration, a call takes
 // microseconds, and a promise would cost more than the read. Keeps no state.
-import { type Dirent, lstatSync, opendirSync, statSync } from 'node:fs';
+import { type Dirent, lstatSync, opendirSync, readlinkSync, realpathSync, type Stats, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { TextDecoder } from 'node:util';
 import { readBounded } from '../../base/bounded-read.ts';
@@ -10,7 +10,15 @@ import { ReasonError } from '../../base/errors.ts';
 import { systemReason } from '../../base/reasons.ts';
 
 export type ReadResult =
-  | { readonly status: 'text'; readonly text: string }
+  | {
+      readonly status: 'text';
+      readonly text: string;
+      /**
+       * True if a link leads to a file outside the directory that not everyone may read. Messages must not quote its content: whoever can
+       * create a link in the directory, and read the status, could otherwise read every file that this process can read.
+       */
+      readonly isPrivate: boolean;
+    }
   /** The state of a file that exists, but whose content is unknown. */
   | { readonly status: 'unreadable'; readonly reason: string }
   | { readonly status: 'missing' };
@@ -66,13 +74,24 @@ export function changeStamp(directory: string, name: string): string {
   }
 }
 
+/** The permission bit of the mode with which everyone may read a file. */
+const READABLE_BY_OTHERS = 0o004;
+
+/** Whether the open file is in the directory or below it. Asks for the open file, since a link may have another target by now. */
+const isInside = (directory: string, fd: number): boolean => readlinkSync(`/proc/self/fd/${fd}`).startsWith(`${realpathSync(directory)}/`);
+
 /** Never throws. */
 export function readSourceFile(directory: string, name: string): ReadResult {
   const path = join(directory, name);
   try {
+    let isPrivate = false;
+    const onOpen = (fd: number, { mode }: Stats): void => {
+      isPrivate = (mode & READABLE_BY_OTHERS) === 0 && !isInside(directory, fd);
+    };
+    const bytes = readBounded(path, { maxBytes: MAX_FILE_BYTES, onOpen });
     // With `fatal`, an incomplete character, for example at the end of a file that is being written, is an error. A byte order mark is
     // removed.
-    return { status: 'text', text: new TextDecoder('utf-8', { fatal: true }).decode(readBounded(path, { maxBytes: MAX_FILE_BYTES })) };
+    return { status: 'text', text: new TextDecoder('utf-8', { fatal: true }).decode(bytes), isPrivate };
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === 'ERR_ENCODING_INVALID_ENCODED_DATA') return { status: 'unreadable', reason: 'the file is not UTF-8 text' };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The files source with valid files: the files that it reads, the identity of objects, and the rows that it writes. Only rows that
 // differ are written.
-import { mkdirSync, renameSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, renameSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { kindNames } from '../../../daemon/source/kinds.ts';
@@ -209,6 +209,39 @@ describe('a link', () => {
     await world.settle();
     expect(world.services).toEqual(['default/a']);
     expect(world.messages).toEqual([]);
+  });
+
+  // "secret" stands for the content of a file such as /etc/shadow.
+  test.for([
+    { name: 'text that is no object', text: 'secret\n' },
+    { name: 'a wrong value', text: 'apiVersion: v1\nkind: Service\nmetadata: {name: secret-name}\nspec: {clusterIP: secret}\n' },
+    { name: 'a wrong name', text: 'apiVersion: v1\nkind: Service\nmetadata: {name: [secret]}\n' },
+    { name: 'a wrong kind', text: 'kind: [secret]\n' },
+    { name: 'another kind', text: 'apiVersion: v1\nkind: Secret-secret\nmetadata: {name: secret}\n' },
+    { name: 'a key that occurs twice', text: '{"secret": 1, "secret": 2}\n' },
+  ])('no message quotes a private file outside the directory: $name', async ({ text }) => {
+    const [directory, outside] = [temporaryDirectory(), temporaryDirectory()];
+    const target = join(outside, 'target');
+    writeFiles(outside, { target: text });
+    chmodSync(target, 0o600);
+    symlinkSync(target, join(directory, 'w.yaml'));
+    const world = await startIn(directory);
+    const shown = JSON.stringify([world.source.problems(), world.log, world.notes, world.source.omissions]);
+    expect(shown).not.toMatch(/secret/i);
+    expect(world.messages.length + world.source.omissions.length).toBeGreaterThan(0);
+    // A file that everyone may read is quoted.
+    chmodSync(target, 0o644);
+    await world.settle();
+    expect(JSON.stringify([world.source.problems(), world.source.omissions])).toMatch(/secret|same key twice/i);
+  });
+
+  test('a private file in a folder of the directory, as in a Secret volume, is quoted', async () => {
+    const directory = temporaryDirectory();
+    publish(directory, '..2026_1', { 'a.yaml': serviceYaml('a', 'wrong') });
+    chmodSync(join(directory, '..2026_1/a.yaml'), 0o400);
+    symlinkSync('..data/a.yaml', join(directory, 'a.yaml'));
+    const world = await startIn(directory);
+    expect(world.messages).toEqual(['a.yaml:6: Service default/a spec.clusterIP: must be an IP address, is "wrong"']);
   });
 
   test.for([
