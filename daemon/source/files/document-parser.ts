@@ -8,9 +8,10 @@ import type { Clock } from '../../base/clock.ts';
 import { ReasonError } from '../../base/errors.ts';
 import { systemReason } from '../../base/reasons.ts';
 import { type ParsedDocument, parseDocument, unreadableDocument } from './documents.ts';
-import { MAX_INLINE_CHARS, MAX_PARSE_MIB, MAX_PARSE_SECONDS } from './limits.ts';
+import { MAX_INLINE_CHARS, MAX_INLINE_MARKS, MAX_PARSE_MIB, MAX_PARSE_SECONDS } from './limits.ts';
 import type { ParsePart, ParseRequest } from './parse-worker.ts';
 import { mayHaveAliases } from './values.ts';
+import { hasMoreMarks } from './yaml-size.ts';
 
 /** Delay before another try to start the thread, for example when no file descriptor is left. */
 const RESTART_MS = 1000;
@@ -20,10 +21,11 @@ const IDLE_MS = 1000;
 
 type Clocked = Pick<Clock, 'setTimer'>;
 
-/** Whether parsing these texts in one turn of the event loop would delay other work. */
-export function isLarge(texts: readonly string[]): boolean {
+/** Whether parsing these texts in one turn of the event loop would delay other work. `isJson` means that none of them is parsed as YAML. */
+export function isLarge(texts: readonly string[], isJson: boolean): boolean {
   const length = texts.reduce((sum, text) => sum + text.length, 0);
-  return length > MAX_INLINE_CHARS || texts.some(mayHaveAliases);
+  if (length > MAX_INLINE_CHARS || isJson) return length > MAX_INLINE_CHARS;
+  return texts.some((text) => mayHaveAliases(text) || hasMoreMarks(text, MAX_INLINE_MARKS));
 }
 
 export class DocumentParser {
@@ -48,7 +50,7 @@ export class DocumentParser {
 
   /** Returns the parsed document of each text. After close(), documents may be missing. */
   async parse(texts: readonly string[], isJson: boolean): Promise<Map<string, ParsedDocument>> {
-    if (isLarge(texts)) return this.#queued(() => this.#inThread(texts, isJson));
+    if (isLarge(texts, isJson)) return this.#queued(() => this.#inThread(texts, isJson));
     const parsed = new Map(texts.map((text) => [text, parseDocument(text, isJson)]));
     this.#inlineChars += texts.reduce((sum, text) => sum + text.length, 0);
     if (this.#inlineChars > MAX_INLINE_CHARS) {

@@ -325,7 +325,7 @@ export class FilesSource implements Source {
     const isJson = name.endsWith('.json');
     const job = this.#jobs.get(name);
     const missing = texts.filter((text) => job?.parsed?.has(text) !== true);
-    if (this.#isListed && isLarge(missing)) {
+    if (this.#isListed && isLarge(missing, isJson)) {
       if (job === undefined || job.parsed !== undefined) this.#startJob(name, this.#parser.parse(texts, isJson));
       return undefined;
     }

@@ -57,6 +57,12 @@ export const MAX_FILE_PROBLEMS = 100;
  */
 export const MAX_INLINE_CHARS = 32_768;
 
+/**
+ * Maximum number of line breaks and indicator characters of YAML that is parsed in one turn of the event loop. YAML as kubectl prints it has
+ * 5,000 of them in MAX_INLINE_CHARS; YAML of nothing else would take 100 ms.
+ */
+export const MAX_INLINE_MARKS = 8000;
+
 /** Time limit for parsing one document in the worker thread. The largest allowed document takes 3 s on a machine that is not busy. */
 export const MAX_PARSE_SECONDS = 30;
 

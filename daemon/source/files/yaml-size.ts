@@ -32,20 +32,29 @@ export function yamlRefusal(text: string): NestingFault | undefined {
   return yamlNestingFault(text) ?? marksFault(text);
 }
 
+/** Whether the text has more than `most` line breaks and indicator characters. */
+export const hasMoreMarks = (text: string, most: number): boolean => countMarks(text, most).marks > most;
+
 function marksFault(text: string): NestingFault | undefined {
-  let [marks, line, colons] = [0, 0, 0];
-  for (let at = 0; at < text.length; at += 1) {
+  const { marks, lines, colons } = countMarks(text, MAX_YAML_MARKS);
+  if (marks > MAX_YAML_MARKS)
+    return { line: lines, reason: `a YAML document may have at most ${MAX_YAML_MARKS} line breaks and indicator characters: ${advice}` };
+  if (mergesIn(text) * colons <= MAX_YAML_MERGED_KEYS) return undefined;
+  return { line: 0, reason: `the merge keys ("<<") of a YAML document may add at most ${MAX_YAML_MERGED_KEYS} keys: ${advice}` };
+}
+
+/** Counts until there are more than `most` marks. */
+function countMarks(text: string, most: number): { readonly marks: number; readonly lines: number; readonly colons: number } {
+  let [marks, lines, colons] = [0, 0, 0];
+  for (let at = 0; at < text.length && marks <= most; at += 1) {
     const found = classOf(text, at);
     if (found === 0 || found === AFTER) continue;
     const code = text.charCodeAt(at);
-    if (code === LINE_FEED) line += 1;
+    if (code === LINE_FEED) lines += 1;
     else if (code === COLON) colons += 1;
     if ((found & ALWAYS) !== 0 || at + 1 === text.length || (classOf(text, at + 1) & AFTER) !== 0) marks += 1;
-    if (marks > MAX_YAML_MARKS)
-      return { line, reason: `a YAML document may have at most ${MAX_YAML_MARKS} line breaks and indicator characters: ${advice}` };
   }
-  if (mergesIn(text) * colons <= MAX_YAML_MERGED_KEYS) return undefined;
-  return { line: 0, reason: `the merge keys ("<<") of a YAML document may add at most ${MAX_YAML_MERGED_KEYS} keys: ${advice}` };
+  return { marks, lines, colons };
 }
 
 function mergesIn(text: string): number {

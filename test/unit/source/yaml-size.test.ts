@@ -2,7 +2,7 @@
 // YAML that needs much more memory than its length suggests is refused before it is parsed, and the largest text that is parsed, whatever it
 // contains, fits into the memory of the parser thread.
 import { describe, expect, test } from 'vitest';
-import { DocumentParser } from '../../../daemon/source/files/document-parser.ts';
+import { DocumentParser, isLarge } from '../../../daemon/source/files/document-parser.ts';
 import { parseDocument } from '../../../daemon/source/files/documents.ts';
 import { MAX_YAML_MARKS } from '../../../daemon/source/files/limits.ts';
 import { collectGarbage } from '../../support/garbage.ts';
@@ -73,6 +73,10 @@ describe('the largest text that is not refused fits into the memory of the parse
   });
 });
 
+test.for(kinds)('32,000 characters of YAML with $name are not parsed in one turn of the event loop', (kind) => {
+  expect(isLarge([textOf(kind, 32_000)], false)).toBe(true);
+});
+
 /** A Service as `kubectl get services -o yaml` prints it. */
 const printed = (n: number): string =>
   `- apiVersion: v1
@@ -108,6 +112,13 @@ const printed = (n: number): string =>
   status:
     loadBalancer: {}
 `;
+
+test('32,000 characters of Services as kubectl prints them, or of JSON, are parsed in one turn of the event loop', () => {
+  const services = Array.from({ length: 100 }, (_, n) => printed(n)).join('');
+  expect(isLarge([services.slice(0, 32_000)], false)).toBe(false);
+  expect(isLarge([`[${'1,'.repeat(15_000)}1]`], true)).toBe(false);
+  expect(isLarge(['x'.repeat(40_000)], true)).toBe(true);
+});
 
 test('a list of 1,000 Services as kubectl prints them is read', { timeout: 300_000 }, async () => {
   const items = Array.from({ length: 1000 }, (_, n) => printed(n)).join('');
