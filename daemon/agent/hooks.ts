@@ -72,15 +72,7 @@ export function buildHooks({ config, log, pins, datapath, subnets, devices: desi
     },
     onFailed: (message) => subsystem(log, 'repair').error(message),
   });
-  const notAttached: StatusPart = {
-    // A device that no longer exists is not a problem: its row is about to be deleted.
-    problems: () => [
-      ...loop.failedSteps().map(({ step, error }) => `devices: ${step}: ${error.message}`),
-      ...[...loop.failed()]
-        .filter(([, { error }]) => !isDeviceGone(error))
-        .map(([ifindex, { error }]) => `${nameOf(ifindex)}: ${error?.message ?? ''}`),
-    ],
-  };
+  const notAttached = notAttachedPart(loop, nameOf);
   const inspection = new HookInspection({
     ...{ pins, datapath, hasSocketLb: config.socketLb, now: () => systemClock.now() },
     devices: () => [...desired.all()].filter(([ifindex]) => loop.status(ifindex)?.kind === 'done').map(([, device]) => device),
@@ -147,3 +139,14 @@ function replace(attached: Attached, program: number): void {
     if (!isDeviceGone(error)) throw error;
   }
 }
+
+/** The devices whose programs could not be attached. */
+const notAttachedPart = (loop: Reconciler<number, DesiredDevice>, nameOf: (ifindex: number) => string): StatusPart => ({
+  // A device that no longer exists is not a problem: its row is about to be deleted.
+  problems: () => [
+    ...loop.failedSteps().map(({ step, error }) => `devices: ${step}: ${error.message}`),
+    ...[...loop.failed()]
+      .filter(([, { error }]) => !isDeviceGone(error))
+      .map(([ifindex, { error }]) => `${nameOf(ifindex)}: ${error?.message ?? ''}`),
+  ],
+});
