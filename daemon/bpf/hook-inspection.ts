@@ -114,7 +114,7 @@ export class HookInspection {
     const { hasSocketLb, cgroup } = this.#options;
     const missing = hasSocketLb && cgroup() === undefined ? ['the socket programs are not attached to a cgroup: the log says why'] : [];
     const foreign: ForeignProgram[] = [];
-    const neighbours: Neighbour[] = [];
+    const neighbours: (Neighbour & { readonly id: number })[] = [];
     const ownIds = new Map<string, number>();
     for (const { program, target, isOurs, chain, direction } of this.#hooks(filters)) {
       const own = ownIds.get(program) ?? programId(this.#options.datapath.program(program));
@@ -125,20 +125,19 @@ export class HookInspection {
         missing.push(`${hook} is not attached: sluiced attaches it again within --sync-period, and logs the reason when that fails`);
       foreign.push(...chain.filter(({ id }) => id !== own && id !== 0).map(({ id }) => ({ id, hook })));
       if (direction === undefined || at === -1) continue;
-      for (const [index, member] of chain.entries()) {
-        const name = this.#nameIfForeign(member, own);
-        if (name !== undefined) neighbours.push({ name, hook, direction, isBefore: index < at, isFilter: chain[at]?.filter !== undefined });
+      const isFilter = chain[at]?.filter !== undefined;
+      for (const [index, { id, filter }] of chain.entries()) {
+        const name = filter === undefined ? `the program ${this.#nameOf(id) ?? id}` : `the filter ${filter}`;
+        if (index !== at) neighbours.push({ id, name, hook, direction, isBefore: index < at, isFilter });
       }
     }
-    return { missing, others: this.#otherDaemons(foreign), ...orderFindings(neighbours) };
-  }
-
-  /** What messages call a program or filter of another owner; undefined for a program of Sluice. */
-  #nameIfForeign({ id, filter }: Member, own: number): string | undefined {
-    if (id === own) return undefined;
-    const name = id === 0 ? undefined : this.#nameOf(id);
-    if (name !== undefined && ourNames.has(name)) return undefined;
-    return filter === undefined ? `the program ${name ?? id}` : `the filter ${filter}`;
+    const sluices = this.#programsOfOthers(foreign);
+    const ids = new Set(sluices.map(({ id }) => id));
+    return {
+      missing,
+      others: [...Map.groupBy(sluices, ({ pinPath }) => pinPath)].map(([pinPath, group]) => otherDaemon(pinPath, group)),
+      ...orderFindings(neighbours.filter(({ id }) => !ids.has(id))),
+    };
   }
 
   /**
@@ -167,9 +166,8 @@ export class HookInspection {
     }
   }
 
-  /** One message for each other daemon. */
-  #otherDaemons(programs: readonly ForeignProgram[]): string[] {
-    if (programs.length === 0) return [];
+  /** The programs that belong to other daemons, each with the pin path; "" if that is unknown. */
+  #programsOfOthers(programs: readonly ForeignProgram[]): (ForeignProgram & { readonly pinPath: string })[] {
     const candidates = programs.filter(({ id }) => {
       const name = this.#nameOf(id);
       return name === undefined || ourNames.has(name);
@@ -177,8 +175,9 @@ export class HookInspection {
     if (candidates.length === 0) return [];
     const pinPaths = this.#pinPathsOfPrograms();
     // Without CAP_SYS_ADMIN the name of a program is unknown. Then only its pin shows that it belongs to a sluiced.
-    const found = candidates.filter(({ id }) => pinPaths.has(id) || this.#nameOf(id) !== undefined);
-    return [...Map.groupBy(found, ({ id }) => pinPaths.get(id) ?? '')].map(([pinPath, group]) => otherDaemon(pinPath, group));
+    return candidates
+      .filter(({ id }) => pinPaths.has(id) || this.#nameOf(id) !== undefined)
+      .map((program) => ({ ...program, pinPath: pinPaths.get(program.id) ?? '' }));
   }
 
   #nameOf(id: number): string | undefined {

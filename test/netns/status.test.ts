@@ -242,8 +242,8 @@ describe('another sluiced', () => {
     await running.line((line) => line.includes('"msg":"ready"'));
     expect(ask().lines.get('Programs')?.severity).toBe('SEVERITY_OK');
     await second();
-    // The pins of others are searched at most once in ten seconds.
-    await until(({ lines }) => lines.get('Programs')?.severity === 'SEVERITY_WARNING');
+    // The pins of others are searched at most once in ten seconds. Until then, the status names their programs by id.
+    await until(({ lines }) => lines.get('Programs')?.details?.some((each) => each.includes('another sluiced')) === true);
     expect(warningOf('Programs')).toEqual([expect.stringMatching(message('tc_\\w+ on \\w+', 14))]);
     await running.kill();
   });
