@@ -79,11 +79,16 @@ export class Pacer {
 
   /** Rejects with what a step throws. */
   async run<Result>(steps: Steps<Result>): Promise<Result> {
-    for (let isNew = false; ;) {
-      const step = steps.next(isNew);
-      if (step.done === true) return step.value;
-      isNew = step.value === 'pause' || this.#isOver();
-      if (isNew) await this.#next();
+    try {
+      for (let isNew = false; ;) {
+        const step = steps.next(isNew);
+        if (step.done === true) return step.value;
+        isNew = step.value === 'pause' || this.#isOver();
+        if (isNew) await this.#next();
+      }
+    } finally {
+      // If the work was ended during a pause, the steps close what they have open.
+      steps.return(undefined as Result);
     }
   }
 

@@ -308,7 +308,8 @@ export class FilesSource implements Source {
 
   /** Reads the file and splits its text. The texts of an unchanged file that is not uncertain are not needed, and are left out. */
   async #readTexts(name: string, previous: FileState | undefined): Promise<{ result: ReadResult; texts: readonly DocumentText[] }> {
-    const result = this.#files.withinLimits(name, readSourceFile(this.#options.directory, name));
+    const read = await this.#pacer.run(readSourceFile(this.#options.directory, name, previous?.result));
+    const result = this.#files.withinLimits(name, read);
     if (result.status !== 'text') return { result, texts: [] };
     const isUnchanged = previous !== undefined && isSameResult(previous.result, result);
     if (isUnchanged && !this.#settling.has(name)) return { result, texts: [] };

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reads the names in the directory and the text of one file. Each call blocks: the files are local configuration, a call takes
-// microseconds, and a promise would cost more than the read. Keeps no state.
+// Reads the names in the directory and the text of one file. Each step blocks: the files are local configuration, a step takes
+// microseconds, and a promise would cost more than the read. A large file takes many steps. Keeps no state.
 import { type Dirent, lstatSync, opendirSync, readlinkSync, realpathSync, type Stats, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { TextDecoder } from 'node:util';
-import { readBounded } from '../../base/bounded-read.ts';
+import { readTextInSteps } from '../../base/bounded-read.ts';
+import type { Steps } from '../../base/slices.ts';
 import { MAX_FILE_BYTES, MAX_NAMES } from './limits.ts';
 import { ReasonError } from '../../base/errors.ts';
 import { systemReason } from '../../base/reasons.ts';
@@ -80,18 +80,17 @@ const READABLE_BY_OTHERS = 0o004;
 /** Whether the open file is in the directory or below it. Asks for the open file, since a link may have another target by now. */
 const isInside = (directory: string, fd: number): boolean => readlinkSync(`/proc/self/fd/${fd}`).startsWith(`${realpathSync(directory)}/`);
 
-/** Never throws. */
-export function readSourceFile(directory: string, name: string): ReadResult {
+/** `previous` is the result of the last read. Never throws. */
+export function* readSourceFile(directory: string, name: string, previous?: ReadResult): Steps<ReadResult> {
   const path = join(directory, name);
+  const known = previous?.status === 'text' ? previous.text : undefined;
   try {
     let isPrivate = false;
     const onOpen = (fd: number, { mode }: Stats): void => {
       isPrivate = (mode & READABLE_BY_OTHERS) === 0 && !isInside(directory, fd);
     };
-    const bytes = readBounded(path, { maxBytes: MAX_FILE_BYTES, onOpen });
-    // With `fatal`, an incomplete character, for example at the end of a file that is being written, is an error. A byte order mark is
-    // removed.
-    return { status: 'text', text: new TextDecoder('utf-8', { fatal: true }).decode(bytes), isPrivate };
+    const text = yield* readTextInSteps(path, { maxBytes: MAX_FILE_BYTES, known, onOpen });
+    return { status: 'text', text, isPrivate };
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === 'ERR_ENCODING_INVALID_ENCODED_DATA') return { status: 'unreadable', reason: 'the file is not UTF-8 text' };

@@ -17,7 +17,7 @@ export function readObjects(directory: string, tables: ObjectTables): readonly S
   const { names } = listDirectory(directory);
   if (names.length === 0) problems.push(problemOf(directory, 'contains no *.yaml, *.yml or *.json file'));
   for (const name of names) {
-    const result = readSourceFile(directory, name);
+    const result = finish(readSourceFile(directory, name));
     if (result.status === 'unreadable') problems.push(problemOf(name, `cannot be read: ${result.reason}`));
     if (result.status !== 'text') continue;
     const isJson = name.endsWith('.json');

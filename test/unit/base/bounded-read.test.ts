@@ -2,12 +2,13 @@
 // Files are read only up to a size limit. Larger files, and files that are not regular files, are refused without waiting.
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
-import { readBoundedText } from '../../../daemon/base/bounded-read.ts';
+import { readBoundedText, readTextInSteps } from '../../../daemon/base/bounded-read.ts';
 import { ExitError, messageOf } from '../../../daemon/base/errors.ts';
+import { finish } from '../../../daemon/base/slices.ts';
 import { sourceCheck } from '../../../daemon/source/files/check.ts';
 import { readCredential } from '../../../daemon/source/kubernetes/credential-file.ts';
 import { kubeconfigAccess } from '../../../daemon/source/kubernetes/kubeconfig.ts';
@@ -86,4 +87,58 @@ test.for([
   }
   expect(error).toBeInstanceOf(ExitError);
   expect(error).toMatchObject({ exitCode: 3, message: expect.stringContaining(`--source ${path} cannot be read`) as unknown });
+});
+
+test.for([
+  { name: 'is shorter than a piece', repeat: 3 },
+  { name: 'has many pieces, whose ends are inside of characters', repeat: 60_000 },
+])('a text that $name is read in steps', ({ repeat }) => {
+  const path = join(temporaryDirectory(), 'text');
+  const text = `\u{1F600}x\u00E9\uFEFF\u20ACy`.repeat(repeat);
+  writeFileSync(path, `\uFEFF${text}`);
+  const steps = readTextInSteps(path, { maxBytes: 2 ** 24 });
+  let count = 0;
+  let step = steps.next(false);
+  for (; step.done !== true; step = steps.next(false)) count += 1;
+  expect(step.value === text).toBe(true);
+  // A step handles at most 256 KiB.
+  expect(count).toBeGreaterThanOrEqual(Buffer.byteLength(text) / 2 ** 18);
+});
+
+test.for([
+  { name: 'the same', known: 'abc'.repeat(200_000) },
+  { name: 'shorter', known: 'abc'.repeat(199_999) },
+  { name: 'longer', known: 'abc'.repeat(200_001) },
+  { name: 'different at its end', known: `${'abc'.repeat(199_999)}abd` },
+  { name: 'different at its start', known: `x${'abc'.repeat(200_000)}` },
+  { name: 'empty', known: '' },
+])('a text is read correctly if the known text is $name', ({ known }) => {
+  const path = join(temporaryDirectory(), 'text');
+  writeFileSync(path, 'abc'.repeat(200_000));
+  expect(finish(readTextInSteps(path, { maxBytes: 2 ** 24, known })) === 'abc'.repeat(200_000)).toBe(true);
+});
+
+test.for([
+  { name: 'a byte that is not UTF-8', bytes: Buffer.concat([Buffer.alloc(300_000, 'x'), Buffer.from([0xff]), Buffer.alloc(300_000, 'x')]) },
+  { name: 'an incomplete character at the end', bytes: Buffer.from('caf\u00E9').subarray(0, -1) },
+  { name: 'a character without its first byte', bytes: Buffer.from([0x61, 0x80, 0x80, 0x80, 0x80]) },
+])('a text with $name is refused', ({ bytes }) => {
+  const path = join(temporaryDirectory(), 'text');
+  writeFileSync(path, bytes);
+  expect(() => finish(readTextInSteps(path, { maxBytes: 2 ** 24 }))).toThrow(
+    expect.objectContaining({ code: 'ERR_ENCODING_INVALID_ENCODED_DATA' }),
+  );
+});
+
+test('a file that is read in steps is closed when its reader gives up, and refused when it is too large', () => {
+  const path = join(temporaryDirectory(), 'text');
+  writeFileSync(path, 'x'.repeat(2 ** 20));
+  const open = (): number => readdirSync('/proc/self/fd').length;
+  const before = open();
+  const steps = readTextInSteps(path, { maxBytes: 2 ** 20 });
+  steps.next(false);
+  expect(open()).toBe(before + 1);
+  steps.return('');
+  expect(open()).toBe(before);
+  expect(() => finish(readTextInSteps(path, { maxBytes: 2 ** 20 - 1 }))).toThrow('the file is larger than');
 });

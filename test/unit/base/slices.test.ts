@@ -75,11 +75,16 @@ test('a step learns that a new slice began', async () => {
   expect(seen).toEqual([false, true, false, true]);
 });
 
-test('a Pacer rejects with what is thrown after a pause, and does no further step', async () => {
+test('a Pacer rejects with what is thrown after a pause, does no further step, and lets the work close what it has open', async () => {
   const scheduler = new ManualScheduler();
   let steps = 0;
+  let isOpen = true;
   function* work(): Steps {
-    for (; ; steps += 1) yield;
+    try {
+      for (; ; steps += 1) yield;
+    } finally {
+      isOpen = false;
+    }
   }
   const fail = (): never => {
     throw new Error('stopped');
@@ -87,7 +92,7 @@ test('a Pacer rejects with what is thrown after a pause, and does no further ste
   const done = new Pacer(countedPace(scheduler, 3), fail).run(work());
   scheduler.flush();
   await expect(done).rejects.toThrow('stopped');
-  expect(steps).toBe(2);
+  expect([steps, isOpen]).toEqual([2, false]);
 });
 
 test('work that shares turns has one slice per round of the event loop, in the order in which it asked', async () => {
