@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // `sluice explain` against the running datapath: connects the read-only programs, the daemon's maps and tables, and this host.
-// The first request loads the programs. A request must never write a map of the datapath. Built by agent.ts.
+// The first request loads the programs, in another thread. A request must never write a map of the datapath. Built by agent.ts.
 import type { Config } from '../config/schema.ts';
 import type { Services } from './services.ts';
 import { Explainer, type SocketHooks } from '../explain/explainer.ts';
@@ -27,9 +27,19 @@ interface ExplainServiceOptions {
 export class ExplainService {
   readonly #options: ExplainServiceOptions;
   #programs: ExplainPrograms | undefined;
+  #loading: Promise<void> | undefined;
+  /** Number of calls of close(). */
+  #closed = 0;
 
   constructor(options: ExplainServiceOptions) {
     this.#options = options;
+  }
+
+  /** Resolves when the programs are loaded. Otherwise explain() loads them, which delays everything else. Rejects with KernelError. */
+  ready(): Promise<void> {
+    if (this.#programs !== undefined) return Promise.resolve();
+    this.#loading ??= this.#load().finally(() => (this.#loading = undefined));
+    return this.#loading;
   }
 
   /** Yields one answer for each question, and computes it when the caller takes it. Throws ExitError for a question that is not valid. */
@@ -57,8 +67,21 @@ export class ExplainService {
    * different versions.
    */
   close(): void {
+    this.#closed += 1;
     this.#programs?.close();
     this.#programs = undefined;
+  }
+
+  async #load(): Promise<void> {
+    const closed = this.#closed;
+    const programs = await ExplainPrograms.loadInThread(this.#source());
+    // A reload may have replaced the attached programs meanwhile, or a question may have loaded the programs.
+    if (this.#closed === closed && this.#programs === undefined) this.#programs = programs;
+    else programs.close();
+  }
+
+  #source() {
+    return { objectsPath, reuse: this.#options.datapath.mapFds() };
   }
 
   /**
@@ -80,7 +103,7 @@ export class ExplainService {
   }
 
   #loaded(): ExplainPrograms {
-    this.#programs ??= new ExplainPrograms({ objectsPath, reuse: this.#options.datapath.mapFds() });
+    this.#programs ??= ExplainPrograms.load(this.#source());
     return this.#programs;
   }
 

@@ -92,6 +92,7 @@ export function buildStatus(options: StatusOptions): AgentStatusUnits {
       ...{ excluded: controller.excluded(), limited: controller.limited() },
     }),
     explain: (questions) => explain.explain(questions),
+    explainReady: () => explain.ready(),
     ...{ ranges: services.ranges, settings: rowSettings(config) },
     healthCheckPort: (service) => healthCheckPort(services.services.get(service)),
   });

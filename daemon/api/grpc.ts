@@ -213,6 +213,7 @@ export class GrpcServer {
     this.#explains += 1;
     try {
       const { view } = this.#options;
+      await view.explainReady();
       const answers = numbered(questions.length, view.explain(questions));
       const { rows } = await this.#slices.collect(answers, () => !signal.aborted);
       return rows.map(explanationMessage);

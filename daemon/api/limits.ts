@@ -48,8 +48,8 @@ export const maxReflections = 8;
 /** Time in milliseconds after which a reflection stream without a request ends. */
 export const idleReflectionMs = 60_000;
 
-/** Length of a slice in milliseconds. A slice is the work between two rounds of the event loop. */
-export const sliceMs = 5;
+/** Length of a slice in milliseconds. A slice is the work between two rounds of the event loop. A probe waits for two or three rounds. */
+export const sliceMs = 3;
 /** Length of the pause after shared work, as a multiple of the time of this work. Shared work therefore takes at most half of the CPU. */
 export const restPerWork = 1;
 /** Time in milliseconds for which the rows of a list are kept for the next pages. */

@@ -33,6 +33,8 @@ interface ExplainProgramsOptions {
   readonly assumesRoute?: boolean;
 }
 
+const pathOf = ({ objectsPath }: ExplainProgramsOptions): string => join(objectsPath, 'explain.bpf.o');
+
 const zero = new Uint8Array(4);
 const blank: LbExplain = lbExplainCodec.decode(new DataView(new ArrayBuffer(lbExplainCodec.size)));
 
@@ -42,15 +44,32 @@ export class ExplainPrograms {
   readonly #assumesRoute: boolean;
   readonly #opened = new Map<string, BpfMap>();
 
-  /** Loads the programs. Throws KernelError. */
-  constructor(options: ExplainProgramsOptions) {
+  private constructor(object: BpfObject, options: ExplainProgramsOptions) {
     this.#assumesRoute = options.assumesRoute === true;
-    this.#object = new BpfObject(join(options.objectsPath, 'explain.bpf.o'));
+    this.#object = object;
+    this.#record = this.map('ex_record');
+  }
+
+  /** Loads the programs, which takes some tenths of a second. Throws KernelError. */
+  static load(options: ExplainProgramsOptions): ExplainPrograms {
+    const object = new BpfObject(pathOf(options));
     try {
-      this.#object.load({ reuse: options.reuse ?? {}, sizes: options.sizes ?? {} });
-      this.#record = this.map('ex_record');
+      object.load(options);
+      return new ExplainPrograms(object, options);
     } catch (error) {
-      this.#object.close();
+      object.close();
+      throw error;
+    }
+  }
+
+  /** Like load(), in another thread. */
+  static async loadInThread(options: ExplainProgramsOptions): Promise<ExplainPrograms> {
+    const object = new BpfObject(pathOf(options));
+    try {
+      await object.loadInThread(options);
+      return new ExplainPrograms(object, options);
+    } catch (error) {
+      object.close();
       throw error;
     }
   }

@@ -108,6 +108,20 @@ export const libbpf = {
   tcDetach: bpf<[hook: Bytes, options: Bytes]>('int bpf_tc_detach(const void *hook, const void *opts)'),
 };
 
+/**
+ * Calls a function of `libbpf` in a thread of libuv's pool. Its descriptors must stay open, and its memory unchanged, until the promise
+ * settles.
+ */
+export function inThread<Parameters extends readonly unknown[]>(
+  call: (...parameters: Parameters) => number,
+  ...parameters: Parameters
+): Promise<number> {
+  const { async: start } = call as unknown as { readonly async: (...parameters: unknown[]) => void };
+  const { promise, resolve, reject } = Promise.withResolvers<number>();
+  start(...parameters, (error: Error | null, rc: number) => (error === null ? resolve(rc) : reject(error)));
+  return promise;
+}
+
 // By default libbpf prints every failure to stderr. This is disabled, because each failure is thrown as a KernelError.
 libbpf.setPrint(null);
 

@@ -3,7 +3,7 @@
 // rejects a program, the KernelError names the program, the reason and the source line. It must never attach or pin anything (link.ts
 // and map.ts do). Called by bpf/ and explain/.
 import { KernelError } from '../base/errors.ts';
-import { addressOf, checked, errnoName, kernelError, libbpf, type Pointer, withoutSignals } from './native.ts';
+import { addressOf, checked, errnoName, inThread, kernelError, libbpf, type Pointer, withoutSignals } from './native.ts';
 import type { MapInfo } from './map.ts';
 
 const LOG_SIZE = 1 << 20;
@@ -51,7 +51,7 @@ function open(path: string): Pointer {
 }
 
 /** If a signal ended the call, the verifier returns EAGAIN. */
-const isInterruption = (error: unknown): boolean => error instanceof KernelError && ['EINTR', 'EAGAIN'].includes(error.code);
+const isInterruption = ({ code }: KernelError): boolean => ['EINTR', 'EAGAIN'].includes(code);
 
 export class BpfObject {
   readonly path: string;
@@ -79,18 +79,21 @@ export class BpfObject {
 
   /** Creates the maps that are not reused, and loads the programs. Attaches and pins nothing. */
   load(options: LoadOptions = {}): void {
-    for (let attempt = 1; ; attempt += 1) {
-      try {
-        this.#loadOnce(options);
-        break;
-      } catch (error) {
-        if (!isInterruption(error) || attempt === LOAD_ATTEMPTS) throw error;
-      }
-      // libbpf does not load an object twice.
-      this.close();
-      this.#pointer = open(this.path);
+    for (let attempt = 1, isLoaded = false; !isLoaded; attempt += 1) {
+      this.#configure(options);
+      isLoaded = this.#isLoaded(
+        withoutSignals(() => libbpf.objectLoad(this.#pointer)),
+        attempt,
+      );
     }
-    this.#logs.clear();
+  }
+
+  /** Like load(), in another thread, because the verifier takes tenths of a second. The object must not be used or closed meanwhile. */
+  async loadInThread(options: LoadOptions = {}): Promise<void> {
+    for (let attempt = 1, isLoaded = false; !isLoaded; attempt += 1) {
+      this.#configure(options);
+      isLoaded = this.#isLoaded(await inThread(libbpf.objectLoad, this.#pointer), attempt);
+    }
   }
 
   /** Descriptor of a loaded map. The object owns it. */
@@ -119,7 +122,7 @@ export class BpfObject {
     this.#pointer = null;
   }
 
-  #loadOnce(options: LoadOptions): void {
+  #configure(options: LoadOptions): void {
     for (const map of this.#eachMap()) {
       const name = libbpf.mapName(map);
       const size = options.sizes?.[name];
@@ -132,12 +135,23 @@ export class BpfObject {
       this.#logs.set(libbpf.programName(program), log);
       checked(libbpf.programSetLog(program, addressOf(log), log.length), 'set log buffer of', libbpf.programName(program));
     }
-    const rc = withoutSignals(() => libbpf.objectLoad(this.#pointer));
-    if (rc < 0) throw this.#loadError(-rc);
+  }
+
+  /** Handles the result of an attempt to load. Returns false if it must be repeated. Throws KernelError. */
+  #isLoaded(rc: number, attempt: number): boolean {
+    if (rc < 0) {
+      const error = this.#loadError(-rc);
+      if (!isInterruption(error) || attempt === LOAD_ATTEMPTS) throw error;
+      // libbpf does not load an object twice.
+      this.close();
+      this.#pointer = open(this.path);
+    }
+    this.#logs.clear();
+    return rc >= 0;
   }
 
   /** The error of a failed load. libbpf stops at the first program that fails, which is the last one with a log. */
-  #loadError(errno: number): Error {
+  #loadError(errno: number): KernelError {
     const texts = [...this.#logs].map(([name, log]) => [name, new TextDecoder().decode(log.subarray(0, log.indexOf(0)))] as const);
     const [name, text] = texts.findLast(([, log]) => log !== '') ?? [undefined, ''];
     const reason = verifierReason(text);

@@ -34,7 +34,7 @@ export interface DryExplained {
 /** Throws ExitError for invalid input and KernelError when the kernel does not load the programs. */
 export function dryExplain(input: DryExplainInput, queries: readonly PacketQuery[]): DryExplained {
   const { node, ports, host, ranges, services, problems } = dryRun(input);
-  const programs = new ExplainPrograms({ objectsPath, sizes: sizesFor([...ports.values()], ranges.size), assumesRoute: true });
+  const programs = ExplainPrograms.load({ objectsPath, sizes: sizesFor([...ports.values()], ranges.size), assumesRoute: true });
   try {
     const maps = kernelMaps((name) => programs.map(name));
     const operations = new LbOperations({ maps, clock: systemClock });

@@ -76,7 +76,8 @@ export interface AgentStatusParts extends ListParts {
   /** Number of contested frontends, of which conflicts() may list only a part. */
   readonly conflictCount: () => number;
   readonly unserved: () => UnservedStatus;
-  readonly explain: (questions: readonly PacketQuery[]) => Iterable<Explanation>;
+  readonly explain: AgentView['explain'];
+  readonly explainReady: AgentView['explainReady'];
   readonly ranges: Pick<TableView<string, DesiredRange>, 'all'>;
   readonly settings: AgentStatus['settings'];
 }
@@ -140,6 +141,10 @@ class View implements AgentView {
 
   explain(questions: readonly PacketQuery[]): Iterable<Explanation> {
     return this.#parts.explain(questions);
+  }
+
+  explainReady(): Promise<void> {
+    return this.#parts.explainReady();
   }
 
   services(): Iterable<ServiceView | undefined> {

@@ -21,6 +21,8 @@ export interface AgentView {
   backends(): Iterable<BackendView | undefined>;
   /** Runs the programs on each packet and returns their decisions. Changes no state. Throws ExitError for a packet that cannot exist. */
   explain(questions: readonly PacketQuery[]): Iterable<Explanation>;
+  /** Resolves when explain() needs no long preparation any more. Rejects with KernelError. */
+  explainReady(): Promise<void>;
   /** Whether the agent is ready. Must be cheap, because every probe calls it. `reasons` is empty exactly when the agent is ready. */
   health(): Health;
 }

@@ -5,6 +5,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { isDenied, isNotFound, ExitError } from '../../daemon/base/errors.ts';
 import { attachClsact, detachClsact } from '../../daemon/kernel/clsact.ts';
@@ -15,6 +16,7 @@ import { closeFd, openPin, pin, unpin } from '../../daemon/kernel/map.ts';
 import { BpfObject, verifierReason } from '../../daemon/kernel/object.ts';
 import { addresses, LinkMonitor, links, routeTo } from '../../daemon/kernel/rtnetlink.ts';
 import { addressBytes, addressText } from '../../daemon/model/address.ts';
+import { ExplainPrograms } from '../../daemon/explain/programs.ts';
 import { Bpffs, devices, enterNamespace, ip, Loaded, objectsPath, smallSizes } from './fixture.ts';
 import { serviceValue } from '../support/builders.ts';
 
@@ -58,6 +60,27 @@ char _license[] SEC("license") = "GPL";
     expect(() => object.load()).toThrow(
       /^load program bad_reader: EACCES: invalid access to packet.*, at return \*\(char \*\)\(long\)skb->data;.*bad\.bpf\.c:5/,
     );
+    object.close();
+  });
+
+  test('an object is loaded in another thread while the event loop goes on, with the same error for a rejected program', async () => {
+    let rounds = 0;
+    let isLoading = true;
+    const count = async (): Promise<void> => {
+      for (; isLoading; rounds += 1) await nextTurn();
+    };
+    const counting = count();
+    const loaded = await ExplainPrograms.loadInThread({
+      objectsPath,
+      sizes: Object.fromEntries(Object.keys(smallSizes).map((map) => [map, 64])),
+    });
+    isLoading = false;
+    await counting;
+    loaded.close();
+    // The verifier needs more than 100 ms, and a round less than 1 ms.
+    expect(rounds).toBeGreaterThan(20);
+    const object = new BpfObject(join(directory, 'bad.bpf.o'));
+    await expect(object.loadInThread()).rejects.toThrow(/^load program bad_reader: EACCES: invalid access to packet/);
     object.close();
   });
 

@@ -29,7 +29,7 @@ loadForFile(
     // Every backend has a route to a gateway that does not exist.
     ip('route', 'add', 'default', 'via', '10.0.0.254', 'dev', 'eth0');
     ip('-6', 'route', 'add', 'default', 'via', 'fd00:10::254', 'dev', 'eth0');
-    programs = new ExplainPrograms({ objectsPath, reuse: loaded.datapath.mapFds() });
+    programs = ExplainPrograms.load({ objectsPath, reuse: loaded.datapath.mapFds() });
   },
   { ...smallSizes, lb_services: { entries: 512, flag: 'test' }, lb_slots: { entries: 512, flag: 'test' } },
 );

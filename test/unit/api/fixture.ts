@@ -202,7 +202,7 @@ export class FakeView implements AgentView {
   rows: readonly ServiceView[] = services;
   statusCalls = 0;
   healthCalls = 0;
-  /** If set, every method except health() throws this error. */
+  /** If set, every method except health() and explainReady() throws this error. */
   failure: Error | undefined;
 
   status(): AgentStatus {
@@ -232,6 +232,9 @@ export class FakeView implements AgentView {
     } as const;
     return this.#or(queries.map(() => none));
   }
+
+  /** Tests replace it. */
+  explainReady: () => Promise<void> = () => Promise.resolve();
 
   health(): Health {
     this.healthCalls += 1;

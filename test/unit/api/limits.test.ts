@@ -16,6 +16,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { ConnectionLimits } from '../../../daemon/api/connections.ts';
 import { GrpcServer } from '../../../daemon/api/grpc.ts';
 import * as limits from '../../../daemon/api/limits.ts';
+import { KernelError } from '../../../daemon/base/errors.ts';
 import { askExplain, askServices, askStatus } from '../../../daemon/cli/client.ts';
 import type { Explanation, PacketQuery } from '../../../daemon/model/explanation.ts';
 import type { AgentStatus, ServiceView } from '../../../daemon/status/view.ts';
@@ -256,6 +257,20 @@ describe('requests that are too large', () => {
     expect(explanations).toHaveLength(300);
     const wrong = Array.from({ length: 300 }, (_, n) => (n === 200 ? { ...packet, from: 'nowhere' as 'pod' } : packet));
     await expect(askExplain(daemon(), wrong)).rejects.toThrow('packets[200]: from must be pod, node or external, is "nowhere"');
+  });
+
+  test('Explain waits until the programs are loaded, other calls are answered meanwhile, and a failure to load is reported', async () => {
+    await startServer();
+    const loading = Promise.withResolvers<void>();
+    view.explainReady = () => loading.promise;
+    const answer = explain(1);
+    expect(await new Promise((resolve) => void sluiceClient().status({}, (error) => resolve(error)))).toBeNull();
+    expect(view.computed).toBe(0);
+    loading.resolve();
+    expect(await answer).toBeNull();
+    expect(view.computed).toBe(1);
+    view.explainReady = () => Promise.reject(new KernelError({ op: 'load', object: 'explain.bpf.o', errno: 12, code: 'ENOMEM' }));
+    expect(await explain(1)).toMatchObject({ code: code.FAILED_PRECONDITION, details: expect.stringContaining('ENOMEM') as unknown });
   });
 
   test('more Explain calls than the limit are rejected, and later calls succeed', async () => {

@@ -46,6 +46,7 @@ class Agent {
       unserved: () => ({ refused: [], excluded: [] }),
       log: () => ({ droppedLines: 0, reason: undefined }),
       explain: () => [],
+      explainReady: () => Promise.resolve(),
     },
     ...{ ranges: new Table<string, never>('ranges', () => undefined), settings: [], healthCheckPort: () => 0 },
     findings: {
