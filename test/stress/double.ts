@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs the API server double as a process of the soak. Each line of JSON on stdin is a command; the process prints "done" when it
-// has carried out the command. Argument: path of the kubeconfig to write. The process prints "ready" first. places.ts starts it.
+// Runs the API server double as a process of the soak and of the abuse test. Each line of JSON on stdin is a command; the process prints
+// "done" when it has carried out the command. Argument: path of the kubeconfig to write. The process prints "ready" first. places.ts starts
+// it.
 import { createInterface } from 'node:readline';
+import { setTimeout as pause } from 'node:timers/promises';
 import type { Kind } from '../../daemon/source/kinds.ts';
 import type { RawObject } from '../support/double/objects.ts';
 import { serveDouble } from '../support/double/serve.ts';
@@ -15,6 +17,8 @@ export interface Command {
    * "garbage" sends invalid JSON. "endless" sends a line that does not end.
    */
   readonly trouble?: 'cut' | 'expire' | 'garbage' | 'endless';
+  /** Waits until the daemon has an undisturbed watch for each of these kinds, so that it receives what was put before. */
+  readonly delivers?: readonly Kind[];
 }
 
 /** Length of the line that does not end: more bytes than any event of a real API server has. */
@@ -38,6 +42,7 @@ for await (const line of createInterface({ input: process.stdin })) {
   api.put(...(command.put ?? []));
   for (const [kind, key] of command.delete ?? []) api.store.delete(kind, key);
   if (command.trouble !== undefined) troubles[command.trouble]();
+  while (!(command.delivers ?? []).every((kind) => api.delivers(kind))) await pause(1);
   process.stdout.write('done\n');
 }
 await close();

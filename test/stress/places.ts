@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The two sources of the soak: files in a directory, and the API server double. Objects belong to groups; a group is one file, or
-// some of the objects in the API server. Each source can be disturbed in its own way. soak.ts uses it.
+// The two sources of the soak and of the abuse test: files in a directory, and the API server double. Objects belong to groups; a group is
+// one file, or some of the objects in the API server. Each source can be disturbed in its own way.
 import { renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { keyOf, type RawObject } from '../support/double/objects.ts';
@@ -16,6 +16,8 @@ export interface Place {
   set(group: number, objects: readonly RawObject[]): Promise<void>;
   /** Disturbs the source in a way that the daemon must tolerate. Afterwards the group is unchanged. */
   disturb(group: number, objects: readonly RawObject[], choice: number): Promise<void>;
+  /** Resolves when the daemon receives changes: at once for files, and when it watches again after disturb() for the API server. */
+  delivers(): Promise<void>;
 }
 
 export type PlaceName = 'files' | 'kubernetes';
@@ -43,6 +45,10 @@ class Files implements Place {
     return this.set(group, objects);
   }
 
+  delivers(): Promise<void> {
+    return Promise.resolve();
+  }
+
   #path(group: number): string {
     return join(this.daemon.source, `services-${group}.json`);
   }
@@ -50,10 +56,14 @@ class Files implements Place {
 
 const troubles = ['cut', 'expire', 'garbage', 'endless'] as const;
 
+/** Time limit of a command. `delivers` waits for the daemon, whose longest back-off is a minute. */
+const COMMAND_MS = 120_000;
+
 class Double implements Place {
   readonly daemon: Daemon;
   readonly #process: LabProcess;
   readonly #groups = new Map<number, Map<string, RawObject>>();
+  #last: Promise<unknown> = Promise.resolve();
 
   private constructor(lab: Lab, process: LabProcess, kubeconfig: string) {
     this.daemon = new Daemon(lab, 'node-a', ['--kubeconfig', kubeconfig]);
@@ -77,11 +87,17 @@ class Double implements Place {
     await this.#do({ put: put.map(([, object]) => object), delete: gone.map(([, object]) => [object.kind, keyOf(object)]) });
   }
 
-  disturb(_group: number, _objects: readonly RawObject[], choice: number): Promise<void> {
-    return this.#do({ trouble: troubles[choice % troubles.length] ?? 'cut' });
+  async disturb(_group: number, _objects: readonly RawObject[], choice: number): Promise<void> {
+    await this.#do({ trouble: troubles[choice % troubles.length] ?? 'cut' });
   }
 
-  async #do(command: Command): Promise<void> {
-    await this.#process.ask(JSON.stringify(command));
+  async delivers(): Promise<void> {
+    await this.#do({ delivers: ['Service', 'EndpointSlice'] });
+  }
+
+  /** The process carries out one command after the other. */
+  #do(command: Command): Promise<unknown> {
+    this.#last = this.#last.then(() => this.#process.ask(JSON.stringify(command), COMMAND_MS));
+    return this.#last;
   }
 }

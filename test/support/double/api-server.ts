@@ -47,6 +47,8 @@ interface Watcher {
   readonly kind: ServedKind;
   readonly selector: Selector;
   readonly body: ResponseBody;
+  /** sendToWatches() has sent text that is no event. The client gives this watch up. */
+  isSpoilt: boolean;
   /** Lines that wait for releaseEvents(). */
   held: string[] | undefined;
 }
@@ -141,7 +143,15 @@ export class ApiServer {
 
   /** Sends text to all watches unchanged, for example malformed events. */
   sendToWatches(text: string): void {
-    for (const { body } of this.#watchers) body.write(text);
+    for (const watcher of this.#watchers) {
+      watcher.isSpoilt = true;
+      watcher.body.write(text);
+    }
+  }
+
+  /** Whether a client receives the changes of objects of this kind: it has a watch that no text of sendToWatches() has spoilt. */
+  delivers(kind: ServedKind): boolean {
+    return this.#watchers.values().some((watcher) => watcher.kind === kind && !watcher.isSpoilt);
   }
 
   bookmark(): void {
@@ -252,7 +262,7 @@ export class ApiServer {
       if (this.sendsExpiredAs === 'status') return this.#refusal(refusal);
       return this.#whole(`${JSON.stringify({ type: 'ERROR', object: statusOf(refusal) })}\n`);
     }
-    const watcher: Watcher = { kind, selector, body, held: undefined };
+    const watcher: Watcher = { kind, selector, body, isSpoilt: false, held: undefined };
     this.#startWatch(watcher, Number(query.get('timeoutSeconds')) * 1000);
     if (isStreamingList) {
       for (const object of this.store.all(kind, selector)) this.#send(watcher, lineOf({ type: 'ADDED', object }));
