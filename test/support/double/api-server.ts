@@ -143,9 +143,11 @@ export class ApiServer {
 
   /** Sends text to all watches unchanged, for example malformed events. */
   sendToWatches(text: string): void {
+    const bytes = Buffer.from(text);
     for (const watcher of this.#watchers) {
       watcher.isSpoilt = true;
-      watcher.body.write(text);
+      // In pieces: Node.js refuses new streams of a connection on which a large piece of a cancelled stream waits.
+      this.#write(watcher.body, bytes);
     }
   }
 
