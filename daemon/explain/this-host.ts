@@ -29,6 +29,7 @@ export class ThisHost {
   readonly #ranges: HostRanges;
   readonly #links: readonly Link[] = links();
   readonly #routes = new Map<string, number>();
+  readonly #devicesWith = new Map<string, readonly string[]>();
 
   constructor(ranges: HostRanges) {
     this.#ranges = ranges;
@@ -65,7 +66,7 @@ export class ThisHost {
     const device = iface === undefined ? this.#routed(origin === 'node' ? destination : source) : this.#named(iface);
     // A pod that does not exist, or that is behind a bridge, has no device to which a route leads. Then any device with the program counts.
     const isAnyPod = iface === undefined && origin === 'pod' && !(device !== undefined && isPair(device));
-    const found = [...this.#ranges.devicesWith(program)];
+    const found = this.#attached(program);
     const isProcessed = isAnyPod ? found.length > 0 : found.includes(device?.name ?? '');
     return { ifindex: device?.ifindex ?? LOOPBACK, problem: isProcessed ? undefined : missingText(program, isAnyPod ? undefined : device) };
   }
@@ -82,6 +83,19 @@ export class ThisHost {
   #routed(address: string): Link | undefined {
     const routed = this.#routeOf(address) || this.#ranges.devices.find(({ role }) => role === 'uplink')?.ifindex;
     return this.#links.find(({ ifindex }) => ifindex === routed);
+  }
+
+  /**
+   * The devices with the program, which are read once: the kernel takes the RTNL lock for each of them, and waits for it while another process
+   * adds or removes devices.
+   */
+  #attached(program: string): readonly string[] {
+    let names = this.#devicesWith.get(program);
+    if (names === undefined) {
+      names = [...this.#ranges.devicesWith(program)];
+      this.#devicesWith.set(program, names);
+    }
+    return names;
   }
 
   #routeOf(address: string): number {
