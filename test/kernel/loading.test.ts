@@ -293,6 +293,9 @@ describe('rtnetlink', () => {
         kind: link.linkinfo?.info_kind ?? '',
         mtu: link.mtu,
         isEthernet: link.link_type === 'ether',
+        isLoopback: link.link_type === 'loopback',
+        // Both ends of each veth pair are in this namespace, and there is no bridge.
+        ...{ hasPeerElsewhere: false, master: 0 },
       })),
     );
     const own = addresses()
