@@ -168,13 +168,15 @@ noinline int FN(ct_take_source)(struct __sk_buff *skb, struct FN(flow) *flow)
 			__u16 taken;
 		} source;
 		__u32 word;
-	} drawn;
-	__u32 before;
+	} before, drawn;
+	__u32 was;
 	int ret;
 
 	if (!host || !flow || !scratch)
 		return -DROP_FLOW_FULL;
-	before = *(volatile __u32 *)&flow->source_port;
+	before.word = *(volatile __u32 *)&flow->source_port;
+	if (before.source.taken)
+		return 0;
 	reply = &scratch->FN(row);
 	*reply = *flow;
 	masquerades = reply->flags & FLOW_MASQUERADED;
@@ -204,10 +206,13 @@ noinline int FN(ct_take_source)(struct __sk_buff *skb, struct FN(flow) *flow)
 	flow->source = reply->source;
 	drawn.source.port = reply->source_port;
 	drawn.source.taken = 1;
-	if (__sync_val_compare_and_swap((__u32 *)&flow->source_port, before,
-					drawn.word) != before) {
+	was = __sync_val_compare_and_swap((__u32 *)&flow->source_port,
+					  before.word, drawn.word);
+	if (was == drawn.word)
+		return 0; /* The other CPU uses the same reply row. */
+	if (was != before.word) {
 		FN(flow_reply_key)(reply, &key);
-		map_remove(&FN(ct), &key);
+		FN(ct_remove)(&key, reply, ROW_REPLY);
 		return 0;
 	}
 	/* A copy, from which the inner row is restored if it is evicted. */
