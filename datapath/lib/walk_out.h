@@ -52,7 +52,7 @@ static __always_inline int FN(walk_out_request)(struct __sk_buff *skb,
 		FN(ct_refresh)(inner, 0);
 	if (!(path->flags & FLOW_HAS_SOURCE))
 		return TC_ACT_OK;
-	if (!inner->taken) {
+	if (CAN_WRITE && !inner->taken) {
 		ret = FN(ct_take_source)(skb, inner);
 		if (ret)
 			return ret;
