@@ -182,9 +182,16 @@ noinline int FN(ct_refresh)(struct FN(flow) *flow, __u32 client_dev)
 	reply = FN(ct_lookup)(&key);
 	if (!reply)
 		FN(ct_restore)(scratch, flow, &key, ROW_REPLY);
-	if (!reply ||
-	    (reply->row == ROW_REPLY && FN(flow_is_same)(reply, flow)))
+	if (!reply)
 		return 0;
+	if (reply->row == ROW_REPLY && FN(flow_is_same)(reply, flow)) {
+		/* Replies to a socket of the node are sent to that device. */
+		if (client_dev) {
+			reply->client_dev = client_dev;
+			__builtin_memcpy(reply->node_mac, flow->node_mac, 6);
+		}
+		return 0;
+	}
 	flow->taken = 0;
 	if (inner)
 		inner->taken = 0;

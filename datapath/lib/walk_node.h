@@ -91,8 +91,10 @@ static __always_inline void FN(walk_node_refresh)(struct __sk_buff *skb,
 
 	if (flow->seen == flow_now() && flow->client_dev == skb->ifindex)
 		return;
-	if (CAN_WRITE)
+	if (CAN_WRITE) {
+		bpf_skb_load_bytes(skb, ETH_ALEN, flow->node_mac, ETH_ALEN);
 		FN(ct_refresh)(flow, skb->ifindex);
+	}
 	dev = FN(route_lookup)(skb, &p->tuple.saddr, &path->to.daddr);
 	if (dev > 0 && CAN_WRITE) {
 		flow->backend_dev = dev;

@@ -297,6 +297,16 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
     expect(read(result.packet)).toMatchObject({ source: vip, destination: node });
   });
 
+  test('if packets of a socket of the node leave through another device, replies are sent to that device', () => {
+    const packet = request({ source: node, mac: { source: 0x11, destination: 0x99 } });
+    const sent = translated(packet, 'tc_uplink_out', devices.eth0);
+    translated({ ...packet, mac: { source: 0x22, destination: 0x99 } }, 'tc_uplink_out', devices.lxc3);
+    const result = send(answerTo(sent), 'tc_pod_in', devices.lxc2);
+    expect(result.verdict).toBe(TC_ACT_REDIRECT);
+    expect([...result.packet.subarray(0, 6)]).toEqual([2, 0, 0, 0, 0, 0x22]);
+    expect(loaded.run('tc_uplink_in', build(answerTo(sent)), { ifindex: devices.lxc3 }).verdict).toBe(TC_ACT_OK);
+  });
+
   test('pod packets to a backend on an address of the node go to the network stack, and the replies are translated at the pod', () => {
     loaded.apply([port('web', vip, [backend(node)])]);
     const result = send(request());
