@@ -277,8 +277,16 @@ static noinline int FN(icmp_error)(struct __sk_buff *skb, struct FN(packet) *p,
 		quote = FN(icmp_redirect_quote)(skb, l4);
 	else if (!FN(icmp_is_error)(type))
 		return TC_ACT_OK;
-	if (!quote || !FN(icmp_quoted)(skb, quote, work) ||
-	    !FN(icmp_path)(work, hook))
+	if (!quote || !FN(icmp_quoted)(skb, quote, work))
+		return TC_ACT_OK;
+	/*
+	 * An error is sent to the source of the quoted packet. Otherwise it is
+	 * forged, and the translation would change its receiver.
+	 */
+	if (!is_redirect &&
+	    !FN(addr_equal)(&p->tuple.daddr, &work->quoted.saddr))
+		return TC_ACT_OK;
+	if (!FN(icmp_path)(work, hook))
 		return TC_ACT_OK;
 	/*
 	 * The stack knows the backend and not the VIP, so the advice is of no

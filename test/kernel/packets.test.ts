@@ -282,6 +282,16 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
       });
     });
 
+    test('an ICMP error to another host than the sender of the quoted packet is unchanged', () => {
+      const sent = translated(request());
+      const error = (destination: string, about: Packet): Uint8Array =>
+        build({ protocol: 'ICMP', source: outside, destination, ...unreachable, payload: ipPacket(about) });
+      const entering = error(node, { ...answerTo(sent), source: vip, sourcePort: 80 });
+      expect(loaded.run('tc_uplink_in', entering, { ifindex: devices.eth0 }).packet).toEqual(entering);
+      const leaving = error(pod(3), sent);
+      expect(loaded.run('tc_pod_out', leaving, { ifindex: devices.lxc3, ingressIfindex: devices.eth0 }).packet).toEqual(leaving);
+    });
+
     test('an ICMP error about a packet without a flow is unchanged', () => {
       translated(request());
       const quoted = ipPacket({ protocol, source: pod(1), destination: pod(2), sourcePort: 5, destinationPort: 6 });
