@@ -131,21 +131,13 @@ static __always_inline bool FN(icmp_quoted)(struct __sk_buff *skb, __u32 quote,
 	if (bpf_skb_load_bytes(skb, quote + AT_PROTOCOL, &quoted->protocol, 1))
 		return false;
 #if FAMILY == 6
-	/* Only the first fragment of a datagram has the ports. */
-	if (quoted->protocol == IPPROTO_FRAGMENT) {
-		struct {
-			__u8 nexthdr;
-			__u8 reserved;
-			__be16 offset;
-		} header;
+	struct extensions6 found = { .l4 = work->ports_at };
 
-		if (bpf_skb_load_bytes(skb, work->ports_at, &header,
-				       sizeof(header)) ||
-		    header.offset & bpf_htons(0xfff8))
-			return false;
-		quoted->protocol = header.nexthdr;
-		work->ports_at += 8;
-	}
+	quoted->protocol = parse_extensions6(skb, &found, quoted->protocol);
+	/* Only the first fragment of a datagram has the ports. */
+	if (found.fragment == FRAGMENT_LATER)
+		return false;
+	work->ports_at = found.l4;
 #endif
 	/* In packet and tuple, addresses are adjacent, and so are ports. */
 	if (bpf_skb_load_bytes(skb, quote + AT_ADDRESSES, &quoted->saddr,

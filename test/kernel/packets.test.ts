@@ -292,6 +292,16 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
       expect(loaded.run('tc_pod_out', leaving, { ifindex: devices.lxc3, ingressIfindex: devices.eth0 }).packet).toEqual(leaving);
     });
 
+    test.runIf(family === 'IPv6')('an ICMPv6 error that quotes extension headers is translated', () => {
+      const hopByHop = Uint8Array.of(isTcp ? 6 : 17, 0, 1, 4, 0, 0, 0, 0);
+      const sent = send(request({ options: hopByHop })).packet;
+      const error = { protocol: 'ICMP', source: read(sent).destination, destination: pod(1), ...unreachable } as const;
+      const out = translated({ ...error, payload: sent.slice(14) }, 'tc_pod_in', devices.lxc2);
+      expect(out.source).toBe(vip);
+      const quoted = readIp(out.payload ?? new Uint8Array(), true);
+      expect(quoted).toMatchObject({ source: pod(1), sourcePort: 40_000, destination: vip, destinationPort: 80 });
+    });
+
     test('an ICMP error about a packet without a flow is unchanged', () => {
       translated(request());
       const quoted = ipPacket({ protocol, source: pod(1), destination: pod(2), sourcePort: 5, destinationPort: 6 });
