@@ -229,17 +229,23 @@ static noinline int FN(icmp_rewrite_outer)(struct __sk_buff *skb, __u32 l4,
  * Finds the flow of the quoted packet, and what the flow does with packets that
  * take the way of the error.
  */
-static __always_inline bool FN(icmp_path)(struct FN(icmp_work) *work,
+static __always_inline bool FN(icmp_path)(struct __sk_buff *skb,
+					  struct FN(icmp_work) *work,
 					  enum hook hook)
 {
 	struct FN(flow) *flow;
 
+	work->inner.side = SIDE_IN;
 	if (hook_is_egress(hook)) {
 		flow = FN(ct_lookup_inner)(&work->inner);
-		return flow &&
-		       FN(flow_path_out)(flow, &work->inner, &work->path);
+		if (flow &&
+		    FN(flow_path_out)(flow, &work->inner, &work->path))
+			return true;
+		/* An error about a reply to a socket of the node. */
+		if (!is_from_node(skb, hook))
+			return false;
+		work->inner.side = SIDE_OUT;
 	}
-	work->inner.side = SIDE_IN;
 	flow = FN(ct_lookup)(&work->inner);
 	return flow && FN(flow_path_in)(flow, &work->inner, &work->path);
 }
@@ -278,7 +284,7 @@ static noinline int FN(icmp_error)(struct __sk_buff *skb, struct FN(packet) *p,
 	if (!is_redirect &&
 	    !FN(addr_equal)(&p->tuple.daddr, &work->quoted.saddr))
 		return TC_ACT_OK;
-	if (!FN(icmp_path)(work, hook))
+	if (!FN(icmp_path)(skb, work, hook))
 		return TC_ACT_OK;
 	/*
 	 * The stack knows the backend and not the VIP, so the advice is of no
@@ -304,7 +310,7 @@ static noinline int FN(icmp_error)(struct __sk_buff *skb, struct FN(packet) *p,
 	ret = FN(icmp_rewrite)(skb, l4, work);
 	if (!ret)
 		ret = FN(icmp_rewrite_outer)(skb, l4, &p->tuple, &work->outer);
-	if (ret || !(path->flags & FLOW_NODE_CLIENT))
+	if (ret || !(path->flags & FLOW_NODE_CLIENT) || path->row == ROW_INNER)
 		return ret;
 	return FN(forward_node)(skb, path, hook);
 }

@@ -302,6 +302,20 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
       expect(quoted).toMatchObject({ source: pod(1), sourcePort: 40_000, destination: vip, destinationPort: 80 });
     });
 
+    test('an ICMP error of the node about a reply to its own socket is sent to the backend', () => {
+      const sent = translated(request({ source: node }), 'tc_uplink_out', devices.eth0);
+      const reply = translated(answerTo(sent), 'tc_pod_in', devices.lxc2);
+      const error = { protocol: 'ICMP', source: node, destination: vip, ...unreachable, payload: ipPacket(reply) } as const;
+      const out = translated(error, 'tc_uplink_out', devices.eth0);
+      expect(out).toMatchObject({ source: node, destination: sent.destination });
+      expect(readIp(out.payload ?? new Uint8Array(), true)).toMatchObject({
+        source: sent.destination,
+        destination: node,
+        sourcePort: 8080,
+        destinationPort: 40_000,
+      });
+    });
+
     test('an ICMP error about a packet without a flow is unchanged', () => {
       translated(request());
       const quoted = ipPacket({ protocol, source: pod(1), destination: pod(2), sourcePort: 5, destinationPort: 6 });
