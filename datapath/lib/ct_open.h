@@ -88,8 +88,15 @@ static __always_inline bool FN(ct_may_take_reply)(const struct FN(flow) *row,
 	FN(flow_inner_key)(row, key);
 	inner = FN(ct_lookup)(key);
 	FN(flow_reply_key)(reply, key);
-	if (!FN(ct_is_inner_of)(inner, row) || !inner->taken)
+	/* The kernel has evicted the inner row: judge by the reply row. */
+	if (!inner)
+		return FN(flow_has_expired)(row);
+	if (!FN(ct_is_inner_of)(inner, row))
 		return true;
+	/* Another CPU may be about to write this source to the inner row. */
+	if (!inner->taken)
+		return FN(flow_is_same)(row, reply) ||
+		       flow_now() - row->seen > 1;
 	return FN(flow_has_expired)(inner) || !FN(flow_is_reply)(inner, key);
 }
 

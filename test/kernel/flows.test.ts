@@ -4,6 +4,8 @@
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { beforeEach, describe, expect, test } from 'vitest';
+import { decoded } from '../../daemon/maps/codec.ts';
+import { flow4Codec, flow6Codec, FlowRow } from '../../daemon/maps/gen/layouts.ts';
 import type { Family } from '../../daemon/model/address.ts';
 import type { Backend, DesiredPort, Frontend } from '../../daemon/model/frontend.ts';
 import { backendRow, frontendRow } from '../support/builders.ts';
@@ -108,6 +110,37 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     loaded.ageFlows(1);
     expect(send(a).verdict).toBe(TC_ACT_SHOT);
     expect(translated(answerTo(sent), 'tc_pod_in').destination).toBe(outside(8));
+  });
+
+  /** Changes or deletes the inner rows of all flows. */
+  const changeInner = (change: (view: DataView) => 'keep' | 'delete'): void => {
+    const [map, codec] = four ? (['ct4', flow4Codec] as const) : (['ct6', flow6Codec] as const);
+    for (const [key, value] of [...loaded.datapath.map(map).entries()]) {
+      if (decoded<{ row: number }>(codec, value).row !== FlowRow.ROW_INNER) continue;
+      if (change(new DataView(value.buffer, value.byteOffset)) === 'delete') loaded.datapath.map(map).delete(key);
+      else loaded.datapath.map(map).set(key, value);
+    }
+  };
+
+  test.for([
+    { name: 'the kernel evicted the inner row', change: () => 'delete' as const },
+    {
+      name: 'another CPU has not written it to the inner row yet',
+      change: (view: DataView) => {
+        view.setUint16((four ? flow4Codec : flow6Codec).offsets['taken'] ?? 0, 0, true);
+        return 'keep' as const;
+      },
+    },
+  ])('the source port of an open connection is not given to another client, even if $name', ({ change }) => {
+    loaded.apply([port('web', nodePort(), [backendRow(pod(2))])]);
+    givePorts(1);
+    const sent = translated(request());
+    translated(answerTo(sent), 'tc_pod_in');
+    changeInner(change);
+    expect(send(request({ source: outside(8) })).verdict).toBe(TC_ACT_SHOT);
+    loaded.ageFlows(1);
+    expect(translated(request({ flags: ACK }))).toMatchObject({ source: node, sourcePort: 2000 });
+    expect(translated(answerTo(sent, { flags: ACK }), 'tc_pod_in').destination).toBe(outside(7));
   });
 
   test('the port of an expired flow is not reused while a socket of the node uses it', async () => {
