@@ -257,8 +257,7 @@ noinline bool FN(ct_is_over)(struct FN(flow) *inner)
 	if (inner->protocol == IPPROTO_UDP) {
 		if (flow_now() - inner->seen <= UDP_IDLE)
 			return false;
-	} else if (!FN(flow_is_closed)(inner) &&
-		   !FN(flow_has_expired)(inner)) {
+	} else if (!FN(flow_is_closed)(inner) && !FN(flow_has_expired)(inner)) {
 		return false;
 	}
 	scratch->FN(old) = *inner;

@@ -238,8 +238,7 @@ static __always_inline bool FN(icmp_path)(struct __sk_buff *skb,
 	work->inner.side = SIDE_IN;
 	if (hook_is_egress(hook)) {
 		flow = FN(ct_lookup_inner)(&work->inner);
-		if (flow &&
-		    FN(flow_path_out)(flow, &work->inner, &work->path))
+		if (flow && FN(flow_path_out)(flow, &work->inner, &work->path))
 			return true;
 		/* An error about a reply to a socket of the node. */
 		if (!is_from_node(skb, hook))

@@ -42,9 +42,8 @@ static __always_inline int FN(walk_out_request)(struct __sk_buff *skb,
 	int ret;
 
 	/* walk_in.h has just refreshed or replaced the flow of its packets. */
-	if ((p->tcp_flags & TCP_SYN ||
-	     (p->tuple.protocol == IPPROTO_UDP &&
-	      flow_now() - inner->seen > UDP_IDLE)) &&
+	if ((p->tcp_flags & TCP_SYN || (p->tuple.protocol == IPPROTO_UDP &&
+					flow_now() - inner->seen > UDP_IDLE)) &&
 	    FN(ct_is_over)(inner))
 		return TC_ACT_OK;
 	FN(ct_note)(inner, FLOW_CONFIRMED);

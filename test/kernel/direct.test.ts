@@ -7,9 +7,9 @@ import type { Backend, DesiredPort, Frontend } from '../../daemon/model/frontend
 import { backendRow, frontendRow } from '../support/builders.ts';
 import { devices, type Loaded, plainHost } from './fixture.ts';
 import { loadForFile } from './load-for-file.ts';
-import { build, type Packet, read, TC_ACT_OK, tcpFlags } from './packet.ts';
+import { build, type Packet, read, tcpFlags } from './packet.ts';
 
-const { SYN, RST, ACK } = tcpFlags;
+const { SYN, ACK } = tcpFlags;
 /** Longer than every timeout except that of an established connection, in units of flow_now(). */
 const LONG = 40;
 

@@ -13,7 +13,7 @@ let programs: ExplainPrograms;
 
 loadForFile((it) => {
   loaded = it;
-  programs = new ExplainPrograms({ objectsPath, reuse: loaded.datapath.mapFds() });
+  programs = ExplainPrograms.load({ objectsPath, reuse: loaded.datapath.mapFds() });
 });
 afterAll(() => programs.close());
 

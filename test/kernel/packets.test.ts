@@ -292,15 +292,16 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
       expect(loaded.run('tc_pod_out', leaving, { ifindex: devices.lxc3, ingressIfindex: devices.eth0 }).packet).toEqual(leaving);
     });
 
-    test.runIf(family === 'IPv6')('an ICMPv6 error that quotes extension headers is translated', () => {
-      const hopByHop = Uint8Array.of(isTcp ? 6 : 17, 0, 1, 4, 0, 0, 0, 0);
-      const sent = send(request({ options: hopByHop })).packet;
-      const error = { protocol: 'ICMP', source: read(sent).destination, destination: pod(1), ...unreachable } as const;
-      const out = translated({ ...error, payload: sent.slice(14) }, 'tc_pod_in', devices.lxc2);
-      expect(out.source).toBe(vip);
-      const quoted = readIp(out.payload ?? new Uint8Array(), true);
-      expect(quoted).toMatchObject({ source: pod(1), sourcePort: 40_000, destination: vip, destinationPort: 80 });
-    });
+    if (!four)
+      test('an ICMPv6 error that quotes extension headers is translated', () => {
+        const hopByHop = Uint8Array.of(isTcp ? 6 : 17, 0, 1, 4, 0, 0, 0, 0);
+        const sent = send(request({ options: hopByHop })).packet;
+        const error = { protocol: 'ICMP', source: read(sent).destination, destination: pod(1), ...unreachable } as const;
+        const out = translated({ ...error, payload: sent.slice(14) }, 'tc_pod_in', devices.lxc2);
+        expect(out.source).toBe(vip);
+        const quoted = readIp(out.payload ?? new Uint8Array(), true);
+        expect(quoted).toMatchObject({ source: pod(1), sourcePort: 40_000, destination: vip, destinationPort: 80 });
+      });
 
     test('an ICMP error of the node about a reply to its own socket is sent to the backend', () => {
       const sent = translated(request({ source: node }), 'tc_uplink_out', devices.eth0);
@@ -338,7 +339,7 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
     const result = send(answerTo(sent), 'tc_pod_in', devices.lxc2);
     expect(result.verdict).toBe(TC_ACT_REDIRECT);
     expect([...result.packet.subarray(0, 6)]).toEqual([2, 0, 0, 0, 0, 0x22]);
-    expect(loaded.run('tc_uplink_in', build(answerTo(sent)), { ifindex: devices.lxc3 }).verdict).toBe(TC_ACT_OK);
+    expect(loaded.run('tc_uplink_in', build(answerTo(sent)), { ifindex: devices.lxc3 }).verdict).toBe(TC_ACT_UNSPEC);
   });
 
   test('pod packets to a backend on an address of the node go to the network stack, and the replies are translated at the pod', () => {
