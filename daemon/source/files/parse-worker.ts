@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The worker thread that parses large texts for document-parser.ts. It sends the result in parts, because receiving a message blocks the
-// event loop of the daemon, and has a lower priority than the event loop. It must never read a file or keep a result longer than its
-// request.
-import { constants, getPriority, setPriority } from 'node:os';
+// event loop of the daemon. It must never read a file or keep a result longer than its request.
 import { parentPort } from 'node:worker_threads';
 import { parseDocument, type ParsedDocument } from './documents.ts';
 
@@ -20,12 +18,6 @@ export interface ParsePart {
 /** Receiving a part of 100 definitions takes 1 ms. */
 const PART_DEFINITIONS = 100;
 
-/**
- * Added to the nice value of the process for this thread. On a CPU that both threads need, the event loop then gets three times as much time.
- * On a CPU that nothing else needs, the thread is as fast as without it.
- */
-const NICE = 5;
-
 let definitions: ParsedDocument['definitions'] = [];
 let rest: ParsePart['rest'];
 
@@ -37,7 +29,5 @@ function answer(request: ParseRequest | 'next'): ParsePart {
   return definitions.length === 0 ? part : { ...part, rest: undefined };
 }
 
-// On Linux, process id 0 stands for the calling thread, not for the process.
-setPriority(0, Math.min(constants.priority.PRIORITY_LOW, getPriority(0) + NICE));
 parentPort?.on('message', (request: ParseRequest | 'next') => parentPort?.postMessage(answer(request)));
 parentPort?.postMessage('ready');
