@@ -17,10 +17,20 @@ const defaultSizes = [
   ...['--max-slots', '1048576', '--max-flows', '262144'],
 ];
 
+/** Values of --pod-interfaces and --uplinks. */
+interface Devices {
+  readonly podInterfaces: string;
+  readonly uplinks: string;
+}
+
+const labDevices: Devices = { podInterfaces: 'lxc', uplinks: 'eth0' };
+
 export interface DaemonOptions {
   readonly hasSocketLb: boolean;
   /** True: the daemon finds its devices. By default their names are given. */
   readonly hasFoundDevices?: boolean;
+  /** Default: the devices that every lab has. It is not used with `hasFoundDevices`. */
+  readonly devices?: Devices;
   readonly extra?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
   /** Path of a main.ts to run instead of daemon/main.ts of this checkout. */
@@ -59,6 +69,7 @@ export class Daemon {
     const {
       hasSocketLb,
       hasFoundDevices = false,
+      devices,
       extra = [],
       env = {},
       main = join(root, 'daemon/main.ts'),
@@ -67,7 +78,7 @@ export class Daemon {
       isInCgroup = false,
       readyMs,
     } = options;
-    const flags = [...this.flags(hasSocketLb, hasFoundDevices), ...(isSmall ? [] : defaultSizes), ...extra];
+    const flags = [...this.flags(hasSocketLb, hasFoundDevices, devices), ...(isSmall ? [] : defaultSizes), ...extra];
     const command = isTuned ? ['sh', join(root, 'daemon/sluiced.sh')] : [process.execPath, main];
     const path = `${dirname(process.execPath)}:${process.env['PATH'] ?? ''}`;
     this.process = this.lab.start(labNodes[this.node].netns, [...command, ...flags], {
@@ -76,10 +87,10 @@ export class Daemon {
     await this.process.line((line) => line.includes('"msg":"ready"'), 0, readyMs);
   }
 
-  flags(hasSocketLb: boolean, hasFoundDevices = false): string[] {
+  flags(hasSocketLb: boolean, hasFoundDevices = false, { podInterfaces, uplinks } = labDevices): string[] {
     return [
       ...[...this.#sourceFlags, '--node', this.node],
-      ...(hasFoundDevices ? [] : ['--pod-interfaces', 'lxc', '--uplinks', 'eth0']),
+      ...(hasFoundDevices ? [] : ['--pod-interfaces', podInterfaces, '--uplinks', uplinks]),
       ...['--pin-path', join(this.lab.bpffs, this.node === 'node-a' ? 'sluice' : 'sluice-b')],
       ...['--cgroup', this.lab.cgroupOf(this.node), '--socket', this.socket],
       ...['--socket-lb', hasSocketLb ? 'on' : 'off', '--log-level', 'debug'],

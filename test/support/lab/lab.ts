@@ -126,7 +126,7 @@ export class Lab {
     const host = `lxc${number}`;
     const address = podAddresses(number);
     const node = labNodes[nodeOfPod(number)].netns;
-    this.#namespace(name);
+    this.addNamespace(name);
     this.ip(node, 'link', 'add', host, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', this.netns(name));
     this.ip(node, 'link', 'set', host, 'up');
     this.ip(name, 'link', 'set', 'eth0', 'up');
@@ -180,7 +180,8 @@ export class Lab {
     return name === 'node-b' ? this.cgroupOf('node-b') : undefined;
   }
 
-  #namespace(name: string): void {
+  /** Adds an empty namespace. */
+  addNamespace(name: string): void {
     this.#namespaces.push(this.netns(name));
     sh('ip', 'netns', 'add', this.netns(name));
     // Without duplicate address detection, addresses are usable at once, also the link-local one that neighbour solicitations need.
@@ -194,7 +195,7 @@ export class Lab {
   }
 
   #buildNode(): void {
-    this.#namespace('outside');
+    this.addNamespace('outside');
     this.sysctl('outside', 'net.ipv4.ip_forward', '1');
     this.sysctl('outside', 'net.ipv6.conf.all.forwarding', '1');
     this.#uplink('node-a', 'eth0');
@@ -211,14 +212,14 @@ export class Lab {
 
   /** Adds a client behind the router: namespace "client". */
   addClient(): void {
-    this.#namespace('client');
+    this.addNamespace('client');
     const router = { IPv4: '172.20.0.254', IPv6: 'fd00:20::254' };
     this.#link('client', { device: 'client', addresses: clientAddresses, router });
   }
 
   /** Adds a namespace for an API server behind the router: "api". */
   addApiServer(): void {
-    this.#namespace('api');
+    this.addNamespace('api');
     const router = { IPv4: '10.0.9.254', IPv6: 'fd00:10:9::254' };
     this.#link('api', { device: 'api', addresses: apiAddresses, router });
   }
@@ -246,7 +247,7 @@ export class Lab {
   /** Creates the namespace of a node, its link to the router, and the router's routes to its pods. */
   #uplink(name: NodeName, device: string): void {
     const { netns, addresses, router, podCidrs } = labNodes[name];
-    this.#namespace(netns);
+    this.addNamespace(netns);
     this.sysctl(netns, 'net.ipv4.ip_forward', '1');
     this.sysctl(netns, 'net.ipv6.conf.all.forwarding', '1');
     this.#link(netns, { device, addresses, router });
@@ -273,7 +274,7 @@ export class Lab {
 
   /** Adds a pod of another node behind the outside host: namespace "remote". */
   addRemotePod(): void {
-    this.#namespace('remote');
+    this.addNamespace('remote');
     this.ip('outside', 'link', 'add', 'remote', 'type', 'veth', 'peer', 'name', 'eth0', 'netns', this.netns('remote'));
     this.ip('outside', 'link', 'set', 'remote', 'up');
     this.ip('remote', 'link', 'set', 'eth0', 'up');

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+// The cells that fail today, by topology and reason. A cell that passes must be removed, so the lists can only become shorter. A failing
+// test prints its cells as rows in this form.
+
+interface Failures {
+  readonly why: string;
+  /** Rows of cells: --socket-lb, family, kind, from, frontend, backend. */
+  readonly cells: readonly string[];
+}
+
+const ownBackend: Failures = {
+  why: 'a connected UDP socket of the node gets no answer from a backend on the node',
+  cells: ['on | * | connected | node | ClusterIP,LoadBalancer,LoadBalancer-Local | host'],
+};
+const masqueraded = 'the masquerade address is that of the Node object, and not one of the device that the packets leave by';
+const unresolved = 'packets to a pod are redirected to its port of the bridge, where its neighbour entry is never resolved';
+
+export const knownFailures: Readonly<Record<string, readonly Failures[]>> = {
+  routed: [ownBackend],
+  'bridge-netfilter': [
+    {
+      why: unresolved,
+      cells: [
+        'off | * | * | pod | * | near,far,far-host,own',
+        'on | * | * | pod | NodePort,LoadBalancer,NodePort-Local,LoadBalancer-Local | near,far,far-host,own',
+        'on | * | connected | pod | ClusterIP | near,far,far-host,own',
+      ],
+    },
+    {
+      why: masqueraded,
+      cells: [
+        'off | * | * | node,outside | ClusterIP,LoadBalancer | near',
+        'off | * | * | node | LoadBalancer-Local | near',
+        '* | * | * | outside | NodePort | near',
+        'on | * | * | outside | ClusterIP,LoadBalancer | near',
+        'on | * | connected | node | ClusterIP,LoadBalancer,LoadBalancer-Local | near',
+      ],
+    },
+    ownBackend,
+  ],
+  bridge: [
+    {
+      why: unresolved,
+      cells: [
+        'off | * | * | pod | * | near,far,far-host,own',
+        'on | * | * | pod | NodePort,LoadBalancer,NodePort-Local,LoadBalancer-Local | near,far,far-host,own',
+        'on | * | connected | pod | ClusterIP | near,far,far-host,own',
+      ],
+    },
+    {
+      why: masqueraded,
+      cells: [
+        'off | * | * | node,outside | ClusterIP,LoadBalancer | near',
+        'off | * | * | node | LoadBalancer-Local | near',
+        '* | * | * | outside | NodePort | near',
+        'on | * | * | outside | ClusterIP,LoadBalancer | near',
+        'on | * | connected | node | ClusterIP,LoadBalancer,LoadBalancer-Local | near',
+      ],
+    },
+    ownBackend,
+  ],
+  overlay: [
+    {
+      why: 'the packets pass no rule of netfilter, so the source translation of the overlay does not apply to them',
+      cells: ['off | * | * | pod | ClusterIP | far-host', 'on | * | connected | pod | ClusterIP | far-host'],
+    },
+    {
+      why: masqueraded,
+      cells: [
+        '* | * | * | pod,outside | NodePort,LoadBalancer | far',
+        'off | * | * | node,outside | ClusterIP | far',
+        'off | * | * | node | LoadBalancer | far',
+        '* | IPv6 | * | pod,outside | NodePort,LoadBalancer | near,own',
+        'off | IPv6 | * | node,outside | ClusterIP | near',
+        'off | IPv6 | * | node | LoadBalancer,LoadBalancer-Local | near',
+        'on | * | * | outside | ClusterIP | far',
+        'on | * | connected | node | ClusterIP,LoadBalancer | far',
+        'on | IPv6 | * | outside | ClusterIP | near',
+        'on | IPv6 | connected | node | ClusterIP,LoadBalancer,LoadBalancer-Local | near',
+      ],
+    },
+    ownBackend,
+  ],
+  'source-routes': [
+    {
+      why: 'the masqueraded packets leave by the second device with an address of the first one',
+      cells: ['* | * | * | pod | NodePort,LoadBalancer | far,far-host'],
+    },
+    ownBackend,
+  ],
+  tunnel: [
+    {
+      why: 'no program handles the packets of a device without an Ethernet header, so the answers are not translated',
+      cells: ['off | * | * | pod | ClusterIP | far', 'on | * | connected | pod | ClusterIP | far'],
+    },
+    {
+      why: 'the packets pass no rule of netfilter, so the source translation of the overlay does not apply to them',
+      cells: ['off | * | * | pod | ClusterIP | far-host', 'on | * | connected | pod | ClusterIP | far-host'],
+    },
+    {
+      why: masqueraded,
+      cells: [
+        '* | * | * | pod,outside | NodePort,LoadBalancer | far',
+        'off | * | * | node,outside | ClusterIP | far',
+        'off | * | * | node | LoadBalancer | far',
+        '* | IPv6 | * | pod,outside | NodePort,LoadBalancer | near,own',
+        'off | IPv6 | * | node,outside | ClusterIP | near',
+        'off | IPv6 | * | node | LoadBalancer,LoadBalancer-Local | near',
+        'on | * | * | outside | ClusterIP | far',
+        'on | * | connected | node | ClusterIP,LoadBalancer | far',
+        'on | IPv6 | * | outside | ClusterIP | near',
+        'on | IPv6 | connected | node | ClusterIP,LoadBalancer,LoadBalancer-Local | near',
+      ],
+    },
+    ownBackend,
+  ],
+  'two-uplinks': [
+    {
+      why: 'an answer leaves by the device that the request arrived on, which has no route to the client',
+      cells: ['* | * | * | outside | * | near,far,host,far-host'],
+    },
+    ownBackend,
+  ],
+};
