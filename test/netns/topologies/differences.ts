@@ -41,4 +41,31 @@ export const differences: readonly Difference[] = [
     cells: ['* | * | * | pod | ClusterIP,NodePort-Local,LoadBalancer-Local | near'],
     want: ({ family }, { addresses }) => `near sees ${addresses.pod[family]}`,
   },
+  {
+    why: 'a socket of the node that is translated keeps the source address that the kernel selects for the backend; kube-proxy masquerades',
+    topologies: ['uplink-addresses'],
+    cells: ['on | IPv4 | * | node | * | host'],
+    want: () => 'node sees 10.0.0.5',
+  },
+  {
+    why: 'a socket of the node that is translated keeps the source address that the kernel selects for the backend; kube-proxy masquerades',
+    topologies: ['uplink-host-route'],
+    cells: ['on | IPv4 | * | node | * | host'],
+    want: () => 'node sees 10.0.0.1',
+  },
+  {
+    why: 'a socket of the node that is translated keeps the source address that the route prefers; kube-proxy masquerades without asking the route',
+    topologies: ['uplink-source'],
+    cells: [
+      'on | IPv4 | tcp,udp | node | ClusterIP,NodePort,LoadBalancer | far,far-host',
+      'on | IPv4 | connected | node | NodePort | far,far-host',
+    ],
+    want: ({ backend }) => `${backend} sees 10.0.0.9`,
+  },
+  {
+    why: 'a bridge as the uplink: Sluice forwards by a route, also out of the port of the bridge by which the request arrived',
+    topologies: ['uplink-bridge-netfilter'],
+    cells: ['* | * | udp,connected | outside | ClusterIP,NodePort,LoadBalancer | far,far-host'],
+    want: ({ family, backend }, { addresses }) => `${backend} sees ${addresses.node[family]}`,
+  },
 ];

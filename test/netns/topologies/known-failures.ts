@@ -121,4 +121,86 @@ export const knownFailures: Readonly<Record<string, readonly Failures[]>> = {
     },
     ownBackend,
   ],
+  kind: [
+    {
+      why: 'the packets pass no rule of netfilter, so the source translation of the network plugin does not apply to them',
+      cells: ['off | * | * | pod | ClusterIP | far-host', 'on | * | connected | pod | ClusterIP | far-host'],
+    },
+    {
+      why: masqueraded,
+      cells: [
+        '* | * | * | pod,outside | NodePort,LoadBalancer | near,own',
+        'off | * | * | node,outside | ClusterIP | near',
+        'off | * | * | node | LoadBalancer,LoadBalancer-Local | near',
+        'on | * | * | outside | ClusterIP | near',
+        'on | * | connected | node | ClusterIP,LoadBalancer,LoadBalancer-Local | near',
+      ],
+    },
+    ownBackend,
+  ],
+  mtu: [ownBackend],
+  'uplink-addresses': [
+    {
+      why: masqueraded,
+      cells: [
+        '* | IPv4 | * | pod,outside | NodePort,LoadBalancer | near,far,far-host,own',
+        'off | IPv4 | * | node,outside | ClusterIP | near,far,far-host',
+        'off | IPv4 | * | node | LoadBalancer,LoadBalancer-Local | near,far,far-host',
+        'on | IPv4 | * | outside | ClusterIP | near,far,far-host',
+        'on | IPv4 | connected | node | ClusterIP,LoadBalancer,LoadBalancer-Local | near,far,far-host',
+      ],
+    },
+    ownBackend,
+  ],
+  'uplink-host-route': [
+    {
+      why: masqueraded,
+      cells: [
+        '* | IPv4 | * | pod,outside | NodePort,LoadBalancer | near,far,far-host,own',
+        'off | IPv4 | * | node,outside | ClusterIP | near,far,far-host',
+        'off | IPv4 | * | node | LoadBalancer,LoadBalancer-Local | near,far,far-host',
+        'on | IPv4 | * | outside | ClusterIP | near,far,far-host',
+        'on | IPv4 | connected | node | ClusterIP,LoadBalancer,LoadBalancer-Local | near,far,far-host',
+      ],
+    },
+    ownBackend,
+  ],
+  'uplink-source': [
+    {
+      why: masqueraded,
+      cells: [
+        '* | IPv6 | * | pod,outside | NodePort,LoadBalancer | near,far,far-host,own',
+        'off | IPv6 | * | node,outside | ClusterIP | near,far,far-host',
+        'off | IPv6 | * | node | LoadBalancer,LoadBalancer-Local | near,far,far-host',
+        'on | IPv6 | * | outside | ClusterIP | near,far,far-host',
+        'on | IPv6 | connected | node | ClusterIP,LoadBalancer,LoadBalancer-Local | near,far,far-host',
+      ],
+    },
+    ownBackend,
+  ],
+  'uplink-bridge': [ownBackend],
+  'uplink-unnumbered': [ownBackend],
+  'uplink-bridge-netfilter': [
+    {
+      why: 'conntrack on the port of the bridge sees only one direction of the connection, so its packets are invalid',
+      cells: [
+        'off | * | tcp | pod,node | ClusterIP,LoadBalancer | far,far-host',
+        '* | * | tcp | pod | NodePort | far,far-host',
+        '* | * | tcp | outside | * | host',
+        'on | * | tcp | pod | LoadBalancer | far,far-host',
+      ],
+    },
+    ownBackend,
+  ],
+  'dead-neighbour': [
+    {
+      why: 'the error that the node sends about a translated packet is not translated for the client',
+      cells: [
+        'off | * | tcp | * | ClusterIP,LoadBalancer | near',
+        '* | * | tcp | pod,outside | NodePort | near',
+        'on | * | tcp | pod,outside | LoadBalancer | near',
+        'on | * | tcp | outside | ClusterIP | near',
+      ],
+    },
+  ],
 };

@@ -49,6 +49,27 @@ export function clearUplink(lab: Lab): void {
   );
 }
 
+/** Makes eth0 of the first node a port of the bridge br0, which gets its addresses and routes. */
+export function moveUplinkToBridge(lab: Lab, bridgeNetfilter: '0' | '1'): void {
+  clearUplink(lab);
+  configure(
+    lab,
+    'node',
+    `link add br0 type bridge
+    link set eth0 master br0
+    address add 10.0.0.1/24 dev br0
+    address add fd00:10::1/64 dev br0 nodad
+    link set br0 up
+    route add default via 10.0.0.254
+    -6 route add default via fd00:10::254`,
+  );
+  setBridgeNetfilter(lab, bridgeNetfilter);
+}
+
+function setBridgeNetfilter(lab: Lab, value: '0' | '1'): void {
+  for (const tool of ['iptables', 'ip6tables']) lab.sysctl('node', `net.bridge.bridge-nf-call-${tool}`, value);
+}
+
 /** An underlay that does not know the addresses of pods: the router has no route to them and drops them. */
 export function hidePods(lab: Lab): void {
   for (const { podCidrs } of Object.values(labNodes)) {
@@ -108,7 +129,7 @@ export function addBridgedPods(lab: Lab, bridgeNetfilter: '0' | '1'): void {
     address add fd00:244:1::fe/64 dev cni0 nodad
     link set cni0 up`,
   );
-  for (const tool of ['iptables', 'ip6tables']) lab.sysctl('node', `net.bridge.bridge-nf-call-${tool}`, bridgeNetfilter);
+  setBridgeNetfilter(lab, bridgeNetfilter);
   for (const number of [1, 9]) {
     const { IPv4, IPv6 } = podAddresses(number);
     addBarePod(lab, number);

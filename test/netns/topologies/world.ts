@@ -29,8 +29,12 @@ export interface Topology {
   readonly nodePort?: Addresses;
   /** Bytes of a datagram. The default fits into every MTU. */
   readonly datagram?: number;
-  /** Rows of cells in which the control has no answer, with the reason. */
-  readonly withoutControl?: readonly { readonly why: string; readonly cells: readonly string[] }[];
+  /** Rows of the cells that are tried. Default: all. */
+  readonly only?: readonly string[];
+  /** Maximum time of a request in ms, where the default is too short for an error that is expected. */
+  readonly timeoutMs?: number;
+  /** Rows of cells in which the control has no answer, with the reason and, where it matters, the error code. */
+  readonly withoutControl?: readonly { readonly why: string; readonly cells: readonly string[]; readonly code?: string }[];
 }
 
 const defaults: Readonly<Record<Place, Addresses>> = {
