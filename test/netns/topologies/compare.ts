@@ -156,7 +156,7 @@ export function compare(topology: Topology): void {
   const worlds: World[] = [];
 
   beforeAll(async () => {
-    const [ours, control] = await Promise.all([World.start(topology), World.start(topology)]);
+    const [ours, control] = await Promise.all([World.start(topology, false), World.start(topology, true)]);
     worlds.push(ours, control);
     control.loadRules();
     comparison = new Comparison(topology, ours, control);

@@ -178,6 +178,7 @@ export const knownFailures: Readonly<Record<string, readonly Failures[]>> = {
     },
     ownBackend,
   ],
+  'forward-drop': [ownBackend],
   'uplink-bridge': [ownBackend],
   'uplink-unnumbered': [ownBackend],
   'uplink-bridge-netfilter': [

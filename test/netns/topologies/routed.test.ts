@@ -3,4 +3,4 @@
 import { compare } from './compare.ts';
 import { buildNodes } from './nodes.ts';
 
-compare({ name: 'routed', podInterfaces: 'lxc', uplinks: 'eth0', build: buildNodes });
+compare({ name: 'routed', podInterfaces: 'lxc', uplinks: 'eth0', build: (lab) => buildNodes(lab) });

@@ -17,8 +17,8 @@ const places = Object.keys(netnsOf) as Place[];
 export interface Topology {
   /** Key of the known failures of this topology. */
   readonly name: string;
-  /** Makes the namespaces of all places, their devices, addresses, routes and rules. */
-  readonly build: (lab: Lab) => void | Promise<void>;
+  /** Makes the namespaces of all places, their devices, addresses, routes and rules. Only rules may depend on whether it is the control. */
+  readonly build: (lab: Lab, isControl: boolean) => void | Promise<void>;
   /** Values of --pod-interfaces and --uplinks. */
   readonly podInterfaces: string;
   readonly uplinks: string;
@@ -106,9 +106,9 @@ export class World {
     this.#services = servicesOf(this.addresses);
   }
 
-  static async start(topology: Topology): Promise<World> {
+  static async start(topology: Topology, isControl: boolean): Promise<World> {
     const world = new World(topology);
-    await topology.build(world.lab);
+    await topology.build(world.lab, isControl);
     await Promise.all(places.map((place) => world.#startPlace(place)));
     return world;
   }
@@ -150,6 +150,10 @@ export class World {
         status: { addresses: [IPv4, IPv6].map((address) => ({ type: 'InternalIP', address })) },
       };
     });
+  }
+
+  netnsOf(place: Place): string {
+    return netnsOf[place];
   }
 
   /** One request for each cell, many at the same time. The results are in the order of the cells. */
