@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // A process at one place of a topology. It is a server for TCP 8080 and UDP 5353, and a client that tries many requests at the same
-// time. Arguments: the name of the place, then the addresses of its UDP sockets. A line on stdin is a JSON array of tasks; the answer is
-// a JSON array of results. It must not depend on Sluice, because it is the witness.
+// time. Arguments: the name of the place, then the addresses of its UDP sockets. A line on stdin is a JSON object with an array of tasks
+// or of flows; the answer is a JSON array of results. It must not depend on Sluice, because it is the witness.
 import { randomBytes } from 'node:crypto';
 import { createSocket } from 'node:dgram';
 import { createConnection, createServer, isIPv6 } from 'node:net';
 import { createInterface } from 'node:readline';
+import { type Flow, run } from './flow.ts';
 
 export interface Task {
   readonly kind: 'tcp' | 'udp' | 'connected';
@@ -20,6 +21,11 @@ export interface Result {
   /** "near sees 10.244.1.9": the server and the source address that it saw. Otherwise an error code, "timeout" or what was wrong. */
   readonly outcome: string;
   readonly ms: number;
+}
+
+export interface Order {
+  readonly tasks?: readonly Task[];
+  readonly flows?: readonly Flow[];
 }
 
 /** A datagram may be lost while the path MTU or a neighbour is still unknown, so it is repeated. */
@@ -110,5 +116,8 @@ function ask(task: Task): Promise<Result> {
 
 const [name = '', ...addresses] = process.argv.slice(2);
 await serve(name, addresses);
-createInterface({ input: process.stdin }).on('line', (line) => void Promise.all((JSON.parse(line) as Task[]).map(ask)).then(print));
+createInterface({ input: process.stdin }).on('line', (line) => {
+  const { tasks = [], flows = [] } = JSON.parse(line) as Order;
+  void Promise.all([...tasks.map(ask), ...flows.map(run)]).then(print);
+});
 print('ready');

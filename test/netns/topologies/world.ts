@@ -7,7 +7,8 @@ import { clientAddresses, Lab, labNodes, podAddresses } from '../../support/lab/
 import type { LabProcess } from '../../support/lab/process.ts';
 import type { Cell } from './cells.ts';
 import { type Addresses, kubeProxyRules, podCidrs, type Service } from './control.ts';
-import type { Result, Task } from './place.ts';
+import type { Flow, FlowResult } from './flow.ts';
+import type { Order, Result, Task } from './place.ts';
 
 /** The namespace of each place. "near" is a pod beside the client pod, "far" a pod of the other node. */
 const netnsOf = { pod: 'pod9', near: 'pod1', far: 'pod101', node: 'node', 'far-host': 'node-b', outside: 'client' } as const;
@@ -152,10 +153,6 @@ export class World {
     });
   }
 
-  netnsOf(place: Place): string {
-    return netnsOf[place];
-  }
-
   /** One request for each cell, many at the same time. The results are in the order of the cells. */
   async ask(asked: readonly Cell[], timeoutMs: number): Promise<Result[]> {
     const results = new Map<Cell, Result>();
@@ -163,19 +160,21 @@ export class World {
     await Promise.all(
       clients.map(async (from) => {
         const own = asked.filter((cell) => cell.from === from);
-        const answers = await this.#askFrom(
-          from,
-          own.map((cell) => this.#taskOf(cell, timeoutMs)),
-        );
+        const answers = await this.#order<Result>(from, { tasks: own.map((cell) => this.#taskOf(cell, timeoutMs)) });
         own.forEach((cell, n) => results.set(cell, answers[n] ?? { outcome: 'no result', ms: 0 }));
       }),
     );
     return asked.map((cell) => results.get(cell) ?? { outcome: 'no result', ms: 0 });
   }
 
-  async #askFrom(place: Place, tasks: readonly Task[]): Promise<Result[]> {
-    const answer = await this.#processes.get(place)?.ask(JSON.stringify(tasks));
-    return JSON.parse(answer ?? '[]') as Result[];
+  /** Flows from one place, at the same time. */
+  flow(place: Place, flows: readonly Flow[]): Promise<FlowResult[]> {
+    return this.#order(place, { flows });
+  }
+
+  async #order<T extends Result | FlowResult>(place: Place, order: Order): Promise<T[]> {
+    const answer = await this.#processes.get(place)?.ask(JSON.stringify(order));
+    return JSON.parse(answer ?? '[]') as T[];
   }
 
   #taskOf(cell: Cell, timeoutMs: number): Task {
