@@ -13,8 +13,8 @@ export interface Flow {
 }
 
 export interface FlowResult {
-  /** Time in ms for which datagrams got no answer, in total. */
-  readonly lostMs: number;
+  /** Longest time in ms without an answer to a datagram, while datagrams were sent. */
+  readonly silentMs: number;
   /** "ok" if every number on the connection was answered, otherwise what happened to it. */
   readonly connection: string;
 }
@@ -28,31 +28,37 @@ const numberOf = (text: string): number => Number(text.trimEnd().split(' ').at(-
 export async function run({ address, tcp, udp, forMs }: Flow): Promise<FlowResult> {
   let count = 0;
   let error = '';
-  const sent = { tcp: new Set<number>(), udp: new Set<number>() };
+  const unanswered = new Set<number>();
+  let silentMs = 0;
+  let last = performance.now();
+  const mark = (): void => {
+    silentMs = Math.max(silentMs, performance.now() - last);
+    last = performance.now();
+  };
   const socket = createSocket(isIPv6(address) ? 'udp6' : 'udp4');
-  socket.on('message', (message) => sent.udp.delete(numberOf(message.toString())));
+  socket.on('message', mark);
   socket.on('error', () => undefined);
   const connection = createConnection({ host: address, port: tcp, noDelay: true });
   connection.on('error', (cause) => (error = cause.message));
   connection.on('close', () => (error ||= 'closed'));
   // The reader emits the errors of the connection again.
   createInterface({ input: connection })
-    .on('line', (line) => sent.tcp.delete(numberOf(line)))
+    .on('line', (line) => unanswered.delete(numberOf(line)))
     .on('error', () => undefined);
   const timer = setInterval(() => {
     count += 1;
-    sent.udp.add(count);
     socket.send(String(count), udp, address);
     if (connection.readyState !== 'open') return;
-    sent.tcp.add(count);
+    unanswered.add(count);
     connection.write(`${count}\n`);
   }, INTERVAL_MS);
   await new Promise((resolve) => setTimeout(resolve, forMs));
   clearInterval(timer);
+  mark();
+  socket.off('message', mark);
   await new Promise((resolve) => setTimeout(resolve, DRAIN_MS));
-  const state = connection.connecting ? 'no connection' : sent.tcp.size > 0 ? 'stalled' : 'ok';
-  // A late timer sends fewer numbers, so the share is what counts.
-  const result = { lostMs: Math.round((forMs * sent.udp.size) / Math.max(count, 1)), connection: error === '' ? state : error };
+  const state = connection.connecting ? 'no connection' : unanswered.size > 0 ? 'stalled' : 'ok';
+  const result = { silentMs: Math.round(silentMs), connection: error === '' ? state : error };
   connection.destroy();
   socket.close();
   return result;

@@ -13,118 +13,16 @@ const ownBackend: Failures = {
   cells: ['on | * | connected | node | ClusterIP,LoadBalancer,LoadBalancer-Local | host'],
 };
 const masqueraded = 'the masquerade address is that of the Node object, and not one of the device that the packets leave by';
-const unresolved = 'packets to a pod are redirected to its port of the bridge, where its neighbour entry is never resolved';
 
 export const knownFailures: Readonly<Record<string, readonly Failures[]>> = {
   routed: [ownBackend],
-  'bridge-netfilter': [
-    {
-      why: unresolved,
-      cells: [
-        'off | * | * | pod | * | near,far,far-host,own',
-        'on | * | * | pod | NodePort,LoadBalancer,NodePort-Local,LoadBalancer-Local | near,far,far-host,own',
-        'on | * | connected | pod | ClusterIP | near,far,far-host,own',
-      ],
-    },
-    {
-      why: masqueraded,
-      cells: [
-        'off | * | * | node,outside | ClusterIP,LoadBalancer | near',
-        'off | * | * | node | LoadBalancer-Local | near',
-        '* | * | * | outside | NodePort | near',
-        'on | * | * | outside | ClusterIP,LoadBalancer | near',
-        'on | * | connected | node | ClusterIP,LoadBalancer,LoadBalancer-Local | near',
-      ],
-    },
-    ownBackend,
-  ],
   bridge: [
     {
-      why: unresolved,
+      why: 'the bridge switches the answer, so conntrack sees only one direction of the connection and drops its packets',
       cells: [
-        'off | * | * | pod | * | near,far,far-host,own',
-        'on | * | * | pod | NodePort,LoadBalancer,NodePort-Local,LoadBalancer-Local | near,far,far-host,own',
-        'on | * | connected | pod | ClusterIP | near,far,far-host,own',
+        'off | * | tcp | pod | ClusterIP,NodePort-Local,LoadBalancer-Local | near',
+        'on | * | tcp | pod | NodePort-Local,LoadBalancer-Local | near',
       ],
-    },
-    {
-      why: masqueraded,
-      cells: [
-        'off | * | * | node,outside | ClusterIP,LoadBalancer | near',
-        'off | * | * | node | LoadBalancer-Local | near',
-        '* | * | * | outside | NodePort | near',
-        'on | * | * | outside | ClusterIP,LoadBalancer | near',
-        'on | * | connected | node | ClusterIP,LoadBalancer,LoadBalancer-Local | near',
-      ],
-    },
-    ownBackend,
-  ],
-  overlay: [
-    {
-      why: 'the packets pass no rule of netfilter, so the source translation of the overlay does not apply to them',
-      cells: ['off | * | * | pod | ClusterIP | far-host', 'on | * | connected | pod | ClusterIP | far-host'],
-    },
-    {
-      why: masqueraded,
-      cells: [
-        '* | * | * | pod,outside | NodePort,LoadBalancer | far',
-        'off | * | * | node,outside | ClusterIP | far',
-        'off | * | * | node | LoadBalancer | far',
-        '* | IPv6 | * | pod,outside | NodePort,LoadBalancer | near,own',
-        'off | IPv6 | * | node,outside | ClusterIP | near',
-        'off | IPv6 | * | node | LoadBalancer,LoadBalancer-Local | near',
-        'on | * | * | outside | ClusterIP | far',
-        'on | * | connected | node | ClusterIP,LoadBalancer | far',
-        'on | IPv6 | * | outside | ClusterIP | near',
-        'on | IPv6 | connected | node | ClusterIP,LoadBalancer,LoadBalancer-Local | near',
-      ],
-    },
-    ownBackend,
-  ],
-  'source-routes': [
-    {
-      why: 'the masqueraded packets leave by the second device with an address of the first one',
-      cells: ['* | * | * | pod | NodePort,LoadBalancer | far,far-host'],
-    },
-    ownBackend,
-  ],
-  tunnel: [
-    {
-      why: 'no program handles the packets of a device without an Ethernet header, so the answers are not translated',
-      cells: ['off | * | * | pod | ClusterIP | far', 'on | * | connected | pod | ClusterIP | far'],
-    },
-    {
-      why: 'the packets pass no rule of netfilter, so the source translation of the overlay does not apply to them',
-      cells: ['off | * | * | pod | ClusterIP | far-host', 'on | * | connected | pod | ClusterIP | far-host'],
-    },
-    {
-      why: masqueraded,
-      cells: [
-        '* | * | * | pod,outside | NodePort,LoadBalancer | far',
-        'off | * | * | node,outside | ClusterIP | far',
-        'off | * | * | node | LoadBalancer | far',
-        '* | IPv6 | * | pod,outside | NodePort,LoadBalancer | near,own',
-        'off | IPv6 | * | node,outside | ClusterIP | near',
-        'off | IPv6 | * | node | LoadBalancer,LoadBalancer-Local | near',
-        'on | * | * | outside | ClusterIP | far',
-        'on | * | connected | node | ClusterIP,LoadBalancer | far',
-        'on | IPv6 | * | outside | ClusterIP | near',
-        'on | IPv6 | connected | node | ClusterIP,LoadBalancer,LoadBalancer-Local | near',
-      ],
-    },
-    ownBackend,
-  ],
-  'two-uplinks': [
-    {
-      why: 'an answer leaves by the device that the request arrived on, which has no route to the client',
-      cells: ['* | * | * | outside | * | near,far,host,far-host'],
-    },
-    ownBackend,
-  ],
-  kind: [
-    {
-      why: 'the packets pass no rule of netfilter, so the source translation of the network plugin does not apply to them',
-      cells: ['off | * | * | pod | ClusterIP | far-host', 'on | * | connected | pod | ClusterIP | far-host'],
     },
     {
       why: masqueraded,
@@ -138,7 +36,78 @@ export const knownFailures: Readonly<Record<string, readonly Failures[]>> = {
     },
     ownBackend,
   ],
-  mtu: [ownBackend],
+  'bridge-netfilter': [
+    {
+      why: masqueraded,
+      cells: [
+        '* | * | * | pod,outside | NodePort,LoadBalancer | near,own',
+        'off | * | * | node,outside | ClusterIP | near',
+        'off | * | * | node | LoadBalancer,LoadBalancer-Local | near',
+        'on | * | * | outside | ClusterIP | near',
+        'on | * | connected | node | ClusterIP,LoadBalancer,LoadBalancer-Local | near',
+      ],
+    },
+    ownBackend,
+  ],
+  overlay: [
+    {
+      why: masqueraded,
+      cells: [
+        '* | * | * | pod | NodePort,LoadBalancer | far',
+        'off | * | * | node | ClusterIP,LoadBalancer | far',
+        '* | IPv6 | * | pod,outside | NodePort,LoadBalancer | near,own',
+        'off | IPv6 | * | node,outside | ClusterIP | near',
+        'off | IPv6 | * | node | LoadBalancer,LoadBalancer-Local | near',
+        'on | * | connected | node | ClusterIP,LoadBalancer | far',
+        'on | IPv6 | * | outside | ClusterIP | near',
+        'on | IPv6 | connected | node | ClusterIP,LoadBalancer,LoadBalancer-Local | near',
+      ],
+    },
+    ownBackend,
+  ],
+  tunnel: [
+    {
+      why: 'packets that leave by a device without an Ethernet header are not masqueraded',
+      cells: ['* | * | * | pod | NodePort,LoadBalancer | far'],
+    },
+    {
+      why: masqueraded,
+      cells: [
+        'off | * | * | node | ClusterIP,LoadBalancer | far',
+        '* | IPv6 | * | pod,outside | NodePort,LoadBalancer | near,own',
+        'off | IPv6 | * | node,outside | ClusterIP | near',
+        'off | IPv6 | * | node | LoadBalancer,LoadBalancer-Local | near',
+        'on | * | connected | node | ClusterIP,LoadBalancer | far',
+        'on | IPv6 | * | outside | ClusterIP | near',
+        'on | IPv6 | connected | node | ClusterIP,LoadBalancer,LoadBalancer-Local | near',
+      ],
+    },
+    ownBackend,
+  ],
+  'two-uplinks': [ownBackend],
+  'source-routes': [
+    {
+      why: masqueraded,
+      cells: ['* | * | * | pod | NodePort,LoadBalancer | far,far-host'],
+    },
+    {
+      why: 'the answer is routed by the address of the pod, and leaves by the second device',
+      cells: ['* | * | * | outside | NodePort,NodePort-Local | near'],
+    },
+    ownBackend,
+  ],
+  'uplink-bridge': [ownBackend],
+  'uplink-bridge-netfilter': [
+    {
+      why: 'conntrack on the port of the bridge sees the packets before they are translated, and drops their answers',
+      cells: [
+        '* | * | tcp | pod | NodePort,LoadBalancer | far,far-host',
+        'off | * | tcp | node | ClusterIP,LoadBalancer | far,far-host',
+        '* | * | tcp | outside | * | near,host',
+      ],
+    },
+    ownBackend,
+  ],
   'uplink-addresses': [
     {
       why: masqueraded,
@@ -165,6 +134,7 @@ export const knownFailures: Readonly<Record<string, readonly Failures[]>> = {
     },
     ownBackend,
   ],
+  'uplink-unnumbered': [ownBackend],
   'uplink-source': [
     {
       why: masqueraded,
@@ -178,36 +148,36 @@ export const knownFailures: Readonly<Record<string, readonly Failures[]>> = {
     },
     ownBackend,
   ],
-  'forward-drop': [ownBackend],
-  'uplink-bridge': [ownBackend],
-  'uplink-unnumbered': [ownBackend],
-  'uplink-bridge-netfilter': [
+  mtu: [ownBackend],
+  'dead-neighbour': [
     {
-      why: 'conntrack on the port of the bridge sees only one direction of the connection, so its packets are invalid',
-      cells: [
-        'off | * | tcp | pod,node | ClusterIP,LoadBalancer | far,far-host',
-        '* | * | tcp | pod | NodePort | far,far-host',
-        '* | * | tcp | outside | * | host',
-        'on | * | tcp | pod | LoadBalancer | far,far-host',
-      ],
+      why: 'a connection of the node to a dead backend gets no error',
+      cells: ['off | * | tcp | node | ClusterIP,LoadBalancer | near'],
+    },
+  ],
+  'forward-drop': [
+    {
+      why: 'no rule accepts the packets in the forward hook, as the rules of kube-proxy would',
+      cells: ['* | * | * | outside | ClusterIP,NodePort,LoadBalancer | far-host'],
     },
     ownBackend,
   ],
-  'dead-neighbour': [
+  kind: [
     {
-      why: 'the error that the node sends about a translated packet is not translated for the client',
+      why: masqueraded,
       cells: [
-        'off | * | tcp | * | ClusterIP,LoadBalancer | near',
-        '* | * | tcp | pod,outside | NodePort | near',
-        'on | * | tcp | pod,outside | LoadBalancer | near',
-        'on | * | tcp | outside | ClusterIP | near',
+        '* | * | * | pod,outside | NodePort,LoadBalancer | near,own',
+        'off | * | * | node,outside | ClusterIP | near',
+        'off | * | * | node | LoadBalancer,LoadBalancer-Local | near',
+        'on | * | * | outside | ClusterIP | near',
+        'on | * | connected | node | ClusterIP,LoadBalancer,LoadBalancer-Local | near',
       ],
     },
+    ownBackend,
   ],
 };
 
 /** The changes under traffic (changes.test.ts) that fail today, with the reason. */
 export const knownChanges: Readonly<Record<string, string>> = {
-  'the route to the backend moves to another uplink': 'a flow is bound to the device by which the backend was reached first',
   'the address of the node changes': 'open flows keep the address from which they were masqueraded',
 };
