@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// `npm test [-- PROJECT... [filters and flags of vitest]]`: runs the named vitest projects, or all except cluster, and prints
+// `npm test [-- PROJECT... [filters and flags of vitest]]`: runs the named vitest projects, or all except topologies and cluster, and prints
 // the verdict. The last line is the summary. The exit code is 0 only if a test passed, no test failed, and every skipped test
 // names an allowed missing feature. support/runner/verdict.ts decides this.
 import { spawn } from 'node:child_process';
@@ -10,8 +10,8 @@ import { canHaveTools } from './cluster/tools.ts';
 import { allowedMissing, type RunRecord, type TestRecord, verdictOn } from './support/runner/verdict.ts';
 
 const usual = ['unit', 'script', 'kernel', 'netns'];
-const projects = [...usual, 'cluster'];
-const needRoot = ['kernel', 'netns', 'cluster'];
+const projects = [...usual, 'topologies', 'cluster'];
+const needRoot = ['kernel', 'netns', 'topologies', 'cluster'];
 /** The compile cache of `npm run sluiced`. */
 const compileCache = join(import.meta.dirname, '../node_modules/.cache/sluice');
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The test projects, in the order in which they run: fast ones first, so that a simple fault is found early. Each name is a
 // folder below test/; test/run.ts selects the projects. The files of kernel and cluster change state that all of them share, so they
-// run one at a time. Each netns test has namespaces, a cgroup and a bpffs of its own. Each file runs in its own process, because
+// run one at a time. Each test of netns and topologies has namespaces, a cgroup and a bpffs of its own. Each file runs in its own process, because
 // setns() acts on the main thread of a process.
 import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
@@ -53,7 +53,8 @@ export default defineConfig({
       project({ name: 'script', order: 1, timeout: 600 * seconds, isSerial: false }),
       project({ name: 'kernel', order: 2, timeout: 600 * seconds, isSerial: true }),
       project({ name: 'netns', order: 3, timeout: 600 * seconds, isSerial: false }),
-      project({ name: 'cluster', order: 4, timeout: 600 * seconds, isSerial: true, setup: 'test/cluster/global-setup.ts' }),
+      project({ name: 'topologies', order: 4, timeout: 600 * seconds, isSerial: false }),
+      project({ name: 'cluster', order: 5, timeout: 600 * seconds, isSerial: true, setup: 'test/cluster/global-setup.ts' }),
     ],
   },
 });

@@ -2,7 +2,7 @@
 // Tests the rows of text by which the topology tests name cells: every set of cells can be written as rows, and rows that are wrong are
 // rejected.
 import { expect, test } from 'vitest';
-import { cells, cellsOf, nameOf, rowsOf } from '../../netns/topologies/cells.ts';
+import { cells, cellsOf, nameOf, rowsOf } from '../../topologies/cells.ts';
 
 const sorted = (names: readonly string[]): string[] => names.toSorted();
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Topology (l): a firewall whose policy in the forward hook is drop, as Docker's, and which accepts only the packets of pods. With
 // kube-proxy, its own rules accept the packets that it masquerades, and everything that belongs to a connection.
-import type { Lab } from '../../support/lab/lab.ts';
+import type { Lab } from '../support/lab/lab.ts';
 import { compare } from './compare.ts';
 import { buildNodes } from './nodes.ts';
 import { addTable } from './world.ts';

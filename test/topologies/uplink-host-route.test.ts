@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Topology (g), /32 and /128 addresses on the uplink: no subnet holds the router. The address of the Node object is the second one.
-import type { Lab } from '../../support/lab/lab.ts';
+import type { Lab } from '../support/lab/lab.ts';
 import { compare } from './compare.ts';
 import { buildNodes, clearUplink } from './nodes.ts';
 import { configure } from './world.ts';

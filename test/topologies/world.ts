@@ -2,9 +2,9 @@
 // A topology in namespaces of its own, with a process at each place and the Services of the matrix. The Services are served by sluiced
 // or by the rules of the control; everything else is the same. compare.ts uses it.
 import { join } from 'node:path';
-import { Daemon, service as serviceObject } from '../../support/lab/daemon.ts';
-import { clientAddresses, Lab, labNodes, podAddresses } from '../../support/lab/lab.ts';
-import type { LabProcess } from '../../support/lab/process.ts';
+import { Daemon, service as serviceObject } from '../support/lab/daemon.ts';
+import { clientAddresses, Lab, labNodes, podAddresses } from '../support/lab/lab.ts';
+import type { LabProcess } from '../support/lab/process.ts';
 import type { Cell } from './cells.ts';
 import { type Addresses, kubeProxyRules, podCidrs, type Service } from './control.ts';
 import type { Flow, FlowResult } from './flow.ts';

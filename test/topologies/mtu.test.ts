@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Topology (h): the node's routes to pods, and the router's route to the client, have an MTU below that of their devices. Datagrams and
 // segments of full size do not fit.
-import { type Lab, podAddresses } from '../../support/lab/lab.ts';
+import { type Lab, podAddresses } from '../support/lab/lab.ts';
 import { compare } from './compare.ts';
 import { buildNodes } from './nodes.ts';
 import { configure } from './world.ts';

@@ -2,7 +2,7 @@
 // Topologies (j) and (k): a route, the veth of a backend and the address of the node change while datagrams and a connection pass. Sluice
 // must not be silent for longer than the control, and connections that survive with the control must survive.
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import type { Lab } from '../../support/lab/lab.ts';
+import type { Lab } from '../support/lab/lab.ts';
 import type { Cell } from './cells.ts';
 import type { FlowResult } from './flow.ts';
 import { knownChanges } from './known-failures.ts';

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Topology (d): an overlay whose tunnel is a TUN device, which has no Ethernet header, and an underlay that drops the addresses of pods.
 import { join } from 'node:path';
-import type { Lab } from '../../support/lab/lab.ts';
+import type { Lab } from '../support/lab/lab.ts';
 import { compare } from './compare.ts';
 import { buildNodes, hidePods, masqueradeOverlay, tunnelAddress } from './nodes.ts';
 import { configure } from './world.ts';

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Topology (g), a default route with a source address: the node's own connections have it. Masquerading does not ask the route.
-import type { Lab } from '../../support/lab/lab.ts';
+import type { Lab } from '../support/lab/lab.ts';
 import { compare } from './compare.ts';
 import { buildNodes } from './nodes.ts';
 import { configure } from './world.ts';

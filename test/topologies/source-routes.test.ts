@@ -2,7 +2,7 @@
 // Topology (f): the rules of the Amazon VPC CNI. The pods of the node have addresses of the second device, and a rule by source routes
 // their packets out of it. Answers to requests that arrived on the first device leave by it, because a mark of the connection selects
 // the main table. The network drops packets whose source is not an address of the device that they come from.
-import { type Lab, nodeAddresses, podAddresses } from '../../support/lab/lab.ts';
+import { type Lab, nodeAddresses, podAddresses } from '../support/lab/lab.ts';
 import { compare } from './compare.ts';
 import { addSecondUplink, buildNodes } from './nodes.ts';
 import { addTable, configure } from './world.ts';

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Topology (c): a vxlan overlay as flannel makes it, and an underlay that drops the addresses of pods.
-import type { Lab } from '../../support/lab/lab.ts';
+import type { Lab } from '../support/lab/lab.ts';
 import { compare } from './compare.ts';
 import { buildNodes, hidePods, masqueradeOverlay, tunnelAddress } from './nodes.ts';
 import { configure } from './world.ts';

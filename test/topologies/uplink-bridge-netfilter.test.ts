@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Topology (g), a bridge as the uplink: the node's addresses are on br0, and the network device is a port of it. Frames on the bridge pass
 // the rules of netfilter (br_netfilter on), which drop invalid packets.
-import type { Lab } from '../../support/lab/lab.ts';
+import type { Lab } from '../support/lab/lab.ts';
 import { compare } from './compare.ts';
 import { buildNodes, dropInvalid, moveUplinkToBridge } from './nodes.ts';
 

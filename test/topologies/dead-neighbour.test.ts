@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Topology (i): the neighbour that leads to the backend does not answer. Clients must get "host unreachable" as early as from the
 // control, from their own node (a pod of the node is dead) and from the router (the other node is dead).
-import type { Lab } from '../../support/lab/lab.ts';
+import type { Lab } from '../support/lab/lab.ts';
 import { compare } from './compare.ts';
 import { buildNodes } from './nodes.ts';
 import { addTable } from './world.ts';

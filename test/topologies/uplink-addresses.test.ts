@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Topology (g), several addresses on the uplink: the address of the Node object is the last one, and the first one is in another subnet
 // than the router.
-import type { Lab } from '../../support/lab/lab.ts';
+import type { Lab } from '../support/lab/lab.ts';
 import { compare } from './compare.ts';
 import { buildNodes, clearUplink } from './nodes.ts';
 import { configure } from './world.ts';

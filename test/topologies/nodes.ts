@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The parts that several topologies share: two nodes behind a router, a client behind it, a second device of the node, tunnels and
 // rules of other programs. Each function changes a lab; none starts a process.
-import { type Lab, labNodes, podAddresses } from '../../support/lab/lab.ts';
+import { type Lab, labNodes, podAddresses } from '../support/lab/lab.ts';
 import { addTable, configure } from './world.ts';
 
 /** Two nodes behind a router, and a client behind it. `pods`: numbers of pods behind routed veths with /32 and /128 addresses. */

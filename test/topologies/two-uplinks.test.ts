@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Topology (e): two uplinks. Requests and the answers of other nodes arrive by eth1, and the default route leads out of eth0. Reverse
 // path filtering is loose.
-import type { Lab } from '../../support/lab/lab.ts';
+import type { Lab } from '../support/lab/lab.ts';
 import { compare } from './compare.ts';
 import { addSecondUplink, buildNodes } from './nodes.ts';
 import { configure } from './world.ts';

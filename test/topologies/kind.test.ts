@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Topology (m): nodes as kind makes them. The uplink of a node is a veth to a bridge that all nodes share, the nodes route the pods of
 // the other one directly, and pods are connected by the ptp plugin, so that the node's end of a veth has the gateway address.
-import { type Lab, podAddresses } from '../../support/lab/lab.ts';
+import { type Lab, podAddresses } from '../support/lab/lab.ts';
 import { compare } from './compare.ts';
 import { addBarePod, buildNodes } from './nodes.ts';
 import { addTable, configure } from './world.ts';

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Topology (g), an unnumbered uplink: the addresses of the node are on the loopback device, as with BGP to the rack.
-import type { Lab } from '../../support/lab/lab.ts';
+import type { Lab } from '../support/lab/lab.ts';
 import { compare } from './compare.ts';
 import { buildNodes, clearUplink } from './nodes.ts';
 import { configure } from './world.ts';
