@@ -23,6 +23,7 @@
 #include "scratch.h"
 #include "flow.h"
 #include "ct.h"
+#include "masquerade.h"
 #include "snat_port.h"
 
 #define FAMILY_PART "ct_open.h"
@@ -133,19 +134,18 @@ noinline int FN(ct_claim_reply)(struct __sk_buff *skb, struct FN(flow) *reply)
  * the source is not an address that the node shares among flows. Returns 0 or
  * -DROP_NO_NODE_ADDRESS.
  */
-static __always_inline int FN(ct_first_source)(struct FN(flow) *reply,
+static __always_inline int FN(ct_first_source)(struct __sk_buff *skb,
+					       struct FN(flow) *reply,
 					       const struct lb_host *host)
 {
 	reply->row = ROW_REPLY;
 	reply->taken = 1;
 	if (reply->flags & FLOW_MASQUERADED) {
 		/* The daemon has not written lb_host yet. */
-		if (FN(addr_is_zero)(&host->FN(address)) ||
-		    !host->snat_count[0])
+		if (!host->snat_count[0])
 			return -DROP_NO_NODE_ADDRESS;
-		reply->source = host->FN(address);
 		reply->source_port = snat_port(host);
-		return 0;
+		return FN(masquerade_source)(skb, reply);
 	}
 	reply->source =
 		reply->flags & FLOW_HAIRPIN ? reply->vip : reply->client;
@@ -187,7 +187,7 @@ noinline int FN(ct_take_source)(struct __sk_buff *skb, struct FN(flow) *flow)
 	reply = &scratch->FN(row);
 	*reply = *flow;
 	masquerades = reply->flags & FLOW_MASQUERADED;
-	ret = FN(ct_first_source)(reply, host);
+	ret = FN(ct_first_source)(skb, reply, host);
 	if (ret)
 		return ret;
 	backend = FN(snat_hash)(reply);

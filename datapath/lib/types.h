@@ -154,6 +154,23 @@ struct lb6_range_key {
 	addr6 address;
 };
 
+/*
+ * Key of the LPM tries lb4_sources, lb6_sources: the source address of
+ * masqueraded packets by the device that they leave by. The address is the next
+ * hop (IPv4) or the backend (IPv6); the value is a source address.
+ */
+struct lb4_source_key {
+	__u32 prefix; /* 32 bits for the device, plus those of the address */
+	__u32 ifindex;
+	addr4 address;
+};
+
+struct lb6_source_key {
+	__u32 prefix;
+	__u32 ifindex;
+	addr6 address;
+};
+
 struct lb4_affinity_key {
 	__u32 service; /* index into lb_services */
 	addr4 client;
