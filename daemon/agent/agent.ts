@@ -57,9 +57,18 @@ export function buildAgent({ config, log, access, opened, logStatus }: AgentOpti
   const repairs = new Repairs(subsystem(log, 'repair'), systemClock);
   const onRepaired = (message: string): void => repairs.add(message);
   const { devices, subnets } = deviceTables();
-  const services = buildServices({ config, log, access, maps: opened.maps, facts: { netnsCookie: netnsCookie() }, devices, onRepaired });
+  const services = buildServices({
+    config,
+    log,
+    access,
+    maps: opened.maps,
+    sourceMaps: opened.sourceMaps,
+    facts: { netnsCookie: netnsCookie() },
+    devices,
+    onRepaired,
+  });
   const hooks = buildHooks({ ...opened, config, log, subnets, devices, pace: services.turns, onRepaired });
-  const addressTables = { addresses: services.localAddresses, subnets };
+  const addressTables = { addresses: services.localAddresses, subnets, sources: services.masqueradeSources };
   const localAddresses = new LocalAddresses(addressTables, { clock: systemClock, log: subsystem(log, 'netlink') });
   const explain = new ExplainService({ config, datapath: opened.datapath, services, maps: opened.maps, held: hooks.held, devices });
   const apiLog = subsystem(log, 'api');

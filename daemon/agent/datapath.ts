@@ -9,13 +9,15 @@ import { mapSizes } from '../bpf/map-sizes.ts';
 import { PinDirectory } from '../bpf/pins.ts';
 import type { Config } from '../config/schema.ts';
 import { hostChecks } from '../host/checks.ts';
-import { kernelMaps } from '../maps/kernel-maps.ts';
-import type { LbMaps } from '../maps/types.ts';
+import type { BpfMap } from '../kernel/map.ts';
+import { kernelMaps, kernelSources } from '../maps/kernel-maps.ts';
+import type { LbMaps, SourceMaps } from '../maps/types.ts';
 
 export interface OpenDatapath {
   readonly pins: PinDirectory;
   readonly datapath: Datapath;
   readonly maps: LbMaps;
+  readonly sourceMaps: SourceMaps;
   /** Closes the descriptors and releases the lock; maps, programs and links stay in the kernel. Idempotent. */
   close(): void;
 }
@@ -33,7 +35,8 @@ export function openDatapath(config: Config): OpenDatapath {
   };
   try {
     datapath.load();
-    return { pins, datapath, maps: kernelMaps((name) => datapath.map(name)), close };
+    const open = (name: string): BpfMap => datapath.map(name);
+    return { pins, datapath, maps: kernelMaps(open), sourceMaps: kernelSources(open), close };
   } catch (error) {
     close();
     throw error;

@@ -8,8 +8,9 @@ import { limitedLog } from '../base/limited-log.ts';
 import { subsystem } from '../base/log.ts';
 import type { Config } from '../config/schema.ts';
 import type { ApiServerAddress } from '../model/api-server.ts';
-import type { LbMaps, MapPressure } from '../maps/types.ts';
+import type { LbMaps, MapPressure, SourceMaps } from '../maps/types.ts';
 import type { DesiredDevice } from '../model/device.ts';
+import type { MasqueradeSource } from '../model/masquerade.ts';
 import type { DesiredHost, DesiredPort, DesiredRange } from '../model/frontend.ts';
 import { kindNames } from '../source/kinds.ts';
 import { sourceTables, tableOf } from '../source/tables.ts';
@@ -17,6 +18,7 @@ import { AddressSetOperations } from '../services/apply/address-set-operations.t
 import { CaptureOperations } from '../services/apply/capture-operations.ts';
 import { type HostFacts, HostOperations } from '../services/apply/host-operations.ts';
 import { LbOperations } from '../services/apply/lb-operations.ts';
+import { SourceOperations } from '../services/apply/source-operations.ts';
 import { HostController } from '../services/controller/host-controller.ts';
 import { NodePresence } from '../services/controller/node-presence.ts';
 import { ServiceController } from '../services/controller/service-controller.ts';
@@ -30,6 +32,7 @@ export interface ServicesOptions {
   readonly log: Logger;
   readonly access: SourceAccess;
   readonly maps: LbMaps;
+  readonly sourceMaps: SourceMaps;
   readonly facts: HostFacts;
   /** The devices that must have programs. */
   readonly devices: TableView<number, DesiredDevice>;
@@ -40,13 +43,14 @@ export interface ServicesOptions {
 const MOST_BEHIND = 256;
 
 /** Builds everything and starts nothing. */
-export function buildServices({ config, log, access, maps, facts, devices, onRepaired }: ServicesOptions) {
+export function buildServices({ config, log, access, maps, sourceMaps, facts, devices, onRepaired }: ServicesOptions) {
   const tables = sourceTables(setImmediate);
   // The source and the controllers take turns, so that only one of them works in each round of the event loop.
   const turns = new Turns();
   const desired = new Table<string, DesiredPort>('desired-ports', setImmediate);
   const ranges = new Table<string, DesiredRange>('address-sets', setImmediate);
   const host = new Table<string, DesiredHost>('host', setImmediate);
+  const masqueradeSources = new Table<string, MasqueradeSource>('masquerade-sources', setImmediate);
 
   // Nothing is pruned while the source is incomplete. When it becomes complete, every loop prunes.
   const prune = (): void => {
@@ -75,12 +79,15 @@ export function buildServices({ config, log, access, maps, facts, devices, onRep
   const loops = {
     ranges: new Reconciler<string, DesiredRange>({ ...common, table: ranges, operations: rangeOperations }),
     host: new Reconciler<string, DesiredHost>({ ...common, table: host, operations: new HostOperations(maps, facts) }),
+    sources: new Reconciler<string, MasqueradeSource>({
+      ...{ ...common, table: masqueradeSources, operations: new SourceOperations(sourceMaps) },
+    }),
     ports: new Reconciler<string, DesiredPort>({ ...common, table: desired, operations }),
     apiServers: new Reconciler<string, ApiServerAddress>({ ...common, table: tables.apiServers, operations: captures }),
   };
   const own = { nodeName: config.node, settings: config, pace: turns };
   return {
-    ...{ ...tables, desired, ranges, host, source, policies, loops, turns },
+    ...{ ...tables, desired, ranges, host, masqueradeSources, source, policies, loops, turns },
     /** Every table that the source fills. */
     objects: kindNames.map((kind) => tableOf(tables, kind)),
     nodePresence: new NodePresence({ nodes: tables.nodes, nodeName: config.node, source: source.name }),
@@ -95,7 +102,7 @@ export function buildServices({ config, log, access, maps, facts, devices, onRep
      * Starts the loops. The loops that the loop of the Service ports depends on start first. From then on, each loop applies its table
      * independently of the others.
      */
-    startLoops: () => [loops.ranges, loops.host, loops.ports, loops.apiServers].forEach((loop) => loop.start()),
+    startLoops: () => [loops.ranges, loops.sources, loops.host, loops.ports, loops.apiServers].forEach((loop) => loop.start()),
     stopLoops: () => Object.values(loops).forEach((loop) => loop.stop()),
     /** Resolves when every loop has tried each row of its table once. */
     firstDone: Promise.all(Object.values(loops).map((loop) => loop.firstDone)),

@@ -45,6 +45,10 @@ export interface InterfaceAddress {
   readonly ifindex: number;
   /** Length of the prefix of the subnet. */
   readonly prefixLength: number;
+  /** The lower bits of IFA_F_*. */
+  readonly flags: number;
+  /** RT_SCOPE_*: 0 global, 253 link and so on. */
+  readonly scope: number;
   /** 4 or 16 bytes in network byte order. */
   readonly address: Uint8Array;
 }
@@ -101,7 +105,7 @@ export function addresses(): InterfaceAddress[] {
   return withSocket((socket) => socket.dump(RTM_GETADDR, new Uint8Array(8), 'addresses')).map(({ body }) => {
     const found = attributes(body.subarray(8));
     const address = (found.get(2) ?? found.get(1) ?? new Uint8Array()).slice();
-    return { ifindex: viewOf(body).getUint32(4, true), prefixLength: body[1] ?? 0, address };
+    return { ifindex: viewOf(body).getUint32(4, true), prefixLength: body[1] ?? 0, flags: body[2] ?? 0, scope: body[3] ?? 0, address };
   });
 }
 

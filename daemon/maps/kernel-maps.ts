@@ -8,9 +8,13 @@ import {
   lb4BackendCodec,
   lb4KeyCodec,
   lb4RangeKeyCodec,
+  lb4SourceCodec,
+  lb4SourceKeyCodec,
   lb6BackendCodec,
   lb6KeyCodec,
   lb6RangeKeyCodec,
+  lb6SourceCodec,
+  lb6SourceKeyCodec,
   lbFrontendCodec,
   lbHostCodec,
   lbServiceCodec,
@@ -23,6 +27,7 @@ import {
   type RangeMap,
   type RangeMapKey,
   type SlotMap,
+  type SourceMaps,
   SLOTS_PER_ROW,
 } from './types.ts';
 
@@ -247,6 +252,12 @@ class KernelRanges implements RangeMap {
     return [...this.#map.entries()].map(([key]) => decoded(this.#codec, key));
   }
 }
+
+/** The maps of source addresses. The BpfMaps must stay open, and the caller owns them. */
+export const kernelSources = (open: OpenMap): SourceMaps => ({
+  IPv4: new KernelHash(open('lb4_sources'), { key: lb4SourceKeyCodec, value: lb4SourceCodec }),
+  IPv6: new KernelHash(open('lb6_sources'), { key: lb6SourceKeyCodec, value: lb6SourceCodec }),
+});
 
 /** Builds the interfaces. The BpfMaps must stay open, and the caller owns them. */
 export function kernelMaps(open: OpenMap): LbMaps {

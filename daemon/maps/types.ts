@@ -141,6 +141,17 @@ export interface LbMaps {
   readonly host: ArrayMap<HostMapValue>;
 }
 
+/** Key of lb4_sources and lb6_sources. */
+export interface SourceMapKey {
+  /** Prefix length of the trie: 32 bits of the device plus the length of the CIDR. */
+  prefix: number;
+  ifindex: number;
+  address: string;
+}
+
+/** The source addresses of masqueraded packets. */
+export type SourceMaps = Readonly<Record<Family, HashMap<SourceMapKey, { address: string }>>>;
+
 /** An LPM trie of address sets. Adding an existing key and removing a missing key succeed. */
 export interface RangeMap {
   readonly name: string;

@@ -71,7 +71,7 @@ struct {
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 4096);
 	__type(key, struct lb4_source_key);
-	__type(value, addr4);
+	__type(value, struct lb4_source);
 } lb4_sources SEC(".maps");
 
 struct {
@@ -79,7 +79,7 @@ struct {
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 4096);
 	__type(key, struct lb6_source_key);
-	__type(value, addr6);
+	__type(value, struct lb6_source);
 } lb6_sources SEC(".maps");
 
 struct {

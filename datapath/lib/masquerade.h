@@ -54,18 +54,17 @@ static __always_inline void FN(masquerade_key)(struct __sk_buff *skb,
  * Sets the source address of `flow`. A device without an address uses the
  * primary address of the node. Returns 0 or -DROP_NO_NODE_ADDRESS.
  */
-noinline int FN(masquerade_source)(struct __sk_buff *skb,
-				   struct FN(flow) *flow)
+noinline int FN(masquerade_source)(struct __sk_buff *skb, struct FN(flow) *flow)
 {
 	struct lb_host *host = config_host();
 	struct LB(source_key) key;
-	addr_t *source;
+	struct LB(source) *source;
 
 	if (!flow || !host)
 		return -DROP_NO_NODE_ADDRESS;
 	FN(masquerade_key)(skb, flow, &key);
 	source = bpf_map_lookup_elem(&LB(sources), &key);
-	flow->source = source ? *source : host->FN(address);
+	flow->source = source ? source->address : host->FN(address);
 	return FN(addr_is_zero)(&flow->source) ? -DROP_NO_NODE_ADDRESS : 0;
 }
 

@@ -157,7 +157,7 @@ struct lb6_range_key {
 /*
  * Key of the LPM tries lb4_sources, lb6_sources: the source address of
  * masqueraded packets by the device that they leave by. The address is the next
- * hop (IPv4) or the backend (IPv6); the value is a source address.
+ * hop (IPv4) or the backend (IPv6).
  */
 struct lb4_source_key {
 	__u32 prefix; /* 32 bits for the device, plus those of the address */
@@ -168,6 +168,14 @@ struct lb4_source_key {
 struct lb6_source_key {
 	__u32 prefix;
 	__u32 ifindex;
+	addr6 address;
+};
+
+struct lb4_source {
+	addr4 address;
+};
+
+struct lb6_source {
 	addr6 address;
 };
 

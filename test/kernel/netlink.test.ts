@@ -11,6 +11,7 @@ import type { DeviceSubnet, NetworkDevice } from '../../daemon/model/device.ts';
 import { Links } from '../../daemon/source/netlink/links.ts';
 import { LocalAddresses } from '../../daemon/source/netlink/local-addresses.ts';
 import type { LocalAddress } from '../../daemon/model/host.ts';
+import type { MasqueradeSource } from '../../daemon/model/masquerade.ts';
 import { Table } from '../../daemon/table/table.ts';
 import { enterNamespace, ip } from './fixture.ts';
 
@@ -60,7 +61,8 @@ test('when device events are lost, the devices are listed again, and later event
 test('when address events are lost, the addresses are listed again, and later events arrive', async () => {
   const table = new Table<string, LocalAddress>('addresses', setImmediate);
   const subnets = new Table<number, DeviceSubnet>('subnets', setImmediate);
-  const addresses = new LocalAddresses({ addresses: table, subnets }, options);
+  const sources = new Table<string, MasqueradeSource>('sources', setImmediate);
+  const addresses = new LocalAddresses({ addresses: table, subnets, sources }, options);
   addresses.start();
   ip('link', 'add', 'many', 'type', 'veth', 'peer', 'name', 'pmany');
   const added = Array.from({ length: 3000 }, (_, i) => `10.77.${i >> 8}.${i & 255}`);

@@ -2,6 +2,7 @@
 // Service features in addition to ClusterIPs. Each test runs single packets through the real programs: masquerading and its ports,
 // traffic policies, affinity, source ranges, fragments, hop limits, MTU, SCTP and VLANs. Both IP families. Every checksum is verified.
 import { beforeEach, describe, expect, test } from 'vitest';
+import { kernelSources } from '../../daemon/maps/kernel-maps.ts';
 import type { Family } from '../../daemon/model/address.ts';
 import type { Backend, DesiredPort, Frontend } from '../../daemon/model/frontend.ts';
 import type { Protocol } from '../../daemon/model/service.ts';
@@ -91,6 +92,32 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
       expect(translated(fromOutside({ sourcePort, flags: ACK }), 'tc_uplink_in').sourcePort).toBe(allocated);
     }
     expect(seen.size).toBe(100);
+  });
+
+  test('a masqueraded flow has an address of the device that it leaves by, and one for the next hop if there is one', () => {
+    const sources = kernelSources((name) => loaded.datapath.map(name))[family];
+    const [all, subnet, ofPod, ofSubnet, ofUplink] = four
+      ? ['0.0.0.0', '10.0.0.0', '10.9.0.2', '10.0.0.50', '10.9.0.9']
+      : ['::', 'fd00:10::', 'fd00:9::2', 'fd00:10::50', 'fd00:9::9'];
+    const rows = [
+      { key: { prefix: 32, ifindex: devices.lxc2, address: all }, address: ofPod },
+      { key: { prefix: 32, ifindex: devices.eth0, address: all }, address: ofUplink },
+      { key: { prefix: four ? 56 : 96, ifindex: devices.eth0, address: subnet }, address: ofSubnet },
+    ];
+    const sourceTo = (backend: string, sourcePort: number): string => {
+      loaded.apply([port([nodePort()], [backendRow(backend)])]);
+      return translated(fromOutside({ sourcePort }), 'tc_uplink_in').source;
+    };
+    for (const { key, address } of rows) sources.set(key, { address });
+    try {
+      expect([sourceTo(pod(2), 1), sourceTo(remote, 2), sourceTo(four ? '198.51.100.9' : '2001:db8:9::9', 3)]).toEqual([
+        ...[ofPod, ofSubnet, ofUplink],
+      ]);
+      // A device without an address uses the address of the node.
+      expect(sourceTo(pod(3), 4)).toBe(node);
+    } finally {
+      for (const { key } of rows) sources.delete(key);
+    }
   });
 
   test('NodePort traffic to a backend on another node has the address of this node, and the reply returns through this node', () => {

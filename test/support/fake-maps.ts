@@ -17,6 +17,8 @@ import type {
   RangeMapKey,
   ServiceMapValue,
   SlotMap,
+  SourceMapKey,
+  SourceMaps,
 } from '../../daemon/maps/types.ts';
 
 export interface FakeCapacities {
@@ -65,8 +67,8 @@ export function fakeLbMaps(capacities: Partial<FakeCapacities> = {}): FakeLbMaps
     });
   return {
     frontends: {
-      IPv4: new FakeFrontends('lb4_frontends', frontends, writes),
-      IPv6: new FakeFrontends('lb6_frontends', frontends, writes),
+      IPv4: new FakeHash<FrontendMapKey, FrontendMapValue>('lb4_frontends', frontends, { writes, keyText }),
+      IPv6: new FakeHash<FrontendMapKey, FrontendMapValue>('lb6_frontends', frontends, { writes, keyText }),
     },
     services: new FakeArray<ServiceMapValue>('lb_services', { capacity: services, zero: noService, writes }),
     slots: new FakeSlots('lb_slots', slots, writes),
@@ -79,25 +81,34 @@ export function fakeLbMaps(capacities: Partial<FakeCapacities> = {}): FakeLbMaps
 
 const keyText = (key: FrontendMapKey): string => `${key.address} ${key.port} ${key.protocol}`;
 
-class FakeFrontends implements HashMap<FrontendMapKey, FrontendMapValue> {
+/** Empty maps of source addresses. */
+export function fakeSourceMaps(): SourceMaps {
+  const fake = (name: string): HashMap<SourceMapKey, { address: string }> =>
+    new FakeHash(name, 64, { writes: [], keyText: ({ ifindex, address, prefix }) => `${ifindex} ${address} ${prefix}` });
+  return { IPv4: fake('lb4_sources'), IPv6: fake('lb6_sources') };
+}
+
+class FakeHash<K extends object, V extends object> implements HashMap<K, V> {
   readonly name: string;
   readonly capacity: number;
   readonly #writes: FakeWrite[];
-  readonly #entries = new Map<string, [FrontendMapKey, FrontendMapValue]>();
+  readonly #keyText: (key: K) => string;
+  readonly #entries = new Map<string, [K, V]>();
 
-  constructor(name: string, capacity: number, writes: FakeWrite[]) {
+  constructor(name: string, capacity: number, { writes, keyText }: { writes: FakeWrite[]; keyText: (key: K) => string }) {
     this.name = name;
     this.capacity = capacity;
     this.#writes = writes;
+    this.#keyText = keyText;
   }
 
-  get(key: FrontendMapKey): FrontendMapValue | undefined {
-    const entry = this.#entries.get(keyText(key));
+  get(key: K): V | undefined {
+    const entry = this.#entries.get(this.#keyText(key));
     return entry === undefined ? undefined : { ...entry[1] };
   }
 
-  set(key: FrontendMapKey, value: FrontendMapValue): void {
-    const at = keyText(key);
+  set(key: K, value: V): void {
+    const at = this.#keyText(key);
     if (!this.#entries.has(at) && this.#entries.size >= this.capacity) {
       throw new KernelError({ op: 'map update', object: this.name, errno: 7, code: 'E2BIG' });
     }
@@ -105,17 +116,17 @@ class FakeFrontends implements HashMap<FrontendMapKey, FrontendMapValue> {
     this.#entries.set(at, [{ ...key }, { ...value }]);
   }
 
-  delete(key: FrontendMapKey): void {
-    const at = keyText(key);
+  delete(key: K): void {
+    const at = this.#keyText(key);
     this.#writes.push({ map: this.name, op: 'delete', at });
     this.#entries.delete(at);
   }
 
-  entries(): [FrontendMapKey, FrontendMapValue][] {
+  entries(): [K, V][] {
     return [...this.#entries.values()].map(([key, value]) => [{ ...key }, { ...value }]);
   }
 
-  *keys(): Iterable<FrontendMapKey> {
+  *keys(): Iterable<K> {
     for (const [key] of this.#entries.values()) yield { ...key };
   }
 }

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// The node's own addresses as a table, and the devices that have an address of a subnet as another: read at start and after netlink events.
-// Loopback and link-local addresses are left out, because no Service is reachable on them. Writes only these two tables.
+// The node's own addresses as a table, the devices that have an address of a subnet as another, and the source addresses for masquerading
+// as a third: read at start and after netlink events. Loopback and link-local addresses are left out, because no Service is reachable on
+// them. Writes only these three tables.
 import type { StatusPart } from '../../base/status-part.ts';
 import { AddressMonitor, addresses, type InterfaceAddress } from '../../kernel/rtnetlink.ts';
 import { addressText } from '../../model/address.ts';
 import type { DeviceSubnet } from '../../model/device.ts';
 import type { LocalAddress } from '../../model/host.ts';
+import type { MasqueradeSource } from '../../model/masquerade.ts';
 import type { Table } from '../../table/table.ts';
 import { Follower, type FollowerOptions } from './follower.ts';
+import { masqueradeSources } from './masquerade-sources.ts';
 
 /** 127.0.0.0/8, ::1, 169.254.0.0/16, fe80::/10. */
 const isUnreachable = (text: string): boolean => /^(127\.|169\.254\.|::1$|fe[89ab])/.test(text);
@@ -25,6 +28,8 @@ export interface AddressTables {
   readonly addresses: Table<string, LocalAddress>;
   /** Keyed by ifindex. */
   readonly subnets: Table<number, DeviceSubnet>;
+  /** Keyed by sourceKey(). */
+  readonly sources: Table<string, MasqueradeSource>;
 }
 
 export class LocalAddresses implements StatusPart {
@@ -68,11 +73,14 @@ export class LocalAddresses implements StatusPart {
       const text = addressText(address);
       if (address.length > 0 && !isUnreachable(text)) present.set(text, { address: text, ifindex });
     }
-    const { addresses: table, subnets } = this.#tables;
+    const { addresses: table, subnets, sources } = this.#tables;
     for (const [key] of [...table.all()]) if (!present.has(key)) table.delete(key);
     for (const [key, row] of present) if (table.get(key)?.ifindex !== row.ifindex) table.upsert(key, row);
     const devices = subnetDevices(found);
     for (const [ifindex] of [...subnets.all()]) if (!devices.has(ifindex)) subnets.delete(ifindex);
     for (const ifindex of devices) if (subnets.get(ifindex) === undefined) subnets.upsert(ifindex, { ifindex });
+    const wanted = masqueradeSources(found);
+    for (const [key, row] of wanted) if (sources.get(key)?.address !== row.address) sources.upsert(key, row);
+    for (const [key] of [...sources.all()]) if (!wanted.has(key)) sources.delete(key);
   }
 }
