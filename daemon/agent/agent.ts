@@ -16,7 +16,10 @@ import { Repairs } from '../base/repairs.ts';
 import type { Config } from '../config/schema.ts';
 import { versions } from '../host/version.ts';
 import { deferAccept, duplicate, netnsCookie } from '../kernel/host.ts';
+import type { MasqueradeSource } from '../model/masquerade.ts';
+import { SourceController } from '../services/controller/source-controller.ts';
 import { LocalAddresses } from '../source/netlink/local-addresses.ts';
+import { Table } from '../table/table.ts';
 import type { AgentView } from '../status/view.ts';
 import type { OpenDatapath } from './datapath.ts';
 import { buildHealth } from './health.ts';
@@ -68,7 +71,9 @@ export function buildAgent({ config, log, access, opened, logStatus }: AgentOpti
     onRepaired,
   });
   const hooks = buildHooks({ ...opened, config, log, subnets, devices, pace: services.turns, onRepaired });
-  const addressTables = { addresses: services.localAddresses, subnets, sources: services.masqueradeSources };
+  const addressSources = new Table<string, MasqueradeSource>('address-sources', setImmediate);
+  const sourceController = new SourceController({ links: hooks.links, addresses: addressSources, sources: services.masqueradeSources });
+  const addressTables = { addresses: services.localAddresses, subnets, sources: addressSources };
   const localAddresses = new LocalAddresses(addressTables, { clock: systemClock, log: subsystem(log, 'netlink') });
   const explain = new ExplainService({ config, datapath: opened.datapath, services, maps: opened.maps, held: hooks.held, devices });
   const apiLog = subsystem(log, 'api');
@@ -115,6 +120,11 @@ export function buildAgent({ config, log, access, opened, logStatus }: AgentOpti
         'local addresses',
         () => localAddresses.start(),
         () => localAddresses.stop(),
+      ),
+      unit(
+        'masquerade sources',
+        () => sourceController.start(),
+        () => sourceController.stop(),
       ),
       unit('explain', nothing, () => explain.close()),
       unit('sockets', hooks.attachSockets, () => hooks.sockets.close()),

@@ -107,6 +107,7 @@ export function buildHooks({ config, log, pins, datapath, subnets, devices: desi
     return report;
   };
   return {
+    links: linkTable,
     ...{ sockets, guard, held, startDevices, stopDevices, attachSockets, reload },
     attachments: () => [...operations.attachments(), ...sockets.attachments()],
     status: [notAttached, controller, links, ...(routes === undefined ? [] : [routes])] satisfies StatusPart[],

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The source addresses of masqueraded packets, by the device that the packets leave by. Pure.
 
-/** Written by the netlink watch. */
 export interface MasqueradeSource {
   /** The device. */
   readonly ifindex: number;
