@@ -2,7 +2,7 @@
 // The source addresses of masqueraded packets, by the device that the packets leave by. Pure.
 
 export interface MasqueradeSource {
-  /** The device. */
+  /** The device; 0 for devices without an address. */
   readonly ifindex: number;
   /** Canonical CIDR of the next hop (IPv4) or the backend (IPv6). A length of 0 stands for all that are in no other CIDR of the device. */
   readonly cidr: string;

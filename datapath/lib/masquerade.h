@@ -33,16 +33,26 @@ static __always_inline void FN(masquerade_key)(struct __sk_buff *skb,
 					       const struct FN(flow) *flow,
 					       struct LB(source_key) *key)
 {
+	__u32 dev = skb->ifindex;
+
+	/*
+	 * The barrier keeps clang from selecting the pointer before the load,
+	 * since the verifier forbids arithmetic on the context.
+	 */
+	barrier();
+	/* A packet of the node's own socket is redirected to another device. */
+	if (flow->flags & FLOW_NODE_CLIENT)
+		dev = flow->backend_dev;
 	__builtin_memset(key, 0, sizeof(*key));
 	key->prefix = 32 + 8 * sizeof(addr_t);
-	key->ifindex = skb->ifindex;
+	key->ifindex = dev;
 	key->address = flow->backend;
 #if FAMILY == 4
 	struct bpf_fib_lookup fib;
 
 	__builtin_memset(&fib, 0, sizeof(fib));
 	fib.family = FIB_FAMILY_4;
-	fib.ifindex = skb->ifindex;
+	fib.ifindex = key->ifindex;
 	fib.ipv4_dst = flow->backend;
 	if (!bpf_fib_lookup(skb, &fib, sizeof(fib),
 			    BPF_FIB_LOOKUP_OUTPUT | BPF_FIB_LOOKUP_SKIP_NEIGH))
@@ -51,8 +61,9 @@ static __always_inline void FN(masquerade_key)(struct __sk_buff *skb,
 }
 
 /*
- * Sets the source address of `flow`. A device without an address uses the
- * primary address of the node. Returns 0 or -DROP_NO_NODE_ADDRESS.
+ * Sets the source address of `flow`. A device without an address uses that of
+ * another device, or the primary address of the node. Returns 0 or
+ * -DROP_NO_NODE_ADDRESS.
  */
 noinline int FN(masquerade_source)(struct __sk_buff *skb, struct FN(flow) *flow)
 {
@@ -64,6 +75,10 @@ noinline int FN(masquerade_source)(struct __sk_buff *skb, struct FN(flow) *flow)
 		return -DROP_NO_NODE_ADDRESS;
 	FN(masquerade_key)(skb, flow, &key);
 	source = bpf_map_lookup_elem(&LB(sources), &key);
+	if (!source) {
+		key.ifindex = 0;
+		source = bpf_map_lookup_elem(&LB(sources), &key);
+	}
 	flow->source = source ? source->address : host->FN(address);
 	return FN(addr_is_zero)(&flow->source) ? -DROP_NO_NODE_ADDRESS : 0;
 }

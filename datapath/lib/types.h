@@ -157,7 +157,8 @@ struct lb6_range_key {
 /*
  * Key of the LPM tries lb4_sources, lb6_sources: the source address of
  * masqueraded packets by the device that they leave by. The address is the next
- * hop (IPv4) or the backend (IPv6).
+ * hop (IPv4) or the backend (IPv6). The rows with ifindex 0 are for devices
+ * without an address.
  */
 struct lb4_source_key {
 	__u32 prefix; /* 32 bits for the device, plus those of the address */

@@ -12,7 +12,7 @@ const ownBackend: Failures = {
   why: 'a connected UDP socket of the node gets no answer from a backend on the node',
   cells: ['on | * | connected | node | ClusterIP,LoadBalancer,LoadBalancer-Local | host'],
 };
-const masqueraded = 'the masquerade address is that of the Node object, and not one of the device that the packets leave by';
+const masqueraded = 'for a device without an address, netfilter selects among all IPv6 addresses of the node (RFC 6724, 5)';
 
 export const knownFailures: Readonly<Record<string, readonly Failures[]>> = {
   routed: [ownBackend],
@@ -24,41 +24,16 @@ export const knownFailures: Readonly<Record<string, readonly Failures[]>> = {
         'on | * | tcp | pod | NodePort-Local,LoadBalancer-Local | near',
       ],
     },
-    {
-      why: masqueraded,
-      cells: [
-        '* | * | * | pod,outside | NodePort,LoadBalancer | near,own',
-        'off | * | * | node,outside | ClusterIP | near',
-        'off | * | * | node | LoadBalancer,LoadBalancer-Local | near',
-        'on | * | * | outside | ClusterIP | near',
-        'on | * | connected | node | ClusterIP,LoadBalancer,LoadBalancer-Local | near',
-      ],
-    },
     ownBackend,
   ],
-  'bridge-netfilter': [
-    {
-      why: masqueraded,
-      cells: [
-        '* | * | * | pod,outside | NodePort,LoadBalancer | near,own',
-        'off | * | * | node,outside | ClusterIP | near',
-        'off | * | * | node | LoadBalancer,LoadBalancer-Local | near',
-        'on | * | * | outside | ClusterIP | near',
-        'on | * | connected | node | ClusterIP,LoadBalancer,LoadBalancer-Local | near',
-      ],
-    },
-    ownBackend,
-  ],
+  'bridge-netfilter': [ownBackend],
   overlay: [
     {
       why: masqueraded,
       cells: [
-        '* | * | * | pod | NodePort,LoadBalancer | far',
-        'off | * | * | node | ClusterIP,LoadBalancer | far',
         '* | IPv6 | * | pod,outside | NodePort,LoadBalancer | near,own',
         'off | IPv6 | * | node,outside | ClusterIP | near',
         'off | IPv6 | * | node | LoadBalancer,LoadBalancer-Local | near',
-        'on | * | connected | node | ClusterIP,LoadBalancer | far',
         'on | IPv6 | * | outside | ClusterIP | near',
         'on | IPv6 | connected | node | ClusterIP,LoadBalancer,LoadBalancer-Local | near',
       ],
@@ -87,10 +62,6 @@ export const knownFailures: Readonly<Record<string, readonly Failures[]>> = {
   'two-uplinks': [ownBackend],
   'source-routes': [
     {
-      why: masqueraded,
-      cells: ['* | * | * | pod | NodePort,LoadBalancer | far,far-host'],
-    },
-    {
       why: 'the answer is routed by the address of the pod, and leaves by the second device',
       cells: ['* | * | * | outside | NodePort,NodePort-Local | near'],
     },
@@ -108,42 +79,18 @@ export const knownFailures: Readonly<Record<string, readonly Failures[]>> = {
     },
     ownBackend,
   ],
-  'uplink-addresses': [
-    {
-      why: masqueraded,
-      cells: [
-        '* | IPv4 | * | pod,outside | NodePort,LoadBalancer | near,far,far-host,own',
-        'off | IPv4 | * | node,outside | ClusterIP | near,far,far-host',
-        'off | IPv4 | * | node | LoadBalancer,LoadBalancer-Local | near,far,far-host',
-        'on | IPv4 | * | outside | ClusterIP | near,far,far-host',
-        'on | IPv4 | connected | node | ClusterIP,LoadBalancer,LoadBalancer-Local | near,far,far-host',
-      ],
-    },
-    ownBackend,
-  ],
-  'uplink-host-route': [
-    {
-      why: masqueraded,
-      cells: [
-        '* | IPv4 | * | pod,outside | NodePort,LoadBalancer | near,far,far-host,own',
-        'off | IPv4 | * | node,outside | ClusterIP | near,far,far-host',
-        'off | IPv4 | * | node | LoadBalancer,LoadBalancer-Local | near,far,far-host',
-        'on | IPv4 | * | outside | ClusterIP | near,far,far-host',
-        'on | IPv4 | connected | node | ClusterIP,LoadBalancer,LoadBalancer-Local | near,far,far-host',
-      ],
-    },
-    ownBackend,
-  ],
+  'uplink-addresses': [ownBackend],
+  'uplink-host-route': [ownBackend],
   'uplink-unnumbered': [ownBackend],
   'uplink-source': [
     {
       why: masqueraded,
       cells: [
-        '* | IPv6 | * | pod,outside | NodePort,LoadBalancer | near,far,far-host,own',
-        'off | IPv6 | * | node,outside | ClusterIP | near,far,far-host',
-        'off | IPv6 | * | node | LoadBalancer,LoadBalancer-Local | near,far,far-host',
-        'on | IPv6 | * | outside | ClusterIP | near,far,far-host',
-        'on | IPv6 | connected | node | ClusterIP,LoadBalancer,LoadBalancer-Local | near,far,far-host',
+        '* | IPv6 | * | pod,outside | NodePort,LoadBalancer | near,own',
+        'off | IPv6 | * | node,outside | ClusterIP | near',
+        'off | IPv6 | * | node | LoadBalancer,LoadBalancer-Local | near',
+        'on | IPv6 | * | outside | ClusterIP | near',
+        'on | IPv6 | connected | node | ClusterIP,LoadBalancer,LoadBalancer-Local | near',
       ],
     },
     ownBackend,
@@ -162,19 +109,7 @@ export const knownFailures: Readonly<Record<string, readonly Failures[]>> = {
     },
     ownBackend,
   ],
-  kind: [
-    {
-      why: masqueraded,
-      cells: [
-        '* | * | * | pod,outside | NodePort,LoadBalancer | near,own',
-        'off | * | * | node,outside | ClusterIP | near',
-        'off | * | * | node | LoadBalancer,LoadBalancer-Local | near',
-        'on | * | * | outside | ClusterIP | near',
-        'on | * | connected | node | ClusterIP,LoadBalancer,LoadBalancer-Local | near',
-      ],
-    },
-    ownBackend,
-  ],
+  kind: [ownBackend],
 };
 
 /** The changes under traffic (changes.test.ts) that fail today, with the reason. */

@@ -11,18 +11,26 @@ const row = (cidr: string, fields: Partial<InterfaceAddress> = {}): InterfaceAdd
 };
 
 test.for<{ name: string; found: InterfaceAddress[]; want: Record<string, string> }>([
-  { name: 'one address', found: [row('10.0.0.1/24')], want: { '2 10.0.0.0/24': '10.0.0.1', '2 0.0.0.0/0': '10.0.0.1' } },
+  {
+    name: 'one address',
+    found: [row('10.0.0.1/24')],
+    want: { '2 10.0.0.0/24': '10.0.0.1', '2 0.0.0.0/0': '10.0.0.1', '0 0.0.0.0/0': '10.0.0.1' },
+  },
   {
     name: 'two subnets, of which the first is used for other next hops',
     found: [row('10.0.0.1/24'), row('10.1.0.1/16')],
-    want: { '2 10.0.0.0/24': '10.0.0.1', '2 10.1.0.0/16': '10.1.0.1', '2 0.0.0.0/0': '10.0.0.1' },
+    want: { '2 10.0.0.0/24': '10.0.0.1', '2 10.1.0.0/16': '10.1.0.1', '2 0.0.0.0/0': '10.0.0.1', '0 0.0.0.0/0': '10.0.0.1' },
   },
   {
     name: 'a secondary address of the same subnet is not used',
     found: [row('10.0.0.1/24'), row('10.0.0.2/24', { flags: 0x81 })],
-    want: { '2 10.0.0.0/24': '10.0.0.1', '2 0.0.0.0/0': '10.0.0.1' },
+    want: { '2 10.0.0.0/24': '10.0.0.1', '2 0.0.0.0/0': '10.0.0.1', '0 0.0.0.0/0': '10.0.0.1' },
   },
-  { name: 'a host address', found: [row('10.0.0.1/32')], want: { '2 10.0.0.1/32': '10.0.0.1', '2 0.0.0.0/0': '10.0.0.1' } },
+  {
+    name: 'a host address',
+    found: [row('10.0.0.1/32')],
+    want: { '2 10.0.0.1/32': '10.0.0.1', '2 0.0.0.0/0': '10.0.0.1', '0 0.0.0.0/0': '10.0.0.1' },
+  },
   {
     name: 'addresses of IPv6 that new connections should not use',
     found: [
@@ -32,7 +40,7 @@ test.for<{ name: string; found: InterfaceAddress[]; want: Record<string, string>
       row('fd00::4/64', { flags: 0x01 }),
       row('fd00::5/64'),
     ],
-    want: { '2 fd00::/64': 'fd00::5', '2 ::/0': 'fd00::5' },
+    want: { '2 fd00::/64': 'fd00::5', '2 ::/0': 'fd00::5', '0 fd00::/64': 'fd00::5' },
   },
   {
     name: 'addresses that are not global',
@@ -45,10 +53,10 @@ test.for<{ name: string; found: InterfaceAddress[]; want: Record<string, string>
     want: {},
   },
   {
-    name: 'devices are apart',
-    found: [row('10.0.0.1/24'), row('10.0.0.9/24', { ifindex: 3 })],
+    name: 'devices are apart, and a device without an address uses that of the first device',
+    found: [row('10.0.0.9/24', { ifindex: 3 }), row('10.0.0.1/24')],
     want: {
-      ...{ '2 10.0.0.0/24': '10.0.0.1', '2 0.0.0.0/0': '10.0.0.1' },
+      ...{ '0 0.0.0.0/0': '10.0.0.1', '2 10.0.0.0/24': '10.0.0.1', '2 0.0.0.0/0': '10.0.0.1' },
       ...{ '3 10.0.0.0/24': '10.0.0.9', '3 0.0.0.0/0': '10.0.0.9' },
     },
   },
