@@ -16,10 +16,8 @@ import { Repairs } from '../base/repairs.ts';
 import type { Config } from '../config/schema.ts';
 import { versions } from '../host/version.ts';
 import { deferAccept, duplicate, netnsCookie } from '../kernel/host.ts';
-import type { MasqueradeSource } from '../model/masquerade.ts';
 import { SourceController } from '../services/controller/source-controller.ts';
 import { LocalAddresses } from '../source/netlink/local-addresses.ts';
-import { Table } from '../table/table.ts';
 import type { AgentView } from '../status/view.ts';
 import type { OpenDatapath } from './datapath.ts';
 import { buildHealth } from './health.ts';
@@ -71,8 +69,8 @@ export function buildAgent({ config, log, access, opened, logStatus }: AgentOpti
     onRepaired,
   });
   const hooks = buildHooks({ ...opened, config, log, subnets, devices, pace: services.turns, onRepaired });
-  const addressSources = new Table<string, MasqueradeSource>('address-sources', setImmediate);
-  const sourceController = new SourceController({ links: hooks.links, addresses: addressSources, sources: services.masqueradeSources });
+  const { addressSources, masqueradeSources } = services;
+  const sourceController = new SourceController({ links: hooks.links, addresses: addressSources, sources: masqueradeSources });
   const addressTables = { addresses: services.localAddresses, subnets, sources: addressSources };
   const localAddresses = new LocalAddresses(addressTables, { clock: systemClock, log: subsystem(log, 'netlink') });
   const explain = new ExplainService({ config, datapath: opened.datapath, services, maps: opened.maps, held: hooks.held, devices });
@@ -113,18 +111,13 @@ export function buildAgent({ config, log, access, opened, logStatus }: AgentOpti
     units: [
       unit(
         'controller',
-        () => startControllers(services),
-        () => stopControllers(services),
+        () => startControllers(services, sourceController),
+        () => stopControllers(services, sourceController),
       ),
       unit(
         'local addresses',
         () => localAddresses.start(),
         () => localAddresses.stop(),
-      ),
-      unit(
-        'masquerade sources',
-        () => sourceController.start(),
-        () => sourceController.stop(),
       ),
       unit('explain', nothing, () => explain.close()),
       unit('sockets', hooks.attachSockets, () => hooks.sockets.close()),
@@ -154,12 +147,14 @@ export function buildAgent({ config, log, access, opened, logStatus }: AgentOpti
   };
 }
 
-function startControllers({ hostController, controller }: Services): void {
+function startControllers({ hostController, controller }: Services, sourceController: SourceController): void {
   hostController.start();
   controller.start();
+  sourceController.start();
 }
 
-function stopControllers({ hostController, controller }: Services): void {
+function stopControllers({ hostController, controller }: Services, sourceController: SourceController): void {
+  sourceController.stop();
   hostController.stop();
   controller.stop();
 }

@@ -50,6 +50,7 @@ export function buildServices({ config, log, access, maps, sourceMaps, facts, de
   const desired = new Table<string, DesiredPort>('desired-ports', setImmediate);
   const ranges = new Table<string, DesiredRange>('address-sets', setImmediate);
   const host = new Table<string, DesiredHost>('host', setImmediate);
+  const addressSources = new Table<string, MasqueradeSource>('address-sources', setImmediate);
   const masqueradeSources = new Table<string, MasqueradeSource>('masquerade-sources', setImmediate);
 
   // Nothing is pruned while the source is incomplete. When it becomes complete, every loop prunes.
@@ -87,7 +88,7 @@ export function buildServices({ config, log, access, maps, sourceMaps, facts, de
   };
   const own = { nodeName: config.node, settings: config, pace: turns };
   return {
-    ...{ ...tables, desired, ranges, host, masqueradeSources, source, policies, loops, turns },
+    ...{ ...tables, desired, ranges, host, addressSources, masqueradeSources, source, policies, loops, turns },
     /** Every table that the source fills. */
     objects: kindNames.map((kind) => tableOf(tables, kind)),
     nodePresence: new NodePresence({ nodes: tables.nodes, nodeName: config.node, source: source.name }),

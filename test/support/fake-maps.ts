@@ -67,8 +67,8 @@ export function fakeLbMaps(capacities: Partial<FakeCapacities> = {}): FakeLbMaps
     });
   return {
     frontends: {
-      IPv4: new FakeHash<FrontendMapKey, FrontendMapValue>('lb4_frontends', frontends, { writes, keyText }),
-      IPv6: new FakeHash<FrontendMapKey, FrontendMapValue>('lb6_frontends', frontends, { writes, keyText }),
+      IPv4: new FakeHash<FrontendMapKey, FrontendMapValue>('lb4_frontends', frontends, { writes, keyText: frontendText }),
+      IPv6: new FakeHash<FrontendMapKey, FrontendMapValue>('lb6_frontends', frontends, { writes, keyText: frontendText }),
     },
     services: new FakeArray<ServiceMapValue>('lb_services', { capacity: services, zero: noService, writes }),
     slots: new FakeSlots('lb_slots', slots, writes),
@@ -79,7 +79,7 @@ export function fakeLbMaps(capacities: Partial<FakeCapacities> = {}): FakeLbMaps
   };
 }
 
-const keyText = (key: FrontendMapKey): string => `${key.address} ${key.port} ${key.protocol}`;
+const frontendText = (key: FrontendMapKey): string => `${key.address} ${key.port} ${key.protocol}`;
 
 /** Empty maps of source addresses. */
 export function fakeSourceMaps(): SourceMaps {
