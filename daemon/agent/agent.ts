@@ -58,21 +58,10 @@ export function buildAgent({ config, log, access, opened, logStatus }: AgentOpti
   const repairs = new Repairs(subsystem(log, 'repair'), systemClock);
   const onRepaired = (message: string): void => repairs.add(message);
   const { devices, subnets } = deviceTables();
-  const services = buildServices({
-    config,
-    log,
-    access,
-    maps: opened.maps,
-    sourceMaps: opened.sourceMaps,
-    facts: { netnsCookie: netnsCookie() },
-    devices,
-    onRepaired,
-  });
+  const facts = { netnsCookie: netnsCookie() };
+  const services = buildServices({ ...opened, config, log, access, facts, devices, onRepaired });
   const hooks = buildHooks({ ...opened, config, log, subnets, devices, pace: services.turns, onRepaired });
-  const { addressSources, masqueradeSources } = services;
-  const sourceController = new SourceController({ links: hooks.links, addresses: addressSources, sources: masqueradeSources });
-  const addressTables = { addresses: services.localAddresses, subnets, sources: addressSources };
-  const localAddresses = new LocalAddresses(addressTables, { clock: systemClock, log: subsystem(log, 'netlink') });
+  const { localAddresses, sourceController } = buildAddresses(services, hooks, { subnets, log });
   const explain = new ExplainService({ config, datapath: opened.datapath, services, maps: opened.maps, held: hooks.held, devices });
   const apiLog = subsystem(log, 'api');
   const servers = new HttpServers({ calls: { deferAccept, duplicate } });
@@ -144,6 +133,20 @@ export function buildAgent({ config, log, access, opened, logStatus }: AgentOpti
       unit('http', listen, () => http.close()),
       grpc,
     ],
+  };
+}
+
+/** The parts that follow the addresses of the node. */
+function buildAddresses(
+  services: Services,
+  hooks: Pick<ReturnType<typeof buildHooks>, 'links'>,
+  { subnets, log }: Pick<ReturnType<typeof deviceTables>, 'subnets'> & { readonly log: Logger },
+) {
+  const { addressSources, masqueradeSources, localAddresses: addresses } = services;
+  const options = { clock: systemClock, log: subsystem(log, 'netlink') };
+  return {
+    localAddresses: new LocalAddresses({ addresses, subnets, sources: addressSources }, options),
+    sourceController: new SourceController({ links: hooks.links, addresses: addressSources, sources: masqueradeSources }),
   };
 }
 
