@@ -135,7 +135,7 @@ export class TcHook implements Attached {
     return this.#moves.length < MOVES_PER_HOUR && now - (this.#moves.at(-1) ?? -Infinity) >= MOVE_INTERVAL_MS;
   }
 
-  /** A link and a filter together would run two programs for each packet. */
+  /** The program must be attached as a link or as a filter, never as both, because it would then run twice for each packet. */
   #removeOther(): void {
     if (this.kind === 'tcx') this.#removeFilter();
     else this.#link.remove();

@@ -2,8 +2,8 @@
 /*
  * Handles packets to a cluster address that is not a frontend (test/README.md,
  * 5). A packet to a ClusterIP whose Service does not have the port is refused.
- * A packet to an unallocated address of a Service CIDR is dropped. walk.h calls
- * this if service.h finds no frontend. Reads only.
+ * A packet to an unallocated address of a Service CIDR is dropped.
+ * walk_in.h calls this if service.h finds no frontend. Reads only.
  */
 #ifndef SLUICE_CLUSTER_IP_H
 #define SLUICE_CLUSTER_IP_H

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Look-ups that forwarding needs: the device towards an address (the FIB), and
- * the MTU of a device. flow_open.h looks up the route of a new flow; walk.h
- * looks it up again for existing flows.
+ * The device towards an address (the FIB), and the MTU of a device. Needed only
+ * for packets of the node's own sockets, which walk_node.h redirects, for lost
+ * flows (flow_open.h), and for `sluice explain`.
  */
 #ifndef SLUICE_ROUTE_H
 #define SLUICE_ROUTE_H

@@ -36,7 +36,7 @@
 
 #elif defined(FAMILY)
 
-/* Translates a packet of the node's own socket and sends it to the backend. */
+/* Rewrites both ends of a packet of the node's own socket, and redirects it. */
 static __always_inline int FN(walk_node_send)(struct __sk_buff *skb,
 					      struct FN(packet) *p,
 					      struct FN(path) *path,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The node's own addresses as a table, the devices that have an address of a subnet as another, and the source addresses for masquerading
-// as a third: read at start and after netlink events. Loopback and link-local addresses are left out, because no Service is reachable on
-// them. Writes only these three tables.
+// Three tables that are read at start and after netlink events: the node's own addresses, the devices that have an address of a subnet, and
+// the source addresses for masquerading. Loopback and link-local addresses are left out, because no Service is reachable on them. Writes
+// only these three tables.
 import type { StatusPart } from '../../base/status-part.ts';
 import { AddressMonitor, addresses, type InterfaceAddress } from '../../kernel/rtnetlink.ts';
 import { addressText } from '../../model/address.ts';
