@@ -198,7 +198,12 @@ static __always_inline int floor_walk(struct __sk_buff *skb, __u16 client,
 	vip.protocol = IPPROTO_TCP;
 	first = bpf_map_lookup_elem(&floor_vips, &vip);
 	flow = bpf_map_lookup_elem(&floor_flows, &key);
-	if (flow)
+	/*
+	 * A SYN always opens a flow. The client may have used its port for
+	 * another VIP with the same backend since, which has overwritten the
+	 * row for replies.
+	 */
+	if (flow && (!tcp->syn || tcp->ack))
 		to = *flow;
 	else if (!first || (is_egress && skb->ingress_ifindex))
 		return TC_ACT_OK;
