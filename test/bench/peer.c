@@ -21,9 +21,14 @@
 #define MOST_TARGETS 4
 #define MOST_SERVERS 4
 
-/* Echoes every byte. The client resets the connection. */
+/*
+ * Echoes every byte. The client resets the connection. If the reset does not
+ * arrive, a time limit ends the connection, since the server handles one
+ * connection at a time.
+ */
 static void serve_tcp(const char *port)
 {
+	struct timeval patience = { .tv_usec = 100000 };
 	int listener = listen_on(SOCK_STREAM, port);
 	char byte;
 
@@ -33,6 +38,8 @@ static void serve_tcp(const char *port)
 
 		if (fd < 0)
 			continue;
+		setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience,
+			   sizeof(patience));
 		while (read(fd, &byte, 1) == 1 && write(fd, &byte, 1) == 1)
 			;
 		close(fd);
