@@ -13,10 +13,11 @@ import { HookInspection } from '../bpf/hook-inspection.ts';
 import { Sockets } from '../bpf/sockets.ts';
 import type { Config } from '../config/schema.ts';
 import type { Pace } from '../base/slices.ts';
-import type { DesiredDevice, DeviceRoutes, DeviceSubnet, NetworkDevice } from '../model/device.ts';
+import type { DesiredDevice, DeviceRoutes, DeviceSubnet, NetworkDevice, StrictDevice } from '../model/device.ts';
 import { DeviceController } from '../services/controller/device-controller.ts';
 import { Links } from '../source/netlink/links.ts';
 import { Routes } from '../source/netlink/routes.ts';
+import { SourceValidation } from '../source/netlink/source-validation.ts';
 import type { ReloadReport } from '../status/view.ts';
 import { Reconciler } from '../table/reconciler.ts';
 import { Table } from '../table/table.ts';
@@ -44,12 +45,8 @@ export const deviceTables = (): Pick<HooksOptions, 'subnets' | 'devices'> => ({
 /** Builds everything and starts nothing. */
 export function buildHooks({ config, log, pins, datapath, subnets, devices: desired, pace, onRepaired }: HooksOptions) {
   const bpfLog = subsystem(log, 'bpf');
-  const linkTable = new Table<number, NetworkDevice>('links', setImmediate);
-  const routeTable = new Table<number, DeviceRoutes>('routes', setImmediate);
-  const netlink = { clock: systemClock, log: subsystem(log, 'netlink') };
-  const links = new Links(linkTable, netlink);
-  const routes = routeSource(routeTable, config, { ...netlink, pace });
-  const controller = new DeviceController({ links: linkTable, routes: routeTable, subnets, devices: desired, settings: config });
+  const { linkTable, sources, controller } = buildDevices({ config, log, subnets, devices: desired, pace });
+  const { links } = sources;
   const operations = new DeviceOperations({ datapath, pins, log: bpfLog });
   const nameOf = (ifindex: number): string => desired.get(ifindex)?.name ?? `ifindex ${ifindex}`;
   const loop = new Reconciler<number, DesiredDevice>({
@@ -80,7 +77,8 @@ export function buildHooks({ config, log, pins, datapath, subnets, devices: desi
   });
   const startDevices = async (): Promise<void> => {
     links.start();
-    await routes?.start();
+    sources.validation.start();
+    await sources.routes?.start();
     controller.start();
     loop.start();
     await loop.firstDone;
@@ -88,7 +86,8 @@ export function buildHooks({ config, log, pins, datapath, subnets, devices: desi
   const stopDevices = (): void => {
     loop.stop();
     controller.stop();
-    routes?.stop();
+    sources.routes?.stop();
+    sources.validation.stop();
     links.stop();
     operations.close();
   };
@@ -110,7 +109,7 @@ export function buildHooks({ config, log, pins, datapath, subnets, devices: desi
     links: linkTable,
     ...{ sockets, guard, held, startDevices, stopDevices, attachSockets, reload },
     attachments: () => [...operations.attachments(), ...sockets.attachments()],
-    status: [notAttached, controller, links, ...(routes === undefined ? [] : [routes])] satisfies StatusPart[],
+    status: [notAttached, controller, ...Object.values(sources).filter((source) => source !== undefined)] satisfies StatusPart[],
     deviceController: controller,
     findings: {
       missingPrograms: { problems: () => inspection.findings().missing },
@@ -118,6 +117,24 @@ export function buildHooks({ config, log, pins, datapath, subnets, devices: desi
       displacedPrograms: { problems: () => inspection.findings().displaced },
       programsAhead: { problems: () => inspection.findings().ahead },
     },
+  };
+}
+
+/** The tables that say which devices the node has, and the controller that derives the devices with programs from them. */
+function buildDevices({ config, log, subnets, devices, pace }: Pick<HooksOptions, 'config' | 'log' | 'subnets' | 'devices' | 'pace'>) {
+  const linkTable = new Table<number, NetworkDevice>('links', setImmediate);
+  const routeTable = new Table<number, DeviceRoutes>('routes', setImmediate);
+  const strictDevices = new Table<number, StrictDevice>('strict devices', setImmediate);
+  const netlink = { clock: systemClock, log: subsystem(log, 'netlink') };
+  const tables = { links: linkTable, routes: routeTable, subnets, strictDevices };
+  return {
+    linkTable,
+    sources: {
+      links: new Links(linkTable, netlink),
+      validation: new SourceValidation(strictDevices, netlink),
+      routes: routeSource(routeTable, config, { ...netlink, pace }),
+    },
+    controller: new DeviceController({ ...tables, devices, settings: config }),
   };
 }
 

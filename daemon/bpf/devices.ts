@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attaches tc programs to the devices of the desired table, and detaches them. On a device that has a program of an earlier
-// daemon, a link update replaces the program, so that no packet passes without a program. It must never change a device that is
-// not in the table. Called by the Reconciler; guard.ts repairs the attachments.
+// daemon, a link update replaces the program, so that no packet passes without a program. Before the programs are attached, the map
+// lb_devices gets what they must know about the device. It must never change a device that is not in the table. Called by the Reconciler;
+// guard.ts repairs the attachments.
+import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from 'pino';
 import { hasTcx } from '../kernel/link.ts';
-import type { DesiredDevice, DeviceRole } from '../model/device.ts';
+import { kernelDevices } from '../maps/kernel-maps.ts';
+import { DeviceFlag, type DeviceMap, type DeviceMapValue } from '../maps/types.ts';
+import type { DesiredDevice, DeviceRole, DeviceRow } from '../model/device.ts';
 import type { Operations } from '../table/reconciler.ts';
 import type { TableView } from '../table/table.ts';
 import type { Held } from './attached.ts';
@@ -57,6 +61,8 @@ export class DeviceOperations implements Operations<number, DesiredDevice> {
   readonly #options: DeviceOptions;
   /** Devices by interface index. */
   readonly #attached = new Map<number, Device>();
+  /** The desired row of lb_devices of each device. */
+  readonly #rows = new Map<number, DeviceMapValue>();
   #hasTcx = true;
 
   constructor(options: DeviceOptions) {
@@ -70,6 +76,9 @@ export class DeviceOperations implements Operations<number, DesiredDevice> {
   update(row: DesiredDevice): void {
     const { ifindex, name, role } = row;
     const before = this.#attached.get(ifindex);
+    const mapRow = mapValueOf(row.mapRow);
+    if (!isDeepStrictEqual(this.#rows.get(ifindex), mapRow)) this.#map.set(ifindex, mapRow);
+    this.#rows.set(ifindex, mapRow);
     if (before?.name === name && before.role === role && before.appearance === row.appearance) return;
     const hooks = hooksOf[role];
     // The device may have had another role, also for an earlier daemon. This call removes the programs of that role.
@@ -84,6 +93,8 @@ export class DeviceOperations implements Operations<number, DesiredDevice> {
   delete(ifindex: number): void {
     const device = this.#attached.get(ifindex);
     this.#removeHooks(ifindex, allHooks);
+    this.#map.delete(ifindex);
+    this.#rows.delete(ifindex);
     if (device !== undefined) this.#options.log.info({ device: device.name, ifindex }, 'device detached');
   }
 
@@ -95,12 +106,17 @@ export class DeviceOperations implements Operations<number, DesiredDevice> {
         if (ifindex !== undefined && rows.get(ifindex) === undefined) this.delete(ifindex);
       }
     }
+    for (const ifindex of this.#map.keys()) if (rows.get(ifindex) === undefined) this.#map.delete(ifindex);
     return true;
   }
 
   *repair(): Generator<string[], void> {
-    // Does nothing: guard.ts repairs pins and attachments instead. It repairs them in the order that is required when the whole bpffs was
-    // lost.
+    // guard.ts repairs pins and attachments. It repairs them in the order that is required when the whole bpffs was lost.
+    for (const [ifindex, row] of new Map(this.#rows)) {
+      if (this.#rows.get(ifindex) !== row || isDeepStrictEqual(this.#map.get(ifindex), row)) continue;
+      this.#map.set(ifindex, row);
+      yield [`${this.#map.name}: the row of device ${ifindex} was missing or changed`];
+    }
   }
 
   freed(): number {
@@ -164,6 +180,10 @@ export class DeviceOperations implements Operations<number, DesiredDevice> {
     }
   }
 
+  get #map(): DeviceMap {
+    return kernelDevices((name) => this.#options.datapath.map(name));
+  }
+
   #attach(hook: Hook, ifindex: number): TcHook {
     const attached = this.#hook(hook, ifindex);
     try {
@@ -179,3 +199,11 @@ export class DeviceOperations implements Operations<number, DesiredDevice> {
     return new TcHook({ pins: this.#options.pins, name: devicePin(program, ifindex), ifindex, isIngress, hasTcx: this.#hasTcx });
   }
 }
+
+const NO_ADDRESS = new Uint8Array(6);
+
+const mapValueOf = ({ routeDevice, bridgeAddress, isStrict }: DeviceRow): DeviceMapValue => ({
+  routeDev: routeDevice,
+  bridgeMac: bridgeAddress === '' ? NO_ADDRESS : Uint8Array.fromHex(bridgeAddress.replaceAll(':', '')),
+  flags: (bridgeAddress === '' ? 0 : DeviceFlag.bridgePort) | (isStrict ? DeviceFlag.strictSource : 0),
+});

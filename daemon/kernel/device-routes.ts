@@ -42,6 +42,8 @@ export interface NextHop {
   /** The next hop has a gateway, or the route is a default route. */
   readonly hasGateway: boolean;
   readonly isDefault: boolean;
+  /** The next hop is one of several of its route, or may be. */
+  readonly isMultipath: boolean;
 }
 
 type OnNextHop = (hop: NextHop) => void;
@@ -98,7 +100,7 @@ function scanRoute(body: Uint8Array, onHop: OnNextHop): boolean {
     at += (length + 3) & ~3;
   }
   if (!hasGateway && destination !== 0 && isLinkLocal(body, destination)) return false;
-  if (ifindex !== 0) onHop({ ifindex, hasGateway: hasGateway || isDefault, isDefault });
+  if (ifindex !== 0) onHop({ ifindex, hasGateway: hasGateway || isDefault, isDefault, isMultipath: false });
   if (multipath !== 0) scanMultipath(body.subarray(multipath, multipathEnd), isDefault, onHop);
   return hasObject && ifindex === 0 && multipath === 0;
 }
@@ -110,7 +112,7 @@ function scanMultipath(bytes: Uint8Array, isDefault: boolean, onHop: OnNextHop):
     if (length < 8) return;
     const found = attributes(bytes.subarray(at + 8, at + length));
     const hasGateway = isDefault || found.has(RTA_GATEWAY) || found.has(RTA_VIA);
-    if (((bytes[at + 2] ?? 0) & RTNH_F_DEAD) === 0) onHop({ ifindex: word(bytes, at + 4), hasGateway, isDefault });
+    if (((bytes[at + 2] ?? 0) & RTNH_F_DEAD) === 0) onHop({ ifindex: word(bytes, at + 4), hasGateway, isDefault, isMultipath: true });
     at += (length + 3) & ~3;
   }
 }
@@ -119,7 +121,7 @@ function scanMultipath(bytes: Uint8Array, isDefault: boolean, onHop: OnNextHop):
 function scanObject(body: Uint8Array, onHop: OnNextHop): void {
   const found = attributes(body.subarray(8));
   const oif = found.get(NHA_OIF);
-  if (oif !== undefined) onHop({ ifindex: word(oif, 0), hasGateway: found.has(NHA_GATEWAY), isDefault: false });
+  if (oif !== undefined) onHop({ ifindex: word(oif, 0), hasGateway: found.has(NHA_GATEWAY), isDefault: false, isMultipath: true });
 }
 
 /** 169.254.0.0/16 and 224.0.0.0/4, or fe80::/10 and ff00::/8. The address is at `at`. */

@@ -13,6 +13,7 @@ const RTMGRP_LINK = 1;
 const RTMGRP_IPV4_IFADDR = 0x10;
 const RTMGRP_IPV6_IFADDR = 0x100;
 
+const IFLA_ADDRESS = 1;
 const IFLA_IFNAME = 3;
 const IFLA_MTU = 4;
 const IFLA_MASTER = 10;
@@ -35,6 +36,8 @@ export interface Link {
   /** True if the device carries Ethernet frames, which the tc programs need. */
   readonly isEthernet: boolean;
   readonly isLoopback: boolean;
+  /** Link-layer address, such as "02:00:00:00:00:01"; "" if there is none. */
+  readonly address: string;
   /** Ifindex of the bridge, bond, VRF or similar device to which the device belongs; 0 if there is none. */
   readonly master: number;
   /** True if the other end or the lower device is in another network namespace. */
@@ -78,6 +81,7 @@ function linkOf(body: Uint8Array): Link {
     mtu: word(found.get(IFLA_MTU)),
     isEthernet: view.getUint16(2, true) === ARPHRD_ETHER,
     isLoopback: (view.getUint32(8, true) & IFF_LOOPBACK) !== 0,
+    address: [...(found.get(IFLA_ADDRESS) ?? [])].map((byte) => byte.toString(16).padStart(2, '0')).join(':'),
     master: word(found.get(IFLA_MASTER)),
     hasPeerElsewhere: found.has(IFLA_LINK_NETNSID),
   };

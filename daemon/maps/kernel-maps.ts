@@ -8,6 +8,7 @@ import {
   lb4BackendCodec,
   lb4KeyCodec,
   lb4RangeKeyCodec,
+  lbDeviceCodec,
   lb4SourceCodec,
   lb4SourceKeyCodec,
   lb6BackendCodec,
@@ -27,6 +28,7 @@ import {
   type RangeMap,
   type RangeMapKey,
   type SlotMap,
+  type DeviceMap,
   type SourceMaps,
   SLOTS_PER_ROW,
 } from './types.ts';
@@ -252,6 +254,17 @@ class KernelRanges implements RangeMap {
     return [...this.#map.entries()].map(([key]) => decoded(this.#codec, key));
   }
 }
+
+const ifindexCodec: Codec<number> = {
+  name: 'ifindex',
+  size: 4,
+  offsets: {},
+  encode: (ifindex, view, at = 0) => view.setUint32(at, ifindex, true),
+  decode: (view, at = 0) => view.getUint32(at, true),
+};
+
+/** The map of devices. The BpfMap must stay open, and the caller owns it. */
+export const kernelDevices = (open: OpenMap): DeviceMap => new KernelHash(open('lb_devices'), { key: ifindexCodec, value: lbDeviceCodec });
 
 /** The maps of source addresses. The BpfMaps must stay open, and the caller owns them. */
 export const kernelSources = (open: OpenMap): SourceMaps => ({

@@ -141,6 +141,21 @@ export interface LbMaps {
   readonly host: ArrayMap<HostMapValue>;
 }
 
+/** Row of lb_devices. */
+export interface DeviceMapValue {
+  routeDev: number;
+  /** Six bytes; zeros if the device is not a port of a bridge. */
+  bridgeMac: Uint8Array;
+  /** DeviceFlag bits. */
+  flags: number;
+}
+
+/** Bits of DeviceMapValue.flags; enum device_flags in datapath/lib/types.h. */
+export const DeviceFlag = { bridgePort: 1, strictSource: 2 } as const;
+
+/** The map lb_devices by ifindex. */
+export type DeviceMap = HashMap<number, DeviceMapValue>;
+
 /** Key of lb4_sources and lb6_sources. */
 export interface SourceMapKey {
   /** Prefix length of the trie: 32 bits of the device plus the length of the CIDR. */

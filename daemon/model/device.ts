@@ -12,6 +12,8 @@ export interface NetworkDevice {
   /** True if the device carries Ethernet frames, which the tc programs expect. */
   readonly isEthernet: boolean;
   readonly isLoopback: boolean;
+  /** Link-layer address, such as "02:00:00:00:00:01"; "" if there is none. */
+  readonly address: string;
   /** Ifindex of the bridge, bond, VRF or similar device to which this device belongs; 0 if there is none. */
   readonly master: number;
   /** True if the other end of the device is in another network namespace (IFLA_LINK_NETNSID). */
@@ -33,6 +35,8 @@ export interface DeviceRoutes {
   readonly hasGateway: boolean;
   /** A default route leads through the device. */
   readonly hasDefault: boolean;
+  /** The device is one of several next hops of a route. */
+  readonly isMultipath: boolean;
 }
 
 /**
@@ -40,6 +44,14 @@ export interface DeviceRoutes {
  * source/netlink/local-addresses.ts. Key: ifindex.
  */
 export interface DeviceSubnet {
+  readonly ifindex: number;
+}
+
+/**
+ * A device on which the kernel validates the source of IPv4 packets strictly (rp_filter 1). Written by source/netlink/source-validation.ts.
+ * Key: ifindex.
+ */
+export interface StrictDevice {
   readonly ifindex: number;
 }
 
@@ -83,6 +95,18 @@ export interface DesiredDevice {
   readonly role: DeviceRole;
   /** The same value as in NetworkDevice. */
   readonly appearance: number;
+  /** What the programs must know about the device. */
+  readonly mapRow: DeviceRow;
+}
+
+/** The row of a device in the map lb_devices. */
+export interface DeviceRow {
+  /** Ifindex of the device that routes name: the device itself, or the bridge of which it is a port. */
+  readonly routeDevice: number;
+  /** Link-layer address of the bridge; "" if the device is not a port of a bridge. */
+  readonly bridgeAddress: string;
+  /** True if the kernel validates the source of IPv4 packets strictly, and only one device can be right. */
+  readonly isStrict: boolean;
 }
 
 /** The kinds of devices that connect a pod's network namespace with that of the node. */

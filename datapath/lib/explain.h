@@ -58,6 +58,8 @@ static __always_inline struct lb_explain *explain_record(void)
 
 #define explain_drop(reason) EXPLAIN(record->drop = (reason))
 
+#define explain_refused() EXPLAIN(record->is_refused = 1)
+
 /* The packet belongs to an existing flow. */
 #define explain_flow(flow)                                                    \
 	EXPLAIN(record->is_flow = 1; record->backend_id = (flow)->backend_id; \

@@ -264,6 +264,13 @@ static noinline int parse_extensions6(struct __sk_buff *skb,
 		if (found->l4 > 1024 ||
 		    bpf_skb_load_bytes(skb, found->l4, &header, sizeof(header)))
 			return IPPROTO_NONE;
+		/*
+		 * The destination in the header is not the last one as long as
+		 * segments are left (RFC 8200, 4.4).
+		 */
+		if (protocol == IPPROTO_ROUTING &&
+		    header.offset & bpf_htons(0x00ff))
+			return IPPROTO_NONE;
 		if (protocol == IPPROTO_FRAGMENT) {
 			found->id = header.id;
 			found->fragment = header.offset & bpf_htons(0xfff8) ?

@@ -33,7 +33,11 @@
 #include "parse.h"
 #include "csum.h"
 
-#define REFUSALS_PER_WINDOW 4096 /* per CPU in 4.29 s; Linux sends 1000/s */
+/*
+ * Per device in 4.29 s, so that the answers to one pod do not use up those of
+ * another. Linux sends 1000/s.
+ */
+#define REFUSALS_PER_WINDOW 4096
 #define REFUSAL_TTL 64
 
 struct icmp_message {
@@ -43,20 +47,22 @@ struct icmp_message {
 	__be32 rest;
 };
 
-static __always_inline bool refusal_allowed(void)
+static __always_inline bool refusal_allowed(__u32 ifindex)
 {
-	__u32 zero = 0, now = flow_now();
-	struct lb_limit *limit = bpf_map_lookup_elem(&lb_limits, &zero);
+	struct lb_limit *limit, fresh = { .window = flow_now(), .sent = 1 };
 
-	if (!limit)
-		return false;
 	if (!CAN_WRITE)
 		return true;
-	if (limit->window != now) {
-		limit->window = now;
+	limit = bpf_map_lookup_elem(&lb_limits, &ifindex);
+	if (!limit) {
+		map_write(&lb_limits, &ifindex, &fresh, BPF_NOEXIST);
+		return true;
+	}
+	if (limit->window != fresh.window) {
+		limit->window = fresh.window;
 		limit->sent = 0;
 	}
-	return limit->sent++ < REFUSALS_PER_WINDOW;
+	return __sync_fetch_and_add(&limit->sent, 1) < REFUSALS_PER_WINDOW;
 }
 
 /* Swaps the MAC addresses of the answer and sends it back. */
@@ -235,7 +241,7 @@ static noinline int FN(refuse_icmp)(struct __sk_buff *skb, struct FN(packet) *p,
 	if (p->l4 != ETH_HLEN + sizeof(IP_HEADER) ||
 	    p->fragment == FRAGMENT_LATER)
 		return -refusal->reason;
-	if (!refusal_allowed())
+	if (!refusal_allowed(skb->ifindex))
 		return -DROP_REFUSE_RATE;
 	if (bpf_skb_load_bytes(skb, ETH_HLEN, &answer->quoted_ip,
 			       sizeof(IP_HEADER) + sizeof(answer->quoted_l4)))

@@ -19,8 +19,10 @@
 #include "scratch.h"
 #include "drop.h"
 #include "hook.h"
+#include "frame.h"
 #include "walk_in.h"
 #include "walk_out.h"
+#include "lift.h"
 
 static noinline int walk_in_ipv4(struct __sk_buff *skb, enum hook hook)
 {
@@ -64,10 +66,56 @@ static noinline int walk_out_ipv6(struct __sk_buff *skb, enum hook hook)
 	return walk ? walk_out6(skb, walk, hook) : -DROP_FLOW_FULL;
 }
 
+static noinline int lift_ipv4(struct __sk_buff *skb)
+{
+	struct walk4 walk;
+
+	return lift4(skb, &walk);
+}
+
+static noinline int lift_ipv6(struct __sk_buff *skb)
+{
+	struct walk6 *walk = walk6_row();
+
+	return walk ? lift6(skb, walk) : -DROP_FLOW_FULL;
+}
+
+/*
+ * Handles a frame that is not for this node. Returns TC_ACT_OK or -DROP_*.
+ */
+static noinline int tc_other_frame(struct __sk_buff *skb, enum frame_kind kind)
+{
+	if (kind != FRAME_SWITCHED)
+		return TC_ACT_OK;
+	switch (skb->protocol) {
+	case bpf_htons(ETH_P_IP):
+		return lift_ipv4(skb);
+	case bpf_htons(ETH_P_IPV6):
+		return lift_ipv6(skb);
+	default:
+		return TC_ACT_OK;
+	}
+}
+
+static __always_inline int tc_frame(struct __sk_buff *skb, const enum hook hook)
+{
+	switch (skb->protocol) {
+	case bpf_htons(ETH_P_IP):
+		return hook_is_egress(hook) ? walk_out_ipv4(skb, hook) :
+					      walk_in_ipv4(skb, hook);
+	case bpf_htons(ETH_P_IPV6):
+		return hook_is_egress(hook) ? walk_out_ipv6(skb, hook) :
+					      walk_in_ipv6(skb, hook);
+	default:
+		return TC_ACT_OK;
+	}
+}
+
 #define VLAN_ID 0x0fff /* VLAN ID in the tag; 0: priority tag only */
 
 static __always_inline int tc_walk(struct __sk_buff *skb, const enum hook hook)
 {
+	enum frame_kind kind = FRAME_OURS;
 	int ret;
 
 	/*
@@ -76,18 +124,11 @@ static __always_inline int tc_walk(struct __sk_buff *skb, const enum hook hook)
 	 */
 	if (skb->vlan_present && skb->vlan_tci & VLAN_ID)
 		return TC_ACT_UNSPEC;
-	switch (skb->protocol) {
-	case bpf_htons(ETH_P_IP):
-		ret = hook_is_egress(hook) ? walk_out_ipv4(skb, hook) :
-					     walk_in_ipv4(skb, hook);
-		break;
-	case bpf_htons(ETH_P_IPV6):
-		ret = hook_is_egress(hook) ? walk_out_ipv6(skb, hook) :
-					     walk_in_ipv6(skb, hook);
-		break;
-	default:
-		return TC_ACT_UNSPEC;
-	}
+	/* `sluice explain` asks about frames that are for this node. */
+	if (CAN_WRITE && !hook_is_egress(hook))
+		kind = frame_kind(skb);
+	ret = kind == FRAME_OURS ? tc_frame(skb, hook) :
+				   tc_other_frame(skb, kind);
 	/*
 	 * TC_ACT_OK would end the chain: TCX programs and clsact filters that
 	 * run after this program would not see the packet. TC_ACT_UNSPEC, which

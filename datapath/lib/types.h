@@ -13,7 +13,7 @@
 #include "types_flow.h"
 
 /* Of the pinned maps. The daemon rejects maps of another layout version. */
-enum layout { LAYOUT_VERSION = 3 };
+enum layout { LAYOUT_VERSION = 4 };
 
 /* Low byte of lb_frontend.meta. */
 enum frontend_flags {
@@ -287,7 +287,20 @@ struct sk6_vip {
 	__u16 pad;
 };
 
-/* Fixed-window count of ICMP answers, one per CPU. */
+enum device_flags {
+	DEVICE_BRIDGE_PORT = 1, /* bridge_mac is set */
+	DEVICE_STRICT_SOURCE = 2, /* rp_filter is 1 */
+};
+
+/* Value of lb_devices. The key is the ifindex of a device with programs. */
+struct lb_device {
+	__u32 route_dev; /* ifindex of the device in routes: itself, or its bridge */
+	__u8 bridge_mac[6];
+	__u8 flags; /* enum device_flags */
+	__u8 pad;
+};
+
+/* Fixed-window count of the ICMP answers on one device. */
 struct lb_limit {
 	__u32 window; /* flow_now() of the current window */
 	__u32 sent;
@@ -313,6 +326,7 @@ struct lb_explain {
 	__u32 is_masqueraded; /* the source becomes the node's address */
 	__u32 is_hairpin; /* the backend is the client itself */
 	__u32 is_flow; /* the backend comes from an existing flow */
+	__u32 is_refused; /* the kernel refuses the packet (packet_check.h) */
 	__u32 drop; /* enum drop_reason */
 	__u32 dev; /* ifindex of the device that the packet leaves by */
 	__u32 assume_route; /* input: every address counts as routed */

@@ -27,6 +27,7 @@
 #include "ct.h"
 #include "service.h"
 #include "cluster_ip.h"
+#include "packet_check.h"
 #include "flow_check.h"
 #include "flow_open.h"
 #include "nat.h"
@@ -116,8 +117,14 @@ static __always_inline int FN(walk_open)(struct __sk_buff *skb,
 				 p->tuple.protocol, &frontend);
 	if (!ret)
 		ret = FN(cluster_ip_miss)(&p->tuple.daddr);
-	if (ret <= 0)
-		return ret ? ret : 1;
+	if (!ret)
+		return 1;
+	if (!hook_is_egress(hook) && FN(packet_is_refused)(skb, p)) {
+		explain_refused();
+		return 1;
+	}
+	if (ret < 0)
+		return ret;
 	if (!scratch)
 		return -DROP_FLOW_FULL;
 	/* A packet that was redirected to this uplink passes it again. */

@@ -56,12 +56,15 @@ export class Bpffs {
 /** ifindex of the devices of the namespace: pods 10.244.1.N behind lxc1..lxc3, and the uplink eth0 (10.0.0.1). */
 export const devices = { lxc1: 0, lxc2: 0, lxc3: 0, eth0: 0 };
 
+/** The frames of packet.ts are for this address. The programs ignore frames that are for another station. */
+export const deviceMac = Uint8Array.of(2, 0, 0, 0, 0, 2);
+
 /** Moves this process into a new namespace with devices and routes for FIB lookups. Call it once in a file. */
 export function enterNamespace(): void {
   newNetns();
   ip('link', 'set', 'lo', 'up');
   for (const name of Object.keys(devices) as (keyof typeof devices)[]) {
-    ip('link', 'add', name, 'type', 'veth', 'peer', 'name', `${name}p`);
+    ip('link', 'add', name, 'address', '02:00:00:00:00:02', 'type', 'veth', 'peer', 'name', `${name}p`);
     ip('link', 'set', name, 'up');
     ip('link', 'set', `${name}p`, 'up');
     const [link] = JSON.parse(ip('-j', 'link', 'show', 'dev', name)) as { ifindex: number }[];

@@ -215,7 +215,7 @@ describe('pinned maps', () => {
     config.set(new Uint8Array(4), row.with(0, 99));
     first.datapath.close();
     expect(() => new Loaded(bpffs)).toThrow(ExitError);
-    expect(() => new Loaded(bpffs)).toThrow(/layout 99, and this version has 3/);
+    expect(() => new Loaded(bpffs)).toThrow(/layout 99, and this version has 4/);
   });
 });
 
@@ -283,6 +283,7 @@ describe('rtnetlink', () => {
       ifindex: number;
       ifname: string;
       link_type: string;
+      address: string;
       mtu: number;
       linkinfo?: { info_kind?: string };
     }[];
@@ -294,6 +295,7 @@ describe('rtnetlink', () => {
         mtu: link.mtu,
         isEthernet: link.link_type === 'ether',
         isLoopback: link.link_type === 'loopback',
+        address: link.address,
         // Both ends of each veth pair are in this namespace, and there is no bridge.
         ...{ hasPeerElsewhere: false, master: 0 },
       })),

@@ -219,7 +219,7 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
   test('a packet to a frontend without a usable backend is refused with the VIP as source, and is counted', () => {
     const before = loaded.drops()['NO_BACKEND'] ?? 0;
     const packet = request({ destination: deadVip, sequence: 7000 });
-    const out = translated({ ...packet, mac: { source: 0x11, destination: 0x22 } });
+    const out = translated({ ...packet, mac: { source: 0x11, destination: 2 } });
     expect(loaded.drops()['NO_BACKEND']).toBe(before + 1);
     if (isTcp) {
       // The acknowledgement number is 7000 (sequence number) + 1 (SYN) + 3 (payload bytes).

@@ -12,7 +12,7 @@ import type { DesiredRange } from '../../daemon/model/frontend.ts';
 import { desiredOf, type Desired } from '../support/semantics/case.ts';
 import { semanticsCases } from '../support/semantics/cases.ts';
 import { randomCase } from '../support/semantics/random.ts';
-import { devices, ip, type Loaded, objectsPath, plainHost, smallSizes } from './fixture.ts';
+import { deviceMac, devices, ip, type Loaded, objectsPath, plainHost, smallSizes } from './fixture.ts';
 import { loadForFile } from './load-for-file.ts';
 import { readIp, TC_ACT_SHOT, TC_ACT_UNSPEC } from './packet.ts';
 
@@ -84,6 +84,7 @@ class Kernel {
       ...{ protocol: packet.protocol, source: packet.sourceIP, destination: packet.destIP },
       ...{ sourcePort: packet.sourcePort, destinationPort: packet.destPort },
     });
+    frame.set(deviceMac);
     const before = loaded.drops();
     const { verdict, packet: out } = loaded.forward(hook, frame, { ifindex: devices.eth0 });
     const after = loaded.drops();

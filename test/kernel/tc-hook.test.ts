@@ -18,6 +18,7 @@ import { removals } from '../../daemon/bpf/uninstall.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 import { Foreign } from '../support/lab/foreign.ts';
 import { Bpffs, devices as device, enterNamespace, objectsPath, smallSizes } from './fixture.ts';
+import { ordinary } from '../support/builders.ts';
 
 let bpffs: Bpffs;
 let pins: PinDirectory;
@@ -35,7 +36,7 @@ const row = { ifindex: 0, name: 'lxc1', role: 'pod', appearance: 1 } as const;
 function start(hasTcx = true): void {
   operations = new DeviceOperations({ datapath, pins, log: pino({ level: 'silent' }), hasTcx });
   operations.restore();
-  operations.update({ ...row, ifindex: device.lxc1 });
+  operations.update({ ...row, ifindex: device.lxc1, mapRow: ordinary(device.lxc1) });
   guard = new Guard({
     ...{ pins, datapath, clock, periodMs: 1000, held: () => operations.held(), beforeHooks: () => undefined },
     onRepaired: (message) => reports.push(message),

@@ -3,6 +3,7 @@
 // must not read a clock or a random source.
 import { hostPort, familyOf } from '../../daemon/model/address.ts';
 import type { ServiceMapValue } from '../../daemon/maps/types.ts';
+import type { DeviceRow } from '../../daemon/model/device.ts';
 import type { Backend, DesiredPort, Frontend } from '../../daemon/model/frontend.ts';
 import type { HostSettings } from '../../daemon/model/host.ts';
 import type { EndpointSlice, SliceEndpoint } from '../../daemon/model/endpoint-slice.ts';
@@ -106,3 +107,6 @@ export const backendTexts = (backends: Iterable<{ address: string; port: number 
 /** The error of a file that does not exist, as node:fs throws it. */
 export const missingFile = (path: string): Error =>
   Object.assign(new Error(`ENOENT: no such file or directory, open '${path}'`), { errno: -2, code: 'ENOENT', syscall: 'open', path });
+
+/** The row in lb_devices of a device that is not a port of a bridge, without source validation. */
+export const ordinary = (ifindex: number): DeviceRow => ({ routeDevice: ifindex, bridgeAddress: '', isStrict: false });

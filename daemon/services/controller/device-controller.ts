@@ -16,6 +16,7 @@ import {
   missingUplink,
   type NetworkDevice,
   noUplink,
+  type StrictDevice,
 } from '../../model/device.ts';
 import type { Table, TableView } from '../../table/table.ts';
 import { deviceRoles } from '../desired/device-roles.ts';
@@ -24,6 +25,7 @@ export interface DeviceControllerOptions {
   readonly links: TableView<number, NetworkDevice>;
   readonly routes: TableView<number, DeviceRoutes>;
   readonly subnets: TableView<number, DeviceSubnet>;
+  readonly strictDevices: TableView<number, StrictDevice>;
   /** Written by this controller. The rows of another writer, such as the CNI server, must have other ifindexes. */
   readonly devices: Table<number, DesiredDevice>;
   readonly settings: DeviceSettings;
@@ -108,8 +110,8 @@ export class DeviceController implements StatusPart {
   }
 
   #inputs(): Pick<TableView<number, unknown>, 'onChange' | 'initialized'>[] {
-    const { links, routes, subnets } = this.#options;
-    return [links, routes, subnets];
+    const { links, routes, subnets, strictDevices } = this.#options;
+    return [links, routes, subnets, strictDevices];
   }
 
   #areInputsListed(): boolean {
@@ -121,14 +123,22 @@ export class DeviceController implements StatusPart {
     const { links, routes, subnets, devices, settings } = this.#options;
     const facts = [...links.all()].map(([ifindex, row]) => factsOf(row, routes.get(ifindex), subnets.get(ifindex)));
     this.#judged = new Map(deviceRoles(facts, settings).map((device) => [device.ifindex, device]));
-    const wanted = [...this.#judged.values()].flatMap(desiredDevice);
+    const wanted = [...this.#judged.values()].flatMap((device) => this.#desired(device));
     const indices = new Set(wanted.map(({ ifindex }) => ifindex));
     // A bridge loses its programs before its first port gets them, so that no packet meets both.
     for (const [ifindex] of [...devices.all()]) if (!indices.has(ifindex)) devices.delete(ifindex);
     for (const row of wanted) if (!isDeepStrictEqual(devices.get(row.ifindex), row)) devices.upsert(row.ifindex, row);
     this.#markInitialized();
   }
-}
 
-const desiredDevice = ({ ifindex, name, appearance, role }: JudgedDevice): DesiredDevice[] =>
-  role === 'none' ? [] : [{ ifindex, name, appearance, role }];
+  #desired({ ifindex, name, appearance, role }: JudgedDevice): DesiredDevice[] {
+    if (role === 'none') return [];
+    const { links, routes, strictDevices } = this.#options;
+    const master = links.get(links.get(ifindex)?.master ?? 0);
+    const bridge = master?.kind === 'bridge' ? master : undefined;
+    const routeDevice = bridge?.ifindex ?? ifindex;
+    // A packet may come in by any device of a multipath route, and the programs see only one of these devices in a route look-up.
+    const isStrict = strictDevices.get(routeDevice) !== undefined && routes.get(routeDevice)?.isMultipath !== true;
+    return [{ ifindex, name, appearance, role, mapRow: { routeDevice, bridgeAddress: bridge?.address ?? '', isStrict } }];
+  }
+}

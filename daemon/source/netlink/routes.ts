@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which devices routes lead through, as a table: read at start and after netlink events. A node may have a million routes, which change all
-// the time. So only two facts per device are kept, a new route is taken from its event, and all routes are read again only after routes
+// the time. So only three facts per device are kept, a new route is taken from its event, and all routes are read again only after routes
 // were removed or replaced: in slices, with a pause that grows with the time that reading takes. After the start, no failure leaves this
 // class as an exception: the table keeps its rows, and problems() reports the failure. Writes only this table.
 import type { Logger } from 'pino';
@@ -163,14 +163,19 @@ export class Routes implements StatusPart {
 
   #put(row: DeviceRoutes): void {
     const before = this.#table.get(row.ifindex);
-    if (before?.hasGateway !== row.hasGateway || before.hasDefault !== row.hasDefault) this.#table.upsert(row.ifindex, row);
+    if (routeFacts.some((fact) => before?.[fact] !== row[fact])) this.#table.upsert(row.ifindex, row);
   }
 }
 
+const routeFacts = ['hasGateway', 'hasDefault', 'isMultipath'] as const;
+
 /** The row with the next hop, or undefined if the next hop adds nothing. */
-function merged(before: DeviceRoutes | undefined, { ifindex, hasGateway, isDefault }: NextHop): DeviceRoutes | undefined {
-  if (before !== undefined && (before.hasGateway || !hasGateway) && (before.hasDefault || !isDefault)) return undefined;
-  return { ifindex, hasGateway: hasGateway || before?.hasGateway === true, hasDefault: isDefault || before?.hasDefault === true };
+function merged(before: DeviceRoutes | undefined, { ifindex, hasGateway, isDefault, isMultipath }: NextHop): DeviceRoutes | undefined {
+  const row = {
+    ...{ ifindex, hasGateway: hasGateway || before?.hasGateway === true },
+    ...{ hasDefault: isDefault || before?.hasDefault === true, isMultipath: isMultipath || before?.isMultipath === true },
+  };
+  return before !== undefined && routeFacts.every((fact) => before[fact] === row[fact]) ? undefined : row;
 }
 
 /** Adds what a next hop says about its device. */

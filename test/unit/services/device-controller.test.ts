@@ -2,7 +2,14 @@
 // The table of devices that must have tc programs, derived from the devices, routes and addresses of a node: the order of its changes, and
 // what is reported. device-roles.test.ts tests the roles.
 import { beforeEach, describe, expect, test } from 'vitest';
-import type { DesiredDevice, DeviceRoutes, DeviceSettings, DeviceSubnet, NetworkDevice } from '../../../daemon/model/device.ts';
+import type {
+  DesiredDevice,
+  DeviceRoutes,
+  DeviceSettings,
+  DeviceSubnet,
+  NetworkDevice,
+  StrictDevice,
+} from '../../../daemon/model/device.ts';
 import { DeviceController } from '../../../daemon/services/controller/device-controller.ts';
 import { Table } from '../../../daemon/table/table.ts';
 import { ManualScheduler } from '../../support/fake-clock.ts';
@@ -14,6 +21,7 @@ let subnets: Table<number, DeviceSubnet>;
 let devices: Table<number, DesiredDevice>;
 let controller: DeviceController;
 let marks: (() => void)[];
+let strictDevices: Table<number, StrictDevice>;
 
 const markListed = (): void => {
   for (const mark of marks) mark();
@@ -26,13 +34,15 @@ function begin(settings: DeviceSettings): void {
   routes = new Table('routes', scheduler.schedule);
   subnets = new Table('subnets', scheduler.schedule);
   devices = new Table('devices', scheduler.schedule);
-  marks = [links, routes, subnets].map((table) => table.registerSource('test'));
-  controller = new DeviceController({ links, routes, subnets, devices, settings });
+  strictDevices = new Table('strict devices', scheduler.schedule);
+  marks = [links, routes, subnets, strictDevices].map((table) => table.registerSource('test'));
+  controller = new DeviceController({ links, routes, subnets, strictDevices, devices, settings });
   controller.start();
 }
 
 const link = (row: Partial<NetworkDevice>): NetworkDevice => ({
   ...{ ifindex: 7, name: 'lxc1', kind: 'veth', isEthernet: true, isLoopback: false, master: 0, hasPeerElsewhere: true, appearance: 1 },
+  address: '',
   ...row,
 });
 
@@ -42,7 +52,7 @@ function put(row: Partial<NetworkDevice>): void {
 }
 
 const eth0 = { ifindex: 2, name: 'eth0', kind: '', hasPeerElsewhere: false };
-const defaultRoute = (ifindex: number): DeviceRoutes => ({ ifindex, hasGateway: true, hasDefault: true });
+const defaultRoute = (ifindex: number): DeviceRoutes => ({ ifindex, hasGateway: true, hasDefault: true, isMultipath: false });
 
 describe('devices that the settings name', () => {
   beforeEach(() => begin({ podInterfaces: ['lxc'], uplinks: ['eth0'] }));
@@ -148,7 +158,7 @@ describe('devices that are found', () => {
 
   test('a bridge loses its programs before its first pod port gets them, so that no packet meets both', () => {
     put({ ifindex: 3, name: 'br0', kind: 'bridge', hasPeerElsewhere: false });
-    routes.upsert(3, { ifindex: 3, hasGateway: false, hasDefault: false });
+    routes.upsert(3, { ifindex: 3, hasGateway: false, hasDefault: false, isMultipath: false });
     put({ ifindex: 4, name: 'vnet0', kind: 'tun', hasPeerElsewhere: false, master: 3 });
     expect(rows()).toEqual(['br0 uplink']);
     const changes = devices.observe();
@@ -172,5 +182,46 @@ describe('devices that are found', () => {
     links.delete(2);
     scheduler.flush();
     expect(controller.judge(2)).toBeUndefined();
+  });
+});
+
+describe('what the programs must know about a device', () => {
+  beforeEach(() => {
+    begin({ podInterfaces: 'auto', uplinks: 'auto' });
+    put(eth0);
+    routes.upsert(2, defaultRoute(2));
+    markListed();
+  });
+
+  const mapRow = (ifindex: number): unknown => devices.get(ifindex)?.mapRow;
+
+  test('a port of a bridge is found in routes as its bridge, and has the address of the bridge', () => {
+    put({ ifindex: 3, name: 'cni0', kind: 'bridge', hasPeerElsewhere: false, address: '02:00:00:00:00:03' });
+    put({ ifindex: 7, master: 3, address: '02:00:00:00:00:07' });
+    expect(mapRow(7)).toEqual({ routeDevice: 3, bridgeAddress: '02:00:00:00:00:03', isStrict: false });
+    put({ ifindex: 3, name: 'cni0', kind: 'bridge', hasPeerElsewhere: false, address: '02:00:00:00:00:04' });
+    expect(mapRow(7)).toMatchObject({ bridgeAddress: '02:00:00:00:00:04' });
+    put({ ifindex: 7, address: '02:00:00:00:00:07' });
+    expect(mapRow(7)).toEqual({ routeDevice: 7, bridgeAddress: '', isStrict: false });
+  });
+
+  test('source validation is strict if rp_filter of the device is 1, and of the bridge for a port', () => {
+    strictDevices.upsert(2, { ifindex: 2 });
+    put({ ifindex: 3, name: 'cni0', kind: 'bridge', hasPeerElsewhere: false });
+    put({ ifindex: 7, master: 3 });
+    strictDevices.upsert(7, { ifindex: 7 });
+    scheduler.flush();
+    expect([mapRow(2), mapRow(7)]).toMatchObject([{ isStrict: true }, { isStrict: false }]);
+    strictDevices.upsert(3, { ifindex: 3 });
+    strictDevices.delete(2);
+    scheduler.flush();
+    expect([mapRow(2), mapRow(7)]).toMatchObject([{ isStrict: false }, { isStrict: true }]);
+  });
+
+  test('a device of a multipath route is not strict, since a packet may come in by another next hop', () => {
+    strictDevices.upsert(2, { ifindex: 2 });
+    routes.upsert(2, { ...defaultRoute(2), isMultipath: true });
+    scheduler.flush();
+    expect(mapRow(2)).toMatchObject({ isStrict: false });
   });
 });

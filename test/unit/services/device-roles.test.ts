@@ -9,7 +9,7 @@ import { deviceRoles } from '../../../daemon/services/desired/device-roles.ts';
 type Device = Partial<DeviceFacts> & { readonly name: string; readonly in?: string };
 
 const plain = {
-  ...{ kind: '', isEthernet: true, isLoopback: false, hasPeerElsewhere: false, appearance: 1 },
+  ...{ kind: '', isEthernet: true, isLoopback: false, hasPeerElsewhere: false, address: '', appearance: 1 },
   ...{ hasRoute: false, hasGateway: false, hasDefault: false, hasSubnet: false },
 };
 

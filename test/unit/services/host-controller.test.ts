@@ -12,7 +12,7 @@ import { objectKey } from '../../../daemon/model/object-key.ts';
 import type { Service } from '../../../daemon/model/service.ts';
 import type { ServiceCIDR } from '../../../daemon/model/service-cidr.ts';
 import { Table } from '../../../daemon/table/table.ts';
-import { hostSettings, nodeRow, serviceRow } from '../../support/builders.ts';
+import { hostSettings, nodeRow, serviceRow, ordinary } from '../../support/builders.ts';
 import { ManualScheduler } from '../../support/fake-clock.ts';
 
 function setup(settings: Partial<HostSettings> = {}, devices?: Table<number, DesiredDevice>) {
@@ -182,9 +182,9 @@ describe('whether tc programs translate the UDP sockets of pods and of the node'
     expect(now()).toBeUndefined();
     markFound();
     expect(now()).toEqual({ pods: false, node: false });
-    devices.upsert(2, { ifindex: 2, name: 'eth0', role: 'uplink', appearance: 1 });
+    devices.upsert(2, { ifindex: 2, name: 'eth0', role: 'uplink', appearance: 1, mapRow: ordinary(2) });
     expect(now()).toEqual({ pods: false, node: true });
-    devices.upsert(3, { ifindex: 3, name: 'lxc1', role: 'pod', appearance: 1 });
+    devices.upsert(3, { ifindex: 3, name: 'lxc1', role: 'pod', appearance: 1, mapRow: ordinary(3) });
     expect(now()).toEqual({ pods: true, node: true });
     devices.delete(3);
     expect(now()).toEqual({ pods: false, node: true });

@@ -17,6 +17,7 @@ function setup() {
   const link = (ifindex: number, kind: string, master = 0): void =>
     links.upsert(ifindex, {
       ...{ ifindex, name: `if${ifindex}`, kind, master, isEthernet: true, isLoopback: false, hasPeerElsewhere: false, appearance: 1 },
+      address: '',
     });
   const address = (ifindex: number, cidr: string, text: string): void => {
     const row = { ifindex, cidr, address: text };
