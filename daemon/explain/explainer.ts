@@ -28,6 +28,10 @@ const refusals = ['DROP_NO_BACKEND', 'DROP_WRONG_PORT', 'DROP_NO_FLOW'];
  */
 const maxCandidates = 100;
 
+/** A UDP connect() of a process of the node: whether the socket hook translates it depends on the backend that it selects. */
+const isUdpConnect = ({ protocol, call }: PacketQuery, origin: Origin): boolean =>
+  origin === 'node' && protocol === 'UDP' && call === 'connect';
+
 interface ExplainerParts {
   readonly programs: Pick<ExplainPrograms, 'run' | 'connect'>;
   readonly maps: LbMaps;
@@ -128,7 +132,8 @@ export class Explainer {
     const isTranslated = result === SOCKET_REWRITE || isRefused;
     if (record.service !== 0) {
       const who = origin === 'node' ? 'a node process' : 'a pod';
-      const does = isTranslated ? `translates ${call}() before there is a packet` : `leaves ${call}() to the tc programs`;
+      const unless = isUdpConnect(question, origin) ? ', unless it selects a backend on the node itself' : '';
+      const does = isTranslated ? `translates ${call}() before there is a packet` : `leaves ${call}() to the tc programs${unless}`;
       if (isTranslated || question.call !== undefined) narrator.hook(`the socket hook of ${who} ${does}`);
       if (question.protocol === 'UDP') narrator.hook(this.#otherCall(question, ends, call));
     }
@@ -183,12 +188,21 @@ export class Explainer {
     if (frontend !== null) narrator.frontend(frontend, record, { source, port });
     if (record.isDecided !== 0) narrator.policy(record, origin);
     const isRefused = refusals.includes(drop);
+    if (drop === 'DROP_NODE_TO_SELF' && typeof this.#parts.sockets !== 'object' && isUdpConnect(question, origin)) {
+      const reason = 'all backends are on the node itself, so the socket hook translates connect() to one of them';
+      return narrator.answer({ verdict: 'DNAT', frontend, reason });
+    }
     if (record.drop !== 0) {
       const reason = narrator.reasonOf(drop, record.flags, { source, port });
       return narrator.answer({ verdict: isRefused ? 'REJECT' : 'DROP', frontend, drop, reason });
     }
     if (action === TC_ACT_SHOT)
       return narrator.answer({ verdict: 'DROP', frontend, reason: 'the packet is dropped and the program recorded no reason' });
+    if (record.isRefused !== 0)
+      return narrator.answer({
+        ...{ verdict: 'NONE', frontend: null },
+        reason: `the kernel refuses a packet from ${source} on this device (martian or own source, or rp_filter), so the packet is not translated`,
+      });
     if (record.backendId === 0)
       return narrator.answer({
         ...{ verdict: 'NONE', frontend: null, reason: 'the destination is not a frontend, so the packet passes unchanged' },

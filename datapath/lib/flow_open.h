@@ -28,6 +28,7 @@
 #include "ct_open.h"
 #include "service.h"
 #include "traffic_policy.h"
+#include "address_set.h"
 #include "backend.h"
 #include "route.h"
 
@@ -64,6 +65,30 @@ static __always_inline void FN(flow_source)(struct FN(flow) *flow,
 		flow->flags |= FLOW_MASQUERADED;
 	else if (is_hairpin)
 		flow->flags |= FLOW_HAIRPIN;
+}
+
+#define OTHER_BACKEND_TRIES 16
+
+/*
+ * The stack does not accept a packet of the node's own socket that is sent back
+ * to the node, so such a packet needs a backend elsewhere. The socket hooks
+ * translate the calls whose backend is on the node itself (socket_lb.h), so
+ * that each backend gets its share. If every try selects a backend on the node,
+ * flow_fill_node() drops the packet. Returns 0 or -DROP_*.
+ */
+static __always_inline int FN(flow_select_elsewhere)(
+	struct backend_request *request, const addr_t *client,
+	struct FN(chosen) *chosen)
+{
+	int ret = 0, i;
+
+	for (i = 0; i < OTHER_BACKEND_TRIES && !ret; i++) {
+		if (!FN(address_set_has)(SET_NODE, &chosen->address))
+			return 0;
+		request->hash = bpf_get_prandom_u32();
+		ret = FN(backend_select)(request, client, chosen);
+	}
+	return ret;
 }
 
 /* Fills in the rest of a flow whose backend is set. */
@@ -196,6 +221,9 @@ static noinline int FN(flow_open)(struct __sk_buff *skb, struct FN(packet) *p,
 	request.is_local = policy.is_local;
 	explain_policy(&policy);
 	ret = FN(backend_select)(&request, &p->tuple.saddr, &chosen);
+	if (!ret && hook == HOOK_UPLINK_OUT)
+		ret = FN(flow_select_elsewhere)(&request, &p->tuple.saddr,
+						&chosen);
 	if (ret)
 		return ret;
 	flow = &scratch->FN(flow);

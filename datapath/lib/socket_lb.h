@@ -7,7 +7,8 @@
  * backends fails. Two kinds of calls are left to the tc programs if these are
  * attached. The first kind depends on the source address, which the socket of a
  * pod does not have yet. The second kind is UDP connect(), so that the flow can
- * move to another backend.
+ * move to another backend. Exception: a backend on the node itself, which the
+ * packets of a socket of the node reach without a device.
  */
 #ifndef SLUICE_SOCKET_LB_H
 #define SLUICE_SOCKET_LB_H
@@ -25,6 +26,7 @@
 #include "hash.h"
 #include "config.h"
 #include "explain.h"
+#include "address_set.h"
 #include "service.h"
 #include "backend.h"
 
@@ -45,6 +47,7 @@ struct sock_call {
 	__u32 protocol;
 	bool is_node; /* a socket in the node's network namespace */
 	bool is_datagram; /* sendmsg(): each message has its own destination */
+	bool only_own; /* translated only to a backend on the node itself */
 };
 
 static __always_inline struct sock_call sock_caller(struct bpf_sock_addr *ctx,
@@ -128,13 +131,13 @@ keep:
 }
 
 /*
- * Returns SOCK_REWRITE and the request, or SOCK_LEAVE. The source of a node
- * socket is an address of the node, so the traffic policy can be decided here.
- * The source of a pod's socket is not known yet, so calls whose traffic policy
- * depends on the source are left to the tc programs.
+ * Returns SOCK_REWRITE and the request, or SOCK_LEAVE. Sets call->only_own. The
+ * source of a node socket is an address of the node, so the traffic policy can
+ * be decided here. The source of a pod's socket is not known yet, so calls whose
+ * traffic policy depends on the source are left to the tc programs.
  */
 static __always_inline int FN(sock_request)(const struct frontend *frontend,
-					    const struct sock_call *call,
+					    struct sock_call *call,
 					    struct backend_request *request)
 {
 	struct lb_host *host = config_host();
@@ -155,7 +158,9 @@ static __always_inline int FN(sock_request)(const struct frontend *frontend,
 	 * If the call were translated here, a connected UDP socket could never
 	 * move to another backend.
 	 */
-	if (has_tc && call->protocol == IPPROTO_UDP && !call->is_datagram)
+	call->only_own =
+		has_tc && call->protocol == IPPROTO_UDP && !call->is_datagram;
+	if (call->only_own && !call->is_node)
 		return SOCK_LEAVE;
 	request->service = service;
 	/* externalTrafficPolicy does not restrict the node and local pods. */
@@ -168,7 +173,7 @@ static __always_inline int FN(sock_request)(const struct frontend *frontend,
  * SOCK_*, or -DROP_* with address and port unchanged.
  */
 static __always_inline int FN(sock_to_backend)(const struct frontend *frontend,
-					       const struct sock_call *call,
+					       struct sock_call *call,
 					       addr_t *address, __be16 *port)
 {
 	struct lb_host *host = config_host();
@@ -189,6 +194,13 @@ static __always_inline int FN(sock_to_backend)(const struct frontend *frontend,
 			      call->is_datagram, &chosen);
 	if (ret)
 		return ret;
+	/*
+	 * ex_connect must not use this map, so `sluice explain` says only that
+	 * the selection decides.
+	 */
+	if (call->only_own &&
+	    (!CAN_WRITE || !FN(address_set_has)(SET_NODE, &chosen.address)))
+		return SOCK_LEAVE;
 	__builtin_memset(&vip, 0, sizeof(vip));
 	vip.address = *address;
 	vip.port = *port;

@@ -228,7 +228,7 @@ describe('explain --objects', () => {
     test('connect() of a UDP socket is left to the tc programs, and sendto() is translated', async () => {
       const connected = await answer(['--call', 'connect']);
       expect(hooks(connected)).toEqual([
-        'the socket hook of a node process leaves connect() to the tc programs',
+        'the socket hook of a node process leaves connect() to the tc programs, unless it selects a backend on the node itself',
         'a socket that calls sendto() without connect() is translated by the socket hook too',
         'tc_uplink_out processes a packet from the node',
       ]);

@@ -10,6 +10,7 @@ import { repeatedSyns } from '../support/lab/retransmissions.ts';
 const families = ['IPv4', 'IPv6'] as const;
 const deadVips = { IPv4: '10.96.0.66', IPv6: 'fd00:96::66' };
 const remoteVips = { IPv4: '10.96.0.77', IPv6: 'fd00:96::77' };
+const mixedVips = { IPv4: '10.96.0.87', IPv6: 'fd00:96::87' };
 const hostVips = { IPv4: '10.96.0.88', IPv6: 'fd00:96::88' };
 
 describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translation: $hasSocketLb', ({ hasSocketLb }) => {
@@ -31,6 +32,7 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
     daemon.write('dead.yaml', service('dead', deadVips), ...slices('dead', []));
     daemon.write('remote.yaml', service('remote', remoteVips), ...slices('remote', [remoteAddresses]));
     daemon.write('host.yaml', service('host', hostVips), ...slices('host', [nodeAddresses]));
+    daemon.write('mixed.yaml', service('mixed', mixedVips), ...slices('mixed', [nodeAddresses, remoteAddresses, 1]));
     daemon.write('web.yaml', service('web'), ...slices('web', [1, 2]));
     await daemon.start({ hasSocketLb });
     [pod, node] = await Promise.all([Client.start(lab, 'pod9'), Client.start(lab, 'node')]);
@@ -86,6 +88,16 @@ describe.each([{ hasSocketLb: true }, { hasSocketLb: false }])('socket translati
         const result = await pod.ask({ protocol, address: hostVips[family], port, count: 100 });
         expect(result).toMatchObject({ failures: {}, answers: { host: 100 }, peers: { [`${hostVips[family]}:${port}`]: 100 } });
       }
+    });
+
+    test('connected UDP sockets of the node reach the backends of a Service evenly, one of which is on the node itself', async () => {
+      const count = 300;
+      const result = await node.ask({ protocol: 'udp', address: mixedVips[family], port: 53, count, isConnected: true });
+      // Without socket translation a backend on the node itself cannot be reached, so the other backends get its share.
+      const reached = hasSocketLb ? ['host', 'pod1', 'remote'] : ['pod1', 'remote'];
+      expect(result).toMatchObject({ failures: {}, peers: { [`${mixedVips[family]}:53`]: count } });
+      expect(Object.keys(result.answers).sort()).toEqual(reached);
+      for (const answers of Object.values(result.answers)) expect(answers).toBeGreaterThan(count / reached.length / 2);
     });
 
     test('a client outside the cluster reaches a pod through the ClusterIP', async () => {

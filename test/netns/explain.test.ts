@@ -190,7 +190,7 @@ describe.each([{ hasSocketLb: false }, { hasSocketLb: true }])('socket translati
       'a socket that calls connect() first is left to the tc programs',
     ]);
     expect(hooks(...udp, '--call', 'connect')).toEqual([
-      'the socket hook of a node process leaves connect() to the tc programs',
+      'the socket hook of a node process leaves connect() to the tc programs, unless it selects a backend on the node itself',
       'a socket that calls sendto() without connect() is translated by the socket hook too',
       'tc_uplink_out processes a packet from the node',
     ]);

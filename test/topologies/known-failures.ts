@@ -8,25 +8,12 @@ interface Failures {
   readonly cells: readonly string[];
 }
 
-const ownBackend: Failures = {
-  why: 'a connected UDP socket of the node gets no answer from a backend on the node',
-  cells: ['on | * | connected | node | ClusterIP,LoadBalancer,LoadBalancer-Local | host'],
-};
 const masqueraded = 'for a device without an address, netfilter selects among all IPv6 addresses of the node (RFC 6724, 5)';
 
 export const knownFailures: Readonly<Record<string, readonly Failures[]>> = {
-  routed: [ownBackend],
-  bridge: [
-    {
-      why: 'the bridge switches the answer, so conntrack sees only one direction of the connection and drops its packets',
-      cells: [
-        'off | * | tcp | pod | ClusterIP,NodePort-Local,LoadBalancer-Local | near',
-        'on | * | tcp | pod | NodePort-Local,LoadBalancer-Local | near',
-      ],
-    },
-    ownBackend,
-  ],
-  'bridge-netfilter': [ownBackend],
+  routed: [],
+  bridge: [],
+  'bridge-netfilter': [],
   overlay: [
     {
       why: masqueraded,
@@ -38,7 +25,6 @@ export const knownFailures: Readonly<Record<string, readonly Failures[]>> = {
         'on | IPv6 | connected | node | ClusterIP,LoadBalancer,LoadBalancer-Local | near',
       ],
     },
-    ownBackend,
   ],
   tunnel: [
     {
@@ -57,17 +43,15 @@ export const knownFailures: Readonly<Record<string, readonly Failures[]>> = {
         'on | IPv6 | connected | node | ClusterIP,LoadBalancer,LoadBalancer-Local | near',
       ],
     },
-    ownBackend,
   ],
-  'two-uplinks': [ownBackend],
+  'two-uplinks': [],
   'source-routes': [
     {
       why: 'the answer is routed by the address of the pod, and leaves by the second device',
       cells: ['* | * | * | outside | NodePort,NodePort-Local | near'],
     },
-    ownBackend,
   ],
-  'uplink-bridge': [ownBackend],
+  'uplink-bridge': [],
   'uplink-bridge-netfilter': [
     {
       why: 'conntrack on the port of the bridge sees the packets before they are translated, and drops their answers',
@@ -77,11 +61,10 @@ export const knownFailures: Readonly<Record<string, readonly Failures[]>> = {
         '* | * | tcp | outside | * | near,host',
       ],
     },
-    ownBackend,
   ],
-  'uplink-addresses': [ownBackend],
-  'uplink-host-route': [ownBackend],
-  'uplink-unnumbered': [ownBackend],
+  'uplink-addresses': [],
+  'uplink-host-route': [],
+  'uplink-unnumbered': [],
   'uplink-source': [
     {
       why: masqueraded,
@@ -93,9 +76,8 @@ export const knownFailures: Readonly<Record<string, readonly Failures[]>> = {
         'on | IPv6 | connected | node | ClusterIP,LoadBalancer,LoadBalancer-Local | near',
       ],
     },
-    ownBackend,
   ],
-  mtu: [ownBackend],
+  mtu: [],
   'dead-neighbour': [
     {
       why: 'a connection of the node to a dead backend gets no error',
@@ -107,9 +89,8 @@ export const knownFailures: Readonly<Record<string, readonly Failures[]>> = {
       why: 'no rule accepts the packets in the forward hook, as the rules of kube-proxy would',
       cells: ['* | * | * | outside | ClusterIP,NodePort,LoadBalancer | far-host'],
     },
-    ownBackend,
   ],
-  kind: [ownBackend],
+  kind: [],
 };
 
 /** The changes under traffic (changes.test.ts) that fail today, with the reason. */
