@@ -12,11 +12,20 @@ import { Guard } from '../bpf/guard.ts';
 import { HookInspection } from '../bpf/hook-inspection.ts';
 import { Sockets } from '../bpf/sockets.ts';
 import type { Config } from '../config/schema.ts';
+import type { Family } from '../model/address.ts';
 import type { Pace } from '../base/slices.ts';
-import type { DesiredDevice, DeviceRoutes, DeviceSubnet, NetworkDevice, StrictDevice } from '../model/device.ts';
+import type {
+  DesiredDevice,
+  DeviceRoutes,
+  DeviceSubnet,
+  NetworkDevice,
+  SourceRules as SourceRulesRow,
+  StrictDevice,
+} from '../model/device.ts';
 import { DeviceController } from '../services/controller/device-controller.ts';
 import { Links } from '../source/netlink/links.ts';
 import { Routes } from '../source/netlink/routes.ts';
+import { SourceRules } from '../source/netlink/source-rules.ts';
 import { SourceValidation } from '../source/netlink/source-validation.ts';
 import type { ReloadReport } from '../status/view.ts';
 import { Reconciler } from '../table/reconciler.ts';
@@ -78,6 +87,7 @@ export function buildHooks({ config, log, pins, datapath, subnets, devices: desi
   const startDevices = async (): Promise<void> => {
     links.start();
     sources.validation.start();
+    sources.rules.start();
     await sources.routes?.start();
     controller.start();
     loop.start();
@@ -87,6 +97,7 @@ export function buildHooks({ config, log, pins, datapath, subnets, devices: desi
     loop.stop();
     controller.stop();
     sources.routes?.stop();
+    sources.rules.stop();
     sources.validation.stop();
     links.stop();
     operations.close();
@@ -125,13 +136,15 @@ function buildDevices({ config, log, subnets, devices, pace }: Pick<HooksOptions
   const linkTable = new Table<number, NetworkDevice>('links', setImmediate);
   const routeTable = new Table<number, DeviceRoutes>('routes', setImmediate);
   const strictDevices = new Table<number, StrictDevice>('strict devices', setImmediate);
+  const sourceRules = new Table<Family, SourceRulesRow>('source rules', setImmediate);
   const netlink = { clock: systemClock, log: subsystem(log, 'netlink') };
-  const tables = { links: linkTable, routes: routeTable, subnets, strictDevices };
+  const tables = { links: linkTable, routes: routeTable, subnets, strictDevices, sourceRules };
   return {
     linkTable,
     sources: {
       links: new Links(linkTable, netlink),
       validation: new SourceValidation(strictDevices, netlink),
+      rules: new SourceRules(sourceRules, netlink),
       routes: routeSource(routeTable, config, { ...netlink, pace }),
     },
     controller: new DeviceController({ ...tables, devices, settings: config }),

@@ -202,8 +202,11 @@ export class DeviceOperations implements Operations<number, DesiredDevice> {
 
 const NO_ADDRESS = new Uint8Array(6);
 
-const mapValueOf = ({ routeDevice, bridgeAddress, isStrict }: DeviceRow): DeviceMapValue => ({
+const mapValueOf = ({ routeDevice, bridgeAddress, isStrict, sourceRules }: DeviceRow): DeviceMapValue => ({
   routeDev: routeDevice,
   bridgeMac: bridgeAddress === '' ? NO_ADDRESS : Uint8Array.fromHex(bridgeAddress.replaceAll(':', '')),
-  flags: (bridgeAddress === '' ? 0 : DeviceFlag.bridgePort) | (isStrict ? DeviceFlag.strictSource : 0),
+  flags:
+    (bridgeAddress === '' ? 0 : DeviceFlag.bridgePort) |
+    (isStrict ? DeviceFlag.strictSource : 0) |
+    sourceRules.reduce((flags, family) => flags | DeviceFlag.sourceRules[family], 0),
 });

@@ -151,7 +151,7 @@ export interface DeviceMapValue {
 }
 
 /** Bits of DeviceMapValue.flags; enum device_flags in datapath/lib/types.h. */
-export const DeviceFlag = { bridgePort: 1, strictSource: 2 } as const;
+export const DeviceFlag = { bridgePort: 1, strictSource: 2, sourceRules: { IPv4: 4, IPv6: 8 } } as const;
 
 /** The map lb_devices by ifindex. */
 export type DeviceMap = HashMap<number, DeviceMapValue>;

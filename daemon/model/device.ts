@@ -2,6 +2,7 @@
 // Network devices of this node: the devices that the kernel lists, what routes and addresses say about them, their roles, and the devices
 // that must have tc programs. services/desired/device-roles.ts judges the roles; services/controller/device-controller.ts writes the
 // required devices.
+import type { Family } from './address.ts';
 
 /** A device in the node's network namespace. Written by source/netlink/links.ts. Key: ifindex. */
 export interface NetworkDevice {
@@ -53,6 +54,11 @@ export interface DeviceSubnet {
  */
 export interface StrictDevice {
   readonly ifindex: number;
+}
+
+/** A family with rules that select a routing table by the source. Written by source/netlink/source-rules.ts. Key: family. */
+export interface SourceRules {
+  readonly family: Family;
 }
 
 /** Everything that the role of a device depends on. */
@@ -107,6 +113,8 @@ export interface DeviceRow {
   readonly bridgeAddress: string;
   /** True if the kernel validates the source of IPv4 packets strictly, and only one device can be right. */
   readonly isStrict: boolean;
+  /** The families for which routes depend on the source. */
+  readonly sourceRules: readonly Family[];
 }
 
 /** The kinds of devices that connect a pod's network namespace with that of the node. */

@@ -22,6 +22,7 @@
 #include "scratch.h"
 #include "explain.h"
 #include "hook.h"
+#include "frame.h"
 #include "parse.h"
 #include "flow.h"
 #include "ct.h"
@@ -110,6 +111,20 @@ static __always_inline void FN(flow_fill)(struct FN(packet) *p,
 	flow->backend_dev = 0;
 	__builtin_memset(flow->node_mac, 0, sizeof(flow->node_mac));
 	flow->pad = 0;
+}
+
+/*
+ * Replies are routed by the source that the client sees, if the node has rules
+ * that route by source. A rule for the address of the backend is meant for the
+ * connections that the backend opens.
+ */
+static __always_inline void FN(flow_route)(struct __sk_buff *skb,
+					   struct FN(flow) *flow)
+{
+	struct lb_device *device = device_row(skb->ifindex);
+
+	if (device && device->flags & FN(DEVICE_SOURCE_RULES))
+		flow->flags |= FLOW_ROUTE_BY_VIP;
 }
 
 /*
@@ -238,6 +253,8 @@ static noinline int FN(flow_open)(struct __sk_buff *skb, struct FN(packet) *p,
 		if (ret)
 			return ret;
 	}
+	if (hook == HOOK_UPLINK_IN)
+		FN(flow_route)(skb, flow);
 	if (FN(flow_is_lost)(skb, p, flow))
 		return -DROP_NO_FLOW;
 	ret = FN(flow_explain)(skb, flow);

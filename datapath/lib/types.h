@@ -290,6 +290,8 @@ struct sk6_vip {
 enum device_flags {
 	DEVICE_BRIDGE_PORT = 1, /* bridge_mac is set */
 	DEVICE_STRICT_SOURCE = 2, /* rp_filter is 1 */
+	DEVICE_SOURCE_RULES4 = 4, /* an uplink; routes depend on the source */
+	DEVICE_SOURCE_RULES6 = 8,
 };
 
 /* Value of lb_devices. The key is the ifindex of a device with programs. */

@@ -56,6 +56,7 @@ enum flow_flags {
 	FLOW_MASQUERADED = 32, /* source: node address, port from lb_host */
 	FLOW_ANSWERED = 64, /* the backend has sent a packet */
 	FLOW_CONFIRMED = 128, /* a packet of the flow has left the node */
+	FLOW_ROUTE_BY_VIP = 256, /* replies: routed by source VIP */
 };
 
 /*

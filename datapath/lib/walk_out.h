@@ -3,7 +3,8 @@
  * The walk of a packet that leaves the node, for both families: parse -> flow
  * -> nat. Rewrites the source: of a request, if the flow is masqueraded or a
  * hairpin; of a reply, to the VIP. The stack has routed the packet to this
- * device. It must not open a flow; walk_node.h does that for packets of the
+ * device. It must not open a flow, and it redirects only replies of flows with
+ * FLOW_ROUTE_BY_VIP; walk_node.h does that for packets of the
  * node's own sockets, which enter the node nowhere. Called by tc.h.
  */
 #ifndef SLUICE_WALK_OUT_H
@@ -24,6 +25,7 @@
 #include "flow.h"
 #include "ct.h"
 #include "ct_open.h"
+#include "route.h"
 #include "nat.h"
 #include "icmp_error.h"
 #include "walk_node.h"
@@ -61,12 +63,18 @@ static __always_inline int FN(walk_out_request)(struct __sk_buff *skb,
 	return FN(nat)(skb, p, &path->to);
 }
 
-/* A packet from backend to client. */
+/*
+ * A packet from backend to client. The stack has routed it by the address of the
+ * backend. If routes depend on the source, it is routed again by the VIP.
+ */
 static __always_inline int FN(walk_out_reply)(struct __sk_buff *skb,
 					      struct FN(packet) *p,
 					      struct FN(flow) *inner,
-					      struct FN(path) *path)
+					      struct FN(path) *path,
+					      const enum hook hook)
 {
+	int ret, dev;
+
 	if ((p->tcp_flags & (TCP_SYN | TCP_RST) ||
 	     (p->tuple.protocol == IPPROTO_UDP &&
 	      flow_now() - inner->seen > UDP_IDLE)) &&
@@ -76,7 +84,14 @@ static __always_inline int FN(walk_out_reply)(struct __sk_buff *skb,
 				   close_flags(p->tcp_flags, REPLY));
 	if (CAN_WRITE && inner->seen != flow_now())
 		FN(ct_refresh)(inner, 0);
-	return FN(nat)(skb, p, &path->to);
+	ret = FN(nat)(skb, p, &path->to);
+	if (ret || hook != HOOK_UPLINK_OUT ||
+	    !(path->flags & FLOW_ROUTE_BY_VIP))
+		return ret;
+	dev = FN(route_lookup)(skb, &path->to.saddr, &path->to.daddr);
+	if (dev <= 0 || (__u32)dev == skb->ifindex)
+		return TC_ACT_OK;
+	return bpf_redirect_neigh(dev, NULL, 0, 0);
 }
 
 static __always_inline int FN(walk_out)(struct __sk_buff *skb,
@@ -101,7 +116,7 @@ static __always_inline int FN(walk_out)(struct __sk_buff *skb,
 		if (p->fragment == FRAGMENT_FIRST)
 			FN(fragment_remember)(p);
 		return path->direction == REPLY ?
-			       FN(walk_out_reply)(skb, p, inner, path) :
+			       FN(walk_out_reply)(skb, p, inner, path, hook) :
 			       FN(walk_out_request)(skb, p, inner, path);
 	}
 	if (is_from_node(skb, hook))

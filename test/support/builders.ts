@@ -109,4 +109,4 @@ export const missingFile = (path: string): Error =>
   Object.assign(new Error(`ENOENT: no such file or directory, open '${path}'`), { errno: -2, code: 'ENOENT', syscall: 'open', path });
 
 /** The row in lb_devices of a device that is not a port of a bridge, without source validation. */
-export const ordinary = (ifindex: number): DeviceRow => ({ routeDevice: ifindex, bridgeAddress: '', isStrict: false });
+export const ordinary = (ifindex: number): DeviceRow => ({ routeDevice: ifindex, bridgeAddress: '', isStrict: false, sourceRules: [] });

@@ -45,12 +45,7 @@ export const knownFailures: Readonly<Record<string, readonly Failures[]>> = {
     },
   ],
   'two-uplinks': [],
-  'source-routes': [
-    {
-      why: 'the answer is routed by the address of the pod, and leaves by the second device',
-      cells: ['* | * | * | outside | NodePort,NodePort-Local | near'],
-    },
-  ],
+  'source-routes': [],
   'uplink-bridge': [],
   'uplink-bridge-netfilter': [
     {

@@ -4,6 +4,7 @@
 // bpf/ follows the table that this controller writes.
 import { isDeepStrictEqual } from 'node:util';
 import type { StatusPart } from '../../base/status-part.ts';
+import { families, type Family } from '../../model/address.ts';
 import {
   type DesiredDevice,
   type DeviceRoutes,
@@ -16,6 +17,7 @@ import {
   missingUplink,
   type NetworkDevice,
   noUplink,
+  type SourceRules,
   type StrictDevice,
 } from '../../model/device.ts';
 import type { Table, TableView } from '../../table/table.ts';
@@ -26,6 +28,7 @@ export interface DeviceControllerOptions {
   readonly routes: TableView<number, DeviceRoutes>;
   readonly subnets: TableView<number, DeviceSubnet>;
   readonly strictDevices: TableView<number, StrictDevice>;
+  readonly sourceRules: TableView<Family, SourceRules>;
   /** Written by this controller. The rows of another writer, such as the CNI server, must have other ifindexes. */
   readonly devices: Table<number, DesiredDevice>;
   readonly settings: DeviceSettings;
@@ -109,9 +112,9 @@ export class DeviceController implements StatusPart {
     return [...this.#options.links.all()].some(([ifindex, { master }]) => master === bridge && this.judge(ifindex)?.role === 'pod');
   }
 
-  #inputs(): Pick<TableView<number, unknown>, 'onChange' | 'initialized'>[] {
-    const { links, routes, subnets, strictDevices } = this.#options;
-    return [links, routes, subnets, strictDevices];
+  #inputs(): Pick<TableView<never, unknown>, 'onChange' | 'initialized'>[] {
+    const { links, routes, subnets, strictDevices, sourceRules } = this.#options;
+    return [links, routes, subnets, strictDevices, sourceRules];
   }
 
   #areInputsListed(): boolean {
@@ -133,12 +136,16 @@ export class DeviceController implements StatusPart {
 
   #desired({ ifindex, name, appearance, role }: JudgedDevice): DesiredDevice[] {
     if (role === 'none') return [];
-    const { links, routes, strictDevices } = this.#options;
+    const { links, routes, strictDevices, sourceRules } = this.#options;
     const master = links.get(links.get(ifindex)?.master ?? 0);
     const bridge = master?.kind === 'bridge' ? master : undefined;
     const routeDevice = bridge?.ifindex ?? ifindex;
     // A packet may come in by any device of a multipath route, and the programs see only one of these devices in a route look-up.
     const isStrict = strictDevices.get(routeDevice) !== undefined && routes.get(routeDevice)?.isMultipath !== true;
-    return [{ ifindex, name, appearance, role, mapRow: { routeDevice, bridgeAddress: bridge?.address ?? '', isStrict } }];
+    const mapRow = {
+      ...{ routeDevice, bridgeAddress: bridge?.address ?? '', isStrict },
+      sourceRules: role === 'uplink' ? families.filter((family) => sourceRules.get(family) !== undefined) : [],
+    };
+    return [{ ifindex, name, appearance, role, mapRow }];
   }
 }

@@ -2,12 +2,14 @@
 // The table of devices that must have tc programs, derived from the devices, routes and addresses of a node: the order of its changes, and
 // what is reported. device-roles.test.ts tests the roles.
 import { beforeEach, describe, expect, test } from 'vitest';
+import type { Family } from '../../../daemon/model/address.ts';
 import type {
   DesiredDevice,
   DeviceRoutes,
   DeviceSettings,
   DeviceSubnet,
   NetworkDevice,
+  SourceRules,
   StrictDevice,
 } from '../../../daemon/model/device.ts';
 import { DeviceController } from '../../../daemon/services/controller/device-controller.ts';
@@ -22,6 +24,7 @@ let devices: Table<number, DesiredDevice>;
 let controller: DeviceController;
 let marks: (() => void)[];
 let strictDevices: Table<number, StrictDevice>;
+let sourceRules: Table<Family, SourceRules>;
 
 const markListed = (): void => {
   for (const mark of marks) mark();
@@ -35,8 +38,9 @@ function begin(settings: DeviceSettings): void {
   subnets = new Table('subnets', scheduler.schedule);
   devices = new Table('devices', scheduler.schedule);
   strictDevices = new Table('strict devices', scheduler.schedule);
-  marks = [links, routes, subnets, strictDevices].map((table) => table.registerSource('test'));
-  controller = new DeviceController({ links, routes, subnets, strictDevices, devices, settings });
+  sourceRules = new Table('source rules', scheduler.schedule);
+  marks = [links, routes, subnets, strictDevices, sourceRules].map((table: Pick<Table<unknown, unknown>, 'registerSource'>) => table.registerSource('test'));
+  controller = new DeviceController({ links, routes, subnets, strictDevices, sourceRules, devices, settings });
   controller.start();
 }
 
@@ -198,11 +202,11 @@ describe('what the programs must know about a device', () => {
   test('a port of a bridge is found in routes as its bridge, and has the address of the bridge', () => {
     put({ ifindex: 3, name: 'cni0', kind: 'bridge', hasPeerElsewhere: false, address: '02:00:00:00:00:03' });
     put({ ifindex: 7, master: 3, address: '02:00:00:00:00:07' });
-    expect(mapRow(7)).toEqual({ routeDevice: 3, bridgeAddress: '02:00:00:00:00:03', isStrict: false });
+    expect(mapRow(7)).toEqual({ routeDevice: 3, bridgeAddress: '02:00:00:00:00:03', isStrict: false, sourceRules: [] });
     put({ ifindex: 3, name: 'cni0', kind: 'bridge', hasPeerElsewhere: false, address: '02:00:00:00:00:04' });
     expect(mapRow(7)).toMatchObject({ bridgeAddress: '02:00:00:00:00:04' });
     put({ ifindex: 7, address: '02:00:00:00:00:07' });
-    expect(mapRow(7)).toEqual({ routeDevice: 7, bridgeAddress: '', isStrict: false });
+    expect(mapRow(7)).toEqual({ routeDevice: 7, bridgeAddress: '', isStrict: false, sourceRules: [] });
   });
 
   test('source validation is strict if rp_filter of the device is 1, and of the bridge for a port', () => {
@@ -223,5 +227,16 @@ describe('what the programs must know about a device', () => {
     routes.upsert(2, { ...defaultRoute(2), isMultipath: true });
     scheduler.flush();
     expect(mapRow(2)).toMatchObject({ isStrict: false });
+  });
+
+  test('an uplink has the families for which routes depend on the source', () => {
+    put({ ifindex: 7 });
+    sourceRules.upsert('IPv6', { family: 'IPv6' });
+    scheduler.flush();
+    expect([mapRow(2), mapRow(7)]).toMatchObject([{ sourceRules: ['IPv6'] }, { sourceRules: [] }]);
+    sourceRules.upsert('IPv4', { family: 'IPv4' });
+    sourceRules.delete('IPv6');
+    scheduler.flush();
+    expect(mapRow(2)).toMatchObject({ sourceRules: ['IPv4'] });
   });
 });
