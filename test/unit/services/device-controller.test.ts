@@ -39,7 +39,9 @@ function begin(settings: DeviceSettings): void {
   devices = new Table('devices', scheduler.schedule);
   strictDevices = new Table('strict devices', scheduler.schedule);
   sourceRules = new Table('source rules', scheduler.schedule);
-  marks = [links, routes, subnets, strictDevices, sourceRules].map((table: Pick<Table<unknown, unknown>, 'registerSource'>) => table.registerSource('test'));
+  marks = [links, routes, subnets, strictDevices, sourceRules].map((table: Pick<Table<unknown, unknown>, 'registerSource'>) =>
+    table.registerSource('test'),
+  );
   controller = new DeviceController({ links, routes, subnets, strictDevices, sourceRules, devices, settings });
   controller.start();
 }
