@@ -11,7 +11,6 @@
 #define SLUICE_ICMP_ERROR_H
 
 #include <linux/bpf.h>
-#include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/in6.h>
 #include <linux/ip.h>
@@ -25,6 +24,7 @@
 #include "types.h"
 #include "family.h"
 #include "verifier.h"
+#include "link.h"
 #include "address.h"
 #include "scratch.h"
 #include "hook.h"
@@ -213,7 +213,7 @@ static noinline int FN(icmp_rewrite_outer)(struct __sk_buff *skb, __u32 l4,
 					   struct FN(tuple) *from,
 					   struct FN(tuple) *to)
 {
-	if (FN(icmp_store_addresses)(skb, ETH_HLEN, from, to))
+	if (FN(icmp_store_addresses)(skb, LINK_HLEN, from, to))
 		return -DROP_WRITE;
 #if FAMILY == 6
 	if (bpf_l4_csum_replace(skb, l4 + ICMP_CHECK_OFFSET, 0,

@@ -8,7 +8,6 @@
 #define SLUICE_NAT_H
 
 #include <linux/bpf.h>
-#include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
@@ -19,6 +18,7 @@
 #include "types.h"
 #include "family.h"
 #include "verifier.h"
+#include "link.h"
 #include "parse.h"
 #include "csum.h"
 #include "nat_sctp.h"
@@ -64,9 +64,9 @@ static __always_inline int csum_replace_addresses(struct __sk_buff *skb,
 static __always_inline __u32 FN(packet_end)(const IP_HEADER *ip)
 {
 #if FAMILY == 4
-	return ETH_HLEN + bpf_ntohs(ip->tot_len);
+	return LINK_HLEN + bpf_ntohs(ip->tot_len);
 #else
-	return ETH_HLEN + sizeof(*ip) + bpf_ntohs(ip->payload_len);
+	return LINK_HLEN + sizeof(*ip) + bpf_ntohs(ip->payload_len);
 #endif
 }
 
@@ -98,7 +98,7 @@ static __always_inline int FN(nat)(struct __sk_buff *skb, struct FN(packet) *p,
 	__u32 check = l4 + (tcp ? TCP_CHECK_OFFSET : UDP_CHECK_OFFSET);
 	void *data = skb_data(skb);
 	void *end = skb_end(skb);
-	IP_HEADER *ip = data + ETH_HLEN;
+	IP_HEADER *ip = data + LINK_HLEN;
 	__be16 *ports = data + l4;
 	__u32 diff;
 

@@ -10,7 +10,6 @@
 #define SLUICE_PACKET_CHECK_H
 
 #include <linux/bpf.h>
-#include <linux/if_ether.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
 #include <linux/types.h>
@@ -22,6 +21,7 @@
 #include "maps.h"
 #include "family.h"
 #include "verifier.h"
+#include "link.h"
 #include "csum.h"
 #include "scratch.h"
 #include "explain.h"
@@ -102,7 +102,7 @@ static __always_inline bool header_is_bad4(struct __sk_buff *skb,
 					   struct packet4 *p)
 {
 	struct lb_scratch *scratch = scratch_row();
-	__u32 length = p->l4 - ETH_HLEN, total;
+	__u32 length = p->l4 - LINK_HLEN, total;
 	struct iphdr *ip;
 
 	_Static_assert(IPV4_HEADER_ROOM <= sizeof(scratch->answer),
@@ -112,11 +112,11 @@ static __always_inline bool header_is_bad4(struct __sk_buff *skb,
 	ip = (struct iphdr *)scratch->answer;
 	__builtin_memset(ip, 0, IPV4_HEADER_ROOM);
 	if (length < sizeof(*ip) || length > IPV4_HEADER_MOST ||
-	    bpf_skb_load_bytes(skb, ETH_HLEN, ip, length))
+	    bpf_skb_load_bytes(skb, LINK_HLEN, ip, length))
 		return true;
 	total = bpf_ntohs(ip->tot_len);
 	/* The length of a segmented packet may not fit into the header. */
-	if (!skb->gso_size && (total < length || total > skb->len - ETH_HLEN))
+	if (!skb->gso_size && (total < length || total > skb->len - LINK_HLEN))
 		return true;
 	if (csum_of(ip, IPV4_HEADER_ROOM, 0))
 		return true;
@@ -166,10 +166,10 @@ static __always_inline bool header_is_bad6(struct __sk_buff *skb,
 
 	(void)p;
 	if (bpf_skb_load_bytes(skb,
-			       ETH_HLEN + offsetof(struct ipv6hdr, payload_len),
+			       LINK_HLEN + offsetof(struct ipv6hdr, payload_len),
 			       &length, sizeof(length)))
 		return true;
-	return bpf_ntohs(length) + ETH_HLEN + sizeof(struct ipv6hdr) > skb->len;
+	return bpf_ntohs(length) + LINK_HLEN + sizeof(struct ipv6hdr) > skb->len;
 }
 #endif
 

@@ -10,7 +10,6 @@
 #define SLUICE_PARSE_H
 
 #include <linux/bpf.h>
-#include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/in6.h>
 #include <linux/ip.h>
@@ -22,6 +21,7 @@
 #include "types.h"
 #include "maps.h"
 #include "family.h"
+#include "link.h"
 #include "verifier.h"
 
 enum parse_result { PARSE_PASS, PARSE_OURS, PARSE_ICMP };
@@ -79,7 +79,7 @@ static __always_inline __u8 sctp_as_tcp_flags(__u8 chunk)
 
 struct FN(packet) {
 	struct FN(tuple) tuple;
-	__u32 l4; /* offset of the L4 header from the Ethernet header */
+	__u32 l4; /* offset of the L4 header in the frame */
 	__u32 id; /* identification of the datagram, if fragmented */
 	__u8 tcp_flags; /* SCTP: sctp_as_tcp_flags(); UDP: 0 */
 	__u8 ttl;
@@ -185,15 +185,15 @@ static __always_inline int parse4(struct __sk_buff *skb, struct packet4 *p)
 {
 	void *data = skb_data(skb);
 	void *end = skb_end(skb);
-	struct iphdr *ip = data + ETH_HLEN;
+	struct iphdr *ip = data + LINK_HLEN;
 
 	__builtin_memset(p, 0, sizeof(*p));
 	if ((void *)(ip + 1) > end) {
-		if (bpf_skb_pull_data(skb, ETH_HLEN + sizeof(*ip)))
+		if (bpf_skb_pull_data(skb, LINK_HLEN + sizeof(*ip)))
 			return PARSE_PASS;
 		data = skb_data(skb);
 		end = skb_end(skb);
-		ip = data + ETH_HLEN;
+		ip = data + LINK_HLEN;
 		if ((void *)(ip + 1) > end)
 			return PARSE_PASS;
 	}
@@ -203,7 +203,7 @@ static __always_inline int parse4(struct __sk_buff *skb, struct packet4 *p)
 	p->tuple.daddr = ip->daddr;
 	p->tuple.protocol = ip->protocol;
 	p->ttl = ip->ttl;
-	p->l4 = ETH_HLEN + ip->ihl * 4;
+	p->l4 = LINK_HLEN + ip->ihl * 4;
 	if (ip->frag_off & bpf_htons(IP_OFFSET_AND_MORE)) {
 		p->id = ip->id;
 		p->fragment = ip->frag_off & bpf_htons(IP_OFFSET) ?
@@ -293,22 +293,22 @@ static __always_inline int parse6(struct __sk_buff *skb, struct packet6 *p)
 {
 	void *data = skb_data(skb);
 	void *end = skb_end(skb);
-	struct ipv6hdr *ip = data + ETH_HLEN;
+	struct ipv6hdr *ip = data + LINK_HLEN;
 	int protocol;
 
 	__builtin_memset(p, 0, sizeof(*p));
 	if ((void *)(ip + 1) > end) {
-		if (bpf_skb_pull_data(skb, ETH_HLEN + sizeof(*ip)))
+		if (bpf_skb_pull_data(skb, LINK_HLEN + sizeof(*ip)))
 			return PARSE_PASS;
 		data = skb_data(skb);
 		end = skb_end(skb);
-		ip = data + ETH_HLEN;
+		ip = data + LINK_HLEN;
 		if ((void *)(ip + 1) > end)
 			return PARSE_PASS;
 	}
 	__builtin_memcpy(&p->tuple.saddr, &ip->saddr, sizeof(addr6));
 	__builtin_memcpy(&p->tuple.daddr, &ip->daddr, sizeof(addr6));
-	p->l4 = ETH_HLEN + sizeof(*ip);
+	p->l4 = LINK_HLEN + sizeof(*ip);
 	p->ttl = ip->hop_limit;
 	protocol = ip->nexthdr;
 	if (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP &&

@@ -24,6 +24,7 @@
 #include "maps.h"
 #include "family.h"
 #include "verifier.h"
+#include "link.h"
 #include "address.h"
 #include "config.h"
 #include "clock.h"
@@ -152,10 +153,10 @@ static __always_inline __u32 FN(pseudo_sum)(const struct FN(tuple) *t,
  */
 #if FAMILY == 4
 #define LENGTH_AT offsetof(struct iphdr, tot_len)
-#define LENGTH_FROM ETH_HLEN
+#define LENGTH_FROM LINK_HLEN
 #else
 #define LENGTH_AT offsetof(struct ipv6hdr, payload_len)
-#define LENGTH_FROM (ETH_HLEN + sizeof(struct ipv6hdr))
+#define LENGTH_FROM (LINK_HLEN + sizeof(struct ipv6hdr))
 #endif
 
 /* Sends an RST. Returns a TC action, or -DROP_* if no RST may be sent. */
@@ -175,7 +176,7 @@ static noinline int FN(refuse_tcp)(struct __sk_buff *skb, struct FN(packet) *p,
 		return -reason;
 	/* Use the length in the IP header, since the frame may be padded. */
 	if (bpf_skb_load_bytes(skb, l4, &tcp, sizeof(tcp)) ||
-	    bpf_skb_load_bytes(skb, ETH_HLEN + LENGTH_AT, &in_header,
+	    bpf_skb_load_bytes(skb, LINK_HLEN + LENGTH_AT, &in_header,
 			       sizeof(in_header)))
 		return -DROP_MALFORMED;
 	length = LENGTH_FROM + bpf_ntohs(in_header) - l4 - tcp.doff * 4 +
@@ -195,8 +196,8 @@ static noinline int FN(refuse_tcp)(struct __sk_buff *skb, struct FN(packet) *p,
 	answer.tcp.check = csum_of(&answer.tcp, sizeof(answer.tcp),
 				   FN(pseudo_sum)(&p->tuple, IPPROTO_TCP,
 						  sizeof(answer.tcp)));
-	if (bpf_skb_change_tail(skb, ETH_HLEN + sizeof(answer), 0) ||
-	    bpf_skb_store_bytes(skb, ETH_HLEN, &answer, sizeof(answer), 0))
+	if (bpf_skb_change_tail(skb, LINK_HLEN + sizeof(answer), 0) ||
+	    bpf_skb_store_bytes(skb, LINK_HLEN, &answer, sizeof(answer), 0))
 		return -DROP_WRITE;
 	return refuse_send(skb, hook);
 }
@@ -238,12 +239,12 @@ static noinline int FN(refuse_icmp)(struct __sk_buff *skb, struct FN(packet) *p,
 	 * IP options and extension headers would have to be quoted too, so
 	 * packets with them get no answer.
 	 */
-	if (p->l4 != ETH_HLEN + sizeof(IP_HEADER) ||
+	if (p->l4 != LINK_HLEN + sizeof(IP_HEADER) ||
 	    p->fragment == FRAGMENT_LATER)
 		return -refusal->reason;
 	if (!refusal_allowed(skb->ifindex))
 		return -DROP_REFUSE_RATE;
-	if (bpf_skb_load_bytes(skb, ETH_HLEN, &answer->quoted_ip,
+	if (bpf_skb_load_bytes(skb, LINK_HLEN, &answer->quoted_ip,
 			       sizeof(IP_HEADER) + sizeof(answer->quoted_l4)))
 		return -refusal->reason;
 	back = p->tuple;
@@ -256,8 +257,8 @@ static noinline int FN(refuse_icmp)(struct __sk_buff *skb, struct FN(packet) *p,
 	if (FAMILY == 6)
 		seed = FN(pseudo_sum)(&back, ICMP_PROTOCOL, size);
 	answer->icmp.check = csum_of(&answer->icmp, size, seed);
-	if (bpf_skb_change_tail(skb, ETH_HLEN + sizeof(*answer), 0) ||
-	    bpf_skb_store_bytes(skb, ETH_HLEN, answer, sizeof(*answer), 0))
+	if (bpf_skb_change_tail(skb, LINK_HLEN + sizeof(*answer), 0) ||
+	    bpf_skb_store_bytes(skb, LINK_HLEN, answer, sizeof(*answer), 0))
 		return -DROP_WRITE;
 	return refuse_send(skb, hook);
 }

@@ -47,7 +47,7 @@ static __always_inline void *skb_end(const struct __sk_buff *skb)
 }
 
 /*
- * L4 offsets lie between 34 and 1500. The verifier forgets this bound when the
+ * L4 offsets lie between 20 and 1500. The verifier forgets this bound when the
  * offset is stored in memory, so this function masks the offset. If the mask
  * were C, clang would remove it as redundant.
  */

@@ -16,6 +16,7 @@
 #include <bpf/bpf_helpers.h>
 #include "types.h"
 #include "family.h"
+#include "link.h"
 #include "clock.h"
 #include "scratch.h"
 #include "explain.h"
@@ -46,7 +47,7 @@ static __always_inline int FN(walk_node_send)(struct __sk_buff *skb,
 	int ret;
 
 	/* The stack knows the MTU of the route to the VIP. */
-	if (skb->len > SMALLEST_MTU + ETH_HLEN) {
+	if (skb->len > SMALLEST_MTU + LINK_HLEN) {
 		mtu = mtu_exceeded(skb, path->dev);
 		if (mtu)
 			return FN(refuse_too_big)(skb, p, mtu, hook);
