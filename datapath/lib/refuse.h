@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Answers to packets that are not forwarded. A refused packet is answered with
- * RST (TCP: RFC 9293, 3.10.7.1) or with port unreachable from the VIP. The error
- * of a router (packet too big) comes from the address of the node. The packet is rewritten into the answer and sent back on its device.
- * Each answer is counted as a drop. ICMP answers are rate-limited.
+ * RST (TCP: RFC 9293, 3.10.7.1) or with port unreachable from the VIP, a packet
+ * of a socket of the node that is too large with packet too big. The packet is
+ * rewritten into the answer and sent back on its device. Each answer is counted
+ * as a drop. ICMP answers are rate-limited.
  */
 #ifndef SLUICE_REFUSE_H
 #define SLUICE_REFUSE_H
@@ -25,8 +26,6 @@
 #include "family.h"
 #include "verifier.h"
 #include "link.h"
-#include "address.h"
-#include "config.h"
 #include "clock.h"
 #include "scratch.h"
 #include "drop.h"
@@ -40,6 +39,8 @@
  */
 #define REFUSALS_PER_WINDOW 4096
 #define REFUSAL_TTL 64
+#define QUOTED_L4 8 /* RFC 792: the first eight bytes */
+#define FRAGMENT_HEADER 8 /* RFC 8200, 4.5 */
 
 struct icmp_message {
 	__u8 type;
@@ -100,6 +101,9 @@ static __always_inline int refuse_send(struct __sk_buff *skb, enum hook hook)
 #define ICMP_PORT 4
 #define ICMP_TOO_BIG 2
 #endif
+
+/* Size of the part of the packet that an ICMP answer quotes. */
+#define QUOTE (sizeof(IP_HEADER) + QUOTED_L4)
 
 /*
  * Writes the IP header of an answer from t->daddr to t->saddr with `size` bytes
@@ -222,10 +226,9 @@ static noinline int FN(refuse_icmp)(struct __sk_buff *skb, struct FN(packet) *p,
 	struct {
 		IP_HEADER ip;
 		struct icmp_message icmp;
-		IP_HEADER quoted_ip;
-		__u8 quoted_l4[8]; /* RFC 792: the first eight bytes */
+		__u8 quoted[QUOTE + FRAGMENT_HEADER];
 	} *answer;
-	const __u32 size = sizeof(*answer) - sizeof(answer->ip);
+	__u32 quote = QUOTE, size;
 	struct lb_scratch *scratch = scratch_row();
 	struct FN(tuple) back;
 	__u32 seed = 0;
@@ -235,17 +238,19 @@ static noinline int FN(refuse_icmp)(struct __sk_buff *skb, struct FN(packet) *p,
 	if (!p || !refusal || !scratch)
 		return -DROP_MALFORMED;
 	answer = (void *)scratch->answer;
+	if (FAMILY == 6 && p->fragment == FRAGMENT_FIRST)
+		quote += FRAGMENT_HEADER;
 	/*
-	 * IP options and extension headers would have to be quoted too, so
-	 * packets with them get no answer.
+	 * IP options and other extension headers would have to be quoted too,
+	 * so packets with them get no answer.
 	 */
-	if (p->l4 != LINK_HLEN + sizeof(IP_HEADER) ||
+	if (p->l4 + QUOTED_L4 != LINK_HLEN + quote ||
 	    p->fragment == FRAGMENT_LATER)
 		return -refusal->reason;
+	size = sizeof(answer->icmp) + quote;
 	if (!refusal_allowed(skb->ifindex))
 		return -DROP_REFUSE_RATE;
-	if (bpf_skb_load_bytes(skb, LINK_HLEN, &answer->quoted_ip,
-			       sizeof(IP_HEADER) + sizeof(answer->quoted_l4)))
+	if (bpf_skb_load_bytes(skb, LINK_HLEN, answer->quoted, quote))
 		return -refusal->reason;
 	back = p->tuple;
 	back.daddr = refusal->from;
@@ -257,8 +262,9 @@ static noinline int FN(refuse_icmp)(struct __sk_buff *skb, struct FN(packet) *p,
 	if (FAMILY == 6)
 		seed = FN(pseudo_sum)(&back, ICMP_PROTOCOL, size);
 	answer->icmp.check = csum_of(&answer->icmp, size, seed);
-	if (bpf_skb_change_tail(skb, LINK_HLEN + sizeof(*answer), 0) ||
-	    bpf_skb_store_bytes(skb, LINK_HLEN, answer, sizeof(*answer), 0))
+	size += sizeof(answer->ip);
+	if (bpf_skb_change_tail(skb, LINK_HLEN + size, 0) ||
+	    bpf_skb_store_bytes(skb, LINK_HLEN, answer, size, 0))
 		return -DROP_WRITE;
 	return refuse_send(skb, hook);
 }
@@ -291,25 +297,23 @@ static noinline int FN(refuse)(struct __sk_buff *skb, struct FN(packet) *p,
 }
 
 /*
- * Answers as a router to a packet that exceeds `mtu`, the MTU of the next
- * device. The answer comes from the address of the node, or from the
- * destination of the packet if no node address is known. Returns a TC action or
- * -DROP_*.
+ * Answers as a router to a packet of a socket of the node that exceeds `mtu`,
+ * the MTU of the next device. The answer comes from the VIP, since the stack
+ * rejects a packet that arrives with an address of the node itself as its
+ * source. Returns a TC action or -DROP_*.
  */
 static noinline int FN(refuse_too_big)(struct __sk_buff *skb,
 				       struct FN(packet) *p, __u32 mtu,
 				       enum hook hook)
 {
-	struct lb_host *host = config_host();
 	struct FN(refusal) refusal;
 	__u32 bytes = skb->len;
 	int ret;
 
-	if (!p || !host)
+	if (!p)
 		return -DROP_MALFORMED;
 	refusal.reason = DROP_TOO_BIG;
-	refusal.from = FN(addr_is_zero)(&host->FN(address)) ? p->tuple.daddr :
-							      host->FN(address);
+	refusal.from = p->tuple.daddr;
 #if FAMILY == 4
 	refusal.type = ICMP_UNREACHABLE;
 	refusal.code = 4; /* fragmentation needed: RFC 1191, 4 */
@@ -326,6 +330,7 @@ static noinline int FN(refuse_too_big)(struct __sk_buff *skb,
 }
 #undef LENGTH_AT
 #undef LENGTH_FROM
+#undef QUOTE
 #undef IP_HEADER
 #undef ICMP_PROTOCOL
 #undef ICMP_UNREACHABLE

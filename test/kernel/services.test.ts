@@ -274,7 +274,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
       const fromNode = (fields: Partial<Packet>): Packet => request({ source: node, ...fields });
       translated(fromNode({}), 'tc_uplink_out');
       const out = translated(fromNode({ flags: ACK, payload: new Uint8Array(1400) }), 'tc_uplink_out');
-      expect(out).toMatchObject({ protocol: 'ICMP', source: node, destination: node, type: four ? 3 : 2, code: four ? 4 : 0 });
+      expect(out).toMatchObject({ protocol: 'ICMP', source: vip, destination: node, type: four ? 3 : 2, code: four ? 4 : 0 });
       expect(out.rest).toBe(1300);
       expect(translated(fromNode({ flags: ACK, payload: new Uint8Array(1200) }), 'tc_uplink_out').destination).toBe(pod(2));
     } finally {
