@@ -14,7 +14,7 @@ import type { PinDirectory } from './pins.ts';
 
 /** Folder of the compiled objects, which the build makes. */
 export const objectsPath = join(import.meta.dirname, '../../datapath/gen');
-const objectNames = ['tc_pod', 'tc_uplink', 'sock'] as const;
+const objectNames = ['tc_pod', 'tc_uplink', 'tc_l3', 'sock'] as const;
 const SMALL = 64; // entries
 const zero = new Uint8Array(4);
 const perCpuTypes = new Set([5, 6, 10]); // PERCPU_HASH, PERCPU_ARRAY, LRU_PERCPU_HASH

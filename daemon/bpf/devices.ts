@@ -8,7 +8,7 @@ import type { Logger } from 'pino';
 import { hasTcx } from '../kernel/link.ts';
 import { kernelDevices } from '../maps/kernel-maps.ts';
 import { DeviceFlag, type DeviceMap, type DeviceMapValue } from '../maps/types.ts';
-import type { DesiredDevice, DeviceRole, DeviceRow } from '../model/device.ts';
+import type { DesiredDevice, DeviceRow } from '../model/device.ts';
 import type { Operations } from '../table/reconciler.ts';
 import type { TableView } from '../table/table.ts';
 import type { Held } from './attached.ts';
@@ -28,8 +28,7 @@ interface Hook {
   readonly isIngress: boolean;
 }
 
-/** The programs of a device, by its role. */
-export const hooksOf: Readonly<Record<DeviceRole, readonly Hook[]>> = {
+const hooks = {
   pod: [
     { program: 'tc_pod_in', isIngress: true },
     { program: 'tc_pod_out', isIngress: false },
@@ -38,8 +37,17 @@ export const hooksOf: Readonly<Record<DeviceRole, readonly Hook[]>> = {
     { program: 'tc_uplink_in', isIngress: true },
     { program: 'tc_uplink_out', isIngress: false },
   ],
-};
-export const allHooks: readonly Hook[] = Object.values(hooksOf).flat();
+  uplinkWithoutHeader: [
+    { program: 'tc_l3_in', isIngress: true },
+    { program: 'tc_l3_out', isIngress: false },
+  ],
+} as const satisfies Record<string, readonly Hook[]>;
+
+/** The programs of a device, by its role and its link-layer header. */
+export const hooksOf = ({ role, linkHeader }: Pick<DesiredDevice, 'role' | 'linkHeader'>): readonly Hook[] =>
+  role === 'pod' ? hooks.pod : linkHeader === 'none' ? hooks.uplinkWithoutHeader : hooks.uplink;
+
+export const allHooks: readonly Hook[] = Object.values(hooks).flat();
 
 export interface DeviceOptions {
   readonly datapath: Datapath;
@@ -52,7 +60,7 @@ export interface DeviceOptions {
 /** A device with the programs that are attached to it, by program name. */
 interface Device {
   readonly name: string;
-  readonly role: DeviceRole;
+  readonly hooks: readonly Hook[];
   readonly appearance: number;
   readonly programs: Map<string, TcHook>;
 }
@@ -79,15 +87,15 @@ export class DeviceOperations implements Operations<number, DesiredDevice> {
     const mapRow = mapValueOf(row.mapRow);
     if (!isDeepStrictEqual(this.#rows.get(ifindex), mapRow)) this.#map.set(ifindex, mapRow);
     this.#rows.set(ifindex, mapRow);
-    if (before?.name === name && before.role === role && before.appearance === row.appearance) return;
-    const hooks = hooksOf[role];
+    const wanted = hooksOf(row);
+    if (before?.name === name && before.hooks === wanted && before.appearance === row.appearance) return;
     // The device may have had another role, also for an earlier daemon. This call removes the programs of that role.
     this.#removeHooks(
       ifindex,
-      allHooks.filter((hook) => !hooks.includes(hook)),
+      allHooks.filter((hook) => !wanted.includes(hook)),
     );
-    this.#attachAll(row, hooks);
-    this.#options.log.info({ device: name, ifindex, role, programs: hooks.map(({ program }) => program) }, 'device attached');
+    this.#attachAll(row, wanted);
+    this.#options.log.info({ device: name, ifindex, role, programs: wanted.map(({ program }) => program) }, 'device attached');
   }
 
   delete(ifindex: number): void {
@@ -147,11 +155,11 @@ export class DeviceOperations implements Operations<number, DesiredDevice> {
   }
 
   /** Detaches programs from a device, also those of an earlier daemon, and forgets the device. A failure leaves no descriptor open. */
-  #removeHooks(ifindex: number, hooks: readonly Hook[]): void {
+  #removeHooks(ifindex: number, unwanted: readonly Hook[]): void {
     const device = this.#attached.get(ifindex);
     this.#attached.delete(ifindex);
     const failures: unknown[] = [];
-    for (const hook of hooks) {
+    for (const hook of unwanted) {
       try {
         (device?.programs.get(hook.program) ?? this.#hook(hook, ifindex)).remove();
       } catch (error) {
@@ -165,14 +173,14 @@ export class DeviceOperations implements Operations<number, DesiredDevice> {
   }
 
   /** Attaches all programs of a device, or none. */
-  #attachAll({ ifindex, name, role, appearance }: DesiredDevice, hooks: readonly Hook[]): void {
+  #attachAll({ ifindex, name, appearance }: DesiredDevice, wanted: readonly Hook[]): void {
     const programs = new Map<string, TcHook>();
-    this.#attached.set(ifindex, { name, role, appearance, programs });
+    this.#attached.set(ifindex, { name, hooks: wanted, appearance, programs });
     try {
-      for (const hook of hooks) programs.set(hook.program, this.#attach(hook, ifindex));
+      for (const hook of wanted) programs.set(hook.program, this.#attach(hook, ifindex));
     } catch (error) {
       try {
-        this.#removeHooks(ifindex, hooks);
+        this.#removeHooks(ifindex, wanted);
       } catch {
         // Ignored: the first error is the cause and is thrown below. The next attempt takes over the pins that remain.
       }

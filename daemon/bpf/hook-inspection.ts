@@ -11,7 +11,7 @@ import { cgroupPrograms, hasTcx, linkInfo, programId, programNameById, tcxProgra
 import { closeFd, openPin } from '../kernel/map.ts';
 import type { DesiredDevice } from '../model/device.ts';
 import type { Datapath } from './datapath.ts';
-import { hooksOf } from './devices.ts';
+import { allHooks, hooksOf } from './devices.ts';
 import { hookList, type Neighbour, orderFindings, type OrderFindings } from './hook-order.ts';
 import type { PinDirectory } from './pins.ts';
 import { socketHooks } from './sockets.ts';
@@ -75,10 +75,7 @@ const MAX_PIN_DEPTH = 4;
 const MAX_PIN_DIRECTORIES = 1000;
 const MAX_KNOWN_NAMES = 4096;
 
-const ourNames: ReadonlySet<string> = new Set([
-  ...Object.values(hooksOf).flatMap((hooks) => hooks.map(({ program }) => program)),
-  ...socketHooks.map(({ program }) => program),
-]);
+const ourNames: ReadonlySet<string> = new Set([...[...allHooks, ...socketHooks].map(({ program }) => program)]);
 
 export class HookInspection {
   readonly #options: HookInspectionOptions;
@@ -146,8 +143,9 @@ export class HookInspection {
    */
   *#hooks(filters: FilterReader): IterableIterator<Hook> {
     const isTcx = this.#options.hasTcx ?? hasTcx();
-    for (const { ifindex, name, role } of this.#options.devices()) {
-      for (const { program, isIngress } of hooksOf[role]) {
+    for (const device of this.#options.devices()) {
+      const { ifindex, name } = device;
+      for (const { program, isIngress } of hooksOf(device)) {
         const ids = isTcx ? idsOf(() => tcxPrograms(ifindex, isIngress)) : [];
         if (ids === undefined) continue;
         // At ingress, where our program is first, the filters behind the TCX programs are of no interest.

@@ -82,6 +82,7 @@ export function plannedDevices(served: ServedState | undefined, settings: Device
   const added = uplinks === 'auto' ? [] : uplinks.filter((name) => !named.includes(name));
   return new Map([
     ...[...before].filter(([name, programs]) => isPlanned(name, programs)),
-    ...added.map((name) => [name, programsText(['tc_uplink_in', 'tc_uplink_out'])] as const),
+    // Which programs it would have depends on its link-layer header, which is unknown here.
+    ...added.map((name) => [name, 'of an uplink'] as const),
   ]);
 }

@@ -64,6 +64,8 @@ export interface DeviceQuestion {
 
 export interface PacketDevice {
   readonly ifindex: number;
+  /** The program that processes the packet on this device, such as "tc_uplink_in". */
+  readonly program: string;
   /** Why the program of the hook does not process the packet: "no program is attached to eth1: ...". */
   readonly problem: string | undefined;
 }
@@ -183,7 +185,7 @@ export class Explainer {
     const { action, record } = this.#parts.programs.run(hook, frame, device.ifindex);
     const { frontend, port } = this.#frontend(question, record);
     if (device.problem !== undefined) return this.#unprocessed(narrator, device.problem, { frontend, record, origin });
-    narrator.hook(`tc_${hook} processes a packet from ${originText[origin]}`);
+    narrator.hook(`${device.program} processes a packet from ${originText[origin]}`);
     const drop = Object.entries(DropReason).find(([, number]) => number === record.drop)?.[0] ?? '';
     if (frontend !== null) narrator.frontend(frontend, record, { source, port });
     if (record.isDecided !== 0) narrator.policy(record, origin);

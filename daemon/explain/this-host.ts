@@ -8,6 +8,7 @@ import { addressBytes, cidrContains } from '../model/address.ts';
 import { type DesiredDevice, isPair } from '../model/device.ts';
 import type { Origin } from '../model/explanation.ts';
 import type { DeviceQuestion, PacketDevice } from './explainer.ts';
+import type { PacketHook } from './programs.ts';
 
 const LOOPBACK = 1;
 /** Maximum number of devices that an error message lists. */
@@ -62,13 +63,14 @@ export class ThisHost {
    * if the node itself sends the packet; the first uplink; loopback. Throws ExitError when `iface` does not exist.
    */
   deviceOf({ origin, source, destination, iface, hook }: DeviceQuestion): PacketDevice {
-    const program = `tc_${hook}`;
     const device = iface === undefined ? this.#routed(origin === 'node' ? destination : source) : this.#named(iface);
+    const program = programOf(hook, device);
     // A pod that does not exist, or that is behind a bridge, has no device to which a route leads. Then any device with the program counts.
     const isAnyPod = iface === undefined && origin === 'pod' && !(device !== undefined && isPair(device));
     const found = this.#attached(program);
     const isProcessed = isAnyPod ? found.length > 0 : found.includes(device?.name ?? '');
-    return { ifindex: device?.ifindex ?? LOOPBACK, problem: isProcessed ? undefined : missingText(program, isAnyPod ? undefined : device) };
+    const problem = isProcessed ? undefined : missingText(program, isAnyPod ? undefined : device);
+    return { ifindex: device?.ifindex ?? LOOPBACK, program, problem };
   }
 
   #named(name: string): Link {
@@ -117,6 +119,10 @@ function routeDevice(address: string): number {
     throw error;
   }
 }
+
+/** An uplink without a link-layer header has programs of its own. */
+const programOf = (hook: PacketHook, device: Link | undefined): string =>
+  `tc_${device?.linkHeader === 'none' ? hook.replace('uplink', 'l3') : hook}`;
 
 /** Why no program processes the packet, with the next step. */
 function missingText(program: string, device: Link | undefined): string {

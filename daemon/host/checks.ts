@@ -9,7 +9,15 @@ import { descriptorLimit, missingCapabilities, readSysctl } from '../kernel/host
 import { hasTcx } from '../kernel/link.ts';
 import { addresses, links } from '../kernel/rtnetlink.ts';
 import { addressText, isLinkLocal, isLoopback } from '../model/address.ts';
-import { type DeviceSettings, hasPodPrefix, type JudgedDevice, missingPodInterfaces, missingUplink, noUplink } from '../model/device.ts';
+import {
+  type DeviceSettings,
+  hasPodPrefix,
+  type JudgedDevice,
+  missingPodInterfaces,
+  missingUplink,
+  noUplink,
+  otherLinkHeader,
+} from '../model/device.ts';
 import { serviceCidrProblem } from '../model/service-cidr.ts';
 
 type PortRanges = readonly { readonly first: number; readonly last: number }[];
@@ -90,7 +98,7 @@ function sourcePorts(ranges: PortRanges): string {
 function namedUplink(name: string): string {
   const link = links().find((each) => each.name === name);
   if (link === undefined) throw new CheckWarning(missingUplink(name));
-  if (!link.isEthernet) throw new CheckWarning(`uplink ${name} does not carry Ethernet frames: Sluice cannot attach programs to it`);
+  if (link.linkHeader === 'other') throw new CheckWarning(`uplink ${name} gets no programs, because ${otherLinkHeader}`);
   return `exists, MTU ${link.mtu}`;
 }
 

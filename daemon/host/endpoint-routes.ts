@@ -6,7 +6,7 @@ import { KernelError } from '../base/errors.ts';
 import type { StatusPart } from '../base/status-part.ts';
 import { routeTo } from '../kernel/rtnetlink.ts';
 import { addressBytes, familyOf } from '../model/address.ts';
-import { type DeviceSettings, type JudgedDevice, usesDevices } from '../model/device.ts';
+import { type DeviceSettings, type JudgedDevice, otherLinkHeader, usesDevices } from '../model/device.ts';
 import type { DesiredPort } from '../model/frontend.ts';
 
 /** How long a result is reused, in ms. */
@@ -84,7 +84,7 @@ export class EndpointRoutes implements StatusPart {
       return `the pod ${address} of this node is reached through ${name}, so it is not behind a pod interface (macvlan, ipvlan, SR-IOV): its own connections are translated only by socket translation (--socket-lb on)`;
     if (isCovered) return undefined;
     const remedy =
-      reason === 'no Ethernet header'
+      reason === otherLinkHeader
         ? `only connections that socket translation makes can use it (--socket-lb is ${settings.socketLb ? 'on' : 'off'})`
         : `set --uplinks to auto, or add ${name}`;
     return `the route to the backend ${address} leads through ${name}, which has no program (${reason}), so replies that arrive there are not translated: ${remedy}`;

@@ -14,6 +14,7 @@ const RTMGRP_IPV4_IFADDR = 0x10;
 const RTMGRP_IPV6_IFADDR = 0x100;
 
 const IFLA_ADDRESS = 1;
+const IFLA_BROADCAST = 2;
 const IFLA_IFNAME = 3;
 const IFLA_MTU = 4;
 const IFLA_MASTER = 10;
@@ -24,8 +25,21 @@ const IFLA_INFO_KIND = 1;
 const AF_UNSPEC = 0;
 const AF_INET = 2;
 const AF_INET6 = 10;
-const ARPHRD_ETHER = 1;
+/** Device types, from linux/if_arp.h. */
+const ARPHRD = {
+  ...{ ETHER: 1, PPP: 512, RAWIP: 519, TUNNEL: 768, TUNNEL6: 769, SIT: 776, IPGRE: 778, IP6GRE: 823, NONE: 65_534 },
+} as const;
+const greTypes: ReadonlySet<number> = new Set([ARPHRD.IPGRE, ARPHRD.IP6GRE]);
+const typesWithoutHeader: ReadonlySet<number> = new Set([
+  ...[ARPHRD.PPP, ARPHRD.RAWIP, ARPHRD.TUNNEL, ARPHRD.TUNNEL6, ARPHRD.SIT, ARPHRD.NONE],
+]);
 const IFF_LOOPBACK = 8;
+
+/**
+ * The header of a frame in front of its IP header: Ethernet, none (WireGuard, tun, IP in IP, point-to-point GRE, PPP), or another one
+ * (InfiniBand, GRE with several remote ends).
+ */
+export type LinkHeader = 'ethernet' | 'none' | 'other';
 
 export interface Link {
   readonly ifindex: number;
@@ -33,8 +47,7 @@ export interface Link {
   /** "veth", "vxlan" and so on; "" for a physical device. */
   readonly kind: string;
   readonly mtu: number;
-  /** True if the device carries Ethernet frames, which the tc programs need. */
-  readonly isEthernet: boolean;
+  readonly linkHeader: LinkHeader;
   readonly isLoopback: boolean;
   /** Link-layer address, such as "02:00:00:00:00:01"; "" if there is none. */
   readonly address: string;
@@ -70,6 +83,17 @@ const word = (bytes: Uint8Array | undefined): number =>
   bytes === undefined ? 0 : new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
 const viewOf = (bytes: Uint8Array): DataView => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 
+/** `broadcast` of a GRE device is the address of the remote end. Without a single one, the kernel uses the GRE header as the link header. */
+function linkHeaderOf(type: number, broadcast: Uint8Array | undefined): LinkHeader {
+  if (type === ARPHRD.ETHER) return 'ethernet';
+  if (greTypes.has(type)) return isUnicast(broadcast ?? new Uint8Array()) ? 'none' : 'other';
+  return typesWithoutHeader.has(type) ? 'none' : 'other';
+}
+
+/** Whether an address of 4 or 16 bytes is neither unspecified nor a multicast address. */
+const isUnicast = (address: Uint8Array): boolean =>
+  address.some((byte) => byte !== 0) && (address.length === 4 ? (address[0] ?? 0) >> 4 !== 14 : address[0] !== 0xff);
+
 /** struct ifinfomsg: family, pad, type, index, flags, change. */
 function linkOf(body: Uint8Array): Link {
   const view = viewOf(body);
@@ -79,7 +103,7 @@ function linkOf(body: Uint8Array): Link {
     name: text(found.get(IFLA_IFNAME)),
     kind: text(attributes(found.get(IFLA_LINKINFO) ?? new Uint8Array()).get(IFLA_INFO_KIND)),
     mtu: word(found.get(IFLA_MTU)),
-    isEthernet: view.getUint16(2, true) === ARPHRD_ETHER,
+    linkHeader: linkHeaderOf(view.getUint16(2, true), found.get(IFLA_BROADCAST)),
     isLoopback: (view.getUint32(8, true) & IFF_LOOPBACK) !== 0,
     address: [...(found.get(IFLA_ADDRESS) ?? [])].map((byte) => byte.toString(16).padStart(2, '0')).join(':'),
     master: word(found.get(IFLA_MASTER)),

@@ -10,8 +10,8 @@ export interface NetworkDevice {
   readonly name: string;
   /** The link kind, such as "veth" or "vxlan"; "" for a physical device. */
   readonly kind: string;
-  /** True if the device carries Ethernet frames, which the tc programs expect. */
-  readonly isEthernet: boolean;
+  /** The header of a frame in front of its IP header. There are programs for Ethernet and for none. */
+  readonly linkHeader: 'ethernet' | 'none' | 'other';
   readonly isLoopback: boolean;
   /** Link-layer address, such as "02:00:00:00:00:01"; "" if there is none. */
   readonly address: string;
@@ -61,6 +61,9 @@ export interface SourceRules {
   readonly family: Family;
 }
 
+/** Why a device has no programs although a route leads through it. */
+export const otherLinkHeader = 'its frames have another link-layer header than Ethernet';
+
 /** Everything that the role of a device depends on. */
 export interface DeviceFacts extends NetworkDevice {
   /** A route leads through the device. */
@@ -74,7 +77,7 @@ export interface DeviceFacts extends NetworkDevice {
 export type DeviceRole = 'pod' | 'uplink';
 
 /** The role of a device, with the reason. */
-export interface JudgedDevice extends Pick<NetworkDevice, 'ifindex' | 'name' | 'kind' | 'appearance'> {
+export interface JudgedDevice extends Pick<NetworkDevice, 'ifindex' | 'name' | 'kind' | 'linkHeader' | 'appearance'> {
   readonly role: DeviceRole | 'none';
   /** "default route", "loopback", "port of bond0". */
   readonly reason: string;
@@ -95,12 +98,8 @@ export const usesDevices = ({ podInterfaces, uplinks }: DeviceSettings): boolean
   [podInterfaces, uplinks].some((setting) => setting === 'auto' || setting.length > 0);
 
 /** A device that must have tc programs. bpf/ attaches them. Key: ifindex. */
-export interface DesiredDevice {
-  readonly ifindex: number;
-  readonly name: string;
+export interface DesiredDevice extends Pick<NetworkDevice, 'ifindex' | 'name' | 'linkHeader' | 'appearance'> {
   readonly role: DeviceRole;
-  /** The same value as in NetworkDevice. */
-  readonly appearance: number;
   /** What the programs must know about the device. */
   readonly mapRow: DeviceRow;
 }

@@ -50,7 +50,7 @@ export function dryExplain(input: DryExplainInput, queries: readonly PacketQuery
       ports: (key) => ports.get(key),
       service: (key) => services.get(key),
       originOf: (source) => originOf(source, node, ranges),
-      deviceOf: (question) => ({ ifindex: LOOPBACK, problem: deviceProblem(question, input.settings) }),
+      deviceOf: (question) => ({ ifindex: LOOPBACK, program: `tc_${question.hook}`, problem: deviceProblem(question, input.settings) }),
       deviceName: () => undefined,
       isPodInterface: (origin, iface) => {
         const { podInterfaces } = input.settings;

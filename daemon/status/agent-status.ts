@@ -88,6 +88,7 @@ const shownErrors = 20;
 
 const hookNames: Readonly<Record<string, string>> = {
   ...{ tc_pod_in: 'ingress', tc_pod_out: 'egress', tc_uplink_in: 'ingress', tc_uplink_out: 'egress' },
+  ...{ tc_l3_in: 'ingress', tc_l3_out: 'egress' },
   ...{ sock_connect4: 'connect4', sock_connect6: 'connect6', sock_sendmsg4: 'sendmsg4', sock_sendmsg6: 'sendmsg6' },
   ...{ sock_recvmsg4: 'recvmsg4', sock_recvmsg6: 'recvmsg6', sock_getpeer4: 'getpeername4', sock_getpeer6: 'getpeername6' },
 };

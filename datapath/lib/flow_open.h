@@ -7,7 +7,6 @@
 #define SLUICE_FLOW_OPEN_H
 
 #include <linux/bpf.h>
-#include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/types.h>
 #include <stdbool.h>
@@ -22,6 +21,7 @@
 #include "scratch.h"
 #include "explain.h"
 #include "hook.h"
+#include "link.h"
 #include "frame.h"
 #include "parse.h"
 #include "flow.h"
@@ -136,7 +136,7 @@ static __always_inline int FN(flow_fill_node)(struct __sk_buff *skb,
 {
 	int dev;
 
-	if (bpf_skb_load_bytes(skb, ETH_ALEN, flow->node_mac, ETH_ALEN))
+	if (link_source(skb, flow->node_mac))
 		return -DROP_MALFORMED;
 	dev = FN(route_lookup)(skb, &flow->client, &flow->backend);
 	if (dev < 0)

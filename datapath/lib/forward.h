@@ -19,17 +19,18 @@
 #include "types.h"
 #include "family.h"
 #include "hook.h"
+#include "link.h"
 #include "flow.h"
 
 /*
  * Delivers a reply to a socket of the node as if it had arrived on `dev`, where
  * strict rp_filter expects the VIP. The stack accepts only a packet that is
- * addressed to the MAC address of that device.
+ * addressed to the MAC address of that device, if the device has one.
  */
 static __always_inline int redirect_to_node(struct __sk_buff *skb, __u32 dev,
 					    const __u8 *mac)
 {
-	if (bpf_skb_store_bytes(skb, 0, mac, ETH_ALEN, 0))
+	if (link_push(skb) || bpf_skb_store_bytes(skb, 0, mac, ETH_ALEN, 0))
 		return -DROP_WRITE;
 	return bpf_redirect(dev, BPF_F_INGRESS);
 }
@@ -44,8 +45,11 @@ static __always_inline int FN(forward_node)(struct __sk_buff *skb,
 					    const struct FN(path) *path,
 					    enum hook hook)
 {
-	if (path->direction == FORWARD)
+	if (path->direction == FORWARD) {
+		if (link_push(skb))
+			return -DROP_WRITE;
 		return bpf_redirect_neigh(path->dev, NULL, 0, 0);
+	}
 	if (!hook_is_egress(hook) && path->dev == skb->ifindex)
 		return TC_ACT_OK;
 	return redirect_to_node(skb, path->dev, path->node_mac);

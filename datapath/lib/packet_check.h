@@ -165,11 +165,12 @@ static __always_inline bool header_is_bad6(struct __sk_buff *skb,
 	__be16 length;
 
 	(void)p;
-	if (bpf_skb_load_bytes(skb,
-			       LINK_HLEN + offsetof(struct ipv6hdr, payload_len),
-			       &length, sizeof(length)))
+	if (bpf_skb_load_bytes(
+		    skb, LINK_HLEN + offsetof(struct ipv6hdr, payload_len),
+		    &length, sizeof(length)))
 		return true;
-	return bpf_ntohs(length) + LINK_HLEN + sizeof(struct ipv6hdr) > skb->len;
+	return bpf_ntohs(length) + LINK_HLEN + sizeof(struct ipv6hdr) >
+	       skb->len;
 }
 #endif
 

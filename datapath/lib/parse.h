@@ -2,9 +2,10 @@
 /*
  * The step "parse": reads the tuple of a packet. Returns PARSE_OURS for TCP,
  * UDP and SCTP, PARSE_ICMP for ICMP of any type (the tuple then holds addresses
- * only), and PARSE_PASS for everything else: other protocols, packets that are
- * too short, and fragments whose first fragment was not seen. It writes only
- * the maps frag4 and frag6, which contain the ports of fragmented datagrams.
+ * only), and PARSE_PASS for everything else: other protocols, frames without an
+ * IP header where it must be, packets that are too short, and fragments whose
+ * first fragment was not seen. It writes only the maps frag4 and frag6, which
+ * contain the ports of fragmented datagrams.
  */
 #ifndef SLUICE_PARSE_H
 #define SLUICE_PARSE_H
@@ -197,7 +198,7 @@ static __always_inline int parse4(struct __sk_buff *skb, struct packet4 *p)
 		if ((void *)(ip + 1) > end)
 			return PARSE_PASS;
 	}
-	if (ip->ihl < 5)
+	if (ip->version != 4 || ip->ihl < 5)
 		return PARSE_PASS;
 	p->tuple.saddr = ip->saddr;
 	p->tuple.daddr = ip->daddr;
@@ -306,6 +307,8 @@ static __always_inline int parse6(struct __sk_buff *skb, struct packet6 *p)
 		if ((void *)(ip + 1) > end)
 			return PARSE_PASS;
 	}
+	if (ip->version != 6)
+		return PARSE_PASS;
 	__builtin_memcpy(&p->tuple.saddr, &ip->saddr, sizeof(addr6));
 	__builtin_memcpy(&p->tuple.daddr, &ip->daddr, sizeof(addr6));
 	p->l4 = LINK_HLEN + sizeof(*ip);

@@ -67,11 +67,26 @@ static __always_inline bool refusal_allowed(__u32 ifindex)
 	return __sync_fetch_and_add(&limit->sent, 1) < REFUSALS_PER_WINDOW;
 }
 
+/*
+ * Sends the answer back where there is no link-layer header. A tunnel with
+ * several remote ends takes the remote end from the route.
+ */
+static __always_inline int refuse_send_l3(struct __sk_buff *skb, enum hook hook)
+{
+	if (hook == HOOK_UPLINK_OUT)
+		return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
+	if (link_push(skb))
+		return -DROP_WRITE;
+	return bpf_redirect_neigh(skb->ifindex, NULL, 0, 0);
+}
+
 /* Swaps the MAC addresses of the answer and sends it back. */
 static __always_inline int refuse_send(struct __sk_buff *skb, enum hook hook)
 {
 	__u8 mac[2 * ETH_ALEN], swapped[2 * ETH_ALEN];
 
+	if (!LINK_HLEN)
+		return refuse_send_l3(skb, hook);
 	if (bpf_skb_load_bytes(skb, 0, mac, sizeof(mac)))
 		return -DROP_WRITE;
 	__builtin_memcpy(swapped, mac + ETH_ALEN, ETH_ALEN);

@@ -12,6 +12,7 @@
 #include <bpf/bpf_helpers.h>
 #include "types.h"
 #include "family.h"
+#include "link.h"
 #include "verifier.h"
 #include "explain.h"
 #include "address_set.h"
@@ -26,10 +27,15 @@
 
 #define SMALLEST_MTU 1280 /* RFC 8200, 5 */
 
-/* The MTU of the device if the packet or a GSO segment exceeds it, else 0. */
+/*
+ * The MTU of the device if the packet or a GSO segment exceeds it, else 0. The
+ * helper is given the length of the IP packet, since its own comparison assumes
+ * that both devices have link-layer headers of the same length. It needs none
+ * for GSO segments, and does not accept one.
+ */
 static __always_inline __u32 mtu_exceeded(struct __sk_buff *skb, __u32 dev)
 {
-	__u32 mtu = 0;
+	__u32 mtu = skb->gso_size ? 0 : skb->len - LINK_HLEN;
 
 	if (bpf_check_mtu(skb, dev, &mtu, 0,
 			  skb->gso_size ? BPF_MTU_CHK_SEGS : 0) <= 0)

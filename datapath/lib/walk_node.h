@@ -9,7 +9,6 @@
 #define SLUICE_WALK_NODE_H
 
 #include <linux/bpf.h>
-#include <linux/if_ether.h>
 #include <linux/pkt_cls.h>
 #include <linux/types.h>
 #include <stdbool.h>
@@ -93,7 +92,7 @@ static __always_inline void FN(walk_node_refresh)(struct __sk_buff *skb,
 	if (flow->seen == flow_now() && flow->client_dev == skb->ifindex)
 		return;
 	if (CAN_WRITE) {
-		bpf_skb_load_bytes(skb, ETH_ALEN, flow->node_mac, ETH_ALEN);
+		link_source(skb, flow->node_mac);
 		FN(ct_refresh)(flow, skb->ifindex);
 	}
 	dev = FN(route_lookup)(skb, &p->tuple.saddr, &path->to.daddr);

@@ -41,8 +41,22 @@ function follow(hasTcx: boolean): Devices {
   const operations = new DeviceOperations({ datapath, pins, log, hasTcx });
   const table = new Table<number, DesiredDevice>('devices', setImmediate);
   const finish = table.registerSource('test');
-  table.upsert(device.lxc1, { ifindex: device.lxc1, name: 'lxc1', role: 'pod', appearance: 1, mapRow: ordinary(device.lxc1) });
-  table.upsert(device.eth0, { ifindex: device.eth0, name: 'eth0', role: 'uplink', appearance: 2, mapRow: ordinary(device.eth0) });
+  table.upsert(device.lxc1, {
+    ifindex: device.lxc1,
+    name: 'lxc1',
+    role: 'pod',
+    linkHeader: 'ethernet',
+    appearance: 1,
+    mapRow: ordinary(device.lxc1),
+  });
+  table.upsert(device.eth0, {
+    ifindex: device.eth0,
+    name: 'eth0',
+    role: 'uplink',
+    linkHeader: 'ethernet',
+    appearance: 2,
+    mapRow: ordinary(device.eth0),
+  });
   finish();
   const fail = (what: unknown, error: Error): never => {
     throw new Error(`${String(what)}: ${error.message}`);

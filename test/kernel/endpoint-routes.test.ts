@@ -2,7 +2,7 @@
 // The warning about backends to which the route leads through a device without a program, with real routes in a private network namespace.
 import { beforeEach, expect, test } from 'vitest';
 import { EndpointRoutes } from '../../daemon/host/endpoint-routes.ts';
-import type { DeviceSettings, JudgedDevice } from '../../daemon/model/device.ts';
+import { type DeviceSettings, type JudgedDevice, otherLinkHeader } from '../../daemon/model/device.ts';
 import type { Backend } from '../../daemon/model/frontend.ts';
 import { deviceRoles } from '../../daemon/services/desired/device-roles.ts';
 import { readDeviceFacts } from '../../daemon/source/netlink/device-facts.ts';
@@ -51,11 +51,16 @@ test('a backend behind a device with a program, an own address and an address wi
   expect(problemsOf(['10.244.2.1', '10.0.0.1', '10.0.0.7', '192.0.2.1', '10.244.5.1'].map((address) => backendRow(address)))).toEqual([]);
 });
 
-test('a device without an Ethernet header is named once, with one backend and the next step', () => {
-  expect(problemsOf([backendRow('10.244.3.1'), backendRow('10.244.3.2'), backendRow('fd00:3::1')])).toEqual([
-    'the route to the backend 10.244.3.1 leads through tun0, which has no program (no Ethernet header), so replies that arrive there are not translated: only connections that socket translation makes can use it (--socket-lb is on)',
+test('a device without a link-layer header has programs', () => {
+  expect(problemsOf([backendRow('10.244.3.1'), backendRow('fd00:3::1')])).toEqual([]);
+});
+
+test('a device with another link-layer header than Ethernet is named once, with one backend and the next step', () => {
+  const changes = { tun0: { role: 'none', reason: otherLinkHeader, isCovered: false } } as const;
+  expect(problemsOf([backendRow('10.244.3.1'), backendRow('10.244.3.2'), backendRow('fd00:3::1')], { changes })).toEqual([
+    'the route to the backend 10.244.3.1 leads through tun0, which has no program (its frames have another link-layer header than Ethernet), so replies that arrive there are not translated: only connections that socket translation makes can use it (--socket-lb is on)',
   ]);
-  expect(problemsOf([backendRow('fd00:3::1')])).toEqual([expect.stringContaining('the backend fd00:3::1 leads through tun0')]);
+  expect(problemsOf([backendRow('fd00:3::1')], { changes })).toEqual([expect.stringContaining('the backend fd00:3::1 leads through tun0')]);
 });
 
 test('a device that --uplinks does not name is named with the flag', () => {

@@ -29,7 +29,7 @@ beforeEach(() => {
     () => bpffs.close(),
     () => loaded.datapath.close(),
   );
-  desired = [{ ifindex: devices.lxc3, name: 'lxc3', role: 'pod', appearance: 1, mapRow: ordinary(devices.lxc3) }];
+  desired = [{ ifindex: devices.lxc3, name: 'lxc3', role: 'pod', linkHeader: 'ethernet', appearance: 1, mapRow: ordinary(devices.lxc3) }];
 });
 afterEach(() => {
   for (const task of close.splice(0).toReversed()) task();
@@ -128,7 +128,7 @@ describe('TCX', () => {
   });
 
   test('a device that no longer exists is ignored', () => {
-    desired = [{ ifindex: 999_999, name: 'gone', role: 'pod', appearance: 1, mapRow: ordinary(999_999) }];
+    desired = [{ ifindex: 999_999, name: 'gone', role: 'pod', linkHeader: 'ethernet', appearance: 1, mapRow: ordinary(999_999) }];
     expect(inspection(true).findings()).toEqual(nothing);
   });
 });

@@ -293,7 +293,7 @@ describe('rtnetlink', () => {
         name: link.ifname,
         kind: link.linkinfo?.info_kind ?? '',
         mtu: link.mtu,
-        isEthernet: link.link_type === 'ether',
+        linkHeader: { ether: 'ethernet', none: 'none' }[link.link_type] ?? 'other',
         isLoopback: link.link_type === 'loopback',
         address: link.address,
         // Both ends of each veth pair are in this namespace, and there is no bridge.

@@ -16,7 +16,7 @@ import { contractSizes, testLbMaps } from '../support/maps-contract.ts';
 import { objectsPath } from './fixture.ts';
 import { serviceValue } from '../support/builders.ts';
 
-const objects = ['tc_pod', 'tc_uplink', 'sock', 'layout'];
+const objects = ['tc_pod', 'tc_uplink', 'tc_l3', 'sock', 'layout'];
 const open: { close(): void }[] = [];
 const closeAll = (): void => open.splice(0).forEach((each) => each.close());
 afterAll(closeAll);

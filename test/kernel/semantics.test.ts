@@ -56,7 +56,7 @@ class Kernel {
       ...{ programs, maps: loaded.maps, sockets: { problem: 'not part of this test' }, owners: () => owners },
       ports: (key) => desired.ports.get(key),
       originOf: (source) => this.originOf(source),
-      deviceOf: () => ({ ifindex: devices.eth0, problem: undefined }),
+      deviceOf: ({ hook }) => ({ ifindex: devices.eth0, program: `tc_${hook}`, problem: undefined }),
       service: () => undefined,
       deviceName: () => undefined,
       isPodInterface: (origin, iface) =>

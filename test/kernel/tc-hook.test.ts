@@ -31,7 +31,7 @@ const reports: string[] = [];
 const others: Foreign[] = [];
 
 const tc = (...args: readonly string[]): string => execFileSync('tc', args, { encoding: 'utf8' });
-const row = { ifindex: 0, name: 'lxc1', role: 'pod', appearance: 1 } as const;
+const row = { ifindex: 0, name: 'lxc1', role: 'pod', linkHeader: 'ethernet', appearance: 1 } as const;
 
 function start(hasTcx = true): void {
   operations = new DeviceOperations({ datapath, pins, log: pino({ level: 'silent' }), hasTcx });

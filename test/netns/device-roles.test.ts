@@ -3,12 +3,16 @@
 // routes and addresses change. Traffic of other pods must not notice. Which programs are on a device is read from the kernel.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { tcxPrograms } from '../../daemon/kernel/link.ts';
+import { otherLinkHeader } from '../../daemon/model/device.ts';
 import { inNetns } from '../support/kernel.ts';
 import { Daemon, service, slices, vips } from '../support/lab/daemon.ts';
-import { Lab, podAddresses } from '../support/lab/lab.ts';
-import { Streams } from '../support/lab/peers.ts';
+import { Lab, nodeAddresses, podAddresses } from '../support/lab/lab.ts';
+import { startTun, Streams } from '../support/lab/peers.ts';
 import { sh } from '../support/lab/shell.ts';
 import { Traffic } from '../support/lab/traffic.ts';
+
+/** Of linux/if_arp.h. */
+const [ARPHRD_ETHER, ARPHRD_INFINIBAND] = [1, 32];
 
 let lab: Lab;
 let daemon: Daemon;
@@ -30,7 +34,7 @@ beforeEach(async () => {
 
 afterEach(() => lab.close());
 
-/** "pod", "uplink" or "none", by the names of the TCX programs on a device of the node. */
+/** "pod", "uplink", "uplink without header" or "none", by the names of the TCX programs on a device of the node. */
 function programsOn(device: string): string {
   const [link] = JSON.parse(lab.ip('node', '-j', 'link', 'show', 'dev', device)) as { ifindex: number }[];
   const ifindex = link?.ifindex ?? 0;
@@ -38,6 +42,7 @@ function programsOn(device: string): string {
   const names = ids.map((id) => (JSON.parse(sh('bpftool', '-j', 'prog', 'show', 'id', String(id))) as { name: string }).name);
   const known: Readonly<Record<string, string>> = {
     ...{ '': 'none', 'tc_pod_in,tc_pod_out': 'pod', 'tc_uplink_in,tc_uplink_out': 'uplink' },
+    'tc_l3_in,tc_l3_out': 'uplink without header',
   };
   return known[names.join()] ?? `other: ${names.join()}`;
 }
@@ -194,15 +199,30 @@ describe('while flows of another pod run', () => {
 test('the status names a backend behind a device that cannot have a program, as soon as its route exists', async () => {
   const remote = { IPv4: '10.244.3.1', IPv6: 'fd00:244:3::1' };
   daemon.write('far.yaml', service('far', { IPv4: '10.96.0.20', IPv6: 'fd00:96::20' }), ...slices('far', [remote]));
-  lab.ip('node', 'tuntap', 'add', 'name', 'tun0', 'mode', 'tun');
+  // The link-layer header of InfiniBand, which a TUN device can only pretend to have.
+  await startTun(lab, 'node', { device: 'tun0', local: nodeAddresses.IPv4, remote: '10.0.0.2', port: 5555, type: ARPHRD_INFINIBAND });
   lab.ip('node', 'link', 'set', 'tun0', 'up');
   lab.ip('node', 'route', 'add', '10.244.3.0/24', 'dev', 'tun0');
-  const said = 'the route to the backend 10.244.3.1 leads through tun0, which has no program (no Ethernet header)';
+  const said = `the route to the backend 10.244.3.1 leads through tun0, which has no program (${otherLinkHeader})`;
   for (const end = Date.now() + 60_000; !warnings().some((text) => text.startsWith(said));) {
     if (Date.now() > end) throw new Error(`no warning: ${warnings().join('; ')}`);
     await new Promise((resolve) => setTimeout(resolve, 200));
   }
   expect(programsOn('tun0')).toBe('none');
-  expect(statusDevices()).toContain('tun0 none: no Ethernet header');
+  expect(statusDevices()).toContain(`tun0 none: ${otherLinkHeader}`);
   await daemon.process?.line((line) => line.includes('"level":"warn"') && line.includes(said));
+});
+
+test('a device whose link-layer header changes gets the other programs', async () => {
+  lab.ip('node', 'tuntap', 'add', 'name', 'tun0', 'mode', 'tun');
+  lab.ip('node', 'link', 'set', 'tun0', 'up');
+  lab.ip('node', 'route', 'add', '10.244.3.0/24', 'dev', 'tun0');
+  await programs({ tun0: 'uplink without header', eth0: 'uplink' });
+  expect(statusDevices()).toContain('tun0 uplink: route without a gateway');
+  // The type of a TUN device can change while it is down. The kernel reports the new type when the device is set up again.
+  lab.ip('node', 'link', 'set', 'tun0', 'down');
+  await startTun(lab, 'node', { device: 'tun0', local: nodeAddresses.IPv4, remote: '10.0.0.2', port: 5555, type: ARPHRD_ETHER });
+  lab.ip('node', 'link', 'set', 'tun0', 'up');
+  lab.ip('node', 'route', 'add', '10.244.3.0/24', 'dev', 'tun0');
+  await programs({ tun0: 'uplink' });
 });

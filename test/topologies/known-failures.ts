@@ -28,17 +28,11 @@ export const knownFailures: Readonly<Record<string, readonly Failures[]>> = {
   ],
   tunnel: [
     {
-      why: 'packets that leave by a device without an Ethernet header are not masqueraded',
-      cells: ['* | * | * | pod | NodePort,LoadBalancer | far'],
-    },
-    {
       why: masqueraded,
       cells: [
-        'off | * | * | node | ClusterIP,LoadBalancer | far',
         '* | IPv6 | * | pod,outside | NodePort,LoadBalancer | near,own',
         'off | IPv6 | * | node,outside | ClusterIP | near',
         'off | IPv6 | * | node | LoadBalancer,LoadBalancer-Local | near',
-        'on | * | connected | node | ClusterIP,LoadBalancer | far',
         'on | IPv6 | * | outside | ClusterIP | near',
         'on | IPv6 | connected | node | ClusterIP,LoadBalancer,LoadBalancer-Local | near',
       ],

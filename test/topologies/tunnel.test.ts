@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Topology (d): an overlay whose tunnel is a TUN device, which has no Ethernet header, and an underlay that drops the addresses of pods.
-import { join } from 'node:path';
 import type { Lab } from '../support/lab/lab.ts';
+import { startTun } from '../support/lab/peers.ts';
 import { compare } from './compare.ts';
 import { buildNodes, hidePods, masqueradeOverlay, tunnelAddress } from './nodes.ts';
 import { configure } from './world.ts';
@@ -17,8 +17,7 @@ async function build(lab: Lab): Promise<void> {
   masqueradeOverlay(lab);
   for (const { netns, other, local, remote } of ends) {
     const [own, peer] = [tunnelAddress(netns), tunnelAddress(other)];
-    const tunnel = lab.start(netns, [process.execPath, join(import.meta.dirname, 'tun.ts'), 'tun0', local, remote]);
-    await tunnel.line((line) => line === 'ready');
+    await startTun(lab, netns, { device: 'tun0', local, remote, port: 5555 });
     configure(
       lab,
       netns,

@@ -17,6 +17,7 @@ import {
   missingUplink,
   type NetworkDevice,
   noUplink,
+  otherLinkHeader,
   type SourceRules,
   type StrictDevice,
 } from '../../model/device.ts';
@@ -70,8 +71,7 @@ export class DeviceController implements StatusPart {
   /** One message for each uplink of the settings that cannot be used. */
   problems(): string[] {
     return this.#named().flatMap(({ name, ifindex, role, kind }) => {
-      if (role === 'none')
-        return [`uplink ${name} does not carry Ethernet frames, so programs cannot be attached to it: correct --uplinks`];
+      if (role === 'none') return [`uplink ${name} has no programs, because ${otherLinkHeader}: correct --uplinks`];
       const isBridgeOfPods = kind === 'bridge' && this.#hasPodPort(ifindex);
       return isBridgeOfPods
         ? [`uplink ${name} is a bridge whose ports have programs too, so packets meet two programs: correct --uplinks`]
@@ -134,7 +134,7 @@ export class DeviceController implements StatusPart {
     this.#markInitialized();
   }
 
-  #desired({ ifindex, name, appearance, role }: JudgedDevice): DesiredDevice[] {
+  #desired({ ifindex, name, linkHeader, appearance, role }: JudgedDevice): DesiredDevice[] {
     if (role === 'none') return [];
     const { links, routes, strictDevices, sourceRules } = this.#options;
     const master = links.get(links.get(ifindex)?.master ?? 0);
@@ -146,6 +146,6 @@ export class DeviceController implements StatusPart {
       ...{ routeDevice, bridgeAddress: bridge?.address ?? '', isStrict },
       sourceRules: role === 'uplink' ? families.filter((family) => sourceRules.get(family) !== undefined) : [],
     };
-    return [{ ifindex, name, appearance, role, mapRow }];
+    return [{ ifindex, name, linkHeader, appearance, role, mapRow }];
   }
 }

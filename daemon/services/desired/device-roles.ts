@@ -2,7 +2,7 @@
 // Judges what each device of a node is: a pod interface, an uplink, or neither, with the reason. A packet must meet the programs on one
 // device of its path only: on the ports of a bridge or on the bridge, on a bond or on its members, never on both. Pure. The result depends
 // on all devices together, so the caller judges all of them again after each change.
-import { type DeviceFacts, type DeviceSettings, hasPodPrefix, isPair, type JudgedDevice } from '../../model/device.ts';
+import { type DeviceFacts, type DeviceSettings, hasPodPrefix, isPair, type JudgedDevice, otherLinkHeader } from '../../model/device.ts';
 
 interface Node {
   /** By ifindex. */
@@ -29,10 +29,10 @@ export function deviceRoles(devices: readonly DeviceFacts[], settings: DeviceSet
   const node = { devices: byIndex, bridgesWithPorts: bridgesOf(ports), bridgesWithOtherPorts, settings };
   const withPods = { ...node, bridgesOfPods: bridgesOf(ports.filter((port) => isPod(port, node))) };
   return devices.map((device) => {
-    const { ifindex, name, kind, appearance } = device;
+    const { ifindex, name, kind, linkHeader, appearance } = device;
     const { role, reason } = verdictOf(device, withPods);
     const isCovered = role !== 'none' || withPods.bridgesOfPods.has(ifindex);
-    return { ifindex, name, kind, appearance, role, reason, isCovered };
+    return { ifindex, name, kind, linkHeader, appearance, role, reason, isCovered };
   });
 }
 
@@ -40,20 +40,18 @@ type Verdict = Pick<JudgedDevice, 'role' | 'reason'>;
 
 const none = (reason: string): Verdict => ({ role: 'none', reason });
 
-const noHeader = 'no Ethernet header';
-
 function verdictOf(device: DeviceFacts, node: NodeOfPods): Verdict {
   const { podInterfaces, uplinks } = node.settings;
   if (device.isLoopback) return none('loopback');
   if (uplinks !== 'auto' && uplinks.includes(device.name))
-    return device.isEthernet ? { role: 'uplink', reason: 'named by --uplinks' } : none(noHeader);
+    return device.linkHeader === 'other' ? none(otherLinkHeader) : { role: 'uplink', reason: 'named by --uplinks' };
   if (isPod(device, node)) return podVerdict(device, node);
   if (podInterfaces !== 'auto' && looksLikePod(device, node)) return none('not named by --pod-interfaces');
   return structuralReason(device, node) ?? uplinkVerdict(device, node);
 }
 
 function podVerdict(device: DeviceFacts, { settings, devices }: Node): Verdict {
-  if (!device.isEthernet) return none(noHeader);
+  if (device.linkHeader !== 'ethernet') return none('no Ethernet header');
   if (settings.podInterfaces !== 'auto') return { role: 'pod', reason: 'named by --pod-interfaces' };
   const bridge = devices.get(device.master);
   const where = bridge?.kind === 'bridge' ? `, port of ${bridge.name}` : '';
@@ -77,7 +75,7 @@ function structuralReason(device: DeviceFacts, node: NodeOfPods): Verdict | unde
  */
 function portVerdict(port: DeviceFacts, master: DeviceFacts, node: NodeOfPods): Verdict {
   const isBesidePods = node.bridgesOfPods.has(master.ifindex);
-  const isWanted = node.settings.uplinks === 'auto' && isRouted(master) && port.isEthernet;
+  const isWanted = node.settings.uplinks === 'auto' && isRouted(master) && port.linkHeader === 'ethernet';
   // A pair between two bridges of this node leads to ports that have programs themselves.
   const leadsOut = !isPair(port) || port.hasPeerElsewhere;
   if (isBesidePods && isWanted && leadsOut) return { role: 'uplink', reason: `port of ${master.name}, beside pods` };
@@ -87,7 +85,7 @@ function portVerdict(port: DeviceFacts, master: DeviceFacts, node: NodeOfPods): 
 function uplinkVerdict(device: DeviceFacts, { settings }: Node): Verdict {
   if (!isRouted(device)) return none('no route leads through it');
   if (settings.uplinks !== 'auto') return none('not named by --uplinks');
-  if (!device.isEthernet) return none(noHeader);
+  if (device.linkHeader === 'other') return none(otherLinkHeader);
   const reason = device.hasDefault ? 'default route' : device.hasGateway ? 'route with a gateway' : 'route without a gateway';
   return { role: 'uplink', reason };
 }

@@ -66,6 +66,6 @@ export class Links implements StatusPart {
 
 /** The row of a device. Leaves out the MTU, which does not change the role of a device. */
 export function deviceOf(link: Link, appearance: number): NetworkDevice {
-  const { ifindex, name, kind, isEthernet, isLoopback, address, master, hasPeerElsewhere } = link;
-  return { ifindex, name, kind, isEthernet, isLoopback, address, master, hasPeerElsewhere, appearance };
+  const { ifindex, name, kind, linkHeader, isLoopback, address, master, hasPeerElsewhere } = link;
+  return { ifindex, name, kind, linkHeader, isLoopback, address, master, hasPeerElsewhere, appearance };
 }

@@ -7,6 +7,7 @@ import type { ClientResult, ClientTask, ServerCounts } from './peer.ts';
 import type { NumbersResult } from './numbers.ts';
 import type { LabProcess } from './process.ts';
 import type { StreamResult } from './stream.ts';
+import type { TunOptions } from './tun.ts';
 
 const script = join(import.meta.dirname, 'peer.ts');
 
@@ -56,6 +57,13 @@ export class Client {
   async ask(task: ClientTask): Promise<ClientResult> {
     return JSON.parse(await this.process.ask(JSON.stringify(task))) as ClientResult;
   }
+}
+
+/** Makes a TUN device, whose packets travel in UDP datagrams (tun.ts). It exists as long as the process runs. */
+export async function startTun(lab: Lab, netns: string, options: TunOptions): Promise<LabProcess> {
+  const started = lab.start(netns, [process.execPath, join(import.meta.dirname, 'tun.ts'), JSON.stringify(options)]);
+  await started.line((line) => line === 'ready');
+  return started;
 }
 
 /** A socket that stays open, in a process that runs hold.ts. */

@@ -180,7 +180,7 @@ describe('a plan', () => {
       flags: ['--uplinks', 'eth1'],
       want: [
         '- device eth0: programs tc_uplink_in, tc_uplink_out',
-        '+ device eth1: programs tc_uplink_in, tc_uplink_out',
+        '+ device eth1: programs of an uplink',
         '~ setting uplinks: value eth0 -> eth1',
       ],
     },

@@ -126,7 +126,7 @@ function depthOf(elf: BpfElf, code: Code, step: number): { bytes: number; chain:
   return { bytes: Math.ceil(Math.max(own, 1) / step) * step + deepest.bytes, chain: [`${code.name}:${own}`, ...deepest.chain] };
 }
 
-test.for(['tc_pod', 'tc_uplink', 'sock', 'explain'])('the programs of %s use less stack than the kernel allows', (object) => {
+test.for(['tc_pod', 'tc_uplink', 'tc_l3', 'sock', 'explain'])('the programs of %s use less stack than the kernel allows', (object) => {
   const elf = new BpfElf(join(objectsPath, `${object}.bpf.o`));
   const programs = elf.programs();
   expect(programs.length).toBeGreaterThan(1);

@@ -15,7 +15,7 @@ test('the devices of a program are read once for all packets of a request', () =
   });
   const question = { origin: 'pod', source: '10.244.1.1', destination: '10.96.0.10', iface: 'lo' } as const;
   for (let packet = 0; packet < 128; packet += 1) {
-    expect(host.deviceOf({ ...question, hook: 'pod_in' })).toEqual({ ifindex: 1, problem: undefined });
+    expect(host.deviceOf({ ...question, hook: 'pod_in' })).toEqual({ ifindex: 1, program: 'tc_pod_in', problem: undefined });
   }
   host.deviceOf({ ...question, hook: 'uplink_in' });
   expect(asked).toEqual(['tc_pod_in', 'tc_uplink_in']);

@@ -47,7 +47,16 @@ function begin(settings: DeviceSettings): void {
 }
 
 const link = (row: Partial<NetworkDevice>): NetworkDevice => ({
-  ...{ ifindex: 7, name: 'lxc1', kind: 'veth', isEthernet: true, isLoopback: false, master: 0, hasPeerElsewhere: true, appearance: 1 },
+  ...{
+    ifindex: 7,
+    name: 'lxc1',
+    kind: 'veth',
+    linkHeader: 'ethernet',
+    isLoopback: false,
+    master: 0,
+    hasPeerElsewhere: true,
+    appearance: 1,
+  },
   address: '',
   ...row,
 });
@@ -79,7 +88,8 @@ describe('devices that the settings name', () => {
     { name: 'a veth with another name', row: { name: 'veth1' }, want: undefined },
     { name: 'a device of another kind with the prefix', row: { kind: 'vxlan' }, want: undefined },
     { name: 'an uplink', row: eth0, want: 'uplink' },
-    { name: 'an uplink that does not carry Ethernet frames', row: { ...eth0, isEthernet: false }, want: undefined },
+    { name: 'an uplink without a link-layer header', row: { ...eth0, linkHeader: 'none' as const }, want: 'uplink' },
+    { name: 'an uplink with another link-layer header than Ethernet', row: { ...eth0, linkHeader: 'other' as const }, want: undefined },
   ])('the role of $name is $want', ({ row, want }) => {
     markListed();
     put({ ...row, ifindex: 7 });
@@ -100,9 +110,9 @@ describe('devices that the settings name', () => {
 
   test('an uplink that cannot have programs is a problem', () => {
     markListed();
-    put({ ...eth0, isEthernet: false });
+    put({ ...eth0, linkHeader: 'other' });
     expect(controller.problems()).toEqual([
-      'uplink eth0 does not carry Ethernet frames, so programs cannot be attached to it: correct --uplinks',
+      'uplink eth0 has no programs, because its frames have another link-layer header than Ethernet: correct --uplinks',
     ]);
     expect(controller.missing()).toEqual([expect.stringContaining('prefix lxc')]);
     put(eth0);

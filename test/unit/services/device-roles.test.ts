@@ -2,14 +2,14 @@
 // The roles of devices, as a table of nodes as they occur: each with its devices, as `ip -d link`, `ip address` and `ip route show table all`
 // describe them, and the role that each device must have. With `auto`, no device of these nodes needs to be named.
 import { describe, expect, test } from 'vitest';
-import type { DeviceFacts, DeviceSettings } from '../../../daemon/model/device.ts';
+import { type DeviceFacts, type DeviceSettings, otherLinkHeader } from '../../../daemon/model/device.ts';
 import { deviceRoles } from '../../../daemon/services/desired/device-roles.ts';
 
 /** A device by name. `in` is the name of its master. */
 type Device = Partial<DeviceFacts> & { readonly name: string; readonly in?: string };
 
-const plain = {
-  ...{ kind: '', isEthernet: true, isLoopback: false, hasPeerElsewhere: false, address: '', appearance: 1 },
+const plain: Omit<DeviceFacts, 'ifindex' | 'name' | 'master'> = {
+  ...{ kind: '', linkHeader: 'ethernet', isLoopback: false, hasPeerElsewhere: false, address: '', appearance: 1 },
   ...{ hasRoute: false, hasGateway: false, hasDefault: false, hasSubnet: false },
 };
 
@@ -19,9 +19,11 @@ const subnet = { hasRoute: true, hasSubnet: true };
 const hostRoute = { hasRoute: true };
 const gateway = { hasRoute: true, hasGateway: true };
 /** IPv4 or IPv6 packets without a link layer header: WireGuard, tun, ipip. */
-const noHeader = { isEthernet: false };
+const noHeader = { linkHeader: 'none' } as const;
+/** InfiniBand, GRE with several remote ends. */
+const otherHeader = { linkHeader: 'other' } as const;
 
-const lo: Device = { name: 'lo', isLoopback: true, isEthernet: false };
+const lo: Device = { name: 'lo', isLoopback: true, linkHeader: 'other' };
 const veth = (name: string, more: Partial<Device> = {}): Device => ({ name, kind: 'veth', hasPeerElsewhere: true, ...more });
 const pairHere = (name: string, more: Partial<Device> = {}): Device => ({ name, kind: 'veth', ...more });
 const bridge = (name: string, more: Partial<Device> = {}): Device => ({ name, kind: 'bridge', ...more });
@@ -92,7 +94,7 @@ const nodes: readonly Case[] = [
   {
     name: 'Calico with IP in IP',
     devices: [lo, eth0, { name: 'tunl0', kind: 'ipip', ...gateway, ...noHeader }, veth('cali1234', hostRoute)],
-    want: [loIs, eth0Is, 'tunl0 none: no Ethernet header', `cali1234 ${podIs}`],
+    want: [loIs, eth0Is, 'tunl0 uplink: route with a gateway', `cali1234 ${podIs}`],
   },
   {
     name: 'Calico with BGP, whose routes to other nodes lead out of the uplink; the tunnel devices are idle',
@@ -220,7 +222,18 @@ const nodes: readonly Case[] = [
         { name: 'tap0', kind: 'tun', ...subnet },
       ],
     ],
-    want: [loIs, eth0Is, 'wg0 none: no Ethernet header', 'tun0 none: no Ethernet header', 'tap0 uplink: route without a gateway'],
+    want: [
+      loIs,
+      eth0Is,
+      'wg0 uplink: route without a gateway',
+      'tun0 uplink: route with a gateway',
+      'tap0 uplink: route without a gateway',
+    ],
+  },
+  {
+    name: 'InfiniBand and GRE with several remote ends, which have link-layer headers of their own',
+    devices: [lo, eth0, { name: 'ib0', ...subnet, ...otherHeader }, { name: 'gre1', kind: 'gre', ...subnet, ...otherHeader }],
+    want: [loIs, eth0Is, `ib0 none: ${otherLinkHeader}`, `gre1 none: ${otherLinkHeader}`],
   },
   {
     name: 'Geneve and VXLAN of other plugins',
@@ -326,12 +339,12 @@ const named: readonly Case[] = [
   },
   {
     name: 'pod interfaces that are found with names of uplinks',
-    settings: { podInterfaces: 'auto', uplinks: ['eth0', 'wg0'] },
-    devices: [...flannel, { name: 'wg0', kind: 'wireguard', ...subnet, ...noHeader }],
+    settings: { podInterfaces: 'auto', uplinks: ['eth0', 'wg0', 'ib0'] },
+    devices: [...flannel, { name: 'wg0', kind: 'wireguard', ...subnet, ...noHeader }, { name: 'ib0', ...subnet, ...otherHeader }],
     want: [
       ...[loIs, 'eth0 uplink: named by --uplinks', 'flannel.1 none: not named by --uplinks'],
       ...['cni0 none: a bridge, whose ports have the programs', `veth5 ${podIs}, port of cni0`, `other1 ${podIs}`],
-      'wg0 none: no Ethernet header',
+      ...['wg0 uplink: named by --uplinks', `ib0 none: ${otherLinkHeader}`],
     ],
   },
   {

@@ -182,9 +182,9 @@ describe('whether tc programs translate the UDP sockets of pods and of the node'
     expect(now()).toBeUndefined();
     markFound();
     expect(now()).toEqual({ pods: false, node: false });
-    devices.upsert(2, { ifindex: 2, name: 'eth0', role: 'uplink', appearance: 1, mapRow: ordinary(2) });
+    devices.upsert(2, { ifindex: 2, name: 'eth0', role: 'uplink', linkHeader: 'ethernet', appearance: 1, mapRow: ordinary(2) });
     expect(now()).toEqual({ pods: false, node: true });
-    devices.upsert(3, { ifindex: 3, name: 'lxc1', role: 'pod', appearance: 1, mapRow: ordinary(3) });
+    devices.upsert(3, { ifindex: 3, name: 'lxc1', role: 'pod', linkHeader: 'ethernet', appearance: 1, mapRow: ordinary(3) });
     expect(now()).toEqual({ pods: true, node: true });
     devices.delete(3);
     expect(now()).toEqual({ pods: false, node: true });

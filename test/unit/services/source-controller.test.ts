@@ -16,7 +16,7 @@ function setup() {
   const controller = new SourceController({ links, addresses, sources });
   const link = (ifindex: number, kind: string, master = 0): void =>
     links.upsert(ifindex, {
-      ...{ ifindex, name: `if${ifindex}`, kind, master, isEthernet: true, isLoopback: false, hasPeerElsewhere: false, appearance: 1 },
+      ...{ ifindex, name: `if${ifindex}`, kind, master, linkHeader: 'ethernet', isLoopback: false, hasPeerElsewhere: false, appearance: 1 },
       address: '',
     });
   const address = (ifindex: number, cidr: string, text: string): void => {
