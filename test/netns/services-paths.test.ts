@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Cluster } from '../support/lab/cluster.ts';
 import { service, slices } from '../support/lab/daemon.ts';
 import { labNodes } from '../support/lab/lab.ts';
-import { Witness } from '../support/lab/witness.ts';
+import { timeExceeded, Witness } from '../support/lab/witness.ts';
 
 const families = ['IPv4', 'IPv6'] as const;
 type Family = (typeof families)[number];
@@ -101,10 +101,10 @@ describe.each(families.map((family) => ({ family })))('$family', ({ family }) =>
         const timeoutMs = family === 'IPv4' ? 5000 : 100;
         const tcp = await cluster.ask(way.netns, { protocol: 'tcp', address: way.address, port: way.web, count: 1, timeoutMs });
         if (family === 'IPv4') expect(tcp.failures, what).toEqual({ EHOSTUNREACH: 1 });
-        expect(await heard(witness), what).toEqual({ [`tcp${hops.indexOf(hop)}`]: 1 });
+        expect(await witness.heard(), what).toEqual({ [`tcp${hops.indexOf(hop)}`]: 1 });
         witness.expire(at + 1, way.dns);
         await cluster.ask(way.netns, { protocol: 'udp', address: way.address, port: way.dns, count: 1, timeoutMs: 30 });
-        expect(await heard(witness), what).toEqual({ [`udp${hops.indexOf(hop)}`]: 1 });
+        expect(await witness.heard(), what).toEqual({ [`udp${hops.indexOf(hop)}`]: 1 });
       }
       for (const protocol of ['tcp', 'udp'] as const) {
         witness.expire(hops.length + 1, protocol === 'tcp' ? way.web : way.dns);
@@ -150,28 +150,3 @@ describe.each(families.map((family) => ({ family })))('a path of 1,280 bytes in 
     }
   });
 });
-
-/** Waits until a witness has counted a packet. On a busy machine an ICMP error may arrive after its client has given up. */
-async function heard(witness: Witness): Promise<Record<string, number>> {
-  for (const until = performance.now() + 10_000; performance.now() < until; await new Promise((resolve) => setTimeout(resolve, 10))) {
-    const counted = witness.take();
-    if (Object.keys(counted).length > 0) return counted;
-  }
-  return {};
-}
-
-/** The nftables rule that matches a "time exceeded" error of that hop about a packet to the frontend. */
-function timeExceeded(hop: string, address: string, port: number): string {
-  if (!address.includes(':')) {
-    const value = address.split('.').reduce((sum, part) => sum * 256 + Number(part), 0);
-    return `ip saddr ${hop} icmp type time-exceeded @nh,352,32 ${value} @nh,400,16 ${port}`;
-  }
-  const hex = (half: string): string =>
-    half
-      .split(':')
-      .map((word) => word.padStart(4, '0'))
-      .join('');
-  const [head = '', tail = ''] = address.split('::').map(hex);
-  const value = `0x${head}${'0'.repeat(32 - head.length - tail.length)}${tail}`;
-  return `ip6 saddr ${hop} icmpv6 type time-exceeded @nh,576,128 ${value} @nh,720,16 ${port}`;
-}

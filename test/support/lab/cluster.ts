@@ -14,6 +14,8 @@ interface ClusterOptions {
   /** Numbers of the pods that run a server. */
   readonly servers: readonly number[];
   readonly hasSocketLb: boolean;
+  /** True: the daemons find their devices. By default their names are given. */
+  readonly hasFoundDevices?: boolean;
   /** Additional flags of both daemons. */
   readonly extra?: readonly string[];
   /** Objects that exist from the start. */
@@ -51,8 +53,8 @@ export class Cluster extends Traffic {
   }
 
   async startDaemon(daemon: Daemon): Promise<void> {
-    const { hasSocketLb, extra = [] } = this.options;
-    await daemon.start({ hasSocketLb, extra: ['--cluster-cidr', podRange, ...extra] });
+    const { hasSocketLb, hasFoundDevices = false, extra = [] } = this.options;
+    await daemon.start({ hasSocketLb, hasFoundDevices, extra: ['--cluster-cidr', podRange, ...extra] });
   }
 
   /** The daemon of the first node. */

@@ -41,6 +41,15 @@ export class Witness {
     return Object.fromEntries(counters.map(({ name, packets }) => [name, packets]));
   }
 
+  /** Waits until a packet is counted. On a busy machine an ICMP error may arrive after its client has given up. */
+  async heard(): Promise<Record<string, number>> {
+    for (const until = performance.now() + 10_000; performance.now() < until; await new Promise((resolve) => setTimeout(resolve, 10))) {
+      const counted = this.take();
+      if (Object.keys(counted).length > 0) return counted;
+    }
+    return {};
+  }
+
   close(): void {
     this.#nft('delete table inet witness');
   }
@@ -48,4 +57,20 @@ export class Witness {
   #nft(...commands: readonly string[]): void {
     this.#lab.run(this.#netns, 'nft', commands.join('; '));
   }
+}
+
+/** The nftables rule that matches a "time exceeded" error of that hop about a packet to the frontend. */
+export function timeExceeded(hop: string, address: string, port: number): string {
+  if (!address.includes(':')) {
+    const value = address.split('.').reduce((sum, part) => sum * 256 + Number(part), 0);
+    return `ip saddr ${hop} icmp type time-exceeded @nh,352,32 ${value} @nh,400,16 ${port}`;
+  }
+  const hex = (half: string): string =>
+    half
+      .split(':')
+      .map((word) => word.padStart(4, '0'))
+      .join('');
+  const [head = '', tail = ''] = address.split('::').map(hex);
+  const value = `0x${head}${'0'.repeat(32 - head.length - tail.length)}${tail}`;
+  return `ip6 saddr ${hop} icmpv6 type time-exceeded @nh,576,128 ${value} @nh,720,16 ${port}`;
 }
