@@ -14,7 +14,10 @@ import type { PinDirectory } from './pins.ts';
 
 /** Folder of the compiled objects, which the build makes. */
 export const objectsPath = join(import.meta.dirname, '../../datapath/gen');
-const objectNames = ['tc_pod', 'tc_uplink', 'tc_l3', 'sock'] as const;
+/** The objects that are loaded at the start. */
+const objectNames = ['tc_pod', 'tc_uplink', 'sock'] as const;
+/** Loaded when one of its programs is needed. Most nodes have no device for it, and the verifier takes tenths of a second. */
+const laterObject = 'tc_l3';
 const SMALL = 64; // entries
 const zero = new Uint8Array(4);
 const perCpuTypes = new Set([5, 6, 10]); // PERCPU_HASH, PERCPU_ARRAY, LRU_PERCPU_HASH
@@ -93,7 +96,7 @@ export class Datapath {
    */
   verify(): string {
     const names: string[] = [];
-    for (const name of objectNames) {
+    for (const name of [...objectNames, laterObject]) {
       const object = this.#open(name);
       try {
         object.load({ sizes: Object.fromEntries(Object.keys(this.#sizes).map((map) => [map, SMALL])) });
@@ -148,7 +151,7 @@ export class Datapath {
     return Object.fromEntries(this.mapNames().map((name) => [name, this.#mapFd(name)]));
   }
 
-  /** Descriptor of a loaded program; valid until reload() or close(). */
+  /** Descriptor of a program; valid until reload() or close(). Throws ExitError when it must be loaded and has another layout. */
   program(name: string): number {
     return this.#objectOf(name).programFd(name);
   }
@@ -207,9 +210,20 @@ export class Datapath {
 
   /** The loaded object that contains a program. */
   #objectOf(program: string): BpfObject {
-    const object = this.#objects.find((candidate) => candidate.programNames().includes(program));
-    if (object === undefined) throw new KernelError({ op: 'find program', object: program, errno: 2, code: 'ENOENT' });
-    return object;
+    const isIts = (object: BpfObject): boolean => object.programNames().includes(program);
+    const loaded = this.#objects.find(isIts);
+    if (loaded !== undefined) return loaded;
+    const later = this.#open(laterObject);
+    try {
+      if (!isIts(later)) throw new KernelError({ op: 'find program', object: program, errno: 2, code: 'ENOENT' });
+      this.#refuseOtherObjects('restart sluiced');
+      later.load({ reuse: this.mapFds() });
+    } catch (error) {
+      later.close();
+      throw error;
+    }
+    this.#objects = [...this.#objects, later];
+    return later;
   }
 
   /** Throws ExitError when the objects that are on disk now have another layout than the loaded ones. */

@@ -2,7 +2,7 @@
 // Loading and attaching: verifier messages, pinned maps of a different layout or size, TCX links and clsact filters, cgroup links, and
 // rtnetlink compared with `ip`. The tests use a private namespace, bpffs and cgroup.
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
@@ -10,7 +10,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { isDenied, isNotFound, ExitError } from '../../daemon/base/errors.ts';
 import { attachClsact, detachClsact } from '../../daemon/kernel/clsact.ts';
 import { findCgroup2 } from '../../daemon/kernel/host.ts';
-import { attachCgroup, attachTcx, AttachType, cgroupOfLink, linkInfo, tcxPrograms, updateLink } from '../../daemon/kernel/link.ts';
+import { attachCgroup, attachTcx, AttachType, cgroupOfLink, linkInfo, programId, tcxPrograms, updateLink } from '../../daemon/kernel/link.ts';
 import { PinDirectory } from '../../daemon/bpf/pins.ts';
 import { closeFd, openPin, pin, unpin } from '../../daemon/kernel/map.ts';
 import { BpfObject, verifierReason } from '../../daemon/kernel/object.ts';
@@ -109,7 +109,8 @@ char _license[] SEC("license") = "GPL";
 
   test('the verifier processes fewer than 100,000 instructions for each program', () => {
     const loaded = new Loaded(bpffs);
-    for (const name of ['tc_pod_in', 'tc_pod_out', 'tc_uplink_in', 'tc_uplink_out', 'sock_connect4', 'sock_sendmsg6']) {
+    const tc = ['tc_pod_in', 'tc_pod_out', 'tc_uplink_in', 'tc_uplink_out', 'tc_l3_in', 'tc_l3_out'];
+    for (const name of [...tc, 'sock_connect4', 'sock_sendmsg6']) {
       const info = readFileSync(`/proc/self/fdinfo/${loaded.datapath.program(name)}`, 'utf8');
       const verified = Number(/verified_insns:\s+(\d+)/.exec(info)?.[1]);
       expect(verified).toBeGreaterThan(10);
@@ -117,6 +118,33 @@ char _license[] SEC("license") = "GPL";
     }
     loaded.datapath.close();
   });
+});
+
+test('the programs for devices without a link-layer header are loaded when they are needed, with the same maps', () => {
+  const { datapath } = new Loaded(bpffs);
+  const isProgram = (fd: string): boolean => {
+    try {
+      return readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8').includes('verified_insns');
+    } catch {
+      return false;
+    }
+  };
+  const programs = (): string[] => readdirSync('/proc/self/fd').filter(isProgram);
+  const mapIds = (): number[] => datapath.mapNames().map((name) => datapath.map(name).info.id);
+  const [before, maps] = [programs().length, mapIds()];
+  const first = programId(datapath.program('tc_l3_in'));
+  expect(programs().length).toBe(before + 2);
+  expect(programId(datapath.program('tc_l3_in'))).toBe(first);
+  expect(programs().length).toBe(before + 2);
+  expect(mapIds()).toEqual(maps);
+  datapath.reload(() => expect(programId(datapath.program('tc_l3_in'))).not.toBe(first));
+  expect(programs().length).toBe(before + 2);
+  datapath.reload(() => undefined);
+  expect(programs().length).toBe(before);
+  expect(() => datapath.program('tc_nothing')).toThrow(/find program tc_nothing: ENOENT/);
+  expect(() => datapath.verify()).not.toThrow();
+  expect(programs().length).toBe(before);
+  datapath.close();
 });
 
 describe('pinned maps', () => {
