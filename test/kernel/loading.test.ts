@@ -10,7 +10,16 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { isDenied, isNotFound, ExitError } from '../../daemon/base/errors.ts';
 import { attachClsact, detachClsact } from '../../daemon/kernel/clsact.ts';
 import { findCgroup2 } from '../../daemon/kernel/host.ts';
-import { attachCgroup, attachTcx, AttachType, cgroupOfLink, linkInfo, programId, tcxPrograms, updateLink } from '../../daemon/kernel/link.ts';
+import {
+  attachCgroup,
+  attachTcx,
+  AttachType,
+  cgroupOfLink,
+  linkInfo,
+  programId,
+  tcxPrograms,
+  updateLink,
+} from '../../daemon/kernel/link.ts';
 import { PinDirectory } from '../../daemon/bpf/pins.ts';
 import { closeFd, openPin, pin, unpin } from '../../daemon/kernel/map.ts';
 import { BpfObject, verifierReason } from '../../daemon/kernel/object.ts';

@@ -154,6 +154,10 @@ describe.each(cases)('$family $protocol', ({ family, protocol }) => {
       const cut = frame.subarray(0, (four ? 34 : 54) + inside);
       expect(loaded.forward('tc_pod_in', cut, { ifindex: devices.lxc1 })).toMatchObject({ verdict: TC_ACT_UNSPEC, packet: cut });
     }
+    // A device with a header that the programs do not know, such as GRE with several remote ends, has another header in this place.
+    const other = Uint8Array.from(frame);
+    other[14] = (four ? 0x65 : 0x45) | ((other[14] ?? 0) & 0x0f);
+    expect(loaded.forward('tc_pod_in', other, { ifindex: devices.lxc1 })).toMatchObject({ verdict: TC_ACT_UNSPEC, packet: other });
   });
 
   test('a pod that reaches itself through a VIP sees the VIP as its peer, and its reply is delivered to itself', () => {
