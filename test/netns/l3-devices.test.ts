@@ -2,6 +2,8 @@
 // Uplinks without a link-layer header, as WireGuard, IP in IP and tun devices are, with real sockets and without socket translation. The
 // node reaches the other node through the TUN device tun0, and a client reaches the node through tun1. sluiced finds both devices. The
 // sockets of the node reach VIPs through eth0 and through tun1, so that their packets change between devices with and without a header.
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { tcxPrograms } from '../../daemon/kernel/link.ts';
 import { inNetns } from '../support/kernel.ts';
@@ -213,17 +215,21 @@ test('no packet was dropped for a reason of the programs themselves', async () =
     expect(reasons).not.toContain(reason);
 });
 
+/** The TCX programs of a device of the node, with their ids. */
+function programsOn(device: string): { id: number; name: string }[] {
+  const [link] = JSON.parse(cluster.lab.ip('node', '-j', 'link', 'show', 'dev', device)) as { ifindex: number }[];
+  const ids = inNetns(`/run/netns/${cluster.lab.netns('node')}`, () =>
+    [true, false].flatMap((isIngress) => [...tcxPrograms(link?.ifindex ?? 0, isIngress)]),
+  );
+  return ids.map((id) => ({ id, name: (JSON.parse(sh('bpftool', '-j', 'prog', 'show', 'id', String(id))) as { name: string }).name }));
+}
+
+const names = (device: string): string[] => programsOn(device).map(({ name }) => name);
+
 test('status and preflight list the devices as uplinks, and the kernel has the programs for packets without a header', () => {
   expect(statusDevices()).toEqual(
     expect.arrayContaining(['eth0 uplink: default route', 'tun0 uplink: route without a gateway', 'tun1 uplink: route without a gateway']),
   );
-  const names = (device: string): string[] => {
-    const [link] = JSON.parse(cluster.lab.ip('node', '-j', 'link', 'show', 'dev', device)) as { ifindex: number }[];
-    const ids = inNetns(`/run/netns/${cluster.lab.netns('node')}`, () =>
-      [true, false].flatMap((isIngress) => [...tcxPrograms(link?.ifindex ?? 0, isIngress)]),
-    );
-    return ids.map((id) => (JSON.parse(sh('bpftool', '-j', 'prog', 'show', 'id', String(id))) as { name: string }).name);
-  };
   expect(names('tun1')).toEqual(['tc_l3_in', 'tc_l3_out']);
   expect(names('eth0')).toEqual(['tc_uplink_in', 'tc_uplink_out']);
   const command = [process.execPath, 'daemon/cli/main.ts', 'preflight', ...cluster.daemon.flags(false, true), '-o', 'json'];
@@ -232,4 +238,28 @@ test('status and preflight list the devices as uplinks, and the kernel has the p
   expect(found?.state).toBe('ok');
   expect(found?.message).toMatch(/^uplinks: [^;]*tun0 \(route without a gateway\)[^;]*; pod interfaces: lxc1, lxc9; without programs: lo /);
   expect(checks.find(({ name }) => name === 'order on tun1')).toMatchObject({ state: 'skipped' });
+});
+
+test('a reload replaces the programs of the devices, and uninstall removes them', async () => {
+  const [way] = ways('IPv4').filter(({ netns, n }) => netns === 'client' && n === 2);
+  if (way === undefined) throw new Error('there is no such way');
+  const before = programsOn('tun1');
+  cluster.daemon.cli('reload');
+  const after = programsOn('tun1');
+  expect(after.map(({ name }) => name)).toEqual(['tc_l3_in', 'tc_l3_out']);
+  expect(after.filter(({ id }) => before.some((each) => each.id === id))).toEqual([]);
+  await expectAnswers(way, 'tcp');
+
+  // The programs stay when the daemon ends, and the next daemon takes them over.
+  await cluster.daemon.process?.kill();
+  await expectAnswers(way, 'tcp');
+  await cluster.startDaemon(cluster.daemon);
+  expect(names('tun1')).toEqual(['tc_l3_in', 'tc_l3_out']);
+  await expectAnswers(way, 'tcp');
+
+  await cluster.daemon.process?.kill();
+  const pins = join(cluster.lab.bpffs, 'sluice');
+  cluster.lab.run('node', ...cluster.daemon.command('uninstall', '--pin-path', pins));
+  expect([names('tun0'), names('tun1'), names('eth0')]).toEqual([[], [], []]);
+  expect(existsSync(pins)).toBe(false);
 });
