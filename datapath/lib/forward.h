@@ -45,11 +45,8 @@ static __always_inline int FN(forward_node)(struct __sk_buff *skb,
 					    const struct FN(path) *path,
 					    enum hook hook)
 {
-	if (path->direction == FORWARD) {
-		if (link_push(skb))
-			return -DROP_WRITE;
-		return bpf_redirect_neigh(path->dev, NULL, 0, 0);
-	}
+	if (path->direction == FORWARD)
+		return link_redirect(skb, path->dev);
 	if (!hook_is_egress(hook) && path->dev == skb->ifindex)
 		return TC_ACT_OK;
 	return redirect_to_node(skb, path->dev, path->node_mac);

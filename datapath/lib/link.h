@@ -14,6 +14,7 @@
 #include <linux/types.h>
 #include <stddef.h>
 #include <bpf/bpf_helpers.h>
+#include "types.h"
 
 #ifndef LINK_HLEN
 #define LINK_HLEN ETH_HLEN
@@ -44,6 +45,17 @@ static __always_inline int link_push(struct __sk_buff *skb)
 		return -1;
 	return bpf_skb_store_bytes(skb, offsetof(struct ethhdr, h_proto),
 				   &protocol, sizeof(protocol), 0);
+}
+
+/*
+ * Sends the packet out of `dev`, to the next hop that the routes name. Returns a
+ * TC action or -DROP_WRITE.
+ */
+static __always_inline int link_redirect(struct __sk_buff *skb, __u32 dev)
+{
+	if (link_push(skb))
+		return -DROP_WRITE;
+	return bpf_redirect_neigh(dev, NULL, 0, 0);
 }
 
 #endif

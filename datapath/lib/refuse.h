@@ -75,9 +75,7 @@ static __always_inline int refuse_send_l3(struct __sk_buff *skb, enum hook hook)
 {
 	if (hook == HOOK_UPLINK_OUT)
 		return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
-	if (link_push(skb))
-		return -DROP_WRITE;
-	return bpf_redirect_neigh(skb->ifindex, NULL, 0, 0);
+	return link_redirect(skb, skb->ifindex);
 }
 
 /* Swaps the MAC addresses of the answer and sends it back. */

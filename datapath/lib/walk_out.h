@@ -21,6 +21,7 @@
 #include "clock.h"
 #include "explain.h"
 #include "hook.h"
+#include "link.h"
 #include "parse.h"
 #include "flow.h"
 #include "ct.h"
@@ -91,7 +92,7 @@ static __always_inline int FN(walk_out_reply)(struct __sk_buff *skb,
 	dev = FN(route_lookup)(skb, &path->to.saddr, &path->to.daddr);
 	if (dev <= 0 || (__u32)dev == skb->ifindex)
 		return TC_ACT_OK;
-	return bpf_redirect_neigh(dev, NULL, 0, 0);
+	return link_redirect(skb, dev);
 }
 
 static __always_inline int FN(walk_out)(struct __sk_buff *skb,

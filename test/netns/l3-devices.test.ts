@@ -9,7 +9,7 @@ import { tcxPrograms } from '../../daemon/kernel/link.ts';
 import { inNetns } from '../support/kernel.ts';
 import { Cluster } from '../support/lab/cluster.ts';
 import { service, slices } from '../support/lab/daemon.ts';
-import { podAddresses } from '../support/lab/lab.ts';
+import { clientAddresses, podAddresses } from '../support/lab/lab.ts';
 import { startTun } from '../support/lab/peers.ts';
 import { sh } from '../support/lab/shell.ts';
 import { timeExceeded, Witness } from '../support/lab/witness.ts';
@@ -208,6 +208,28 @@ describe.each(families.map((family) => ({ family })))('$family', ({ family }) =>
 });
 
 const nodeAddress = (family: Family): string => ({ IPv4: '10.0.0.1', IPv6: 'fd00:10::1' })[family];
+
+test.for(families)('a reply that a rule sends to such a device leaves by the device that its VIP is routed to: %s', async (family) => {
+  const { lab } = cluster;
+  const flag = family === 'IPv4' ? '-4' : '-6';
+  const backend = podAddresses(1)[family];
+  // Strict source validation would drop the request, since its reply leaves by another device.
+  lab.sysctl('node', 'net.ipv4.conf.all.rp_filter', '2');
+  lab.ip('node', flag, 'route', 'add', clientAddresses[family], 'dev', 'tun1', 'table', '100');
+  lab.ip('node', flag, 'rule', 'add', 'from', backend, 'lookup', '100');
+  const to = { protocol: 'tcp', address: nodeAddress(family), port: 30_003 } as const;
+  // The agent learns of the rule from a netlink event.
+  for (const end = Date.now() + 60_000; ;) {
+    const { answers } = await cluster.ask('client', { ...to, count: 1, timeoutMs: 200 });
+    if (answers['pod1'] === 1) break;
+    if (Date.now() > end) throw new Error('no answer');
+  }
+  const way = { netns: 'client', n: 3, address: to.address, ...ports(3) };
+  for (const protocol of ['tcp', 'udp'] as const) await expectAnswers(way, protocol, { size: protocol === 'tcp' ? 200_000 : 1000 });
+  lab.ip('node', flag, 'rule', 'delete', 'from', backend, 'lookup', '100');
+  lab.ip('node', flag, 'route', 'flush', 'table', '100');
+  lab.sysctl('node', 'net.ipv4.conf.all.rp_filter', '1');
+});
 
 test('no packet was dropped for a reason of the programs themselves', async () => {
   const reasons = new Set((await Promise.all(cluster.daemons.map((daemon) => cluster.drops(daemon)))).flat());
