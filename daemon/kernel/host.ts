@@ -30,6 +30,9 @@ export function netnsCookie(): bigint {
   }
 }
 
+/** CLOCK_MONOTONIC in ns, as bpf_ktime_get_ns() returns it. */
+export const monotonicNs = (): bigint => process.hrtime.bigint();
+
 const IPPROTO_TCP = 6;
 const TCP_DEFER_ACCEPT = 9;
 
@@ -45,10 +48,13 @@ export function deferAccept(fd: number, seconds: number): void {
 /** Another descriptor of the same socket. Whoever uses it must close it. */
 export const duplicate = (fd: number): number => checkedErrno(libc.dup(fd), 'dup', 'a socket');
 
-/** Value of a sysctl ("net.ipv4.ip_forward") in this network namespace; undefined when the kernel has no such sysctl. */
+/**
+ * Value of a sysctl ("net.ipv4.ip_forward") in this network namespace; undefined when the kernel has no such sysctl. In a name with slashes
+ * ("net/ipv6/conf/eth0.5/mtu") a dot is a dot, as in sysctl(8).
+ */
 export function readSysctl(name: string): string | undefined {
   try {
-    return readFileSync(`/proc/sys/${name.replaceAll('.', '/')}`, 'utf8').trim();
+    return readFileSync(`/proc/sys/${name.includes('/') ? name : name.replaceAll('.', '/')}`, 'utf8').trim();
   } catch {
     return undefined;
   }

@@ -9,6 +9,7 @@ const RTM_DELLINK = 17;
 const RTM_GETLINK = 18;
 const RTM_GETADDR = 22;
 const RTM_GETROUTE = 26;
+const RTM_GETADDRLABEL = 74;
 const RTMGRP_LINK = 1;
 const RTMGRP_IPV4_IFADDR = 0x10;
 const RTMGRP_IPV6_IFADDR = 0x100;
@@ -67,6 +68,16 @@ export interface InterfaceAddress {
   readonly scope: number;
   /** 4 or 16 bytes in network byte order. */
   readonly address: Uint8Array;
+  /** The address of the other end of a point-to-point link; otherwise equal to `address`. */
+  readonly peer: Uint8Array;
+}
+
+/** An entry of the table of labels by which source addresses are selected (RFC 6724, 2.1; `ip addrlabel`). */
+export interface AddressLabel {
+  /** 16 bytes. */
+  readonly address: Uint8Array;
+  readonly prefixLength: number;
+  readonly label: number;
 }
 
 export interface Route {
@@ -133,7 +144,22 @@ export function addresses(): InterfaceAddress[] {
   return withSocket((socket) => socket.dump(RTM_GETADDR, new Uint8Array(8), 'addresses')).map(({ body }) => {
     const found = attributes(body.subarray(8));
     const address = (found.get(2) ?? found.get(1) ?? new Uint8Array()).slice();
-    return { ifindex: viewOf(body).getUint32(4, true), prefixLength: body[1] ?? 0, flags: body[2] ?? 0, scope: body[3] ?? 0, address };
+    const peer = (found.get(1) ?? address).slice();
+    const [, prefixLength = 0, flags = 0, scope = 0] = body;
+    return { ifindex: viewOf(body).getUint32(4, true), prefixLength, flags, scope, address, peer };
+  });
+}
+
+/**
+ * The labels of addresses on all devices. struct ifaddrlblmsg: family, reserved, prefixlen, flags, index, seq; IFAL_ADDRESS is 1, IFAL_LABEL
+ * is 2. A label for one device is left out.
+ */
+export function addressLabels(): AddressLabel[] {
+  const request = Uint8Array.of(AF_INET6, ...new Uint8Array(11));
+  return withSocket((socket) => socket.dump(RTM_GETADDRLABEL, request, 'address labels')).flatMap(({ body }) => {
+    const found = attributes(body.subarray(12));
+    if (viewOf(body).getUint32(4, true) !== 0) return [];
+    return [{ address: (found.get(1) ?? new Uint8Array(16)).slice(), prefixLength: body[2] ?? 0, label: word(found.get(2)) }];
   });
 }
 

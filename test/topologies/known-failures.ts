@@ -8,36 +8,12 @@ interface Failures {
   readonly cells: readonly string[];
 }
 
-const masqueraded = 'for a device without an address, netfilter selects among all IPv6 addresses of the node (RFC 6724, 5)';
-
 export const knownFailures: Readonly<Record<string, readonly Failures[]>> = {
   routed: [],
   bridge: [],
   'bridge-netfilter': [],
-  overlay: [
-    {
-      why: masqueraded,
-      cells: [
-        '* | IPv6 | * | pod,outside | NodePort,LoadBalancer | near,own',
-        'off | IPv6 | * | node,outside | ClusterIP | near',
-        'off | IPv6 | * | node | LoadBalancer,LoadBalancer-Local | near',
-        'on | IPv6 | * | outside | ClusterIP | near',
-        'on | IPv6 | connected | node | ClusterIP,LoadBalancer,LoadBalancer-Local | near',
-      ],
-    },
-  ],
-  tunnel: [
-    {
-      why: masqueraded,
-      cells: [
-        '* | IPv6 | * | pod,outside | NodePort,LoadBalancer | near,own',
-        'off | IPv6 | * | node,outside | ClusterIP | near',
-        'off | IPv6 | * | node | LoadBalancer,LoadBalancer-Local | near',
-        'on | IPv6 | * | outside | ClusterIP | near',
-        'on | IPv6 | connected | node | ClusterIP,LoadBalancer,LoadBalancer-Local | near',
-      ],
-    },
-  ],
+  overlay: [],
+  tunnel: [],
   'two-uplinks': [],
   'source-routes': [],
   'uplink-bridge': [],
@@ -54,18 +30,7 @@ export const knownFailures: Readonly<Record<string, readonly Failures[]>> = {
   'uplink-addresses': [],
   'uplink-host-route': [],
   'uplink-unnumbered': [],
-  'uplink-source': [
-    {
-      why: masqueraded,
-      cells: [
-        '* | IPv6 | * | pod,outside | NodePort,LoadBalancer | near,own',
-        'off | IPv6 | * | node,outside | ClusterIP | near',
-        'off | IPv6 | * | node | LoadBalancer,LoadBalancer-Local | near',
-        'on | IPv6 | * | outside | ClusterIP | near',
-        'on | IPv6 | connected | node | ClusterIP,LoadBalancer,LoadBalancer-Local | near',
-      ],
-    },
-  ],
+  'uplink-source': [],
   mtu: [],
   'dead-neighbour': [
     {

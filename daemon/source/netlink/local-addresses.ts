@@ -3,7 +3,8 @@
 // the source addresses for masquerading. Loopback and link-local addresses are left out, because no Service is reachable on them. Writes
 // only these three tables.
 import type { StatusPart } from '../../base/status-part.ts';
-import { AddressMonitor, addresses, type InterfaceAddress } from '../../kernel/rtnetlink.ts';
+import { readSysctl } from '../../kernel/host.ts';
+import { addressLabels, AddressMonitor, addresses, type InterfaceAddress, links } from '../../kernel/rtnetlink.ts';
 import { addressText } from '../../model/address.ts';
 import type { DeviceSubnet } from '../../model/device.ts';
 import type { LocalAddress } from '../../model/host.ts';
@@ -22,6 +23,17 @@ export const subnetDevices = (found: readonly InterfaceAddress[]): Set<number> =
       .filter(({ address, prefixLength }) => prefixLength < 8 * address.length && !isUnreachable(addressText(address)))
       .map(({ ifindex }) => ifindex),
   );
+
+/** Values of use_tempaddr from this one on mean that temporary addresses are preferred. */
+const PREFER_TEMPORARY = 2;
+
+/** The devices with global IPv6 addresses on which the kernel prefers temporary addresses. */
+function prefersTemporary(six: readonly InterfaceAddress[]): Set<number> {
+  const devices = new Set(six.flatMap(({ address, ifindex }) => (isUnreachable(addressText(address)) ? [] : [ifindex])));
+  if (devices.size === 0) return devices;
+  const prefers = (name: string): boolean => Number(readSysctl(`net/ipv6/conf/${name}/use_tempaddr`)) >= PREFER_TEMPORARY;
+  return new Set(links().flatMap(({ ifindex, name }) => (devices.has(ifindex) && prefers(name) ? [ifindex] : [])));
+}
 
 export interface AddressTables {
   /** Keyed by address. */
@@ -79,7 +91,9 @@ export class LocalAddresses implements StatusPart {
     const devices = subnetDevices(found);
     for (const [ifindex] of [...subnets.all()]) if (!devices.has(ifindex)) subnets.delete(ifindex);
     for (const ifindex of devices) if (subnets.get(ifindex) === undefined) subnets.upsert(ifindex, { ifindex });
-    const wanted = masqueradeSources(found);
+    const six = found.filter(({ address }) => address.length === 16);
+    const labels = six.length === 0 ? [] : addressLabels();
+    const wanted = masqueradeSources({ addresses: found, labels, temporary: prefersTemporary(six) });
     for (const [key, row] of wanted) if (sources.get(key)?.address !== row.address) sources.upsert(key, row);
     for (const [key] of [...sources.all()]) if (!wanted.has(key)) sources.delete(key);
   }
