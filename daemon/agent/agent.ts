@@ -15,7 +15,7 @@ import type { LogStatus } from '../base/log-output.ts';
 import { Repairs } from '../base/repairs.ts';
 import type { Config } from '../config/schema.ts';
 import { versions } from '../host/version.ts';
-import { deferAccept, duplicate, netnsCookie } from '../kernel/host.ts';
+import { deferAccept, duplicate, monotonicNs, netnsCookie } from '../kernel/host.ts';
 import { SourceController } from '../services/controller/source-controller.ts';
 import { LocalAddresses } from '../source/netlink/local-addresses.ts';
 import type { AgentView } from '../status/view.ts';
@@ -58,7 +58,7 @@ export function buildAgent({ config, log, access, opened, logStatus }: AgentOpti
   const repairs = new Repairs(subsystem(log, 'repair'), systemClock);
   const onRepaired = (message: string): void => repairs.add(message);
   const { devices, subnets } = deviceTables();
-  const facts = { netnsCookie: netnsCookie() };
+  const facts = { netnsCookie: netnsCookie(), now: monotonicNs };
   const services = buildServices({ ...opened, config, log, access, facts, devices, onRepaired });
   const hooks = buildHooks({ ...opened, config, log, subnets, devices, pace: services.turns, onRepaired });
   const { localAddresses, sourceController } = buildAddresses(services, hooks, { subnets, log });

@@ -96,7 +96,7 @@ export function buildServices({ config, log, access, maps, sourceMaps, facts, de
       ...{ ...tables, ...own, desired, onRefused: warn },
       isBehind: () => loops.ports.behind > MOST_BEHIND,
     }),
-    hostController: new HostController({ ...tables, ...own, devices, host, ranges }),
+    hostController: new HostController({ ...tables, ...own, devices, masqueradeSources, host, ranges }),
     owners: () => operations.owners(),
     pressure: () => summed([...operations.pressure(), ...rangeOperations.pressure()]),
     /**

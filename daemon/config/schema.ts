@@ -133,6 +133,12 @@ const shape = {
     defaultText: 'on',
     isList: true,
   }),
+  acceptForwarded: setting(onOff, {
+    argument: 'on|off',
+    help: 'keep one rule in firewalls that drop forwarded packets by policy, as Docker sets it; like the rules of kube-proxy, the rule accepts masqueraded requests, replies, and ICMP errors about both',
+    defaultText: 'off',
+    preset: 'on',
+  }),
   snatPorts: setting(snatPorts, {
     argument: 'FIRST-LAST,...',
     help: 'source ports of masqueraded flows: one or two ranges that overlap neither NodePorts nor net.ipv4.ip_local_port_range',

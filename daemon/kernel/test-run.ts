@@ -8,6 +8,8 @@ export interface TestRunResult {
   readonly verdict: number;
   /** The packet after the run. */
   readonly packet: Uint8Array;
+  /** skb->mark after the run. */
+  readonly mark: number;
   /** Average time of a run in ns. It needs about 100,000 repetitions to be meaningful. */
   readonly nanoseconds: number;
 }
@@ -18,10 +20,13 @@ export interface TestRunOptions {
   readonly ifindex?: number;
   /** skb->ingress_ifindex. */
   readonly ingressIfindex?: number;
+  /** skb->mark. Default: 0. */
+  readonly mark?: number;
 }
 
 const OPTIONS_SIZE = 80;
 const SKB_CONTEXT_SIZE = 192; // struct __sk_buff
+const MARK_AT = 8;
 const ROOM = 512; // room for programs that make the packet longer
 
 /** Runs a tc program. `packet` starts with its Ethernet header. */
@@ -29,6 +34,7 @@ export function testRun(programFd: number, packet: Uint8Array, options: TestRunO
   const out = new Uint8Array(packet.length + ROOM);
   const context = new Uint8Array(SKB_CONTEXT_SIZE);
   const contextView = new DataView(context.buffer);
+  contextView.setUint32(MARK_AT, options.mark ?? 0, true);
   contextView.setUint32(36, options.ingressIfindex ?? 0, true);
   contextView.setUint32(40, options.ifindex ?? 0, true);
   const opts = new Uint8Array(OPTIONS_SIZE);
@@ -39,7 +45,9 @@ export function testRun(programFd: number, packet: Uint8Array, options: TestRunO
   view.setUint32(24, packet.length, true);
   view.setUint32(28, out.length, true);
   view.setBigUint64(32, addressOf(context), true);
+  view.setBigUint64(40, addressOf(context), true);
   view.setUint32(48, context.length, true);
+  view.setUint32(52, context.length, true);
   view.setInt32(60, options.repeat ?? 1, true);
   // A signal ends a run with EINTR before anything is copied to the options.
   checked(
@@ -47,7 +55,10 @@ export function testRun(programFd: number, packet: Uint8Array, options: TestRunO
     'test run',
     `program fd ${programFd}`,
   );
-  return { verdict: view.getInt32(56, true), packet: out.slice(0, view.getUint32(28, true)), nanoseconds: view.getUint32(64, true) };
+  return {
+    ...{ verdict: view.getInt32(56, true), packet: out.slice(0, view.getUint32(28, true)), nanoseconds: view.getUint32(64, true) },
+    mark: contextView.getUint32(MARK_AT, true),
+  };
 }
 
 /** Runs a syscall program on its argument. Returns the result of the program as a signed number. */

@@ -108,6 +108,10 @@ export interface HostMapValue {
   /** Two ranges of source ports for masqueraded flows. */
   snatFirst: number[];
   snatCount: number[];
+  /** Mark of translated packets; 0: none. */
+  forwardMark: number;
+  /** flow_now() when source addresses were last removed. */
+  sourcesChanged: number;
 }
 
 /** Bits of HostMapValue.flags; enum host_flags in datapath/lib/types.h. */

@@ -83,6 +83,10 @@ export interface DesiredHost {
   readonly snatPorts: readonly { readonly first: number; readonly last: number }[];
   /** True if tc programs are attached: `pods` for pod interfaces, `node` for uplinks. */
   readonly hasTc: { readonly pods: boolean; readonly node: boolean };
+  /** The mark of translated packets that a firewall may accept in its forward hook; 0: none (--accept-forwarded off). */
+  readonly forwardMark: number;
+  /** Changes when source addresses of masqueraded packets are removed. Flows then compare their source with the addresses that are left. */
+  readonly removedSources: number;
   /** The smallest address range of each family that covers every ClusterIP and Service CIDR. Other addresses need no lookup. */
   readonly clusterRange: Readonly<Partial<Record<Family, { readonly first: string; readonly last: string }>>>;
 }

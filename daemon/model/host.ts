@@ -25,6 +25,8 @@ export interface HostSettings extends DeviceSettings {
   readonly externalIps: 'on' | 'off' | readonly string[];
   /** Source ports of masqueraded flows: one or two ranges. */
   readonly snatPorts: readonly { readonly first: number; readonly last: number }[];
+  /** Whether firewalls must accept translated packets in the forward hook although their policy is drop. */
+  readonly acceptForwarded: boolean;
   /** Canonical CIDRs, in addition to those of the ServiceCIDR objects. */
   readonly serviceCidr: readonly string[];
 }

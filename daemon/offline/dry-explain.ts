@@ -40,7 +40,7 @@ export function dryExplain(input: DryExplainInput, queries: readonly PacketQuery
     const operations = new LbOperations({ maps, clock: systemClock });
     operations.restore();
     for (const row of ports.values()) operations.update(row);
-    new HostOperations(maps, { netnsCookie: 0n }).update(assumedHost(host));
+    new HostOperations(maps, { netnsCookie: 0n, now: () => 0n }).update(assumedHost(host));
     const sets = new AddressSetOperations(maps);
     for (const row of ranges.values()) sets.update(row);
     const owners = operations.owners();

@@ -26,6 +26,15 @@
 #include "masquerade.h"
 #include "snat_port.h"
 
+/* source_port and taken of a flow, which change together. */
+union source_word {
+	struct {
+		__be16 port;
+		__u16 taken;
+	} source;
+	__u32 word;
+};
+
 #define FAMILY_PART "ct_open.h"
 #include "each_family.h"
 
@@ -169,13 +178,7 @@ noinline int FN(ct_take_source)(struct __sk_buff *skb, struct FN(flow) *flow)
 	struct FN(tuple) key;
 	bool masquerades;
 	__u64 backend;
-	union {
-		struct {
-			__be16 port;
-			__u16 taken;
-		} source;
-		__u32 word;
-	} before, drawn;
+	union source_word before, drawn;
 	__u32 was;
 	int ret;
 
@@ -231,6 +234,40 @@ noinline int FN(ct_take_source)(struct __sk_buff *skb, struct FN(flow) *flow)
 		request->source_port = reply->source_port;
 		request->taken = 1;
 	}
+	return 0;
+}
+
+/*
+ * Takes the source from a masqueraded UDP flow if the device that its packets
+ * leave by does not have that address any more, so that ct_take_source() draws
+ * another one. `flow` is the inner row. TCP and SCTP connections keep their
+ * source: the peer would not know them by another one, and the address may come
+ * back.
+ */
+noinline int FN(ct_check_source)(struct __sk_buff *skb, struct FN(flow) *flow)
+{
+	struct lb_scratch *scratch = scratch_row();
+	struct FN(flow) *old;
+	struct FN(tuple) key;
+	union source_word before, after;
+
+	if (!flow || !scratch || flow->protocol != IPPROTO_UDP ||
+	    !(flow->flags & FLOW_MASQUERADED))
+		return 0;
+	flow->checked = flow_now();
+	before.word = *(volatile __u32 *)&flow->source_port;
+	old = &scratch->FN(old);
+	*old = *flow;
+	if (!before.source.taken || FN(masquerade_has)(skb, old))
+		return 0;
+	after = before;
+	after.source.taken = 0;
+	if (__sync_val_compare_and_swap((__u32 *)&flow->source_port,
+					before.word, after.word) != before.word)
+		return 0; /* Another CPU has drawn a source. */
+	old->source_port = before.source.port;
+	FN(flow_reply_key)(old, &key);
+	FN(ct_remove)(&key, old, ROW_REPLY);
 	return 0;
 }
 

@@ -110,7 +110,7 @@ static __always_inline void FN(flow_fill)(struct FN(packet) *p,
 	flow->client_dev = 0;
 	flow->backend_dev = 0;
 	__builtin_memset(flow->node_mac, 0, sizeof(flow->node_mac));
-	flow->pad = 0;
+	flow->checked = 0;
 }
 
 /*

@@ -33,6 +33,7 @@
 #include "ct.h"
 #include "csum.h"
 #include "forward.h"
+#include "mark.h"
 
 #define ICMP_QUOTE 8 /* offset of the quoted packet in the ICMP message */
 #define ICMP_CHECK_OFFSET 2
@@ -298,6 +299,10 @@ static noinline int FN(icmp_error)(struct __sk_buff *skb, struct FN(packet) *p,
 	 * that sent the error, this router would reject the error as a packet
 	 * from its own address.
 	 */
+	if (hook_is_egress(hook))
+		unmark_packet(skb);
+	else
+		mark_packet(skb);
 	work->outer = p->tuple;
 	if (!FN(addr_equal)(&path->to.saddr, &work->inner.saddr))
 		work->outer.saddr = path->to.saddr;

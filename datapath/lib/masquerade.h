@@ -2,9 +2,9 @@
 /*
  * The source address of a masqueraded packet, as netfilter's MASQUERADE selects
  * it: an address of the device that the packet leaves by. For IPv4 it is the
- * one whose subnet holds the next hop, for IPv6 the one that best matches the
- * destination (RFC 6724, 5, rule 8). The daemon writes the addresses of each
- * device to lb4_sources and lb6_sources. Called by ct_open.h. Reads only.
+ * one whose subnet holds the next hop, for IPv6 the one that RFC 6724, 5
+ * selects for the destination. The daemon writes the addresses of each device
+ * to lb4_sources and lb6_sources. Called by ct_open.h. Reads only.
  */
 #ifndef SLUICE_MASQUERADE_H
 #define SLUICE_MASQUERADE_H
@@ -17,6 +17,7 @@
 #include "family.h"
 #include "verifier.h"
 #include "address.h"
+#include "clock.h"
 #include "config.h"
 #include "route.h"
 
@@ -61,26 +62,65 @@ static __always_inline void FN(masquerade_key)(struct __sk_buff *skb,
 }
 
 /*
- * Sets the source address of `flow`. A device without an address uses that of
- * another device, or the primary address of the node. Returns 0 or
- * -DROP_NO_NODE_ADDRESS.
+ * The source address for a key. A device without an address uses that of
+ * another device, or the primary address of the node. Changes the key.
  */
+static __always_inline const addr_t *FN(masquerade_find)(
+	const struct lb_host *host, struct LB(source_key) *key)
+{
+	struct LB(source) *source = bpf_map_lookup_elem(&LB(sources), key);
+
+	if (!source) {
+		key->ifindex = 0;
+		source = bpf_map_lookup_elem(&LB(sources), key);
+	}
+	return source ? &source->address : &host->FN(address);
+}
+
+/* Sets the source address of `flow`. Returns 0 or -DROP_NO_NODE_ADDRESS. */
 noinline int FN(masquerade_source)(struct __sk_buff *skb, struct FN(flow) *flow)
 {
 	struct lb_host *host = config_host();
 	struct LB(source_key) key;
-	struct LB(source) *source;
 
 	if (!flow || !host)
 		return -DROP_NO_NODE_ADDRESS;
 	FN(masquerade_key)(skb, flow, &key);
-	source = bpf_map_lookup_elem(&LB(sources), &key);
-	if (!source) {
-		key.ifindex = 0;
-		source = bpf_map_lookup_elem(&LB(sources), &key);
-	}
-	flow->source = source ? source->address : host->FN(address);
+	flow->source = *FN(masquerade_find)(host, &key);
 	return FN(addr_is_zero)(&flow->source) ? -DROP_NO_NODE_ADDRESS : 0;
+}
+
+/*
+ * Has the device that the packet leaves by still the source address of `flow`?
+ * The daemon writes a row for each address of a device, with the address as key
+ * and as value.
+ */
+noinline bool FN(masquerade_has)(struct __sk_buff *skb, struct FN(flow) *flow)
+{
+	struct lb_host *host = config_host();
+	struct LB(source_key) key;
+
+	if (!flow || !host)
+		return true;
+	__builtin_memset(&key, 0, sizeof(key));
+	key.prefix = 32 + 8 * sizeof(addr_t);
+	key.ifindex = skb->ifindex;
+	key.address = flow->source;
+	return FN(addr_equal)(FN(masquerade_find)(host, &key), &flow->source);
+}
+
+/*
+ * Must the source address of a flow be compared with those of the node? Yes
+ * once per unit of flow_now(), and for each packet after an address has gone.
+ * `inner` is the inner row.
+ */
+static __always_inline bool FN(masquerade_is_due)(const struct FN(flow) *inner)
+{
+	struct lb_host *host = config_host();
+	__u32 now = flow_now();
+
+	return inner->checked != now ||
+	       (host && now - host->sources_changed <= 1);
 }
 
 #endif

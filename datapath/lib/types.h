@@ -104,6 +104,8 @@ struct lb_host {
 	/* Two ranges of source ports for masqueraded flows, host byte order. */
 	__u32 snat_first[2];
 	__u32 snat_count[2];
+	__u32 forward_mark; /* mark of translated packets; 0: none */
+	__u32 sources_changed; /* flow_now() when a source address went */
 };
 
 struct lb4_key {

@@ -90,7 +90,7 @@ struct flow4 { /* 64 bytes: key and value fill whole cache lines */
 	__u8 protocol;
 	__u8 row; /* enum flow_row */
 	__u8 node_mac[6]; /* MAC of client_dev, likewise */
-	__u32 pad;
+	__u32 checked; /* flow_now() of the last ct_check_source() */
 };
 
 struct flow6 {
@@ -113,7 +113,7 @@ struct flow6 {
 	__u8 protocol;
 	__u8 row;
 	__u8 node_mac[6];
-	__u32 pad;
+	__u32 checked;
 };
 
 #endif

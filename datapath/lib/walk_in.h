@@ -31,6 +31,7 @@
 #include "flow_check.h"
 #include "flow_open.h"
 #include "nat.h"
+#include "mark.h"
 #include "forward.h"
 #include "icmp_error.h"
 #include "refuse.h"
@@ -45,6 +46,16 @@ struct FN(walk) {
 	struct FN(packet) p;
 	struct FN(path) path;
 };
+
+/* Translates a packet that the stack will forward. */
+static __always_inline int FN(walk_translate)(struct __sk_buff *skb,
+					      struct FN(packet) *p,
+					      struct FN(path) *path)
+{
+	if (path->direction == REPLY || path->flags & FLOW_HAS_SOURCE)
+		mark_packet(skb);
+	return FN(nat)(skb, p, &path->to);
+}
 
 /* A reply to a source that the flow has drawn, or to a socket of this node. */
 static __always_inline int FN(walk_reply)(struct __sk_buff *skb,
@@ -77,8 +88,10 @@ static __always_inline int FN(walk_reply)(struct __sk_buff *skb,
 			FN(ct_note_inner)(flow, flags);
 		}
 	}
+	if (!is_node)
+		return FN(walk_translate)(skb, p, path);
 	ret = FN(nat)(skb, p, &path->to);
-	if (ret || !is_node)
+	if (ret)
 		return ret;
 	return FN(forward_node)(skb, path, hook);
 }
@@ -96,7 +109,7 @@ static __always_inline int FN(walk_request)(struct __sk_buff *skb,
 		FN(ct_refresh)(flow, 0);
 	if (CAN_WRITE && flags)
 		FN(ct_note_inner)(flow, flags);
-	return FN(nat)(skb, p, &path->to);
+	return FN(walk_translate)(skb, p, path);
 }
 
 /*
@@ -179,7 +192,7 @@ static __always_inline int FN(walk_in)(struct __sk_buff *skb,
 	if (verdict != FLOW_KEEP) {
 		ret = FN(walk_open)(skb, p, flow, path, hook);
 		if (!ret)
-			return FN(nat)(skb, p, &path->to);
+			return FN(walk_translate)(skb, p, path);
 		if (verdict == FLOW_REPLACE)
 			return FN(walk_refuse)(skb, p, ret, hook);
 	}

@@ -28,6 +28,7 @@
 #include "ct_open.h"
 #include "route.h"
 #include "nat.h"
+#include "mark.h"
 #include "icmp_error.h"
 #include "walk_node.h"
 
@@ -50,6 +51,9 @@ static __always_inline int FN(walk_out_request)(struct __sk_buff *skb,
 	    FN(ct_is_over)(inner))
 		return TC_ACT_OK;
 	FN(ct_note)(inner, FLOW_CONFIRMED);
+	if (CAN_WRITE && path->flags & FLOW_MASQUERADED &&
+	    FN(masquerade_is_due)(inner))
+		FN(ct_check_source)(skb, inner);
 	if (CAN_WRITE && inner->seen != flow_now())
 		FN(ct_refresh)(inner, 0);
 	if (!(path->flags & FLOW_HAS_SOURCE))
@@ -116,6 +120,7 @@ static __always_inline int FN(walk_out)(struct __sk_buff *skb,
 	if (inner && FN(flow_path_out)(inner, &p->tuple, path)) {
 		if (p->fragment == FRAGMENT_FIRST)
 			FN(fragment_remember)(p);
+		unmark_packet(skb);
 		return path->direction == REPLY ?
 			       FN(walk_out_reply)(skb, p, inner, path, hook) :
 			       FN(walk_out_request)(skb, p, inner, path);

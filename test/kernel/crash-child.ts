@@ -63,7 +63,11 @@ function start(): readonly { readonly isClean: boolean }[] {
   const maps = kernelMaps(openMap);
   const loops = [
     new Reconciler<string, DesiredRange>({ ...common, table: ranges, operations: new AddressSetOperations(maps) }),
-    new Reconciler<string, DesiredHost>({ ...common, table: host, operations: new HostOperations(maps, { netnsCookie: 1n }) }),
+    new Reconciler<string, DesiredHost>({
+      ...common,
+      table: host,
+      operations: new HostOperations(maps, { netnsCookie: 1n, now: () => 0n }),
+    }),
     new Reconciler<string, DesiredPort>({
       ...{ ...common, table: desired },
       operations: new LbOperations({ maps, clock: systemClock, graceMs: 20 }),

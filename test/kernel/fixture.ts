@@ -6,7 +6,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { netnsCookie } from '../../daemon/kernel/host.ts';
+import { monotonicNs, netnsCookie } from '../../daemon/kernel/host.ts';
 import { testRun, type TestRunResult } from '../../daemon/kernel/test-run.ts';
 import { Datapath } from '../../daemon/bpf/datapath.ts';
 import type { MapSizes } from '../../daemon/bpf/map-sizes.ts';
@@ -99,6 +99,7 @@ export const plainHost: DesiredHost = {
     { first: 61_000, last: 65_535 },
   ],
   hasTc: { pods: true, node: true },
+  ...{ forwardMark: 0, removedSources: 0 },
   clusterRange: {},
 };
 
@@ -120,7 +121,7 @@ export class Loaded {
     this.maps = kernelMaps((name) => this.datapath.map(name));
     this.#operations = new LbOperations({ maps: this.maps, clock: this.clock });
     this.#operations.restore();
-    this.#hostOperations = new HostOperations(this.maps, { netnsCookie: netnsCookie() });
+    this.#hostOperations = new HostOperations(this.maps, { netnsCookie: netnsCookie(), now: monotonicNs });
     this.#sets = new AddressSetOperations(this.maps);
     this.applyHost(plainHost);
   }
@@ -168,7 +169,7 @@ export class Loaded {
     }
   }
 
-  run(program: string, packet: Uint8Array, at: { ifindex: number; ingressIfindex?: number }): TestRunResult {
+  run(program: string, packet: Uint8Array, at: { ifindex: number; ingressIfindex?: number; mark?: number }): TestRunResult {
     return testRun(this.datapath.program(program), packet, at);
   }
 

@@ -20,6 +20,7 @@ import {
   tcxPrograms,
   updateLink,
 } from '../../daemon/kernel/link.ts';
+import { Layout } from '../../daemon/maps/gen/layouts.ts';
 import { PinDirectory } from '../../daemon/bpf/pins.ts';
 import { closeFd, openPin, pin, unpin } from '../../daemon/kernel/map.ts';
 import { BpfObject, verifierReason } from '../../daemon/kernel/object.ts';
@@ -252,7 +253,7 @@ describe('pinned maps', () => {
     config.set(new Uint8Array(4), row.with(0, 99));
     first.datapath.close();
     expect(() => new Loaded(bpffs)).toThrow(ExitError);
-    expect(() => new Loaded(bpffs)).toThrow(/layout 99, and this version has 4/);
+    expect(() => new Loaded(bpffs)).toThrow(`layout 99, and this version has ${Layout.LAYOUT_VERSION}`);
   });
 });
 

@@ -120,6 +120,67 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     }
   });
 
+  test('a UDP flow gets another source address when its device does not have the old one any more, and a TCP connection keeps it', () => {
+    const sources = kernelSources((name) => loaded.datapath.map(name))[family];
+    const [old, other, unused] = four ? ['10.0.0.50', '10.0.0.51', '10.0.0.52'] : ['fd00:10::50', 'fd00:10::51', 'fd00:10::52'];
+    const bits = 32 + length;
+    const all = { prefix: 32, ifindex: devices.lxc2, address: four ? '0.0.0.0' : '::' };
+    const own = (address: string) => ({ prefix: bits, ifindex: devices.lxc2, address });
+    const kinds = [
+      { protocol: 'TCP', flags: SYN },
+      { protocol: 'UDP', flags: 0 },
+    ] as const;
+    const sourcesNow = (flags: number): string[] =>
+      kinds.map(({ protocol }) => translated(fromOutside({ protocol, flags }), 'tc_uplink_in').source);
+    loaded.apply(
+      kinds.map(({ protocol }) => port([nodePort({ protocol })], [backendRow(pod(2))], { protocol, key: `default/${protocol}` })),
+    );
+    for (const address of [old, unused]) sources.set(own(address), { address });
+    sources.set(all, { address: old });
+    try {
+      expect(sourcesNow(SYN)).toEqual([old, old]);
+      // Another address is selected for new flows, and the old one is still there.
+      sources.set(all, { address: unused });
+      loaded.applyHost({ ...plainHost, removedSources: 1 });
+      expect(sourcesNow(ACK)).toEqual([old, old]);
+      sources.set(own(other), { address: other });
+      sources.set(all, { address: other });
+      sources.delete(own(old));
+      const moved = translated(fromOutside({ protocol: 'UDP', flags: 0 }), 'tc_uplink_in');
+      expect([moved.source, ...sourcesNow(ACK)]).toEqual([other, old, other]);
+      // The answer to the new source is translated.
+      expect(translated(answerTo(moved), 'tc_pod_in')).toMatchObject({ source: node, destination: outside, destinationPort: 40_000 });
+    } finally {
+      for (const key of [all, own(unused), own(other)]) sources.delete(key);
+    }
+  });
+
+  test('requests of masqueraded flows and all replies have the mark between the hooks, and other packets have not', () => {
+    const rest = 0x0001_0002;
+    const run = (packet: Packet, [program, device]: readonly [string, keyof typeof devices], mark = rest) => {
+      const result = loaded.run(program, build(packet), { ifindex: devices[device], mark });
+      return { mark: result.mark, packet: read(result.packet) };
+    };
+    const marks = (forwardMark: number): number[] => {
+      loaded.forgetFlows();
+      loaded.applyHost({ ...plainHost, forwardMark });
+      loaded.apply([port([nodePort(), clusterIP()], [backendRow(pod(2))])]);
+      const entered = run(fromOutside(), ['tc_uplink_in', 'eth0']);
+      const left = run(entered.packet, ['tc_pod_out', 'lxc2'], entered.mark);
+      const answer = run(answerTo(left.packet), ['tc_pod_in', 'lxc2']);
+      const answered = run(answer.packet, ['tc_uplink_out', 'eth0'], answer.mark);
+      const again = run(fromOutside({ flags: ACK }), ['tc_uplink_in', 'eth0']);
+      const plain = run(request(), ['tc_pod_in', 'lxc1']);
+      const foreign = run(request({ destination: remote }), ['tc_pod_in', 'lxc1']);
+      const passing = run(request({ destination: remote, source: pod(3) }), ['tc_uplink_out', 'eth0'], rest | 0x4000);
+      return [entered, left, answer, answered, again, plain, foreign, passing].map(({ mark }) => mark);
+    };
+    const [marked, other] = [rest | 0x4000, rest];
+    // A bit of others is kept, also on a packet that has ours for another reason.
+    expect(marks(0x4000)).toEqual([marked, other, marked, other, marked, other, other, marked]);
+    expect(marks(0)).toEqual([other, other, other, other, other, other, other, marked]);
+  });
+
   test('NodePort traffic to a backend on another node has the address of this node, and the reply returns through this node', () => {
     loaded.apply([port([nodePort()], [backendRow(remote)])]);
     const sent = translated(fromOutside(), 'tc_uplink_in');

@@ -40,7 +40,7 @@ export function hostSettings(fields: Partial<HostSettings> = {}): HostSettings {
   return {
     ...{ podInterfaces: [], uplinks: [], snatPorts: [{ first: 1024, last: 29_999 }] },
     ...{ clusterCidr: [], detectLocalMode: 'ClusterCIDR', masqueradeAll: false, nodePortAddresses: 'primary', serviceCidr: [] },
-    externalIps: 'on',
+    ...{ externalIps: 'on', acceptForwarded: false },
     ...fields,
   };
 }

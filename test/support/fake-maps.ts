@@ -52,7 +52,7 @@ const word = 2 ** 32;
 const noService: ServiceMapValue = { base: 0, count: 0, localBase: 0, localCount: 0, affinity: 0 };
 const noHost: HostMapValue = {
   ...{ address4: '0.0.0.0', flags: 0, address6: '::', netns: 0n, cluster4First: 0n, cluster4Last: 0n, cluster6First: 0n, cluster6Last: 0n },
-  ...{ snatFirst: [0, 0], snatCount: [0, 0] },
+  ...{ snatFirst: [0, 0], snatCount: [0, 0], forwardMark: 0, sourcesChanged: 0 },
 };
 
 /** Empty maps of the given sizes. */

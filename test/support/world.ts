@@ -225,7 +225,7 @@ export class World {
       ...{ ports: operations, ranges: rangeOperations },
       onWithdrawn: (what) => this.log.push(`withdrawn ${what}`),
     });
-    const hostOperations = new HostOperations(this.maps, { netnsCookie: 1n });
+    const hostOperations = new HostOperations(this.maps, { netnsCookie: 1n, now: () => 0n });
     const reconciler = new Reconciler<string, DesiredPort>({ ...common, table: desired, operations });
     const reconcilers = [
       new Reconciler<string, DesiredRange>({ ...common, table: ranges, operations: rangeOperations }),

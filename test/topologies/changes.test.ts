@@ -56,6 +56,10 @@ const changes: readonly Change[] = [
     flow: { from: 'pod', frontend: 'LoadBalancer', backend: 'far' },
     apply: (lab, isBack) => {
       const [add, remove] = isBack ? ['1', '11'] : ['11', '1'];
+      // As after a gratuitous ARP. Otherwise the router may wait for a second before it asks for the new address again.
+      const [link] = JSON.parse(lab.ip('node', '-j', 'link', 'show', 'dev', 'eth0')) as { address: string }[];
+      for (const address of [`10.0.0.${add}`, `fd00:10::${add}`])
+        configure(lab, 'outside', `neigh replace ${address} lladdr ${link?.address ?? ''} dev eth0 nud reachable`);
       configure(
         lab,
         'node',

@@ -48,6 +48,4 @@ export const knownFailures: Readonly<Record<string, readonly Failures[]>> = {
 };
 
 /** The changes under traffic (changes.test.ts) that fail today, with the reason. */
-export const knownChanges: Readonly<Record<string, string>> = {
-  'the address of the node changes': 'open flows keep the address from which they were masqueraded',
-};
+export const knownChanges: Readonly<Record<string, string>> = {};

@@ -10,12 +10,19 @@ import type { Operations } from '../../table/reconciler.ts';
 export interface HostFacts {
   /** Cookie of the node's network namespace. It distinguishes sockets of the node from sockets of pods. */
   readonly netnsCookie: bigint;
+  /** CLOCK_MONOTONIC in ns, which is also the clock of the datapath. */
+  readonly now: () => bigint;
 }
+
+/** The unit of flow_now() in datapath/lib/clock.h: 2^32 ns. */
+const FLOW_SHIFT = 32n;
 
 export class HostOperations implements Operations<string, DesiredHost> {
   readonly #map: LbMaps['host'];
   readonly #facts: HostFacts;
   #applied: HostMapValue | undefined;
+  /** When source addresses were last removed. */
+  #removal: { readonly count: number; readonly at: number } | undefined;
 
   constructor(maps: Pick<LbMaps, 'host'>, facts: HostFacts) {
     this.#map = maps.host;
@@ -27,7 +34,8 @@ export class HostOperations implements Operations<string, DesiredHost> {
   }
 
   update(row: DesiredHost): void {
-    const value = hostValue(row, this.#facts);
+    if (this.#removal?.count !== row.removedSources) this.#removal = { count: row.removedSources, at: flowNow(this.#facts) };
+    const value = hostValue(row, { netnsCookie: this.#facts.netnsCookie, sourcesChanged: this.#removal.at });
     if (!this.#map.holds(0, value)) this.#map.set(0, value);
     this.#applied = value;
   }
@@ -64,8 +72,10 @@ function hostFlags({ podDetection: { IPv4, IPv6 }, masqueradeAll, hasTc }: Desir
   return Object.entries(HostFlag).reduce((flags, [name, bit]) => (all[name as keyof typeof HostFlag] ? flags | bit : flags), 0);
 }
 
-/** The row of lb_host. */
-export function hostValue(host: DesiredHost, facts: HostFacts): HostMapValue {
+const flowNow = ({ now }: HostFacts): number => Number(BigInt.asUintN(32, now() >> FLOW_SHIFT));
+
+/** The row of lb_host. `sourcesChanged`: flow_now() when source addresses were last removed. */
+export function hostValue(host: DesiredHost, facts: Pick<HostFacts, 'netnsCookie'> & { readonly sourcesChanged: number }): HostMapValue {
   const bound = (family: Family, end: 'first' | 'last'): bigint => {
     const address = host.clusterRange[family]?.[end];
     // Without addresses the range is empty: its first address is greater than its last address.
@@ -84,5 +94,6 @@ export function hostValue(host: DesiredHost, facts: HostFacts): HostMapValue {
     ...{ cluster6First: bound('IPv6', 'first'), cluster6Last: bound('IPv6', 'last') },
     snatFirst: [ports[0]?.first ?? 0, ports[1]?.first ?? 0],
     snatCount: [ports[0]?.count ?? 0, ports[1]?.count ?? 0],
+    ...{ forwardMark: host.forwardMark, sourcesChanged: facts.sourcesChanged },
   };
 }

@@ -12,6 +12,7 @@ import type { ApiServerAddress } from '../../model/api-server.ts';
 import type { DesiredDevice, DeviceRole } from '../../model/device.ts';
 import { type DesiredHost, type DesiredRange, hostKey, rangeKey } from '../../model/frontend.ts';
 import type { HostSettings, LocalAddress } from '../../model/host.ts';
+import type { MasqueradeSource } from '../../model/masquerade.ts';
 import type { Node } from '../../model/node.ts';
 import type { Service } from '../../model/service.ts';
 import type { ServiceCIDR } from '../../model/service-cidr.ts';
@@ -27,6 +28,8 @@ export interface HostControllerOptions {
   readonly apiServers: TableView<string, ApiServerAddress>;
   /** The devices that have programs. Undefined if they are unknown, as in a dry run. */
   readonly devices?: TableView<number, DesiredDevice> | undefined;
+  /** Source addresses of masqueraded packets. Undefined in a dry run. */
+  readonly masqueradeSources?: TableView<string, MasqueradeSource> | undefined;
   /** Written by this controller only, like `ranges`. Both tables are initialized by the first computation. */
   readonly host: Table<string, DesiredHost>;
   /** The members of the address sets, by rangeKey(). */
@@ -53,6 +56,8 @@ export class HostController {
   #refusedCIDRs: readonly string[] = [];
   #overlaps: readonly string[] = [];
   #serviceChanges: Observer<string, Service> | undefined;
+  #sourceChanges: Observer<string, MasqueradeSource> | undefined;
+  #removedSources = 0;
   #unsubscribes: (() => void)[] = [];
 
   constructor(options: HostControllerOptions) {
@@ -69,6 +74,7 @@ export class HostController {
   /** Begins to compute the rows now, if the input is complete, and again one tick after each change. */
   start(): void {
     this.#serviceChanges = this.#options.services.observe();
+    this.#sourceChanges = this.#options.masqueradeSources?.observe();
     this.#unsubscribes = [...this.#inputs(), this.#options.apiServers].map((table) => table.onChange(() => this.#loop.wake()));
     this.#loop.wake();
   }
@@ -78,6 +84,7 @@ export class HostController {
     this.#loop.stop();
     for (const unsubscribe of this.#unsubscribes.splice(0)) unsubscribe();
     this.#serviceChanges?.close();
+    this.#sourceChanges?.close();
   }
 
   /** One message for each Service CIDR that is left out, because the datapath would drop packets to the API server. */
@@ -94,14 +101,15 @@ export class HostController {
   }
 
   #inputs(): Pick<TableView<never, unknown>, 'onChange' | 'initialized'>[] {
-    const { services, nodes, serviceCIDRs, localAddresses, devices } = this.#options;
-    return [services, nodes, serviceCIDRs, localAddresses, ...(devices === undefined ? [] : [devices])];
+    const { services, nodes, serviceCIDRs, localAddresses, devices, masqueradeSources } = this.#options;
+    return [services, nodes, serviceCIDRs, localAddresses, devices, masqueradeSources].filter((table) => table !== undefined);
   }
 
   *#work(): Steps {
     if (!this.#inputs().every((table) => table.initialized)) return;
     const touched = new Set<string>();
     while (!this.#takeChanges(touched)) yield;
+    while (!this.#takeSources()) yield;
     for (const address of this.#reserve()) touched.add(address);
     const { host, gone } = this.#putComputed();
     for (const address of touched) {
@@ -125,6 +133,13 @@ export class HostController {
     return changes.length < TAKEN_CHANGES;
   }
 
+  /** Counts removed source addresses. Returns true when nothing is left to take. */
+  #takeSources(): boolean {
+    const changes = this.#sourceChanges?.take(TAKEN_CHANGES) ?? [];
+    this.#removedSources += changes.filter(({ row }) => row === undefined).length;
+    return changes.length < TAKEN_CHANGES;
+  }
+
   /** Computes the addresses that must not become ClusterIPs. Returns those that were added or removed. */
   #reserve(): ReadonlySet<string> {
     const { apiServers, services } = this.#options;
@@ -140,6 +155,7 @@ export class HostController {
       ...{ nodeName, settings, node: nodes.get(nodeName), clusterIPs: this.#clusterIPs.bounds() },
       localAddresses: rowsOf(localAddresses),
       ...{ serviceCIDRs: rowsOf(serviceCIDRs), noClusterIPs: this.#noClusterIPs, deviceRoles: devices && rolesOf(devices) },
+      removedSources: this.#removedSources,
     });
     this.#refusedCIDRs = output.refusedCIDRs;
     this.#overlaps = output.overlaps;

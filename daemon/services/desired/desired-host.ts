@@ -4,6 +4,7 @@
 // Service at a time. Pure. The result is always complete; host-controller.ts writes only the differences.
 import { cidrBounds, cidrContains, type Family, familyOf, hostCidr } from '../../model/address.ts';
 import type { DeviceRole, DeviceSettings } from '../../model/device.ts';
+import { FORWARD_MARK } from '../../model/firewall.ts';
 import { type DesiredHost, type DesiredRange, type PodDetection, rangeKey } from '../../model/frontend.ts';
 import { type ServiceCIDR, serviceCidrProblem } from '../../model/service-cidr.ts';
 import { type AddressRanges, widened } from './cluster-ips.ts';
@@ -15,6 +16,8 @@ export interface HostInput extends NodeInput {
   readonly serviceCIDRs: Iterable<ServiceCIDR>;
   /** The roles of the devices that have programs. Undefined if the devices are unknown, as in a dry run. */
   readonly deviceRoles?: ReadonlySet<DeviceRole> | undefined;
+  /** As in DesiredHost. Default: 0. */
+  readonly removedSources?: number;
   /** The result of noClusterIPs(). A Service CIDR that contains such an address is left out. Default: none. */
   readonly noClusterIPs?: ReadonlySet<string>;
 }
@@ -75,20 +78,21 @@ interface HostParts {
   readonly clusterRange: AddressRanges;
 }
 
-function hostRow({ settings, deviceRoles }: HostInput, { context, pods, clusterRange }: HostParts): DesiredHost {
+function hostRow({ settings, deviceRoles, removedSources = 0 }: HostInput, { context, pods, clusterRange }: HostParts): DesiredHost {
   const detection = (family: Family): PodDetection => {
     if (settings.detectLocalMode === 'InterfaceNamePrefix') return 'interface';
     // A family without a range has no detector (test/README.md, 9).
     return pods.some((cidr) => familyOf(cidr) === family) ? 'cidr' : 'none';
   };
   const podDetection = { IPv4: detection('IPv4'), IPv6: detection('IPv6') };
-  const { masqueradeAll, snatPorts, podInterfaces, uplinks } = settings;
+  const { masqueradeAll, snatPorts, podInterfaces, uplinks, acceptForwarded } = settings;
+  const forwardMark = acceptForwarded ? FORWARD_MARK : 0;
   // The programs of found devices count only while there is such a device. Otherwise no program would translate the UDP sockets of pods
   // that are not behind a pod interface (macvlan, ipvlan, SR-IOV), because the socket hooks leave these sockets to the programs.
   const has = (setting: DeviceSettings['uplinks'], role: DeviceRole): boolean =>
     setting === 'auto' ? (deviceRoles?.has(role) ?? true) : setting.length > 0;
   const hasTc = { pods: has(podInterfaces, 'pod'), node: has(uplinks, 'uplink') };
-  return { nodeAddresses: context.primaryIPs, podDetection, masqueradeAll, snatPorts, hasTc, clusterRange };
+  return { nodeAddresses: context.primaryIPs, podDetection, masqueradeAll, snatPorts, hasTc, forwardMark, removedSources, clusterRange };
 }
 
 /** True if both rows have the same content. */

@@ -86,6 +86,11 @@ describe('texts', () => {
                                                       within the CIDRs; whoever may create a Service with an
                                                       external IP receives the traffic to that address from all
                                                       nodes (SLUICE_EXTERNAL_IPS, default on)
+        --accept-forwarded [on|off]                   keep one rule in firewalls that drop forwarded packets by
+                                                      policy, as Docker sets it; like the rules of kube-proxy, the
+                                                      rule accepts masqueraded requests, replies, and ICMP errors
+                                                      about both (SLUICE_ACCEPT_FORWARDED, default off) (preset:
+                                                      "on")
         --snat-ports <FIRST-LAST,...>                 source ports of masqueraded flows: one or two ranges that
                                                       overlap neither NodePorts nor net.ipv4.ip_local_port_range
                                                       (SLUICE_SNAT_PORTS, default 1024-29999,61000-65535)
@@ -173,6 +178,7 @@ describe('texts', () => {
       masquerade-all: off                    # default
       node-port-addresses: primary           # default
       external-ips: on                       # default
+      accept-forwarded: off                  # default
       snat-ports: 1024-29999,61000-65535     # default
       socket-lb: on                          # default
       # cgroup:                              # not set

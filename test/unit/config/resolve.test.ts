@@ -46,6 +46,7 @@ test('every setting has its default', () => {
     clusterCidr: [],
     detectLocalMode: 'ClusterCIDR',
     masqueradeAll: false,
+    acceptForwarded: false,
     nodePortAddresses: 'primary',
     externalIps: 'on',
     snatPorts: [

@@ -4,9 +4,11 @@
 import { describe, expect, test } from 'vitest';
 import { HostController } from '../../../daemon/services/controller/host-controller.ts';
 import { type DesiredHost, type DesiredRange, hostKey } from '../../../daemon/model/frontend.ts';
+import { hostCidr } from '../../../daemon/model/address.ts';
 import type { ApiServerAddress } from '../../../daemon/model/api-server.ts';
 import type { DesiredDevice } from '../../../daemon/model/device.ts';
 import type { HostSettings, LocalAddress } from '../../../daemon/model/host.ts';
+import { type MasqueradeSource, sourceKey } from '../../../daemon/model/masquerade.ts';
 import type { Node } from '../../../daemon/model/node.ts';
 import { objectKey } from '../../../daemon/model/object-key.ts';
 import type { Service } from '../../../daemon/model/service.ts';
@@ -24,8 +26,9 @@ function setup(settings: Partial<HostSettings> = {}, devices?: Table<number, Des
   const host = new Table<string, DesiredHost>('host', scheduler.schedule);
   const ranges = new Table<string, DesiredRange>('address-sets', scheduler.schedule);
   const apiServers = new Table<string, ApiServerAddress>('api-servers', scheduler.schedule);
-  const marks = [services, nodes, serviceCIDRs, localAddresses].map((table) => table.registerSource('test'));
-  const inputs = { services, nodes, serviceCIDRs, localAddresses, apiServers };
+  const masqueradeSources = new Table<string, MasqueradeSource>('masquerade-sources', scheduler.schedule);
+  const marks = [services, nodes, serviceCIDRs, localAddresses, masqueradeSources].map((table) => table.registerSource('test'));
+  const inputs = { services, nodes, serviceCIDRs, localAddresses, apiServers, masqueradeSources };
   const controller = new HostController({ ...inputs, devices, host, ranges, nodeName: 'here', settings: hostSettings(settings) });
   const changes = [host.observe(), ranges.observe()];
   controller.start();
@@ -78,6 +81,7 @@ test('address sets have the right members, and only differences are written', ()
     masqueradeAll: false,
     snatPorts: [{ first: 1024, last: 29_999 }],
     hasTc: { pods: false, node: false },
+    ...{ forwardMark: 0, removedSources: 0 },
     clusterRange: { IPv4: { first: '10.96.0.0', last: '10.97.0.10' }, IPv6: { first: 'fd00:96::', last: 'fd00:96::ffff' } },
   });
   put(services, { clusterIPs: { IPv4: '10.97.0.10', IPv6: 'fd00:96::a' }, affinitySeconds: 5 });
@@ -242,4 +246,21 @@ test('a Service CIDR that contains every address is named although no address is
   listed();
   flush();
   expect(controller.overlaps()).toEqual([`the Service CIDR ::/0 contains every address of its family, ${consequence}`]);
+});
+
+test('the host row counts the source addresses that were removed, and not those that were added', () => {
+  const { masqueradeSources, host, flush, listed } = setup({ acceptForwarded: true });
+  const add = (address: string): void => {
+    const row = { ifindex: 2, cidr: hostCidr(address), address };
+    masqueradeSources.upsert(sourceKey(row), row);
+  };
+  add('10.0.0.1');
+  listed();
+  flush();
+  expect(host.get(hostKey)).toMatchObject({ forwardMark: 0x4000, removedSources: 0 });
+  add('10.0.0.11');
+  expect(flush()).toEqual([]);
+  masqueradeSources.delete('2 10.0.0.1/32');
+  expect(flush()).toEqual(['+ host']);
+  expect(host.get(hostKey)).toMatchObject({ removedSources: 1 });
 });

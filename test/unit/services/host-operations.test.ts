@@ -12,6 +12,7 @@ import { HostOperations } from '../../../daemon/services/apply/host-operations.t
 const host: DesiredHost = {
   ...{ nodeAddresses: { IPv4: '192.168.0.1' }, podDetection: { IPv4: 'none', IPv6: 'none' } },
   ...{ masqueradeAll: false, clusterRange: {}, hasTc: { pods: true, node: true }, snatPorts: [{ first: 1024, last: 2047 }] },
+  ...{ forwardMark: 0x4000, removedSources: 0 },
 };
 const clusterIP = (cidr: string): DesiredRange => ({ set: 'clusterIP', cidr });
 const low = clusterIP('10.96.0.1/32');
@@ -102,7 +103,7 @@ describe('repair', () => {
 
 test('the host row is written once, and is repaired when another program changes it', () => {
   const maps = fakeLbMaps();
-  const operations = new HostOperations(maps, { netnsCookie: 1n });
+  const operations = new HostOperations(maps, { netnsCookie: 1n, now: () => 0n });
   operations.restore();
   expect([...operations.repair()]).toEqual([]);
   operations.update(host);
@@ -111,4 +112,22 @@ test('the host row is written once, and is repaired when another program changes
   maps.host.set(0, { ...written, flags: 0 });
   expect([...operations.repair()]).toEqual([['lb_host: row was changed']]);
   expect(maps.host.get(0)).toEqual(written);
+});
+
+test('the host row has the time at which source addresses were last removed, in the unit of the datapath', () => {
+  const maps = fakeLbMaps();
+  let unit = 7n;
+  const operations = new HostOperations(maps, { netnsCookie: 1n, now: () => (unit << 32n) + 5n });
+  operations.restore();
+  const written = (row: DesiredHost): number[] => {
+    operations.update(row);
+    const { forwardMark, sourcesChanged } = maps.host.get(0);
+    return [forwardMark, sourcesChanged];
+  };
+  expect(written(host)).toEqual([0x4000, 7]);
+  unit = 9n;
+  expect(written({ ...host, masqueradeAll: true })).toEqual([0x4000, 7]);
+  expect(written({ ...host, removedSources: 1 })).toEqual([0x4000, 9]);
+  unit = 2n ** 32n + 3n;
+  expect(written({ ...host, removedSources: 2 })).toEqual([0x4000, 3]);
 });
