@@ -11,11 +11,14 @@ import { systemClock } from '../base/clock.ts';
 import { HttpServers } from '../base/http-servers.ts';
 import type { Unit } from '../base/lifecycle.ts';
 import { subsystem } from '../base/log.ts';
+import type { StatusPart } from '../base/status-part.ts';
 import type { LogStatus } from '../base/log-output.ts';
 import { Repairs } from '../base/repairs.ts';
 import type { Config } from '../config/schema.ts';
+import { ForwardRules } from '../firewall/forward-rules.ts';
 import { versions } from '../host/version.ts';
 import { deferAccept, duplicate, monotonicNs, netnsCookie } from '../kernel/host.ts';
+import { usesDevices } from '../model/device.ts';
 import { SourceController } from '../services/controller/source-controller.ts';
 import { LocalAddresses } from '../source/netlink/local-addresses.ts';
 import type { AgentView } from '../status/view.ts';
@@ -51,6 +54,14 @@ const unit = (name: string, start: () => Promise<void> | void, stop: () => Promi
   stop: async () => stop(),
 });
 
+/** A unit made of a part that can be started and stopped. */
+const unitOf = (name: string, part: { start(): Promise<void> | void; stop(): Promise<void> | void }): Unit =>
+  unit(
+    name,
+    () => part.start(),
+    () => part.stop(),
+  );
+
 const nothing = (): void => undefined;
 
 /** Builds everything and starts nothing. */
@@ -67,8 +78,9 @@ export function buildAgent({ config, log, access, opened, logStatus }: AgentOpti
   const servers = new HttpServers({ calls: { deferAccept, duplicate } });
   // The health parts serve the page of all metrics. This page also contains the metrics of the health parts, so it is passed as a function.
   const health = buildHealth({ config, tables: services, servers, page: () => page(), log: subsystem(log, 'health') });
+  const firewall = buildFirewall(config, onRepaired);
   const { view, statusLog } = buildStatus({
-    ...{ ...opened, config, log: subsystem(log, 'status'), services, hooks, repairs, health, explain },
+    ...{ ...opened, config, log: subsystem(log, 'status'), services, hooks, repairs, health, firewall, explain },
     ...{ localAddresses, logStatus },
   });
   const also = [processMetrics, eventLoopMetrics, httpMetrics(servers), health.metrics];
@@ -103,19 +115,12 @@ export function buildAgent({ config, log, access, opened, logStatus }: AgentOpti
         () => startControllers(services, sourceController),
         () => stopControllers(services, sourceController),
       ),
-      unit(
-        'local addresses',
-        () => localAddresses.start(),
-        () => localAddresses.stop(),
-      ),
+      unitOf('local addresses', localAddresses),
       unit('explain', nothing, () => explain.close()),
       unit('sockets', hooks.attachSockets, () => hooks.sockets.close()),
       unit('devices', hooks.startDevices, hooks.stopDevices),
-      unit(
-        'guard',
-        () => hooks.guard.start(),
-        () => hooks.guard.stop(),
-      ),
+      unitOf('guard', hooks.guard),
+      firewall,
       unit('reconcile', services.startLoops, services.stopLoops),
       ...health.units,
       unit(
@@ -134,6 +139,12 @@ export function buildAgent({ config, log, access, opened, logStatus }: AgentOpti
       grpc,
     ],
   };
+}
+
+/** What concerns the rules of the host's firewall. Without programs on devices, no packet is translated that the firewall could drop. */
+function buildFirewall(config: Config, onRepaired: (message: string) => void): Unit & StatusPart {
+  if (!usesDevices(config)) return { ...unit('firewall', nothing, nothing), problems: () => [] };
+  return new ForwardRules({ isAccepting: config.acceptForwarded, clock: systemClock, periodMs: config.syncPeriod, onRepaired });
 }
 
 /** The parts that follow the addresses of the node. */

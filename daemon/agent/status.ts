@@ -30,6 +30,7 @@ export interface StatusOptions extends OpenDatapath {
   readonly hooks: ReturnType<typeof buildHooks>;
   readonly repairs: Repairs;
   readonly health: StatusPart;
+  readonly firewall: StatusPart;
   readonly explain: ExplainService;
   readonly localAddresses: StatusPart;
   readonly logStatus: () => LogStatus;
@@ -41,7 +42,7 @@ interface AgentStatusUnits {
 }
 
 export function buildStatus(options: StatusOptions): AgentStatusUnits {
-  const { config, log, datapath, maps, services, hooks, repairs, health, explain, localAddresses, logStatus } = options;
+  const { config, log, datapath, maps, services, hooks, repairs, health, firewall, explain, localAddresses, logStatus } = options;
   const { desired, source, loops, controller, hostController } = services;
   const forwarding = new Forwarding({
     ...{ serviceCidr: config.serviceCidr, hasSocketLb: config.socketLb, hasDevices: usesDevices(config) },
@@ -58,7 +59,7 @@ export function buildStatus(options: StatusOptions): AgentStatusUnits {
   });
   const sizes = mapSizes(config);
   const findings = {
-    ...{ ...hooks.findings, networkPolicies: services.policies ?? policiesOfDirectory },
+    ...{ ...hooks.findings, firewall, networkPolicies: services.policies ?? policiesOfDirectory },
     node: {
       summary: () => services.nodePresence.summary(),
       problems: () => [...services.nodePresence.problems(), ...hostController.overlaps()],

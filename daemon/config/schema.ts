@@ -135,7 +135,7 @@ const shape = {
   }),
   acceptForwarded: setting(onOff, {
     argument: 'on|off',
-    help: 'keep one rule in firewalls that drop forwarded packets by policy, as Docker sets it; like the rules of kube-proxy, the rule accepts masqueraded requests, replies, and ICMP errors about both',
+    help: 'keep one rule in firewalls that drop forwarded packets by policy, as Docker sets it; like the rules of kube-proxy, the rule accepts masqueraded requests, the replies to them, and ICMP errors about both',
     defaultText: 'off',
     preset: 'on',
   }),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// An AF_NETLINK route socket: synchronous requests and dumps, which the kernel answers at once, and multicast events on the
-// event loop. This file encodes and decodes messages; its callers, rtnetlink.ts and device-routes.ts, interpret them. A socket belongs to
-// the network namespace in which it was created, even if the thread moves to another one.
+// An AF_NETLINK socket: synchronous requests and dumps, which the kernel answers at once, and multicast events on the event loop. This
+// file encodes and decodes messages; its callers, rtnetlink.ts, device-routes.ts and nftables.ts, interpret them. A socket belongs to the
+// network namespace in which it was created, even if the thread moves to another one.
 import type { KernelError } from '../base/errors.ts';
 import { checkedErrno, closeFd, errno, kernelError, libc, type PollHandle, pollReadable, uninterrupted } from './native.ts';
 
@@ -15,14 +15,17 @@ const SO_RCVTIMEO = 20;
 const SO_RCVBUF = 8;
 const NLMSG_ERROR = 2;
 const NLMSG_DONE = 3;
-const NLM_F_REQUEST = 1;
-const NLM_F_ACK = 4;
-const NLM_F_DUMP_INTR = 0x10;
+export const NLM_F_REQUEST = 1;
+export const NLM_F_ACK = 4;
+export const NLM_F_DUMP_INTR = 0x10;
 const NLM_F_DUMP = 0x300;
 const EAGAIN = 11;
 const EINTR = 4;
 const EMSGSIZE = 90;
 const HEADER = 16;
+/** Protocols of AF_NETLINK. */
+const NETLINK_ROUTE = 0;
+export const NETLINK_NETFILTER = 12;
 /**
  * Maximum number of attempts of a dump. When the table changes during a dump, entries may be missing, and the kernel marks the dump as
  * interrupted.
@@ -40,13 +43,16 @@ export interface NetlinkMessage {
 }
 
 /** Attributes (struct rtattr) by type. The last attribute of a type wins. */
-export function attributes(bytes: Uint8Array): Map<number, Uint8Array> {
-  const found = new Map<number, Uint8Array>();
+export const attributes = (bytes: Uint8Array): Map<number, Uint8Array> => new Map(attributeList(bytes));
+
+/** Attributes in their order. */
+export function attributeList(bytes: Uint8Array): [type: number, value: Uint8Array][] {
+  const found: [number, Uint8Array][] = [];
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   for (let at = 0; at + 4 <= bytes.length;) {
     const length = view.getUint16(at, true);
     if (length < 4) break;
-    found.set(view.getUint16(at + 2, true) & 0x3fff, bytes.subarray(at + 4, at + length));
+    found.push([view.getUint16(at + 2, true) & 0x3fff, bytes.subarray(at + 4, at + length)]);
     at += (length + 3) & ~3;
   }
   return found;
@@ -83,8 +89,8 @@ export class NetlinkSocket {
   #sequence = 0;
 
   /** `groups` is the multicast mask (RTMGRP_*); 0 for a socket that only sends requests. Throws KernelError. */
-  constructor(groups = 0) {
-    this.#fd = checkedErrno(libc.socket(AF_NETLINK, SOCK_RAW_CLOEXEC, 0), 'netlink', 'socket');
+  constructor(groups = 0, protocol = NETLINK_ROUTE) {
+    this.#fd = checkedErrno(libc.socket(AF_NETLINK, SOCK_RAW_CLOEXEC, protocol), 'netlink', 'socket');
     try {
       this.#configure(groups);
     } catch (error) {
@@ -127,6 +133,15 @@ export class NetlinkSocket {
       yield part.slice(0, -1);
       return;
     }
+  }
+
+  /**
+   * Sends several messages at once, of which the kernel answers only one: either one with NLM_F_ACK among `flags`, or the first one that
+   * fails.
+   */
+  transaction(requests: readonly NetlinkMessage[], what: string): void {
+    this.#sendBytes(Buffer.concat(requests.map((request) => this.#encoded(request))));
+    this.#collect(what);
   }
 
   /** Sends one request. Returns its answer, which is empty when the kernel only acknowledges the request. */
@@ -181,6 +196,10 @@ export class NetlinkSocket {
   }
 
   #send(type: number, flags: number, body: Uint8Array): void {
+    this.#sendBytes(this.#encoded({ type, flags, body }));
+  }
+
+  #encoded({ type, flags, body }: NetlinkMessage): Uint8Array {
     const bytes = new Uint8Array(HEADER + body.length);
     const view = new DataView(bytes.buffer);
     view.setUint32(0, bytes.length, true);
@@ -188,6 +207,10 @@ export class NetlinkSocket {
     view.setUint16(6, flags, true);
     view.setUint32(8, (this.#sequence += 1), true);
     bytes.set(body, HEADER);
+    return bytes;
+  }
+
+  #sendBytes(bytes: Uint8Array): void {
     const rc = uninterrupted(() => libc.send(this.#fd, bytes, bytes.length, 0));
     checkedErrno(rc, 'netlink', 'send');
   }

@@ -9,6 +9,7 @@ import { cgroupCheck, datapathChecks, orderChecks, pinPathCheck, type SocketSett
 import { Datapath, objectsPath } from '../bpf/datapath.ts';
 import { mapSizes, type MapLimits } from '../bpf/map-sizes.ts';
 import { PinDirectory } from '../bpf/pins.ts';
+import { forwardCheck } from '../firewall/forward-hook.ts';
 import { deviceChecks, hostChecks, serviceCidrChecks } from '../host/checks.ts';
 import { versions } from '../host/version.ts';
 import { forwardingProblems } from '../host/forwarding.ts';
@@ -31,6 +32,7 @@ export interface PreflightSettings extends MapLimits, SocketSettings, PortSettin
   readonly snatPorts: readonly { readonly first: number; readonly last: number }[];
   readonly serviceCidr: readonly string[];
   readonly clusterCidr: readonly string[];
+  readonly acceptForwarded: boolean;
 }
 
 export interface CheckResult {
@@ -54,6 +56,7 @@ export async function preflight(settings: PreflightSettings, env: Readonly<NodeJ
     cgroupCheck(settings),
     ...deviceChecks(settings, () => devices.judged()),
     ...orderChecks(devices.uplinks, pins),
+    ...(usesDevices(settings) ? [forwardCheck(settings)] : []),
     ...portChecks(settings),
     ...serviceCidrChecks(settings),
   ];

@@ -2,6 +2,7 @@
 // Removes everything that Sluice created on this node, or lists it. Removes only while no daemon of this pin path runs. It must not
 // stop at an item that cannot be removed, and never remove what is not ours. Called by cli/uninstall.ts, which prints the results.
 import { failureText } from '../base/reasons.ts';
+import { ownRules } from '../firewall/forward-rules.ts';
 import { plannedRemovals, type Removal, removals } from '../bpf/uninstall.ts';
 
 export interface UninstallInput {
@@ -28,9 +29,18 @@ export interface UninstallRun {
 
 /** Throws ExitError when a daemon holds the pins, unless it is a dry run. */
 export function uninstall({ pinPath, socket, dryRun }: UninstallInput): UninstallRun {
-  if (!dryRun) return { results: removals({ pinPath, socket }).values().map(outcomeOf), daemon: undefined };
+  if (!dryRun) return { results: [...removals({ pinPath, socket }), ...ruleRemovals()].values().map(outcomeOf), daemon: undefined };
   const planned = plannedRemovals({ pinPath, socket });
-  return { results: planned.removals.map(planOf), daemon: planned.daemon };
+  return { results: [...planned.removals, ...ruleRemovals()].map(planOf), daemon: planned.daemon };
+}
+
+/** The rules of --accept-forwarded. */
+function ruleRemovals(): Removal[] {
+  try {
+    return ownRules().map((rule) => ({ ...rule, left: undefined }));
+  } catch (error) {
+    return [{ what: 'rules of --accept-forwarded', left: `netfilter cannot be read: ${failureText(error)}`, remove: () => undefined }];
+  }
 }
 
 const planOf = ({ what: item, left }: Removal): RemovalResult =>

@@ -14,6 +14,8 @@ const shownContenders = 3;
 /** The severity of the problems of each finding. */
 const findingSeverities: Readonly<Record<FindingKind, Severity>> = {
   node: 'Warning',
+  // Rules of others may accept the packets that the policy would drop.
+  firewall: 'Warning',
   devices: 'Warning',
   missingPrograms: 'Degraded',
   otherAgents: 'Warning',
@@ -150,9 +152,12 @@ function unservedLines({ unserved: { refused, excluded, limited = [] } }: AgentS
   ];
 }
 
-function hostLine({ hostProblems }: AgentStatus): StatusLine {
-  if (hostProblems.length === 0) return line('Host', 'Ok', { summary: 'no problem found' });
-  return line('Host', 'Degraded', { summary: counted(hostProblems.length, 'problem'), details: hostProblems });
+function hostLine(status: AgentStatus): StatusLine {
+  const firewall = judged(status, 'firewall');
+  const details = [...status.hostProblems, ...firewall.details];
+  if (details.length === 0) return line('Host', 'Ok', { summary: 'no problem found' });
+  const severity = status.hostProblems.length > 0 ? 'Degraded' : firewall.severity;
+  return line('Host', severity, { summary: counted(details.length, 'problem'), details });
 }
 
 function attachmentLine(status: AgentStatus): StatusLine {

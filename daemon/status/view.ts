@@ -46,6 +46,7 @@ export interface Health {
  */
 export type FindingKind =
   | 'node'
+  | 'firewall'
   | 'devices'
   | 'missingPrograms'
   | 'otherAgents'

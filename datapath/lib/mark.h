@@ -2,8 +2,8 @@
 /*
  * The mark of translated packets between the hooks, with which a firewall can
  * accept them in its forward hook (--accept-forwarded): as with kube-proxy,
- * requests that will leave with another source, all replies, and ICMP errors
- * about both. No other bit of the mark is changed. Called by walk_in.h,
+ * requests that will leave with another source, replies to them, and ICMP
+ * errors about translated packets. No other bit of the mark is changed. Called by walk_in.h,
  * walk_out.h and icmp_error.h.
  */
 #ifndef SLUICE_MARK_H

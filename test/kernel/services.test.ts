@@ -155,7 +155,7 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     }
   });
 
-  test('requests of masqueraded flows and all replies have the mark between the hooks, and other packets have not', () => {
+  test('masqueraded requests and their replies have the mark between the hooks, and other packets have not', () => {
     const rest = 0x0001_0002;
     const run = (packet: Packet, [program, device]: readonly [string, keyof typeof devices], mark = rest) => {
       const result = loaded.run(program, build(packet), { ifindex: devices[device], mark });

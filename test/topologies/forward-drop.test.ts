@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Topology (l): a firewall whose policy in the forward hook is drop, as Docker's, and which accepts only the packets of pods. With
-// kube-proxy, its own rules accept the packets that it masquerades, and everything that belongs to a connection.
+// kube-proxy, its own rules accept the packets that it masquerades, and everything that belongs to a connection. With Sluice,
+// --accept-forwarded does.
 import type { Lab } from '../support/lab/lab.ts';
 import { compare } from './compare.ts';
 import { buildNodes } from './nodes.ts';
@@ -18,4 +19,4 @@ function build(lab: Lab, isControl: boolean): void {
   addTable(lab, 'node', { table: 'inet docker', chains: { forward } });
 }
 
-compare({ name: 'forward-drop', podInterfaces: 'lxc', uplinks: 'eth0', build });
+compare({ name: 'forward-drop', podInterfaces: 'lxc', uplinks: 'eth0', extra: ['--accept-forwarded', 'on'], build });

@@ -38,12 +38,7 @@ export const knownFailures: Readonly<Record<string, readonly Failures[]>> = {
       cells: ['off | * | tcp | node | ClusterIP,LoadBalancer | near'],
     },
   ],
-  'forward-drop': [
-    {
-      why: 'no rule accepts the packets in the forward hook, as the rules of kube-proxy would',
-      cells: ['* | * | * | outside | ClusterIP,NodePort,LoadBalancer | far-host'],
-    },
-  ],
+  'forward-drop': [],
   kind: [],
 };
 

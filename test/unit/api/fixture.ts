@@ -35,6 +35,7 @@ export const status: AgentStatus = {
   settings: [{ name: 'detect-local-mode', value: 'NodeCIDR' }],
   findings: {
     node: { summary: 'node-a', problems: [] },
+    firewall: { summary: '', problems: [] },
     devices: { summary: '1 uplink, 3 pod interfaces', problems: [] },
     missingPrograms: { summary: '', problems: [] },
     otherAgents: { summary: '', problems: [] },

@@ -88,9 +88,9 @@ describe('texts', () => {
                                                       nodes (SLUICE_EXTERNAL_IPS, default on)
         --accept-forwarded [on|off]                   keep one rule in firewalls that drop forwarded packets by
                                                       policy, as Docker sets it; like the rules of kube-proxy, the
-                                                      rule accepts masqueraded requests, replies, and ICMP errors
-                                                      about both (SLUICE_ACCEPT_FORWARDED, default off) (preset:
-                                                      "on")
+                                                      rule accepts masqueraded requests, the replies to them, and
+                                                      ICMP errors about both (SLUICE_ACCEPT_FORWARDED, default off)
+                                                      (preset: "on")
         --snat-ports <FIRST-LAST,...>                 source ports of masqueraded flows: one or two ranges that
                                                       overlap neither NodePorts nor net.ipv4.ip_local_port_range
                                                       (SLUICE_SNAT_PORTS, default 1024-29999,61000-65535)

@@ -50,7 +50,12 @@ class Agent {
     },
     ...{ ranges: new Table<string, never>('ranges', () => undefined), settings: [], healthCheckPort: () => 0 },
     findings: {
-      ...{ node: nothing, devices: { summary: () => '1 uplink', problems: () => ['missing'] }, missingPrograms: nothing },
+      ...{
+        node: nothing,
+        firewall: nothing,
+        devices: { summary: () => '1 uplink', problems: () => ['missing'] },
+        missingPrograms: nothing,
+      },
       ...{ otherAgents: nothing, displacedPrograms: nothing, programsAhead: nothing, mapSizes: nothing, networkPolicies: nothing },
     },
   });
