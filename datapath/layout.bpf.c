@@ -14,5 +14,7 @@ enum host_flags host_flags;
 enum backend_state backend_state;
 enum drop_reason drop_reason;
 enum flow_row flow_row;
+enum flow_flags flow_flags;
+enum phase phase;
 struct lb_explain lb_explain;
 struct lb_connect lb_connect;

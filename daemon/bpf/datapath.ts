@@ -7,8 +7,9 @@ import { ExitCode, KernelError, ExitError } from '../base/errors.ts';
 import { systemReason } from '../base/reasons.ts';
 import { BpfMap, closeFd, duplicate, isDirectory, mapInfo, objectKind, openPin, pin } from '../kernel/map.ts';
 import { BpfObject, type MapSpec } from '../kernel/object.ts';
-import { initializeConfig, layoutVersion } from '../maps/datapath-state.ts';
+import { initializeConfig, layoutVersion, readPhase, writePhase } from '../maps/datapath-state.ts';
 import { Layout } from '../maps/gen/layouts.ts';
+import type { Phase } from '../model/phase.ts';
 import { type MapSizes, type PinnedSize, sizeProblems } from './map-sizes.ts';
 import type { PinDirectory } from './pins.ts';
 
@@ -128,6 +129,16 @@ export class Datapath {
     } finally {
       for (const object of unused) object.close();
     }
+  }
+
+  /** Which connections the programs serve. The phase is in a pinned map, so it outlives the daemon. */
+  get phase(): Phase {
+    return readPhase(this.map('lb_config'));
+  }
+
+  set phase(phase: Phase) {
+    writePhase(this.map('lb_config'), phase);
+    this.#config = this.map('lb_config').get(zero) ?? new Uint8Array();
   }
 
   /** A map by name. It is closed with the datapath. */

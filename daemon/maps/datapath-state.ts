@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Maps of the datapath that are not reconciled: the drop counters, and the configuration row with the layout version and the hash seed.
-// The configuration row is written once, when the maps are new. Called by bpf/ and agent/.
+// Maps of the datapath that are not reconciled: the drop counters, and the configuration row with the layout version, the phase and the hash
+// seed. Layout version and seed are written once, when the maps are new. Called by bpf/ and agent/.
 import { randomBytes } from 'node:crypto';
 import type { BpfMap } from '../kernel/map.ts';
+import type { Phase as PhaseName } from '../model/phase.ts';
 import { decoded, encoded } from './codec.ts';
-import { DropReason, Layout, lbConfigCodec, lbDropCodec } from './gen/layouts.ts';
+import { DropReason, Layout, type LbConfig, lbConfigCodec, lbDropCodec, Phase } from './gen/layouts.ts';
 
 export interface DropCount {
   /** Name of the reason in enum drop_reason, without its prefix: "NO_BACKEND". */
@@ -31,14 +32,34 @@ export function dropCounts(drops: BpfMap): DropCount[] {
   });
 }
 
-/** Layout version of the pinned maps; 0 when the maps are new. This daemon supports Layout.LAYOUT_VERSION. */
-export function layoutVersion(config: BpfMap): number {
-  return decoded(lbConfigCodec, config.get(zero) ?? new Uint8Array(lbConfigCodec.size)).layout;
-}
+const configRow = (config: BpfMap): LbConfig => decoded(lbConfigCodec, config.get(zero) ?? new Uint8Array(lbConfigCodec.size));
 
-/** Writes the configuration row if the maps are new. The hash seed stays the same as long as the maps are pinned. */
+/** Layout version of the pinned maps; 0 when the maps are new. This daemon supports Layout.LAYOUT_VERSION. */
+export const layoutVersion = (config: BpfMap): number => configRow(config).layout;
+
+/**
+ * Writes the configuration row if the maps are new. The hash seed stays the same as long as the maps are pinned. The first phase is migrating,
+ * because kube-proxy may have open connections.
+ */
 export function initializeConfig(config: BpfMap): void {
   if (layoutVersion(config) !== 0) return;
   const seed = [...new BigUint64Array(new Uint8Array(randomBytes(16)).buffer)];
-  config.set(zero, encoded(lbConfigCodec, { layout: Layout.LAYOUT_VERSION, seed }));
+  config.set(zero, encoded(lbConfigCodec, { layout: Layout.LAYOUT_VERSION, phase: Phase.PHASE_MIGRATING, seed }));
+}
+
+const phases: Readonly<Record<PhaseName, number>> = {
+  serving: Phase.PHASE_SERVING,
+  migrating: Phase.PHASE_MIGRATING,
+  draining: Phase.PHASE_DRAINING,
+};
+
+/** The phase in the configuration row. The programs take an unknown number for serving. */
+export function readPhase(config: BpfMap): PhaseName {
+  const { phase } = configRow(config);
+  return (Object.keys(phases) as PhaseName[]).find((name) => phases[name] === phase) ?? 'serving';
+}
+
+/** The programs follow the phase from the next packet on. */
+export function writePhase(config: BpfMap, phase: PhaseName): void {
+  config.set(zero, encoded(lbConfigCodec, { ...configRow(config), phase: phases[phase] }));
 }

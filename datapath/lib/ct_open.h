@@ -23,6 +23,7 @@
 #include "scratch.h"
 #include "flow.h"
 #include "ct.h"
+#include "handover.h"
 #include "masquerade.h"
 #include "snat_port.h"
 
@@ -112,7 +113,7 @@ static __always_inline bool FN(ct_may_take_reply)(const struct FN(flow) *row,
 
 /*
  * Inserts the reply row for the source port of `reply`. Returns 0; 1 if another
- * flow or a socket of this node uses the port; or -DROP_FLOW_FULL.
+ * flow, a socket of this node or kube-proxy uses the port; or -DROP_FLOW_FULL.
  */
 noinline int FN(ct_claim_reply)(struct __sk_buff *skb, struct FN(flow) *reply)
 {
@@ -130,7 +131,8 @@ noinline int FN(ct_claim_reply)(struct __sk_buff *skb, struct FN(flow) *reply)
 	row = FN(ct_lookup)(&key);
 	if (row && !FN(ct_may_take_reply)(row, reply, &key))
 		return 1;
-	if (reply->flags & FLOW_MASQUERADED && FN(snat_is_taken)(skb, &key))
+	if (reply->flags & FLOW_MASQUERADED &&
+	    (FN(snat_is_taken)(skb, &key) || FN(handover_has_port)(skb, &key)))
 		return 1;
 	ret = map_write(&FN(ct), &key, reply, row ? BPF_ANY : BPF_NOEXIST);
 	if (ret == -EEXIST)

@@ -146,7 +146,8 @@ static __always_inline int FN(sock_request)(const struct frontend *frontend,
 	bool is_external = frontend->flags & FRONTEND_EXTERNAL, has_tc;
 
 	row = bpf_map_lookup_elem(&lb_services, &service);
-	if (!host || !row || frontend->flags & FRONTEND_RANGES)
+	if (!host || !row || frontend->flags & FRONTEND_RANGES ||
+	    config_phase() == PHASE_DRAINING)
 		return SOCK_LEAVE;
 	/* Packets to the node's own address pass no tc program. */
 	has_tc = host->flags & (call->is_node ? HOST_TC_NODE : HOST_TC_PODS) &&

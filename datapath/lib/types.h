@@ -83,10 +83,17 @@ struct lb_drop {
 	__u64 bytes; /* 0 for refused connect() calls */
 };
 
-/* lb_config[0]: written once, when the maps are created. */
+/* Which connections are served on a node that kube-proxy serves too. */
+enum phase {
+	PHASE_SERVING = 0, /* all */
+	PHASE_MIGRATING, /* all except those that kube-proxy has opened */
+	PHASE_DRAINING, /* those that have a flow; new ones are kube-proxy's */
+};
+
+/* lb_config[0]: layout and seed are written once, with the maps. */
 struct lb_config {
 	__u32 layout; /* enum layout */
-	__u32 pad;
+	__u32 phase; /* enum phase; changed by commands only */
 	__u64 seed[2]; /* seed of the flow hashes; kept across restarts */
 };
 

@@ -30,6 +30,7 @@
 #include "packet_check.h"
 #include "flow_check.h"
 #include "flow_open.h"
+#include "handover.h"
 #include "nat.h"
 #include "mark.h"
 #include "forward.h"
@@ -136,6 +137,8 @@ static __always_inline int FN(walk_open)(struct __sk_buff *skb,
 		explain_refused();
 		return 1;
 	}
+	if (FN(handover_passes)(skb, p, old, hook))
+		return 1;
 	if (ret < 0)
 		return ret;
 	if (!scratch)
@@ -193,7 +196,7 @@ static __always_inline int FN(walk_in)(struct __sk_buff *skb,
 		ret = FN(walk_open)(skb, p, flow, path, hook);
 		if (!ret)
 			return FN(walk_translate)(skb, p, path);
-		if (verdict == FLOW_REPLACE)
+		if (verdict == FLOW_REPLACE || handover_is_draining())
 			return FN(walk_refuse)(skb, p, ret, hook);
 	}
 	if (!flow)

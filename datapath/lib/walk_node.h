@@ -25,6 +25,7 @@
 #include "ct.h"
 #include "ct_open.h"
 #include "flow_check.h"
+#include "handover.h"
 #include "route.h"
 #include "nat.h"
 #include "forward.h"
@@ -131,7 +132,7 @@ static __always_inline int FN(walk_node)(struct __sk_buff *skb,
 						   path);
 		if (!ret)
 			return FN(walk_node_send)(skb, p, path, hook);
-		if (verdict == FLOW_REPLACE)
+		if (verdict == FLOW_REPLACE || handover_is_draining())
 			return FN(walk_refuse)(skb, p, ret, hook);
 	}
 	if (!flow)

@@ -113,10 +113,10 @@ export class Loaded {
   readonly #sets: AddressSetOperations;
   #ranges: readonly DesiredRange[] = [];
 
-  constructor(bpffs: Bpffs, sizes: MapSizes = smallSizes) {
+  constructor(bpffs: Bpffs, sizes: MapSizes = smallSizes, objects = objectsPath) {
     const pins = new PinDirectory(join(bpffs.path, 'sluice'));
     pins.open();
-    this.datapath = new Datapath(pins, { objectsPath, sizes });
+    this.datapath = new Datapath(pins, { objectsPath: objects, sizes });
     this.datapath.load();
     this.maps = kernelMaps((name) => this.datapath.map(name));
     this.#operations = new LbOperations({ maps: this.maps, clock: this.clock });
