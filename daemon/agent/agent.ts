@@ -94,7 +94,7 @@ export function buildAgent({ config, log, access, opened, logStatus }: AgentOpti
     return report;
   };
   const grpc = new GrpcServer({
-    ...{ view, reload, socketPath: config.socket, socketGroup: config.socketGroup, log: apiLog },
+    ...{ view, reload, handover: hooks.handover, socketPath: config.socket, socketGroup: config.socketGroup, log: apiLog },
     ...{ repairEveryMs: config.syncPeriod, onRepaired },
   });
   const http = buildHttp({ view, page, servers, clock: systemClock, log: apiLog });
@@ -117,7 +117,7 @@ export function buildAgent({ config, log, access, opened, logStatus }: AgentOpti
       ),
       unitOf('local addresses', localAddresses),
       unit('explain', nothing, () => explain.close()),
-      unit('sockets', hooks.attachSockets, () => hooks.sockets.close()),
+      unit('sockets', hooks.startSockets, hooks.stopSockets),
       unit('devices', hooks.startDevices, hooks.stopDevices),
       unitOf('guard', hooks.guard),
       firewall,

@@ -9,6 +9,7 @@ import { type Attached, type Held, isDeviceGone } from '../bpf/attached.ts';
 import { socketCgroup } from '../bpf/cgroup.ts';
 import { DeviceOperations } from '../bpf/devices.ts';
 import { Guard } from '../bpf/guard.ts';
+import { Handover } from '../bpf/handover.ts';
 import { HookInspection } from '../bpf/hook-inspection.ts';
 import { Sockets } from '../bpf/sockets.ts';
 import type { Config } from '../config/schema.ts';
@@ -67,7 +68,7 @@ export function buildHooks({ config, log, pins, datapath, subnets, devices: desi
       onRepaired: () => undefined,
     }),
   });
-  const sockets = new Sockets(pins, datapath);
+  const { sockets, handover, ...socketUnits } = buildSockets({ config, pins, datapath, pace, log: bpfLog });
   const held = (): Held[] => [...sockets.held(), ...operations.held()];
   const guard = new Guard({
     ...{ pins, datapath, held, clock: systemClock, periodMs: config.syncPeriod, onRepaired },
@@ -83,6 +84,7 @@ export function buildHooks({ config, log, pins, datapath, subnets, devices: desi
     ...{ pins, datapath, hasSocketLb: config.socketLb, now: () => systemClock.now() },
     devices: () => [...desired.all()].filter(([ifindex]) => loop.status(ifindex)?.kind === 'done').map(([, device]) => device),
     cgroup: () => [...sockets.held()][0]?.target,
+    socketHooks: () => sockets.hooks(),
   });
   const startDevices = async (): Promise<void> => {
     links.start();
@@ -102,10 +104,6 @@ export function buildHooks({ config, log, pins, datapath, subnets, devices: desi
     links.stop();
     operations.close();
   };
-  const attachSockets = (): void => {
-    if (config.socketLb) sockets.attach(socketCgroup(config.cgroup));
-    else sockets.detach();
-  };
   /** Replaces every attached program with the program that is on disk now. If it throws, the previous programs are attached. */
   const reload = (): ReloadReport => {
     const began = performance.now();
@@ -118,9 +116,9 @@ export function buildHooks({ config, log, pins, datapath, subnets, devices: desi
   };
   return {
     links: linkTable,
-    ...{ sockets, guard, held, startDevices, stopDevices, attachSockets, reload },
+    ...{ guard, held, startDevices, stopDevices, ...socketUnits, handover, reload },
     attachments: () => [...operations.attachments(), ...sockets.attachments()],
-    status: [notAttached, controller, ...Object.values(sources).filter((source) => source !== undefined)] satisfies StatusPart[],
+    status: [notAttached, controller, handover, ...Object.values(sources).filter((source) => source !== undefined)] satisfies StatusPart[],
     deviceController: controller,
     findings: {
       missingPrograms: { problems: () => inspection.findings().missing },
@@ -149,6 +147,30 @@ function buildDevices({ config, log, subnets, devices, pace }: Pick<HooksOptions
     },
     controller: new DeviceController({ ...tables, devices, settings: config }),
   };
+}
+
+/** The socket hooks, and the commands that attach and detach a part of them. */
+function buildSockets({ config, pins, datapath, pace, log }: Pick<HooksOptions, 'config' | 'pins' | 'datapath' | 'pace' | 'log'>) {
+  const sockets = new Sockets(pins, datapath);
+  const attachSockets = (): void => {
+    if (!config.socketLb) return sockets.detach();
+    // An earlier daemon may have changed the phase and ended before it detached these programs.
+    if (datapath.phase === 'draining') sockets.detachRequests();
+    sockets.attach(socketCgroup(config.cgroup));
+  };
+  const handover = new Handover({
+    ...{ datapath, sockets, attachSockets, clock: systemClock, pace },
+    onChanged: (phase) => log.info({ phase }, 'the phase was changed'),
+  });
+  const startSockets = (): void => {
+    attachSockets();
+    handover.start();
+  };
+  const stopSockets = (): void => {
+    handover.stop();
+    sockets.close();
+  };
+  return { sockets, handover, startSockets, stopSockets };
 }
 
 /** Nothing reads the routes if the settings name all devices. The table is then complete without rows. */

@@ -79,7 +79,7 @@ export function buildStatus(options: StatusOptions): AgentStatusUnits {
   const view = agentView({
     ...{ node: config.node, versions: versions(), source },
     ...{ services: services.services, objects: services.objects, desired, otherTables: [services.ranges, services.host] },
-    ...{ portLoop: loops.ports, loops, maps, findings },
+    ...{ portLoop: loops.ports, loops, maps, findings, handover: hooks.handover },
     mapInfos: () => datapath.mapNames().map((name) => ({ ...datapath.map(name).info, flag: sizes[name]?.flag })),
     ...{ pressure: services.pressure, owners: services.owners },
     drops: () => dropCounts(datapath.map('lb_drops')),

@@ -7,10 +7,12 @@ import type { Server as NetServer } from 'node:net';
 import type { Logger } from 'pino';
 
 import type { ExplainRequest__Output } from '../../proto/gen/sluice/v1/ExplainRequest.ts';
+import type { MigrateRequest__Output } from '../../proto/gen/sluice/v1/MigrateRequest.ts';
 import { fileDescriptors, loadSluice, maxPackets } from '../../proto/load.ts';
 import { ExitError, KernelError, ReasonError } from '../base/errors.ts';
 import { printable } from '../base/printable.ts';
 import { systemReason } from '../base/reasons.ts';
+import type { OpenFlows } from '../model/phase.ts';
 import type { AgentView, BackendView, ReloadReport, ServiceView } from '../status/view.ts';
 import { CallError } from './call-error.ts';
 import { type ConnectionLimits, Connections } from './connections.ts';
@@ -18,16 +20,23 @@ import { explanationMessage, packetQuery } from './explain-messages.ts';
 import { Health } from './health.ts';
 import { maxCallsPerConnection, maxExplains, maxRequestBytes, maxResponseBytes } from './limits.ts';
 import { isMalformed, tolerant } from './malformed.ts';
-import { backendMessage, serviceMessage, statusMessage } from './messages.ts';
+import { backendMessage, openFlowsMessage, serviceMessage, statusMessage } from './messages.ts';
 import { PagedList, type PageRequest } from './pages.ts';
 import { addReflection } from './reflection.ts';
 import { AbandonedError, Shared, Slices } from './slices.ts';
 import { closeListener, listenOnSocket, placeOf } from './socket.ts';
 
+/** Giving the node back to kube-proxy, and taking it over. Both may throw ExitError and KernelError. */
+export interface HandoverCalls {
+  readonly drain: () => Promise<OpenFlows>;
+  readonly migrate: (isDone: boolean) => void;
+}
+
 interface GrpcOptions {
   readonly view: AgentView;
   /** Replaces the programs. When it throws, nothing has changed. */
   readonly reload: () => ReloadReport;
+  readonly handover: HandoverCalls;
   readonly socketPath: string;
   /** Name of the group that may connect. */
   readonly socketGroup?: string | undefined;
@@ -44,6 +53,9 @@ interface GrpcOptions {
 const graceMs = 500;
 /** Maximum number of rows of a page; see sluice.proto. */
 const maxPageSize = { services: 1000, backends: 5000 } as const;
+
+/** How calls of Admin reject what the present state does not allow. */
+const rejected: Expected = { exitError: code.FAILED_PRECONDITION, kernelError: code.FAILED_PRECONDITION };
 
 const serverOptions = {
   'grpc.max_concurrent_streams': maxCallsPerConnection,
@@ -150,9 +162,9 @@ export class GrpcServer {
   #build(): Server {
     const sluice = loadSluice();
     const server = new Server(serverOptions);
-    const { view } = this.#options;
+    const { view, handover } = this.#options;
     const { Status, ListServices, ListBackends, Explain } = sluice.Sluice.service;
-    const { Reload } = sluice.Admin.service;
+    const { Reload, Drain, Migrate } = sluice.Admin.service;
     const status = this.#shared(() => Status.responseSerialize(statusMessage(view.status())));
     const services = new PagedList<ServiceView>({
       ...{ slices: this.#slices, rows: () => view.services(), keyOf: ({ key }) => key, maxPageSize: maxPageSize.services },
@@ -177,10 +189,12 @@ export class GrpcServer {
       ),
     });
     server.addService(tolerant(serialized(sluice.Admin.service)), {
-      Reload: this.#handler((_request, signal) => reload(signal), {
-        exitError: code.FAILED_PRECONDITION,
-        kernelError: code.FAILED_PRECONDITION,
-      }),
+      Reload: this.#handler((_request, signal) => reload(signal), rejected),
+      Drain: this.#handler(async () => Drain.responseSerialize({ openFlows: openFlowsMessage(await handover.drain()) }), rejected),
+      Migrate: this.#handler(async ({ done }: MigrateRequest__Output) => {
+        handover.migrate(done);
+        return Migrate.responseSerialize({});
+      }, rejected),
     });
     this.#health.addTo(server);
     addReflection(server, fileDescriptors());

@@ -3,9 +3,11 @@
 // encodes a BigInt as 0 without an error. Called by grpc.ts.
 import type { Backend } from '../../proto/gen/sluice/v1/Backend.ts';
 import type { BpfMap } from '../../proto/gen/sluice/v1/BpfMap.ts';
+import type { OpenFlows as OpenFlowsMessage } from '../../proto/gen/sluice/v1/OpenFlows.ts';
 import type { ServicePort } from '../../proto/gen/sluice/v1/ServicePort.ts';
 import type { Source } from '../../proto/gen/sluice/v1/Source.ts';
 import type { StatusResponse } from '../../proto/gen/sluice/v1/StatusResponse.ts';
+import type { OpenFlows } from '../model/phase.ts';
 import { mapPressure, overallSeverity, statusLines } from '../status/severity.ts';
 import type { AgentStatus, BackendView, MapStatus, ServiceView, SourceStatus } from '../status/view.ts';
 import { fitting, fittingTexts, short } from './fitting.ts';
@@ -30,6 +32,8 @@ const severities = {
 } as const;
 
 const deviceRoles = { none: 'DEVICE_ROLE_NONE', pod: 'DEVICE_ROLE_POD', uplink: 'DEVICE_ROLE_UPLINK' } as const;
+
+const phases = { serving: 'PHASE_SERVING', migrating: 'PHASE_MIGRATING', draining: 'PHASE_DRAINING' } as const;
 
 const rowStates = { pending: 'ROW_STATE_PENDING', done: 'ROW_STATE_DONE', error: 'ROW_STATE_ERROR' } as const;
 
@@ -110,8 +114,16 @@ export function statusMessage(status: AgentStatus): StatusResponse {
       return { name, cidrs: kept, moreCidrs };
     }),
     settings: status.settings.map(({ name, value }) => ({ name, value })),
+    phase: phases[status.handover.phase],
+    openFlows: status.handover.openFlows === undefined ? null : openFlowsMessage(status.handover.openFlows),
   };
 }
+
+export const openFlowsMessage = ({ tcp, udp, sctp }: OpenFlows): OpenFlowsMessage => ({
+  tcp: decimal(tcp),
+  udp: decimal(udp),
+  sctp: decimal(sctp),
+});
 
 function agentMessage(status: AgentStatus): NonNullable<StatusResponse['agent']> {
   const { version, commit, libbpf, kernel, node, pid, uptimeSeconds } = status;

@@ -14,7 +14,7 @@ import type { Datapath } from './datapath.ts';
 import { allHooks, hooksOf } from './devices.ts';
 import { hookList, type Neighbour, orderFindings, type OrderFindings } from './hook-order.ts';
 import type { PinDirectory } from './pins.ts';
-import { socketHooks } from './sockets.ts';
+import { type Sockets, socketHooks } from './sockets.ts';
 
 export interface HookInspectionOptions {
   readonly datapath: Pick<Datapath, 'program'>;
@@ -25,6 +25,8 @@ export interface HookInspectionOptions {
   readonly hasSocketLb: boolean;
   /** The cgroup whose socket programs are attached; undefined when there is none. */
   readonly cgroup: () => string | undefined;
+  /** The socket hooks that have a program in the present phase. Default: all. */
+  readonly socketHooks?: Sockets['hooks'];
   /** Clock time in milliseconds. */
   readonly now: () => number;
   /** Whether the kernel has TCX. Default: the kernel is queried. */
@@ -156,7 +158,7 @@ export class HookInspection {
     }
     const cgroup = this.#options.cgroup();
     if (cgroup === undefined) return;
-    for (const { program, type } of socketHooks) {
+    for (const { program, type } of this.#options.socketHooks?.() ?? socketHooks) {
       const chainOf = (directory: string): Member[] => (idsOf(() => cgroupPrograms(directory, type).ids) ?? []).map((id) => ({ id }));
       yield { program, target: cgroup, isOurs: true, chain: chainOf(cgroup) };
       for (let above = dirname(cgroup); isInCgroup2(above); above = dirname(above))

@@ -9,16 +9,24 @@ import type { Datapath } from './datapath.ts';
 import type { Attachment } from './devices.ts';
 import type { PinDirectory } from './pins.ts';
 
-/** Program and attach type (enum bpf_attach_type) of each hook. */
-export const socketHooks: readonly { readonly program: string; readonly type: number }[] = [
-  { program: 'sock_connect4', type: AttachType.connect4 },
-  { program: 'sock_connect6', type: AttachType.connect6 },
-  { program: 'sock_sendmsg4', type: AttachType.sendmsg4 },
-  { program: 'sock_sendmsg6', type: AttachType.sendmsg6 },
-  { program: 'sock_recvmsg4', type: AttachType.recvmsg4 },
-  { program: 'sock_recvmsg6', type: AttachType.recvmsg6 },
-  { program: 'sock_getpeer4', type: AttachType.getpeername4 },
-  { program: 'sock_getpeer6', type: AttachType.getpeername6 },
+interface SocketHook {
+  readonly program: string;
+  /** Attach type: enum bpf_attach_type. */
+  readonly type: number;
+  /** True if the program translates requests. The others translate the address of the backend back for sockets whose requests were translated. */
+  readonly isRequest: boolean;
+}
+
+/** All hooks. */
+export const socketHooks: readonly SocketHook[] = [
+  { program: 'sock_connect4', type: AttachType.connect4, isRequest: true },
+  { program: 'sock_connect6', type: AttachType.connect6, isRequest: true },
+  { program: 'sock_sendmsg4', type: AttachType.sendmsg4, isRequest: true },
+  { program: 'sock_sendmsg6', type: AttachType.sendmsg6, isRequest: true },
+  { program: 'sock_recvmsg4', type: AttachType.recvmsg4, isRequest: false },
+  { program: 'sock_recvmsg6', type: AttachType.recvmsg6, isRequest: false },
+  { program: 'sock_getpeer4', type: AttachType.getpeername4, isRequest: false },
+  { program: 'sock_getpeer6', type: AttachType.getpeername6, isRequest: false },
 ];
 
 export class Sockets {
@@ -33,12 +41,18 @@ export class Sockets {
     this.#datapath = datapath;
   }
 
-  /** Attaches a program to each hook of the cgroup. A failure detaches the programs that this call attached. */
+  /** The hooks that have a program in the present phase. While the datapath drains, requests are not translated. */
+  hooks(): SocketHook[] {
+    const isDraining = this.#datapath.phase === 'draining';
+    return socketHooks.filter(({ isRequest }) => !isRequest || !isDraining);
+  }
+
+  /** Attaches a program to each of hooks() in the cgroup. A failure detaches the programs that this call attached. */
   attach(cgroup: string): void {
     this.#cgroup = cgroup;
     const made: string[] = [];
     try {
-      for (const { program, type } of socketHooks) {
+      for (const { program, type } of this.hooks()) {
         const link = this.#linkOf({ program, type });
         if (link.attach(this.#datapath.program(program))) made.push(program);
         this.#links.set(program, link);
@@ -60,6 +74,17 @@ export class Sockets {
     for (const { program } of socketHooks) this.#pins.remove('links', program);
   }
 
+  /** Detaches the programs that translate requests, also those that an earlier daemon attached. */
+  detachRequests(): void {
+    for (const { program, isRequest } of socketHooks) {
+      if (!isRequest) continue;
+      const link = this.#links.get(program);
+      this.#links.delete(program);
+      if (link === undefined) this.#pins.remove('links', program);
+      else link.remove();
+    }
+  }
+
   /** Every attached program. */
   *held(): IterableIterator<Held> {
     for (const [program, attached] of this.#links) yield { program, target: this.#cgroup, attached };
@@ -75,7 +100,7 @@ export class Sockets {
     return [...this.#links.keys()].map((program) => ({ program, target: this.#cgroup, kind: 'cgroup' }));
   }
 
-  #linkOf(hook: { program: string; type: number }): HeldLink {
+  #linkOf(hook: Pick<SocketHook, 'program' | 'type'>): HeldLink {
     const cgroup = this.#cgroup;
     return new HeldLink({
       pins: this.#pins,

@@ -6,6 +6,7 @@ import { credentials, type ServiceError, status as code } from '@grpc/grpc-js';
 import { connect } from 'node:net';
 
 import type { AdminClient } from '../../proto/gen/sluice/v1/Admin.ts';
+import type { DrainResponse__Output as Drained } from '../../proto/gen/sluice/v1/DrainResponse.ts';
 import type { ExplainResponse__Output as Explanations } from '../../proto/gen/sluice/v1/ExplainResponse.ts';
 import type { ListBackendsResponse__Output as BackendList } from '../../proto/gen/sluice/v1/ListBackendsResponse.ts';
 import type { ListServicesResponse__Output as ServiceList } from '../../proto/gen/sluice/v1/ListServicesResponse.ts';
@@ -79,6 +80,12 @@ export const askExplain = (daemon: Daemon, queries: readonly PacketQuery[]): Pro
 
 export const askReload = (daemon: Daemon): Promise<Reload> =>
   session(daemon, 'Admin', (call) => call<Reload>((client, options, done) => client.reload({}, options, done)));
+
+export const askDrain = (daemon: Daemon): Promise<Drained> =>
+  session(daemon, 'Admin', (call) => call<Drained>((client, options, done) => client.drain({}, options, done)));
+
+export const askMigrate = (daemon: Daemon, isDone: boolean): Promise<object> =>
+  session(daemon, 'Admin', (call) => call<object>((client, options, done) => client.migrate({ done: isDone }, options, done)));
 
 interface Clients {
   readonly Sluice: SluiceClient;

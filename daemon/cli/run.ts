@@ -12,6 +12,7 @@ import { output } from './choice.ts';
 import { askBackends, askReload, askServices, askStatus } from './client.ts';
 import type { Context, Runtime, SettingFlag } from './context.ts';
 import { addExplain } from './explain-command.ts';
+import { addHandover } from './handover-commands.ts';
 import { backendsText, servicesText } from './list-text.ts';
 import { addPlan } from './plan-command.ts';
 import { settingFlags } from './setting-flags.ts';
@@ -86,6 +87,7 @@ function program(runtime: Runtime, outcome: { exitCode: number }, settings: read
   addStatus(sluice, context);
   addLists(sluice, context);
   addReload(sluice, context);
+  addHandover(sluice, context);
   addExplain(sluice, context);
   addPlan(sluice, context);
   addPreflight(sluice, context);
@@ -175,9 +177,12 @@ function addUninstall(sluice: Command, { runtime, daemon, outcome }: Context): v
       runtime.env['SLUICE_PIN_PATH'] || '/sys/fs/bpf/sluice',
     )
     .option('--dry-run', 'print what would be removed, and remove nothing; the daemon may be running', false)
-    .action(async ({ pinPath, dryRun }: { pinPath: string; dryRun: boolean }) => {
+    .option('--force', 'after `sluice drain`: do not wait until the open flows have ended; their connections break', false)
+    .action(async ({ pinPath, dryRun, force }: { pinPath: string; dryRun: boolean; force: boolean }) => {
       const print = (line: string): void => runtime.out(`${line}\n`);
-      outcome.exitCode = await runtime.uninstall({ pinPath: userPath(pinPath, runtime.env), socket: daemon().socket, dryRun, print });
+      outcome.exitCode = await runtime.uninstall({
+        ...{ pinPath: userPath(pinPath, runtime.env), socket: daemon().socket, dryRun, isForced: force, print },
+      });
     });
 }
 

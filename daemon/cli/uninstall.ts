@@ -11,7 +11,7 @@ export interface UninstallOptions extends UninstallInput {
 
 /** Returns the exit code: 0 when everything was removed or would be, 1 when something is left. Throws ExitError. */
 export function runUninstall({ print, ...input }: UninstallOptions): number {
-  const { results, daemon } = uninstall(input);
+  const { results, daemon, openFlows } = uninstall(input);
   let count = 0;
   let kept = 0;
   for (const { item, outcome, reason } of results) {
@@ -22,5 +22,7 @@ export function runUninstall({ print, ...input }: UninstallOptions): number {
   if (count === 0) print('nothing to remove');
   if (daemon !== undefined)
     print(`sluiced${daemon === 0 ? '' : ` (pid ${daemon})`} is running with this pin path: stop it before the uninstall`);
+  if (openFlows !== '' && !input.isForced)
+    print(`${openFlows}: the uninstall will be refused until they have ended, unless --force is given`);
   return kept === 0 ? ExitCode.ok : ExitCode.failure;
 }

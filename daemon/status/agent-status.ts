@@ -18,6 +18,7 @@ import {
   type DeviceStatus,
   type Finding,
   type FindingKind,
+  type HandoverStatus,
   type Health,
   type ServiceView,
   type SourceProblem,
@@ -72,6 +73,7 @@ export interface AgentStatusParts extends ListParts {
   readonly drift: StatusPart;
   readonly log: () => AgentStatus['log'];
   readonly conflicts: () => readonly ConflictStatus[];
+  readonly handover: HandoverStatus;
   readonly findings: Readonly<Record<FindingKind, StatusPart & Partial<SummaryPart>>>;
   /** Number of contested frontends, of which conflicts() may list only a part. */
   readonly conflictCount: () => number;
@@ -134,6 +136,7 @@ class View implements AgentView {
       repairs: { total: repairs.total, last: repairs.last(), problems: drift.problems() },
       ...{ conflicts: this.#parts.conflicts(), conflictCount: this.#parts.conflictCount() },
       ...{ addressSets: addressSets(this.#parts.ranges), settings: this.#parts.settings },
+      handover: { phase: this.#parts.handover.phase, openFlows: this.#parts.handover.openFlows },
       findings: this.#findings(),
       unserved: this.#parts.unserved(),
       log: this.#parts.log(),

@@ -2,6 +2,7 @@
 // Decides how severe each part of the status is, with one line per subject, and how severe the whole is. The gRPC API returns both;
 // `sluice status` prints them and derives its exit code from them. Degraded and NotReady are failures, Warning is not. NotReady is in
 // the lines exactly when the agent is not ready, as /readyz and the gRPC health service report it. Pure.
+import type { OpenFlows } from '../model/phase.ts';
 import type { AgentStatus, ConflictStatus, FindingKind, MapStatus, Severity, SourceStatus, StatusLine } from './view.ts';
 
 /** Share of used entries from which on the status warns that a map is almost full. */
@@ -39,6 +40,7 @@ export function statusLines(status: AgentStatus): StatusLine[] {
     reconcileLine(status),
     conflictLine(status),
     ...unservedLines(status),
+    ...handoverLines(status),
     hostLine(status),
     findingLine('Devices', 'devices', status),
     attachmentLine(status),
@@ -150,6 +152,29 @@ function unservedLines({ unserved: { refused, excluded, limited = [] } }: AgentS
     ...(limited.length === 0 ? [] : [limitedLine]),
     ...(excluded.length === 0 ? [] : [excludedLine]),
   ];
+}
+
+/** Returns no line if every connection is served. */
+function handoverLines({ handover: { phase, openFlows } }: AgentStatus): StatusLine[] {
+  switch (phase) {
+    case 'serving':
+      return [];
+    case 'migrating': {
+      const summary = 'migrating: connections that kube-proxy has opened pass untouched';
+      return [line('Handover', 'Ok', { summary: `${summary}; when they have ended, or if there were none: \`sluice migrate --done\`` })];
+    }
+    case 'draining': {
+      const summary = 'draining: new connections are left to kube-proxy';
+      return [line('Handover', 'Warning', { summary: `${summary}; ${openText(openFlows)}` })];
+    }
+  }
+}
+
+function openText(flows: OpenFlows | undefined): string {
+  if (flows === undefined) return 'the open flows are being counted';
+  const { tcp, udp, sctp } = flows;
+  if (tcp + udp + sctp === 0) return 'no flow is open: stop sluiced, then `sluice uninstall`';
+  return `open: ${counted(tcp, 'TCP flow')}, ${counted(udp, 'UDP flow')}, ${counted(sctp, 'SCTP flow')}`;
 }
 
 function hostLine(status: AgentStatus): StatusLine {

@@ -5,6 +5,7 @@ import type { Family } from '../model/address.ts';
 import type { DeviceRole } from '../model/device.ts';
 import type { Explanation, PacketQuery } from '../model/explanation.ts';
 import type { Backend, FrontendType, Scope } from '../model/frontend.ts';
+import type { OpenFlows, Phase } from '../model/phase.ts';
 import type { Protocol, TrafficPolicy } from '../model/service.ts';
 import type { Versions } from '../model/versions.ts';
 
@@ -103,8 +104,16 @@ export interface AgentStatus extends Versions, Health {
   readonly addressSets: readonly { readonly name: string; readonly cidrs: readonly string[] }[];
   /** The settings that decide what is served, as flags accept them. */
   readonly settings: readonly { readonly name: string; readonly value: string }[];
+  readonly handover: HandoverStatus;
   readonly findings: Readonly<Record<FindingKind, Finding>>;
   readonly log: { readonly droppedLines: number; readonly reason: string | undefined };
+}
+
+/** Which connections are served on a node that kube-proxy serves too. */
+export interface HandoverStatus {
+  readonly phase: Phase;
+  /** The flows that were open at the last count. Undefined unless the phase is draining, and before the first count. */
+  readonly openFlows: OpenFlows | undefined;
 }
 
 /** Changes that other programs made to the agent's state, and that the agent repaired. */

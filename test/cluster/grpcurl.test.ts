@@ -9,13 +9,13 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { GrpcServer } from '../../daemon/api/grpc.ts';
 import { buildTool } from '../tools/build.ts';
-import { FakeView, services } from '../unit/api/fixture.ts';
+import { FakeView, handover, services } from '../unit/api/fixture.ts';
 
 const root = join(import.meta.dirname, '../..');
 const directory = mkdtempSync(join(tmpdir(), 'sluice-grpcurl-'));
 const socketPath = join(directory, 's.sock');
 const view = new FakeView();
-const server = new GrpcServer({ view, reload: () => ({ hooks: 12, milliseconds: 34.5 }), socketPath });
+const server = new GrpcServer({ view, reload: () => ({ hooks: 12, milliseconds: 34.5 }), handover, socketPath });
 let program: string;
 
 beforeAll(async () => {

@@ -165,7 +165,8 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
         for (const isServed of [true, false]) {
           loaded.apply([port('web', frontend, isServed ? backends : [])]);
           loaded.datapath.phase = 'draining';
-          for (const flags of [SYN, ACK]) for (const hook of ['tc_uplink_in', 'tc_pod_in'] as const) passes(packetTo(frontend, { flags }), hook);
+          for (const flags of [SYN, ACK])
+            for (const hook of ['tc_uplink_in', 'tc_pod_in'] as const) passes(packetTo(frontend, { flags }), hook);
           passes(packetTo(frontend, { source: node }), 'tc_uplink_out');
         }
         loaded.apply([]);

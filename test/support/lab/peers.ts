@@ -94,6 +94,32 @@ export class OpenSocket {
   }
 }
 
+/** TCP connections that stay open, in a process that runs hold-many.ts. */
+export class OpenConnections {
+  readonly process: LabProcess;
+
+  private constructor(process: LabProcess) {
+    this.process = process;
+  }
+
+  static async start(lab: Lab, netns: string, to: { address: string; port: number; count: number }): Promise<OpenConnections> {
+    const command = [process.execPath, join(import.meta.dirname, 'hold-many.ts'), to.address, String(to.port), String(to.count)];
+    const started = lab.start(netns, command, { inCgroup: netns !== 'client' && netns !== 'outside' });
+    await started.line((line) => line === 'ready');
+    return new OpenConnections(started);
+  }
+
+  /** Sends a request on each connection. Resolves with the name of the server, "timeout", "closed" or an error code of each. */
+  async ask(): Promise<string[]> {
+    return JSON.parse(await this.process.ask('ask')) as string[];
+  }
+
+  /** Closes all connections. Resolves when the servers have closed them too. */
+  async close(): Promise<void> {
+    await this.process.ask('close');
+  }
+}
+
 /** A TCP and a UDP flow that run until they are stopped, in a process that runs stream.ts. */
 export class Streams {
   readonly process: LabProcess;

@@ -2,6 +2,7 @@
 // The view of a small agent, for tests of api/ and cli/: one Service in sync, one Service with a different kernel state, and one
 // frontend in the kernel that is not desired. Tests copy and change the rows. The view must not read a clock or a map.
 import type { Explanation, PacketQuery } from '../../../daemon/model/explanation.ts';
+import type { HandoverCalls } from '../../../daemon/api/grpc.ts';
 import type { AgentStatus, AgentView, BackendView, Health, ServiceView } from '../../../daemon/status/view.ts';
 
 export const status: AgentStatus = {
@@ -45,7 +46,14 @@ export const status: AgentStatus = {
     networkPolicies: { summary: 'no NetworkPolicy in the cluster', problems: [] },
   },
   unserved: { refused: [], excluded: [] },
+  handover: { phase: 'serving', openFlows: undefined },
   log: { droppedLines: 0, reason: undefined },
+};
+
+/** Calls that change nothing. */
+export const handover: HandoverCalls = {
+  drain: () => Promise.resolve({ tcp: 2, udp: 1, sctp: 0 }),
+  migrate: () => undefined,
 };
 
 export const troubledStatus: AgentStatus = {

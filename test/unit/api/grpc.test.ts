@@ -34,7 +34,7 @@ import { GrpcServer } from '../../../daemon/api/grpc.ts';
 import { ExitCode, KernelError, ExitError } from '../../../daemon/base/errors.ts';
 import { loadSluice } from '../../../proto/load.ts';
 import type { ReloadReport } from '../../../daemon/status/view.ts';
-import { FakeView, troubledStatus } from './fixture.ts';
+import { FakeView, handover, troubledStatus } from './fixture.ts';
 
 type Unary = (request: object, callback: (error: ServiceError | null, response: unknown) => void) => void;
 
@@ -57,7 +57,7 @@ afterEach(async () => {
 });
 
 async function startServer(): Promise<GrpcServer> {
-  const server = new GrpcServer({ view, reload, socketPath });
+  const server = new GrpcServer({ view, reload, handover, socketPath });
   await server.start();
   undo.push(() => server.stop());
   return server;
@@ -242,14 +242,14 @@ describe('the socket', () => {
     // root may set any group, other users only their own.
     const gid = process.getuid?.() === 0 ? 1 : process.getgid?.();
     const group = readFileSync('/etc/group', 'utf8').match(new RegExp(`^([^:]+):[^:]*:${gid}:`, 'm'))?.[1] ?? '';
-    const server = new GrpcServer({ view, reload, socketPath, socketGroup: group });
+    const server = new GrpcServer({ view, reload, handover, socketPath, socketGroup: group });
     await server.start();
     undo.push(() => server.stop());
     expect([statSync(socketPath).gid, statSync(dirname(socketPath)).gid]).toEqual([gid, gid]);
   });
 
   test('an unknown group causes an error, and nothing is created', async () => {
-    const server = new GrpcServer({ view, reload, socketPath, socketGroup: 'no-such-group' });
+    const server = new GrpcServer({ view, reload, handover, socketPath, socketGroup: 'no-such-group' });
     const error = await exitErrorOf(server.start());
     expect(error.exitCode).toBe(ExitCode.config);
     expect(error.message).toContain('no-such-group');
@@ -269,10 +269,10 @@ describe('the socket', () => {
   });
 
   test("a socket that another process created in place of the daemon's own is kept when the server stops", async () => {
-    const first = new GrpcServer({ view, reload, socketPath });
+    const first = new GrpcServer({ view, reload, handover, socketPath });
     await first.start();
     unlinkSync(socketPath);
-    const second = new GrpcServer({ view, reload, socketPath });
+    const second = new GrpcServer({ view, reload, handover, socketPath });
     await second.start();
     await first.stop();
     expect(readdirSync(dirname(socketPath))).toEqual(['sluice.sock']);
@@ -285,7 +285,14 @@ describe('the socket', () => {
 
   test('a socket that was removed is made again, with its directory, and open connections stay', async () => {
     const repaired: string[] = [];
-    const server = new GrpcServer({ view, reload, socketPath, repairEveryMs: 20, onRepaired: (message) => repaired.push(message) });
+    const server = new GrpcServer({
+      view,
+      reload,
+      handover,
+      socketPath,
+      repairEveryMs: 20,
+      onRepaired: (message) => repaired.push(message),
+    });
     await server.start();
     undo.push(() => server.stop());
     const before = sluiceClient();
@@ -311,7 +318,7 @@ describe('the socket', () => {
 
   test('the socket of a running daemon causes an error and is not touched', async () => {
     await startServer();
-    const error = await exitErrorOf(new GrpcServer({ view, reload, socketPath }).start());
+    const error = await exitErrorOf(new GrpcServer({ view, reload, handover, socketPath }).start());
     expect(error.exitCode).toBe(ExitCode.locked);
     expect(error.message).toContain(socketPath);
     expect(await call(sluiceClient(), 'ListBackends')).toBeDefined();
@@ -320,14 +327,14 @@ describe('the socket', () => {
   test('a file of another type at the path of the socket causes an error and is not touched', async () => {
     mkdirSync(dirname(socketPath));
     writeFileSync(socketPath, 'precious');
-    const error = await exitErrorOf(new GrpcServer({ view, reload, socketPath }).start());
+    const error = await exitErrorOf(new GrpcServer({ view, reload, handover, socketPath }).start());
     expect(error.exitCode).toBe(ExitCode.config);
     expect(statSync(socketPath).size).toBe(8);
   });
 
   test('a path that is too long for the kernel causes an error', async () => {
     socketPath = join(directory, 'x'.repeat(120));
-    expect((await exitErrorOf(new GrpcServer({ view, reload, socketPath }).start())).exitCode).toBe(ExitCode.failure);
+    expect((await exitErrorOf(new GrpcServer({ view, reload, handover, socketPath }).start())).exitCode).toBe(ExitCode.failure);
   });
 
   test('a client that sends nothing does not delay stop()', async () => {

@@ -23,7 +23,7 @@ import type { AgentStatus, ServiceView } from '../../../daemon/status/view.ts';
 import { loadSluice, maxPackets } from '../../../proto/load.ts';
 import { collectGarbage } from '../../support/garbage.ts';
 import { RawClient, statusOf } from './abuse-fixture.ts';
-import { FakeView, services, status as agentStatus } from './fixture.ts';
+import { FakeView, handover, services, status as agentStatus } from './fixture.ts';
 
 /**
  * Longest time for which the server may block the event loop. It is much longer than a slice of work (limits.sliceMs), because a busy
@@ -83,7 +83,7 @@ afterEach(async () => {
 });
 
 async function startServer(smaller: Partial<ConnectionLimits> = {}, reload = () => ({ hooks: 1, milliseconds: 1 })): Promise<GrpcServer> {
-  const server = new GrpcServer({ view, reload, socketPath, limits: smaller });
+  const server = new GrpcServer({ view, reload, handover, socketPath, limits: smaller });
   await server.start();
   undo.push(() => server.stop());
   return server;

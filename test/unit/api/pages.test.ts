@@ -13,7 +13,7 @@ import type { BackendView, ServiceView } from '../../../daemon/status/view.ts';
 import type { ListBackendsResponse__Output as BackendPage } from '../../../proto/gen/sluice/v1/ListBackendsResponse.ts';
 import type { ListServicesResponse__Output as ServicePage } from '../../../proto/gen/sluice/v1/ListServicesResponse.ts';
 import { loadSluice } from '../../../proto/load.ts';
-import { FakeView, services, troubledStatus } from './fixture.ts';
+import { FakeView, handover, services, troubledStatus } from './fixture.ts';
 
 /** gRPC's default limit for received messages. */
 const defaultLimit = 4 * 1024 * 1024;
@@ -44,7 +44,7 @@ beforeEach(async () => {
   directory = mkdtempSync(join(tmpdir(), 'sluice-pages-'));
   const socketPath = join(directory, 's.sock');
   view = new LargeView();
-  server = new GrpcServer({ view, reload: () => ({ hooks: 0, milliseconds: 0 }), socketPath });
+  server = new GrpcServer({ view, reload: () => ({ hooks: 0, milliseconds: 0 }), handover, socketPath });
   await server.start();
   client = new Sluice(`unix:${socketPath}`, credentials.createInsecure());
 });
@@ -193,7 +193,7 @@ describe('page_size and page_token', () => {
     // The first server has kept the list of the token in memory. The second server does not have this list.
     await server.stop();
     const socketPath = join(directory, 'second.sock');
-    server = new GrpcServer({ view, reload: () => ({ hooks: 0, milliseconds: 0 }), socketPath });
+    server = new GrpcServer({ view, reload: () => ({ hooks: 0, milliseconds: 0 }), handover, socketPath });
     await server.start();
     client.close();
     client = new Sluice(`unix:${socketPath}`, credentials.createInsecure());

@@ -9,25 +9,23 @@ import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 
 import { GrpcServer } from '../../../daemon/api/grpc.ts';
-import type { ReloadReport, ServiceView } from '../../../daemon/status/view.ts';
+import type { ServiceView } from '../../../daemon/status/view.ts';
 import type { PreflightOptions } from '../../../daemon/cli/preflight.ts';
 import { run } from '../../../daemon/cli/run.ts';
 import type { UninstallOptions } from '../../../daemon/cli/uninstall.ts';
 import { KernelError, ExitError } from '../../../daemon/base/errors.ts';
-import { FakeView, services, status, troubledStatus } from '../api/fixture.ts';
+import { FakeView, handover, services, status, troubledStatus } from '../api/fixture.ts';
 
 let directory: string;
 let socketPath: string;
 let view: FakeView;
 let server: GrpcServer;
-let reload: () => ReloadReport;
 
 beforeEach(async () => {
   directory = mkdtempSync(join(tmpdir(), 'sluice-cli-'));
   socketPath = join(directory, 's.sock');
   view = new FakeView();
-  reload = () => ({ hooks: 12, milliseconds: 34.5 });
-  server = new GrpcServer({ view, reload: () => reload(), socketPath });
+  server = new GrpcServer({ view, reload: () => expect.fail('nothing reloads here'), handover, socketPath });
   await server.start();
 });
 
@@ -334,6 +332,11 @@ describe('a failure is one message with an exit code', () => {
         backend                         inspect backend entries in the kernel
         reload [options]                load the BPF programs from disk and replace all attached programs, each
                                         atomically; if one replacement fails, the previous programs are restored
+        drain                           begin to give the node back to kube-proxy: open flows are served until they
+                                        end, and new connections are left to kube-proxy; the state outlives the
+                                        daemon; \`sluice migrate\` ends it
+        migrate [options]               begin to take the node over from kube-proxy, as a new installation does: new
+                                        connections are served, and those that kube-proxy has opened pass untouched
         explain [options] [PACKET...]   show what happens to a packet, and why, by test runs of the programs; sends
                                         no packet and changes no state
         plan [options]                  print the frontends of a node for a directory of objects, or the differences
@@ -369,9 +372,9 @@ describe('uninstall', () => {
     };
     const result = await sluice('uninstall --dry-run --pin-path /pins --socket /s', { uninstall });
     expect(result).toEqual({ exitCode: 0, out: 'would remove 2 links\n', err: '' });
-    expect(given).toEqual({ pinPath: '/pins', socket: '/s', dryRun: true });
-    await sluice('uninstall', { uninstall, env: {} });
-    expect(given).toEqual({ pinPath: '/sys/fs/bpf/sluice', socket: '/run/sluice/sluice.sock', dryRun: false });
+    expect(given).toEqual({ pinPath: '/pins', socket: '/s', dryRun: true, isForced: false });
+    await sluice('uninstall --force', { uninstall, env: {} });
+    expect(given).toEqual({ pinPath: '/sys/fs/bpf/sluice', socket: '/run/sluice/sluice.sock', dryRun: false, isForced: true });
   });
 
   test.for([
@@ -408,23 +411,6 @@ test('a reader that closes the pipe does not cause an error', async () => {
   child.stdout.once('data', () => child.stdout.destroy());
   const exitCode = await new Promise((resolve) => void child.once('close', resolve));
   expect({ exitCode, err }).toEqual({ exitCode: 0, err: '' });
-});
-
-describe('reload', () => {
-  test('reload prints how many hooks got new programs', async () => {
-    expect(await sluice('reload')).toEqual({ exitCode: 0, out: 'replaced the programs on 12 hooks in 35 ms\n', err: '' });
-    expect(JSON.parse((await sluice('reload -o json')).out)).toEqual({ hooks: 12, milliseconds: 34.5 });
-  });
-
-  test('reload prints only the message when the daemon rejects it', async () => {
-    reload = () => {
-      throw new ExitError(11, 'the objects have another map layout: restart sluiced');
-    };
-    expect(await sluice('reload')).toEqual({
-      ...{ exitCode: 1, out: '' },
-      err: 'sluice: the objects have another map layout: restart sluiced\n',
-    });
-  });
 });
 
 test('preflight receives the flags of sluiced and the socket, and returns the exit code of the checks', async () => {

@@ -16,7 +16,7 @@ import { parseNodeFile } from '../../../daemon/offline/node-file.ts';
 import { readJson, readYaml } from '../../../daemon/source/files/values.ts';
 import { HttpServers } from '../../../daemon/base/http-servers.ts';
 import { FakeClock } from '../../support/fake-clock.ts';
-import { FakeView } from '../api/fixture.ts';
+import { FakeView, handover } from '../api/fixture.ts';
 import { writeFiles } from '../source/fixture.ts';
 
 /** Words that occur only in messages of the libraries and of Node.js. */
@@ -50,7 +50,12 @@ beforeAll(async () => {
     'node.yaml': 'name: n\n',
     'empty/readme.txt': 'no object',
   });
-  server = new GrpcServer({ view: new FakeView(), reload: () => ({ hooks: 0, milliseconds: 0 }), socketPath: join(directory, 's.sock') });
+  server = new GrpcServer({
+    view: new FakeView(),
+    reload: () => ({ hooks: 0, milliseconds: 0 }),
+    handover,
+    socketPath: join(directory, 's.sock'),
+  });
   await server.start();
 });
 afterAll(async () => {

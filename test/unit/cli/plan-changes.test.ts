@@ -13,7 +13,7 @@ import { type DryRun, dryRun } from '../../../daemon/offline/dry-run.ts';
 import { healthCheckPort } from '../../../daemon/services/health/local-endpoints.ts';
 import { scopeOf } from '../../../daemon/model/frontend.ts';
 import { backendUse, type ServiceView } from '../../../daemon/status/view.ts';
-import { FakeView, status } from '../api/fixture.ts';
+import { FakeView, handover, status } from '../api/fixture.ts';
 import { temporaryDirectory, writeFiles } from '../source/fixture.ts';
 
 const node = {
@@ -43,7 +43,7 @@ let server: GrpcServer;
 beforeEach(async () => {
   directory = temporaryDirectory();
   view = new FakeView();
-  server = new GrpcServer({ view, reload: () => ({ hooks: 0, milliseconds: 0 }), socketPath: join(directory, 's.sock') });
+  server = new GrpcServer({ view, reload: () => ({ hooks: 0, milliseconds: 0 }), handover, socketPath: join(directory, 's.sock') });
   await server.start();
 });
 afterEach(() => server.stop());

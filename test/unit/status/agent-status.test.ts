@@ -49,6 +49,7 @@ class Agent {
       explainReady: () => Promise.resolve(),
     },
     ...{ ranges: new Table<string, never>('ranges', () => undefined), settings: [], healthCheckPort: () => 0 },
+    handover: { phase: 'serving', openFlows: undefined },
     findings: {
       ...{
         node: nothing,

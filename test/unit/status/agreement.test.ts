@@ -16,12 +16,12 @@ import { HttpServers } from '../../../daemon/base/http-servers.ts';
 import { run } from '../../../daemon/cli/run.ts';
 import type { AgentStatus, FindingKind, Severity } from '../../../daemon/status/view.ts';
 import { loadSluice } from '../../../proto/load.ts';
-import { FakeView, status as healthy, troubledStatus } from '../api/fixture.ts';
+import { FakeView, handover, status as healthy, troubledStatus } from '../api/fixture.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'sluice-agree-'));
 const socketPath = join(directory, 's.sock');
 const view = new FakeView();
-const server = new GrpcServer({ view, reload: () => ({ hooks: 0, milliseconds: 0 }), socketPath });
+const server = new GrpcServer({ view, reload: () => ({ hooks: 0, milliseconds: 0 }), handover, socketPath });
 /** Each call returns a time one second later, so that no cached result is used. */
 const clock = { time: 0, now: () => (clock.time += 1000) };
 const page = metricsPage(buildMetrics({ view, versions: healthy }), { clock, onError: (error) => expect.fail(String(error)) });

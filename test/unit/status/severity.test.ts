@@ -2,7 +2,7 @@
 // Each fact in the status of the agent has one severity. All outputs show this severity.
 import { expect, test } from 'vitest';
 import { overallSeverity, statusLines } from '../../../daemon/status/severity.ts';
-import type { AgentStatus, FindingKind, MapStatus, SourceStatus } from '../../../daemon/status/view.ts';
+import type { AgentStatus, FindingKind, MapStatus, SourceStatus, StatusLine } from '../../../daemon/status/view.ts';
 import { status as healthyStatus } from '../api/fixture.ts';
 
 const severityOf = (subject: string, change: Partial<AgentStatus>): string | undefined =>
@@ -71,6 +71,37 @@ test.for<{ kind: FindingKind; subject: string; want: string }>([
   expect(lines.find((line) => line.subject === subject)).toMatchObject({ severity: want, details: ['the problem'] });
   expect(lines.filter(({ severity }) => severity !== 'Ok')).toHaveLength(1);
   expect(overallSeverity(lines)).toBe(want);
+});
+
+test.for<{ name: string; handover: AgentStatus['handover']; want: Partial<StatusLine> | undefined }>([
+  { name: 'serving', handover: { phase: 'serving', openFlows: undefined }, want: undefined },
+  {
+    name: 'migrating',
+    handover: { phase: 'migrating', openFlows: undefined },
+    want: { severity: 'Ok', summary: expect.stringContaining('`sluice migrate --done`') as string },
+  },
+  {
+    name: 'draining, not counted',
+    handover: { phase: 'draining', openFlows: undefined },
+    want: { severity: 'Warning', summary: 'draining: new connections are left to kube-proxy; the open flows are being counted' },
+  },
+  {
+    name: 'draining',
+    handover: { phase: 'draining', openFlows: { tcp: 1, udp: 20, sctp: 0 } },
+    want: {
+      severity: 'Warning',
+      summary: 'draining: new connections are left to kube-proxy; open: 1 TCP flow, 20 UDP flows, 0 SCTP flows',
+    },
+  },
+  {
+    name: 'drained',
+    handover: { phase: 'draining', openFlows: { tcp: 0, udp: 0, sctp: 0 } },
+    want: { severity: 'Warning', summary: expect.stringContaining('no flow is open: stop sluiced, then `sluice uninstall`') as string },
+  },
+])('the line Handover: $name', ({ handover, want }) => {
+  const line = statusLines({ ...healthyStatus, handover }).find(({ subject }) => subject === 'Handover');
+  if (want === undefined) expect(line).toBeUndefined();
+  else expect(line).toMatchObject(want);
 });
 
 test('a program of another owner ahead of ours is named in the line Programs and does not change the severity', () => {
