@@ -44,6 +44,7 @@ export class KubeCluster extends Traffic {
   readonly relay: LabProcess | undefined;
   readonly #daemons = new Map<NodeName, Daemon>();
   readonly #proxy: Proxy;
+  #granting: Promise<void> | undefined;
   /** The proxy process of each node. */
   readonly #proxies = new Map<NodeName, LabProcess>();
 
@@ -88,6 +89,19 @@ export class KubeCluster extends Traffic {
     const daemon = this.#daemons.get(node);
     if (daemon === undefined) throw new Error(`Sluice does not run on ${node}.`);
     return daemon;
+  }
+
+  /** Starts another proxy beside the one that the node has. The caller ends it. */
+  async startBeside(node: NodeName, proxy: Proxy): Promise<LabProcess> {
+    if (proxy === 'kube-proxy') return this.#startKubeProxy(node);
+    this.#granting ??= this.#grant();
+    await this.#granting;
+    return this.#startSluice(node);
+  }
+
+  /** Removes the rules of kube-proxy from a node. */
+  cleanUpKubeProxy(node: NodeName): void {
+    this.lab.run(labNodes[node].netns, tools.kubeProxy, '--cleanup');
   }
 
   /** Kills the proxy, as in a crash. */
