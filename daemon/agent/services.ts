@@ -73,13 +73,14 @@ export function buildServices({ config, log, access, maps, sourceMaps, facts, de
     leftOut: (notLogged) =>
       serviceLog.warn({ notLogged }, 'further Services that are not served completely are not logged; see sluice status'),
   });
+  const hostOperations = new HostOperations(maps, facts, { awaitsPorts: true });
   const captures = new CaptureOperations({
     ...{ ports: operations, ranges: rangeOperations },
     onWithdrawn: (what) => warn(`withdrew ${what}, which an earlier process served, because the agent reaches the API server there`),
   });
   const loops = {
     ranges: new Reconciler<string, DesiredRange>({ ...common, table: ranges, operations: rangeOperations }),
-    host: new Reconciler<string, DesiredHost>({ ...common, table: host, operations: new HostOperations(maps, facts) }),
+    host: new Reconciler<string, DesiredHost>({ ...common, table: host, operations: hostOperations }),
     sources: new Reconciler<string, MasqueradeSource>({
       ...{ ...common, table: masqueradeSources, operations: new SourceOperations(sourceMaps) },
     }),
@@ -103,7 +104,10 @@ export function buildServices({ config, log, access, maps, sourceMaps, facts, de
      * Starts the loops. The loops that the loop of the Service ports depends on start first. From then on, each loop applies its table
      * independently of the others.
      */
-    startLoops: () => [loops.ranges, loops.sources, loops.host, loops.ports, loops.apiServers].forEach((loop) => loop.start()),
+    startLoops: () => {
+      void loops.ports.firstDone.then(() => hostOperations.portsApplied());
+      for (const loop of [loops.ranges, loops.sources, loops.host, loops.ports, loops.apiServers]) loop.start();
+    },
     stopLoops: () => Object.values(loops).forEach((loop) => loop.stop()),
     /** Resolves when every loop has tried each row of its table once. */
     firstDone: Promise.all(Object.values(loops).map((loop) => loop.firstDone)),

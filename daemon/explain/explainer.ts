@@ -205,6 +205,10 @@ export class Explainer {
         ...{ verdict: 'NONE', frontend: null },
         reason: `the kernel refuses a packet from ${source} on this device (martian or own source, or rp_filter), so the packet is not translated`,
       });
+    if (record.backendId === 0 && frontend !== null)
+      return narrator.answer({
+        ...{ verdict: 'NONE', frontend, reason: 'the agent drains, so the packet passes unchanged and is left to kube-proxy' },
+      });
     if (record.backendId === 0)
       return narrator.answer({
         ...{ verdict: 'NONE', frontend: null, reason: 'the destination is not a frontend, so the packet passes unchanged' },

@@ -137,8 +137,10 @@ static __always_inline int FN(walk_open)(struct __sk_buff *skb,
 		explain_refused();
 		return 1;
 	}
-	if (FN(handover_passes)(skb, p, old, hook))
+	if (FN(handover_passes)(skb, p, old, hook)) {
+		explain_frontend(&frontend);
 		return 1;
+	}
 	if (ret < 0)
 		return ret;
 	if (!scratch)

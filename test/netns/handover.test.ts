@@ -7,7 +7,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { askStatus } from '../../daemon/cli/client.ts';
 import { Daemon, service, slices, vips } from '../support/lab/daemon.ts';
 import { Lab, nodeAddresses } from '../support/lab/lab.ts';
-import { OpenConnections } from '../support/lab/peers.ts';
+import { Client, OpenConnections } from '../support/lab/peers.ts';
 import { Traffic } from '../support/lab/traffic.ts';
 
 const NODE_PORT = 30_080;
@@ -77,6 +77,7 @@ test('a draining node serves the open connections and nothing else, over a resta
     for (const result of [await fromPod(500), await fromOutside(500)]) expect(result.answers).toEqual({});
     expect(await held.ask()).toEqual(servers);
   };
+  expect(daemon.cli('explain', 'tcp', '10.0.0.254:1234', `${nodeAddresses.IPv4}:${NODE_PORT}`)).toContain('left to kube-proxy');
   await isDraining();
   expect(() => daemon.cli('migrate', '--done')).toThrow('the agent drains');
   await daemon.process?.kill();
@@ -115,4 +116,31 @@ test('after a drain, uninstall is refused while flows are open, unless it is for
   daemon.cli('drain');
   await daemon.process?.kill();
   expect(uninstall('--force')).toContain('removed map');
+});
+
+test('a node that starts to serve 2,000 Services refuses no connection that rules of netfilter serve until then', async () => {
+  const many = Array.from({ length: 2000 }, (_, n) => {
+    const at = { IPv4: `10.96.${100 + Math.floor(n / 250)}.${1 + (n % 250)}`, IPv6: `fd00:96::1:${n + 1}` };
+    return [service(`many${n}`, at), ...slices(`many${n}`, [1])];
+  });
+  // The last Service in the order of the names, so that it is served last.
+  const last = { IPv4: '10.96.200.1', IPv6: 'fd00:96::200:1' };
+  daemon.write('many.yaml', ...many.flat(), service('zz', last), ...slices('zz', [1]));
+  lab.run(
+    'node',
+    ...['nft', `table ip before { chain services { type nat hook prerouting priority -100; ip daddr ${last.IPv4} tcp dport 80 dnat to 10.244.1.1:8080; }; }`],
+  );
+  const client = await Client.start(lab, 'pod9');
+  const task = { protocol: 'tcp', address: last.IPv4, port: 80, parallel: 4, timeoutMs: 5000 } as const;
+  let isStarting = true;
+  const failures: Record<string, number> = {};
+  const asking = (async () => {
+    while (isStarting) Object.assign(failures, (await client.ask({ ...task, count: 100 })).failures);
+  })();
+  await daemon.start({ hasSocketLb: false, isSmall: false, extra: ['--service-cidr', '10.96.0.0/16'] });
+  lab.run('node', 'nft', 'delete', 'table', 'ip', 'before');
+  isStarting = false;
+  await asking;
+  expect(failures).toEqual({});
+  expect((await client.ask({ ...task, count: 100 })).failures).toEqual({});
 });

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Writes the row of lb_host: the settings that apply to every Service on this node. Idempotent; the in-memory copy changes only
 // after the map call succeeded. It must never delete the row, so that the last settings stay in effect. Called by the Reconciler.
+//
+// Packets to a cluster address without a frontend are refused or dropped. While new maps are filled, that would hit Services that kube-proxy
+// still serves, so the bounds of these addresses can be withheld until the Service ports are in the maps.
 import { type HostMapValue, HostFlag, type LbMaps } from '../../maps/types.ts';
 import { addressBytes, type Family } from '../../model/address.ts';
 import type { DesiredHost } from '../../model/frontend.ts';
@@ -23,21 +26,35 @@ export class HostOperations implements Operations<string, DesiredHost> {
   #applied: HostMapValue | undefined;
   /** When source addresses were last removed. */
   #removal: { readonly count: number; readonly at: number } | undefined;
+  #row: DesiredHost | undefined;
+  #areBoundsWithheld: boolean;
 
-  constructor(maps: Pick<LbMaps, 'host'>, facts: HostFacts) {
+  /** `awaitsPorts`: the bounds of the cluster addresses are withheld until portsApplied(), unless the map has bounds from an earlier daemon. */
+  constructor(maps: Pick<LbMaps, 'host'>, facts: HostFacts, { awaitsPorts = false } = {}) {
     this.#map = maps.host;
     this.#facts = facts;
+    this.#areBoundsWithheld = awaitsPorts;
   }
 
   restore(): void {
     this.#applied = undefined;
+    if (hasBounds(this.#map.get(0))) this.#areBoundsWithheld = false;
   }
 
   update(row: DesiredHost): void {
     if (this.#removal?.count !== row.removedSources) this.#removal = { count: row.removedSources, at: flowNow(this.#facts) };
-    const value = hostValue(row, { netnsCookie: this.#facts.netnsCookie, sourcesChanged: this.#removal.at });
+    const served = this.#areBoundsWithheld ? { ...row, clusterRange: {} } : row;
+    const value = hostValue(served, { netnsCookie: this.#facts.netnsCookie, sourcesChanged: this.#removal.at });
     if (!this.#map.holds(0, value)) this.#map.set(0, value);
     this.#applied = value;
+    this.#row = row;
+  }
+
+  /** The Service ports are in the maps: writes the bounds. May throw KernelError. */
+  portsApplied(): void {
+    if (!this.#areBoundsWithheld) return;
+    this.#areBoundsWithheld = false;
+    if (this.#row !== undefined) this.update(this.#row);
   }
 
   delete(): void {
@@ -62,6 +79,10 @@ export class HostOperations implements Operations<string, DesiredHost> {
     return undefined;
   }
 }
+
+/** A row without bounds is all zeros, or the first address is greater than the last. */
+const hasBounds = ({ cluster4First, cluster4Last, cluster6First, cluster6Last }: HostMapValue): boolean =>
+  (cluster4First <= cluster4Last && cluster4Last > 0n) || (cluster6First <= cluster6Last && cluster6Last > 0n);
 
 function hostFlags({ podDetection: { IPv4, IPv6 }, masqueradeAll, hasTc }: DesiredHost): number {
   const all: Readonly<Record<keyof typeof HostFlag, boolean>> = {

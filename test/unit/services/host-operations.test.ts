@@ -131,3 +131,38 @@ test('the host row has the time at which source addresses were last removed, in 
   unit = 2n ** 32n + 3n;
   expect(written({ ...host, removedSources: 2 })).toEqual([0x4000, 3]);
 });
+
+describe('the bounds of the cluster addresses', () => {
+  const bounded = { ...host, clusterRange: { IPv4: { first: '10.96.0.0', last: '10.96.255.255' } } };
+  const awaitsPorts = (maps: ReturnType<typeof fakeLbMaps>): HostOperations => {
+    const operations = new HostOperations(maps, { netnsCookie: 1n, now: () => 0n }, { awaitsPorts: true });
+    operations.restore();
+    return operations;
+  };
+  const has = (maps: ReturnType<typeof fakeLbMaps>): boolean => maps.host.get(0).cluster4Last > 0n;
+
+  test('in new maps they are withheld until the Service ports are applied, and the rest of the row is not', () => {
+    const maps = fakeLbMaps();
+    const operations = awaitsPorts(maps);
+    operations.update(bounded);
+    expect(maps.host.get(0)).toMatchObject({ address4: '192.168.0.1', snatFirst: [1024, 0] });
+    operations.update({ ...bounded, masqueradeAll: true });
+    expect(has(maps)).toBe(false);
+    expect([...operations.repair()]).toEqual([]);
+    operations.portsApplied();
+    expect(has(maps)).toBe(true);
+    operations.update(bounded);
+    expect(has(maps)).toBe(true);
+  });
+
+  test('they are written at once if the Service ports are applied first, or if an earlier daemon has written them', () => {
+    const maps = fakeLbMaps();
+    const first = awaitsPorts(maps);
+    first.portsApplied();
+    first.update(bounded);
+    expect(has(maps)).toBe(true);
+    const second = awaitsPorts(maps);
+    second.update(bounded);
+    expect(has(maps)).toBe(true);
+  });
+});
