@@ -128,18 +128,21 @@ test('a node that starts to serve 2,000 Services refuses no connection that rule
   daemon.write('many.yaml', ...many.flat(), service('zz', last), ...slices('zz', [1]));
   lab.run(
     'node',
-    ...['nft', `table ip before { chain services { type nat hook prerouting priority -100; ip daddr ${last.IPv4} tcp dport 80 dnat to 10.244.1.1:8080; }; }`],
+    ...[
+      'nft',
+      `table ip before { chain services { type nat hook prerouting priority -100; ip daddr ${last.IPv4} tcp dport 80 dnat to 10.244.1.1:8080; }; }`,
+    ],
   );
   const client = await Client.start(lab, 'pod9');
   const task = { protocol: 'tcp', address: last.IPv4, port: 80, parallel: 4, timeoutMs: 5000 } as const;
-  let isStarting = true;
+  const starting = new AbortController();
   const failures: Record<string, number> = {};
   const asking = (async () => {
-    while (isStarting) Object.assign(failures, (await client.ask({ ...task, count: 100 })).failures);
+    while (!starting.signal.aborted) Object.assign(failures, (await client.ask({ ...task, count: 100 })).failures);
   })();
   await daemon.start({ hasSocketLb: false, isSmall: false, extra: ['--service-cidr', '10.96.0.0/16'] });
   lab.run('node', 'nft', 'delete', 'table', 'ip', 'before');
-  isStarting = false;
+  starting.abort();
   await asking;
   expect(failures).toEqual({});
   expect((await client.ask({ ...task, count: 100 })).failures).toEqual({});
