@@ -13,6 +13,8 @@ export function loadForFile(take: (loaded: Loaded) => void, sizes: MapSizes = sm
     enterNamespace();
     bpffs = new Bpffs();
     loaded = new Loaded(bpffs, sizes);
+    // New maps are in the phase migrating.
+    loaded.datapath.phase = 'serving';
     take(loaded);
   });
   afterAll(() => {
