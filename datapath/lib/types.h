@@ -75,6 +75,7 @@ enum drop_reason {
 	DROP_NODE_TO_SELF, /* backend on the node itself, without --socket-lb */
 	DROP_MALFORMED, /* the packet is shorter than its headers */
 	DROP_WRITE, /* the kernel rejected a change to the packet */
+	DROP_FRAGMENT, /* a fragment whose first fragment was not seen */
 	DROP_REASONS, /* the number of reasons */
 };
 

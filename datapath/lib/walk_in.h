@@ -27,6 +27,7 @@
 #include "ct.h"
 #include "service.h"
 #include "cluster_ip.h"
+#include "address_set.h"
 #include "packet_check.h"
 #include "flow_check.h"
 #include "flow_open.h"
@@ -167,6 +168,24 @@ static __always_inline int FN(walk_refuse)(struct __sk_buff *skb,
 	return ret > 0 ? TC_ACT_OK : ret;
 }
 
+/*
+ * A packet that parse.h passes. The stack must not route a fragment to a
+ * ClusterIP, which is possible only if its first fragment has not arrived yet.
+ * A fragment of a connection of kube-proxy is left alone.
+ */
+static __always_inline int FN(walk_unparsed)(struct FN(packet) *p)
+{
+	__u8 protocol = p->tuple.protocol;
+
+	if (p->fragment != FRAGMENT_LATER ||
+	    (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP &&
+	     protocol != IPPROTO_SCTP) ||
+	    config_phase() != PHASE_SERVING ||
+	    !FN(address_set_has)(SET_CLUSTER_IP, &p->tuple.daddr))
+		return TC_ACT_OK;
+	return -DROP_FRAGMENT;
+}
+
 static __always_inline int FN(walk_in)(struct __sk_buff *skb,
 				       struct FN(walk) *walk,
 				       const enum hook hook)
@@ -179,7 +198,7 @@ static __always_inline int FN(walk_in)(struct __sk_buff *skb,
 
 	ret = FN(parse)(skb, p);
 	if (ret == PARSE_PASS)
-		return TC_ACT_OK;
+		return FN(walk_unparsed)(p);
 	if (ret == PARSE_ICMP)
 		return FN(icmp_error)(skb, p, hook);
 

@@ -301,11 +301,17 @@ describe.each(['IPv4', 'IPv6'] as const)('%s', (family: Family) => {
     expect(spread.size).toBe(3);
   });
 
-  test('later fragments are translated like the first fragment, and pass unchanged if the first fragment was not seen', () => {
+  test('later fragments are translated like the first fragment, and are dropped if the first fragment was not seen', () => {
     loaded.apply([port([clusterIP({ protocol: 'UDP' })], [backendRow(pod(2))], { protocol: 'UDP', key: `default/web:web/UDP/${family}` })]);
     const whole = request({ protocol: 'UDP', payload: Uint8Array.from({ length: 3000 }, (_, i) => i) });
     const all = fragments(build(whole), 1400, 77);
-    for (const later of all.slice(1)) expect(loaded.forward('tc_pod_in', later, { ifindex: devices.lxc1 }).verdict).toBe(TC_ACT_UNSPEC);
+    loaded.applyHost(plainHost, [{ set: 'clusterIP', cidr: `${vip}/${length}` }]);
+    const before = loaded.drops()['FRAGMENT'] ?? 0;
+    for (const later of all.slice(1)) expect(loaded.forward('tc_pod_in', later, { ifindex: devices.lxc1 }).verdict).toBe(TC_ACT_SHOT);
+    expect(loaded.drops()['FRAGMENT']).toBe(before + all.length - 1);
+    // A fragment to another address is not ours.
+    const [, other = new Uint8Array()] = fragments(build({ ...whole, destination: outside }), 1400, 78);
+    expect(loaded.forward('tc_pod_in', other, { ifindex: devices.lxc1 }).verdict).toBe(TC_ACT_UNSPEC);
     const sent = all.map((fragment) => loaded.forward('tc_pod_in', fragment, { ifindex: devices.lxc1 }));
     for (const result of sent) {
       expect(result.verdict).toBe(TC_ACT_REDIRECT);
