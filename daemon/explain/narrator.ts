@@ -16,7 +16,8 @@ const dropReasons: Readonly<Record<string, string>> = {
   DROP_WRONG_PORT: 'the destination is a ClusterIP, but its Service does not have this port, so the packet is refused',
   DROP_UNALLOCATED: 'the destination is in a Service CIDR, but no Service has this address, so the packet is dropped',
   DROP_SOURCE_RANGE: 'the source {source} is in none of the loadBalancerSourceRanges{ranges}, so the packet is dropped',
-  DROP_NO_NODE_ADDRESS: 'the packet must be masqueraded, but no node address of this IP family is known, so the packet is dropped',
+  DROP_NO_NODE_ADDRESS:
+    'the packet must be masqueraded, but neither the device that it leaves by nor the node has a known address of this IP family, so the packet is dropped',
   DROP_NO_ROUTE: 'the node has no route to the backend, so the packet is dropped',
   DROP_NODE_TO_SELF:
     'a process of the node sends to a backend on an address of the node, which works only with --socket-lb on, so the packet is dropped',
@@ -83,7 +84,7 @@ export class Narrator {
       'masquerade',
       masquerades === 0
         ? 'the masquerade rules keep the source address'
-        : "the masquerade rules replace the source with the node's address",
+        : 'the masquerade rules replace the source with an address of the node',
     );
   }
 
@@ -112,7 +113,8 @@ export class Narrator {
     if (record.isHairpin !== 0 && record.isMasqueraded === 0)
       this.#add('masquerade', 'the backend is the source itself (hairpin), so the virtual IP becomes the source address');
     else if (record.isHairpin !== 0)
-      this.#add('masquerade', "the backend is the source itself (hairpin), so the node's address becomes the source address");
+      this.#add('masquerade', `the backend is the source itself (hairpin), so ${sourceOf(record)} becomes the source address`);
+    else if (record.isMasqueraded !== 0) this.#add('masquerade', `the source becomes ${sourceOf(record)}, as netfilter would select it`);
     if (device !== undefined)
       this.#add('route', record.dev === 0 ? 'the packet is delivered to the node itself' : `the packet leaves through ${device}`);
   }
@@ -165,3 +167,6 @@ function rangesSentence(source: string, port: DesiredPort | undefined): string {
   if (match !== undefined) return `the source is in ${match}, one of the loadBalancerSourceRanges`;
   return `the source must be in loadBalancerSourceRanges${ranges.length === 0 ? '' : `: ${rangesText(ranges)}`}`;
 }
+
+/** The source of a masqueraded packet. The record has it for one family. */
+const sourceOf = ({ source4, source6 }: LbExplain): string => (source4 === '0.0.0.0' ? source6 : source4);

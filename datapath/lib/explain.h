@@ -63,7 +63,9 @@ static __always_inline struct lb_explain *explain_record(void)
 /* The packet belongs to an existing flow. */
 #define explain_flow(flow)                                                    \
 	EXPLAIN(record->is_flow = 1; record->backend_id = (flow)->backend_id; \
-		record->is_masqueraded = !!((flow)->flags & FLOW_MASQUERADED))
+		record->is_masqueraded =                                      \
+			(flow)->flags & FLOW_MASQUERADED && (flow)->taken;    \
+		record->FN(source) = (flow)->source)
 
 #define explain_choice(flow, dev_, is_hairpin_)                                \
 	EXPLAIN(record->backend_id = (flow)->backend_id;                       \

@@ -27,6 +27,7 @@
 #include "flow.h"
 #include "ct.h"
 #include "ct_open.h"
+#include "masquerade.h"
 #include "service.h"
 #include "traffic_policy.h"
 #include "address_set.h"
@@ -171,8 +172,7 @@ static __always_inline bool FN(flow_is_lost)(struct __sk_buff *skb,
 static __always_inline int FN(flow_explain)(struct __sk_buff *skb,
 					    struct FN(flow) *flow)
 {
-	struct lb_host *host = config_host();
-	int dev;
+	int dev, ret;
 
 	if (CAN_WRITE)
 		return 0;
@@ -182,9 +182,13 @@ static __always_inline int FN(flow_explain)(struct __sk_buff *skb,
 	/* A packet to a backend of the node itself does not leave the node. */
 	if (!dev)
 		flow->flags &= ~FLOW_MASQUERADED;
-	if (flow->flags & FLOW_MASQUERADED &&
-	    (!host || FN(addr_is_zero)(&host->FN(address))))
-		return -DROP_NO_NODE_ADDRESS;
+	flow->backend_dev = dev;
+	if (flow->flags & FLOW_MASQUERADED) {
+		ret = FN(masquerade_source)(skb, flow);
+		if (ret)
+			return ret;
+		EXPLAIN(record->FN(source) = flow->source);
+	}
 	explain_choice(flow, dev,
 		       FN(addr_equal)(&flow->client, &flow->backend));
 	return 0;

@@ -37,12 +37,16 @@ static __always_inline void FN(masquerade_key)(struct __sk_buff *skb,
 	__u32 dev = skb->ifindex;
 
 	/*
-	 * The barrier keeps clang from selecting the pointer before the load,
-	 * since the verifier forbids arithmetic on the context.
+	 * Keeps the load: clang would select the pointer before it, and the
+	 * verifier forbids arithmetic on the context. In explain.bpf.c clang
+	 * would drop the argument of the caller.
 	 */
-	barrier();
-	/* A packet of the node's own socket is redirected to another device. */
-	if (flow->flags & FLOW_NODE_CLIENT)
+	asm volatile("" : "+r"(dev));
+	/*
+	 * A packet of the node's own socket is redirected to another device,
+	 * and `sluice explain` asks before the packet is at that device.
+	 */
+	if (!CAN_WRITE || flow->flags & FLOW_NODE_CLIENT)
 		dev = flow->backend_dev;
 	__builtin_memset(key, 0, sizeof(*key));
 	key->prefix = 32 + 8 * sizeof(addr_t);

@@ -328,6 +328,8 @@ struct lb_exhausted {
 
 /* ex_record[0]: the decisions of an explain program in one test run. */
 struct lb_explain {
+	addr6 source6; /* is_masqueraded: the new source, source6 or source4 */
+	addr4 source4;
 	__u32 service; /* index into lb_services; 0: no frontend was found */
 	__u32 flags; /* enum frontend_flags */
 	__u32 is_decided; /* the source is admitted and the policy decided */
@@ -335,7 +337,7 @@ struct lb_explain {
 	__u32 masquerades; /* decided by policy; the backend may change it */
 	__u32 is_affine; /* session affinity selected the backend */
 	__u32 backend_id; /* 0: no backend was selected */
-	__u32 is_masqueraded; /* the source becomes the node's address */
+	__u32 is_masqueraded; /* the source becomes an address of the node */
 	__u32 is_hairpin; /* the backend is the client itself */
 	__u32 is_flow; /* the backend comes from an existing flow */
 	__u32 is_refused; /* the kernel refuses the packet (packet_check.h) */

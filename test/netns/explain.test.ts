@@ -133,6 +133,19 @@ describe.each([{ hasSocketLb: false }, { hasSocketLb: true }])('socket translati
     for (const verdict of ['DNAT', 'REJECT', 'DROP', 'NONE']) expect(verdicts.get(verdict) ?? 0, verdict).toBeGreaterThan(PACKETS / 100);
   });
 
+  test.for(['IPv4', 'IPv6'] as const)('the answer names the source address that the backend sees: %s', async (family) => {
+    const source = outsideAddresses[family];
+    const ends = { sourceIP: source, sourcePort: 9000, destIP: nodeAddresses[family], destPort: 30_080 };
+    const question: PacketQuery = { protocol: 'TCP', ...ends, from: 'external' };
+    const [answer] = (await askExplain({ socket: daemon.socket, timeoutMs: 5000 }, [question])).explanations;
+    const text = answer?.steps.map((step) => step.text).join('\n') ?? '';
+    const [, named] = /^the source becomes (\S+), /m.exec(text) ?? [];
+    for (const server of servers) await server.fresh();
+    expect(await send({ question, netns: 'outside' }, 'DNAT')).toMatch(/^pod[12]$/);
+    const seen = await Promise.all(servers.map((server) => server.fresh()));
+    expect(seen.flatMap((each) => Object.keys(each))).toEqual([named]);
+  });
+
   const print = (...args: string[]): Explanation => JSON.parse(daemon.cli('explain', ...args, '-o', 'json')) as Explanation;
   const refused = (...args: string[]): string => {
     const [program = '', ...argv] = daemon.command('explain', ...args);
