@@ -20,13 +20,13 @@ import type {
   DeviceRoutes,
   DeviceSubnet,
   NetworkDevice,
-  SourceRules as SourceRulesRow,
+  RoutingRules as RoutingRulesRow,
   StrictDevice,
 } from '../model/device.ts';
 import { DeviceController } from '../services/controller/device-controller.ts';
 import { Links } from '../source/netlink/links.ts';
 import { Routes } from '../source/netlink/routes.ts';
-import { SourceRules } from '../source/netlink/source-rules.ts';
+import { RoutingRules } from '../source/netlink/routing-rules.ts';
 import { SourceValidation } from '../source/netlink/source-validation.ts';
 import type { ReloadReport } from '../status/view.ts';
 import { Reconciler } from '../table/reconciler.ts';
@@ -86,11 +86,19 @@ export function buildHooks({ config, log, pins, datapath, subnets, devices: desi
     cgroup: () => [...sockets.held()][0]?.target,
     socketHooks: () => sockets.hooks(),
   });
+  const stopSources = (): void => {
+    for (const source of Object.values(sources).toReversed()) source?.stop();
+  };
   const startDevices = async (): Promise<void> => {
-    links.start();
-    sources.validation.start();
-    sources.rules.start();
-    await sources.routes?.start();
+    try {
+      links.start();
+      sources.validation.start();
+      sources.rules.start();
+      await sources.routes?.start();
+    } catch (error) {
+      stopSources();
+      throw error;
+    }
     controller.start();
     loop.start();
     await loop.firstDone;
@@ -98,10 +106,7 @@ export function buildHooks({ config, log, pins, datapath, subnets, devices: desi
   const stopDevices = (): void => {
     loop.stop();
     controller.stop();
-    sources.routes?.stop();
-    sources.rules.stop();
-    sources.validation.stop();
-    links.stop();
+    stopSources();
     operations.close();
   };
   /** Replaces every attached program with the program that is on disk now. If it throws, the previous programs are attached. */
@@ -134,15 +139,15 @@ function buildDevices({ config, log, subnets, devices, pace }: Pick<HooksOptions
   const linkTable = new Table<number, NetworkDevice>('links', setImmediate);
   const routeTable = new Table<number, DeviceRoutes>('routes', setImmediate);
   const strictDevices = new Table<number, StrictDevice>('strict devices', setImmediate);
-  const sourceRules = new Table<Family, SourceRulesRow>('source rules', setImmediate);
+  const rules = new Table<Family, RoutingRulesRow>('routing rules', setImmediate);
   const netlink = { clock: systemClock, log: subsystem(log, 'netlink') };
-  const tables = { links: linkTable, routes: routeTable, subnets, strictDevices, sourceRules };
+  const tables = { links: linkTable, routes: routeTable, subnets, strictDevices, rules };
   return {
     linkTable,
     sources: {
       links: new Links(linkTable, netlink),
       validation: new SourceValidation(strictDevices, netlink),
-      rules: new SourceRules(sourceRules, netlink),
+      rules: new RoutingRules(rules, netlink),
       routes: routeSource(routeTable, config, { ...netlink, pace }),
     },
     controller: new DeviceController({ ...tables, devices, settings: config }),

@@ -62,10 +62,12 @@ export class Handover implements StatusPart {
   /** From now on new connections are left to kube-proxy. Resolves with the flows that are open. Idempotent. Rejects with KernelError. */
   async drain(): Promise<OpenFlows> {
     this.#change('draining');
-    this.#options.sockets.detachRequests();
-    const counted = await this.#count();
-    this.#countLater(COUNT_EVERY_MS);
-    return counted;
+    try {
+      this.#options.sockets.detachRequests();
+      return await this.#count();
+    } finally {
+      this.#countLater(COUNT_EVERY_MS);
+    }
   }
 
   /**
@@ -81,13 +83,15 @@ export class Handover implements StatusPart {
       );
     this.#cancel?.();
     this.#change(isDone ? 'serving' : 'migrating');
-    if (before === 'draining') this.#options.attachSockets();
+    // Also in the phase migrating, since an earlier call may have failed to attach them.
+    this.#options.attachSockets();
   }
 
   #change(phase: Phase): void {
     const { datapath, onChanged } = this.#options;
     if (datapath.phase === phase) return;
     this.#openFlows = undefined;
+    this.#problem = '';
     datapath.phase = phase;
     onChanged(phase);
   }

@@ -55,6 +55,7 @@ export class Sockets {
       for (const { program, type } of this.hooks()) {
         const link = this.#linkOf({ program, type });
         if (link.attach(this.#datapath.program(program))) made.push(program);
+        this.#links.get(program)?.close();
         this.#links.set(program, link);
       }
     } catch (error) {

@@ -20,7 +20,7 @@ const dropReasons: Readonly<Record<string, string>> = {
     'the packet must be masqueraded, but neither the device that it leaves by nor the node has a known address of this IP family, so the packet is dropped',
   DROP_NO_ROUTE: 'the node has no route to the backend, so the packet is dropped',
   DROP_NODE_TO_SELF:
-    'a process of the node sends to a backend on an address of the node, which works only with --socket-lb on, so the packet is dropped',
+    'a process of the node sends to a Service whose backends are on the node itself, which works only with --socket-lb on, so the packet is dropped',
   DROP_NO_FLOW:
     'the flow table no longer has an entry for this connection, and a new entry would use a different source port, so the packet is refused',
   DROP_PORT_EXHAUSTED: 'no source port is free for this backend, so the packet is dropped',

@@ -56,9 +56,11 @@ export interface StrictDevice {
   readonly ifindex: number;
 }
 
-/** A family with rules that select a routing table by the source. Written by source/netlink/source-rules.ts. Key: family. */
-export interface SourceRules {
+/** A family with rules of policy routing that select packets. Written by source/netlink/routing-rules.ts. Key: family. */
+export interface RoutingRules {
   readonly family: Family;
+  /** A rule selects by the source. */
+  readonly hasSource: boolean;
 }
 
 /** Why a device has no programs although a route leads through it. */

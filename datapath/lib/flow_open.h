@@ -75,12 +75,12 @@ static __always_inline void FN(flow_source)(struct FN(flow) *flow,
  * The stack does not accept a packet of the node's own socket that is sent back
  * to the node, so such a packet needs a backend elsewhere. The socket hooks
  * translate the calls whose backend is on the node itself (socket_lb.h), so
- * that each backend gets its share. If every try selects a backend on the node,
+ * that each backend gets its share. Session affinity would repeat the first
+ * choice, so it does not count. If every try selects a backend on the node,
  * flow_fill_node() drops the packet. Returns 0 or -DROP_*.
  */
 static __always_inline int FN(flow_select_elsewhere)(
-	struct backend_request *request, const addr_t *client,
-	struct FN(chosen) *chosen)
+	struct backend_request *request, struct FN(chosen) *chosen)
 {
 	int ret = 0, i;
 
@@ -88,7 +88,7 @@ static __always_inline int FN(flow_select_elsewhere)(
 		if (!FN(address_set_has)(SET_NODE, &chosen->address))
 			return 0;
 		request->hash = bpf_get_prandom_u32();
-		ret = FN(backend_select)(request, client, chosen);
+		ret = FN(backend_select)(request, NULL, chosen);
 	}
 	return ret;
 }
@@ -241,8 +241,7 @@ static noinline int FN(flow_open)(struct __sk_buff *skb, struct FN(packet) *p,
 	explain_policy(&policy);
 	ret = FN(backend_select)(&request, &p->tuple.saddr, &chosen);
 	if (!ret && hook == HOOK_UPLINK_OUT)
-		ret = FN(flow_select_elsewhere)(&request, &p->tuple.saddr,
-						&chosen);
+		ret = FN(flow_select_elsewhere)(&request, &chosen);
 	if (ret)
 		return ret;
 	flow = &scratch->FN(flow);

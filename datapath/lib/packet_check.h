@@ -2,7 +2,9 @@
 /*
  * Would the kernel refuse this packet? Such a packet must open no flow, take no
  * port, renew no affinity and get no answer. It is passed on unchanged, and the
- * kernel drops it. The tests are those of ip_rcv_core(), ip_rcv_options(),
+ * kernel drops it. The kernel accepts an IPv6 packet with an address of the node
+ * as source, but no other host may send it, so it is passed on too. The tests
+ * are those of ip_rcv_core(), ip_rcv_options(),
  * ip_route_input_slow() and ip6_rcv_core(). Reads only. Called by walk_in.h for
  * each packet to a Service that belongs to no flow.
  */

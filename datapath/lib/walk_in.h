@@ -109,7 +109,8 @@ static __always_inline int FN(walk_request)(struct __sk_buff *skb,
 	explain_flow(flow);
 	if (CAN_WRITE && flow->seen != flow_now())
 		FN(ct_refresh)(flow, 0);
-	if (CAN_WRITE && flags)
+	/* The kernel drops a spoofed packet, which must not end the flow. */
+	if (CAN_WRITE && flags && !FN(packet_is_refused)(skb, p))
 		FN(ct_note_inner)(flow, flags);
 	return FN(walk_translate)(skb, p, path);
 }

@@ -3,9 +3,9 @@
  * The walk of a packet that leaves the node, for both families: parse -> flow
  * -> nat. Rewrites the source: of a request, if the flow is masqueraded or a
  * hairpin; of a reply, to the VIP. The stack has routed the packet to this
- * device. It must not open a flow, and it redirects only replies of flows with
- * FLOW_ROUTE_BY_VIP; walk_node.h does that for packets of the
- * node's own sockets, which enter the node nowhere. Called by tc.h.
+ * device. It redirects only replies of flows with FLOW_ROUTE_BY_VIP. It must not
+ * open a flow: walk_node.h opens the flows of the node's own sockets, whose
+ * packets enter the node nowhere. Called by tc.h.
  */
 #ifndef SLUICE_WALK_OUT_H
 #define SLUICE_WALK_OUT_H
@@ -65,7 +65,32 @@ static __always_inline int FN(walk_out_request)(struct __sk_buff *skb,
 	}
 	if (!FN(flow_path_out)(inner, &p->tuple, path))
 		return TC_ACT_OK;
+	/* Another CPU has just taken the source from the flow. */
+	if (CAN_WRITE && !inner->taken)
+		return -DROP_FLOW_FULL;
 	return FN(nat)(skb, p, &path->to);
+}
+
+/*
+ * Routes a reply again, by the VIP that is its source now. A mark means that
+ * another rule has chosen the route. The stack has checked the MTU of the first
+ * device only, so a packet that is too large for the other one stays. Returns a
+ * TC action or -DROP_WRITE.
+ */
+static __always_inline int FN(walk_out_reroute)(struct __sk_buff *skb,
+						struct FN(path) *path)
+{
+	struct lb_device *device = device_row(skb->ifindex);
+	int dev;
+
+	if (skb->mark)
+		return TC_ACT_OK;
+	dev = FN(route_lookup)(skb, &path->to.saddr, &path->to.daddr);
+	if (dev <= 0 || (__u32)dev == skb->ifindex ||
+	    (device && (__u32)dev == device->route_dev) ||
+	    mtu_exceeded(skb, dev))
+		return TC_ACT_OK;
+	return link_redirect(skb, dev);
 }
 
 /*
@@ -78,7 +103,7 @@ static __always_inline int FN(walk_out_reply)(struct __sk_buff *skb,
 					      struct FN(path) *path,
 					      const enum hook hook)
 {
-	int ret, dev;
+	int ret;
 
 	if ((p->tcp_flags & (TCP_SYN | TCP_RST) ||
 	     (p->tuple.protocol == IPPROTO_UDP &&
@@ -93,10 +118,7 @@ static __always_inline int FN(walk_out_reply)(struct __sk_buff *skb,
 	if (ret || hook != HOOK_UPLINK_OUT ||
 	    !(path->flags & FLOW_ROUTE_BY_VIP))
 		return ret;
-	dev = FN(route_lookup)(skb, &path->to.saddr, &path->to.daddr);
-	if (dev <= 0 || (__u32)dev == skb->ifindex)
-		return TC_ACT_OK;
-	return link_redirect(skb, dev);
+	return FN(walk_out_reroute)(skb, path);
 }
 
 static __always_inline int FN(walk_out)(struct __sk_buff *skb,

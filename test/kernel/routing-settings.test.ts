@@ -5,8 +5,8 @@ import { execFileSync } from 'node:child_process';
 import { beforeAll, expect, test } from 'vitest';
 import { systemClock } from '../../daemon/base/clock.ts';
 import type { Family } from '../../daemon/model/address.ts';
-import type { SourceRules as RulesRow, StrictDevice } from '../../daemon/model/device.ts';
-import { SourceRules } from '../../daemon/source/netlink/source-rules.ts';
+import type { RoutingRules as RulesRow, StrictDevice } from '../../daemon/model/device.ts';
+import { RoutingRules } from '../../daemon/source/netlink/routing-rules.ts';
 import { SourceValidation } from '../../daemon/source/netlink/source-validation.ts';
 import { Table } from '../../daemon/table/table.ts';
 import { devices, enterNamespace, ip } from './fixture.ts';
@@ -53,21 +53,23 @@ test('a device is strict if the larger value of rp_filter for all devices and fo
   }
 });
 
-test.for(['IPv4', 'IPv6'] as const)('a rule with a source is noticed: %s', async (family) => {
-  const table = new Table<Family, RulesRow>('source rules', setImmediate);
-  const source = new SourceRules(table, options);
+test.for(['IPv4', 'IPv6'] as const)('rules that select packets are noticed: %s', async (family) => {
+  const table = new Table<Family, RulesRow>('routing rules', setImmediate);
+  const source = new RoutingRules(table, options);
   source.start();
   const rule = (action: string, ...words: readonly string[]): string => ip(family === 'IPv4' ? '-4' : '-6', 'rule', action, ...words);
   const address = family === 'IPv4' ? '10.244.1.1' : 'fd00:244:1::1';
   try {
-    rule('add', 'fwmark', '0x80', 'lookup', 'main');
-    rule('add', 'to', address, 'lookup', 'main');
     expect(table.size).toBe(0);
+    rule('add', 'fwmark', '0x80', 'lookup', 'main');
+    await until(() => table.get(family)?.hasSource === false, 'a rule that selects packets is noticed');
     rule('add', 'from', address, 'lookup', '2');
-    await until(() => table.get(family) !== undefined, 'the rule is noticed');
+    await until(() => table.get(family)?.hasSource === true, 'the rule with a source is noticed');
     expect(table.size).toBe(1);
     rule('delete', 'from', address, 'lookup', '2');
-    await until(() => table.size === 0, 'the removal is noticed');
+    await until(() => table.get(family)?.hasSource === false, 'its removal is noticed');
+    rule('delete', 'fwmark', '0x80', 'lookup', 'main');
+    await until(() => table.size === 0, 'the removal of the last rule is noticed');
   } finally {
     source.stop();
   }

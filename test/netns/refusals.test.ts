@@ -220,7 +220,16 @@ describe('a host on which sluiced runs', () => {
     expect(asked.report).toMatchObject({ ok: true, exitCode: 0 });
     expect(asked.report.checks.map(({ name, state }) => `${name} ${state}`)).toEqual([
       ...['descriptors ok', 'capabilities ok', 'kernel ok', 'source ports ok', 'bpffs ok', 'pinned state ok', 'programs ok', 'cgroup ok'],
-      ...['uplink eth0 ok', 'pod interfaces lxc* ok', 'devices ok', 'order on eth0 ok', 'port 10256 ok', 'source ok', 'API server skipped'],
+      ...[
+        'uplink eth0 ok',
+        'pod interfaces lxc* ok',
+        'devices ok',
+        'order on eth0 ok',
+        'firewall ok',
+        'port 10256 ok',
+        'source ok',
+        'API server skipped',
+      ],
     ]);
     expect(traces()).toEqual([]);
     const shell = ['unshare', '-m', 'sh', '-c', `${before === '' ? '' : `${before} && `}exec "$@"`, 'sh'];

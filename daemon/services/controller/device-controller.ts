@@ -18,7 +18,7 @@ import {
   type NetworkDevice,
   noUplink,
   otherLinkHeader,
-  type SourceRules,
+  type RoutingRules,
   type StrictDevice,
 } from '../../model/device.ts';
 import type { Table, TableView } from '../../table/table.ts';
@@ -29,7 +29,7 @@ export interface DeviceControllerOptions {
   readonly routes: TableView<number, DeviceRoutes>;
   readonly subnets: TableView<number, DeviceSubnet>;
   readonly strictDevices: TableView<number, StrictDevice>;
-  readonly sourceRules: TableView<Family, SourceRules>;
+  readonly rules: TableView<Family, RoutingRules>;
   /** Written by this controller. The rows of another writer, such as the CNI server, must have other ifindexes. */
   readonly devices: Table<number, DesiredDevice>;
   readonly settings: DeviceSettings;
@@ -113,8 +113,8 @@ export class DeviceController implements StatusPart {
   }
 
   #inputs(): Pick<TableView<never, unknown>, 'onChange' | 'initialized'>[] {
-    const { links, routes, subnets, strictDevices, sourceRules } = this.#options;
-    return [links, routes, subnets, strictDevices, sourceRules];
+    const { links, routes, subnets, strictDevices, rules } = this.#options;
+    return [links, routes, subnets, strictDevices, rules];
   }
 
   #areInputsListed(): boolean {
@@ -136,16 +136,26 @@ export class DeviceController implements StatusPart {
 
   #desired({ ifindex, name, linkHeader, appearance, role }: JudgedDevice): DesiredDevice[] {
     if (role === 'none') return [];
-    const { links, routes, strictDevices, sourceRules } = this.#options;
+    const { links, rules } = this.#options;
     const master = links.get(links.get(ifindex)?.master ?? 0);
     const bridge = master?.kind === 'bridge' ? master : undefined;
     const routeDevice = bridge?.ifindex ?? ifindex;
-    // A packet may come in by any device of a multipath route, and the programs see only one of these devices in a route look-up.
-    const isStrict = strictDevices.get(routeDevice) !== undefined && routes.get(routeDevice)?.isMultipath !== true;
     const mapRow = {
-      ...{ routeDevice, bridgeAddress: bridge?.address ?? '', isStrict },
-      sourceRules: role === 'uplink' ? families.filter((family) => sourceRules.get(family) !== undefined) : [],
+      ...{ routeDevice, bridgeAddress: bridge?.address ?? '', isStrict: this.#isStrict(routeDevice) },
+      sourceRules: role === 'uplink' ? families.filter((family) => rules.get(family)?.hasSource === true) : [],
     };
     return [{ ifindex, name, linkHeader, appearance, role, mapRow }];
+  }
+
+  /**
+   * True if the programs can tell which packets source validation drops. They look up the route to the source before the packet is
+   * translated, and the kernel does so afterwards: with rules of policy routing the results may differ. A packet may come in by any device of
+   * a multipath route, and a look-up names one of them. Routes are not read if the settings name all devices.
+   */
+  #isStrict(device: number): boolean {
+    const { routes, strictDevices, rules, settings } = this.#options;
+    const areRoutesKnown = settings.podInterfaces === 'auto' || settings.uplinks === 'auto';
+    const isPlain = rules.get('IPv4') === undefined && areRoutesKnown && routes.get(device)?.isMultipath !== true;
+    return isPlain && strictDevices.get(device) !== undefined;
   }
 }

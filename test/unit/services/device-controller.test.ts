@@ -9,7 +9,7 @@ import type {
   DeviceSettings,
   DeviceSubnet,
   NetworkDevice,
-  SourceRules,
+  RoutingRules,
   StrictDevice,
 } from '../../../daemon/model/device.ts';
 import { DeviceController } from '../../../daemon/services/controller/device-controller.ts';
@@ -24,7 +24,7 @@ let devices: Table<number, DesiredDevice>;
 let controller: DeviceController;
 let marks: (() => void)[];
 let strictDevices: Table<number, StrictDevice>;
-let sourceRules: Table<Family, SourceRules>;
+let rules: Table<Family, RoutingRules>;
 
 const markListed = (): void => {
   for (const mark of marks) mark();
@@ -38,11 +38,11 @@ function begin(settings: DeviceSettings): void {
   subnets = new Table('subnets', scheduler.schedule);
   devices = new Table('devices', scheduler.schedule);
   strictDevices = new Table('strict devices', scheduler.schedule);
-  sourceRules = new Table('source rules', scheduler.schedule);
-  marks = [links, routes, subnets, strictDevices, sourceRules].map((table: Pick<Table<unknown, unknown>, 'registerSource'>) =>
+  rules = new Table('routing rules', scheduler.schedule);
+  marks = [links, routes, subnets, strictDevices, rules].map((table: Pick<Table<unknown, unknown>, 'registerSource'>) =>
     table.registerSource('test'),
   );
-  controller = new DeviceController({ links, routes, subnets, strictDevices, sourceRules, devices, settings });
+  controller = new DeviceController({ links, routes, subnets, strictDevices, rules, devices, settings });
   controller.start();
 }
 
@@ -241,13 +241,27 @@ describe('what the programs must know about a device', () => {
     expect(mapRow(2)).toMatchObject({ isStrict: false });
   });
 
+  test('a device is not strict if rules of policy routing exist, or if the settings name all devices so that no route is read', () => {
+    strictDevices.upsert(2, { ifindex: 2 });
+    scheduler.flush();
+    expect(mapRow(2)).toMatchObject({ isStrict: true });
+    rules.upsert('IPv4', { family: 'IPv4', hasSource: false });
+    scheduler.flush();
+    expect(mapRow(2)).toMatchObject({ isStrict: false, sourceRules: [] });
+    begin({ podInterfaces: ['lxc'], uplinks: ['eth0'] });
+    put(eth0);
+    strictDevices.upsert(2, { ifindex: 2 });
+    markListed();
+    expect(mapRow(2)).toMatchObject({ isStrict: false });
+  });
+
   test('an uplink has the families for which routes depend on the source', () => {
     put({ ifindex: 7 });
-    sourceRules.upsert('IPv6', { family: 'IPv6' });
+    rules.upsert('IPv6', { family: 'IPv6', hasSource: true });
     scheduler.flush();
     expect([mapRow(2), mapRow(7)]).toMatchObject([{ sourceRules: ['IPv6'] }, { sourceRules: [] }]);
-    sourceRules.upsert('IPv4', { family: 'IPv4' });
-    sourceRules.delete('IPv6');
+    rules.upsert('IPv4', { family: 'IPv4', hasSource: true });
+    rules.delete('IPv6');
     scheduler.flush();
     expect(mapRow(2)).toMatchObject({ sourceRules: ['IPv4'] });
   });

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// The families for which routes depend on the source of a packet (`ip rule from`), as a table: read at start and after netlink events.
-// Writes only this table.
+// The families with rules of policy routing that select packets (`ip rule`), as a table: read at start and after netlink events. Writes only
+// this table.
 import type { StatusPart } from '../../base/status-part.ts';
-import { familiesWithSourceRules, RuleMonitor } from '../../kernel/source-rules.ts';
+import { ruleFacts, RuleMonitor } from '../../kernel/routing-rules.ts';
 import { families, type Family } from '../../model/address.ts';
-import type { SourceRules as Row } from '../../model/device.ts';
+import type { RoutingRules as Row } from '../../model/device.ts';
 import type { Table } from '../../table/table.ts';
 import { Follower, type FollowerOptions } from './follower.ts';
 
-export class SourceRules implements StatusPart {
+const numbers = { IPv4: 2, IPv6: 10 } as const;
+
+export class RoutingRules implements StatusPart {
   readonly #table: Table<Family, Row>;
   readonly #markInitialized: () => void;
   readonly #follower: Follower;
@@ -43,10 +45,10 @@ export class SourceRules implements StatusPart {
   }
 
   #list(): void {
-    const found = familiesWithSourceRules();
     for (const family of families) {
-      if (!found.has(family)) this.#table.delete(family);
-      else if (this.#table.get(family) === undefined) this.#table.upsert(family, { family });
+      const { hasSelector, hasSource } = ruleFacts(numbers[family]);
+      if (!hasSelector) this.#table.delete(family);
+      else if (this.#table.get(family)?.hasSource !== hasSource) this.#table.upsert(family, { family, hasSource });
     }
   }
 }
