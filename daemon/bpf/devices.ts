@@ -85,7 +85,7 @@ export class DeviceOperations implements Operations<number, DesiredDevice> {
     const { ifindex, name, role } = row;
     const before = this.#attached.get(ifindex);
     const mapRow = mapValueOf(row.mapRow);
-    if (!isDeepStrictEqual(this.#rows.get(ifindex), mapRow)) this.#map.set(ifindex, mapRow);
+    if (!isDeepStrictEqual(this.#rows.get(ifindex) ?? this.#map.get(ifindex), mapRow)) this.#map.set(ifindex, mapRow);
     this.#rows.set(ifindex, mapRow);
     const wanted = hooksOf(row);
     if (before?.name === name && before.hooks === wanted && before.appearance === row.appearance) return;

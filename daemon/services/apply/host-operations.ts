@@ -38,7 +38,10 @@ export class HostOperations implements Operations<string, DesiredHost> {
 
   restore(): void {
     this.#applied = undefined;
-    if (hasBounds(this.#map.get(0))) this.#areBoundsWithheld = false;
+    const before = this.#map.get(0);
+    if (hasBounds(before)) this.#areBoundsWithheld = false;
+    // Only an earlier daemon has written the row. Its time is kept, so that a restart with unchanged input writes nothing.
+    if (before.netns !== 0n) this.#removal ??= { count: 0, at: before.sourcesChanged };
   }
 
   update(row: DesiredHost): void {

@@ -130,6 +130,11 @@ test('the host row has the time at which source addresses were last removed, in 
   expect(written({ ...host, removedSources: 1 })).toEqual([0x4000, 9]);
   unit = 2n ** 32n + 3n;
   expect(written({ ...host, removedSources: 2 })).toEqual([0x4000, 3]);
+  // The next daemon keeps the time, so that a restart writes nothing.
+  const next = new HostOperations(maps, { netnsCookie: 1n, now: () => 99n << 32n });
+  next.restore();
+  next.update(host);
+  expect(maps.host.get(0).sourcesChanged).toBe(3);
 });
 
 describe('the bounds of the cluster addresses', () => {
