@@ -46,17 +46,19 @@ struct {
 } bench_target SEC(".maps");
 
 /*
- * Packet n has the n-th destination. Its source address 10.a.b.c and its source
- * port are computed from n, which gives 16 M different flows.
+ * Packet n has the n-th destination. Its source address 20.a.b.c and its source
+ * port are computed from n, which gives 16 M different flows. The header has the
+ * right checksum, since the kernel refuses other packets.
  */
 SEC("tc")
 int bench_wrapper(struct __sk_buff *skb)
 {
 	__u32 zero = 0, n;
 	struct bench_state *state = bpf_map_lookup_elem(&bench_state, &zero);
+	const __u32 check = ETH_HLEN + offsetof(struct iphdr, check);
 	struct {
 		__be32 address;
-	} source, destination;
+	} source, destination, before[2];
 	__be16 port;
 
 	if (!state)
@@ -64,7 +66,7 @@ int bench_wrapper(struct __sk_buff *skb)
 	n = state->next;
 	state->next = n + 1 >= state->flows ? 0 : n + 1;
 	bpf_skb_store_bytes(skb, 0, state->headers, HEADERS, 0);
-	source.address = bpf_htonl(0x0a000000 | (n >> 4 & 0xffffff));
+	source.address = bpf_htonl(0x14000000 | (n >> 4 & 0xffffff));
 	port = bpf_htons(1024 + (n & 15) * 1009);
 	bpf_skb_store_bytes(skb, ETH_HLEN + offsetof(struct iphdr, saddr),
 			    &source, sizeof(source), 0);
@@ -78,6 +80,13 @@ int bench_wrapper(struct __sk_buff *skb)
 					(state->vips ? n % state->vips : 0));
 	bpf_skb_store_bytes(skb, ETH_HLEN + offsetof(struct iphdr, daddr),
 			    &destination, sizeof(destination), 0);
+	__builtin_memcpy(before,
+			 state->headers + ETH_HLEN +
+				 offsetof(struct iphdr, saddr),
+			 sizeof(before));
+	bpf_l3_csum_replace(skb, check, before[0].address, source.address, 4);
+	bpf_l3_csum_replace(skb, check, before[1].address, destination.address,
+			    4);
 	bpf_tail_call(skb, &bench_target, 0);
 	return TC_ACT_SHOT;
 }
