@@ -15,19 +15,12 @@ import { Sockets } from '../bpf/sockets.ts';
 import type { Config } from '../config/schema.ts';
 import type { Family } from '../model/address.ts';
 import type { Pace } from '../base/slices.ts';
-import type {
-  DesiredDevice,
-  DeviceRoutes,
-  DeviceSubnet,
-  NetworkDevice,
-  RoutingRules as RoutingRulesRow,
-  StrictDevice,
-} from '../model/device.ts';
+import type { DesiredDevice, DeviceRoutes, DeviceSubnet, NetworkDevice, RoutingRules, StrictDevice } from '../model/device.ts';
 import { DeviceController } from '../services/controller/device-controller.ts';
 import { Links } from '../source/netlink/links.ts';
 import { Routes } from '../source/netlink/routes.ts';
-import { RoutingRules } from '../source/netlink/routing-rules.ts';
-import { SourceValidation } from '../source/netlink/source-validation.ts';
+import { routingRules } from '../source/netlink/routing-rules.ts';
+import { sourceValidation } from '../source/netlink/source-validation.ts';
 import type { ReloadReport } from '../status/view.ts';
 import { Reconciler } from '../table/reconciler.ts';
 import { Table } from '../table/table.ts';
@@ -139,15 +132,15 @@ function buildDevices({ config, log, subnets, devices, pace }: Pick<HooksOptions
   const linkTable = new Table<number, NetworkDevice>('links', setImmediate);
   const routeTable = new Table<number, DeviceRoutes>('routes', setImmediate);
   const strictDevices = new Table<number, StrictDevice>('strict devices', setImmediate);
-  const rules = new Table<Family, RoutingRulesRow>('routing rules', setImmediate);
+  const rules = new Table<Family, RoutingRules>('routing rules', setImmediate);
   const netlink = { clock: systemClock, log: subsystem(log, 'netlink') };
   const tables = { links: linkTable, routes: routeTable, subnets, strictDevices, rules };
   return {
     linkTable,
     sources: {
       links: new Links(linkTable, netlink),
-      validation: new SourceValidation(strictDevices, netlink),
-      rules: new RoutingRules(rules, netlink),
+      validation: sourceValidation(strictDevices, netlink),
+      rules: routingRules(rules, netlink),
       routes: routeSource(routeTable, config, { ...netlink, pace }),
     },
     controller: new DeviceController({ ...tables, devices, settings: config }),

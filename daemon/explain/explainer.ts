@@ -203,7 +203,7 @@ export class Explainer {
     if (record.isRefused !== 0)
       return narrator.answer({
         ...{ verdict: 'NONE', frontend: null },
-        reason: `the kernel refuses a packet from ${source} on this device (martian or own source, or rp_filter), so the packet is not translated`,
+        reason: `a packet from ${source} is not accepted here, because the source is martian, is an address of this node, or is rejected by rp_filter; the packet is not translated`,
       });
     if (record.backendId === 0 && frontend !== null)
       return narrator.answer({

@@ -144,7 +144,7 @@ function expressionsOf(bytes: Uint8Array | undefined): Expression[] {
 const verdictOf = ({ name, data }: Expression): number | undefined =>
   name === 'immediate' ? word(nested(nested(data.get(2)).get(2)).get(1)) : undefined;
 
-/** `target` is a target of iptables, with its name in NFTA_TARGET_NAME 1. */
+/** True for a rule that is a drop verdict and nothing else. The expression "target" is a target of iptables-nft; attribute 1 is its name. */
 function dropsAll([only, ...others]: readonly Expression[]): boolean {
   if (only === undefined || others.length > 0) return false;
   return only.name === 'reject' || verdictOf(only) === NF_DROP || (only.name === 'target' && text(only.data.get(1)) === 'REJECT');

@@ -53,7 +53,7 @@ const phases: Readonly<Record<PhaseName, number>> = {
   draining: Phase.PHASE_DRAINING,
 };
 
-/** The phase in the configuration row. The programs take an unknown number for serving. */
+/** Reads the phase from lb_config. An unknown number means serving, as in the programs. */
 export function readPhase(config: BpfMap): PhaseName {
   const { phase } = configRow(config);
   return (Object.keys(phases) as PhaseName[]).find((name) => phases[name] === phase) ?? 'serving';

@@ -37,9 +37,10 @@ static __always_inline void FN(masquerade_key)(struct __sk_buff *skb,
 	__u32 dev = skb->ifindex;
 
 	/*
-	 * Keeps the load: clang would select the pointer before it, and the
-	 * verifier forbids arithmetic on the context. In explain.bpf.c clang
-	 * would drop the argument of the caller.
+	 * Without this statement, clang would choose between two pointers
+	 * before it loads the value, and the verifier forbids arithmetic on the
+	 * context. In explain.bpf.c, where the value is not used, clang would
+	 * not pass skb to the functions that call this one.
 	 */
 	asm volatile("" : "+r"(dev));
 	/*

@@ -207,6 +207,12 @@ describe('explain --objects', () => {
       );
     });
 
+    test('a packet whose source no other host may use is not translated, and the answer says why', async () => {
+      expect((await stepsOf('tcp', '224.0.0.5', '192.0.2.9:80')).at(-1)).toBe(
+        'verdict: NONE: a packet from 224.0.0.5 is not accepted here, because the source is martian, is an address of this node, or is rejected by rp_filter; the packet is not translated',
+      );
+    });
+
     test('the answer names the policy that leaves no backend', async () => {
       expect((await stepsOf('tcp', '203.0.113.5', '192.0.2.9:81')).at(-1)).toBe(
         'verdict: DROP (NO_LOCAL_BACKEND): externalTrafficPolicy is Local and all usable endpoints are on other nodes, so the packet is dropped',

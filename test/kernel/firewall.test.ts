@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The rule of --accept-forwarded in chains of nftables, and what is found in chains of nftables and in the older tables of iptables. The test
-// uses a private network namespace.
+// The rule that --accept-forwarded keeps in nftables, and the chains that are found to drop forwarded packets, in nftables and in
+// iptables-legacy. The test uses a private network namespace.
 import { execFileSync } from 'node:child_process';
 import { afterEach, beforeAll, expect, test } from 'vitest';
 import { forwardCheck, legacyProblems } from '../../daemon/firewall/forward-hook.ts';

@@ -5,9 +5,9 @@ import { execFileSync } from 'node:child_process';
 import { beforeAll, expect, test } from 'vitest';
 import { systemClock } from '../../daemon/base/clock.ts';
 import type { Family } from '../../daemon/model/address.ts';
-import type { RoutingRules as RulesRow, StrictDevice } from '../../daemon/model/device.ts';
-import { RoutingRules } from '../../daemon/source/netlink/routing-rules.ts';
-import { SourceValidation } from '../../daemon/source/netlink/source-validation.ts';
+import type { RoutingRules, StrictDevice } from '../../daemon/model/device.ts';
+import { routingRules } from '../../daemon/source/netlink/routing-rules.ts';
+import { sourceValidation } from '../../daemon/source/netlink/source-validation.ts';
 import { Table } from '../../daemon/table/table.ts';
 import { devices, enterNamespace, ip } from './fixture.ts';
 
@@ -29,7 +29,7 @@ async function until(is: () => boolean, what: string): Promise<void> {
 test('a device is strict if the larger value of rp_filter for all devices and for the device is 1', async () => {
   for (const name of ['all', 'default', ...Object.keys(devices)]) setRpFilter(name, 0);
   const table = new Table<number, StrictDevice>('strict devices', setImmediate);
-  const source = new SourceValidation(table, options);
+  const source = sourceValidation(table, options);
   source.start();
   try {
     expect(table.get(devices.lxc1)).toBeUndefined();
@@ -54,8 +54,8 @@ test('a device is strict if the larger value of rp_filter for all devices and fo
 });
 
 test.for(['IPv4', 'IPv6'] as const)('rules that select packets are noticed: %s', async (family) => {
-  const table = new Table<Family, RulesRow>('routing rules', setImmediate);
-  const source = new RoutingRules(table, options);
+  const table = new Table<Family, RoutingRules>('routing rules', setImmediate);
+  const source = routingRules(table, options);
   source.start();
   const rule = (action: string, ...words: readonly string[]): string => ip(family === 'IPv4' ? '-4' : '-6', 'rule', action, ...words);
   const address = family === 'IPv4' ? '10.244.1.1' : 'fd00:244:1::1';

@@ -17,7 +17,10 @@ import { timeExceeded, Witness } from '../support/lab/witness.ts';
 const families = ['IPv4', 'IPv6'] as const;
 type Family = (typeof families)[number];
 
-/** The ends of tun0, and of tun1: the node and the client. No IPv6 address is the anycast address of a subnet, to which Linux sends no error. */
+/**
+ * The addresses of the node and of the client, on tun0 and on tun1. The first IPv6 address of a subnet is not used, because it is the anycast
+ * address of the routers of the subnet, to which Linux sends no ICMP error.
+ */
 const near = { IPv4: '10.244.1.0', IPv6: 'fd00:244:1::ffff' };
 const far = { IPv4: '10.244.2.0', IPv6: 'fd00:244:2::ffff' };
 const gate = { IPv4: '10.99.0.1', IPv6: 'fd00:99::1' };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Keeps a table equal to a list from the kernel: opens a monitor for events and reads the list, does both again when events were lost, and
 // retries with back-off when the kernel refuses a list or a socket. After the start, no failure leaves this class as an exception: the
-// table keeps its rows, and problems() reports the failure. Used by links.ts and local-addresses.ts.
+// table keeps its rows, and problems() reports the failure. Used by links.ts, local-addresses.ts and listed-table.ts.
 import type { Logger } from 'pino';
 import { doubledMs } from '../../base/back-off.ts';
 import type { Clock } from '../../base/clock.ts';
